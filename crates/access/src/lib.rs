@@ -1,0 +1,34 @@
+//! Who a caller is and what it may do. API keys: made here, stored as keyed hashes, looked up by every gateway worker in
+//! a published table.
+//!
+//! It knows no HTTP: the gateway says what was presented, and gets a caller or a refusal back.
+
+mod caller;
+mod key;
+mod keys;
+
+pub use caller::{ALL_SCOPES, Caller};
+pub use key::{ApiKey, KeyKind};
+pub use keys::{ApiKeys, KeyRecord, KeyTable, NewKey, Refusal};
+
+use thiserror::Error;
+
+/// Why a key could not be made, listed or revoked.
+#[derive(Debug, Error)]
+pub enum AccessError {
+    /// The request for a key is not well-formed.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no key of that id.
+    #[error("there is no key {0}; `serviceos keys list` shows them")]
+    UnknownKey(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    /// A stored key is not what this program writes.
+    #[error("the record of key {0} is damaged")]
+    Damaged(String),
+    /// The operating system's randomness failed.
+    #[error("no randomness for a key")]
+    Randomness,
+}

@@ -1,0 +1,60 @@
+//! What a service sees of its assignment.
+
+use std::fmt;
+
+use mesh_protocol::{Assignment, Secret, SecretSet};
+use serde::de::DeserializeOwned;
+use types::{ReplicaId, ServiceName};
+
+/// What a replica was given at its start.
+#[derive(Clone)]
+pub struct Start {
+    /// The service that it belongs to.
+    pub service: ServiceName,
+    /// Which replica it is.
+    pub replica: ReplicaId,
+    /// The label of its version.
+    pub version: String,
+    /// The service's configuration, an object.
+    pub config: serde_json::Value,
+    /// Its secrets.
+    pub secrets: SecretSet,
+}
+
+/// Why a replica cannot start: a sentence for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartError(String);
+
+impl StartError {
+    /// Says why.
+    pub fn new(reason: impl fmt::Display) -> Self {
+        Self(reason.to_string())
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Start {
+    /// The configuration as the service's own type.
+    pub fn config<T: DeserializeOwned>(&self) -> Result<T, StartError> {
+        T::deserialize(&self.config).map_err(|error| StartError::new(format_args!("the configuration is not valid: {error}")))
+    }
+
+    /// A secret by its name.
+    pub fn secret(&self, name: &str) -> Result<&Secret, StartError> {
+        self.secrets.get(name).ok_or_else(|| StartError::new(format_args!("the secret {name} was not handed over")))
+    }
+}
+
+impl From<Assignment> for Start {
+    fn from(assignment: Assignment) -> Self {
+        let Assignment { replica, version, config, secrets } = assignment;
+        Self { service: replica.service.clone(), replica, version, config, secrets }
+    }
+}

@@ -1,0 +1,291 @@
+//! The one task that owns a replica's state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use service_registry::{
+    Change, Confirmed, Health, InFlight, Instance, LastCheck, LifecycleState, Registry, Verdict,
+};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use types::ReplicaId;
+
+use crate::backoff::Backoff;
+use crate::{Event, Exit, Launch, LaunchError, Process, Signal, transition};
+
+/// How long a drain waits for the gateway's workers to confirm that they select the replica no more.
+const CONFIRMATION: Duration = Duration::from_secs(5);
+
+/// What the configuration says of a replica's life.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The label of the version that runs.
+    pub version: String,
+    /// From the launch until it must be Ready.
+    pub start_timeout: Duration,
+    /// How long requests in flight may take to finish.
+    pub drain_timeout: Duration,
+    /// From SIGTERM to SIGKILL.
+    pub grace: Duration,
+    /// The first wait before a restart.
+    pub restart_min: Duration,
+    /// The longest wait before a restart.
+    pub restart_max: Duration,
+    /// How long it must have been Ready for the waits to begin anew.
+    pub restart_reset: Duration,
+}
+
+/// What a driver is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Stop {
+    /// Keep the replica running.
+    #[default]
+    No,
+    /// Finish what is in flight, then stop.
+    Drain,
+    /// Stop at once.
+    Now,
+}
+
+/// Drives one replica through its lives.
+pub struct Driver<L> {
+    replica: ReplicaId,
+    policy: Policy,
+    launcher: Arc<L>,
+    registry: Registry,
+    stop: watch::Receiver<Stop>,
+    random: fastrand::Rng,
+}
+
+/// How one life ended.
+enum Ended {
+    /// By order; the driver ends too.
+    Stopped,
+    /// By itself, after having been Ready for this long.
+    Died(Duration),
+}
+
+impl<L: Launch> Driver<L> {
+    /// A driver of a replica that does not run yet.
+    pub fn new(
+        replica: ReplicaId,
+        policy: Policy,
+        launcher: Arc<L>,
+        registry: Registry,
+        stop: watch::Receiver<Stop>,
+        random: fastrand::Rng,
+    ) -> Self {
+        Self { replica, policy, launcher, registry, stop, random }
+    }
+
+    /// Keeps the replica running until it is told to stop; returns when no process of it is left.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::new(self.policy.restart_min, self.policy.restart_max);
+        while let Ended::Died(ready_for) = self.live().await {
+            if ready_for >= self.policy.restart_reset {
+                backoff.reset();
+            }
+            let wait = backoff.wait(&mut self.random);
+            tracing::warn!(replica = %self.replica, wait_ms = wait.as_millis(), "starting the replica again after a wait");
+            if timeout(wait, told(&mut self.stop, Stop::Drain)).await.is_ok() {
+                return;
+            }
+            self.registry.update(&self.replica, |replica| {
+                replica.restarts += 1;
+                Change::Made
+            });
+        }
+    }
+
+    /// One life, from Stopped to Stopped.
+    async fn live(&mut self) -> Ended {
+        if *self.stop.borrow() >= Stop::Drain {
+            return Ended::Stopped;
+        }
+        self.enter(Event::Launch, None);
+        let mut process = match self.launcher.launch(&self.replica).await {
+            Ok(process) => process,
+            Err(error) => {
+                self.enter(Event::Failed, Some(error.to_string()));
+                return Ended::Died(Duration::ZERO);
+            }
+        };
+        self.set_pid(Some(process.pid()));
+        match self.start(&mut process).await {
+            Started::Ready(in_flight) => self.serve(process, &in_flight).await,
+            Started::Failed(reason) => {
+                self.terminate(&mut process).await;
+                self.enter(Event::Failed, Some(reason));
+                Ended::Died(Duration::ZERO)
+            }
+            Started::Stopped => {
+                self.terminate(&mut process).await;
+                self.enter(Event::Failed, Some("stopped before it was ready".into()));
+                Ended::Stopped
+            }
+        }
+    }
+
+    /// From the launch to the first passed health check.
+    async fn start(&mut self, process: &mut L::Process) -> Started {
+        let deadline = Instant::now() + self.policy.start_timeout;
+        let late = format!("not ready within the start timeout of {:?}", self.policy.start_timeout);
+        let listening = tokio::select! {
+            listening = tokio::time::timeout_at(deadline, process.listening()) => listening,
+            () = told(&mut self.stop, Stop::Drain) => return Started::Stopped,
+        };
+        let address = match listening {
+            Ok(Ok(address)) => address,
+            Ok(Err(LaunchError(reason))) => return Started::Failed(self.why(process, reason).await),
+            Err(_) => return Started::Failed(late),
+        };
+        let instance = Arc::new(Instance {
+            replica: self.replica.clone(),
+            incarnation: self.registry.next_incarnation(),
+            address,
+            version: self.policy.version.clone(),
+            in_flight: Arc::default(),
+            last_check: LastCheck::default(),
+        });
+        self.register(Arc::clone(&instance));
+        tokio::select! {
+            exit = process.exited() => Started::Failed(exit.to_string()),
+            () = told(&mut self.stop, Stop::Drain) => Started::Stopped,
+            healthy = tokio::time::timeout_at(deadline, healthy(&self.registry, &self.replica)) => match healthy {
+                Ok(()) => Started::Ready(Arc::clone(&instance.in_flight)),
+                Err(_) => Started::Failed(match instance.last_check.error() {
+                    Some(error) => format!("{late}; the last health check: {error}"),
+                    None => late,
+                }),
+            },
+        }
+    }
+
+    /// A replica that could not report has usually died, and then its last words say more than the closed descriptor.
+    async fn why(&self, process: &mut L::Process, reason: String) -> String {
+        match timeout(Duration::from_millis(200), process.exited()).await {
+            Ok(exit) if exit.code != Some(0) || reason.is_empty() => exit.to_string(),
+            _ => reason,
+        }
+    }
+
+    /// From Ready to Stopped.
+    async fn serve(&mut self, mut process: L::Process, in_flight: &InFlight) -> Ended {
+        let ready_since = Instant::now();
+        self.enter(Event::Ready, None);
+        tokio::select! {
+            exit = process.exited() => {
+                self.lost(&exit);
+                return Ended::Died(ready_since.elapsed());
+            }
+            () = told(&mut self.stop, Stop::Drain) => {}
+        }
+        let epoch = self.enter(Event::Drain, Some("stopping".into()));
+        let drained = async {
+            if self.registry.confirmed(epoch, CONFIRMATION).await == Confirmed::TimedOut {
+                tracing::warn!(replica = %self.replica, "a gateway worker did not confirm the drain in time");
+            }
+            in_flight.idle().await;
+        };
+        let mut impatient = self.stop.clone();
+        let exit = tokio::select! {
+            exit = process.exited() => Some(exit),
+            _ = timeout(self.policy.drain_timeout, drained) => None,
+            () = told(&mut impatient, Stop::Now) => None,
+        };
+        if let Some(exit) = exit {
+            self.lost(&exit);
+            return Ended::Stopped;
+        }
+        if in_flight.count() > 0 {
+            tracing::warn!(replica = %self.replica, requests = in_flight.count(), "stopping with requests in flight");
+        }
+        self.terminate(&mut process).await;
+        self.enter(Event::Done, Some("stopped".into()));
+        Ended::Stopped
+    }
+
+    /// SIGTERM, grace, SIGKILL; returns when nothing of the process group is left.
+    async fn terminate(&mut self, process: &mut L::Process) {
+        if *self.stop.borrow() < Stop::Now {
+            process.signal(Signal::Terminate);
+            tokio::select! {
+                exited = timeout(self.policy.grace, process.exited()) => if exited.is_ok() {
+                    return;
+                },
+                () = told(&mut self.stop, Stop::Now) => {}
+            }
+            tracing::warn!(replica = %self.replica, "the replica did not end by itself: killing it");
+        }
+        process.signal(Signal::Kill);
+        process.exited().await;
+    }
+
+    fn lost(&self, exit: &Exit) {
+        tracing::warn!(replica = %self.replica, %exit, "the replica ended by itself");
+        self.enter(Event::Lost, Some(exit.to_string()));
+    }
+
+    fn register(&self, instance: Arc<Instance>) {
+        self.registry.update(&self.replica, |replica| {
+            replica.health = Health { verdict: Verdict::Unknown, since: Timestamp::now(), reason: None, answered: 0 };
+            replica.instance = Some(instance);
+            Change::Made
+        });
+    }
+
+    fn set_pid(&self, pid: Option<u32>) {
+        self.registry.update(&self.replica, |replica| {
+            replica.pid = pid;
+            Change::Made
+        });
+    }
+
+    /// Takes the transition and publishes it; returns the epoch from which on it is seen.
+    fn enter(&self, event: Event, reason: Option<String>) -> u64 {
+        let mut entered = None;
+        let epoch = self.registry.update(&self.replica, |replica| match transition(replica.state, event) {
+            Ok(state) => {
+                (replica.state, replica.reason, replica.since) = (state, reason.clone(), Timestamp::now());
+                if state == LifecycleState::Stopped {
+                    (replica.pid, replica.instance) = (None, None);
+                    replica.health.verdict = Verdict::Unknown;
+                }
+                entered = Some(state);
+                Change::Made
+            }
+            Err(denied) => {
+                tracing::error!(replica = %self.replica, %denied, "a driver asked for an impossible transition");
+                Change::None
+            }
+        });
+        if let Some(state) = entered {
+            let reason = reason.unwrap_or_default();
+            tracing::info!(replica = %self.replica, %state, reason, "the replica changed its state");
+        }
+        epoch
+    }
+}
+
+enum Started {
+    Ready(Arc<InFlight>),
+    Failed(String),
+    Stopped,
+}
+
+/// Returns once the order is at least this one. A lost sender is an order to stop at once.
+async fn told(stop: &mut watch::Receiver<Stop>, least: Stop) {
+    let _told_or_nobody_left = stop.wait_for(|order| *order >= least).await.is_ok();
+}
+
+/// Returns once the health owner calls the replica healthy.
+async fn healthy(registry: &Registry, replica: &ReplicaId) {
+    let mut snapshots = registry.subscribe();
+    let passed = |replica: &service_registry::Replica| replica.health.verdict == Verdict::Healthy;
+    let healthy = snapshots.wait_for(|snapshot| snapshot.replica(replica).is_some_and(passed));
+    let _registry_outlives_drivers = healthy.await.is_ok();
+}
+
+#[cfg(test)]
+mod tests;

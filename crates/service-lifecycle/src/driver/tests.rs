@@ -1,0 +1,291 @@
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+use expect_test::{Expect, expect};
+use service_registry::{Replica, Service};
+
+use super::*;
+
+/// What a fake process does.
+#[derive(Clone, Copy, PartialEq)]
+enum Script {
+    /// Listens, and ends when it is told to.
+    Good,
+    /// Listens, and ignores SIGTERM.
+    Stubborn,
+    /// Never listens.
+    Silent,
+    /// Ends at once.
+    Crash,
+    /// Listens, and ends by itself after this many seconds.
+    Dies(u64),
+    /// Cannot be launched.
+    Missing,
+}
+
+struct Fake {
+    scripts: Mutex<Vec<Script>>,
+    signals: Arc<Mutex<Vec<Signal>>>,
+}
+
+struct FakeProcess {
+    script: Script,
+    ended: watch::Sender<Option<Exit>>,
+    signals: Arc<Mutex<Vec<Signal>>>,
+}
+
+fn exit(code: i32, words: &str) -> Exit {
+    Exit { code: Some(code), signal: None, last_lines: words.lines().map(str::to_owned).collect() }
+}
+
+impl Launch for Fake {
+    type Process = FakeProcess;
+
+    async fn launch(&self, _replica: &ReplicaId) -> Result<FakeProcess, LaunchError> {
+        let mut scripts = self.scripts.lock().unwrap();
+        let script = if scripts.len() > 1 { scripts.remove(0) } else { scripts[0] };
+        let ended = watch::Sender::new(None);
+        match script {
+            Script::Missing => return Err(LaunchError("no such program".into())),
+            Script::Crash => {
+                ended.send_replace(Some(exit(3, "bad luck")));
+            }
+            Script::Dies(seconds) => {
+                let ended = ended.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                    ended.send_replace(Some(exit(9, "")));
+                });
+            }
+            Script::Good | Script::Stubborn | Script::Silent => {}
+        }
+        Ok(FakeProcess { script, ended, signals: Arc::clone(&self.signals) })
+    }
+}
+
+impl Process for FakeProcess {
+    fn pid(&self) -> u32 {
+        42
+    }
+
+    async fn listening(&mut self) -> Result<SocketAddr, LaunchError> {
+        match self.script {
+            Script::Silent => std::future::pending().await,
+            Script::Crash => Err(LaunchError("the replica closed its descriptor".into())),
+            _ => Ok(([127, 0, 0, 1], 1).into()),
+        }
+    }
+
+    async fn exited(&mut self) -> Exit {
+        self.ended.subscribe().wait_for(Option::is_some).await.unwrap().clone().unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.signals.lock().unwrap().push(signal);
+        if signal == Signal::Kill || self.script != Script::Stubborn {
+            self.ended.send_replace(Some(exit(0, "")));
+        }
+    }
+}
+
+struct Stage {
+    registry: Registry,
+    id: ReplicaId,
+    stop: watch::Sender<Stop>,
+    signals: Arc<Mutex<Vec<Signal>>>,
+    log: Arc<Mutex<String>>,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl Stage {
+    /// A driver over these scripts, a health owner that passes every instance, and a log of every published state.
+    fn new(scripts: &[Script]) -> Self {
+        let id: ReplicaId = "vrf/0".parse().unwrap();
+        let replicas = vec![Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH)];
+        let service = Service { name: id.service.clone(), version: "1.0.0".into(), required: true, replicas };
+        let registry = Registry::new(vec![service]);
+        let signals = Arc::new(Mutex::new(Vec::new()));
+        let launcher = Arc::new(Fake { scripts: Mutex::new(scripts.to_vec()), signals: Arc::clone(&signals) });
+        let policy = Policy {
+            version: "1.0.0".into(),
+            start_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(30),
+            grace: Duration::from_secs(10),
+            restart_min: Duration::from_millis(100),
+            restart_max: Duration::from_secs(30),
+            restart_reset: Duration::from_secs(60),
+        };
+        let (stop, stopping) = watch::channel(Stop::No);
+        let log = Arc::new(Mutex::new(String::new()));
+        tokio::spawn(pass_every_check(registry.clone(), id.clone(), Arc::clone(&log)));
+        let driver =
+            Driver::new(id.clone(), policy, launcher, registry.clone(), stopping, fastrand::Rng::with_seed(7));
+        let running = tokio::spawn(driver.run());
+        Self { registry, id, stop, signals, log, running }
+    }
+
+    async fn until(&self, state: LifecycleState) {
+        let reached = |snapshot: &Arc<service_registry::Snapshot>| snapshot.replica(&self.id).unwrap().state == state;
+        self.registry.subscribe().wait_for(reached).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+
+    async fn stop(self, order: Stop, expected: Expect) {
+        self.stop.send_replace(order);
+        self.running.await.unwrap();
+        tokio::task::yield_now().await;
+        let signals = self.signals.lock().unwrap().clone();
+        expected.assert_eq(&format!("{}{signals:?}\n", self.log.lock().unwrap()));
+    }
+}
+
+async fn pass_every_check(registry: Registry, id: ReplicaId, log: Arc<Mutex<String>>) {
+    let began = Instant::now();
+    let mut snapshots = registry.subscribe();
+    let mut last = String::new();
+    loop {
+        let replica = snapshots.borrow_and_update().replica(&id).unwrap().clone();
+        let line = format!("{} {}", replica.state, replica.reason.unwrap_or_default());
+        if line != last {
+            *log.lock().unwrap() += &format!("{}s {}\n", began.elapsed().as_secs(), line.trim_end());
+            last = line;
+        }
+        if replica.instance.is_some() && replica.health.verdict == Verdict::Unknown {
+            registry.update(&id, |replica| {
+                replica.health.verdict = Verdict::Healthy;
+                Change::Made
+            });
+        }
+        if snapshots.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_becomes_ready_and_stops_when_it_is_told() {
+    let stage = Stage::new(&[Script::Good]);
+    stage.until(LifecycleState::Ready).await;
+    assert_eq!(stage.registry.snapshot().replica(&stage.id).unwrap().pid, Some(42));
+    let expected = expect![[r#"
+        0s Stopped not started yet
+        0s Starting
+        0s Ready
+        0s Stopped stopped
+        [Terminate]
+    "#]];
+    stage.stop(Stop::Drain, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_requests_in_flight() {
+    let stage = Stage::new(&[Script::Good]);
+    stage.until(LifecycleState::Ready).await;
+    let snapshot = stage.registry.snapshot();
+    let request = snapshot.replica(&stage.id).unwrap().instance.as_ref().unwrap().in_flight.begin();
+    stage.stop.send_replace(Stop::Drain);
+    stage.until(LifecycleState::Draining).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(stage.signals.lock().unwrap().is_empty(), "it was told to end with a request in flight");
+    drop(request);
+    let expected = expect![[r#"
+        0s Stopped not started yet
+        0s Starting
+        0s Ready
+        0s Draining stopping
+        20s Stopped stopped
+        [Terminate]
+    "#]];
+    stage.stop(Stop::Drain, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_ignores_sigterm_is_killed_after_the_grace() {
+    let stage = Stage::new(&[Script::Stubborn]);
+    stage.until(LifecycleState::Ready).await;
+    let expected = expect![[r#"
+        0s Stopped not started yet
+        0s Starting
+        0s Ready
+        0s Draining stopping
+        10s Stopped stopped
+        [Terminate, Kill]
+    "#]];
+    stage.stop(Stop::Drain, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_to_stop_at_once_kills_at_once() {
+    let stage = Stage::new(&[Script::Stubborn]);
+    stage.until(LifecycleState::Ready).await;
+    let expected = expect![[r#"
+        0s Stopped not started yet
+        0s Starting
+        0s Ready
+        0s Stopped stopped
+        [Kill]
+    "#]];
+    stage.stop(Stop::Now, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_never_listens_is_stopped_after_the_start_timeout_and_tried_again() {
+    let stage = Stage::new(&[Script::Silent, Script::Good]);
+    stage.until(LifecycleState::Ready).await;
+    assert_eq!(stage.registry.snapshot().replica(&stage.id).unwrap().restarts, 1);
+    let expected = expect![[r#"
+        0s Stopped not started yet
+        0s Starting
+        60s Stopped not ready within the start timeout of 60s
+        60s Starting
+        60s Ready
+        60s Stopped stopped
+        [Terminate, Terminate]
+    "#]];
+    stage.stop(Stop::Drain, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_shows_its_exit_code_and_last_words() {
+    let stage = Stage::new(&[Script::Crash, Script::Missing, Script::Dies(100), Script::Good]);
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    let expected = expect![[r#"
+        0s Stopped not started yet
+        0s Stopped exited with code 3; its last words: bad luck
+        0s Stopped no such program
+        0s Starting
+        0s Ready
+        100s Stopped exited with code 9
+        100s Starting
+        100s Ready
+        200s Stopped stopped
+        [Terminate, Terminate]
+    "#]];
+    stage.stop(Stop::Drain, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_in_the_middle_of_starting_ends_the_process() {
+    let stage = Stage::new(&[Script::Silent]);
+    stage.until(LifecycleState::Starting).await;
+    let expected = expect![[r#"
+        0s Stopped not started yet
+        0s Starting
+        0s Stopped stopped before it was ready
+        [Terminate]
+    "#]];
+    stage.stop(Stop::Drain, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_between_two_lives_starts_no_third() {
+    let stage = Stage::new(&[Script::Missing]);
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    let restarts = stage.registry.snapshot().replica(&stage.id).unwrap().restarts;
+    assert!((8..=12).contains(&restarts), "back-off: {restarts} restarts in 40 s");
+    let id = stage.id.clone();
+    let registry = stage.registry.clone();
+    stage.stop.send_replace(Stop::Drain);
+    stage.running.await.unwrap();
+    assert_eq!(registry.snapshot().replica(&id).unwrap().restarts, restarts);
+}

@@ -1,0 +1,14 @@
+//! The life of a replica: Starting → Ready → Draining → Stopped.
+//!
+//! [`transition`] is the pure state machine. [`Driver`] is the one task that owns a replica's state: it launches the
+//! process, waits for it to become healthy, drains and stops it, and starts it again with back-off. How a process is
+//! launched is a seam ([`Launch`]); nothing here forks.
+
+mod backoff;
+mod driver;
+mod process;
+mod state;
+
+pub use driver::{Driver, Policy, Stop};
+pub use process::{Exit, Launch, LaunchError, Process, Signal};
+pub use state::{Denied, Event, transition};

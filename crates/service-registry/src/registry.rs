@@ -1,0 +1,192 @@
+//! The owner of the facts: takes changes from their writers and publishes snapshots.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use types::ReplicaId;
+
+use crate::{Replica, Service, Snapshot};
+
+/// All replicas of this mesh. Clones share it.
+#[derive(Clone)]
+pub struct Registry(Arc<Inner>);
+
+struct Inner {
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    workers: Mutex<Vec<watch::Receiver<u64>>>,
+    incarnations: AtomicU64,
+}
+
+/// A gateway worker's end: the snapshots, and the word that it uses one.
+pub struct WorkerSubscription {
+    /// The snapshot in force, and every later one.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    used: watch::Sender<u64>,
+}
+
+impl WorkerSubscription {
+    /// Says that every later selection of this worker uses this snapshot or a newer one.
+    pub fn confirm(&self, epoch: u64) {
+        self.used.send_replace(epoch);
+    }
+}
+
+impl Registry {
+    /// The services that are wanted, none of their replicas started.
+    pub fn new(services: Vec<Service>) -> Self {
+        let services = services.into_iter().map(Arc::new).collect();
+        Self(Arc::new(Inner {
+            snapshot: watch::Sender::new(Arc::new(Snapshot { epoch: 1, services })),
+            workers: Mutex::default(),
+            incarnations: AtomicU64::new(1),
+        }))
+    }
+
+    /// The snapshot in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.0.snapshot.borrow())
+    }
+
+    /// The snapshot in force, and every later one.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.0.snapshot.subscribe()
+    }
+
+    /// A worker's subscription; from now on a drain waits for its word.
+    pub fn subscribe_worker(&self) -> WorkerSubscription {
+        let (used, confirmed) = watch::channel(0);
+        self.0.workers.lock().unwrap_or_else(PoisonError::into_inner).push(confirmed);
+        WorkerSubscription { snapshots: self.subscribe(), used }
+    }
+
+    /// A number for a new run of some replica.
+    pub fn next_incarnation(&self) -> u64 {
+        self.0.incarnations.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Changes one replica and publishes, unless `change` says that there was nothing to change. Returns the epoch from
+    /// which on the change is seen.
+    pub fn update(&self, id: &ReplicaId, change: impl FnOnce(&mut Replica) -> Change) -> u64 {
+        self.0.snapshot.send_if_modified(|published| {
+            let mut snapshot = Snapshot::clone(published);
+            let place = snapshot.services.iter().position(|service| service.name == id.service);
+            let Some(service) = place.map(|place| Arc::make_mut(&mut snapshot.services[place])) else { return false };
+            let replica = usize::try_from(id.ordinal).ok().and_then(|ordinal| service.replicas.get_mut(ordinal));
+            let Some(Change::Made) = replica.map(change) else { return false };
+            snapshot.epoch += 1;
+            *published = Arc::new(snapshot);
+            true
+        });
+        self.0.snapshot.borrow().epoch
+    }
+
+    /// Waits until every worker uses the snapshot of this epoch or a newer one, at most `limit`. A worker that has ended
+    /// selects nothing any more and is not waited for.
+    pub async fn confirmed(&self, epoch: u64, limit: Duration) -> Confirmed {
+        let mut workers = self.0.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all = async {
+            for worker in &mut workers {
+                let _used_or_ended = worker.wait_for(|used| *used >= epoch).await.is_ok();
+            }
+        };
+        match tokio::time::timeout(limit, all).await {
+            Ok(()) => Confirmed::ByAll,
+            Err(_) => Confirmed::TimedOut,
+        }
+    }
+}
+
+/// Whether a closure changed something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Publish it.
+    Made,
+    /// Everything is as it was.
+    None,
+}
+
+/// Whether the workers answered in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirmed {
+    /// Every worker uses the snapshot.
+    ByAll,
+    /// Some worker did not answer.
+    TimedOut,
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::{LifecycleState, NotSelectable, Verdict};
+
+    fn registry() -> (Registry, ReplicaId) {
+        let id: ReplicaId = "vrf/0".parse().unwrap();
+        let replicas = vec![Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH)];
+        let service = Service { name: id.service.clone(), version: "1.0.0".into(), required: true, replicas };
+        (Registry::new(vec![service]), id)
+    }
+
+    #[test]
+    fn a_change_is_published_with_a_new_epoch_and_no_change_is_not() {
+        let (registry, id) = registry();
+        let mut watcher = registry.subscribe();
+        watcher.mark_unchanged();
+        let epoch = registry.update(&id, |replica| {
+            replica.restarts += 1;
+            Change::Made
+        });
+        assert_eq!((epoch, watcher.has_changed().unwrap()), (2, true));
+        watcher.mark_unchanged();
+        assert_eq!(registry.update(&id, |_| Change::None), 2);
+        assert_eq!(registry.update(&"vrf/7".parse().unwrap(), |_| Change::Made), 2);
+        assert!(!watcher.has_changed().unwrap());
+    }
+
+    #[test]
+    fn a_replica_is_selectable_only_when_every_fact_holds() {
+        let (registry, id) = registry();
+        let set = |state, verdict| {
+            registry.update(&id, |replica| {
+                (replica.state, replica.health.verdict) = (state, verdict);
+                let instance = crate::Instance {
+                    replica: id.clone(),
+                    incarnation: 1,
+                    address: ([127, 0, 0, 1], 1).into(),
+                    version: "1.0.0".into(),
+                    in_flight: Arc::default(),
+                    last_check: crate::LastCheck::default(),
+                };
+                replica.instance = Some(Arc::new(instance));
+                Change::Made
+            });
+            registry.snapshot().replica(&id).unwrap().selectable().map(|_| ())
+        };
+        for state in LifecycleState::ALL {
+            for verdict in [Verdict::Unknown, Verdict::Healthy, Verdict::Unhealthy] {
+                let expected = match (state, verdict) {
+                    (LifecycleState::Ready, Verdict::Healthy) => Ok(()),
+                    (LifecycleState::Ready, verdict) => Err(NotSelectable::Health(verdict)),
+                    (state, _) => Err(NotSelectable::State(state)),
+                };
+                assert_eq!(set(state, verdict), expected);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn confirmation_waits_for_every_living_worker_and_no_longer_than_its_limit() {
+        let (registry, _) = registry();
+        let (one, two) = (registry.subscribe_worker(), registry.subscribe_worker());
+        one.confirm(5);
+        assert_eq!(registry.confirmed(5, Duration::from_secs(5)).await, Confirmed::TimedOut);
+        two.confirm(6);
+        assert_eq!(registry.confirmed(5, Duration::from_secs(5)).await, Confirmed::ByAll);
+        drop(two);
+        one.confirm(9);
+        assert_eq!(registry.confirmed(9, Duration::from_secs(5)).await, Confirmed::ByAll);
+    }
+}

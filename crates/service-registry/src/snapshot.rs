@@ -1,0 +1,182 @@
+//! What everyone but the writers sees: one consistent picture of all replicas.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use types::{ReplicaId, ServiceName};
+
+use crate::{Gate, Health, InFlight, LifecycleState, Verdict};
+
+/// All services at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Grows with every publication.
+    pub epoch: u64,
+    /// The services in the order of the configuration.
+    pub services: Vec<Arc<Service>>,
+}
+
+/// One service with its replicas.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// The label of its version.
+    pub version: String,
+    /// Whether its being down makes the whole unhealthy.
+    pub required: bool,
+    /// Its replicas by ordinal; as many as are wanted.
+    pub replicas: Vec<Replica>,
+}
+
+/// One replica with its facts.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    /// Its id.
+    pub id: ReplicaId,
+    /// Its lifecycle state.
+    pub state: LifecycleState,
+    /// Why it is in that state, where that is not plain.
+    pub reason: Option<String>,
+    /// Since when it is in that state.
+    pub since: Timestamp,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Its process, while there is one.
+    pub pid: Option<u32>,
+    /// Where it listens, once it does.
+    pub instance: Option<Arc<Instance>>,
+    /// Its health.
+    pub health: Health,
+    /// Its gate.
+    pub gate: Gate,
+}
+
+/// One run of a replica that listens. A restart makes a new one.
+#[derive(Debug)]
+pub struct Instance {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// Which run of it; grows with every start, over all replicas.
+    pub incarnation: u64,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The label of its version.
+    pub version: String,
+    /// The requests that it has.
+    pub in_flight: Arc<InFlight>,
+    /// The last health check.
+    pub last_check: LastCheck,
+}
+
+/// What the last check of an instance showed. Written by the health owner, read where it is displayed; it takes no part in
+/// selection, so that a check that changes nothing publishes nothing.
+#[derive(Debug, Default)]
+pub struct LastCheck {
+    /// Microseconds and one; 0 before the first passed check.
+    latency: AtomicU64,
+    error: Mutex<Option<String>>,
+}
+
+impl LastCheck {
+    /// A check was passed in this time.
+    pub fn passed(&self, latency: Duration) {
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX - 1);
+        self.latency.store(micros + 1, Ordering::Relaxed);
+    }
+
+    /// A check failed.
+    pub fn failed(&self, error: String) {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// How long the last passed check took.
+    pub fn latency(&self) -> Option<Duration> {
+        self.latency.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_micros)
+    }
+
+    /// How the last failed check failed.
+    pub fn error(&self) -> Option<String> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The first fact that keeps a replica from being selected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotSelectable {
+    /// Its lifecycle state.
+    State(LifecycleState),
+    /// Its health.
+    Health(Verdict),
+}
+
+impl fmt::Display for NotSelectable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State(state) => write!(formatter, "{state}"),
+            Self::Health(verdict) => formatter.write_str(verdict.as_str()),
+        }
+    }
+}
+
+impl Replica {
+    /// A replica that was never started.
+    pub fn stopped(id: ReplicaId, now: Timestamp) -> Self {
+        Self {
+            id,
+            state: LifecycleState::Stopped,
+            reason: Some("not started yet".into()),
+            since: now,
+            restarts: 0,
+            pid: None,
+            instance: None,
+            health: Health { verdict: Verdict::Unknown, since: now, reason: None, answered: 0 },
+            gate: Gate::Open,
+        }
+    }
+
+    /// The one rule: selectable = Ready and healthy and not gated.
+    ///
+    /// # Errors
+    /// The first of the facts that is false.
+    pub fn selectable(&self) -> Result<&Arc<Instance>, NotSelectable> {
+        let instance = self.instance.as_ref().filter(|_| self.state == LifecycleState::Ready);
+        let instance = instance.ok_or(NotSelectable::State(self.state))?;
+        if self.health.verdict != Verdict::Healthy {
+            return Err(NotSelectable::Health(self.health.verdict));
+        }
+        match self.gate {
+            Gate::Open => Ok(instance),
+        }
+    }
+}
+
+impl Service {
+    /// The replicas that may serve.
+    pub fn selectable(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.replicas.iter().filter_map(|replica| replica.selectable().ok())
+    }
+
+    /// The median of the selectable replicas' last checks.
+    pub fn median_latency(&self) -> Option<Duration> {
+        let mut latencies: Vec<_> = self.selectable().filter_map(|instance| instance.last_check.latency()).collect();
+        latencies.sort_unstable();
+        latencies.get(latencies.len() / 2).copied()
+    }
+}
+
+impl Snapshot {
+    /// A service by name.
+    pub fn service(&self, name: &ServiceName) -> Option<&Arc<Service>> {
+        self.services.iter().find(|service| service.name == *name)
+    }
+
+    /// A replica by id.
+    pub fn replica(&self, id: &ReplicaId) -> Option<&Replica> {
+        self.service(&id.service)?.replicas.get(usize::try_from(id.ordinal).ok()?)
+    }
+}

@@ -1,0 +1,177 @@
+//! The store in one redb file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use types::wire::{Message, Reader};
+
+use crate::{
+    Compare, KeyValue, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_VALUE_BYTES, Operation, Outcome, StoreError, Transaction,
+};
+
+const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const REVISION: &str = "revision";
+
+/// An open store. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    database: Arc<Database>,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the file, or makes it. Blocks; an interrupted earlier run is repaired here.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another process has it open, [`StoreError::Open`] otherwise.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let failed = |reason: String| StoreError::Open { path: path.to_owned(), reason };
+        let database = Database::create(path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
+            other => failed(other.to_string()),
+        })?;
+        let write = database.begin_write().map_err(|error| failed(error.to_string()))?;
+        write.open_table(ROWS).map_err(|error| failed(error.to_string()))?;
+        write.open_table(META).map_err(|error| failed(error.to_string()))?;
+        write.commit().map_err(|error| failed(error.to_string()))?;
+        Ok(Self { database: Arc::new(database), path: path.to_owned() })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The value of a key.
+    pub async fn get(&self, key: impl Into<Vec<u8>>) -> Result<Option<KeyValue>, StoreError> {
+        let key = key.into();
+        self.blocking(move |database| {
+            let rows = database.begin_read().map_err(failed)?.open_table(ROWS).map_err(failed)?;
+            let row = rows.get(key.as_slice()).map_err(failed)?;
+            row.map(|row| decode(&key, row.value())).transpose()
+        })
+        .await
+    }
+
+    /// Every key that begins with `prefix`, in order, all of one revision.
+    pub async fn range(&self, prefix: impl Into<Vec<u8>>) -> Result<Vec<KeyValue>, StoreError> {
+        let prefix = prefix.into();
+        self.blocking(move |database| {
+            let rows = database.begin_read().map_err(failed)?.open_table(ROWS).map_err(failed)?;
+            let mut found = Vec::new();
+            for row in rows.range(prefix.as_slice()..).map_err(failed)? {
+                let (key, value) = row.map_err(failed)?;
+                if !key.value().starts_with(&prefix) {
+                    break;
+                }
+                found.push(decode(key.value(), value.value())?);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Carries a transaction out, durably, or changes nothing.
+    pub async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
+        within_limits(&transaction)?;
+        self.blocking(move |database| commit(database, &transaction)).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let database = Arc::clone(&self.database);
+        tokio::task::spawn_blocking(move || work(&database)).await.map_err(failed)?
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Failed(error.to_string())
+}
+
+fn within_limits(transaction: &Transaction) -> Result<(), StoreError> {
+    if transaction.operations.len() + transaction.compares.len() > MAX_OPERATIONS {
+        return Err(StoreError::TooLarge("128 operations and comparisons"));
+    }
+    for operation in &transaction.operations {
+        let (key, value) = match operation {
+            Operation::Put(key, value) => (key, value.len()),
+            Operation::Delete(key) => (key, 0),
+        };
+        if key.len() > MAX_KEY_BYTES || key.is_empty() {
+            return Err(StoreError::TooLarge("keys of 1 to 1,024 bytes"));
+        }
+        if value > MAX_VALUE_BYTES {
+            return Err(StoreError::TooLarge("values of 1 MiB"));
+        }
+    }
+    Ok(())
+}
+
+fn commit(database: &Database, transaction: &Transaction) -> Result<Outcome, StoreError> {
+    let write = database.begin_write().map_err(failed)?;
+    let revision = {
+        let mut rows = write.open_table(ROWS).map_err(failed)?;
+        for compare in &transaction.compares {
+            if let Some(key) = unmet(&rows, compare)? {
+                return Ok(Outcome::Conflict { key });
+            }
+        }
+        let mut meta = write.open_table(META).map_err(failed)?;
+        let revision = meta.get(REVISION).map_err(failed)?.map_or(0, |row| row.value()) + 1;
+        meta.insert(REVISION, revision).map_err(failed)?;
+        for operation in &transaction.operations {
+            apply(&mut rows, operation, revision)?;
+        }
+        revision
+    };
+    write.commit().map_err(failed)?;
+    Ok(Outcome::Committed { revision })
+}
+
+fn unmet(rows: &Table<'_, &[u8], &[u8]>, compare: &Compare) -> Result<Option<Vec<u8>>, StoreError> {
+    let (key, wanted) = match compare {
+        Compare::Absent(key) => (key, None),
+        Compare::ModRevision(key, revision) => (key, Some(*revision)),
+    };
+    let row = rows.get(key.as_slice()).map_err(failed)?;
+    let found = row.map(|row| decode(key, row.value())).transpose()?.map(|row| row.mod_revision);
+    Ok((found != wanted).then(|| key.clone()))
+}
+
+fn apply(rows: &mut Table<'_, &[u8], &[u8]>, operation: &Operation, revision: u64) -> Result<(), StoreError> {
+    match operation {
+        Operation::Put(key, value) => {
+            let before = rows.get(key.as_slice()).map_err(failed)?.map(|row| decode(key, row.value())).transpose()?;
+            let create_revision = before.map_or(revision, |row| row.create_revision);
+            let row = encode(create_revision, revision, value);
+            rows.insert(key.as_slice(), row.as_slice()).map_err(failed)?;
+        }
+        Operation::Delete(key) => {
+            rows.remove(key.as_slice()).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// A row: format 1, the two revisions, the value.
+fn encode(create_revision: u64, mod_revision: u64, value: &[u8]) -> Vec<u8> {
+    Message::untagged(&[1]).raw(create_revision.to_be_bytes()).raw(mod_revision.to_be_bytes()).raw(value).finish()
+}
+
+fn decode(key: &[u8], row: &[u8]) -> Result<KeyValue, StoreError> {
+    let parts = |row| {
+        let mut reader = Reader::new(row);
+        let [1] = reader.array()? else { return None };
+        Some((u64::from_be_bytes(reader.array()?), u64::from_be_bytes(reader.array()?)))
+    };
+    let (create_revision, mod_revision) =
+        parts(row).ok_or_else(|| StoreError::Damaged(String::from_utf8_lossy(key).into_owned()))?;
+    Ok(KeyValue { key: key.to_vec(), value: row[17..].to_vec(), create_revision, mod_revision })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn temporary() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store.redb")).unwrap();
+    (folder, store)
+}
+
+#[tokio::test]
+async fn every_write_gets_the_next_revision_and_a_key_remembers_its_first() {
+    let (_folder, store) = temporary();
+    assert_eq!(store.commit(Transaction::new().put("a", "1")).await.unwrap(), Outcome::Committed { revision: 1 });
+    assert_eq!(store.commit(Transaction::new().put("a", "2").put("b", "3")).await.unwrap(), Outcome::Committed { revision: 2 });
+    let row = store.get("a").await.unwrap().unwrap();
+    assert_eq!((row.create_revision, row.mod_revision, row.value.as_slice()), (1, 2, &b"2"[..]));
+}
+
+#[tokio::test]
+async fn a_comparison_that_does_not_hold_changes_nothing() {
+    let (_folder, store) = temporary();
+    store.commit(Transaction::new().if_absent("a").put("a", "1")).await.unwrap();
+    let conflict = Outcome::Conflict { key: b"a".to_vec() };
+    assert_eq!(store.commit(Transaction::new().if_absent("a").put("a", "2").put("b", "2")).await.unwrap(), conflict);
+    assert_eq!(store.commit(Transaction::new().if_revision("a", 9).delete("a")).await.unwrap(), conflict);
+    assert_eq!(store.get("b").await.unwrap(), None);
+    let swap = store.commit(Transaction::new().if_revision("a", 1).put("a", "2")).await.unwrap();
+    assert_eq!(swap, Outcome::Committed { revision: 2 }, "a refused transaction takes no revision");
+}
+
+#[tokio::test]
+async fn a_range_holds_exactly_the_keys_of_its_prefix_in_order() {
+    let (_folder, store) = temporary();
+    let all = Transaction::new().put("k/b", "2").put("k/a", "1").put("k", "0").put("k0", "3").put("j", "4");
+    store.commit(all).await.unwrap();
+    let keys: Vec<_> = store.range("k/").await.unwrap().into_iter().map(|row| row.key).collect();
+    assert_eq!(keys, [b"k/a".to_vec(), b"k/b".to_vec()]);
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_reopening_and_a_second_opener_is_told() {
+    let (folder, store) = temporary();
+    store.commit(Transaction::new().put("a", "1")).await.unwrap();
+    let path = folder.path().join("store.redb");
+    assert!(matches!(Store::open(&path), Err(StoreError::InUse(_))));
+    drop(store);
+    assert_eq!(Store::open(&path).unwrap().get("a").await.unwrap().unwrap().value, b"1");
+}
+
+#[test]
+fn a_file_that_is_no_store_is_refused_and_left_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    std::fs::write(&path, b"not a store, but precious").unwrap();
+    assert!(matches!(Store::open(&path), Err(StoreError::Open { .. })));
+    assert_eq!(std::fs::read(&path).unwrap(), b"not a store, but precious");
+}
+
+#[tokio::test]
+async fn transactions_over_a_limit_are_refused_whole() {
+    let (_folder, store) = temporary();
+    let many = (0..=MAX_OPERATIONS).fold(Transaction::new(), |all, number| all.put(number.to_string(), "x"));
+    for refused in [many, Transaction::new().put("k", vec![0; MAX_VALUE_BYTES + 1]), Transaction::new().delete(vec![b'k'; 1025])] {
+        assert!(matches!(store.commit(refused).await, Err(StoreError::TooLarge(_))));
+    }
+    assert_eq!(store.range("").await.unwrap(), []);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn the_store_agrees_with_a_map(steps in proptest::collection::vec((0..5u8, 0..6u8, any::<bool>()), 0..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (_folder, store) = temporary();
+            let mut model: BTreeMap<Vec<u8>, (u64, Vec<u8>)> = BTreeMap::new();
+            let mut revision = 0;
+            for (key, value, delete) in steps {
+                let key = vec![b'k', key];
+                let transaction = match (delete, model.get(&key)) {
+                    (true, _) => Transaction::new().delete(key.clone()),
+                    (false, None) => Transaction::new().if_absent(key.clone()).put(key.clone(), vec![value]),
+                    (false, Some((last, _))) => Transaction::new().if_revision(key.clone(), *last).put(key.clone(), vec![value]),
+                };
+                revision += 1;
+                assert_eq!(store.commit(transaction).await.unwrap(), Outcome::Committed { revision });
+                if delete { model.remove(&key); } else { model.insert(key, (revision, vec![value])); }
+            }
+            let rows = store.range("k").await.unwrap();
+            let found: Vec<_> = rows.into_iter().map(|row| (row.key, (row.mod_revision, row.value))).collect();
+            assert_eq!(found, model.into_iter().collect::<Vec<_>>());
+        });
+    }
+}

@@ -1,0 +1,46 @@
+//! The key-value store: ordered byte keys, a revision for every write, and compare-and-swap transactions, with etcd's
+//! meaning. The embedded implementation keeps them in one redb file: what was acknowledged survives `kill -9`.
+//!
+//! It knows nothing of what is stored. Values are versioned bytes of whoever owns the key.
+
+mod embedded;
+mod transaction;
+
+pub use embedded::Store;
+pub use transaction::{Compare, KeyValue, Operation, Outcome, Transaction};
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Operations and comparisons of one transaction together.
+pub const MAX_OPERATIONS: usize = 128;
+/// The longest key, in bytes.
+pub const MAX_KEY_BYTES: usize = 1024;
+/// The longest value, in bytes.
+pub const MAX_VALUE_BYTES: usize = 1 << 20;
+
+/// Why the store could not do what was asked. Nothing was changed.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The file is open in another process.
+    #[error("{0} is in use by another process")]
+    InUse(PathBuf),
+    /// The file cannot be opened.
+    #[error("{path} cannot be opened: {reason}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the machine or the format check said.
+        reason: String,
+    },
+    /// A transaction over one of the limits.
+    #[error("the transaction is over a limit: {0}")]
+    TooLarge(&'static str),
+    /// The disk or the file failed.
+    #[error("the store failed: {0}")]
+    Failed(String),
+    /// A stored row is not what this program writes.
+    #[error("the store holds a damaged row at key {0:?}")]
+    Damaged(String),
+}

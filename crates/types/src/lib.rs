@@ -1,0 +1,14 @@
+//! The vocabulary that every crate of ServiceOS shares: names, sizes, wire headers, the problem document and the
+//! length-prefixed encoding of signed bytes.
+//!
+//! Only words live here. Whatever does something belongs to the crate whose duty it is.
+
+pub mod headers;
+mod name;
+mod problem;
+mod size;
+pub mod wire;
+
+pub use name::{NameError, ReplicaId, ServiceName};
+pub use problem::Problem;
+pub use size::{ByteSize, SizeError};
