@@ -1,0 +1,26 @@
+//! Configuration: the YAML file in, validated settings out, with errors that point at the line.
+//!
+//! A file takes three steps. `raw` reads it with serde, where only the shape can fail; `check` turns what was
+//! written into [`Settings`] and collects everything that is wrong with it; `report` shows what was found. Nothing
+//! here starts, binds or writes anything, and the configuration of a service (`config:`) is passed on unread.
+
+mod builtin;
+mod check;
+mod duration;
+mod load;
+mod nearest;
+mod raw;
+mod report;
+mod scalar;
+mod settings;
+mod syntax;
+
+pub use load::{MAX_FILE_BYTES, Overrides, load, parse};
+pub use report::LoadError;
+pub use settings::{
+    Builtin, Drain, GatewayLimits, GatewaySettings, HealthCheck, LogFormat, Restart, Retry, RouteAccess,
+    RouteSettings, ServiceSettings, Settings, Telemetry,
+};
+
+#[cfg(test)]
+mod tests;

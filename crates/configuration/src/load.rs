@@ -1,0 +1,172 @@
+//! From a path or a text to settings: reading, parsing, and what the command line overrides.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use serde_saphyr::Options;
+
+use crate::check;
+use crate::raw::RawFile;
+use crate::report::{Finding, LoadError, Origin};
+use crate::scalar::{Field, Mismatch, Mode, Scalar, Shape, quoted};
+use crate::settings::Settings;
+use crate::syntax;
+
+/// The largest file, in bytes: 1 MiB.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// What the command line says instead of the file. `None` leaves the file's word.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--data-dir`, or `SERVICEOS_DATA_DIR`; relative to the current directory.
+    pub data_dir: Option<PathBuf>,
+    /// `--gateway`: the only address where clients connect.
+    pub gateway: Option<SocketAddr>,
+    /// `--admin`: where the admin API listens.
+    pub admin: Option<SocketAddr>,
+    /// `--mode`.
+    pub mode: Option<String>,
+}
+
+/// Reads the file, applies the overrides and checks the whole.
+///
+/// The gateway's `workers: auto` becomes the number of cores that this process may use.
+///
+/// # Errors
+/// The report of everything that is wrong: with the file's text, with its values, or with reading it at all.
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Settings, LoadError> {
+    let source_name = path.display().to_string();
+    let text = read(path).map_err(|finding| LoadError::new(&source_name, "", vec![finding]))?;
+    let no_directory = |what: &str, error: io::Error| {
+        LoadError::new(
+            &source_name,
+            "",
+            vec![unplaced(format!("{what} has no absolute path: {error}"), None)],
+        )
+    };
+    let file = std::path::absolute(path).map_err(|error| no_directory("the file", error))?;
+    let base_dir = file.parent().unwrap_or(Path::new("/"));
+    let mut overrides = overrides.clone();
+    if let Some(given) = overrides.data_dir.take() {
+        let absolute = std::path::absolute(given).map_err(|error| no_directory("--data-dir", error))?;
+        overrides.data_dir = Some(absolute);
+    }
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    settings(&text, &source_name, base_dir, cores, &overrides)
+}
+
+/// Checks a text as [`load`] does, without touching the machine.
+///
+/// `source_name` is what errors call the text, `base_dir` (absolute) is what its paths are relative to, and `cores`
+/// is what `workers: auto` means.
+///
+/// # Errors
+/// The report of everything that is wrong.
+pub fn parse(
+    text: &str,
+    source_name: &str,
+    base_dir: &Path,
+    cores: NonZeroUsize,
+) -> Result<Settings, LoadError> {
+    settings(text, source_name, base_dir, cores, &Overrides::default())
+}
+
+fn settings(
+    text: &str,
+    source_name: &str,
+    base_dir: &Path,
+    cores: NonZeroUsize,
+    overrides: &Overrides,
+) -> Result<Settings, LoadError> {
+    // Editors of some systems put a byte order mark first, which would move every column of the first line.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let report = |findings| LoadError::new(source_name, text, findings);
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
+        return Err(report(vec![too_large()]));
+    }
+    let mut raw: RawFile = serde_saphyr::from_str_with_options(text, options())
+        .map_err(|error| report(vec![syntax::finding(&error)]))?;
+    apply(&mut raw, overrides);
+    let place = check::Surroundings { base_dir, data_dir: overrides.data_dir.as_deref(), cores };
+    check::settings(raw, &place).map_err(report)
+}
+
+/// The parser's own limits of depth, nodes and aliases stay on; these are the ones that a configuration never needs.
+fn options() -> Options {
+    serde_saphyr::options! {
+        strict_booleans: true,
+        reject_unsupported_tags: true,
+        // The report shows the line itself.
+        with_snippet: false,
+        budget: serde_saphyr::budget! { max_aliases: 1_000, max_merge_keys: 1_000, max_depth: 32 },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+            max_replay_stack_depth: 16,
+        },
+    }
+}
+
+/// An override takes the place of what the file says before anything is checked, so that a value which is not used
+/// cannot be wrong.
+fn apply(raw: &mut RawFile, overrides: &Overrides) {
+    if let Some(gateway) = overrides.gateway {
+        raw.gateway.listen = vec![Field::flag(gateway, "--gateway")];
+    }
+    if let Some(admin) = overrides.admin {
+        raw.admin.listen = Field::flag(admin, "--admin");
+    }
+    if let Some(mode) = &overrides.mode {
+        let shape = Shape::Text(mode.clone());
+        let mismatch = || Mismatch { found: quoted(mode), help: Mode::help(&shape) };
+        raw.mode = Field { value: Mode::read(&shape).ok_or_else(mismatch), origin: Origin::Flag("--mode") };
+    }
+}
+
+fn read(path: &Path) -> Result<String, Finding> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| unreadable(&error))?;
+    // The byte order mark counts, so a file of exactly the limit with a mark is refused here rather than cut.
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
+        return Err(too_large());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        unplaced(format!("line {line} is not UTF-8"), Some("save the file as UTF-8".to_owned()))
+    })
+}
+
+fn unreadable(error: &io::Error) -> Finding {
+    let help = match error.kind() {
+        io::ErrorKind::NotFound => Some(format!("write this file, for example:\n{EXAMPLE}")),
+        io::ErrorKind::IsADirectory => Some("name the file itself, such as serviceos.yaml".to_owned()),
+        io::ErrorKind::PermissionDenied => {
+            Some("make the file readable for the user that runs this".to_owned())
+        }
+        _ => None,
+    };
+    let message = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::IsADirectory => "this is a directory".to_owned(),
+        io::ErrorKind::PermissionDenied => "the file cannot be read: permission denied".to_owned(),
+        _ => format!("the file cannot be read: {error}"),
+    };
+    unplaced(message, help)
+}
+
+/// The smallest useful file.
+pub(crate) const EXAMPLE: &str =
+    "services:\n  vrf:\n    replicas: 3\n    healthCheck: {interval: 10s, timeout: 5s}";
+
+fn too_large() -> Finding {
+    unplaced("the file is larger than 1 MiB".to_owned(), None)
+}
+
+fn unplaced(message: String, help: Option<String>) -> Finding {
+    Finding { origin: Origin::Default, message, help }
+}

@@ -1,0 +1,25 @@
+//! The whole way from a text to settings or to a report.
+
+mod any_input;
+mod reports;
+mod semantic;
+mod valid;
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use expect_test::Expect;
+
+use crate::{LoadError, Settings, parse};
+
+/// Every key with a value that is not its default.
+const FULL: &str = include_str!("tests/full.yaml");
+
+fn read(text: &str) -> Result<Settings, LoadError> {
+    parse(text, "serviceos.yaml", Path::new("/srv/mesh"), NonZeroUsize::new(4).unwrap())
+}
+
+/// The report of a text that must not be valid.
+fn check(text: &str, expected: Expect) {
+    expected.assert_eq(&read(text).map(|_| ()).unwrap_err().to_string());
+}

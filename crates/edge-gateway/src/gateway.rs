@@ -1,0 +1,158 @@
+//! The workers together: started with everything that they need, and drained.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use access::KeyTable;
+use configuration::GatewayLimits;
+use observability::{AccessLogHandle, LineBuffer, Metrics};
+use service_registry::Registry;
+use service_router::{RouterPolicy, Suspicion, WorkerRouter};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::worker::{self, Inputs, RequestCount, Worker};
+use crate::{Listeners, RouteTable};
+
+/// What all workers read and nobody changes.
+pub(crate) struct Plan {
+    pub(crate) routes: RouteTable,
+    pub(crate) limits: GatewayLimits,
+}
+
+/// Whether the gateway accepts connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It does.
+    Serving,
+    /// It does not; open requests are finished until the deadline.
+    Draining {
+        /// When open connections are closed.
+        deadline: Instant,
+    },
+}
+
+/// Everything that a gateway is made of.
+pub struct GatewayParts {
+    /// The routes and own pages.
+    pub routes: RouteTable,
+    /// The limits.
+    pub limits: GatewayLimits,
+    /// How calls are tried, for each service in the registry's order.
+    pub policies: Vec<RouterPolicy>,
+    /// Who may serve.
+    pub registry: Registry,
+    /// Who may call.
+    pub keys: watch::Receiver<Arc<KeyTable>>,
+    /// Where suspicions go.
+    pub suspicions: mpsc::Sender<Suspicion>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// Where access log lines go; none where there is no access log.
+    pub access_log: Option<AccessLogHandle>,
+    /// The source of request ids and of the two choices.
+    pub random: fastrand::Rng,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    phase: watch::Sender<Phase>,
+    threads: Vec<JoinHandle<()>>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Gateway {
+    /// Starts a worker for each set of sockets.
+    ///
+    /// # Errors
+    /// The machine's, when it has no room for a thread; workers started before end by themselves.
+    pub fn start(listeners: Listeners, parts: GatewayParts) -> std::io::Result<Self> {
+        let addresses = listeners.addresses().to_vec();
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let GatewayParts { routes, limits, policies, registry, keys, suspicions, metrics, access_log, mut random } =
+            parts;
+        let plan = Arc::new(Plan { routes, limits });
+        let (requests, connections) = (RequestCount::default(), Arc::new(AtomicUsize::new(0)));
+        let mut threads = Vec::new();
+        for (number, sockets) in listeners.into_workers().into_iter().enumerate() {
+            let inputs = Inputs {
+                listeners: sockets,
+                snapshots: registry.subscribe_worker(),
+                key_tables: keys.clone(),
+                phase: phases.clone(),
+                connections: Arc::clone(&connections),
+            };
+            let seed = WorkerSeed {
+                plan: Arc::clone(&plan),
+                registry: registry.clone(),
+                policies: policies.clone(),
+                suspicions: suspicions.clone(),
+                metrics: Arc::clone(&metrics),
+                access_log: access_log.clone(),
+                requests: requests.clone(),
+                random: random.fork(),
+                number,
+            };
+            let thread = std::thread::Builder::new().name(format!("gateway-{number}"));
+            threads.push(thread.spawn(move || seed.run(inputs))?);
+        }
+        Ok(Self { phase, threads, addresses })
+    }
+
+    /// Where clients connect.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops accepting, lets open requests finish for at most `limit`, and returns when every worker has ended.
+    pub async fn drain(self, limit: Duration) {
+        self.phase.send_replace(Phase::Draining { deadline: Instant::now() + limit });
+        let threads = self.threads;
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().map(JoinHandle::join).all(|end| end.is_ok()));
+        if !joined.await.unwrap_or(false) {
+            tracing::error!("a gateway worker panicked");
+        }
+    }
+}
+
+/// What becomes a worker on its own thread.
+struct WorkerSeed {
+    plan: Arc<Plan>,
+    registry: Registry,
+    policies: Vec<RouterPolicy>,
+    suspicions: mpsc::Sender<Suspicion>,
+    metrics: Arc<Metrics>,
+    access_log: Option<AccessLogHandle>,
+    requests: RequestCount,
+    random: fastrand::Rng,
+    number: usize,
+}
+
+impl WorkerSeed {
+    fn run(self, inputs: Inputs) {
+        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(%error, worker = self.number, "a gateway worker has no event loop");
+                return;
+            }
+        };
+        runtime.block_on(async move {
+            let Self { plan, registry, policies, suspicions, metrics, access_log, requests, mut random, number } = self;
+            let shard = metrics.shard(number);
+            let lines = access_log.map(|log| LineBuffer::new(log, Arc::clone(&shard)).into());
+            let router =
+                WorkerRouter::new(&registry.snapshot(), policies, suspicions, Arc::clone(&shard), random.fork());
+            let keys = Arc::clone(&inputs.key_tables.borrow()).into();
+            let clock = Clock::new(random);
+            let worker = Worker { plan, keys, router, shard, clock, requests, lines };
+            worker::run(Rc::new(worker), inputs).await;
+        });
+    }
+}

@@ -1,0 +1,227 @@
+//! One worker: a thread with an event loop, its listeners, its view of the services, its counters and its log lines.
+
+use std::cell::RefCell;
+use std::net::TcpListener as StdTcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use access::KeyTable;
+use observability::{LineBuffer, WorkerShard};
+use service_registry::WorkerSubscription;
+use service_router::WorkerRouter;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+
+use crate::clock::Clock;
+use crate::exchange::Exchange;
+use crate::gateway::{Phase, Plan};
+use crate::{FlowError, access_line, connection};
+
+/// How long an access log line may wait in the worker's buffer.
+const LOG_FLUSH: Duration = Duration::from_millis(200);
+/// How often idle upstream connections are looked through.
+const PRUNE: Duration = Duration::from_secs(10);
+/// After a failed accept (most likely no descriptors are left), connections must end before another can begin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What every connection and request of this worker shares.
+pub(crate) struct Worker {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) keys: RefCell<Arc<KeyTable>>,
+    pub(crate) router: WorkerRouter,
+    pub(crate) shard: Arc<WorkerShard>,
+    pub(crate) clock: Clock,
+    pub(crate) requests: RequestCount,
+    pub(crate) lines: Option<RefCell<LineBuffer>>,
+}
+
+/// Requests in flight in the whole process: a single atomic, as the limit is for all workers together.
+#[derive(Clone, Default)]
+pub(crate) struct RequestCount(Arc<AtomicUsize>);
+
+impl RequestCount {
+    pub(crate) fn begin(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Worker {
+    /// Refuses a request when too many are in flight; it counts itself already.
+    pub(crate) fn admit(&self) -> Result<(), FlowError> {
+        if self.requests.0.load(Ordering::Relaxed) > self.plan.limits.requests {
+            self.shard.requests_shed.add_one();
+            return Err(FlowError::Overloaded);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn log(&self, exchange: &Exchange, total: Duration) {
+        if let Some(lines) = &self.lines {
+            let route = exchange.route.and_then(|(index, _)| self.plan.routes.by_index(index));
+            lines.borrow_mut().line(|out| access_line::write(out, exchange, route, total));
+        }
+    }
+
+    fn flush(&self) {
+        if let Some(lines) = &self.lines {
+            lines.borrow_mut().flush();
+        }
+    }
+}
+
+/// What a worker needs beside what its requests share.
+pub(crate) struct Inputs {
+    pub(crate) listeners: Vec<StdTcpListener>,
+    pub(crate) snapshots: WorkerSubscription,
+    pub(crate) key_tables: watch::Receiver<Arc<KeyTable>>,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) connections: Arc<AtomicUsize>,
+}
+
+/// Serves until the phase says to drain, then until the last connection ended or the drain's time is over.
+pub(crate) async fn run(worker: Rc<Worker>, inputs: Inputs) {
+    let Inputs { listeners, snapshots, key_tables, mut phase, connections } = inputs;
+    let mut background = JoinSet::new();
+    background.spawn_local(follow_snapshots(Rc::clone(&worker), snapshots));
+    background.spawn_local(follow_keys(Rc::clone(&worker), key_tables));
+    background.spawn_local(housekeeping(Rc::clone(&worker)));
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        match TcpListener::from_std(listener) {
+            Ok(listener) => {
+                let (worker, phase) = (Rc::clone(&worker), phase.clone());
+                accepting.spawn_local(accept(worker, listener, phase, Arc::clone(&connections)));
+            }
+            Err(error) => tracing::error!(%error, "a worker cannot use its listening socket"),
+        }
+    }
+    let deadline = draining(&mut phase).await;
+    let finished = async { while accepting.join_next().await.is_some() {} };
+    if timeout_at(deadline, finished).await.is_err() {
+        tracing::warn!("the drain's time is over; open client connections are closed");
+    }
+    worker.flush();
+}
+
+/// Accepts connections until draining; returns when the last one ended.
+async fn accept(
+    worker: Rc<Worker>,
+    listener: TcpListener,
+    mut phase: watch::Receiver<Phase>,
+    connections: Arc<AtomicUsize>,
+) {
+    let mut open = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _deadline = draining(&mut phase) => break,
+            Some(_ended) = open.join_next(), if !open.is_empty() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => begin(&worker, stream, peer.ip(), &phase, &connections, &mut open),
+            Err(error) => {
+                tracing::warn!(%error, "accepting a client connection failed");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    // Whoever the kernel has accepted already is served: closing the socket would reset those connections.
+    while let Some(Ok((stream, peer))) = now(listener.accept()).await {
+        begin(&worker, stream, peer.ip(), &phase, &connections, &mut open);
+    }
+    drop(listener);
+    while open.join_next().await.is_some() {}
+}
+
+fn begin(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    peer: std::net::IpAddr,
+    phase: &watch::Receiver<Phase>,
+    connections: &Arc<AtomicUsize>,
+    open: &mut JoinSet<()>,
+) {
+    if connections.fetch_add(1, Ordering::Relaxed) >= worker.plan.limits.connections {
+        connections.fetch_sub(1, Ordering::Relaxed);
+        worker.shard.connections_refused.add_one();
+        return;
+    }
+    let slot = Slot(Arc::clone(connections));
+    let (worker, mut phase) = (Rc::clone(worker), phase.clone());
+    open.spawn_local(async move {
+        connection::serve(worker, stream, peer, async {
+            draining(&mut phase).await;
+        })
+        .await;
+        drop(slot);
+    });
+}
+
+/// One of the process's connections.
+struct Slot(Arc<AtomicUsize>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Returns the drain's deadline once there is one.
+async fn draining(phase: &mut watch::Receiver<Phase>) -> Instant {
+    loop {
+        if let Phase::Draining { deadline } = *phase.borrow_and_update() {
+            return deadline;
+        }
+        if phase.changed().await.is_err() {
+            // Nobody is left to wait for.
+            return Instant::now();
+        }
+    }
+}
+
+/// The outcome of a future that is ready at once.
+async fn now<F: Future>(future: F) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = std::future::ready(()) => None,
+    }
+}
+
+async fn follow_snapshots(worker: Rc<Worker>, mut subscription: WorkerSubscription) {
+    loop {
+        let snapshot = Arc::clone(&subscription.snapshots.borrow_and_update());
+        worker.router.use_snapshot(&snapshot);
+        subscription.confirm(snapshot.epoch);
+        if subscription.snapshots.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn follow_keys(worker: Rc<Worker>, mut tables: watch::Receiver<Arc<KeyTable>>) {
+    while tables.changed().await.is_ok() {
+        *worker.keys.borrow_mut() = Arc::clone(&tables.borrow_and_update());
+    }
+}
+
+async fn housekeeping(worker: Rc<Worker>) {
+    let mut flush = interval(LOG_FLUSH);
+    let mut prune = interval(PRUNE);
+    flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = flush.tick() => worker.flush(),
+            _ = prune.tick() => worker.router.prune(),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The access log: workers fill buffers, one thread writes the file.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use thiserror::Error;
+
+use crate::WorkerShard;
+
+/// Buffers on their way to the file, of all workers together.
+const QUEUED_BUFFERS: usize = 256;
+/// A worker hands its buffer over when it is this long, or when its timer says so.
+const BUFFER_BYTES: usize = 32 << 10;
+
+/// The access log cannot be opened.
+#[derive(Debug, Error)]
+#[error("the access log {path} cannot be opened: {reason}")]
+pub struct AccessLogError {
+    path: PathBuf,
+    reason: std::io::Error,
+}
+
+/// The writer's thread.
+#[derive(Debug)]
+pub struct AccessLog {
+    thread: JoinHandle<()>,
+}
+
+/// What a worker writes to. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AccessLogHandle(SyncSender<Vec<u8>>);
+
+/// The lines of one worker that were not handed over yet.
+#[derive(Debug)]
+pub struct LineBuffer {
+    lines: Vec<u8>,
+    count: u64,
+    writer: AccessLogHandle,
+    shard: Arc<WorkerShard>,
+}
+
+impl AccessLog {
+    /// Opens the file for appending, making its folder, and starts the writer.
+    pub fn open(path: &Path) -> Result<(Self, AccessLogHandle), AccessLogError> {
+        let failed = |reason| AccessLogError { path: path.to_owned(), reason };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
+        let (sender, receiver) = sync_channel(QUEUED_BUFFERS);
+        let thread = std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || write(file, &receiver))
+            .map_err(failed)?;
+        Ok((Self { thread }, AccessLogHandle(sender)))
+    }
+
+    /// Waits until everything is written. Every handle and buffer must be gone.
+    pub fn finish(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("the access log's writer panicked");
+        }
+    }
+}
+
+fn write(mut file: File, receiver: &Receiver<Vec<u8>>) {
+    let mut failing = false;
+    while let Ok(lines) = receiver.recv() {
+        match file.write_all(&lines) {
+            Ok(()) => failing = false,
+            Err(error) if !failing => {
+                tracing::error!(%error, "the access log cannot be written; lines are lost until it can");
+                failing = true;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl LineBuffer {
+    /// An empty buffer of a worker.
+    pub fn new(writer: AccessLogHandle, shard: Arc<WorkerShard>) -> Self {
+        Self { lines: Vec::with_capacity(BUFFER_BYTES + 1024), count: 0, writer, shard }
+    }
+
+    /// Adds a line; `write` appends it without the line end.
+    pub fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.lines);
+        self.lines.push(b'\n');
+        self.count += 1;
+        if self.lines.len() >= BUFFER_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Hands the lines over. When the writer cannot keep up they are dropped and counted: requests never wait for a disk.
+    pub fn flush(&mut self) {
+        if self.lines.is_empty() {
+            return;
+        }
+        let lines = std::mem::replace(&mut self.lines, Vec::with_capacity(BUFFER_BYTES + 1024));
+        match self.writer.0.try_send(lines) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.shard.log_lines_dropped.add(self.count),
+        }
+        self.count = 0;
+    }
+}
+
+impl Drop for LineBuffer {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Metrics;
+
+    #[test]
+    fn lines_are_in_the_file_when_finish_returns_and_are_appended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logs/access.jsonl");
+        for round in 0..2 {
+            let (log, handle) = AccessLog::open(&path).unwrap();
+            let mut buffer = LineBuffer::new(handle, Metrics::new(vec![], vec![], 1).shard(0));
+            buffer.line(|out| out.extend_from_slice(format!("line {round}").as_bytes()));
+            drop(buffer);
+            log.finish();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "line 0\nline 1\n");
+    }
+
+    #[test]
+    fn lines_that_nobody_takes_are_counted() {
+        let (sender, receiver) = sync_channel(1);
+        let shard = Metrics::new(vec![], vec![], 1).shard(0);
+        let mut buffer = LineBuffer::new(AccessLogHandle(sender), Arc::clone(&shard));
+        for _ in 0..3 {
+            buffer.line(|out| out.push(b'x'));
+            buffer.flush();
+        }
+        assert_eq!(shard.log_lines_dropped.value(), 2);
+        drop(receiver);
+    }
+}

@@ -1,0 +1,221 @@
+//! Bodies on their way through: streamed with back-pressure, never collected.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use thiserror::Error;
+use tokio::time::{Instant, Sleep};
+
+use crate::connection::Connection;
+use crate::endpoint::{Endpoint, Pending};
+
+/// Why a body could not be passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum BodyError {
+    /// The client sends more than the route allows.
+    #[error("the request body is over the limit")]
+    TooLarge,
+    /// The client stopped sending.
+    #[error("the client stopped sending")]
+    Client,
+    /// The replica stopped sending.
+    #[error("the replica stopped sending")]
+    Upstream,
+    /// Nothing moved for the idle timeout.
+    #[error("nothing was sent for the idle timeout")]
+    Idle,
+}
+
+/// The body of a call.
+pub enum RequestBody {
+    /// None.
+    Empty,
+    /// Held in memory, so that it can be sent again; `None` once sent.
+    Whole(Option<Bytes>),
+    /// Passed on as it comes.
+    Stream(StreamedBody),
+}
+
+/// A request body that is passed on as it comes.
+pub struct StreamedBody {
+    incoming: Incoming,
+    remaining: u64,
+    progress: Rc<Progress>,
+}
+
+/// When a streamed request body last moved; the request's timeout pauses while it moves.
+pub(crate) struct Progress(Cell<Instant>);
+
+impl Progress {
+    pub(crate) fn last(&self) -> Instant {
+        self.0.get()
+    }
+}
+
+impl StreamedBody {
+    /// Passes on at most `limit` bytes.
+    pub fn new(incoming: Incoming, limit: u64) -> Self {
+        Self { incoming, remaining: limit, progress: Rc::new(Progress(Cell::new(Instant::now()))) }
+    }
+
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(context);
+        let Poll::Ready(frame) = polled else { return Poll::Pending };
+        self.progress.0.set(Instant::now());
+        let frame = match frame {
+            None => return Poll::Ready(None),
+            Some(Err(_)) => return Poll::Ready(Some(Err(BodyError::Client))),
+            Some(Ok(frame)) => frame,
+        };
+        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        Poll::Ready(Some(match self.remaining.checked_sub(length) {
+            Some(remaining) => {
+                self.remaining = remaining;
+                Ok(frame)
+            }
+            None => Err(BodyError::TooLarge),
+        }))
+    }
+}
+
+impl RequestBody {
+    /// The same body once more, where it can be sent once more.
+    pub(crate) fn again(&self) -> Option<Self> {
+        match self {
+            Self::Empty => Some(Self::Empty),
+            Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),
+            Self::Stream(_) => None,
+        }
+    }
+
+    pub(crate) fn progress(&self) -> Option<Rc<Progress>> {
+        match self {
+            Self::Stream(body) => Some(Rc::clone(&body.progress)),
+            Self::Empty | Self::Whole(_) => None,
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(body) => body.poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Stream(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Stream(body) => body.incoming.size_hint(),
+        }
+    }
+}
+
+/// The body of a replica's answer. When it ends the connection goes back to the pool; dropped before, it closes the
+/// connection, which cancels the call.
+pub struct UpstreamBody {
+    incoming: Incoming,
+    connection: Option<Connection>,
+    endpoint: Rc<Endpoint>,
+    idle_timeout: Duration,
+    /// Runs only while nothing comes.
+    idle: Option<Pin<Box<Sleep>>>,
+    _pending: Pending,
+}
+
+impl UpstreamBody {
+    pub(crate) fn new(
+        incoming: Incoming,
+        connection: Connection,
+        endpoint: Rc<Endpoint>,
+        pending: Pending,
+        idle_timeout: Duration,
+    ) -> Self {
+        Self { incoming, connection: Some(connection), endpoint, idle_timeout, idle: None, _pending: pending }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.endpoint.give_back(connection);
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let body = self.get_mut();
+        match Pin::new(&mut body.incoming).poll_frame(context) {
+            Poll::Ready(frame) => {
+                body.idle = None;
+                match frame {
+                    None => {
+                        body.give_back();
+                        Poll::Ready(None)
+                    }
+                    Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+                    Some(Err(_)) => {
+                        body.connection = None;
+                        Poll::Ready(Some(Err(BodyError::Upstream)))
+                    }
+                }
+            }
+            Poll::Pending => {
+                let timeout = body.idle_timeout;
+                let idle = body.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+                match idle.as_mut().poll(context) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(()) => {
+                        body.connection = None;
+                        Poll::Ready(Some(Err(BodyError::Idle)))
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for UpstreamBody {
+    fn drop(&mut self) {
+        // An answer whose end is known without asking (none, or of a length that was reached) is not asked again.
+        if self.incoming.is_end_stream() {
+            self.give_back();
+        }
+    }
+}

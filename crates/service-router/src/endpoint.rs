@@ -1,0 +1,101 @@
+//! One instance as one worker sees it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use service_registry::{InFlightGuard, Instance};
+use tokio::time::Instant;
+
+use crate::connection::Connection;
+use crate::peak_ewma::PeakEwma;
+
+/// Idle connections kept for an instance on one worker.
+const MAX_IDLE: usize = 256;
+/// How long a connection may idle.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An instance with this worker's connections to it and its opinion of it.
+pub(crate) struct Endpoint {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) latency: PeakEwma,
+    pending: Cell<u32>,
+    /// Most recently used last, so that the ones that nobody needs grow old.
+    idle: RefCell<Vec<(Connection, Instant)>>,
+    /// While set, this worker leaves the instance alone until more suspicions than these were answered by a check.
+    suspected_at: Cell<Option<u64>>,
+    /// How many suspicions were answered, as the last snapshot says.
+    pub(crate) answered: Cell<u64>,
+}
+
+/// One call to an endpoint, counted until this is dropped.
+pub(crate) struct Pending {
+    endpoint: Rc<Endpoint>,
+    _in_flight: InFlightGuard,
+}
+
+impl Endpoint {
+    pub(crate) fn new(instance: Arc<Instance>, estimate: Duration, answered: u64, now: Instant) -> Self {
+        Self {
+            instance,
+            latency: PeakEwma::new(estimate, now),
+            pending: Cell::new(0),
+            idle: RefCell::default(),
+            suspected_at: Cell::new(None),
+            answered: Cell::new(answered),
+        }
+    }
+
+    /// Counts a call from now on: selection and counting are one step, so that a drain never misses a call.
+    pub(crate) fn begin(self: &Rc<Self>) -> Pending {
+        self.pending.set(self.pending.get() + 1);
+        Pending { endpoint: Rc::clone(self), _in_flight: self.instance.in_flight.begin() }
+    }
+
+    /// The cost of one more call.
+    pub(crate) fn load(&self, now: Instant) -> f64 {
+        self.latency.estimate(now) * f64::from(self.pending.get() + 1)
+    }
+
+    /// Whether this worker has no suspicion that is not answered yet.
+    pub(crate) fn trusted(&self) -> bool {
+        self.suspected_at.get().is_none_or(|at| self.answered.get() > at)
+    }
+
+    /// Leaves the instance alone until a check has answered.
+    pub(crate) fn suspect(&self) {
+        self.suspected_at.set(Some(self.answered.get()));
+    }
+
+    /// An idle connection that is still open, the most recently used one.
+    pub(crate) fn take_idle(&self) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some((connection, _)) = idle.pop() {
+            if connection.is_open() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next call.
+    pub(crate) fn give_back(&self, mut connection: Connection) {
+        let mut idle = self.idle.borrow_mut();
+        if connection.is_open() && idle.len() < MAX_IDLE {
+            connection.reused = true;
+            idle.push((connection, Instant::now()));
+        }
+    }
+
+    /// Closes connections that idled too long.
+    pub(crate) fn prune(&self, now: Instant) {
+        self.idle.borrow_mut().retain(|(connection, since)| connection.is_open() && now - *since < IDLE_TIMEOUT);
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.endpoint.pending.set(self.endpoint.pending.get() - 1);
+    }
+}
