@@ -110,10 +110,14 @@ impl Gateway {
         &self.addresses
     }
 
-    /// Stops accepting, lets open requests finish for at most `limit`, and returns when every worker has ended.
-    pub async fn drain(self, limit: Duration) {
+    /// Stops accepting and lets open requests finish for at most `limit`. Said again, the new limit counts.
+    pub fn drain(&self, limit: Duration) {
         self.phase.send_replace(Phase::Draining { deadline: Instant::now() + limit });
-        let threads = self.threads;
+    }
+
+    /// Returns when every worker has ended, which they do after [`Self::drain`].
+    pub async fn ended(&mut self) {
+        let threads = std::mem::take(&mut self.threads);
         let joined = tokio::task::spawn_blocking(move || threads.into_iter().map(JoinHandle::join).all(|end| end.is_ok()));
         if !joined.await.unwrap_or(false) {
             tracing::error!("a gateway worker panicked");

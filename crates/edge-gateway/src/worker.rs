@@ -14,7 +14,7 @@ use service_router::WorkerRouter;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::clock::Clock;
 use crate::exchange::Exchange;
@@ -103,10 +103,19 @@ pub(crate) async fn run(worker: Rc<Worker>, inputs: Inputs) {
             Err(error) => tracing::error!(%error, "a worker cannot use its listening socket"),
         }
     }
-    let deadline = draining(&mut phase).await;
     let finished = async { while accepting.join_next().await.is_some() {} };
-    if timeout_at(deadline, finished).await.is_err() {
-        tracing::warn!("the drain's time is over; open client connections are closed");
+    tokio::pin!(finished);
+    let mut deadline = draining(&mut phase).await;
+    loop {
+        tokio::select! {
+            () = &mut finished => break,
+            () = sleep_until(deadline) => {
+                tracing::warn!("the drain's time is over; open client connections are closed");
+                break;
+            }
+            // A second order may shorten the time.
+            Ok(()) = phase.changed() => deadline = draining(&mut phase).await,
+        }
     }
     worker.flush();
 }

@@ -1,0 +1,230 @@
+//! The end points.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use access::{ApiKeys, KeyRecord, NewKey};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{delete, get, post};
+use jiff::Timestamp;
+use observability::{Exposition, Metrics};
+use serde::{Deserialize, Serialize};
+use service_registry::Registry;
+use tokio::sync::mpsc;
+
+use crate::auth::AdminToken;
+use crate::health::HealthReport;
+use crate::problem::AdminProblem;
+use crate::status::Status;
+use crate::metrics_page;
+
+/// The request of `POST /v1/keys`.
+pub type NewKeyRequest = NewKey;
+
+/// The answer of `POST /v1/keys`: the only time that the key is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedKey {
+    /// The id, by which it is listed and revoked.
+    pub id: String,
+    /// The key.
+    pub key: String,
+}
+
+/// What the end points read and ask for.
+#[derive(Clone)]
+pub struct AdminState {
+    /// The replicas.
+    pub registry: Registry,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// The keys.
+    pub keys: Arc<ApiKeys>,
+    /// Set once the gateway drains.
+    pub draining: Arc<AtomicBool>,
+    /// Where clients connect.
+    pub gateway: SocketAddr,
+    /// Where the admin API is.
+    pub admin: SocketAddr,
+    /// Asks for a shutdown.
+    pub shutdown: mpsc::Sender<()>,
+}
+
+/// Health and metrics: read-only, without secrets.
+fn public_routes() -> Router<AdminState> {
+    Router::new().route("/health", get(health)).route("/health/detailed", get(health_detailed)).route("/metrics", get(metrics))
+}
+
+fn private_routes() -> Router<AdminState> {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/keys", post(create_key).get(list_keys))
+        .route("/v1/keys/{id}", delete(revoke_key))
+        .route("/v1/shutdown", post(shut_down))
+}
+
+/// The API on the data directory's socket.
+pub(crate) fn on_socket(state: AdminState) -> Router {
+    finish(public_routes().merge(private_routes()), state)
+}
+
+/// The API on the admin port.
+pub(crate) fn on_port(state: AdminState, token: AdminToken) -> Router {
+    let guard = middleware::from_fn_with_state(token, require_token);
+    let private = private_routes().route_layer(guard.clone());
+    let public = if state.admin.ip().is_loopback() { public_routes() } else { public_routes().route_layer(guard) };
+    finish(public.merge(private), state)
+}
+
+fn finish(routes: Router<AdminState>, state: AdminState) -> Router {
+    routes
+        .fallback(async || {
+            AdminProblem::new(StatusCode::NOT_FOUND, "ROUTE_NOT_FOUND", "Unknown path", "the admin API has no such path")
+        })
+        .method_not_allowed_fallback(async || {
+            let detail = "this path does not take that method; the Allow header names those that it takes";
+            AdminProblem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed", detail)
+        })
+        .with_state(state)
+}
+
+async fn require_token(State(token): State<AdminToken>, request: Request, next: Next) -> Response {
+    let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if token.allows(authorization) {
+        return next.run(request).await;
+    }
+    let detail = "the admin port needs the token in run/admin.token of the data directory, as `Authorization: Bearer …`";
+    let problem = AdminProblem::new(StatusCode::UNAUTHORIZED, "AUTH_REQUIRED", "Authentication required", detail);
+    let mut response = problem.into_response();
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+impl AdminState {
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+async fn health(State(state): State<AdminState>) -> Response {
+    let snapshot = state.registry.snapshot();
+    let report = HealthReport::new(&snapshot, state.is_draining());
+    (status_of(&report), Json(report.brief())).into_response()
+}
+
+async fn health_detailed(State(state): State<AdminState>) -> Response {
+    let snapshot = state.registry.snapshot();
+    let report = HealthReport::new(&snapshot, state.is_draining());
+    (status_of(&report), Json(report.detailed())).into_response()
+}
+
+fn status_of(report: &HealthReport<'_>) -> StatusCode {
+    StatusCode::from_u16(report.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+async fn metrics(State(state): State<AdminState>) -> Response {
+    let page = metrics_page::render(&state.metrics, &state.registry.snapshot());
+    ([(header::CONTENT_TYPE, Exposition::MEDIA_TYPE)], page).into_response()
+}
+
+async fn status(State(state): State<AdminState>) -> Json<Status> {
+    Json(Status::new(&state.registry.snapshot(), state.is_draining(), state.gateway, state.admin))
+}
+
+async fn create_key(State(state): State<AdminState>, body: Bytes) -> Result<(StatusCode, Json<CreatedKey>), AdminProblem> {
+    let new: NewKey = serde_json::from_slice(&body).map_err(|error| {
+        AdminProblem::new(StatusCode::BAD_REQUEST, "VALIDATION_FAILED", "Validation failed", error.to_string())
+    })?;
+    let (record, key) = state.keys.create(new, Timestamp::now()).await?;
+    tracing::info!(key = record.id, name = record.name, "an API key was created");
+    Ok((StatusCode::CREATED, Json(CreatedKey { id: record.id, key: key.expose().to_owned() })))
+}
+
+async fn list_keys(State(state): State<AdminState>) -> Json<Vec<KeyRecord>> {
+    Json(state.keys.list().await)
+}
+
+async fn revoke_key(State(state): State<AdminState>, Path(id): Path<String>) -> Result<Json<KeyRecord>, AdminProblem> {
+    let record = state.keys.revoke(&id, Timestamp::now()).await?;
+    tracing::info!(key = record.id, name = record.name, "an API key was revoked");
+    Ok(Json(record))
+}
+
+async fn shut_down(State(state): State<AdminState>) -> StatusCode {
+    // A full queue means that a shutdown was asked for already.
+    let _asked_for_already = state.shutdown.try_send(()).is_err();
+    StatusCode::ACCEPTED
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use service_registry::Service;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::health::tests::service;
+
+    async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState {
+        let store = store::Store::open(&folder.path().join("store.redb")).unwrap();
+        let pepper = zeroize::Zeroizing::new(vec![1; 32]);
+        let keys = ApiKeys::open(store, &pepper, access::KeyKind::Test).await.unwrap();
+        AdminState {
+            registry: Registry::new(vec![Service::clone(&service("vrf", "r", true))]),
+            metrics: Arc::new(Metrics::new(vec!["vrf".into()], vec![], 1)),
+            keys: Arc::new(keys),
+            draining: Arc::default(),
+            gateway: "127.0.0.1:8080".parse().unwrap(),
+            admin: admin.parse().unwrap(),
+            shutdown: mpsc::channel(1).0,
+        }
+    }
+
+    async fn ask(router: &Router, method: &str, path: &str, token: Option<&str>) -> StatusCode {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(token) = token {
+            request = request.header("authorization", token);
+        }
+        router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn the_port_wants_the_token_for_all_but_health_and_metrics_on_loopback() {
+        let folder = tempfile::tempdir().unwrap();
+        let router = on_port(state(&folder, "127.0.0.1:7070").await, AdminToken::of_test());
+        for open in ["/health", "/health/detailed", "/metrics"] {
+            assert_eq!(ask(&router, "GET", open, None).await, StatusCode::OK, "{open}");
+        }
+        for (method, path) in
+            [("GET", "/v1/status"), ("POST", "/v1/keys"), ("GET", "/v1/keys"), ("DELETE", "/v1/keys/x"), ("POST", "/v1/shutdown")]
+        {
+            for token in [None, Some("Bearer wrong"), Some("token"), Some("Bearer ")] {
+                assert_eq!(ask(&router, method, path, token).await, StatusCode::UNAUTHORIZED, "{method} {path} {token:?}");
+            }
+        }
+        assert_eq!(ask(&router, "GET", "/v1/status", Some("Bearer token")).await, StatusCode::OK);
+        assert_eq!(ask(&router, "GET", "/nowhere", None).await, StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_others_can_reach_wants_the_token_for_everything() {
+        let folder = tempfile::tempdir().unwrap();
+        let router = on_port(state(&folder, "0.0.0.0:7070").await, AdminToken::of_test());
+        assert_eq!(ask(&router, "GET", "/metrics", None).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(ask(&router, "GET", "/metrics", Some("Bearer token")).await, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn the_socket_wants_no_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let router = on_socket(state(&folder, "127.0.0.1:7070").await);
+        assert_eq!(ask(&router, "GET", "/v1/status", None).await, StatusCode::OK);
+        assert_eq!(ask(&router, "POST", "/v1/keys", None).await, StatusCode::BAD_REQUEST);
+        assert_eq!(ask(&router, "DELETE", "/v1/keys/none", None).await, StatusCode::NOT_FOUND);
+    }
+}

@@ -1,0 +1,101 @@
+//! The command line's end of the admin API, over the data directory's socket.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use types::Problem;
+
+use crate::socket::connect;
+
+/// Why a question was not answered.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no serviceos runs on the data directory {data_dir} ({reason}); start it with `serviceos up`")]
+    NotRunning {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// What the machine said.
+        reason: std::io::Error,
+    },
+    /// It answered with an error.
+    #[error("{} ({})", .0.detail, .0.code)]
+    Problem(Box<Problem>),
+    /// It answered something else than this program understands.
+    #[error("the running serviceos answered in a way that this version does not understand: {0}")]
+    Unexpected(String),
+}
+
+/// Asks the `serviceos up` of a data directory.
+pub struct AdminClient {
+    data_dir: PathBuf,
+}
+
+impl AdminClient {
+    /// Whoever runs on this data directory.
+    pub fn new(data_dir: &Path) -> Self {
+        Self { data_dir: data_dir.to_owned() }
+    }
+
+    /// Reads.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::GET, path, Bytes::new()).await.and_then(|body| parse(&body))
+    }
+
+    /// Asks for something to be made.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::Unexpected(error.to_string()))?;
+        self.ask(Method::POST, path, body.into()).await.and_then(|body| parse(&body))
+    }
+
+    /// Asks for something that has no answer but that it was accepted.
+    pub async fn order(&self, path: &str) -> Result<(), ClientError> {
+        self.ask(Method::POST, path, Bytes::new()).await.map(|_| ())
+    }
+
+    /// Removes.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::DELETE, path, Bytes::new()).await.and_then(|body| parse(&body))
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let stream = connect(&self.data_dir.join("run")).await.map_err(|reason| ClientError::NotRunning {
+            data_dir: self.data_dir.clone(),
+            reason,
+        })?;
+        let unexpected = |error: &dyn std::fmt::Display| ClientError::Unexpected(error.to_string());
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| unexpected(&error))?;
+        let connection = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "serviceos")
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| unexpected(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| unexpected(&error))?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|error| unexpected(&error))?.to_bytes();
+        drop(sender);
+        let _how_it_ended_matters_no_more = connection.await;
+        if status.is_success() {
+            return Ok(body);
+        }
+        Err(match serde_json::from_slice(&body) {
+            Ok(problem) => ClientError::Problem(Box::new(problem)),
+            Err(_) => ClientError::Unexpected(format!("status {status}")),
+        })
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(body).map_err(|error| ClientError::Unexpected(error.to_string()))
+}

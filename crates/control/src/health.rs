@@ -1,0 +1,248 @@
+//! `/health` and `/health/detailed`: the seed's words.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use service_registry::{LifecycleState, Replica, Service, Snapshot};
+
+/// The state of everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overall {
+    /// Every service is up.
+    Healthy,
+    /// Some replica or service is not, yet requests are served.
+    Degraded,
+    /// A required service is down, or the gateway drains.
+    Unhealthy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ServiceState {
+    Up,
+    Degraded,
+    Down,
+}
+
+/// What is known of the health of all services at one moment.
+#[derive(Debug, Clone)]
+pub struct HealthReport<'a> {
+    snapshot: &'a Snapshot,
+    overall: Overall,
+}
+
+impl<'a> HealthReport<'a> {
+    /// The report of a snapshot; while draining the whole is unhealthy, so that balancers in front look elsewhere.
+    pub fn new(snapshot: &'a Snapshot, draining: bool) -> Self {
+        let states = || snapshot.services.iter().map(|service| (service.required, state(service)));
+        let overall = if draining || states().any(|(required, state)| required && state == ServiceState::Down) {
+            Overall::Unhealthy
+        } else if states().all(|(_, state)| state == ServiceState::Up) {
+            Overall::Healthy
+        } else {
+            Overall::Degraded
+        };
+        Self { snapshot, overall }
+    }
+
+    /// The state of everything.
+    pub fn overall(&self) -> Overall {
+        self.overall
+    }
+
+    /// 200 while requests are served, 503 otherwise.
+    pub fn http_status(&self) -> u16 {
+        if self.overall == Overall::Unhealthy { 503 } else { 200 }
+    }
+
+    /// The body of `/health`.
+    pub fn brief(&self) -> Value {
+        self.render(|service| base(service))
+    }
+
+    /// The body of `/health/detailed`.
+    pub fn detailed(&self) -> Value {
+        self.render(|service| {
+            let mut entry = base(service);
+            let count = |state| service.replicas.iter().filter(|replica| replica.state == state).count();
+            let counts: Map<_, _> =
+                LifecycleState::ALL.map(|state| (state.as_str().to_owned(), json!(count(state)))).into_iter().collect();
+            entry.insert("version".into(), json!(service.version));
+            entry.insert("required".into(), json!(service.required));
+            entry.insert("replicas".into(), Value::Object(counts));
+            entry.insert("instances".into(), service.replicas.iter().map(instance).collect());
+            entry
+        })
+    }
+
+    fn render(&self, entry: impl Fn(&Service) -> Map<String, Value>) -> Value {
+        let services = self.snapshot.services.iter();
+        let services: Map<_, _> =
+            services.map(|service| (service.name.to_string(), Value::Object(entry(service)))).collect();
+        json!({"status": self.overall, "services": services})
+    }
+}
+
+fn state(service: &Service) -> ServiceState {
+    match service.selectable().count() {
+        0 => ServiceState::Down,
+        count if count == service.replicas.len() => ServiceState::Up,
+        _ => ServiceState::Degraded,
+    }
+}
+
+fn base(service: &Service) -> Map<String, Value> {
+    let state = match state(service) {
+        ServiceState::Up => "up",
+        ServiceState::Degraded => "degraded",
+        ServiceState::Down => "down",
+    };
+    let latency = service.median_latency().map(milliseconds);
+    Map::from_iter([("status".to_owned(), json!(state)), ("latency_ms".to_owned(), json!(latency))])
+}
+
+fn instance(replica: &Replica) -> Value {
+    let instance = replica.instance.as_ref();
+    let health = &replica.health;
+    json!({
+        "id": replica.id,
+        "state": replica.state.as_str(),
+        "reason": replica.reason.as_ref().or(health.reason.as_ref()),
+        "since": rfc3339(replica.since),
+        "health": health.verdict.as_str(),
+        "latency_ms": instance.and_then(|instance| instance.last_check.latency()).map(milliseconds),
+        "inFlight": instance.map_or(0, |instance| instance.in_flight.count()),
+        "restarts": replica.restarts,
+        "lastError": instance.and_then(|instance| instance.last_check.error()),
+        "selectable": replica.selectable().is_ok(),
+    })
+}
+
+/// Milliseconds with three decimals.
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
+}
+
+pub(crate) fn rfc3339(time: Timestamp) -> String {
+    format!("{time:.3}")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Arc;
+
+    use expect_test::expect;
+    use service_registry::{Instance, LastCheck, Verdict};
+    use types::ReplicaId;
+
+    use super::*;
+
+    /// A service with a replica for each letter: r Ready and healthy, u Ready and unhealthy, s Starting, x Stopped.
+    pub(crate) fn service(name: &str, replicas: &str, required: bool) -> Arc<Service> {
+        let replicas = replicas.chars().enumerate().map(|(ordinal, letter)| {
+            let id = ReplicaId::new(name.parse().unwrap(), u32::try_from(ordinal).unwrap());
+            let mut replica = Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH);
+            replica.state = match letter {
+                's' => LifecycleState::Starting,
+                'x' => LifecycleState::Stopped,
+                _ => LifecycleState::Ready,
+            };
+            replica.reason = (letter == 'x').then(|| "exited with code 1".to_owned());
+            replica.health.verdict = if letter == 'r' { Verdict::Healthy } else { Verdict::Unhealthy };
+            if letter == 'r' || letter == 'u' {
+                let last_check = LastCheck::default();
+                last_check.passed(Duration::from_micros(12_345 + 1000 * u64::from(id.ordinal)));
+                replica.pid = Some(4711);
+                replica.instance = Some(Arc::new(Instance {
+                    replica: id,
+                    incarnation: 1,
+                    address: ([127, 0, 0, 1], 41233).into(),
+                    version: "1.0.0".into(),
+                    in_flight: Arc::default(),
+                    last_check,
+                }));
+            }
+            replica
+        });
+        Arc::new(Service { name: name.parse().unwrap(), version: "1.0.0".into(), required, replicas: replicas.collect() })
+    }
+
+    fn brief(services: Vec<Arc<Service>>, draining: bool) -> String {
+        let snapshot = Snapshot { epoch: 1, services };
+        let report = HealthReport::new(&snapshot, draining);
+        format!("{} {}\n", report.http_status(), report.brief())
+    }
+
+    #[test]
+    fn the_whole_follows_from_the_services_in_the_seeds_words() {
+        let mut shown = String::new();
+        shown += &brief(vec![service("vrf", "rrr", true), service("datafeed", "r", true)], false);
+        shown += &brief(vec![service("vrf", "rus", true)], false);
+        shown += &brief(vec![service("vrf", "ux", true)], false);
+        shown += &brief(vec![service("vrf", "r", true), service("oracle", "x", false)], false);
+        shown += &brief(vec![service("vrf", "r", true)], true);
+        shown += &brief(vec![service("vrf", "", true)], false);
+        expect![[r#"
+            200 {"services":{"datafeed":{"latency_ms":12.345,"status":"up"},"vrf":{"latency_ms":13.345,"status":"up"}},"status":"healthy"}
+            200 {"services":{"vrf":{"latency_ms":12.345,"status":"degraded"}},"status":"degraded"}
+            503 {"services":{"vrf":{"latency_ms":null,"status":"down"}},"status":"unhealthy"}
+            200 {"services":{"oracle":{"latency_ms":null,"status":"down"},"vrf":{"latency_ms":12.345,"status":"up"}},"status":"degraded"}
+            503 {"services":{"vrf":{"latency_ms":12.345,"status":"up"}},"status":"unhealthy"}
+            503 {"services":{"vrf":{"latency_ms":null,"status":"down"}},"status":"unhealthy"}
+        "#]]
+        .assert_eq(&shown);
+    }
+
+    #[test]
+    fn detailed_says_why() {
+        let snapshot = Snapshot { epoch: 1, services: vec![service("vrf", "rx", true)] };
+        let report = HealthReport::new(&snapshot, false);
+        expect![[r#"
+            {
+              "services": {
+                "vrf": {
+                  "instances": [
+                    {
+                      "health": "healthy",
+                      "id": "vrf/0",
+                      "inFlight": 0,
+                      "lastError": null,
+                      "latency_ms": 12.345,
+                      "reason": null,
+                      "restarts": 0,
+                      "selectable": true,
+                      "since": "1970-01-01T00:00:00.000Z",
+                      "state": "Ready"
+                    },
+                    {
+                      "health": "unhealthy",
+                      "id": "vrf/1",
+                      "inFlight": 0,
+                      "lastError": null,
+                      "latency_ms": null,
+                      "reason": "exited with code 1",
+                      "restarts": 0,
+                      "selectable": false,
+                      "since": "1970-01-01T00:00:00.000Z",
+                      "state": "Stopped"
+                    }
+                  ],
+                  "latency_ms": 12.345,
+                  "replicas": {
+                    "Draining": 0,
+                    "Ready": 1,
+                    "Starting": 0,
+                    "Stopped": 1
+                  },
+                  "required": true,
+                  "status": "degraded",
+                  "version": "1.0.0"
+                }
+              },
+              "status": "degraded"
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&report.detailed()).unwrap());
+    }
+}

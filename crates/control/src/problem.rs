@@ -1,0 +1,36 @@
+//! Errors of the admin API as problem documents.
+
+use access::AccessError;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use types::Problem;
+
+/// An error answer.
+pub(crate) struct AdminProblem(pub(crate) Problem);
+
+impl AdminProblem {
+    pub(crate) fn new(status: StatusCode, code: &str, title: &str, detail: impl Into<String>) -> Self {
+        Self(Problem::new(status.as_u16(), code, title, detail))
+    }
+}
+
+impl From<AccessError> for AdminProblem {
+    fn from(error: AccessError) -> Self {
+        let (status, code, title) = match error {
+            AccessError::Invalid(_) => (StatusCode::BAD_REQUEST, "VALIDATION_FAILED", "Validation failed"),
+            AccessError::UnknownKey(_) => (StatusCode::NOT_FOUND, "KEY_UNKNOWN", "Unknown key"),
+            AccessError::Store(_) | AccessError::Damaged(_) | AccessError::Randomness => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "STORE_FAILED", "The store failed")
+            }
+        };
+        Self::new(status, code, title, error.to_string())
+    }
+}
+
+impl IntoResponse for AdminProblem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.0).expect("a problem document is plain text fields");
+        (status, [(header::CONTENT_TYPE, Problem::MEDIA_TYPE)], body).into_response()
+    }
+}

@@ -1,0 +1,168 @@
+//! `serviceos status --json`, a stable contract.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use service_registry::{LifecycleState, Replica, Service, Snapshot};
+
+use crate::health::{HealthReport, rfc3339};
+
+/// Everything that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// `healthy`, `degraded` or `unhealthy`.
+    pub status: String,
+    /// Where clients connect; the first address, as it is really bound.
+    pub gateway: String,
+    /// Where the admin API is.
+    pub admin: String,
+    /// The process of `serviceos up`.
+    pub pid: u32,
+    /// The services in the order of the configuration.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// The label of its version.
+    pub version: String,
+    /// How many replicas are wanted.
+    pub desired: usize,
+    /// How many are Ready.
+    pub ready: usize,
+    /// The replicas.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// One replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaStatus {
+    /// Its id.
+    pub id: String,
+    /// Its process, while there is one.
+    pub pid: Option<u32>,
+    /// Its lifecycle state.
+    pub state: String,
+    /// Why, where that is not plain.
+    pub reason: Option<String>,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// Where it listens.
+    pub address: Option<SocketAddr>,
+    /// `healthy`, `unhealthy` or `unknown`.
+    pub health: String,
+    /// `open`.
+    pub gate: String,
+    /// Whether requests may reach it.
+    pub selectable: bool,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// The requests that it has.
+    pub in_flight: usize,
+}
+
+impl Status {
+    /// The status of a snapshot.
+    pub fn new(snapshot: &Snapshot, draining: bool, gateway: SocketAddr, admin: SocketAddr) -> Self {
+        let overall = serde_json::to_value(HealthReport::new(snapshot, draining).overall());
+        Self {
+            status: overall.ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default(),
+            gateway: gateway.to_string(),
+            admin: admin.to_string(),
+            pid: std::process::id(),
+            services: snapshot.services.iter().map(|service| service_status(service)).collect(),
+        }
+    }
+}
+
+fn service_status(service: &Service) -> ServiceStatus {
+    ServiceStatus {
+        name: service.name.to_string(),
+        version: service.version.clone(),
+        desired: service.replicas.len(),
+        ready: service.replicas.iter().filter(|replica| replica.state == LifecycleState::Ready).count(),
+        replicas: service.replicas.iter().map(replica_status).collect(),
+    }
+}
+
+fn replica_status(replica: &Replica) -> ReplicaStatus {
+    let instance = replica.instance.as_ref();
+    ReplicaStatus {
+        id: replica.id.to_string(),
+        pid: replica.pid,
+        state: replica.state.as_str().to_owned(),
+        reason: replica.reason.clone().or_else(|| replica.health.reason.clone()),
+        since: rfc3339(replica.since),
+        address: instance.map(|instance| instance.address),
+        health: replica.health.verdict.as_str().to_owned(),
+        gate: replica.gate.as_str().to_owned(),
+        selectable: replica.selectable().is_ok(),
+        restarts: replica.restarts,
+        in_flight: instance.map_or(0, |instance| instance.in_flight.count()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::health::tests::service;
+
+    #[test]
+    fn the_contract_of_status_json() {
+        let snapshot = Snapshot { epoch: 1, services: vec![service("vrf", "rx", true)] };
+        let mut status = Status::new(&snapshot, false, "127.0.0.1:8080".parse().unwrap(), "127.0.0.1:7070".parse().unwrap());
+        status.pid = 4700;
+        expect![[r#"
+            {
+              "status": "degraded",
+              "gateway": "127.0.0.1:8080",
+              "admin": "127.0.0.1:7070",
+              "pid": 4700,
+              "services": [
+                {
+                  "name": "vrf",
+                  "version": "1.0.0",
+                  "desired": 2,
+                  "ready": 1,
+                  "replicas": [
+                    {
+                      "id": "vrf/0",
+                      "pid": 4711,
+                      "state": "Ready",
+                      "reason": null,
+                      "since": "1970-01-01T00:00:00.000Z",
+                      "address": "127.0.0.1:41233",
+                      "health": "healthy",
+                      "gate": "open",
+                      "selectable": true,
+                      "restarts": 0,
+                      "inFlight": 0
+                    },
+                    {
+                      "id": "vrf/1",
+                      "pid": null,
+                      "state": "Stopped",
+                      "reason": "exited with code 1",
+                      "since": "1970-01-01T00:00:00.000Z",
+                      "address": null,
+                      "health": "unhealthy",
+                      "gate": "open",
+                      "selectable": false,
+                      "restarts": 0,
+                      "inFlight": 0
+                    }
+                  ]
+                }
+              ]
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&status).unwrap());
+    }
+}
