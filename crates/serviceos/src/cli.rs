@@ -1,0 +1,177 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs confidential services: starts their replicas, watches their health, and puts a gateway in front.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start everything that the configuration names, and keep it running.
+    Up(UpArgs),
+    /// Drain and stop the running serviceos; returns when it has ended.
+    Down(PlaceArgs),
+    /// Show services and replicas.
+    Status(StatusArgs),
+    /// Create, list and revoke API keys.
+    Keys(KeysArgs),
+    /// Check the configuration.
+    Config(ConfigArgs),
+    /// Run one backend service as a replica (started by `up`).
+    Service(ServiceArgs),
+}
+
+/// Where the configuration and the data directory are.
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "serviceos.yaml")]
+    pub(crate) config: PathBuf,
+    /// The data directory; else the file's `dataDir`, else `.serviceos` beside the file.
+    #[arg(long, value_name = "DIR", env = "SERVICEOS_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// `development`; instead of the file's `mode`.
+    #[arg(long)]
+    pub(crate) mode: Option<String>,
+    /// Where clients connect, instead of the file's `gateway.listen`; port 0 lets the system choose.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) gateway: Option<SocketAddr>,
+    /// Where the admin API listens, instead of the file's `admin.listen`; port 0 lets the system choose.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Print JSON, a stable contract.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysArgs {
+    #[command(subcommand)]
+    pub(crate) command: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Create a key and print it; it is shown this once.
+    Create {
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// What people call it.
+        #[arg(long)]
+        name: String,
+        /// What it may do, separated by commas: `randomness`, `datafeed`, `oracle`, or what your routes ask for.
+        #[arg(long, value_delimiter = ',', required = true)]
+        scopes: Vec<String>,
+        /// Whom it acts for.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// After how long it is refused, such as `90d` or `12h`.
+        #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+        expires: Option<jiff::SignedDuration>,
+        /// Print JSON, a stable contract.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the keys; never their values.
+    List {
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a key: every gateway worker refuses it from now on.
+    Revoke {
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// Its id, as listed.
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(crate) command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say whether the file is valid, and every mistake in it if not; exit code 2 then.
+    Validate(PlaceArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArgs {
+    /// Which one.
+    pub(crate) service: BuiltinService,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum BuiltinService {
+    /// Verifiable randomness.
+    Vrf,
+    /// Data feeds.
+    Datafeed,
+    /// The oracle.
+    Oracle,
+}
+
+/// A lifetime in whole days, hours, minutes or seconds: `90d`, `12h`, `30m`, `45s`.
+fn lifetime(text: &str) -> Result<jiff::SignedDuration, String> {
+    let expected = || "expected a duration such as 90d, 12h or 30m".to_owned();
+    let digits = text.len() - text.trim_start_matches(|character: char| character.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "d" => 86_400,
+        "h" => 3_600,
+        "m" => 60,
+        "s" => 1,
+        _ => return Err(expected()),
+    };
+    let number: i64 = number.parse().map_err(|_| expected())?;
+    // A century is longer than any key should live and far from what a timestamp can hold.
+    let total = number.checked_mul(seconds).filter(|total| (1..=100 * 366 * 86_400).contains(total));
+    total.map(jiff::SignedDuration::from_secs).ok_or_else(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lifetimes_are_whole_numbers_with_a_unit() {
+        assert_eq!(lifetime("90d"), Ok(jiff::SignedDuration::from_hours(90 * 24)));
+        assert_eq!(lifetime("45s"), Ok(jiff::SignedDuration::from_secs(45)));
+        for bad in ["", "90", "d", "-1d", "1.5h", "0s", "1w", "99999999999999999999d", "9999999999999d"] {
+            assert!(lifetime(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! One file for each command.
+
+mod config;
+mod down;
+mod keys;
+mod service;
+mod status;
+mod up;
+
+use std::path::PathBuf;
+
+use configuration::Overrides;
+
+use crate::cli::{Cli, Command, PlaceArgs};
+use crate::failure::Failure;
+
+/// Carries a command out.
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Up(args) => up::run(args),
+        Command::Down(place) => down::run(&place),
+        Command::Status(args) => status::run(&args),
+        Command::Keys(args) => keys::run(args.command),
+        Command::Config(args) => config::run(args.command),
+        Command::Service(args) => service::run(args.service),
+    }
+}
+
+impl PlaceArgs {
+    /// The data directory of commands that only talk to a running serviceos. A file that is broken right now must not
+    /// keep anyone from asking how things are, so then the folder beside it is taken.
+    fn data_dir(&self) -> PathBuf {
+        let overrides = Overrides { data_dir: self.data_dir.clone(), ..Overrides::default() };
+        match (configuration::load(&self.config, &overrides), &self.data_dir) {
+            (Ok(settings), _) => settings.data_dir,
+            (Err(_), Some(given)) => given.clone(),
+            (Err(_), None) => self.config.with_file_name(".serviceos"),
+        }
+    }
+}
+
+/// Runs a short conversation with the admin API.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(anyhow::Error::new(error).context("failed to start the event loop")))?;
+    runtime.block_on(work)
+}
+
+/// Prints a value as JSON for machines.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(|error| Failure::Failed(error.into()))?;
+    println!("{text}");
+    Ok(())
+}

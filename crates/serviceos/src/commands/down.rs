@@ -1,0 +1,27 @@
+//! `serviceos down`: asks the running one to drain and stop, and waits until it has ended.
+
+use anyhow::Context;
+use control::{AdminClient, Status};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::cli::PlaceArgs;
+use crate::commands::block_on;
+use crate::failure::Failure;
+
+pub(crate) fn run(place: &PlaceArgs) -> Result<(), Failure> {
+    let client = AdminClient::new(&place.data_dir());
+    let pid = block_on(async {
+        let status: Status = client.get("/v1/status").await?;
+        Ok(status.pid)
+    })?;
+    // Held before the order is given, so that the number cannot have become another process's.
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).context("failed to read the process's number")?;
+    let process = pidfd_open(process, PidfdFlags::empty()).context("failed to watch the running serviceos")?;
+    block_on(async { Ok(client.order("/v1/shutdown").await?) })?;
+    println!("draining serviceos (pid {pid})");
+    let mut ended = [PollFd::new(&process, PollFlags::IN)];
+    poll(&mut ended, None).context("failed to wait for the running serviceos")?;
+    println!("stopped");
+    Ok(())
+}

@@ -1,0 +1,16 @@
+//! `serviceos service`: one backend service, as a replica that `up` started.
+
+use configuration::LogFormat;
+
+use crate::cli::BuiltinService;
+use crate::failure::Failure;
+
+pub(crate) fn run(service: BuiltinService) -> Result<(), Failure> {
+    observability::start_process_log(LogFormat::Json, "info");
+    let ended = match service {
+        BuiltinService::Vrf => vrf::run(),
+        BuiltinService::Datafeed => datafeed::run(),
+        BuiltinService::Oracle => oracle::run(),
+    };
+    ended.map_err(|error| Failure::Failed(error.into()))
+}

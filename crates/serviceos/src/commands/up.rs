@@ -1,0 +1,20 @@
+//! `serviceos up`.
+
+use configuration::Overrides;
+
+use crate::cli::UpArgs;
+use crate::commands::block_on;
+use crate::failure::Failure;
+use crate::up::{check_service_configs, start_and_serve};
+
+pub(crate) fn run(args: UpArgs) -> Result<(), Failure> {
+    let overrides = Overrides {
+        data_dir: args.place.data_dir,
+        gateway: args.gateway,
+        admin: args.admin,
+        mode: args.mode,
+    };
+    let settings = configuration::load(&args.place.config, &overrides)?;
+    check_service_configs(&settings, &args.place.config)?;
+    block_on(start_and_serve(settings))
+}

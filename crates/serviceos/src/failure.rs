@@ -1,0 +1,59 @@
+//! Why a command failed, and with which exit code: 1 failed, 2 usage or configuration, 3 cannot reach the running serviceos.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use configuration::LoadError;
+use control::ClientError;
+
+/// A command's failure.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It could not be done.
+    Failed(anyhow::Error),
+    /// The configuration is wrong: a report that names file, line and column.
+    Configuration(String),
+    /// Nobody answers.
+    NotRunning(String),
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Failed(_) => 1,
+            Self::Configuration(_) => LoadError::EXIT_CODE,
+            Self::NotRunning(_) => 3,
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => write!(formatter, "serviceos: {error:#}"),
+            Self::Configuration(report) => formatter.write_str(report.trim_end()),
+            Self::NotRunning(reason) => write!(formatter, "serviceos: {reason}"),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        Self::Configuration(error.to_string())
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::NotRunning { .. } => Self::NotRunning(error.to_string()),
+            ClientError::Problem(_) | ClientError::Unexpected(_) => Self::Failed(error.into()),
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What `serviceos up` does: everything that can be refused is refused first, then the replicas are started, and at the end
+//! everything is drained in the opposite order.
+
+mod data_dir;
+mod plan;
+mod provisioning;
+mod replica_process;
+mod screen;
+mod signals;
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use access::ApiKey;
+use anyhow::{Context, anyhow};
+use configuration::{Builtin, Settings};
+use control::{AdminState, AdminToken, HealthReport};
+use edge_gateway::{Gateway, GatewayParts, Listeners, OwnPage, PageAnswer, RouteTable};
+use http::StatusCode;
+use observability::{AccessLog, Metrics};
+use service_lifecycle::{Driver, Stop};
+use service_registry::Registry;
+use service_router::HealthOwner;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::failure::Failure;
+use data_dir::DataDir;
+use plan::Plan;
+use replica_process::ReplicaLauncher;
+use screen::Screen;
+use signals::Orders;
+
+/// Suspicions on their way to the health owner, of all workers together.
+const QUEUED_SUSPICIONS: usize = 1024;
+
+/// Asks each built-in service whether it understands its `config`.
+pub(crate) fn check_service_configs(settings: &Settings, file: &Path) -> Result<(), Failure> {
+    let mut report = String::new();
+    for service in &settings.services {
+        let checked = match service.builtin {
+            Builtin::Vrf => vrf::check_config(&service.config),
+            Builtin::Datafeed => datafeed::check_config(&service.config),
+            Builtin::Oracle => oracle::check_config(&service.config),
+        };
+        if let Err(reason) = checked {
+            report += &format!("{}: services.{}.config: {reason}\n", file.display(), service.name);
+        }
+    }
+    if report.is_empty() { Ok(()) } else { Err(Failure::Configuration(report)) }
+}
+
+/// Starts everything, serves until it is told to stop, and drains.
+pub(crate) async fn start_and_serve(settings: Settings) -> Result<(), Failure> {
+    let began = Instant::now();
+    let screen = Screen::detect();
+    observability::start_process_log(settings.telemetry.logs, screen.log_level());
+    let mut orders = Orders::listen().context("failed to listen for signals")?;
+    let mut running = Running::start(&settings).await?;
+    let told_by = {
+        let shown = async {
+            screen.show_start(&running.registry, &running.facts, began).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            signal = orders.next() => signal,
+            _ = running.shutdown_requests.recv() => "serviceos down",
+            () = shown => unreachable!("the screen waits for ever once it has shown the start"),
+        }
+    };
+    println!("{told_by}: draining; once more stops at once");
+    running.stop(&mut orders).await
+}
+
+/// Everything that runs, in the order in which it is stopped.
+struct Running {
+    gateway: Gateway,
+    drivers: JoinSet<()>,
+    stop: watch::Sender<Stop>,
+    background: JoinSet<()>,
+    stop_background: watch::Sender<bool>,
+    access_log: Option<AccessLog>,
+    registry: Registry,
+    draining: Arc<AtomicBool>,
+    shutdown_requests: mpsc::Receiver<()>,
+    facts: Facts,
+    drain_limit: Duration,
+    /// Held to the end: the lock on the data directory.
+    _data_dir: DataDir,
+}
+
+/// What is told to whoever started it.
+struct Facts {
+    gateway: SocketAddr,
+    admin: SocketAddr,
+    data_dir: PathBuf,
+    development_key: ApiKey,
+    /// Whether there is a service to show a `curl` for.
+    example: Option<plan::Example>,
+}
+
+impl Running {
+    /// Refuses first, starts then: whatever can be in the way is met before the first replica is launched.
+    async fn start(settings: &Settings) -> Result<Self, Failure> {
+        let data_dir = DataDir::open(&settings.data_dir)?;
+        let listeners = Listeners::bind(&settings.gateway.listen, settings.gateway.workers)
+            .context("failed to open the gateway")?;
+        let admin_listener = bind_admin(settings.admin).await?;
+        let admin = admin_listener.local_addr().context("failed to open the admin port")?;
+        let (keys, secrets) = provisioning::open(&data_dir, settings).await?;
+        let access_log = settings.telemetry.access_log.as_deref().map(AccessLog::open).transpose();
+        let (access_log, access_log_handle) = access_log.context("failed to open the access log")?.unzip();
+        let token = AdminToken::create(&data_dir.run().join("admin.token")).context("failed to write the admin token")?;
+        let socket = control::bind_socket(data_dir.run()).context("failed to open the admin socket")?;
+
+        let Plan { services, router_policies, check_policies, life_policies, routes, labels, example } = Plan::of(settings);
+        let names = services.iter().map(|service| service.name.to_string()).collect();
+        let metrics = Arc::new(Metrics::new(names, labels, settings.gateway.workers.get()));
+        let registry = Registry::new(services);
+        let draining = Arc::new(AtomicBool::new(false));
+        let (suspicions, suspected) = mpsc::channel(QUEUED_SUSPICIONS);
+        let routes = RouteTable::new(routes, health_pages(&registry, &draining)).map_err(|reason| anyhow!(reason))?;
+        let mut random = fastrand::Rng::new();
+        let parts = GatewayParts {
+            routes,
+            limits: settings.gateway.limits.clone(),
+            policies: router_policies,
+            registry: registry.clone(),
+            keys: keys.subscribe(),
+            suspicions,
+            metrics: Arc::clone(&metrics),
+            access_log: access_log_handle,
+            random: random.fork(),
+        };
+        let gateway = Gateway::start(listeners, parts).context("failed to start the gateway")?;
+        let gateway_address = gateway.addresses()[0];
+
+        let (stop_background, background_stopped) = watch::channel(false);
+        let (shutdown, shutdown_requests) = mpsc::channel(1);
+        let development_key = keys.development_key().clone();
+        let state = AdminState {
+            registry: registry.clone(),
+            metrics: Arc::clone(&metrics),
+            keys: Arc::new(keys),
+            draining: Arc::clone(&draining),
+            gateway: gateway_address,
+            admin,
+            shutdown,
+        };
+        let mut background = JoinSet::new();
+        background.spawn(control::serve_tcp(admin_listener, state.clone(), token, background_stopped.clone()));
+        background.spawn(control::serve_socket(socket, state, background_stopped.clone()));
+        background.spawn(sample_error_rates(metrics, background_stopped.clone()));
+        let owner = HealthOwner::new(registry.clone(), check_policies, suspected, random.fork());
+        background.spawn(owner.run(told(background_stopped)));
+
+        let launcher = Arc::new(ReplicaLauncher::new(data_dir.run(), settings, &secrets));
+        let (stop, stopping) = watch::channel(Stop::No);
+        let mut drivers = JoinSet::new();
+        for replica in registry.snapshot().services.iter().flat_map(|service| &service.replicas) {
+            let policy = life_policies[&replica.id.service].clone();
+            let launcher = Arc::clone(&launcher);
+            let driver =
+                Driver::new(replica.id.clone(), policy, launcher, registry.clone(), stopping.clone(), random.fork());
+            drivers.spawn(driver.run());
+        }
+        let facts = Facts {
+            gateway: gateway_address,
+            admin,
+            data_dir: settings.data_dir.clone(),
+            development_key,
+            example,
+        };
+        let drain_limit = settings.services.iter().map(|service| service.drain.timeout).max().unwrap_or_default();
+        Ok(Self {
+            gateway,
+            drivers,
+            stop,
+            background,
+            stop_background,
+            access_log,
+            registry,
+            draining,
+            shutdown_requests,
+            facts,
+            drain_limit,
+            _data_dir: data_dir,
+        })
+    }
+
+    /// The gateway first, so that requests in flight still have their replicas; then the replicas; then the rest. A second
+    /// order stops at once.
+    async fn stop(mut self, orders: &mut Orders) -> Result<(), Failure> {
+        self.draining.store(true, Ordering::Relaxed);
+        self.gateway.drain(self.drain_limit);
+        let mut patience = Patience::Has;
+        tokio::select! {
+            () = self.gateway.ended() => {}
+            () = say_what_is_awaited(&self.registry) => {}
+            _ = orders.next() => patience = Patience::Lost,
+        }
+        if patience == Patience::Lost {
+            self.gateway.drain(Duration::ZERO);
+            self.gateway.ended().await;
+        }
+        self.stop.send_replace(if patience == Patience::Lost { Stop::Now } else { Stop::Drain });
+        let registry = self.registry.clone();
+        loop {
+            tokio::select! {
+                ended = self.drivers.join_next() => match ended {
+                    None => break,
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => tracing::error!(%error, "a replica's driver failed"),
+                },
+                () = say_what_is_awaited(&registry) => {}
+                _ = orders.next(), if patience == Patience::Has => {
+                    patience = Patience::Lost;
+                    self.stop.send_replace(Stop::Now);
+                }
+            }
+        }
+        self.stop_background.send_replace(true);
+        while self.background.join_next().await.is_some() {}
+        if let Some(log) = self.access_log {
+            log.finish();
+        }
+        match patience {
+            Patience::Has => {
+                println!("stopped: no replica is left");
+                Ok(())
+            }
+            Patience::Lost => Err(anyhow!("stopped at once; requests in flight may have been cut off").into()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    Has,
+    Lost,
+}
+
+async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| {
+        let advice = match error.kind() {
+            ErrorKind::AddrInUse => {
+                "is in use by another process; stop that one (`ss -ltnp` shows it) or choose another address".to_owned()
+            }
+            _ => format!("cannot be listened on: {error}"),
+        };
+        anyhow!("failed to open the admin port: {address} {advice}").into()
+    })
+}
+
+/// The gateway's own `/health` and `/health/detailed`.
+fn health_pages(registry: &Registry, draining: &Arc<AtomicBool>) -> Vec<OwnPage> {
+    let page = |path: &'static str, body: fn(&HealthReport<'_>) -> serde_json::Value| {
+        let (registry, draining) = (registry.clone(), Arc::clone(draining));
+        let answer = move || {
+            let snapshot = registry.snapshot();
+            let report = HealthReport::new(&snapshot, draining.load(Ordering::Relaxed));
+            let status = StatusCode::from_u16(report.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            PageAnswer { status, content_type: "application/json", body: body(&report).to_string().into_bytes() }
+        };
+        OwnPage { path, answer: Arc::new(answer) }
+    };
+    vec![page("/health", |report| report.brief()), page("/health/detailed", |report| report.detailed())]
+}
+
+async fn sample_error_rates(metrics: Arc<Metrics>, stopped: watch::Receiver<bool>) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    let stopped = told(stopped);
+    tokio::pin!(stopped);
+    loop {
+        tokio::select! {
+            _ = seconds.tick() => metrics.sample_error_rates(),
+            () = &mut stopped => return,
+        }
+    }
+}
+
+async fn told(mut stopped: watch::Receiver<bool>) {
+    let _told_or_nobody_left = stopped.wait_for(|stopped| *stopped).await.is_ok();
+}
+
+/// Says every few seconds what a drain still waits for. Never returns.
+async fn say_what_is_awaited(registry: &Registry) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let snapshot = registry.snapshot();
+        let replicas = || snapshot.services.iter().flat_map(|service| &service.replicas);
+        let instances = replicas().filter_map(|replica| replica.instance.as_ref());
+        let requests: usize = instances.map(|instance| instance.in_flight.count()).sum();
+        let running: Vec<_> =
+            replicas().filter(|replica| replica.pid.is_some()).map(|replica| replica.id.to_string()).collect();
+        println!("waiting for {requests} requests in flight, and for {}", running.join(" "));
+    }
+}

@@ -1,0 +1,82 @@
+//! The data directory: made where it is missing, and locked while `up` runs.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// A locked data directory.
+pub(crate) struct DataDir {
+    root: PathBuf,
+    run: PathBuf,
+    /// The lock lives as long as this file is open, so it ends with the process however that ends.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens the directory, or makes it with access for its owner alone.
+    pub(crate) fn open(root: &Path) -> Result<Self> {
+        let run = root.join("run");
+        for folder in [root, &run] {
+            make(folder).with_context(|| format!("failed to use the data directory {}", root.display()))?;
+        }
+        let path = run.join("lock");
+        let lock = lock(&path, root)?;
+        Ok(Self { root: root.to_owned(), run, _lock: lock })
+    }
+
+    /// Sockets, tokens, output.
+    pub(crate) fn run(&self) -> &Path {
+        &self.run
+    }
+
+    /// The store's file.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.root.join("store.redb")
+    }
+
+    /// The master key's file.
+    pub(crate) fn master_key(&self) -> PathBuf {
+        self.root.join("master.key")
+    }
+}
+
+fn make(folder: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    std::fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    Ok(())
+}
+
+fn lock(path: &Path, root: &Path) -> Result<File> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("failed to use the data directory {}: {}", root.display(), path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _only_for_the_message = file.read_to_string(&mut pid);
+            bail!(
+                "another serviceos (pid {}) runs on the data directory {}; stop it with `serviceos down`, or choose another \
+                 with --data-dir",
+                pid.trim(),
+                root.display()
+            );
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(error).with_context(|| format!("failed to lock the data directory {}", root.display()));
+        }
+    }
+    file.set_len(0)?;
+    file.rewind()?;
+    write!(file, "{}", std::process::id())
+        .with_context(|| format!("failed to write to the data directory {}", root.display()))?;
+    Ok(file)
+}

@@ -1,0 +1,203 @@
+//! A replica as a child process: this same binary, in a process group of its own, with one inherited descriptor.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use configuration::{Builtin, ServiceSettings, Settings};
+use mesh_protocol::{Assignment, Report, SecretSet, read_frame, write_frame};
+use rustix::process::{Pid, Signal as UnixSignal, kill_process_group};
+use service_lifecycle::{Exit, Launch, LaunchError, Process, Signal};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use types::{ReplicaId, ServiceName};
+
+/// The running binary, even when the file was replaced or removed meanwhile.
+const THIS_BINARY: &str = "/proc/self/exe";
+/// Output of a replica that is kept; the file begins anew when a start finds more.
+const MAX_OUTPUT_BYTES: u64 = 16 << 20;
+/// How much of the output's end is looked at for the last lines.
+const TAIL_BYTES: u64 = 4 << 10;
+const LAST_LINES: usize = 5;
+
+/// Starts the replicas of the built-in services.
+pub(crate) struct ReplicaLauncher {
+    run: PathBuf,
+    services: BTreeMap<ServiceName, Spec>,
+}
+
+struct Spec {
+    builtin: Builtin,
+    version: String,
+    config: serde_json::Value,
+    secrets: SecretSet,
+}
+
+/// A replica's process.
+pub(crate) struct ReplicaProcess {
+    child: Child,
+    group: Pid,
+    assignment: Assignment,
+    /// The other end of the replica's one descriptor. Its being closed tells the replica that nobody looks after it.
+    leash: UnixStream,
+    output: PathBuf,
+    /// Where this run's output begins in the file.
+    output_start: u64,
+}
+
+impl ReplicaLauncher {
+    pub(crate) fn new(run: &Path, settings: &Settings, secrets: &BTreeMap<ServiceName, SecretSet>) -> Self {
+        let spec = |service: &ServiceSettings| Spec {
+            builtin: service.builtin,
+            version: service.version.clone(),
+            config: service.config.clone(),
+            secrets: secrets.get(&service.name).cloned().unwrap_or_default(),
+        };
+        let services = settings.services.iter().map(|service| (service.name.clone(), spec(service))).collect();
+        Self { run: run.to_owned(), services }
+    }
+
+    fn spawn(&self, replica: &ReplicaId, spec: &Spec) -> std::io::Result<ReplicaProcess> {
+        let output = self.run.join(format!("{}.log", replica.file_stem()));
+        let (output_file, output_start) = open_output(&output)?;
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let leash = UnixStream::from_std(ours)?;
+        let mut command = Command::new(THIS_BINARY);
+        command
+            .arg0("serviceos")
+            .args(["service", spec.builtin.name()])
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| name == "RUST_LOG"))
+            .current_dir(&self.run)
+            // A descriptor can be handed over in the place of standard input without code between fork and exec.
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::from(output_file.try_clone()?))
+            .stderr(Stdio::from(output_file))
+            .process_group(0)
+            .kill_on_drop(true);
+        let child = command.spawn()?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let group = pid.ok_or_else(|| std::io::Error::other("the process has no number"))?;
+        let assignment = Assignment {
+            replica: replica.clone(),
+            version: spec.version.clone(),
+            config: spec.config.clone(),
+            secrets: spec.secrets.clone(),
+        };
+        Ok(ReplicaProcess { child, group, assignment, leash, output, output_start })
+    }
+}
+
+impl Launch for ReplicaLauncher {
+    type Process = ReplicaProcess;
+
+    async fn launch(&self, replica: &ReplicaId) -> Result<ReplicaProcess, LaunchError> {
+        let spec = self.services.get(&replica.service);
+        let spec = spec.ok_or_else(|| LaunchError(format!("{} is not in the configuration", replica.service)))?;
+        self.spawn(replica, spec).map_err(|error| LaunchError(format!("failed to start the process: {error}")))
+    }
+}
+
+impl Process for ReplicaProcess {
+    fn pid(&self) -> u32 {
+        self.group.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    async fn listening(&mut self) -> Result<SocketAddr, LaunchError> {
+        let handover = async {
+            write_frame(&mut self.leash, &self.assignment.encode()).await?;
+            // The replica has them now; keeping them here too would only be one more place to look for them.
+            self.assignment.secrets.clear();
+            Report::decode(&read_frame(&mut self.leash).await?)
+        };
+        match handover.await {
+            Ok(Report::Listening(address)) => Ok(address),
+            Ok(Report::Failed(reason)) => Err(LaunchError(reason)),
+            Err(error) => Err(LaunchError(format!("the handover failed: {error}"))),
+        }
+    }
+
+    async fn exited(&mut self) -> Exit {
+        let status = self.child.wait().await;
+        // What the replica started itself must not outlive it.
+        self.signal(Signal::Kill);
+        let last_lines = last_lines(&self.output, self.output_start).unwrap_or_default();
+        match status {
+            Ok(status) => Exit { code: status.code(), signal: status.signal(), last_lines },
+            Err(_) => Exit { code: None, signal: None, last_lines },
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let signal = match signal {
+            Signal::Terminate => UnixSignal::TERM,
+            Signal::Kill => UnixSignal::KILL,
+        };
+        // The only way to fail is that nobody is left in the group, which is what a signal is for.
+        let _gone_already = kill_process_group(self.group, signal).is_err();
+    }
+}
+
+impl Drop for ReplicaProcess {
+    fn drop(&mut self) {
+        self.signal(Signal::Kill);
+    }
+}
+
+/// A file and not a pipe: a replica can write to it whatever happens to this process.
+fn open_output(path: &Path) -> std::io::Result<(File, u64)> {
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    if file.metadata()?.len() > MAX_OUTPUT_BYTES {
+        file.set_len(0)?;
+    }
+    let length = file.metadata()?.len();
+    Ok((file, length))
+}
+
+fn last_lines(path: &Path, start: u64) -> std::io::Result<Vec<String>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES).max(start.min(length))))?;
+    let mut tail = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+    let text = String::from_utf8_lossy(&tail);
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    Ok(lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| (*line).to_owned()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_those_of_this_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vrf-0.log");
+        let (mut file, _) = open_output(&path).unwrap();
+        writeln!(file, "of an earlier run").unwrap();
+        let (mut file, start) = open_output(&path).unwrap();
+        assert_eq!(last_lines(&path, start).unwrap(), Vec::<String>::new());
+        for number in 0..9 {
+            writeln!(file, "line {number}\n").unwrap();
+        }
+        assert_eq!(last_lines(&path, start).unwrap(), ["line 4", "line 5", "line 6", "line 7", "line 8"]);
+    }
+
+    #[test]
+    fn output_over_the_limit_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vrf-0.log");
+        File::create(&path).unwrap().set_len(MAX_OUTPUT_BYTES + 1).unwrap();
+        assert_eq!(open_output(&path).unwrap().1, 0);
+    }
+}

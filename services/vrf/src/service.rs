@@ -1,0 +1,187 @@
+//! What the service does, without HTTP: answer with proven integers, and check such answers.
+//!
+//! It keeps no state between requests, so that a replica that fails takes nothing with it. Randomness and time come
+//! from outside.
+
+use std::sync::Arc;
+
+use aws_lc_rs::rand;
+use jiff::Timestamp;
+use sdk::{Start, StartError};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use types::wire::Message;
+use ulid::Ulid;
+
+use crate::api;
+use crate::ecvrf::{BETA_BYTES, Invalid, Output, PROOF_BYTES, PublicKey};
+use crate::keys::{Keys, PROVING_SECRET, Published, SIGNING_SECRET};
+use crate::range::Draw;
+use crate::self_test;
+
+const ALPHA_TAG: &[u8] = b"serviceos/vrf/v1\0";
+const STATEMENT_TAG: &[u8] = b"serviceos/vrf-statement/v1\0";
+/// The random bytes that stand in the place of a seed where none is given.
+const RANDOM_SEED_BYTES: usize = 32;
+
+/// Fills a slice with random bytes.
+pub(crate) type Randomness = Box<dyn Fn(&mut [u8]) + Send + Sync>;
+/// Tells the time.
+pub(crate) type Clock = Box<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The service with its keys.
+pub(crate) struct Service {
+    pub(crate) keys: Keys,
+    randomness: Randomness,
+    clock: Clock,
+}
+
+/// Proven integers.
+pub(crate) struct Answer<'a> {
+    /// `rng_` and a ULID, a new one for each answer.
+    pub(crate) id: String,
+    /// The integers, at least one.
+    pub(crate) values: Vec<i64>,
+    /// The input of the function.
+    pub(crate) alpha: Vec<u8>,
+    /// Its output.
+    pub(crate) beta: [u8; BETA_BYTES],
+    /// The proof that it is the output.
+    pub(crate) proof: [u8; PROOF_BYTES],
+    /// The key that proved.
+    pub(crate) key: &'a Published,
+    /// When.
+    pub(crate) time: Timestamp,
+    /// The bytes that name all of it but the integers, which follow from `beta`.
+    pub(crate) statement: Vec<u8>,
+    /// The Ed25519 signature of `statement`, for whoever cannot check the proof itself (a smart contract).
+    pub(crate) signature: Vec<u8>,
+}
+
+impl Service {
+    /// A service with these keys, this source of randomness and this clock.
+    pub(crate) fn new(keys: Keys, randomness: Randomness, clock: Clock) -> Self {
+        Self { keys, randomness, clock }
+    }
+
+    /// Draws integers. The same tenant and seed have the same integers for ever, as long as the key stays.
+    pub(crate) fn draw(&self, tenant: &str, seed: Option<&str>, draw: &Draw) -> Answer<'_> {
+        let time = (self.clock)();
+        let alpha = seed
+            .map_or_else(|| alpha(tenant, self.random::<RANDOM_SEED_BYTES>()), |seed| alpha(tenant, seed));
+        let Output { proof, beta } = self.keys.proving.prove(&alpha);
+        let id = self.id(time);
+        let key = self.keys.current();
+        let statement = statement(&id, &alpha, &beta, &proof, key);
+        let signature = self.keys.signing.sign(&statement).as_ref().to_vec();
+        Answer { id, values: draw.values(&beta), alpha, beta, proof, key, time, statement, signature }
+    }
+
+    fn id(&self, time: Timestamp) -> String {
+        let milliseconds = u64::try_from(time.as_millisecond()).unwrap_or(0);
+        format!("rng_{}", Ulid::from_parts(milliseconds, u128::from_be_bytes(self.random())).to_string())
+    }
+
+    fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        (self.randomness)(&mut bytes);
+        bytes
+    }
+}
+
+/// Checks a proof, and repeats the draw if one is given.
+pub(crate) fn verify(
+    public: &PublicKey,
+    alpha: &[u8],
+    proof: &[u8],
+    draw: Option<&Draw>,
+) -> Result<([u8; BETA_BYTES], Option<Vec<i64>>), Invalid> {
+    let beta = public.verify(alpha, proof)?;
+    Ok((beta, draw.map(|draw| draw.values(&beta))))
+}
+
+/// "serviceos/vrf/v1\0" ‖ lp(tenant) ‖ lp(seed): tenants cannot foresee each other's integers, whatever seed they choose.
+fn alpha(tenant: &str, seed: impl AsRef<[u8]>) -> Vec<u8> {
+    Message::tagged(ALPHA_TAG).lp(tenant).lp(seed).finish()
+}
+
+/// "serviceos/vrf-statement/v1\0" ‖ lp of id, SHA-256(alpha), beta, SHA-256(proof), key id ‖ u32 epoch.
+fn statement(
+    id: &str,
+    alpha: &[u8],
+    beta: &[u8; BETA_BYTES],
+    proof: &[u8; PROOF_BYTES],
+    key: &Published,
+) -> Vec<u8> {
+    Message::tagged(STATEMENT_TAG)
+        .lp(id)
+        .lp(Sha256::digest(alpha))
+        .lp(beta)
+        .lp(Sha256::digest(proof))
+        .lp(&key.id)
+        .raw(key.epoch.to_be_bytes())
+        .finish()
+}
+
+/// Makes the routes of a replica from its assignment, once its keys are there and the self-test passed.
+///
+/// # Errors
+///
+/// Says which secret is missing or no key, which configuration is wrong, or that the self-test failed.
+pub async fn build(start: Start) -> Result<axum::Router, StartError> {
+    check_config(&start.config).map_err(StartError::new)?;
+    let keys =
+        Keys::load(start.secret(PROVING_SECRET)?, start.secret(SIGNING_SECRET)?).map_err(StartError::new)?;
+    self_test::run(&keys).map_err(StartError::new)?;
+    let randomness =
+        |bytes: &mut [u8]| rand::fill(bytes).expect("aws-lc aborts where the system has no randomness");
+    Ok(api::router(Arc::new(Service::new(keys, Box::new(randomness), Box::new(Timestamp::now)))))
+}
+
+/// Checks the service's `config` before anything is started: `{}` or `{"suite": "ed25519"}`.
+///
+/// # Errors
+///
+/// Names the key that is wrong and what it should be.
+pub fn check_config(config: &Value) -> Result<(), String> {
+    let Value::Object(settings) = config else {
+        return Err(format!("expected a mapping, such as {{suite: ed25519}}, not {config}"));
+    };
+    settings.iter().try_for_each(|(key, value)| match (key.as_str(), value.as_str()) {
+        ("suite", Some("ed25519")) => Ok(()),
+        ("suite", _) => Err(format!("suite: expected \"ed25519\", the one suite that there is, not {value}")),
+        _ => Err(format!("{key}: unknown key, expected only suite")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_empty_or_names_the_one_suite() {
+        assert_eq!(check_config(&json!({})), Ok(()));
+        assert_eq!(check_config(&json!({"suite": "ed25519"})), Ok(()));
+        let wrong = [
+            json!(null),
+            json!(["suite"]),
+            json!({"suite": "p256"}),
+            json!({"suite": null}),
+            json!({"suit": "ed25519"}),
+            json!({"suite": "ed25519", "keys": 3}),
+        ];
+        let refusals: Vec<String> = wrong.iter().map(|config| check_config(config).unwrap_err()).collect();
+        expect![[r#"
+            expected a mapping, such as {suite: ed25519}, not null
+            expected a mapping, such as {suite: ed25519}, not ["suite"]
+            suite: expected "ed25519", the one suite that there is, not "p256"
+            suite: expected "ed25519", the one suite that there is, not null
+            suit: unknown key, expected only suite
+            keys: unknown key, expected only suite
+        "#]]
+        .assert_eq(&(refusals.join("\n") + "\n"));
+    }
+}
