@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::worker::{self, Inputs, RequestCount, Worker};
+use crate::worker::{self, Inputs, Keys, RequestCount, Worker};
 use crate::{Listeners, RouteTable};
 
 /// What all workers read and nobody changes.
@@ -84,7 +84,6 @@ impl Gateway {
             let inputs = Inputs {
                 listeners: sockets,
                 snapshots: registry.subscribe_worker(),
-                key_tables: keys.clone(),
                 phase: phases.clone(),
                 connections: Arc::clone(&connections),
             };
@@ -93,6 +92,7 @@ impl Gateway {
                 registry: registry.clone(),
                 policies: policies.clone(),
                 suspicions: suspicions.clone(),
+                keys: keys.clone(),
                 metrics: Arc::clone(&metrics),
                 access_log: access_log.clone(),
                 requests: requests.clone(),
@@ -131,6 +131,7 @@ struct WorkerSeed {
     registry: Registry,
     policies: Vec<RouterPolicy>,
     suspicions: mpsc::Sender<Suspicion>,
+    keys: watch::Receiver<Arc<KeyTable>>,
     metrics: Arc<Metrics>,
     access_log: Option<AccessLogHandle>,
     requests: RequestCount,
@@ -148,12 +149,12 @@ impl WorkerSeed {
             }
         };
         runtime.block_on(async move {
-            let Self { plan, registry, policies, suspicions, metrics, access_log, requests, mut random, number } = self;
+            let Self { plan, registry, policies, suspicions, keys, metrics, access_log, requests, mut random, number } = self;
             let shard = metrics.shard(number);
             let lines = access_log.map(|log| LineBuffer::new(log, Arc::clone(&shard)).into());
             let router =
                 WorkerRouter::new(&registry.snapshot(), policies, suspicions, Arc::clone(&shard), random.fork());
-            let keys = Arc::clone(&inputs.key_tables.borrow()).into();
+            let keys = Keys::new(keys);
             let clock = Clock::new(random);
             let worker = Worker { plan, keys, router, shard, clock, requests, lines };
             worker::run(Rc::new(worker), inputs).await;

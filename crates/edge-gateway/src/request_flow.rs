@@ -72,7 +72,7 @@ async fn request_flow(
     };
     exchange.matched(route);
     worker.admit()?;
-    exchange.caller = authenticate(&parts.headers, route, &worker.keys.borrow(), exchange.time)?;
+    exchange.caller = authenticate(&parts.headers, route, &worker.keys.current(), exchange.time)?;
     authorize(exchange.caller.as_deref(), route)?;
     let length = validate_length(&parts, route)?;
 

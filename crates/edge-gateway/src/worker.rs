@@ -1,6 +1,6 @@
 //! One worker: a thread with an event loop, its listeners, its view of the services, its counters and its log lines.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::net::TcpListener as StdTcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,12 +31,35 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What every connection and request of this worker shares.
 pub(crate) struct Worker {
     pub(crate) plan: Arc<Plan>,
-    pub(crate) keys: RefCell<Arc<KeyTable>>,
+    pub(crate) keys: Keys,
     pub(crate) router: WorkerRouter,
     pub(crate) shard: Arc<WorkerShard>,
     pub(crate) clock: Clock,
     pub(crate) requests: RequestCount,
     pub(crate) lines: Option<RefCell<LineBuffer>>,
+}
+
+/// The key table as this worker knows it. Whether there is a newer one is looked at for every request, one atomic load, so
+/// that a revocation holds from the moment in which it is answered.
+pub(crate) struct Keys {
+    published: RefCell<watch::Receiver<Arc<KeyTable>>>,
+    known: RefCell<Arc<KeyTable>>,
+}
+
+impl Keys {
+    pub(crate) fn new(published: watch::Receiver<Arc<KeyTable>>) -> Self {
+        let known = Arc::clone(&published.borrow()).into();
+        Self { published: published.into(), known }
+    }
+
+    /// The table in force.
+    pub(crate) fn current(&self) -> Ref<'_, KeyTable> {
+        // An error means that there will be no newer one.
+        if self.published.borrow().has_changed().unwrap_or(false) {
+            *self.known.borrow_mut() = Arc::clone(&self.published.borrow_mut().borrow_and_update());
+        }
+        Ref::map(self.known.borrow(), |table| &**table)
+    }
 }
 
 /// Requests in flight in the whole process: a single atomic, as the limit is for all workers together.
@@ -81,17 +104,15 @@ impl Worker {
 pub(crate) struct Inputs {
     pub(crate) listeners: Vec<StdTcpListener>,
     pub(crate) snapshots: WorkerSubscription,
-    pub(crate) key_tables: watch::Receiver<Arc<KeyTable>>,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) connections: Arc<AtomicUsize>,
 }
 
 /// Serves until the phase says to drain, then until the last connection ended or the drain's time is over.
 pub(crate) async fn run(worker: Rc<Worker>, inputs: Inputs) {
-    let Inputs { listeners, snapshots, key_tables, mut phase, connections } = inputs;
+    let Inputs { listeners, snapshots, mut phase, connections } = inputs;
     let mut background = JoinSet::new();
     background.spawn_local(follow_snapshots(Rc::clone(&worker), snapshots));
-    background.spawn_local(follow_keys(Rc::clone(&worker), key_tables));
     background.spawn_local(housekeeping(Rc::clone(&worker)));
     let mut accepting = JoinSet::new();
     for listener in listeners {
@@ -214,12 +235,6 @@ async fn follow_snapshots(worker: Rc<Worker>, mut subscription: WorkerSubscripti
         if subscription.snapshots.changed().await.is_err() {
             return;
         }
-    }
-}
-
-async fn follow_keys(worker: Rc<Worker>, mut tables: watch::Receiver<Arc<KeyTable>>) {
-    while tables.changed().await.is_ok() {
-        *worker.keys.borrow_mut() = Arc::clone(&tables.borrow_and_update());
     }
 }
 

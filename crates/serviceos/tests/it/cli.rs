@@ -1,0 +1,85 @@
+//! The command line's contracts: JSON, tables and exit codes.
+
+use serde_json::Value;
+use testkit::{Mesh, Request};
+
+/// The seed's four lines, word for word.
+const SEED: &str = "services:
+    vrf:
+        replicas: 3
+        healthCheck:
+            interval: 10s
+            timeout: 5s
+";
+
+#[test]
+fn the_seeds_file_alone_becomes_three_ready_replicas() {
+    let mesh = Mesh::new();
+    mesh.write(SEED);
+    let mesh = mesh.up();
+    let mut pids = mesh.pids("vrf");
+    pids.sort_unstable();
+    pids.dedup();
+    assert_eq!(pids.len(), 3, "three replicas are three processes");
+    let status = mesh.status();
+    let vrf = &status["services"][0];
+    assert_eq!((&vrf["name"], &vrf["version"]), (&"vrf".into(), &"1.0.0".into()));
+    assert_eq!((vrf["desired"].as_u64(), vrf["ready"].as_u64()), (Some(3), Some(3)));
+    for (ordinal, replica) in mesh.replicas("vrf").iter().enumerate() {
+        assert_eq!(replica["id"], format!("vrf/{ordinal}"));
+        assert_eq!((&replica["state"], &replica["health"], &replica["gate"]), (&"Ready".into(), &"healthy".into(), &"open".into()));
+        assert_eq!((&replica["selectable"], &replica["reason"]), (&Value::Bool(true), &Value::Null));
+        assert!(replica.get("attestation").is_none(), "what does not exist yet is not shown");
+    }
+}
+
+#[test]
+fn the_printed_curl_works_when_pasted() {
+    let mesh = Mesh::new().service("vrf", 1).up();
+    let out = std::fs::read_to_string(mesh.folder().join("up.out")).unwrap();
+    let line = out.lines().find(|line| line.trim_start().starts_with("curl ")).expect("a curl line").trim();
+    let answer = std::process::Command::new("sh").args(["-c", line]).output().expect("running the line");
+    let answer: Value = serde_json::from_slice(&answer.stdout).expect("an answer in JSON; is curl installed?");
+    assert!((1..=100).contains(&answer["value"].as_i64().unwrap()), "{answer}");
+}
+
+#[test]
+fn a_created_key_has_its_scopes_and_no_others_until_it_is_revoked() {
+    let mesh = Mesh::new().service("vrf", 1).service("oracle", 1).up();
+    let created = mesh.run(&["keys", "create", "--name", "test", "--scopes", "randomness", "--tenant", "acme", "--expires", "90d", "--json"]);
+    let created: Value = serde_json::from_str(&created.out).unwrap();
+    let (id, key) = (created["id"].as_str().unwrap(), created["key"].as_str().unwrap());
+    assert!(id.starts_with("key_") && key.starts_with("sk_test_"), "{created}");
+    let random = || Request::new("GET", "/v1/random/keys").key(key).send(mesh.gateway);
+    assert_eq!(random().status, 200, "a created key is good at once");
+    let denied = Request::new("GET", "/v1/oracle/query").key(key).send(mesh.gateway);
+    assert_eq!(denied.problem(), (403, "SCOPE_MISSING".into()));
+    assert!(denied.text().contains("`oracle`"), "the missing scope is named: {}", denied.text());
+    let listed = mesh.run(&["keys", "list", "--json"]).out;
+    assert!(listed.contains(id) && listed.contains("acme") && !listed.contains(key), "{listed}");
+    assert_eq!(mesh.run(&["keys", "revoke", id]).code, 0);
+    assert_eq!(random().problem(), (401, "AUTH_INVALID".into()), "a revoked key is refused at once");
+}
+
+#[test]
+fn exit_codes_tell_what_is_wrong() {
+    let mesh = Mesh::new();
+    mesh.write(SEED);
+    for command in [&["status"][..], &["status", "--json"], &["down"], &["keys", "list"]] {
+        let finished = mesh.run(command);
+        assert_eq!(finished.code, 3, "{command:?}: {}", finished.err);
+        assert!(finished.err.contains("start it with `serviceos up`"), "{}", finished.err);
+    }
+    assert_eq!(mesh.run(&["nonsense"]).code, 2);
+    assert_eq!(mesh.run(&["config", "validate"]).out, "serviceos.yaml is valid: 1 services, 3 replicas\n");
+    let by_hand = mesh.run(&["service", "vrf"]);
+    assert_eq!(by_hand.code, 1);
+    assert!(by_hand.err.contains("started by `serviceos up`"), "{}", by_hand.err);
+}
+
+#[test]
+fn status_answers_while_the_file_is_broken() {
+    let mesh = Mesh::new().service("vrf", 1).up();
+    std::fs::write(mesh.folder().join("serviceos.yaml"), "services: [").unwrap();
+    assert_eq!(mesh.run(&["status"]).code, 0);
+}

@@ -1,0 +1,104 @@
+//! A file with a mistake: where it is, what was expected, exit code 2, and nothing is started or left behind.
+
+use expect_test::{Expect, expect};
+use testkit::Mesh;
+
+fn check(file: &str, expected: Expect) {
+    let mesh = Mesh::new();
+    mesh.write(file);
+    let finished = mesh.up_and_fail();
+    assert_eq!((finished.code, finished.out.as_str()), (2, ""), "{}", finished.err);
+    assert!(!mesh.folder().join(".serviceos").exists(), "a data directory was made");
+    assert_eq!(mesh.run(&["config", "validate"]).code, 2);
+    expected.assert_eq(&finished.err);
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_one() {
+    check(
+        "services:\n    vrf:\n        replicas: 3\n        healthChek:\n            interval: 10s\n",
+        expect![[r#"
+            serviceos.yaml:4:9: unknown key `healthChek`
+              4 |         healthChek:
+                |         ^^^^^^^^^^
+            help: did you mean `healthCheck`?
+        "#]],
+    );
+}
+
+#[test]
+fn a_wrong_type_says_what_was_expected() {
+    check("services:\n    vrf:\n        replicas: three\n", expect![[r#"
+        serviceos.yaml:3:19: services.vrf.replicas: expected a whole number from 0 to 1000, found `three`
+          3 |         replicas: three
+            |                   ^^^^^
+    "#]]);
+}
+
+#[test]
+fn a_duplicate_key_is_refused() {
+    check("services:\n    vrf:\n        replicas: 3\n        replicas: 2\n", expect![[r#"
+        serviceos.yaml:4:9: the key `replicas` is written twice
+          4 |         replicas: 2
+            |         ^^^^^^^^
+        help: keep one of the two
+    "#]]);
+}
+
+#[test]
+fn several_mistakes_are_reported_at_once() {
+    check(
+        "services:\n    vrf:\n        replicas: -1\n        healthCheck:\n            interval: 10\n            timeout: 5 s\n    dice:\n        replicas: 1\n",
+        expect![[r#"
+            serviceos.yaml:3:19: services.vrf.replicas: expected a whole number from 0 to 1000, found `-1`
+              3 |         replicas: -1
+                |                   ^^
+
+            serviceos.yaml:5:23: services.vrf.healthCheck.interval: expected a duration such as 500ms, 10s or 5m, found `10`
+              5 |             interval: 10
+                |                       ^^
+            help: add a unit: 10s for seconds, 10ms for milliseconds
+
+            serviceos.yaml:6:22: services.vrf.healthCheck.timeout: expected a duration such as 500ms, 10s or 5m, found `5 s`
+              6 |             timeout: 5 s
+                |                      ^^^
+            help: the units are ms, s, m, h and d, the largest first, as in 1m30s
+
+            serviceos.yaml:7:5: services.dice: nothing says what it runs
+              7 |     dice:
+                |     ^^^^
+            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name
+        "#]],
+    );
+}
+
+#[test]
+fn a_service_that_does_not_understand_its_config_is_asked_before_anything_starts() {
+    check("services:\n    vrf:\n        config: {siute: ed25519}\n", expect![[r#"
+        serviceos.yaml: services.vrf.config: siute: unknown key, expected only suite
+    "#]]);
+}
+
+#[test]
+fn production_mode_is_refused_until_it_can_be_kept() {
+    check("mode: production\nservices:\n    vrf:\n        replicas: 1\n", expect![[r#"
+        serviceos.yaml:1:7: mode: production is refused: it needs attested joining, which this version does not have
+          1 | mode: production
+            |       ^^^^^^^^^^
+        help: leave `mode` out, or write `mode: development`
+    "#]]);
+}
+
+#[test]
+fn a_missing_file_says_what_to_write() {
+    let finished = Mesh::new().up_and_fail();
+    assert_eq!(finished.code, 2);
+    expect![[r#"
+        serviceos.yaml: there is no such file
+        help: write this file, for example:
+            services:
+              vrf:
+                replicas: 3
+                healthCheck: {interval: 10s, timeout: 5s}
+    "#]].assert_eq(&finished.err);
+}

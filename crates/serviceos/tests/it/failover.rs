@@ -1,0 +1,80 @@
+//! What clients see when replicas die: nothing.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::process::Signal;
+use testkit::{Client, Mesh, Request, eventually, kill, processes_of, wait_until_gone};
+
+#[test]
+fn killing_one_of_three_replicas_under_load_loses_no_idempotent_request() {
+    let mesh = Mesh::new().service("vrf", 3).up();
+    let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = Client::connect(mesh.gateway).unwrap();
+                    let request = Request::new("GET", "/v1/random/keys").key(&mesh.key);
+                    while !stop.load(Ordering::Relaxed) {
+                        let answer = client.send(&request).expect("the connection to the gateway holds");
+                        assert_eq!(answer.status, 200, "{}", answer.text());
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        for round in 1..=3_u64 {
+            let before = answered.load(Ordering::Relaxed);
+            eventually("load", || (answered.load(Ordering::Relaxed) > before + 200).then_some(()));
+            let victim = mesh.pids("vrf")[0];
+            kill(victim, Signal::KILL);
+            eventually("the replacement", || (mesh.replicas("vrf")[0]["restarts"] == round).then_some(()));
+            mesh.until_selectable();
+        }
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().expect("a client without a failure");
+        }
+    });
+}
+
+#[test]
+fn a_replica_killed_while_it_starts_is_started_again_and_leaves_nothing() {
+    let mesh = Mesh::new().service("vrf", 4);
+    let mut child = mesh.start();
+    let up = child.id();
+    let victim = eventually("a replica's process", || processes_of(mesh.folder()).into_iter().find(|pid| *pid != up));
+    kill(victim, Signal::KILL);
+    let status = || serde_json::from_str::<serde_json::Value>(&mesh.run(&["status", "--json"]).out).ok();
+    eventually("a healthy mesh", || status().filter(|status| status["status"] == "healthy"));
+    wait_until_gone(victim);
+    kill(up, Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(processes_of(mesh.folder()), [0; 0]);
+}
+
+#[test]
+fn replicas_end_when_their_supervisor_is_killed() {
+    let mut mesh = Mesh::new().service("vrf", 3).up();
+    let replicas = mesh.pids("vrf");
+    assert_eq!(replicas.len(), 3);
+    mesh.signal(Signal::KILL);
+    mesh.wait();
+    replicas.into_iter().for_each(wait_until_gone);
+}
+
+#[test]
+fn a_hung_replica_is_left_alone() {
+    let mesh = Mesh::new()
+        .yaml("    vrf: {replicas: 3, healthCheck: {interval: 200ms, timeout: 100ms}, retry: {perTryTimeout: 200ms}}\n")
+        .up();
+    let hung = mesh.pids("vrf")[1];
+    kill(hung, Signal::STOP);
+    for _ in 0..30 {
+        assert_eq!(mesh.get("/v1/random/keys").status, 200);
+    }
+    eventually("the health owner's verdict", || (mesh.replicas("vrf")[1]["health"] == "unhealthy").then_some(()));
+    kill(hung, Signal::CONT);
+    mesh.until_selectable();
+    assert_eq!(mesh.pids("vrf")[1], hung, "a replica that recovers is not replaced");
+}

@@ -1,0 +1,124 @@
+//! Stopping: requests in flight finish, nothing is left, and a second order does not wait.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use rustix::process::Signal;
+use serde_json::json;
+use testkit::{Mesh, Request, Running, eventually, processes_of};
+
+/// A server that the oracle asks and that answers only when the test lets it.
+struct Slow {
+    listener: TcpListener,
+}
+
+impl Slow {
+    fn new() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").unwrap() }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/", self.listener.local_addr().unwrap())
+    }
+
+    fn mesh(&self) -> Running {
+        let (url, address) = (self.url(), self.listener.local_addr().unwrap());
+        let config = format!("    oracle: {{config: {{allow: [{{url: \"{url}\"}}], allowLoopback: [\"{address}\"]}}}}\n");
+        Mesh::new().yaml(&config).up()
+    }
+
+    /// Waits for the request and holds it.
+    fn asked(&self) -> TcpStream {
+        let (mut stream, _) = self.listener.accept().unwrap();
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        stream
+    }
+}
+
+fn answer(mut held: TcpStream) {
+    held.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{\"a\": 42}").unwrap();
+}
+
+fn query(slow: &Slow) -> serde_json::Value {
+    json!({"url": slow.url(), "jsonPath": "$.a"})
+}
+
+fn says(mesh: &Running, text: &str) {
+    eventually(text, || std::fs::read_to_string(mesh.folder().join("up.out")).ok().filter(|out| out.contains(text)));
+}
+
+#[test]
+fn a_request_in_flight_finishes_before_anything_stops() {
+    let slow = Slow::new();
+    let mut mesh = slow.mesh();
+    let (gateway, key, body) = (mesh.gateway, mesh.key.clone(), query(&slow));
+    let client = std::thread::spawn(move || Request::new("POST", "/v1/oracle/query").key(&key).json(&body).send(gateway));
+    let held = slow.asked();
+    mesh.signal(Signal::TERM);
+    says(&mesh, "SIGTERM: draining");
+    answer(held);
+    let answered = client.join().unwrap();
+    assert_eq!((answered.status, &answered.json()["result"]), (200, &json!(42)));
+    let finished = mesh.wait();
+    assert_eq!(finished.code, 0, "{finished:?}");
+    assert!(finished.out.contains("stopped: no replica is left"), "{}", finished.out);
+    assert_eq!(processes_of(mesh.folder()), [0; 0]);
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let slow = Slow::new();
+    let mut mesh = slow.mesh();
+    let (gateway, key, body) = (mesh.gateway, mesh.key.clone(), query(&slow));
+    let client = std::thread::spawn(move || {
+        let mut client = testkit::Client::connect(gateway).unwrap();
+        client.send(&Request::new("POST", "/v1/oracle/query").key(&key).json(&body)).map(|answer| answer.status)
+    });
+    let held = slow.asked();
+    mesh.signal(Signal::INT);
+    says(&mesh, "Ctrl-C: draining");
+    mesh.signal(Signal::INT);
+    let finished = mesh.wait();
+    assert_eq!(finished.code, 1, "{finished:?}");
+    assert!(finished.err.contains("stopped at once"), "{}", finished.err);
+    assert_eq!(processes_of(mesh.folder()), [0; 0]);
+    let cut_off = client.join().unwrap();
+    assert!(!matches!(cut_off, Ok(200)), "{cut_off:?}");
+    drop(held);
+}
+
+#[test]
+fn down_returns_when_everything_has_ended() {
+    let mut mesh = Mesh::new().service("vrf", 2).service("datafeed", 1).up();
+    let down = mesh.run(&["down"]);
+    assert_eq!((down.code, down.err.as_str()), (0, ""), "{}", down.out);
+    assert_eq!(mesh.wait().code, 0);
+    assert_eq!(processes_of(mesh.folder()), [0; 0]);
+}
+
+#[test]
+fn an_interrupt_in_the_middle_of_starting_leaves_nothing() {
+    let mesh = Mesh::new().service("vrf", 8);
+    let mut child = mesh.start();
+    let up = child.id();
+    eventually("a replica's process", || processes_of(mesh.folder()).into_iter().find(|pid| *pid != up));
+    testkit::kill(up, Signal::INT);
+    let finished = mesh.finished(child.wait().unwrap());
+    assert_eq!(finished.code, 0, "{finished:?}");
+    assert_eq!(processes_of(mesh.folder()), [0; 0]);
+}
+
+#[test]
+fn a_restart_keeps_the_keys() {
+    let mut mesh = Mesh::new().service("vrf", 1).up();
+    let before = mesh.get("/v1/random/keys").json();
+    mesh.signal(Signal::TERM);
+    assert_eq!(mesh.wait().code, 0);
+    let mesh = mesh.up_again();
+    assert_eq!(mesh.get("/v1/random/keys").json(), before);
+}

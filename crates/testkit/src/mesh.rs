@@ -1,0 +1,285 @@
+//! A mesh in a temporary folder.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Request, eventually, processes_of};
+
+/// A temporary folder. Every process that works in it is killed before it is removed, however the test ends.
+struct Folder(TempDir);
+
+/// A mesh to be started.
+pub struct Mesh {
+    folder: Folder,
+    services: String,
+    arguments: Vec<String>,
+}
+
+/// A mesh that runs.
+pub struct Running {
+    mesh: Mesh,
+    child: Child,
+    /// Where clients connect.
+    pub gateway: SocketAddr,
+    /// Where the admin API is.
+    pub admin: SocketAddr,
+    /// The development key.
+    pub key: String,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Its exit code; -1 when a signal killed it.
+    pub code: i32,
+    /// What it wrote to standard output.
+    pub out: String,
+    /// What it wrote to standard error.
+    pub err: String,
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Mesh {
+    /// An empty folder and no services.
+    ///
+    /// # Panics
+    /// When there is no room for a folder.
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("mesh-").tempdir().expect("a temporary folder");
+        Self { folder: Folder(folder), services: String::new(), arguments: vec!["--gateway=127.0.0.1:0".into(), "--admin=127.0.0.1:0".into()] }
+    }
+
+    /// Adds a service with so many replicas.
+    #[must_use]
+    pub fn service(self, name: &str, replicas: u32) -> Self {
+        self.yaml(&format!("    {name}: {{replicas: {replicas}}}\n"))
+    }
+
+    /// Adds lines under `services:`, indented by four spaces.
+    #[must_use]
+    pub fn yaml(mut self, lines: &str) -> Self {
+        self.services += lines;
+        self
+    }
+
+    /// Replaces the arguments of `up`.
+    #[must_use]
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        self
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.0.path()
+    }
+
+    /// Writes the configuration file, whatever it holds.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn write(&self, text: &str) {
+        std::fs::write(self.folder().join("serviceos.yaml"), text).expect("writing the configuration");
+    }
+
+    /// Starts `up`, without waiting for anything but the process.
+    ///
+    /// # Panics
+    /// When the binary cannot be started.
+    pub fn start(&self) -> Child {
+        if !self.services.is_empty() {
+            self.write(&format!("services:\n{}", self.services));
+        }
+        let file = |name: &str| File::create(self.folder().join(name)).expect("a file for the output");
+        let mut command = command(self.folder());
+        command.arg("up").args(&self.arguments).process_group(0);
+        command.stdin(Stdio::null()).stdout(file("up.out")).stderr(file("up.err"));
+        command.spawn().expect("starting serviceos; `cargo build -p serviceos` makes it")
+    }
+
+    /// Starts `up` and waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When the binary cannot be started.
+    pub fn up_and_fail(&self) -> Finished {
+        let status = self.start().wait().expect("waiting for serviceos");
+        self.finished(status)
+    }
+
+    /// What an ended `up` left.
+    pub fn finished(&self, status: ExitStatus) -> Finished {
+        let read = |name: &str| std::fs::read_to_string(self.folder().join(name)).unwrap_or_default();
+        Finished { code: status.code().unwrap_or(-1), out: read("up.out"), err: read("up.err") }
+    }
+
+    /// Runs another command in the folder.
+    pub fn run(&self, arguments: &[&str]) -> Finished {
+        run(self.folder(), arguments)
+    }
+
+    /// Starts `up` and waits until every wanted replica may serve.
+    ///
+    /// # Panics
+    /// When that does not come about.
+    pub fn up(self) -> Running {
+        let mut child = self.start();
+        let status = eventually("every replica to be selectable", || {
+            if let Some(status) = child.try_wait().expect("asking for the process") {
+                panic!("serviceos ended: {:?}", self.finished(status));
+            }
+            status(self.folder()).filter(all_selectable)
+        });
+        let address = |name: &str| status[name].as_str().and_then(|address| address.parse().ok()).expect("an address");
+        let key = eventually("the development key", || {
+            let out = std::fs::read_to_string(self.folder().join("up.out")).unwrap_or_default();
+            let word = out.split_whitespace().find(|word| word.starts_with("sk_test_")).map(str::to_owned);
+            out.contains("Ctrl-C drains").then_some(word).flatten()
+        });
+        Running { gateway: address("gateway"), admin: address("admin"), mesh: self, child, key }
+    }
+}
+
+impl Running {
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        self.mesh.folder()
+    }
+
+    /// The process of `up`.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `serviceos status --json`.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn status(&self) -> Value {
+        status(self.folder()).expect("a status")
+    }
+
+    /// The replicas of a service.
+    ///
+    /// # Panics
+    /// When there is no such service.
+    pub fn replicas(&self, service: &str) -> Vec<Value> {
+        let status = self.status();
+        let services = status["services"].as_array().expect("services");
+        let found = services.iter().find(|candidate| candidate["name"] == service).expect("the service");
+        found["replicas"].as_array().expect("replicas").clone()
+    }
+
+    /// The pids of a service's replicas.
+    pub fn pids(&self, service: &str) -> Vec<u32> {
+        let pid = |replica: &Value| replica["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        self.replicas(service).iter().filter_map(pid).collect()
+    }
+
+    /// Waits until every wanted replica may serve.
+    pub fn until_selectable(&self) {
+        eventually("every replica to be selectable", || all_selectable(&self.status()).then_some(()));
+    }
+
+    /// A GET through the gateway with the development key.
+    pub fn get(&self, path: &str) -> crate::Answer {
+        Request::new("GET", path).key(&self.key).send(self.gateway)
+    }
+
+    /// A POST through the gateway with the development key.
+    pub fn post(&self, path: &str, body: &Value) -> crate::Answer {
+        Request::new("POST", path).key(&self.key).json(body).send(self.gateway)
+    }
+
+    /// Runs another command on the same folder.
+    pub fn run(&self, arguments: &[&str]) -> Finished {
+        run(self.folder(), arguments)
+    }
+
+    /// Sends a signal to `up`.
+    ///
+    /// # Panics
+    /// When it is gone already.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal);
+    }
+
+    /// Waits until `up` has ended.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn wait(&mut self) -> Finished {
+        let status = eventually("serviceos to end", || self.child.try_wait().expect("asking for the process"));
+        self.mesh.finished(status)
+    }
+
+    /// Starts `up` again in the same folder, once it has ended.
+    ///
+    /// # Panics
+    /// When it does not end, or does not become healthy again.
+    pub fn up_again(mut self) -> Self {
+        self.wait();
+        let Self { mesh, .. } = self;
+        mesh.up()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        for pid in processes_of(self.0.path()) {
+            kill(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Sends a signal to one process.
+///
+/// # Panics
+/// When the number is none.
+pub fn kill(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process number");
+    let _gone_already = kill_process(pid, signal).is_err();
+}
+
+fn all_selectable(status: &Value) -> bool {
+    let services = status["services"].as_array().into_iter().flatten();
+    services.flat_map(|service| service["replicas"].as_array().into_iter().flatten()).all(|replica| replica["selectable"] == true)
+}
+
+fn status(folder: &Path) -> Option<Value> {
+    let finished = run(folder, &["status", "--json"]);
+    (finished.code == 0).then(|| serde_json::from_str(&finished.out).expect("status is JSON"))
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Finished {
+    let output = command(folder).args(arguments).output().expect("running serviceos");
+    Finished {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(binary());
+    command.current_dir(folder).env_remove("SERVICEOS_DATA_DIR").env_remove("RUST_LOG");
+    command
+}
+
+/// The binary lies beside the folder of the test binaries.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    let profile = test.ancestors().nth(2).expect("a test lies in target/PROFILE/deps");
+    profile.join("serviceos")
+}
