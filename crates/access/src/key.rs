@@ -48,7 +48,9 @@ impl ApiKey {
 
     /// Whether a text has the form and the checksum of a key. Says nothing of whether the key exists.
     pub fn is_well_formed(text: &str) -> bool {
-        let Some(body) = text.strip_prefix("sk_test_").or_else(|| text.strip_prefix("sk_live_")) else { return false };
+        let Some(body) = text.strip_prefix("sk_test_").or_else(|| text.strip_prefix("sk_live_")) else {
+            return false;
+        };
         if body.len() != BODY + CHECKSUM || !body.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return false;
         }

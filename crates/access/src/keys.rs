@@ -204,7 +204,8 @@ fn table(pepper: &hmac::Key, keys: &[StoredKey], development_key: &ApiKey) -> Ke
             (*hash, Entry { caller: Arc::new(caller), expires_at: record.expires_at })
         })
         .collect();
-    let development = Caller::new(DEVELOPMENT_KEY, types::headers::DEFAULT_TENANT, vec![ALL_SCOPES.to_owned()]);
+    let development =
+        Caller::new(DEVELOPMENT_KEY, types::headers::DEFAULT_TENANT, vec![ALL_SCOPES.to_owned()]);
     let entry = Entry { caller: Arc::new(development), expires_at: None };
     by_hash.insert(hash(pepper, development_key.expose()), entry);
     KeyTable { pepper: pepper.clone(), by_hash }

@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 
 use crate::auth::AdminToken;
 use crate::health::HealthReport;
+use crate::metrics_page;
 use crate::problem::AdminProblem;
 use crate::status::Status;
-use crate::metrics_page;
 
 /// The request of `POST /v1/keys`.
 pub type NewKeyRequest = NewKey;
@@ -57,7 +57,10 @@ pub struct AdminState {
 
 /// Health and metrics: read-only, without secrets.
 fn public_routes() -> Router<AdminState> {
-    Router::new().route("/health", get(health)).route("/health/detailed", get(health_detailed)).route("/metrics", get(metrics))
+    Router::new()
+        .route("/health", get(health))
+        .route("/health/detailed", get(health_detailed))
+        .route("/metrics", get(metrics))
 }
 
 fn private_routes() -> Router<AdminState> {
@@ -77,18 +80,29 @@ pub(crate) fn on_socket(state: AdminState) -> Router {
 pub(crate) fn on_port(state: AdminState, token: AdminToken) -> Router {
     let guard = middleware::from_fn_with_state(token, require_token);
     let private = private_routes().route_layer(guard.clone());
-    let public = if state.admin.ip().is_loopback() { public_routes() } else { public_routes().route_layer(guard) };
+    let public =
+        if state.admin.ip().is_loopback() { public_routes() } else { public_routes().route_layer(guard) };
     finish(public.merge(private), state)
 }
 
 fn finish(routes: Router<AdminState>, state: AdminState) -> Router {
     routes
         .fallback(async || {
-            AdminProblem::new(StatusCode::NOT_FOUND, "ROUTE_NOT_FOUND", "Unknown path", "the admin API has no such path")
+            AdminProblem::new(
+                StatusCode::NOT_FOUND,
+                "ROUTE_NOT_FOUND",
+                "Unknown path",
+                "the admin API has no such path",
+            )
         })
         .method_not_allowed_fallback(async || {
             let detail = "this path does not take that method; the Allow header names those that it takes";
-            AdminProblem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed", detail)
+            AdminProblem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "METHOD_NOT_ALLOWED",
+                "Method not allowed",
+                detail,
+            )
         })
         .with_state(state)
 }
@@ -99,7 +113,8 @@ async fn require_token(State(token): State<AdminToken>, request: Request, next: 
         return next.run(request).await;
     }
     let detail = "the admin port needs the token in run/admin.token of the data directory, as `Authorization: Bearer …`";
-    let problem = AdminProblem::new(StatusCode::UNAUTHORIZED, "AUTH_REQUIRED", "Authentication required", detail);
+    let problem =
+        AdminProblem::new(StatusCode::UNAUTHORIZED, "AUTH_REQUIRED", "Authentication required", detail);
     let mut response = problem.into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
@@ -112,18 +127,16 @@ impl AdminState {
 }
 
 async fn health(State(state): State<AdminState>) -> Response {
-    let snapshot = state.registry.snapshot();
-    let report = HealthReport::new(&snapshot, state.is_draining());
+    let report = HealthReport::new(state.registry.snapshot(), state.is_draining());
     (status_of(&report), Json(report.brief())).into_response()
 }
 
 async fn health_detailed(State(state): State<AdminState>) -> Response {
-    let snapshot = state.registry.snapshot();
-    let report = HealthReport::new(&snapshot, state.is_draining());
+    let report = HealthReport::new(state.registry.snapshot(), state.is_draining());
     (status_of(&report), Json(report.detailed())).into_response()
 }
 
-fn status_of(report: &HealthReport<'_>) -> StatusCode {
+fn status_of(report: &HealthReport) -> StatusCode {
     StatusCode::from_u16(report.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
@@ -136,9 +149,17 @@ async fn status(State(state): State<AdminState>) -> Json<Status> {
     Json(Status::new(&state.registry.snapshot(), state.is_draining(), state.gateway, state.admin))
 }
 
-async fn create_key(State(state): State<AdminState>, body: Bytes) -> Result<(StatusCode, Json<CreatedKey>), AdminProblem> {
+async fn create_key(
+    State(state): State<AdminState>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<CreatedKey>), AdminProblem> {
     let new: NewKey = serde_json::from_slice(&body).map_err(|error| {
-        AdminProblem::new(StatusCode::BAD_REQUEST, "VALIDATION_FAILED", "Validation failed", error.to_string())
+        AdminProblem::new(
+            StatusCode::BAD_REQUEST,
+            "VALIDATION_FAILED",
+            "Validation failed",
+            error.to_string(),
+        )
     })?;
     let (record, key) = state.keys.create(new, Timestamp::now()).await?;
     tracing::info!(key = record.id, name = record.name, "an API key was created");
@@ -149,7 +170,10 @@ async fn list_keys(State(state): State<AdminState>) -> Json<Vec<KeyRecord>> {
     Json(state.keys.list().await)
 }
 
-async fn revoke_key(State(state): State<AdminState>, Path(id): Path<String>) -> Result<Json<KeyRecord>, AdminProblem> {
+async fn revoke_key(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+) -> Result<Json<KeyRecord>, AdminProblem> {
     let record = state.keys.revoke(&id, Timestamp::now()).await?;
     tracing::info!(key = record.id, name = record.name, "an API key was revoked");
     Ok(Json(record))
@@ -200,11 +224,19 @@ mod tests {
         for open in ["/health", "/health/detailed", "/metrics"] {
             assert_eq!(ask(&router, "GET", open, None).await, StatusCode::OK, "{open}");
         }
-        for (method, path) in
-            [("GET", "/v1/status"), ("POST", "/v1/keys"), ("GET", "/v1/keys"), ("DELETE", "/v1/keys/x"), ("POST", "/v1/shutdown")]
-        {
+        for (method, path) in [
+            ("GET", "/v1/status"),
+            ("POST", "/v1/keys"),
+            ("GET", "/v1/keys"),
+            ("DELETE", "/v1/keys/x"),
+            ("POST", "/v1/shutdown"),
+        ] {
             for token in [None, Some("Bearer wrong"), Some("token"), Some("Bearer ")] {
-                assert_eq!(ask(&router, method, path, token).await, StatusCode::UNAUTHORIZED, "{method} {path} {token:?}");
+                assert_eq!(
+                    ask(&router, method, path, token).await,
+                    StatusCode::UNAUTHORIZED,
+                    "{method} {path} {token:?}"
+                );
             }
         }
         assert_eq!(ask(&router, "GET", "/v1/status", Some("Bearer token")).await, StatusCode::OK);

@@ -16,7 +16,8 @@ impl AdminToken {
     /// The machine's, when the file cannot be written or there is no randomness.
     pub fn create(path: &Path) -> std::io::Result<Self> {
         let mut bits = [0; 32];
-        aws_lc_rs::rand::fill(&mut bits).map_err(|_| std::io::Error::other("no randomness for the admin token"))?;
+        aws_lc_rs::rand::fill(&mut bits)
+            .map_err(|_| std::io::Error::other("no randomness for the admin token"))?;
         let token: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
         let _left_by_an_earlier_run = std::fs::remove_file(path);
         let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;

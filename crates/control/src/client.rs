@@ -49,7 +49,11 @@ impl AdminClient {
     }
 
     /// Asks for something to be made.
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| ClientError::Unexpected(error.to_string()))?;
         self.ask(Method::POST, path, body.into()).await.and_then(|body| parse(&body))
     }
@@ -65,10 +69,9 @@ impl AdminClient {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        let stream = connect(&self.data_dir.join("run")).await.map_err(|reason| ClientError::NotRunning {
-            data_dir: self.data_dir.clone(),
-            reason,
-        })?;
+        let stream = connect(&self.data_dir.join("run"))
+            .await
+            .map_err(|reason| ClientError::NotRunning { data_dir: self.data_dir.clone(), reason })?;
         let unexpected = |error: &dyn std::fmt::Display| ClientError::Unexpected(error.to_string());
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await

@@ -1,5 +1,6 @@
 //! `/health` and `/health/detailed`: the seed's words.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -28,16 +29,17 @@ enum ServiceState {
 
 /// What is known of the health of all services at one moment.
 #[derive(Debug, Clone)]
-pub struct HealthReport<'a> {
-    snapshot: &'a Snapshot,
+pub struct HealthReport {
+    snapshot: Arc<Snapshot>,
     overall: Overall,
 }
 
-impl<'a> HealthReport<'a> {
+impl HealthReport {
     /// The report of a snapshot; while draining the whole is unhealthy, so that balancers in front look elsewhere.
-    pub fn new(snapshot: &'a Snapshot, draining: bool) -> Self {
+    pub fn new(snapshot: Arc<Snapshot>, draining: bool) -> Self {
         let states = || snapshot.services.iter().map(|service| (service.required, state(service)));
-        let overall = if draining || states().any(|(required, state)| required && state == ServiceState::Down) {
+        let overall = if draining || states().any(|(required, state)| required && state == ServiceState::Down)
+        {
             Overall::Unhealthy
         } else if states().all(|(_, state)| state == ServiceState::Up) {
             Overall::Healthy
@@ -59,7 +61,7 @@ impl<'a> HealthReport<'a> {
 
     /// The body of `/health`.
     pub fn brief(&self) -> Value {
-        self.render(|service| base(service))
+        self.render(base)
     }
 
     /// The body of `/health/detailed`.
@@ -67,8 +69,10 @@ impl<'a> HealthReport<'a> {
         self.render(|service| {
             let mut entry = base(service);
             let count = |state| service.replicas.iter().filter(|replica| replica.state == state).count();
-            let counts: Map<_, _> =
-                LifecycleState::ALL.map(|state| (state.as_str().to_owned(), json!(count(state)))).into_iter().collect();
+            let counts: Map<_, _> = LifecycleState::ALL
+                .map(|state| (state.as_str().to_owned(), json!(count(state))))
+                .into_iter()
+                .collect();
             entry.insert("version".into(), json!(service.version));
             entry.insert("required".into(), json!(service.required));
             entry.insert("replicas".into(), Value::Object(counts));
@@ -131,8 +135,6 @@ pub(crate) fn rfc3339(time: Timestamp) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::Arc;
-
     use expect_test::expect;
     use service_registry::{Instance, LastCheck, Verdict};
     use types::ReplicaId;
@@ -166,12 +168,17 @@ pub(crate) mod tests {
             }
             replica
         });
-        Arc::new(Service { name: name.parse().unwrap(), version: "1.0.0".into(), required, replicas: replicas.collect() })
+        Arc::new(Service {
+            name: name.parse().unwrap(),
+            version: "1.0.0".into(),
+            required,
+            replicas: replicas.collect(),
+        })
     }
 
     fn brief(services: Vec<Arc<Service>>, draining: bool) -> String {
         let snapshot = Snapshot { epoch: 1, services };
-        let report = HealthReport::new(&snapshot, draining);
+        let report = HealthReport::new(Arc::new(snapshot), draining);
         format!("{} {}\n", report.http_status(), report.brief())
     }
 
@@ -185,12 +192,12 @@ pub(crate) mod tests {
         shown += &brief(vec![service("vrf", "r", true)], true);
         shown += &brief(vec![service("vrf", "", true)], false);
         expect![[r#"
-            200 {"services":{"datafeed":{"latency_ms":12.345,"status":"up"},"vrf":{"latency_ms":13.345,"status":"up"}},"status":"healthy"}
-            200 {"services":{"vrf":{"latency_ms":12.345,"status":"degraded"}},"status":"degraded"}
-            503 {"services":{"vrf":{"latency_ms":null,"status":"down"}},"status":"unhealthy"}
-            200 {"services":{"oracle":{"latency_ms":null,"status":"down"},"vrf":{"latency_ms":12.345,"status":"up"}},"status":"degraded"}
-            503 {"services":{"vrf":{"latency_ms":12.345,"status":"up"}},"status":"unhealthy"}
-            503 {"services":{"vrf":{"latency_ms":null,"status":"down"}},"status":"unhealthy"}
+            200 {"status":"healthy","services":{"vrf":{"status":"up","latency_ms":13.345},"datafeed":{"status":"up","latency_ms":12.345}}}
+            200 {"status":"degraded","services":{"vrf":{"status":"degraded","latency_ms":12.345}}}
+            503 {"status":"unhealthy","services":{"vrf":{"status":"down","latency_ms":null}}}
+            200 {"status":"degraded","services":{"vrf":{"status":"up","latency_ms":12.345},"oracle":{"status":"down","latency_ms":null}}}
+            503 {"status":"unhealthy","services":{"vrf":{"status":"up","latency_ms":12.345}}}
+            503 {"status":"unhealthy","services":{"vrf":{"status":"down","latency_ms":null}}}
         "#]]
         .assert_eq(&shown);
     }
@@ -198,50 +205,50 @@ pub(crate) mod tests {
     #[test]
     fn detailed_says_why() {
         let snapshot = Snapshot { epoch: 1, services: vec![service("vrf", "rx", true)] };
-        let report = HealthReport::new(&snapshot, false);
+        let report = HealthReport::new(Arc::new(snapshot), false);
         expect![[r#"
             {
+              "status": "degraded",
               "services": {
                 "vrf": {
-                  "instances": [
-                    {
-                      "health": "healthy",
-                      "id": "vrf/0",
-                      "inFlight": 0,
-                      "lastError": null,
-                      "latency_ms": 12.345,
-                      "reason": null,
-                      "restarts": 0,
-                      "selectable": true,
-                      "since": "1970-01-01T00:00:00.000Z",
-                      "state": "Ready"
-                    },
-                    {
-                      "health": "unhealthy",
-                      "id": "vrf/1",
-                      "inFlight": 0,
-                      "lastError": null,
-                      "latency_ms": null,
-                      "reason": "exited with code 1",
-                      "restarts": 0,
-                      "selectable": false,
-                      "since": "1970-01-01T00:00:00.000Z",
-                      "state": "Stopped"
-                    }
-                  ],
+                  "status": "degraded",
                   "latency_ms": 12.345,
+                  "version": "1.0.0",
+                  "required": true,
                   "replicas": {
-                    "Draining": 0,
-                    "Ready": 1,
                     "Starting": 0,
+                    "Ready": 1,
+                    "Draining": 0,
                     "Stopped": 1
                   },
-                  "required": true,
-                  "status": "degraded",
-                  "version": "1.0.0"
+                  "instances": [
+                    {
+                      "id": "vrf/0",
+                      "state": "Ready",
+                      "reason": null,
+                      "since": "1970-01-01T00:00:00.000Z",
+                      "health": "healthy",
+                      "latency_ms": 12.345,
+                      "inFlight": 0,
+                      "restarts": 0,
+                      "lastError": null,
+                      "selectable": true
+                    },
+                    {
+                      "id": "vrf/1",
+                      "state": "Stopped",
+                      "reason": "exited with code 1",
+                      "since": "1970-01-01T00:00:00.000Z",
+                      "health": "unhealthy",
+                      "latency_ms": null,
+                      "inFlight": 0,
+                      "restarts": 0,
+                      "lastError": null,
+                      "selectable": false
+                    }
+                  ]
                 }
-              },
-              "status": "degraded"
+              }
             }"#]]
         .assert_eq(&serde_json::to_string_pretty(&report.detailed()).unwrap());
     }

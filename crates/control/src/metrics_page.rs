@@ -11,26 +11,44 @@ pub(crate) fn render(metrics: &Metrics, snapshot: &Snapshot) -> String {
     for service in &snapshot.services {
         for state in LifecycleState::ALL {
             let count = service.replicas.iter().filter(|replica| replica.state == state).count();
-            out.sample("serviceos_replicas", &[("service", service.name.as_str()), ("state", state.as_str())], count);
+            out.sample(
+                "serviceos_replicas",
+                &[("service", service.name.as_str()), ("state", state.as_str())],
+                count,
+            );
         }
     }
-    let facts: [(&str, MetricType, &str, fn(&Replica) -> u64); 3] = [
-        ("serviceos_replica_selectable", MetricType::Gauge, "1 while requests may reach the replica", |replica| {
-            u64::from(replica.selectable().is_ok())
-        }),
-        ("serviceos_replica_restarts_total", MetricType::Counter, "Starts of the replica after its first", |replica| {
-            u64::from(replica.restarts)
-        }),
-        ("serviceos_replica_requests_in_flight", MetricType::Gauge, "Requests that the replica has", |replica| {
-            replica.instance.as_ref().map_or(0, |instance| instance.in_flight.count() as u64)
-        }),
-    ];
-    for (name, kind, help, value) in facts {
-        out.family(name, kind, help);
-        for replica in snapshot.services.iter().flat_map(|service| &service.replicas) {
-            let labels = [("service", replica.id.service.as_str()), ("replica", &replica.id.to_string())];
-            out.sample(name, &labels, value(replica));
-        }
-    }
+    let selectable = |replica: &Replica| u64::from(replica.selectable().is_ok());
+    let help = "1 while requests may reach the replica";
+    each_replica(&mut out, snapshot, "serviceos_replica_selectable", MetricType::Gauge, help, selectable);
+    let restarts = |replica: &Replica| u64::from(replica.restarts);
+    let help = "Starts of the replica after its first";
+    each_replica(&mut out, snapshot, "serviceos_replica_restarts_total", MetricType::Counter, help, restarts);
+    let requests =
+        |replica: &Replica| replica.instance.as_ref().map_or(0, |instance| instance.in_flight.count() as u64);
+    let help = "Requests that the replica has";
+    each_replica(
+        &mut out,
+        snapshot,
+        "serviceos_replica_requests_in_flight",
+        MetricType::Gauge,
+        help,
+        requests,
+    );
     out.finish()
+}
+
+fn each_replica(
+    out: &mut Exposition,
+    snapshot: &Snapshot,
+    name: &str,
+    kind: MetricType,
+    help: &str,
+    value: impl Fn(&Replica) -> u64,
+) {
+    out.family(name, kind, help);
+    for replica in snapshot.services.iter().flat_map(|service| &service.replicas) {
+        let labels = [("service", replica.id.service.as_str()), ("replica", &replica.id.to_string())];
+        out.sample(name, &labels, value(replica));
+    }
 }

@@ -1,6 +1,7 @@
 //! `serviceos status --json`, a stable contract.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use service_registry::{LifecycleState, Replica, Service, Snapshot};
@@ -69,8 +70,8 @@ pub struct ReplicaStatus {
 
 impl Status {
     /// The status of a snapshot.
-    pub fn new(snapshot: &Snapshot, draining: bool, gateway: SocketAddr, admin: SocketAddr) -> Self {
-        let overall = serde_json::to_value(HealthReport::new(snapshot, draining).overall());
+    pub fn new(snapshot: &Arc<Snapshot>, draining: bool, gateway: SocketAddr, admin: SocketAddr) -> Self {
+        let overall = serde_json::to_value(HealthReport::new(Arc::clone(snapshot), draining).overall());
         Self {
             status: overall.ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default(),
             gateway: gateway.to_string(),
@@ -117,8 +118,13 @@ mod tests {
 
     #[test]
     fn the_contract_of_status_json() {
-        let snapshot = Snapshot { epoch: 1, services: vec![service("vrf", "rx", true)] };
-        let mut status = Status::new(&snapshot, false, "127.0.0.1:8080".parse().unwrap(), "127.0.0.1:7070".parse().unwrap());
+        let snapshot = Arc::new(Snapshot { epoch: 1, services: vec![service("vrf", "rx", true)] });
+        let mut status = Status::new(
+            &snapshot,
+            false,
+            "127.0.0.1:8080".parse().unwrap(),
+            "127.0.0.1:7070".parse().unwrap(),
+        );
         status.pid = 4700;
         expect![[r#"
             {

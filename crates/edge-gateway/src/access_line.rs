@@ -1,7 +1,6 @@
 //! One line of the access log: a JSON object, written straight into the worker's buffer. The key of a caller is never in
 //! it, nor a query string, which may carry one.
 
-use std::io::Write;
 use std::time::Duration;
 
 use observability::write_json_string;
@@ -9,55 +8,106 @@ use observability::write_json_string;
 use crate::exchange::Exchange;
 use crate::route::Route;
 
+/// What every line of a route has in common, escaped once.
+pub(crate) fn route_part(template: &str, service: &str, version: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    text(&mut out, b",\"route\":", template);
+    text(&mut out, b",\"service\":", service);
+    text(&mut out, b",\"version\":", version);
+    out
+}
+
 /// Appends the line of a request.
 pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route>, total: Duration) {
     out.extend_from_slice(b"{\"time\":\"");
     exchange.worker.clock.write(out, exchange.time);
     out.extend_from_slice(b"\",\"requestId\":\"");
     out.extend_from_slice(exchange.request_id.as_bytes());
+    out.extend_from_slice(b"\",\"client\":\"");
+    out.extend_from_slice(exchange.client.as_bytes());
     out.push(b'"');
-    text(out, "client", &exchange.client.to_string());
-    text(out, "method", exchange.method.as_str());
-    text(out, "path", exchange.uri.path());
+    text(out, b",\"method\":", exchange.method.as_str());
+    text(out, b",\"path\":", exchange.uri.path());
     if let Some(route) = route {
-        text(out, "route", &route.template);
-        text(out, "service", &route.service_name);
-        text(out, "version", &route.version);
+        out.extend_from_slice(&route.log_part);
     }
     if let Some(caller) = &exchange.caller {
-        text(out, "caller", &caller.subject);
+        // Ids of keys are letters, digits and underscores.
+        out.extend_from_slice(b",\"caller\":\"");
+        out.extend_from_slice(caller.subject());
+        out.push(b'"');
     }
     if let Some(replica) = &exchange.replica {
-        text(out, "replica", replica.service.as_str());
-        // Still inside the quotes of the service's name: `vrf` becomes `vrf/0`.
-        out.pop();
-        number(out, format_args!("/{}\",\"attempts\":{}", replica.ordinal, exchange.attempts));
+        out.extend_from_slice(b",\"replica\":\"");
+        out.extend_from_slice(replica.service.as_str().as_bytes());
+        out.push(b'/');
+        decimal(out, u64::from(replica.ordinal));
+        out.push(b'"');
+        number(out, b",\"attempts\":", u64::from(exchange.attempts));
     }
-    number(out, format_args!(",\"status\":{}", exchange.status));
+    number(out, b",\"status\":", u64::from(exchange.status));
     if let Some(code) = exchange.code {
-        text(out, "code", code);
+        text(out, b",\"code\":", code);
     }
     if let Some(error) = &exchange.error {
-        text(out, "error", error);
+        text(out, b",\"error\":", error);
     }
-    number(out, format_args!(",\"bytes\":{}", exchange.bytes));
+    number(out, b",\"bytes\":", exchange.bytes);
     if let Some(first_byte) = exchange.first_byte {
-        milliseconds(out, "firstByteMs", first_byte);
+        milliseconds(out, b",\"firstByteMs\":", first_byte);
     }
-    milliseconds(out, "totalMs", total);
+    milliseconds(out, b",\"totalMs\":", total);
     out.push(b'}');
 }
 
-fn text(out: &mut Vec<u8>, name: &str, value: &str) {
-    number(out, format_args!(",\"{name}\":"));
+fn text(out: &mut Vec<u8>, label: &[u8], value: &str) {
+    out.extend_from_slice(label);
     write_json_string(out, value);
 }
 
-fn milliseconds(out: &mut Vec<u8>, name: &str, duration: Duration) {
-    let micros = duration.as_micros();
-    number(out, format_args!(",\"{name}\":{}.{:03}", micros / 1000, micros % 1000));
+fn number(out: &mut Vec<u8>, label: &[u8], value: u64) {
+    out.extend_from_slice(label);
+    decimal(out, value);
 }
 
-fn number(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("writing to memory cannot fail");
+/// Milliseconds with three decimals.
+fn milliseconds(out: &mut Vec<u8>, label: &[u8], duration: Duration) {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    number(out, label, micros / 1000);
+    out.push(b'.');
+    let rest = micros % 1000;
+    for digit in [rest / 100, rest / 10 % 10, rest % 10] {
+        out.push(b'0' + digit as u8);
+    }
+}
+
+/// A number in decimal digits, without the detour over `fmt`.
+fn decimal(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[first..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_durations_are_plain_decimals() {
+        let mut out = Vec::new();
+        for value in [0, 9, 10, 404, u64::MAX] {
+            decimal(&mut out, value);
+            out.push(b' ');
+        }
+        milliseconds(&mut out, b"", Duration::from_micros(12_034));
+        assert_eq!(String::from_utf8(out).unwrap(), "0 9 10 404 18446744073709551615 12.034");
+    }
 }

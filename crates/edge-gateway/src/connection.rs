@@ -9,6 +9,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
+use crate::forward::address_value;
 use crate::request_flow::answer;
 use crate::worker::Worker;
 
@@ -17,7 +18,12 @@ const SLACK_BYTES: usize = 64 << 10;
 const SLACK_HEADERS: usize = 100;
 
 /// Serves a connection until either side ends it, or until `draining`, after which the open request is finished.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, draining: impl Future<Output = ()>) {
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    peer: IpAddr,
+    draining: impl Future<Output = ()>,
+) {
     let _delayed = stream.set_nodelay(true);
     let limits = &worker.plan.limits;
     let builder = {
@@ -30,10 +36,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, d
         builder
     };
     let service = {
-        let worker = Rc::clone(&worker);
+        let (worker, client) = (Rc::clone(&worker), address_value(peer));
         service_fn(move |request| {
-            let worker = Rc::clone(&worker);
-            async move { Ok::<_, Infallible>(answer(&worker, peer, request).await) }
+            // Boxed, since the flow's state is large and the library moves the future about before it runs it.
+            let answered = Box::pin(answer(Rc::clone(&worker), client.clone(), request));
+            async move { Ok::<_, Infallible>(answered.await) }
         })
     };
     let connection = builder.serve_connection(TokioIo::new(stream), service);

@@ -87,7 +87,9 @@ impl From<CallError> for FlowError {
             CallError::Upstream(reason) => Self::Upstream(reason),
             CallError::Timeout => Self::UpstreamTimeout,
             CallError::Body(BodyError::TooLarge) => Self::BodyTooLarge(0),
-            CallError::Body(BodyError::Client | BodyError::Upstream | BodyError::Idle) => Self::BodyIncomplete,
+            CallError::Body(BodyError::Client | BodyError::Upstream | BodyError::Idle) => {
+                Self::BodyIncomplete
+            }
         }
     }
 }

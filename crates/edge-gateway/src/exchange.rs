@@ -1,15 +1,15 @@
 //! What is known of one request while it is handled; when it is dropped, the request is counted and logged, however it
 //! ended.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use access::Caller;
 use http::{HeaderValue, Method, StatusCode, Uri};
 use jiff::Timestamp;
 use observability::{RouteIndex, ServiceIndex};
+use tokio::time::Instant;
 use types::ReplicaId;
 
 use crate::route::Route;
@@ -24,7 +24,8 @@ pub(crate) struct Exchange {
     pub(crate) began: Instant,
     pub(crate) time: Timestamp,
     pub(crate) request_id: HeaderValue,
-    pub(crate) client: IpAddr,
+    /// The client's address as text.
+    pub(crate) client: HeaderValue,
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     /// The numbers of the route and its service; `None` until a route matched.
@@ -49,7 +50,7 @@ enum Counted {
 }
 
 impl Exchange {
-    pub(crate) fn begin(worker: &Rc<Worker>, method: Method, uri: Uri, client: IpAddr) -> Self {
+    pub(crate) fn begin(worker: &Rc<Worker>, method: Method, uri: Uri, client: HeaderValue) -> Self {
         let time = Timestamp::now();
         worker.requests.begin();
         Self {

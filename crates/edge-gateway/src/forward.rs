@@ -3,13 +3,9 @@
 use std::net::IpAddr;
 
 use access::Caller;
-use http::header::{
-    self, AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use bytes::Bytes;
+use http::header::{self, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use types::headers::{DEFAULT_TENANT, REQUEST_ID, RESERVED_PREFIX, SCOPES, SUBJECT, TENANT};
-
-use crate::authenticate::{API_KEY, SUPABASE_API_KEY};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
 const X_TENANT: HeaderName = HeaderName::from_static(TENANT);
@@ -18,88 +14,98 @@ const X_SCOPES: HeaderName = HeaderName::from_static(SCOPES);
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-
-/// Headers of one connection, not of the message (RFC 9110 section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, UPGRADE,
-    HTTP2_SETTINGS,
-];
-
-/// What a client may say about itself only through a trusted proxy, and its credential, which is for the gateway alone.
-const CLIENT_CLAIMS: [HeaderName; 6] =
-    [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, header::FORWARDED, API_KEY, SUPABASE_API_KEY];
 
 /// Turns a client's headers into those that the replica gets. Framing stays with whoever writes the message.
 pub(crate) fn request_headers(
     headers: &mut HeaderMap,
-    client: IpAddr,
+    forwarded_for: &HeaderValue,
     request_id: &HeaderValue,
     caller: Option<&Caller>,
 ) {
-    strip_hop_by_hop(headers);
-    headers.remove(AUTHORIZATION);
-    for name in &CLIENT_CLAIMS {
-        headers.remove(name);
-    }
-    let reserved = |name: &&HeaderName| name.as_str().starts_with(RESERVED_PREFIX) || name.as_str().contains('_');
-    // An underscore can be read as a hyphen, and so stand in for a header of the gateway's.
-    let stripped: Vec<HeaderName> = headers.keys().filter(reserved).cloned().collect();
-    for name in stripped {
-        headers.remove(name);
-    }
-    headers.insert(FORWARDED_FOR, address_value(client));
+    strip(headers, |name| is_hop_by_hop(name) || is_client_claim(name));
+    // Room for all of them at once: a map that grows hashes what it holds anew.
+    headers.reserve(8);
+    headers.insert(FORWARDED_FOR, forwarded_for.clone());
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(FORWARDED_HOST, host);
     }
     headers.insert(header::VIA, HeaderValue::from_static("1.1 serviceos"));
     headers.insert(X_REQUEST_ID, request_id.clone());
-    let tenant = caller.map_or(DEFAULT_TENANT, |caller| &caller.tenant);
-    headers.insert(X_TENANT, value(tenant));
-    if let Some(caller) = caller {
-        headers.insert(X_SUBJECT, value(&caller.subject));
-        headers.insert(X_SCOPES, value(&caller.scope_list));
+    match caller {
+        None => {
+            headers.insert(X_TENANT, HeaderValue::from_static(DEFAULT_TENANT));
+        }
+        Some(caller) => {
+            headers.insert(X_TENANT, value(caller.tenant()));
+            headers.insert(X_SUBJECT, value(caller.subject()));
+            headers.insert(X_SCOPES, value(caller.scope_list()));
+        }
     }
 }
 
 /// Turns a replica's headers into those that the client gets.
 pub(crate) fn response_headers(headers: &mut HeaderMap, request_id: &HeaderValue) {
-    strip_hop_by_hop(headers);
-    headers.remove(TRANSFER_ENCODING);
+    strip(headers, |name| is_hop_by_hop(name) || name == "transfer-encoding");
     headers.insert(X_REQUEST_ID, request_id.clone());
 }
 
-/// Everything that `Connection` names, then the fixed list.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            // Naming these would change where the message ends or whom it is for.
-            .filter(|name| ![header::CONTENT_LENGTH, TRANSFER_ENCODING, HOST].contains(name))
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
+/// Headers of one connection, not of the message (RFC 9110 section 7.6.1).
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
+
+/// What a client may say about itself only through a trusted proxy, its credential, which is for the gateway alone, and
+/// the gateway's own headers. An underscore can be read as a hyphen, and so stand in for one of those.
+fn is_client_claim(name: &str) -> bool {
+    matches!(
+        name,
+        "authorization"
+            | "x-api-key"
+            | "apikey"
+            | "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-proto"
+            | "x-forwarded-host"
+    ) || name.starts_with(RESERVED_PREFIX)
+        || name.contains('_')
+}
+
+/// Takes off everything that `Connection` names and everything that `unwanted` says, in one pass over the names: most
+/// messages have nothing to take off, and a look-up by hash for each unwanted name would cost more than all of the pass.
+fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    let mut found: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+    if found.contains(&CONNECTION) {
+        let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+        let named = values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok());
+        // Naming these would change where the message ends or whom it is for.
+        found.extend(named.filter(|name| ![header::CONTENT_LENGTH, TRANSFER_ENCODING, HOST].contains(name)));
     }
-    for name in &HOP_BY_HOP {
+    for name in found {
         headers.remove(name);
     }
 }
 
-fn address_value(address: IpAddr) -> HeaderValue {
-    value(&address.to_canonical().to_string())
+/// The address of a client as `X-Forwarded-For` has it; made once for each connection.
+pub(crate) fn address_value(address: IpAddr) -> HeaderValue {
+    let text = address.to_canonical().to_string();
+    HeaderValue::try_from(text).expect("an address is visible ASCII")
 }
 
 /// Ids, tenants and scopes are visible ASCII, as `access` makes them.
-fn value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+fn value(text: &Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(text.clone()).unwrap_or(HeaderValue::from_static(""))
 }
 
 #[cfg(test)]
@@ -142,7 +148,7 @@ mod tests {
         }
         let caller = Caller::new("key_1", "acme", vec!["randomness".into(), "oracle".into()]);
         let id = HeaderValue::from_static("0192-id");
-        request_headers(&mut headers, "10.0.0.9".parse().unwrap(), &id, Some(&caller));
+        request_headers(&mut headers, &address_value("10.0.0.9".parse().unwrap()), &id, Some(&caller));
         expect![[r#"
             accept: */*
             content-length: 5
@@ -163,7 +169,8 @@ mod tests {
     fn without_a_caller_the_tenant_is_default_and_there_is_no_subject() {
         let mut headers = HeaderMap::new();
         headers.insert("x-serviceos-subject", HeaderValue::from_static("forged"));
-        request_headers(&mut headers, "::ffff:10.0.0.9".parse().unwrap(), &HeaderValue::from_static("id"), None);
+        let client = address_value("::ffff:10.0.0.9".parse().unwrap());
+        request_headers(&mut headers, &client, &HeaderValue::from_static("id"), None);
         expect![[r#"
             via: 1.1 serviceos
             x-forwarded-for: 10.0.0.9

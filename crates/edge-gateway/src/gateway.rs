@@ -75,8 +75,17 @@ impl Gateway {
     pub fn start(listeners: Listeners, parts: GatewayParts) -> std::io::Result<Self> {
         let addresses = listeners.addresses().to_vec();
         let (phase, phases) = watch::channel(Phase::Serving);
-        let GatewayParts { routes, limits, policies, registry, keys, suspicions, metrics, access_log, mut random } =
-            parts;
+        let GatewayParts {
+            routes,
+            limits,
+            policies,
+            registry,
+            keys,
+            suspicions,
+            metrics,
+            access_log,
+            mut random,
+        } = parts;
         let plan = Arc::new(Plan { routes, limits });
         let (requests, connections) = (RequestCount::default(), Arc::new(AtomicUsize::new(0)));
         let mut threads = Vec::new();
@@ -118,7 +127,9 @@ impl Gateway {
     /// Returns when every worker has ended, which they do after [`Self::drain`].
     pub async fn ended(&mut self) {
         let threads = std::mem::take(&mut self.threads);
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().map(JoinHandle::join).all(|end| end.is_ok()));
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().map(JoinHandle::join).all(|end| end.is_ok())
+        });
         if !joined.await.unwrap_or(false) {
             tracing::error!("a gateway worker panicked");
         }
@@ -149,11 +160,27 @@ impl WorkerSeed {
             }
         };
         runtime.block_on(async move {
-            let Self { plan, registry, policies, suspicions, keys, metrics, access_log, requests, mut random, number } = self;
+            let Self {
+                plan,
+                registry,
+                policies,
+                suspicions,
+                keys,
+                metrics,
+                access_log,
+                requests,
+                mut random,
+                number,
+            } = self;
             let shard = metrics.shard(number);
             let lines = access_log.map(|log| LineBuffer::new(log, Arc::clone(&shard)).into());
-            let router =
-                WorkerRouter::new(&registry.snapshot(), policies, suspicions, Arc::clone(&shard), random.fork());
+            let router = WorkerRouter::new(
+                &registry.snapshot(),
+                policies,
+                suspicions,
+                Arc::clone(&shard),
+                random.fork(),
+            );
             let keys = Keys::new(keys);
             let clock = Clock::new(random);
             let worker = Worker { plan, keys, router, shard, clock, requests, lines };

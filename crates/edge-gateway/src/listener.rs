@@ -14,7 +14,9 @@ const BACKLOG: i32 = 1024;
 #[derive(Debug, Error)]
 pub enum BindError {
     /// Somebody else listens there.
-    #[error("{address} is in use by another process; stop that one (`ss -ltnp` shows it) or choose another address")]
+    #[error(
+        "{address} is in use by another process; stop that one (`ss -ltnp` shows it) or choose another address"
+    )]
     InUse {
         /// The address.
         address: SocketAddr,

@@ -26,10 +26,14 @@ const REPLAY_BYTES: u64 = 64 << 10;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What a request leads to: an answer, always.
-pub(crate) async fn answer(worker: &Rc<Worker>, peer: std::net::IpAddr, request: Request<Incoming>) -> Response<GatewayBody> {
+pub(crate) async fn answer(
+    worker: Rc<Worker>,
+    client: HeaderValue,
+    request: Request<Incoming>,
+) -> Response<GatewayBody> {
     let (parts, incoming) = request.into_parts();
-    let mut exchange = Box::new(Exchange::begin(worker, parts.method.clone(), parts.uri.clone(), peer));
-    match request_flow(worker, &mut exchange, parts, incoming).await {
+    let mut exchange = Box::new(Exchange::begin(&worker, parts.method.clone(), parts.uri.clone(), client));
+    match request_flow(&worker, &mut exchange, parts, incoming).await {
         Ok(Flow::Upstream(answer)) => {
             let Answer { response, replica, attempts, first_byte } = *answer;
             let (mut head, body) = response.into_parts();
@@ -77,10 +81,11 @@ async fn request_flow(
     let length = validate_length(&parts, route)?;
 
     let replay = replay(&parts.method, &parts.headers);
-    request_headers(&mut parts.headers, exchange.client, &exchange.request_id, exchange.caller.as_deref());
+    request_headers(&mut parts.headers, &exchange.client, &exchange.request_id, exchange.caller.as_deref());
     let body = request_body(incoming, length, replay, route).await?;
     parts.headers.remove(header::TRANSFER_ENCODING);
     let call = Call {
+        began: exchange.began,
         uri: upstream_uri(&parts.uri, route)?,
         replay: if matches!(body, RequestBody::Stream(_)) { Replay::Unsafe } else { replay },
         method: parts.method,

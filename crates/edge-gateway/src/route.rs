@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use observability::{RouteIndex, ServiceIndex};
 
 use crate::FlowError;
+use crate::access_line::route_part;
 
 /// A route with everything that the request flow needs of it.
 #[derive(Debug)]
@@ -15,10 +16,8 @@ pub struct Route {
     pub index: RouteIndex,
     /// Its service.
     pub service: ServiceIndex,
-    /// Its service's name.
-    pub service_name: String,
-    /// The label of its service's version.
-    pub version: String,
+    /// What every access log line of it has in common.
+    pub(crate) log_part: Vec<u8>,
     /// The matchit pattern.
     pub template: String,
     /// The methods that it takes; empty for all.
@@ -31,6 +30,29 @@ pub struct Route {
     pub timeout: Duration,
     /// What is taken off the beginning of the path before the replica sees it.
     pub strip_prefix: Option<String>,
+}
+
+impl Route {
+    /// A public route without limits of its own; the fields say the rest.
+    pub fn new(
+        index: RouteIndex,
+        service: ServiceIndex,
+        template: &str,
+        service_name: &str,
+        version: &str,
+    ) -> Self {
+        Self {
+            index,
+            service,
+            log_part: route_part(template, service_name, version),
+            template: template.to_owned(),
+            methods: Vec::new(),
+            scopes: None,
+            body_limit: 0,
+            timeout: Duration::ZERO,
+            strip_prefix: None,
+        }
+    }
 }
 
 /// An answer that the gateway gives itself.
@@ -103,9 +125,11 @@ impl RouteTable {
         let candidates = || numbers.iter().map(|number| &self.routes[*number]);
         // A tunnel, and a request that is echoed with its credential, are for no route.
         let forwardable = !matches!(*method, Method::CONNECT | Method::TRACE);
-        let takes = |route: &&Route| forwardable && (route.methods.is_empty() || route.methods.contains(method));
+        let takes =
+            |route: &&Route| forwardable && (route.methods.is_empty() || route.methods.contains(method));
         candidates().find(takes).map(Target::Route).ok_or_else(|| {
-            let mut allowed: Vec<_> = candidates().flat_map(|route| route.methods.iter().map(Method::as_str)).collect();
+            let mut allowed: Vec<_> =
+                candidates().flat_map(|route| route.methods.iter().map(Method::as_str)).collect();
             allowed.sort_unstable();
             allowed.dedup();
             FlowError::MethodNotAllowed(allowed.join(", "))
@@ -120,25 +144,19 @@ mod tests {
     use super::*;
 
     fn route(number: usize, template: &str, methods: &[Method]) -> Route {
-        Route {
-            index: RouteIndex(number),
-            service: ServiceIndex(1),
-            service_name: "vrf".into(),
-            version: "1.0.0".into(),
-            template: template.into(),
-            methods: methods.to_vec(),
-            scopes: None,
-            body_limit: 1,
-            timeout: Duration::from_secs(1),
-            strip_prefix: None,
-        }
+        let route = Route::new(RouteIndex(number), ServiceIndex(1), template, "vrf", "1.0.0");
+        Route { methods: methods.to_vec(), ..route }
     }
 
     #[test]
     fn the_most_specific_pattern_wins_then_the_method() {
         let own = OwnPage {
             path: "/health",
-            answer: Arc::new(|| PageAnswer { status: StatusCode::OK, content_type: "text/plain", body: vec![] }),
+            answer: Arc::new(|| PageAnswer {
+                status: StatusCode::OK,
+                content_type: "text/plain",
+                body: vec![],
+            }),
         };
         let routes = vec![
             route(0, "/v1/random", &[Method::POST]),

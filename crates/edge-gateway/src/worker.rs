@@ -10,7 +10,7 @@ use std::time::Duration;
 use access::KeyTable;
 use observability::{LineBuffer, WorkerShard};
 use service_registry::WorkerSubscription;
-use service_router::WorkerRouter;
+use service_router::{PRUNE_INTERVAL, WorkerRouter};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -23,8 +23,6 @@ use crate::{FlowError, access_line, connection};
 
 /// How long an access log line may wait in the worker's buffer.
 const LOG_FLUSH: Duration = Duration::from_millis(200);
-/// How often idle upstream connections are looked through.
-const PRUNE: Duration = Duration::from_secs(10);
 /// After a failed accept (most likely no descriptors are left), connections must end before another can begin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -240,7 +238,7 @@ async fn follow_snapshots(worker: Rc<Worker>, mut subscription: WorkerSubscripti
 
 async fn housekeeping(worker: Rc<Worker>) {
     let mut flush = interval(LOG_FLUSH);
-    let mut prune = interval(PRUNE);
+    let mut prune = interval(PRUNE_INTERVAL);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {

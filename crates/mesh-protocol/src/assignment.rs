@@ -53,11 +53,17 @@ impl Assignment {
     /// The assignment as the payload of a frame; wiped when dropped.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let config = self.config.to_string();
-        let secrets: usize =
-            self.secrets.iter().map(|(name, secret)| 8 + name.len() + secret.epochs.iter().map(|epoch| 8 + epoch.value.len()).sum::<usize>()).sum();
+        let secrets: usize = self
+            .secrets
+            .iter()
+            .map(|(name, secret)| {
+                8 + name.len() + secret.epochs.iter().map(|epoch| 8 + epoch.value.len()).sum::<usize>()
+            })
+            .sum();
         let room = TAG.len() + config.len() + self.version.len() + 128 + secrets;
         let mut message = Message::tagged(TAG).with_room(room);
-        message = message.lp(self.replica.to_string()).lp(&self.version).lp(config).raw(count(self.secrets.len()));
+        message =
+            message.lp(self.replica.to_string()).lp(&self.version).lp(config).raw(count(self.secrets.len()));
         for (name, secret) in &self.secrets {
             message = message.lp(name).raw(count(secret.epochs.len()));
             for epoch in &secret.epochs {
@@ -116,7 +122,10 @@ mod tests {
             replica: "vrf/2".parse().unwrap(),
             version: "1.0.0".into(),
             config: serde_json::json!({"suite": "ed25519"}),
-            secrets: SecretSet::from([("vrf-key".to_owned(), Secret { epochs: vec![epoch(1, 7), epoch(3, 9)] })]),
+            secrets: SecretSet::from([(
+                "vrf-key".to_owned(),
+                Secret { epochs: vec![epoch(1, 7), epoch(3, 9)] },
+            )]),
         }
     }
 

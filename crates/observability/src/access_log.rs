@@ -105,7 +105,9 @@ impl LineBuffer {
         let lines = std::mem::replace(&mut self.lines, Vec::with_capacity(BUFFER_BYTES + 1024));
         match self.writer.0.try_send(lines) {
             Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.shard.log_lines_dropped.add(self.count),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.shard.log_lines_dropped.add(self.count);
+            }
         }
         self.count = 0;
     }

@@ -53,8 +53,8 @@ pub const LATENCY_BUCKETS_MS: [f64; 14] =
 
 /// The same bounds in microseconds, as they are compared.
 const BOUNDS_US: [u64; 14] = [
-    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
-    10_000_000,
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000,
 ];
 
 /// A latency histogram over [`LATENCY_BUCKETS_MS`]. One thread writes it.

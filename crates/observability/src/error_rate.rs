@@ -35,7 +35,9 @@ impl ErrorRates {
     /// Errors per request of each service, 0 where there was no request.
     pub fn rates(&self) -> Vec<f64> {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        let (Some(oldest), Some(newest)) = (samples.front(), samples.back()) else { return vec![0.0; self.services] };
+        let (Some(oldest), Some(newest)) = (samples.front(), samples.back()) else {
+            return vec![0.0; self.services];
+        };
         let rate = |(old, new): (&Counts, &Counts)| {
             let (requests, errors) = (new.0 - old.0, new.1 - old.1);
             if requests == 0 { 0.0 } else { errors as f64 / requests as f64 }

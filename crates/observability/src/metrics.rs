@@ -112,7 +112,11 @@ impl Metrics {
     pub fn expose(&self, out: &mut Exposition) {
         self.expose_requests(out);
         self.expose_latency(out);
-        out.family("error_rate", MetricType::Gauge, "Error rate per service: 5xx and upstream failures over 60 s");
+        out.family(
+            "error_rate",
+            MetricType::Gauge,
+            "Error rate per service: 5xx and upstream failures over 60 s",
+        );
         for (name, rate) in self.services.iter().zip(self.error_rates.rates()) {
             out.sample("error_rate", &[("service", name)], rate);
         }
@@ -123,34 +127,58 @@ impl Metrics {
             let open: i64 = self.shards.iter().map(|shard| shard.services[index].connections.value()).sum();
             out.sample("active_connections", &[("service", name)], open);
         }
-        out.family("serviceos_retries_total", MetricType::Counter, "Calls tried again on another connection or replica");
+        out.family(
+            "serviceos_retries_total",
+            MetricType::Counter,
+            "Calls tried again on another connection or replica",
+        );
         for (index, name) in self.services.iter().enumerate().skip(1) {
             let retries: u64 = self.shards.iter().map(|shard| shard.services[index].retries.value()).sum();
             out.sample("serviceos_retries_total", &[("service", name)], retries);
         }
-        let limits: [(&str, &str, fn(&WorkerShard) -> &Counter); 3] = [
-            ("serviceos_connections_refused_total", "Client connections refused by the limit on connections", |shard| {
-                &shard.connections_refused
-            }),
-            ("serviceos_requests_shed_total", "Requests refused by the limit on requests in flight", |shard| {
-                &shard.requests_shed
-            }),
-            ("serviceos_access_log_dropped_total", "Access log lines dropped under pressure", |shard| {
-                &shard.log_lines_dropped
-            }),
-        ];
-        for (name, help, counter) in limits {
-            out.family(name, MetricType::Counter, help);
-            out.sample(name, &[], self.shards.iter().map(|shard| counter(shard).value()).sum::<u64>());
-        }
+        let refused = |shard: &WorkerShard| shard.connections_refused.value();
+        self.expose_total(
+            out,
+            "serviceos_connections_refused_total",
+            "Client connections over the limit",
+            refused,
+        );
+        let shed = |shard: &WorkerShard| shard.requests_shed.value();
+        self.expose_total(
+            out,
+            "serviceos_requests_shed_total",
+            "Requests over the limit on those in flight",
+            shed,
+        );
+        let dropped = |shard: &WorkerShard| shard.log_lines_dropped.value();
+        self.expose_total(
+            out,
+            "serviceos_access_log_dropped_total",
+            "Access log lines dropped under pressure",
+            dropped,
+        );
+    }
+
+    fn expose_total(
+        &self,
+        out: &mut Exposition,
+        name: &str,
+        help: &str,
+        count: impl Fn(&WorkerShard) -> u64,
+    ) {
+        out.family(name, MetricType::Counter, help);
+        out.sample(name, &[], self.shards.iter().map(|shard| count(shard)).sum::<u64>());
     }
 
     fn expose_requests(&self, out: &mut Exposition) {
         out.family("request_count", MetricType::Counter, "Total requests per service");
         for (index, labels) in self.routes.iter().enumerate() {
             for (method, name) in METHODS.iter().enumerate() {
-                let shards: Vec<_> =
-                    self.shards.iter().filter_map(|shard| shard.routes[index].by_method[method].get()).collect();
+                let shards: Vec<_> = self
+                    .shards
+                    .iter()
+                    .filter_map(|shard| shard.routes[index].by_method[method].get())
+                    .collect();
                 if shards.is_empty() {
                     continue;
                 }
@@ -159,8 +187,12 @@ impl Metrics {
                     if count > 0 {
                         let status = (status + FIRST_STATUS).to_string();
                         let service = &self.services[labels.service.0];
-                        let labels =
-                            [("service", service.as_str()), ("route", &labels.route), ("method", name), ("status", &status)];
+                        let labels = [
+                            ("service", service.as_str()),
+                            ("route", &labels.route),
+                            ("method", name),
+                            ("status", &status),
+                        ];
                         out.sample("request_count", &labels, count);
                     }
                 }
@@ -202,11 +234,21 @@ impl WorkerShard {
     }
 
     /// Counts an answered request: 5xx count as errors, upstream failures among them.
-    pub fn request(&self, route: RouteIndex, service: ServiceIndex, method: &str, status: u16, latency: Duration) {
+    pub fn request(
+        &self,
+        route: RouteIndex,
+        service: ServiceIndex,
+        method: &str,
+        status: u16,
+        latency: Duration,
+    ) {
         let shard = &self.routes[route.0];
         let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
-        let counters = shard.by_method[method].get_or_init(|| (0..STATUSES).map(|_| Counter::default()).collect());
-        if let Some(counter) = usize::from(status).checked_sub(FIRST_STATUS).and_then(|place| counters.get(place)) {
+        let counters =
+            shard.by_method[method].get_or_init(|| (0..STATUSES).map(|_| Counter::default()).collect());
+        if let Some(counter) =
+            usize::from(status).checked_sub(FIRST_STATUS).and_then(|place| counters.get(place))
+        {
             counter.add_one();
         }
         shard.latency.observe(latency);
@@ -239,8 +281,13 @@ mod tests {
         metrics.sample_error_rates();
         let mut out = Exposition::default();
         metrics.expose(&mut out);
-        let shown: Vec<_> = out.finish().lines().filter(|line| !line.contains("bucket") || line.contains("le=\"2.5\"")).map(str::to_owned).collect();
-        expect![[r#"
+        let shown: Vec<_> = out
+            .finish()
+            .lines()
+            .filter(|line| !line.contains("bucket") || line.contains("le=\"2.5\""))
+            .map(str::to_owned)
+            .collect();
+        expect![[r##"
             # HELP request_count Total requests per service
             # TYPE request_count counter
             request_count{service="gateway",route="unmatched",method="GET",status="404"} 1
@@ -265,15 +312,15 @@ mod tests {
             # HELP serviceos_retries_total Calls tried again on another connection or replica
             # TYPE serviceos_retries_total counter
             serviceos_retries_total{service="vrf"} 0
-            # HELP serviceos_connections_refused_total Client connections refused by the limit on connections
+            # HELP serviceos_connections_refused_total Client connections over the limit
             # TYPE serviceos_connections_refused_total counter
             serviceos_connections_refused_total 0
-            # HELP serviceos_requests_shed_total Requests refused by the limit on requests in flight
+            # HELP serviceos_requests_shed_total Requests over the limit on those in flight
             # TYPE serviceos_requests_shed_total counter
             serviceos_requests_shed_total 0
             # HELP serviceos_access_log_dropped_total Access log lines dropped under pressure
             # TYPE serviceos_access_log_dropped_total counter
-            serviceos_access_log_dropped_total 0"#]]
+            serviceos_access_log_dropped_total 0"##]]
         .assert_eq(&shown.join("\n"));
     }
 }

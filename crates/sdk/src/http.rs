@@ -16,7 +16,12 @@ pub struct Problem(types::Problem);
 
 impl Problem {
     /// An answer with this status, a stable code, what the code means, and what happened this time.
-    pub fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+    pub fn new(
+        status: StatusCode,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
         Self(types::Problem::new(status.as_u16(), code, title, detail))
     }
 
@@ -58,7 +63,12 @@ pub fn router(inner: axum::Router) -> axum::Router {
     inner
         .route("/health", get(async || axum::Json(serde_json::json!({"status": "up"}))))
         .fallback(async || {
-            Problem::new(StatusCode::NOT_FOUND, "ROUTE_NOT_FOUND", "Unknown path", "this service has no such path")
+            Problem::new(
+                StatusCode::NOT_FOUND,
+                "ROUTE_NOT_FOUND",
+                "Unknown path",
+                "this service has no such path",
+            )
         })
         .method_not_allowed_fallback(async || {
             Problem::new(
@@ -96,9 +106,18 @@ mod tests {
 
     async fn answer(method: &str, path: &str) -> String {
         let app = router(axum::Router::new().route("/tenant", get(async |Tenant(tenant): Tenant| tenant)));
-        let request = Request::builder().method(method).uri(path).header(headers::REQUEST_ID, "r-1").body(Body::empty());
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(headers::REQUEST_ID, "r-1")
+            .body(Body::empty());
         let response = app.oneshot(request.unwrap()).await.unwrap();
-        let head = format!("{} {:?} {:?}", response.status(), response.headers().get("content-type"), response.headers().get("allow"));
+        let head = format!(
+            "{} {:?} {:?}",
+            response.status(),
+            response.headers().get("content-type"),
+            response.headers().get("allow")
+        );
         let body = response.into_body().collect().await.unwrap().to_bytes();
         format!("{head}\n{}\n", String::from_utf8(body.to_vec()).unwrap())
     }

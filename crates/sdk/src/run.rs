@@ -28,7 +28,9 @@ const MAX_CONNECTIONS: usize = 4096;
 #[derive(Debug, Error)]
 pub enum RunError {
     /// Standard input is not the descriptor of a supervisor.
-    #[error("a service is started by `serviceos up`, which hands it its configuration and keys; it cannot run by itself")]
+    #[error(
+        "a service is started by `serviceos up`, which hands it its configuration and keys; it cannot run by itself"
+    )]
     NoSupervisor,
     /// The supervisor and the replica did not understand each other.
     #[error("the handover failed: {0}")]

@@ -43,12 +43,15 @@ impl std::error::Error for StartError {}
 impl Start {
     /// The configuration as the service's own type.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T, StartError> {
-        T::deserialize(&self.config).map_err(|error| StartError::new(format_args!("the configuration is not valid: {error}")))
+        T::deserialize(&self.config)
+            .map_err(|error| StartError::new(format_args!("the configuration is not valid: {error}")))
     }
 
     /// A secret by its name.
     pub fn secret(&self, name: &str) -> Result<&Secret, StartError> {
-        self.secrets.get(name).ok_or_else(|| StartError::new(format_args!("the secret {name} was not handed over")))
+        self.secrets
+            .get(name)
+            .ok_or_else(|| StartError::new(format_args!("the secret {name} was not handed over")))
     }
 }
 

@@ -44,8 +44,10 @@ impl Domain {
     /// T_0, the first link of the manifest's chain:
     /// SHA-256("serviceos/genesis/v1\0" ‖ lp(trustDomain) ‖ lp(mode) ‖ lp(rootSPKI)).
     pub fn genesis(&self, root_spki: &[u8]) -> [u8; 32] {
-        let message =
-            Message::tagged(b"serviceos/genesis/v1\0").lp(&self.trust_domain).lp(self.mode.as_str()).lp(root_spki);
+        let message = Message::tagged(b"serviceos/genesis/v1\0")
+            .lp(&self.trust_domain)
+            .lp(self.mode.as_str())
+            .lp(root_spki);
         let hash = digest(&SHA256, &message.finish());
         hash.as_ref().try_into().expect("SHA-256 gives 32 bytes")
     }
@@ -77,7 +79,8 @@ impl RootKey {
 }
 
 fn spki(pair: &EcdsaKeyPair) -> Result<Vec<u8>, SecretsError> {
-    let der = pair.public_key().as_der().map_err(|_| SecretsError::Crypto("writing the mesh root's public key"))?;
+    let der =
+        pair.public_key().as_der().map_err(|_| SecretsError::Crypto("writing the mesh root's public key"))?;
     Ok(der.as_ref().to_vec())
 }
 

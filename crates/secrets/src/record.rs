@@ -45,8 +45,16 @@ impl KeyType for Bytes32 {
 }
 
 impl SealingKeys {
-    pub(crate) fn derive(master: &MasterKey, domain: &Domain, genesis: &[u8; 32]) -> Result<Self, SecretsError> {
-        let kek = derive(master, genesis, &Message::tagged(b"serviceos/kek/v1\0").raw(KEK_ID.to_be_bytes()).finish())?;
+    pub(crate) fn derive(
+        master: &MasterKey,
+        domain: &Domain,
+        genesis: &[u8; 32],
+    ) -> Result<Self, SecretsError> {
+        let kek = derive(
+            master,
+            genesis,
+            &Message::tagged(b"serviceos/kek/v1\0").raw(KEK_ID.to_be_bytes()).finish(),
+        )?;
         let store_root = derive(master, genesis, b"serviceos/store-root/v1\0")?;
         Ok(Self {
             domain: domain.clone(),
@@ -125,7 +133,13 @@ fn aead_key(key: &[u8; 32]) -> Result<LessSafeKey, SecretsError> {
     Ok(LessSafeKey::new(key))
 }
 
-fn encrypt(key: &LessSafeKey, nonce: [u8; 12], tag: &[u8], head: &[u8], value: &[u8]) -> Result<Vec<u8>, SecretsError> {
+fn encrypt(
+    key: &LessSafeKey,
+    nonce: [u8; 12],
+    tag: &[u8],
+    head: &[u8],
+    value: &[u8],
+) -> Result<Vec<u8>, SecretsError> {
     // Room for the authentication tag, so that the plaintext is encrypted where it lies and never moved.
     let mut sealed = Vec::with_capacity(value.len() + AES_256_GCM_SIV.tag_len());
     sealed.extend_from_slice(value);
@@ -135,7 +149,13 @@ fn encrypt(key: &LessSafeKey, nonce: [u8; 12], tag: &[u8], head: &[u8], value: &
     Ok(sealed)
 }
 
-fn decrypt(key: &LessSafeKey, nonce: [u8; 12], tag: &[u8], head: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+fn decrypt(
+    key: &LessSafeKey,
+    nonce: [u8; 12],
+    tag: &[u8],
+    head: &[u8],
+    sealed: &[u8],
+) -> Option<Zeroizing<Vec<u8>>> {
     let mut buffer = Zeroizing::new(sealed.to_vec());
     let aad = Aad::from([tag, head].concat());
     let length = key.open_in_place(Nonce::assume_unique_for_key(nonce), aad, &mut buffer).ok()?.len();

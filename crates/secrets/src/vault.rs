@@ -78,8 +78,14 @@ impl Vault {
         Ok(vault)
     }
 
-    async fn reopen(store: Store, master_key: &Path, domain: Domain, spki: Vec<u8>) -> Result<Self, SecretsError> {
-        let found = store.get(TRUST_DOMAIN).await?.map(|row| String::from_utf8_lossy(&row.value).into_owned());
+    async fn reopen(
+        store: Store,
+        master_key: &Path,
+        domain: Domain,
+        spki: Vec<u8>,
+    ) -> Result<Self, SecretsError> {
+        let found =
+            store.get(TRUST_DOMAIN).await?.map(|row| String::from_utf8_lossy(&row.value).into_owned());
         let found = found.unwrap_or_default();
         if found != domain.trust_domain {
             return Err(SecretsError::OtherDomain { found, wanted: domain.trust_domain });
@@ -120,7 +126,9 @@ impl Vault {
     /// Every epoch of a secret, ascending; `None` when there is no secret of that name.
     pub fn reveal(&self, name: &str) -> Result<Option<Vec<Epoch>>, SecretsError> {
         let mut epochs = BTreeMap::new();
-        for ((owner, version), record) in self.records.range((name.to_owned(), 0)..=(name.to_owned(), u64::MAX)) {
+        for ((owner, version), record) in
+            self.records.range((name.to_owned(), 0)..=(name.to_owned(), u64::MAX))
+        {
             let (header, value) = self.open_record(owner, *version, record)?;
             epochs.insert(header.epoch, value);
         }
@@ -144,7 +152,8 @@ impl Vault {
         for ((name, version), record) in &self.records {
             self.open_record(name, *version, record)?;
         }
-        let root = self.reveal(ROOT_NAME)?.ok_or_else(|| SecretsError::Tampered("the mesh root key".into()))?;
+        let root =
+            self.reveal(ROOT_NAME)?.ok_or_else(|| SecretsError::Tampered("the mesh root key".into()))?;
         if root.iter().all(|epoch| RootKey::matches(&epoch.value, spki)) {
             Ok(())
         } else {
@@ -153,7 +162,12 @@ impl Vault {
     }
 
     /// Seals a value and writes it together with the hash over all records and with `transaction`.
-    async fn add(&mut self, transaction: Transaction, header: Header, value: &[u8]) -> Result<(), SecretsError> {
+    async fn add(
+        &mut self,
+        transaction: Transaction,
+        header: Header,
+        value: &[u8],
+    ) -> Result<(), SecretsError> {
         let record = self.keys.seal(&header, value)?;
         let key = (header.name, header.version);
         let mut records = self.records.clone();
@@ -181,9 +195,9 @@ async fn read_records(store: &Store) -> Result<BTreeMap<(String, u64), Vec<u8>>,
     let mut records = BTreeMap::new();
     for row in store.range(RECORDS).await? {
         let text = String::from_utf8_lossy(&row.key[RECORDS.len()..]).into_owned();
-        let place = text.rsplit_once('/').and_then(|(name, version)| {
-            Some((name.to_owned(), u64::from_str_radix(version, 16).ok()?))
-        });
+        let place = text
+            .rsplit_once('/')
+            .and_then(|(name, version)| Some((name.to_owned(), u64::from_str_radix(version, 16).ok()?)));
         let place = place.ok_or_else(|| SecretsError::Tampered(format!("key {text}")))?;
         records.insert(place, row.value);
     }
@@ -211,7 +225,8 @@ fn verify_root(
     let mut reader = Reader::new(root);
     let generation = u64::from_be_bytes(reader.array().ok_or_else(tampered)?);
     let tag: [u8; 32] = reader.array().filter(|_| root.len() == 40).ok_or_else(tampered)?;
-    aws_lc_rs::hmac::verify(&keys.store_root, &root_message(generation, records), &tag).map_err(|_| tampered())?;
+    aws_lc_rs::hmac::verify(&keys.store_root, &root_message(generation, records), &tag)
+        .map_err(|_| tampered())?;
     Ok(generation)
 }
 

@@ -229,7 +229,8 @@ impl<L: Launch> Driver<L> {
 
     fn register(&self, instance: Arc<Instance>) {
         self.registry.update(&self.replica, |replica| {
-            replica.health = Health { verdict: Verdict::Unknown, since: Timestamp::now(), reason: None, answered: 0 };
+            replica.health =
+                Health { verdict: Verdict::Unknown, since: Timestamp::now(), reason: None, answered: 0 };
             replica.instance = Some(instance);
             Change::Made
         });

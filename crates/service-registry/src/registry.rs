@@ -72,8 +72,11 @@ impl Registry {
         self.0.snapshot.send_if_modified(|published| {
             let mut snapshot = Snapshot::clone(published);
             let place = snapshot.services.iter().position(|service| service.name == id.service);
-            let Some(service) = place.map(|place| Arc::make_mut(&mut snapshot.services[place])) else { return false };
-            let replica = usize::try_from(id.ordinal).ok().and_then(|ordinal| service.replicas.get_mut(ordinal));
+            let Some(service) = place.map(|place| Arc::make_mut(&mut snapshot.services[place])) else {
+                return false;
+            };
+            let replica =
+                usize::try_from(id.ordinal).ok().and_then(|ordinal| service.replicas.get_mut(ordinal));
             let Some(Change::Made) = replica.map(change) else { return false };
             snapshot.epoch += 1;
             *published = Arc::new(snapshot);

@@ -163,7 +163,8 @@ impl Service {
 
     /// The median of the selectable replicas' last checks.
     pub fn median_latency(&self) -> Option<Duration> {
-        let mut latencies: Vec<_> = self.selectable().filter_map(|instance| instance.last_check.latency()).collect();
+        let mut latencies: Vec<_> =
+            self.selectable().filter_map(|instance| instance.last_check.latency()).collect();
         latencies.sort_unstable();
         latencies.get(latencies.len() / 2).copied()
     }

@@ -70,7 +70,10 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of the answer.
-    pub(crate) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, SendError> {
         if self.sender.ready().await.is_err() {
             return Err(SendError::NotSent(Box::new(request)));
         }

@@ -20,6 +20,8 @@ const FAILURE_PENALTY: Duration = Duration::from_secs(1);
 
 /// A call to a service: what the replica will be sent.
 pub struct Call {
+    /// When the request came.
+    pub began: Instant,
     /// The method.
     pub method: Method,
     /// The target in origin form.
@@ -139,12 +141,15 @@ impl WorkerRouter {
         call: Call,
         tries: &mut Tries,
     ) -> Result<Answer, CallError> {
-        let deadline = Instant::now() + call.timeout;
+        let mut now = call.began;
+        let deadline = now + call.timeout;
         let progress = call.body.progress();
         let (timeout, idle_timeout, replay) = (call.timeout, call.idle_timeout, call.replay);
         let mut next = Some(call.into_request());
         loop {
-            let Some(endpoint) = self.select(service, &tries.excluded) else { return Err(tries.none_left(view)) };
+            let Some(endpoint) = self.select(service, &tries.excluded, now) else {
+                return Err(tries.none_left(view));
+            };
             let pending = endpoint.begin();
             tries.attempts += 1;
             tries.replica = Some(endpoint.instance.replica.clone());
@@ -153,16 +158,33 @@ impl WorkerRouter {
             }
             let request = next.take().expect("every way back to the top puts a request there");
             let spare = if replay == Replay::Safe { again(&request) } else { None };
-            let limit = Limit { deadline, timeout, progress: progress.as_deref(), per_try: view.policy.per_try_timeout };
-            let limit = if tries.left > 0 && spare.is_some() { limit.of_one_try() } else { limit.of_the_call() };
-            let began = Instant::now();
+            let limit = Limit {
+                deadline,
+                timeout,
+                progress: progress.as_deref(),
+                per_try: view.policy.per_try_timeout,
+            };
+            let limit =
+                if tries.left > 0 && spare.is_some() { limit.of_one_try() } else { limit.of_the_call() };
+            let began = now;
             let outcome = self.one_try(view, &endpoint, request, limit, &tries.excluded).await;
+            // The clock is read once for each try, since reading it costs as much as choosing an endpoint.
+            now = Instant::now();
             match outcome {
                 Ok((response, connection)) => {
-                    let first_byte = began.elapsed();
-                    let sample = if response.status().is_server_error() { FAILURE_PENALTY } else { first_byte };
-                    endpoint.latency.observe(sample, Instant::now());
-                    return Ok(answer(response, connection, endpoint, pending, idle_timeout, tries, first_byte));
+                    let first_byte = now - began;
+                    let sample =
+                        if response.status().is_server_error() { FAILURE_PENALTY } else { first_byte };
+                    endpoint.latency.observe(sample, now);
+                    return Ok(answer(
+                        response,
+                        connection,
+                        endpoint,
+                        pending,
+                        idle_timeout,
+                        tries,
+                        first_byte,
+                    ));
                 }
                 Err((failed, unsent)) => {
                     next = self.after(&endpoint, failed, unsent.or(spare), tries, deadline)?;
@@ -184,7 +206,8 @@ impl WorkerRouter {
         let mut connection = match idle {
             Some(connection) => connection,
             None => {
-                let opened = limit.run(Connection::open(endpoint.instance.address, Rc::clone(&view.counted))).await;
+                let opened =
+                    limit.run(Connection::open(endpoint.instance.address, Rc::clone(&view.counted))).await;
                 match opened {
                     Some(Ok(connection)) => connection,
                     Some(Err(error)) => return Err((Try::NotConnected(error.to_string()), Some(request))),

@@ -94,7 +94,8 @@ impl HealthOwner {
         let snapshot = self.registry.snapshot();
         let instances = || {
             let services = snapshot.services.iter();
-            services.flat_map(|service| service.replicas.iter().filter_map(|replica| replica.instance.as_ref()))
+            services
+                .flat_map(|service| service.replicas.iter().filter_map(|replica| replica.instance.as_ref()))
         };
         checkers.retain(|incarnation, checker| {
             let lives = instances().any(|instance| instance.incarnation == *incarnation);

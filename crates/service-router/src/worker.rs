@@ -16,6 +16,9 @@ use crate::peak_ewma::FIRST_ESTIMATE;
 use crate::select::two_choices;
 use crate::{Suspicion, SuspicionKind};
 
+/// How often [`WorkerRouter::prune`] is called: a connection idles for at least one and at most two of these.
+pub const PRUNE_INTERVAL: Duration = Duration::from_secs(30);
+
 /// How calls to one service are tried.
 #[derive(Debug, Clone)]
 pub struct RouterPolicy {
@@ -62,7 +65,10 @@ impl WorkerRouter {
         let view = |(index, (service, policy)): (usize, (&Arc<Service>, RouterPolicy))| ServiceView {
             policy,
             // Number 0 among the metrics is the gateway itself.
-            counted: Rc::new(WorkerShardOfService { shard: Arc::clone(&shard), service: ServiceIndex(index + 1) }),
+            counted: Rc::new(WorkerShardOfService {
+                shard: Arc::clone(&shard),
+                service: ServiceIndex(index + 1),
+            }),
             endpoints: RefCell::default(),
             service: RefCell::new(Arc::clone(service)),
         };
@@ -83,11 +89,10 @@ impl WorkerRouter {
         }
     }
 
-    /// Closes connections that idled too long.
+    /// Closes connections that nobody used since the call before the last. Called every [`PRUNE_INTERVAL`].
     pub fn prune(&self) {
-        let now = Instant::now();
         for view in &self.services {
-            view.endpoints.borrow().iter().for_each(|endpoint| endpoint.prune(now));
+            view.endpoints.borrow().iter().for_each(|endpoint| endpoint.prune());
         }
     }
 
@@ -100,9 +105,13 @@ impl WorkerRouter {
     }
 
     /// An endpoint for a call, the peak-EWMA choice among those that may serve.
-    pub(crate) fn select(&self, service: ServiceIndex, excluded: &Excluded) -> Option<Rc<Endpoint>> {
+    pub(crate) fn select(
+        &self,
+        service: ServiceIndex,
+        excluded: &Excluded,
+        now: Instant,
+    ) -> Option<Rc<Endpoint>> {
         let endpoints = self.view(service).endpoints.borrow();
-        let now = Instant::now();
         let mut random = self.random.borrow_mut();
         let mut choose = |eligible: &dyn Fn(&Endpoint) -> bool| {
             let chosen = two_choices(
@@ -116,8 +125,9 @@ impl WorkerRouter {
         let fits = |endpoint: &Endpoint| {
             endpoint.trusted() && !excluded.tried.contains(&endpoint.instance.incarnation)
         };
-        let preferred =
-            |endpoint: &Endpoint| fits(endpoint) && !excluded.rather_not.contains(&endpoint.instance.incarnation);
+        let preferred = |endpoint: &Endpoint| {
+            fits(endpoint) && !excluded.rather_not.contains(&endpoint.instance.incarnation)
+        };
         choose(&preferred).or_else(|| if excluded.rather_not.is_empty() { None } else { choose(&fits) })
     }
 
@@ -138,7 +148,8 @@ impl ServiceView {
         let estimate = median_estimate(&endpoints, now);
         let next = service.replicas.iter().filter_map(|replica| {
             let instance = replica.selectable().ok()?;
-            let known = endpoints.iter().find(|endpoint| endpoint.instance.incarnation == instance.incarnation);
+            let known =
+                endpoints.iter().find(|endpoint| endpoint.instance.incarnation == instance.incarnation);
             let answered = replica.health.answered;
             Some(match known {
                 Some(endpoint) => {

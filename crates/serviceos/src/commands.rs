@@ -41,10 +41,9 @@ impl PlaceArgs {
 
 /// Runs a short conversation with the admin API.
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Failed(anyhow::Error::new(error).context("failed to start the event loop")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Failure::Failed(anyhow::Error::new(error).context("failed to start the event loop"))
+    })?;
     runtime.block_on(work)
 }
 

@@ -115,16 +115,19 @@ impl Running {
         let (keys, secrets) = provisioning::open(&data_dir, settings).await?;
         let access_log = settings.telemetry.access_log.as_deref().map(AccessLog::open).transpose();
         let (access_log, access_log_handle) = access_log.context("failed to open the access log")?.unzip();
-        let token = AdminToken::create(&data_dir.run().join("admin.token")).context("failed to write the admin token")?;
+        let token = AdminToken::create(&data_dir.run().join("admin.token"))
+            .context("failed to write the admin token")?;
         let socket = control::bind_socket(data_dir.run()).context("failed to open the admin socket")?;
 
-        let Plan { services, router_policies, check_policies, life_policies, routes, labels, example } = Plan::of(settings);
+        let Plan { services, router_policies, check_policies, life_policies, routes, labels, example } =
+            Plan::of(settings);
         let names = services.iter().map(|service| service.name.to_string()).collect();
         let metrics = Arc::new(Metrics::new(names, labels, settings.gateway.workers.get()));
         let registry = Registry::new(services);
         let draining = Arc::new(AtomicBool::new(false));
         let (suspicions, suspected) = mpsc::channel(QUEUED_SUSPICIONS);
-        let routes = RouteTable::new(routes, health_pages(&registry, &draining)).map_err(|reason| anyhow!(reason))?;
+        let routes =
+            RouteTable::new(routes, health_pages(&registry, &draining)).map_err(|reason| anyhow!(reason))?;
         let mut random = fastrand::Rng::new();
         let parts = GatewayParts {
             routes,
@@ -153,7 +156,12 @@ impl Running {
             shutdown,
         };
         let mut background = JoinSet::new();
-        background.spawn(control::serve_tcp(admin_listener, state.clone(), token, background_stopped.clone()));
+        background.spawn(control::serve_tcp(
+            admin_listener,
+            state.clone(),
+            token,
+            background_stopped.clone(),
+        ));
         background.spawn(control::serve_socket(socket, state, background_stopped.clone()));
         background.spawn(sample_error_rates(metrics, background_stopped.clone()));
         let owner = HealthOwner::new(registry.clone(), check_policies, suspected, random.fork());
@@ -165,8 +173,14 @@ impl Running {
         for replica in registry.snapshot().services.iter().flat_map(|service| &service.replicas) {
             let policy = life_policies[&replica.id.service].clone();
             let launcher = Arc::clone(&launcher);
-            let driver =
-                Driver::new(replica.id.clone(), policy, launcher, registry.clone(), stopping.clone(), random.fork());
+            let driver = Driver::new(
+                replica.id.clone(),
+                policy,
+                launcher,
+                registry.clone(),
+                stopping.clone(),
+                random.fork(),
+            );
             drivers.spawn(driver.run());
         }
         let facts = Facts {
@@ -176,7 +190,8 @@ impl Running {
             development_key,
             example,
         };
-        let drain_limit = settings.services.iter().map(|service| service.drain.timeout).max().unwrap_or_default();
+        let drain_limit =
+            settings.services.iter().map(|service| service.drain.timeout).max().unwrap_or_default();
         Ok(Self {
             gateway,
             drivers,
@@ -234,7 +249,9 @@ impl Running {
                 println!("stopped: no replica is left");
                 Ok(())
             }
-            Patience::Lost => Err(anyhow!("stopped at once; requests in flight may have been cut off").into()),
+            Patience::Lost => {
+                Err(anyhow!("stopped at once; requests in flight may have been cut off").into())
+            }
         }
     }
 }
@@ -250,7 +267,8 @@ async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
     bound.map_err(|error| {
         let advice = match error.kind() {
             ErrorKind::AddrInUse => {
-                "is in use by another process; stop that one (`ss -ltnp` shows it) or choose another address".to_owned()
+                "is in use by another process; stop that one (`ss -ltnp` shows it) or choose another address"
+                    .to_owned()
             }
             _ => format!("cannot be listened on: {error}"),
         };
@@ -260,17 +278,21 @@ async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
 
 /// The gateway's own `/health` and `/health/detailed`.
 fn health_pages(registry: &Registry, draining: &Arc<AtomicBool>) -> Vec<OwnPage> {
-    let page = |path: &'static str, body: fn(&HealthReport<'_>) -> serde_json::Value| {
+    let page = |path: &'static str, body: fn(&HealthReport) -> serde_json::Value| {
         let (registry, draining) = (registry.clone(), Arc::clone(draining));
         let answer = move || {
-            let snapshot = registry.snapshot();
-            let report = HealthReport::new(&snapshot, draining.load(Ordering::Relaxed));
-            let status = StatusCode::from_u16(report.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            PageAnswer { status, content_type: "application/json", body: body(&report).to_string().into_bytes() }
+            let report = HealthReport::new(registry.snapshot(), draining.load(Ordering::Relaxed));
+            let status =
+                StatusCode::from_u16(report.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            PageAnswer {
+                status,
+                content_type: "application/json",
+                body: body(&report).to_string().into_bytes(),
+            }
         };
         OwnPage { path, answer: Arc::new(answer) }
     };
-    vec![page("/health", |report| report.brief()), page("/health/detailed", |report| report.detailed())]
+    vec![page("/health", HealthReport::brief), page("/health/detailed", HealthReport::detailed)]
 }
 
 async fn sample_error_rates(metrics: Arc<Metrics>, stopped: watch::Receiver<bool>) {
@@ -297,8 +319,10 @@ async fn say_what_is_awaited(registry: &Registry) {
         let replicas = || snapshot.services.iter().flat_map(|service| &service.replicas);
         let instances = replicas().filter_map(|replica| replica.instance.as_ref());
         let requests: usize = instances.map(|instance| instance.in_flight.count()).sum();
-        let running: Vec<_> =
-            replicas().filter(|replica| replica.pid.is_some()).map(|replica| replica.id.to_string()).collect();
+        let running: Vec<_> = replicas()
+            .filter(|replica| replica.pid.is_some())
+            .map(|replica| replica.id.to_string())
+            .collect();
         println!("waiting for {requests} requests in flight, and for {}", running.join(" "));
     }
 }

@@ -7,7 +7,8 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, Tabl
 use types::wire::{Message, Reader};
 
 use crate::{
-    Compare, KeyValue, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_VALUE_BYTES, Operation, Outcome, StoreError, Transaction,
+    Compare, KeyValue, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_VALUE_BYTES, Operation, Outcome, StoreError,
+    Transaction,
 };
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
@@ -145,7 +146,8 @@ fn unmet(rows: &Table<'_, &[u8], &[u8]>, compare: &Compare) -> Result<Option<Vec
 fn apply(rows: &mut Table<'_, &[u8], &[u8]>, operation: &Operation, revision: u64) -> Result<(), StoreError> {
     match operation {
         Operation::Put(key, value) => {
-            let before = rows.get(key.as_slice()).map_err(failed)?.map(|row| decode(key, row.value())).transpose()?;
+            let before =
+                rows.get(key.as_slice()).map_err(failed)?.map(|row| decode(key, row.value())).transpose()?;
             let create_revision = before.map_or(revision, |row| row.create_revision);
             let row = encode(create_revision, revision, value);
             rows.insert(key.as_slice(), row.as_slice()).map_err(failed)?;
@@ -159,7 +161,11 @@ fn apply(rows: &mut Table<'_, &[u8], &[u8]>, operation: &Operation, revision: u6
 
 /// A row: format 1, the two revisions, the value.
 fn encode(create_revision: u64, mod_revision: u64, value: &[u8]) -> Vec<u8> {
-    Message::untagged(&[1]).raw(create_revision.to_be_bytes()).raw(mod_revision.to_be_bytes()).raw(value).finish()
+    Message::untagged(&[1])
+        .raw(create_revision.to_be_bytes())
+        .raw(mod_revision.to_be_bytes())
+        .raw(value)
+        .finish()
 }
 
 fn decode(key: &[u8], row: &[u8]) -> Result<KeyValue, StoreError> {

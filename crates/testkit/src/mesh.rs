@@ -58,7 +58,11 @@ impl Mesh {
     /// When there is no room for a folder.
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("mesh-").tempdir().expect("a temporary folder");
-        Self { folder: Folder(folder), services: String::new(), arguments: vec!["--gateway=127.0.0.1:0".into(), "--admin=127.0.0.1:0".into()] }
+        Self {
+            folder: Folder(folder),
+            services: String::new(),
+            arguments: vec!["--gateway=127.0.0.1:0".into(), "--admin=127.0.0.1:0".into()],
+        }
     }
 
     /// Adds a service with so many replicas.
@@ -141,7 +145,8 @@ impl Mesh {
             }
             status(self.folder()).filter(all_selectable)
         });
-        let address = |name: &str| status[name].as_str().and_then(|address| address.parse().ok()).expect("an address");
+        let address =
+            |name: &str| status[name].as_str().and_then(|address| address.parse().ok()).expect("an address");
         let key = eventually("the development key", || {
             let out = std::fs::read_to_string(self.folder().join("up.out")).unwrap_or_default();
             let word = out.split_whitespace().find(|word| word.starts_with("sk_test_")).map(str::to_owned);
@@ -220,7 +225,8 @@ impl Running {
     /// # Panics
     /// When it does not end in time.
     pub fn wait(&mut self) -> Finished {
-        let status = eventually("serviceos to end", || self.child.try_wait().expect("asking for the process"));
+        let status =
+            eventually("serviceos to end", || self.child.try_wait().expect("asking for the process"));
         self.mesh.finished(status)
     }
 
@@ -254,7 +260,9 @@ pub fn kill(pid: u32, signal: Signal) {
 
 fn all_selectable(status: &Value) -> bool {
     let services = status["services"].as_array().into_iter().flatten();
-    services.flat_map(|service| service["replicas"].as_array().into_iter().flatten()).all(|replica| replica["selectable"] == true)
+    services
+        .flat_map(|service| service["replicas"].as_array().into_iter().flatten())
+        .all(|replica| replica["selectable"] == true)
 }
 
 fn status(folder: &Path) -> Option<Value> {

@@ -26,7 +26,9 @@ impl ServiceName {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NameError {
     /// Not a service name.
-    #[error("a service name is a lower-case letter, then lower-case letters, digits and hyphens, at most 40 bytes")]
+    #[error(
+        "a service name is a lower-case letter, then lower-case letters, digits and hyphens, at most 40 bytes"
+    )]
     Service,
     /// Not a replica id.
     #[error("a replica is written SERVICE/N, such as vrf/0")]
@@ -38,7 +40,8 @@ impl FromStr for ServiceName {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
-        let rest = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        let rest =
+            text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         if first && rest && text.len() <= Self::MAX_BYTES && !text.ends_with('-') {
             Ok(Self(text.into()))
         } else {
@@ -100,7 +103,8 @@ impl FromStr for ReplicaId {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let (service, ordinal) = text.split_once('/').ok_or(NameError::Replica)?;
-        let canonical = ordinal.bytes().all(|byte| byte.is_ascii_digit()) && (ordinal == "0" || !ordinal.starts_with('0'));
+        let canonical = ordinal.bytes().all(|byte| byte.is_ascii_digit())
+            && (ordinal == "0" || !ordinal.starts_with('0'));
         if !canonical {
             return Err(NameError::Replica);
         }
@@ -152,7 +156,9 @@ mod tests {
     fn a_replica_id_reads_back_as_it_is_written() {
         let id: ReplicaId = "vrf/2".parse().unwrap();
         assert_eq!((id.service.as_str(), id.ordinal, id.to_string().as_str()), ("vrf", 2, "vrf/2"));
-        for bad in ["vrf", "vrf/", "vrf/x", "vrf/-1", "vrf/01", "vrf/+1", "vrf/4294967296", "VRF/0", "vrf/0/1"] {
+        for bad in
+            ["vrf", "vrf/", "vrf/x", "vrf/-1", "vrf/01", "vrf/+1", "vrf/4294967296", "VRF/0", "vrf/0/1"]
+        {
             assert!(bad.parse::<ReplicaId>().is_err(), "{bad}");
         }
     }

@@ -5,7 +5,12 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn wanted(scopes: &[&str]) -> NewKey {
-    NewKey { name: "test".into(), scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(), tenant: None, expires_at: None }
+    NewKey {
+        name: "test".into(),
+        scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
+        tenant: None,
+        expires_at: None,
+    }
 }
 
 async fn keys(folder: &tempfile::TempDir) -> ApiKeys {

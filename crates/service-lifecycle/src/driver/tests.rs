@@ -105,7 +105,8 @@ impl Stage {
         let service = Service { name: id.service.clone(), version: "1.0.0".into(), required: true, replicas };
         let registry = Registry::new(vec![service]);
         let signals = Arc::new(Mutex::new(Vec::new()));
-        let launcher = Arc::new(Fake { scripts: Mutex::new(scripts.to_vec()), signals: Arc::clone(&signals) });
+        let launcher =
+            Arc::new(Fake { scripts: Mutex::new(scripts.to_vec()), signals: Arc::clone(&signals) });
         let policy = Policy {
             version: "1.0.0".into(),
             start_timeout: Duration::from_secs(60),
@@ -118,14 +119,21 @@ impl Stage {
         let (stop, stopping) = watch::channel(Stop::No);
         let log = Arc::new(Mutex::new(String::new()));
         tokio::spawn(pass_every_check(registry.clone(), id.clone(), Arc::clone(&log)));
-        let driver =
-            Driver::new(id.clone(), policy, launcher, registry.clone(), stopping, fastrand::Rng::with_seed(7));
+        let driver = Driver::new(
+            id.clone(),
+            policy,
+            launcher,
+            registry.clone(),
+            stopping,
+            fastrand::Rng::with_seed(7),
+        );
         let running = tokio::spawn(driver.run());
         Self { registry, id, stop, signals, log, running }
     }
 
     async fn until(&self, state: LifecycleState) {
-        let reached = |snapshot: &Arc<service_registry::Snapshot>| snapshot.replica(&self.id).unwrap().state == state;
+        let reached =
+            |snapshot: &Arc<service_registry::Snapshot>| snapshot.replica(&self.id).unwrap().state == state;
         self.registry.subscribe().wait_for(reached).await.unwrap();
         tokio::task::yield_now().await;
     }

@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 /// Passes when the answer is 2xx. The caller limits the time.
 pub(crate) async fn over_http(instance: Arc<Instance>, path: String) -> Result<(), String> {
     let address = instance.address;
-    let stream = TcpStream::connect(address).await.map_err(|error| format!("connecting to {address}: {error}"))?;
+    let stream =
+        TcpStream::connect(address).await.map_err(|error| format!("connecting to {address}: {error}"))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| format!("speaking HTTP to {address}: {error}"))?;

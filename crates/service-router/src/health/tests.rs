@@ -21,7 +21,12 @@ async fn observe(results: &str, suspicions: &[(u64, SuspicionKind)], seconds: u6
         last_check: LastCheck::default(),
     });
     (replica.state, replica.instance) = (LifecycleState::Ready, Some(Arc::clone(&instance)));
-    let service = Service { name: id.service.clone(), version: "1.0.0".into(), required: true, replicas: vec![replica] };
+    let service = Service {
+        name: id.service.clone(),
+        version: "1.0.0".into(),
+        required: true,
+        replicas: vec![replica],
+    };
     let registry = Registry::new(vec![service]);
     let (suspect, received) = mpsc::channel(QUEUED_SUSPICIONS);
     let policy = CheckPolicy {
@@ -71,18 +76,30 @@ async fn watch(mut snapshots: watch::Receiver<Arc<Snapshot>>, id: ReplicaId, log
 
 #[tokio::test(start_paused = true)]
 async fn the_first_check_runs_at_once_and_a_replica_that_stays_healthy_is_published_once() {
-    observe("+", &[], 100, expect![[r#"
+    observe(
+        "+",
+        &[],
+        100,
+        expect![[r#"
         0s healthy answered=0
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn three_failed_checks_in_a_row_make_it_unhealthy_and_one_passed_check_healthy_again() {
-    observe("+--+---+", &[], 60, expect![[r#"
+    observe(
+        "+--+---+",
+        &[],
+        60,
+        expect![[r#"
         0s healthy answered=0
         24s unhealthy answered=0 answered 500
         25s healthy answered=0
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,25 +109,43 @@ async fn a_replica_that_never_passed_stays_unknown() {
 
 #[tokio::test(start_paused = true)]
 async fn a_check_that_hangs_counts_as_failed_after_its_timeout() {
-    observe("+h", &[], 60, expect![[r#"
+    observe(
+        "+h",
+        &[],
+        60,
+        expect![[r#"
         0s healthy answered=0
         27s unhealthy answered=0 no answer within 5s
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_connection_takes_it_out_at_once_until_a_check_passes() {
-    observe("++", &[(3, SuspicionKind::Refused)], 5, expect![[r#"
+    observe(
+        "++",
+        &[(3, SuspicionKind::Refused)],
+        5,
+        expect![[r#"
         0s healthy answered=0
         3s healthy answered=1
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_a_reset_one_failed_check_is_enough() {
-    observe("+-+", &[(3, SuspicionKind::Reset)], 8, expect![[r#"
+    observe(
+        "+-+",
+        &[(3, SuspicionKind::Reset)],
+        8,
+        expect![[r#"
         0s healthy answered=0
         3s unhealthy answered=1 answered 500
         4s healthy answered=1
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }

@@ -12,6 +12,10 @@ pub(crate) fn run(command: ConfigCommand) -> Result<(), Failure> {
     let settings = configuration::load(&place.config, &overrides)?;
     check_service_configs(&settings, &place.config)?;
     let replicas: u32 = settings.services.iter().map(|service| service.replicas).sum();
-    println!("{} is valid: {} services, {replicas} replicas", place.config.display(), settings.services.len());
+    println!(
+        "{} is valid: {} services, {replicas} replicas",
+        place.config.display(),
+        settings.services.len()
+    );
     Ok(())
 }

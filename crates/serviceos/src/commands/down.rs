@@ -16,8 +16,10 @@ pub(crate) fn run(place: &PlaceArgs) -> Result<(), Failure> {
         Ok(status.pid)
     })?;
     // Held before the order is given, so that the number cannot have become another process's.
-    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).context("failed to read the process's number")?;
-    let process = pidfd_open(process, PidfdFlags::empty()).context("failed to watch the running serviceos")?;
+    let process =
+        i32::try_from(pid).ok().and_then(Pid::from_raw).context("failed to read the process's number")?;
+    let process =
+        pidfd_open(process, PidfdFlags::empty()).context("failed to watch the running serviceos")?;
     block_on(async { Ok(client.order("/v1/shutdown").await?) })?;
     println!("draining serviceos (pid {pid})");
     let mut ended = [PollFd::new(&process, PollFlags::IN)];

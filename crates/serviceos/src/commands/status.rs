@@ -14,7 +14,10 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     if args.json {
         return print_json(&status);
     }
-    println!("{}   gateway http://{}   admin http://{}   pid {}\n", status.status, status.gateway, status.admin, status.pid);
+    println!(
+        "{}   gateway http://{}   admin http://{}   pid {}\n",
+        status.status, status.gateway, status.admin, status.pid
+    );
     println!("{}", table(&status));
     Ok(())
 }

@@ -57,7 +57,9 @@ fn lock(path: &Path, root: &Path) -> Result<File> {
         .truncate(false)
         .mode(0o600)
         .open(path)
-        .with_context(|| format!("failed to use the data directory {}: {}", root.display(), path.display()))?;
+        .with_context(|| {
+            format!("failed to use the data directory {}: {}", root.display(), path.display())
+        })?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -71,7 +73,8 @@ fn lock(path: &Path, root: &Path) -> Result<File> {
             );
         }
         Err(TryLockError::Error(error)) => {
-            return Err(error).with_context(|| format!("failed to lock the data directory {}", root.display()));
+            return Err(error)
+                .with_context(|| format!("failed to lock the data directory {}", root.display()));
         }
     }
     file.set_len(0)?;

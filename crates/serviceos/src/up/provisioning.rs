@@ -26,8 +26,9 @@ pub(crate) async fn open(
         .context("failed to open the store")?
         .context("failed to open the store")?;
     let domain = Domain { trust_domain: settings.trust_domain.clone(), mode: Mode::Development };
-    let mut vault =
-        Vault::open(store.clone(), &data_dir.master_key(), domain).await.context("failed to open the secrets")?;
+    let mut vault = Vault::open(store.clone(), &data_dir.master_key(), domain)
+        .await
+        .context("failed to open the secrets")?;
     let pepper = vault.ensure(PEPPER, Generate::Random).await.context("failed to make a secret")?;
     let pepper = &pepper.last().ok_or_else(|| anyhow!("the secret {PEPPER} has no epoch"))?.value;
     let keys = ApiKeys::open(store, pepper, KeyKind::Test).await.context("failed to read the API keys")?;

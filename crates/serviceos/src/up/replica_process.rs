@@ -60,7 +60,8 @@ impl ReplicaLauncher {
             config: service.config.clone(),
             secrets: secrets.get(&service.name).cloned().unwrap_or_default(),
         };
-        let services = settings.services.iter().map(|service| (service.name.clone(), spec(service))).collect();
+        let services =
+            settings.services.iter().map(|service| (service.name.clone(), spec(service))).collect();
         Self { run: run.to_owned(), services }
     }
 
@@ -101,8 +102,10 @@ impl Launch for ReplicaLauncher {
 
     async fn launch(&self, replica: &ReplicaId) -> Result<ReplicaProcess, LaunchError> {
         let spec = self.services.get(&replica.service);
-        let spec = spec.ok_or_else(|| LaunchError(format!("{} is not in the configuration", replica.service)))?;
-        self.spawn(replica, spec).map_err(|error| LaunchError(format!("failed to start the process: {error}")))
+        let spec =
+            spec.ok_or_else(|| LaunchError(format!("{} is not in the configuration", replica.service)))?;
+        self.spawn(replica, spec)
+            .map_err(|error| LaunchError(format!("failed to start the process: {error}")))
     }
 }
 

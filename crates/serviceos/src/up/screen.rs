@@ -86,7 +86,9 @@ fn summary(snapshot: &Snapshot, facts: &Facts, ready: bool, elapsed: Duration) -
     let mut text = if ready {
         format!("\nServiceOS is healthy: {count} replicas Ready in {:.2} s\n", elapsed.as_secs_f64())
     } else {
-        format!("\nServiceOS serves with {serving} of {count} replicas; `serviceos status` says why, and the others keep being tried\n")
+        format!(
+            "\nServiceOS serves with {serving} of {count} replicas; `serviceos status` says why, and the others keep being tried\n"
+        )
     };
     let key = facts.development_key.expose();
     let lines = [
@@ -97,8 +99,14 @@ fn summary(snapshot: &Snapshot, facts: &Facts, ready: bool, elapsed: Duration) -
     ];
     text += &format!("\n{}\n", lines.join("\n"));
     if let Some(example) = &facts.example {
-        let body = example.body.map_or(String::new(), |body| format!(" -H 'content-type: application/json' -d '{body}'"));
-        text += &format!("\nTry it:\n  curl -s http://{}{} -H 'X-API-Key: {key}'{body}\n", reachable(facts), example.path);
+        let body = example
+            .body
+            .map_or(String::new(), |body| format!(" -H 'content-type: application/json' -d '{body}'"));
+        text += &format!(
+            "\nTry it:\n  curl -s http://{}{} -H 'X-API-Key: {key}'{body}\n",
+            reachable(facts),
+            example.path
+        );
     }
     text + "\nCtrl-C drains and stops.\n"
 }
@@ -107,7 +115,11 @@ fn summary(snapshot: &Snapshot, facts: &Facts, ready: bool, elapsed: Duration) -
 fn reachable(facts: &Facts) -> std::net::SocketAddr {
     let mut address = facts.gateway;
     if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+        address.set_ip(if address.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
     }
     address
 }

@@ -27,7 +27,10 @@ fn the_seeds_file_alone_becomes_three_ready_replicas() {
     assert_eq!((vrf["desired"].as_u64(), vrf["ready"].as_u64()), (Some(3), Some(3)));
     for (ordinal, replica) in mesh.replicas("vrf").iter().enumerate() {
         assert_eq!(replica["id"], format!("vrf/{ordinal}"));
-        assert_eq!((&replica["state"], &replica["health"], &replica["gate"]), (&"Ready".into(), &"healthy".into(), &"open".into()));
+        assert_eq!(
+            (&replica["state"], &replica["health"], &replica["gate"]),
+            (&"Ready".into(), &"healthy".into(), &"open".into())
+        );
         assert_eq!((&replica["selectable"], &replica["reason"]), (&Value::Bool(true), &Value::Null));
         assert!(replica.get("attestation").is_none(), "what does not exist yet is not shown");
     }
@@ -39,14 +42,27 @@ fn the_printed_curl_works_when_pasted() {
     let out = std::fs::read_to_string(mesh.folder().join("up.out")).unwrap();
     let line = out.lines().find(|line| line.trim_start().starts_with("curl ")).expect("a curl line").trim();
     let answer = std::process::Command::new("sh").args(["-c", line]).output().expect("running the line");
-    let answer: Value = serde_json::from_slice(&answer.stdout).expect("an answer in JSON; is curl installed?");
+    let answer: Value =
+        serde_json::from_slice(&answer.stdout).expect("an answer in JSON; is curl installed?");
     assert!((1..=100).contains(&answer["value"].as_i64().unwrap()), "{answer}");
 }
 
 #[test]
 fn a_created_key_has_its_scopes_and_no_others_until_it_is_revoked() {
     let mesh = Mesh::new().service("vrf", 1).service("oracle", 1).up();
-    let created = mesh.run(&["keys", "create", "--name", "test", "--scopes", "randomness", "--tenant", "acme", "--expires", "90d", "--json"]);
+    let created = mesh.run(&[
+        "keys",
+        "create",
+        "--name",
+        "test",
+        "--scopes",
+        "randomness",
+        "--tenant",
+        "acme",
+        "--expires",
+        "90d",
+        "--json",
+    ]);
     let created: Value = serde_json::from_str(&created.out).unwrap();
     let (id, key) = (created["id"].as_str().unwrap(), created["key"].as_str().unwrap());
     assert!(id.starts_with("key_") && key.starts_with("sk_test_"), "{created}");

@@ -28,21 +28,27 @@ fn an_unknown_key_names_the_nearest_one() {
 
 #[test]
 fn a_wrong_type_says_what_was_expected() {
-    check("services:\n    vrf:\n        replicas: three\n", expect![[r#"
+    check(
+        "services:\n    vrf:\n        replicas: three\n",
+        expect![[r#"
         serviceos.yaml:3:19: services.vrf.replicas: expected a whole number from 0 to 1000, found `three`
           3 |         replicas: three
             |                   ^^^^^
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_duplicate_key_is_refused() {
-    check("services:\n    vrf:\n        replicas: 3\n        replicas: 2\n", expect![[r#"
+    check(
+        "services:\n    vrf:\n        replicas: 3\n        replicas: 2\n",
+        expect![[r#"
         serviceos.yaml:4:9: the key `replicas` is written twice
           4 |         replicas: 2
             |         ^^^^^^^^
         help: keep one of the two
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -74,19 +80,25 @@ fn several_mistakes_are_reported_at_once() {
 
 #[test]
 fn a_service_that_does_not_understand_its_config_is_asked_before_anything_starts() {
-    check("services:\n    vrf:\n        config: {siute: ed25519}\n", expect![[r#"
+    check(
+        "services:\n    vrf:\n        config: {siute: ed25519}\n",
+        expect![[r#"
         serviceos.yaml: services.vrf.config: siute: unknown key, expected only suite
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn production_mode_is_refused_until_it_can_be_kept() {
-    check("mode: production\nservices:\n    vrf:\n        replicas: 1\n", expect![[r#"
+    check(
+        "mode: production\nservices:\n    vrf:\n        replicas: 1\n",
+        expect![[r#"
         serviceos.yaml:1:7: mode: production is refused: it needs attested joining, which this version does not have
           1 | mode: production
             |       ^^^^^^^^^^
         help: leave `mode` out, or write `mode: development`
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -100,5 +112,6 @@ fn a_missing_file_says_what_to_write() {
               vrf:
                 replicas: 3
                 healthCheck: {interval: 10s, timeout: 5s}
-    "#]].assert_eq(&finished.err);
+    "#]]
+    .assert_eq(&finished.err);
 }

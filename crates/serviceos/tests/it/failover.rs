@@ -43,7 +43,8 @@ fn a_replica_killed_while_it_starts_is_started_again_and_leaves_nothing() {
     let mesh = Mesh::new().service("vrf", 4);
     let mut child = mesh.start();
     let up = child.id();
-    let victim = eventually("a replica's process", || processes_of(mesh.folder()).into_iter().find(|pid| *pid != up));
+    let victim =
+        eventually("a replica's process", || processes_of(mesh.folder()).into_iter().find(|pid| *pid != up));
     kill(victim, Signal::KILL);
     let status = || serde_json::from_str::<serde_json::Value>(&mesh.run(&["status", "--json"]).out).ok();
     eventually("a healthy mesh", || status().filter(|status| status["status"] == "healthy"));
@@ -73,7 +74,9 @@ fn a_hung_replica_is_left_alone() {
     for _ in 0..30 {
         assert_eq!(mesh.get("/v1/random/keys").status, 200);
     }
-    eventually("the health owner's verdict", || (mesh.replicas("vrf")[1]["health"] == "unhealthy").then_some(()));
+    eventually("the health owner's verdict", || {
+        (mesh.replicas("vrf")[1]["health"] == "unhealthy").then_some(())
+    });
     kill(hung, Signal::CONT);
     mesh.until_selectable();
     assert_eq!(mesh.pids("vrf")[1], hung, "a replica that recovers is not replaced");

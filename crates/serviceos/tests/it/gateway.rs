@@ -17,7 +17,10 @@ fn requests_are_refused_in_the_order_of_the_flow() {
     assert_eq!(problem(post("/v1/random").key("sk_test_wrong")), (401, "AUTH_INVALID".into()));
     let backwards = Request::new("POST", "/v1/random").json(&json!({"min": 2, "max": 1}));
     assert_eq!(problem(backwards.key(&mesh.key)), (400, "VRF_BAD_RANGE".into()));
-    assert_eq!(problem(Request::new("DELETE", "/v1/random").key(&mesh.key)), (405, "METHOD_NOT_ALLOWED".into()));
+    assert_eq!(
+        problem(Request::new("DELETE", "/v1/random").key(&mesh.key)),
+        (405, "METHOD_NOT_ALLOWED".into())
+    );
     let idle = post("/idle/v1/random").key(&mesh.key).send(mesh.gateway);
     assert_eq!(idle.problem(), (503, "NO_REPLICA_SELECTABLE".into()));
     assert_eq!(idle.header("retry-after"), Some("1"));
@@ -31,7 +34,13 @@ fn malformed_and_oversized_requests_are_refused_before_a_replica_sees_them() {
     let mesh = Mesh::new().service("vrf", 1).up();
     let problem = |request: Request| request.key(&mesh.key).send(mesh.gateway).problem();
     let get = |path: &str| Request::new("GET", path);
-    for trick in ["/v1/../v1/random/keys", "/v1//random/keys", "/v1/random/%2e%2e/keys", "/v1/random%2fkeys", "/v1/random;x/keys"] {
+    for trick in [
+        "/v1/../v1/random/keys",
+        "/v1//random/keys",
+        "/v1/random/%2e%2e/keys",
+        "/v1/random%2fkeys",
+        "/v1/random;x/keys",
+    ] {
         assert_eq!(problem(get(trick)), (400, "REQUEST_MALFORMED".into()), "{trick}");
     }
     assert_eq!(problem(get("/v1/random/keys").header("host", "other")), (400, "REQUEST_MALFORMED".into()));
@@ -39,7 +48,8 @@ fn malformed_and_oversized_requests_are_refused_before_a_replica_sees_them() {
     assert_eq!(problem(get(&format!("/v1/random/{}", "x".repeat(8200)))), (414, "URL_TOO_LONG".into()));
     let long = "x".repeat(66_000);
     assert_eq!(problem(get("/v1/random/keys").header("x-long", &long)), (431, "HEADERS_TOO_LARGE".into()));
-    let many = (0..110).fold(get("/v1/random/keys"), |request, number| request.header(&format!("x-{number}"), "1"));
+    let many =
+        (0..110).fold(get("/v1/random/keys"), |request, number| request.header(&format!("x-{number}"), "1"));
     assert_eq!(problem(many), (431, "HEADERS_TOO_LARGE".into()));
     let announced = Request::new("POST", "/v1/random").header("content-length", "1048577");
     assert_eq!(problem(announced), (413, "BODY_TOO_LARGE".into()));
@@ -73,9 +83,12 @@ fn a_client_cannot_choose_its_tenant() {
         request.send(mesh.gateway).json()["proof"].clone()
     };
     let own = as_tenant(&mesh.key, &[]);
-    let forged = [("x-serviceos-tenant", "acme"), ("X-ServiceOS-Tenant", "acme"), ("x_serviceos_tenant", "acme")];
+    let forged =
+        [("x-serviceos-tenant", "acme"), ("X-ServiceOS-Tenant", "acme"), ("x_serviceos_tenant", "acme")];
     assert_eq!(as_tenant(&mesh.key, &forged), own);
-    let created = mesh.run(&["keys", "create", "--name", "t", "--scopes", "randomness", "--tenant", "acme", "--json"]).out;
+    let created = mesh
+        .run(&["keys", "create", "--name", "t", "--scopes", "randomness", "--tenant", "acme", "--json"])
+        .out;
     let created: Value = serde_json::from_str(&created).unwrap();
     assert_ne!(as_tenant(created["key"].as_str().unwrap(), &[]), own, "another tenant has another answer");
 }
@@ -106,12 +119,23 @@ fn every_answer_has_a_request_id_and_a_line_in_the_access_log() {
     mesh.signal(rustix::process::Signal::TERM);
     assert_eq!(mesh.wait().code, 0);
     let log = std::fs::read_to_string(mesh.folder().join(".serviceos/logs/access.jsonl")).unwrap();
-    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
-    let line = |id: &String| lines.iter().find(|line| line["requestId"] == **id).expect("a line for each request");
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+    let line =
+        |id: &String| lines.iter().find(|line| line["requestId"] == **id).expect("a line for each request");
     let (served, refused) = (line(&ids[0]), line(&ids[1]));
-    assert_eq!((&served["status"], &served["service"], &served["route"]), (&json!(200), &json!("vrf"), &json!("/v1/random/{*rest}")));
-    assert_eq!((&served["replica"], &served["caller"], &served["path"]), (&json!("vrf/0"), &json!("key_development"), &json!("/v1/random/keys")));
-    assert_eq!((&refused["status"], &refused["code"], refused.get("service")), (&json!(404), &json!("ROUTE_NOT_FOUND"), None));
+    assert_eq!(
+        (&served["status"], &served["service"], &served["route"]),
+        (&json!(200), &json!("vrf"), &json!("/v1/random/{*rest}"))
+    );
+    assert_eq!(
+        (&served["replica"], &served["caller"], &served["path"]),
+        (&json!("vrf/0"), &json!("key_development"), &json!("/v1/random/keys"))
+    );
+    assert_eq!(
+        (&refused["status"], &refused["code"], refused.get("service")),
+        (&json!(404), &json!("ROUTE_NOT_FOUND"), None)
+    );
     assert!(!log.contains(&mesh.key) && !log.contains("hidden"), "neither keys nor query strings are logged");
 }
 

@@ -26,7 +26,9 @@ fn a_required_service_that_is_down_makes_the_whole_unhealthy_until_it_is_back() 
     let mesh = Mesh::new().service("vrf", 1).up();
     let stopped = mesh.pids("vrf")[0];
     kill(stopped, Signal::KILL);
-    eventually("the replica to be replaced", || mesh.pids("vrf").iter().find(|pid| **pid != stopped).copied());
+    eventually("the replica to be replaced", || {
+        mesh.pids("vrf").iter().find(|pid| **pid != stopped).copied()
+    });
     mesh.until_selectable();
     let replica = &mesh.replicas("vrf")[0];
     assert_eq!(replica["restarts"], 1, "{replica}");

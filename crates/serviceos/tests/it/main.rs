@@ -1,5 +1,7 @@
 //! The integration tests: the real binary with real child processes. One binary, so that it is linked once.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
+
 mod cli;
 mod configuration;
 mod failover;

@@ -17,7 +17,9 @@ fn refused(mesh: &Mesh, expected: &str) -> Finished {
 fn a_port_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    for (gateway, admin) in [(address.to_string(), "127.0.0.1:0".to_owned()), ("127.0.0.1:0".to_owned(), address.to_string())] {
+    for (gateway, admin) in
+        [(address.to_string(), "127.0.0.1:0".to_owned()), ("127.0.0.1:0".to_owned(), address.to_string())]
+    {
         let mesh = Mesh::new().service("vrf", 2).arguments(&["--gateway", &gateway, "--admin", &admin]);
         refused(&mesh, &format!("{address} is in use by another process"));
     }
@@ -28,7 +30,11 @@ fn a_second_up_on_the_same_data_directory_is_told_and_the_first_goes_on() {
     let mesh = Mesh::new().service("vrf", 1).up();
     let second = mesh.run(&["up", "--gateway=127.0.0.1:0", "--admin=127.0.0.1:0"]);
     assert_eq!(second.code, 1);
-    assert!(second.err.contains(&format!("another serviceos (pid {}) runs on the data directory", mesh.pid())), "{}", second.err);
+    assert!(
+        second.err.contains(&format!("another serviceos (pid {}) runs on the data directory", mesh.pid())),
+        "{}",
+        second.err
+    );
     assert_eq!(second.err.lines().count(), 1, "{}", second.err);
     assert_eq!(mesh.get("/v1/random/keys").status, 200);
 }
@@ -59,6 +65,10 @@ fn a_lost_master_key_is_not_replaced() {
     std::fs::remove_file(&key).unwrap();
     let again = mesh.run(&["up", "--gateway=127.0.0.1:0", "--admin=127.0.0.1:0"]);
     assert_eq!(again.code, 1);
-    assert!(again.err.contains("the master key") && again.err.contains("is missing; restore it"), "{}", again.err);
+    assert!(
+        again.err.contains("the master key") && again.err.contains("is missing; restore it"),
+        "{}",
+        again.err
+    );
     assert!(!key.exists());
 }

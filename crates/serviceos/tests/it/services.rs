@@ -31,7 +31,10 @@ fn the_synthetic_feed_says_that_it_is_synthetic() {
     let mesh = Mesh::new().service("datafeed", 1).up();
     let feeds = mesh.get("/v1/feeds").json();
     assert_eq!(feeds["feeds"][0]["pair"], "BTC-USD", "{feeds}");
-    let price = eventually("a first price", || Some(mesh.get("/v1/price/BTC-USD")).filter(|answer| answer.status == 200)).json();
+    let price = eventually("a first price", || {
+        Some(mesh.get("/v1/price/BTC-USD")).filter(|answer| answer.status == 200)
+    })
+    .json();
     assert_eq!((&price["sourceIds"], &price["status"]), (&json!(["synthetic"]), &json!("live")), "{price}");
     assert_eq!(mesh.get("/v1/price/XYZ-USD").problem(), (404, "FEED_UNKNOWN".into()));
 }
@@ -48,7 +51,10 @@ fn a_feed_polls_its_http_source_exactly() {
                 let mut request = [0; 4096];
                 while stream.read(&mut request).is_ok_and(|read| read > 0) {
                     let body = r#"{"symbol":"BTCUSD","price":17912.90000001}"#;
-                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                        body.len()
+                    );
                     if stream.write_all(answer.as_bytes()).is_err() {
                         return;
                     }
@@ -56,11 +62,21 @@ fn a_feed_polls_its_http_source_exactly() {
             });
         }
     });
-    let source = format!("{{id: local, url: \"http://{address}/price\", jsonPath: \"$.price\", interval: 100ms}}");
-    let config = format!("{{feeds: [{{pair: BTC-USD, decimals: 8, sources: [{source}]}}], allowLoopback: [\"{address}\"]}}");
+    let source =
+        format!("{{id: local, url: \"http://{address}/price\", jsonPath: \"$.price\", interval: 100ms}}");
+    let config = format!(
+        "{{feeds: [{{pair: BTC-USD, decimals: 8, sources: [{source}]}}], allowLoopback: [\"{address}\"]}}"
+    );
     let mesh = Mesh::new().yaml(&format!("    datafeed: {{config: {config}}}\n")).up();
-    let price = eventually("a first price", || Some(mesh.get("/v1/price/BTC-USD")).filter(|answer| answer.status == 200)).json();
-    assert_eq!((&price["value"], &price["sourceIds"]), (&json!("17912.90000001"), &json!(["local"])), "{price}");
+    let price = eventually("a first price", || {
+        Some(mesh.get("/v1/price/BTC-USD")).filter(|answer| answer.status == 200)
+    })
+    .json();
+    assert_eq!(
+        (&price["value"], &price["sourceIds"]),
+        (&json!("17912.90000001"), &json!(["local"])),
+        "{price}"
+    );
 }
 
 #[test]
@@ -72,7 +88,10 @@ fn a_replica_has_nothing_in_argv_or_environment_but_what_it_is() {
     assert_eq!(read("environ"), b"");
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     let files: Vec<_> = descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
-    let regular: Vec<_> = files.iter().filter(|file| file.starts_with(mesh.folder()) && !file.ends_with("run/vrf-0.log")).collect();
+    let regular: Vec<_> = files
+        .iter()
+        .filter(|file| file.starts_with(mesh.folder()) && !file.ends_with("run/vrf-0.log"))
+        .collect();
     assert!(regular.is_empty(), "a replica inherits no file but its output: {regular:?}");
 }
 

@@ -23,7 +23,9 @@ impl Slow {
 
     fn mesh(&self) -> Running {
         let (url, address) = (self.url(), self.listener.local_addr().unwrap());
-        let config = format!("    oracle: {{config: {{allow: [{{url: \"{url}\"}}], allowLoopback: [\"{address}\"]}}}}\n");
+        let config = format!(
+            "    oracle: {{config: {{allow: [{{url: \"{url}\"}}], allowLoopback: [\"{address}\"]}}}}\n"
+        );
         Mesh::new().yaml(&config).up()
     }
 
@@ -41,7 +43,10 @@ impl Slow {
 }
 
 fn answer(mut held: TcpStream) {
-    held.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{\"a\": 42}").unwrap();
+    held.write_all(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{\"a\": 42}",
+    )
+    .unwrap();
 }
 
 fn query(slow: &Slow) -> serde_json::Value {
@@ -49,7 +54,9 @@ fn query(slow: &Slow) -> serde_json::Value {
 }
 
 fn says(mesh: &Running, text: &str) {
-    eventually(text, || std::fs::read_to_string(mesh.folder().join("up.out")).ok().filter(|out| out.contains(text)));
+    eventually(text, || {
+        std::fs::read_to_string(mesh.folder().join("up.out")).ok().filter(|out| out.contains(text))
+    });
 }
 
 #[test]
@@ -57,7 +64,9 @@ fn a_request_in_flight_finishes_before_anything_stops() {
     let slow = Slow::new();
     let mut mesh = slow.mesh();
     let (gateway, key, body) = (mesh.gateway, mesh.key.clone(), query(&slow));
-    let client = std::thread::spawn(move || Request::new("POST", "/v1/oracle/query").key(&key).json(&body).send(gateway));
+    let client = std::thread::spawn(move || {
+        Request::new("POST", "/v1/oracle/query").key(&key).json(&body).send(gateway)
+    });
     let held = slow.asked();
     mesh.signal(Signal::TERM);
     says(&mesh, "SIGTERM: draining");
@@ -77,7 +86,9 @@ fn a_second_signal_stops_at_once() {
     let (gateway, key, body) = (mesh.gateway, mesh.key.clone(), query(&slow));
     let client = std::thread::spawn(move || {
         let mut client = testkit::Client::connect(gateway).unwrap();
-        client.send(&Request::new("POST", "/v1/oracle/query").key(&key).json(&body)).map(|answer| answer.status)
+        client
+            .send(&Request::new("POST", "/v1/oracle/query").key(&key).json(&body))
+            .map(|answer| answer.status)
     });
     let held = slow.asked();
     mesh.signal(Signal::INT);

@@ -13,8 +13,14 @@ fn temporary() -> (tempfile::TempDir, Store) {
 #[tokio::test]
 async fn every_write_gets_the_next_revision_and_a_key_remembers_its_first() {
     let (_folder, store) = temporary();
-    assert_eq!(store.commit(Transaction::new().put("a", "1")).await.unwrap(), Outcome::Committed { revision: 1 });
-    assert_eq!(store.commit(Transaction::new().put("a", "2").put("b", "3")).await.unwrap(), Outcome::Committed { revision: 2 });
+    assert_eq!(
+        store.commit(Transaction::new().put("a", "1")).await.unwrap(),
+        Outcome::Committed { revision: 1 }
+    );
+    assert_eq!(
+        store.commit(Transaction::new().put("a", "2").put("b", "3")).await.unwrap(),
+        Outcome::Committed { revision: 2 }
+    );
     let row = store.get("a").await.unwrap().unwrap();
     assert_eq!((row.create_revision, row.mod_revision, row.value.as_slice()), (1, 2, &b"2"[..]));
 }
@@ -24,7 +30,10 @@ async fn a_comparison_that_does_not_hold_changes_nothing() {
     let (_folder, store) = temporary();
     store.commit(Transaction::new().if_absent("a").put("a", "1")).await.unwrap();
     let conflict = Outcome::Conflict { key: b"a".to_vec() };
-    assert_eq!(store.commit(Transaction::new().if_absent("a").put("a", "2").put("b", "2")).await.unwrap(), conflict);
+    assert_eq!(
+        store.commit(Transaction::new().if_absent("a").put("a", "2").put("b", "2")).await.unwrap(),
+        conflict
+    );
     assert_eq!(store.commit(Transaction::new().if_revision("a", 9).delete("a")).await.unwrap(), conflict);
     assert_eq!(store.get("b").await.unwrap(), None);
     let swap = store.commit(Transaction::new().if_revision("a", 1).put("a", "2")).await.unwrap();
@@ -63,7 +72,11 @@ fn a_file_that_is_no_store_is_refused_and_left_as_it_was() {
 async fn transactions_over_a_limit_are_refused_whole() {
     let (_folder, store) = temporary();
     let many = (0..=MAX_OPERATIONS).fold(Transaction::new(), |all, number| all.put(number.to_string(), "x"));
-    for refused in [many, Transaction::new().put("k", vec![0; MAX_VALUE_BYTES + 1]), Transaction::new().delete(vec![b'k'; 1025])] {
+    for refused in [
+        many,
+        Transaction::new().put("k", vec![0; MAX_VALUE_BYTES + 1]),
+        Transaction::new().delete(vec![b'k'; 1025]),
+    ] {
         assert!(matches!(store.commit(refused).await, Err(StoreError::TooLarge(_))));
     }
     assert_eq!(store.range("").await.unwrap(), []);
