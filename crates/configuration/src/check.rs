@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use types::ByteSize;
 
-use crate::duration;
 use crate::load::EXAMPLE;
 use crate::raw::{RawFile, RawGateway, RawLimits, RawTelemetry};
 use crate::report::{Finding, Origin};
 use crate::scalar::{AccessLog, Field, Mismatch, Mode, Scalar, Text, Whole, Workers, quoted};
 use crate::settings::{GatewayLimits, GatewaySettings, LogFormat, Settings, Telemetry};
+use types::duration;
 
 /// The longest duration that any key takes.
 const MAX_DURATION: Duration = Duration::from_secs(86_400);

@@ -6,7 +6,6 @@
 
 mod builtin;
 mod check;
-mod duration;
 mod load;
 mod nearest;
 mod raw;

@@ -11,10 +11,10 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 use serde_saphyr::Spanned;
 use types::ByteSize;
 
-use crate::duration;
 use crate::nearest::{nearest, one_of};
 use crate::report::Origin;
 use crate::settings::{Builtin, LogFormat};
+use types::duration;
 
 /// A typed value, or what stood in its place.
 #[derive(Debug, Clone)]

@@ -37,9 +37,10 @@ pub struct HealthReport {
 impl HealthReport {
     /// The report of a snapshot; while draining the whole is unhealthy, so that balancers in front look elsewhere.
     pub fn new(snapshot: Arc<Snapshot>, draining: bool) -> Self {
-        let states = || snapshot.services.iter().map(|service| (service.required, state(service)));
-        let overall = if draining || states().any(|(required, state)| required && state == ServiceState::Down)
-        {
+        // A service that is scaled to 0 is down because somebody wants it so.
+        let needed = |service: &Service| service.required && !service.replicas.is_empty();
+        let states = || snapshot.services.iter().map(|service| (needed(service), state(service)));
+        let overall = if draining || states().any(|(needed, state)| needed && state == ServiceState::Down) {
             Overall::Unhealthy
         } else if states().all(|(_, state)| state == ServiceState::Up) {
             Overall::Healthy
@@ -197,7 +198,7 @@ pub(crate) mod tests {
             503 {"status":"unhealthy","services":{"vrf":{"status":"down","latency_ms":null}}}
             200 {"status":"degraded","services":{"vrf":{"status":"up","latency_ms":12.345},"oracle":{"status":"down","latency_ms":null}}}
             503 {"status":"unhealthy","services":{"vrf":{"status":"up","latency_ms":12.345}}}
-            503 {"status":"unhealthy","services":{"vrf":{"status":"down","latency_ms":null}}}
+            200 {"status":"degraded","services":{"vrf":{"status":"down","latency_ms":null}}}
         "#]]
         .assert_eq(&shown);
     }

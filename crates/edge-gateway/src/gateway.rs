@@ -10,10 +10,9 @@ use std::time::Duration;
 use access::KeyTable;
 use configuration::GatewayLimits;
 use observability::{AccessLogHandle, LineBuffer, Metrics};
-use service_registry::Registry;
-use service_router::{RouterPolicy, Suspicion, WorkerRouter};
+use service_router::{RouterPlan, WorkerRouter};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -44,14 +43,10 @@ pub struct GatewayParts {
     pub routes: RouteTable,
     /// The limits.
     pub limits: GatewayLimits,
-    /// How calls are tried, for each service in the registry's order.
-    pub policies: Vec<RouterPolicy>,
-    /// Who may serve.
-    pub registry: Registry,
+    /// How a replica is selected and called.
+    pub router: RouterPlan,
     /// Who may call.
     pub keys: watch::Receiver<Arc<KeyTable>>,
-    /// Where suspicions go.
-    pub suspicions: mpsc::Sender<Suspicion>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// Where access log lines go; none where there is no access log.
@@ -75,32 +70,16 @@ impl Gateway {
     pub fn start(listeners: Listeners, parts: GatewayParts) -> std::io::Result<Self> {
         let addresses = listeners.addresses().to_vec();
         let (phase, phases) = watch::channel(Phase::Serving);
-        let GatewayParts {
-            routes,
-            limits,
-            policies,
-            registry,
-            keys,
-            suspicions,
-            metrics,
-            access_log,
-            mut random,
-        } = parts;
+        let GatewayParts { routes, limits, router, keys, metrics, access_log, mut random } = parts;
         let plan = Arc::new(Plan { routes, limits });
         let (requests, connections) = (RequestCount::default(), Arc::new(AtomicUsize::new(0)));
         let mut threads = Vec::new();
         for (number, sockets) in listeners.into_workers().into_iter().enumerate() {
-            let inputs = Inputs {
-                listeners: sockets,
-                snapshots: registry.subscribe_worker(),
-                phase: phases.clone(),
-                connections: Arc::clone(&connections),
-            };
+            let inputs =
+                Inputs { listeners: sockets, phase: phases.clone(), connections: Arc::clone(&connections) };
             let seed = WorkerSeed {
                 plan: Arc::clone(&plan),
-                registry: registry.clone(),
-                policies: policies.clone(),
-                suspicions: suspicions.clone(),
+                router: router.clone(),
                 keys: keys.clone(),
                 metrics: Arc::clone(&metrics),
                 access_log: access_log.clone(),
@@ -139,9 +118,7 @@ impl Gateway {
 /// What becomes a worker on its own thread.
 struct WorkerSeed {
     plan: Arc<Plan>,
-    registry: Registry,
-    policies: Vec<RouterPolicy>,
-    suspicions: mpsc::Sender<Suspicion>,
+    router: RouterPlan,
     keys: watch::Receiver<Arc<KeyTable>>,
     metrics: Arc<Metrics>,
     access_log: Option<AccessLogHandle>,
@@ -160,31 +137,15 @@ impl WorkerSeed {
             }
         };
         runtime.block_on(async move {
-            let Self {
-                plan,
-                registry,
-                policies,
-                suspicions,
-                keys,
-                metrics,
-                access_log,
-                requests,
-                mut random,
-                number,
-            } = self;
+            let Self { plan, router, keys, metrics, access_log, requests, mut random, number } = self;
             let shard = metrics.shard(number);
             let lines = access_log.map(|log| LineBuffer::new(log, Arc::clone(&shard)).into());
-            let router = WorkerRouter::new(
-                &registry.snapshot(),
-                policies,
-                suspicions,
-                Arc::clone(&shard),
-                random.fork(),
-            );
-            let keys = Keys::new(keys);
-            let clock = Clock::new(random);
-            let worker = Worker { plan, keys, router, shard, clock, requests, lines };
-            worker::run(Rc::new(worker), inputs).await;
+            let (router, subscription) = WorkerRouter::new(router, Arc::clone(&shard), random.fork());
+            let (keys, clock) = (Keys::new(keys), Clock::new(random));
+            let worker = Rc::new(Worker { plan, keys, router, shard, clock, requests, lines });
+            let following = Rc::clone(&worker);
+            let following = async move { following.router.follow_snapshots(subscription).await };
+            worker::run(worker, inputs, following).await;
         });
     }
 }

@@ -74,6 +74,10 @@ pub struct PageAnswer {
     pub body: Vec<u8>,
 }
 
+/// The methods of a route that names none: all that are for a resource and its content.
+const ANY: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS];
+
 /// All routes.
 pub struct RouteTable {
     /// The numbers of the routes under each pattern.
@@ -128,8 +132,10 @@ impl RouteTable {
         let takes =
             |route: &&Route| forwardable && (route.methods.is_empty() || route.methods.contains(method));
         candidates().find(takes).map(Target::Route).ok_or_else(|| {
-            let mut allowed: Vec<_> =
-                candidates().flat_map(|route| route.methods.iter().map(Method::as_str)).collect();
+            let named =
+                |route: &Route| if route.methods.is_empty() { ANY.to_vec() } else { route.methods.clone() };
+            let methods: Vec<Method> = candidates().flat_map(named).collect();
+            let mut allowed: Vec<_> = methods.iter().map(Method::as_str).collect();
             allowed.sort_unstable();
             allowed.dedup();
             FlowError::MethodNotAllowed(allowed.join(", "))
@@ -190,7 +196,7 @@ mod tests {
             PUT /v1/random: this path takes GET, POST
             GET /v1/random/keys: 3
             GET /v1/random/keys/x: 2
-            TRACE /v1/random/x: this path takes 
+            TRACE /v1/random/x: this path takes DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT
             GET /health: own /health
             POST /health: this path takes GET, HEAD
             GET /healthy: 4

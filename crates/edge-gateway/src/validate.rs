@@ -26,11 +26,6 @@ pub(crate) fn validate_head(parts: &Parts, limits: &GatewayLimits) -> Result<(),
     if let Some(why) = ambiguity(parts.uri.path()) {
         return Err(FlowError::Malformed(why));
     }
-    if parts.headers.contains_key(header::CONTENT_LENGTH)
-        && parts.headers.contains_key(header::TRANSFER_ENCODING)
-    {
-        return Err(FlowError::Malformed("it has both Content-Length and Transfer-Encoding"));
-    }
     match parts.headers.get(header::EXPECT) {
         Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(FlowError::Expectation),
         _ => Ok(()),

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use access::KeyTable;
 use observability::{LineBuffer, WorkerShard};
-use service_registry::WorkerSubscription;
 use service_router::{PRUNE_INTERVAL, WorkerRouter};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -101,16 +100,17 @@ impl Worker {
 /// What a worker needs beside what its requests share.
 pub(crate) struct Inputs {
     pub(crate) listeners: Vec<StdTcpListener>,
-    pub(crate) snapshots: WorkerSubscription,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) connections: Arc<AtomicUsize>,
 }
 
 /// Serves until the phase says to drain, then until the last connection ended or the drain's time is over.
-pub(crate) async fn run(worker: Rc<Worker>, inputs: Inputs) {
-    let Inputs { listeners, snapshots, mut phase, connections } = inputs;
+///
+/// `following` keeps the router's view of the replicas up to date.
+pub(crate) async fn run(worker: Rc<Worker>, inputs: Inputs, following: impl Future<Output = ()> + 'static) {
+    let Inputs { listeners, mut phase, connections } = inputs;
     let mut background = JoinSet::new();
-    background.spawn_local(follow_snapshots(Rc::clone(&worker), snapshots));
+    background.spawn_local(following);
     background.spawn_local(housekeeping(Rc::clone(&worker)));
     let mut accepting = JoinSet::new();
     for listener in listeners {
@@ -222,17 +222,6 @@ async fn now<F: Future>(future: F) -> Option<F::Output> {
         biased;
         output = future => Some(output),
         () = std::future::ready(()) => None,
-    }
-}
-
-async fn follow_snapshots(worker: Rc<Worker>, mut subscription: WorkerSubscription) {
-    loop {
-        let snapshot = Arc::clone(&subscription.snapshots.borrow_and_update());
-        worker.router.use_snapshot(&snapshot);
-        subscription.confirm(snapshot.epoch);
-        if subscription.snapshots.changed().await.is_err() {
-            return;
-        }
     }
 }
 

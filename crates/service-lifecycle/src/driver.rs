@@ -62,8 +62,13 @@ pub struct Driver<L> {
 enum Ended {
     /// By order; the driver ends too.
     Stopped,
-    /// By itself, after having been Ready for this long.
-    Died(Duration),
+    /// By itself.
+    Died {
+        /// How long it had been Ready.
+        ready_for: Duration,
+        /// Why, as the operator is told.
+        reason: String,
+    },
 }
 
 impl<L: Launch> Driver<L> {
@@ -82,12 +87,14 @@ impl<L: Launch> Driver<L> {
     /// Keeps the replica running until it is told to stop; returns when no process of it is left.
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(self.policy.restart_min, self.policy.restart_max);
-        while let Ended::Died(ready_for) = self.live().await {
+        let mut last = None;
+        while let Ended::Died { ready_for, reason } = self.live(last.take()).await {
             if ready_for >= self.policy.restart_reset {
                 backoff.reset();
             }
             let wait = backoff.wait(&mut self.random);
-            tracing::warn!(replica = %self.replica, wait_ms = wait.as_millis(), "starting the replica again after a wait");
+            tracing::warn!(replica = %self.replica, reason, wait_ms = wait.as_millis(), "the replica is started again after a wait");
+            last = Some(reason);
             if timeout(wait, told(&mut self.stop, Stop::Drain)).await.is_ok() {
                 return;
             }
@@ -99,25 +106,24 @@ impl<L: Launch> Driver<L> {
     }
 
     /// One life, from Stopped to Stopped.
-    async fn live(&mut self) -> Ended {
+    ///
+    /// What ended the last one stays visible while this one starts: a replica that cannot start would otherwise never say
+    /// why for longer than the wait.
+    async fn live(&mut self, last: Option<String>) -> Ended {
         if *self.stop.borrow() >= Stop::Drain {
             return Ended::Stopped;
         }
-        self.enter(Event::Launch, None);
+        self.enter(Event::Launch, last.map(|reason| format!("started again: {reason}")));
         let mut process = match self.launcher.launch(&self.replica).await {
             Ok(process) => process,
-            Err(error) => {
-                self.enter(Event::Failed, Some(error.to_string()));
-                return Ended::Died(Duration::ZERO);
-            }
+            Err(error) => return self.failed(error.to_string()),
         };
         self.set_pid(Some(process.pid()));
         match self.start(&mut process).await {
             Started::Ready(in_flight) => self.serve(process, &in_flight).await,
             Started::Failed(reason) => {
                 self.terminate(&mut process).await;
-                self.enter(Event::Failed, Some(reason));
-                Ended::Died(Duration::ZERO)
+                self.failed(reason)
             }
             Started::Stopped => {
                 self.terminate(&mut process).await;
@@ -177,7 +183,7 @@ impl<L: Launch> Driver<L> {
         tokio::select! {
             exit = process.exited() => {
                 self.lost(&exit);
-                return Ended::Died(ready_since.elapsed());
+                return Ended::Died { ready_for: ready_since.elapsed(), reason: exit.to_string() };
             }
             () = told(&mut self.stop, Stop::Drain) => {}
         }
@@ -222,8 +228,12 @@ impl<L: Launch> Driver<L> {
         process.exited().await;
     }
 
+    fn failed(&self, reason: String) -> Ended {
+        self.enter(Event::Failed, Some(reason.clone()));
+        Ended::Died { ready_for: Duration::ZERO, reason }
+    }
+
     fn lost(&self, exit: &Exit) {
-        tracing::warn!(replica = %self.replica, %exit, "the replica ended by itself");
         self.enter(Event::Lost, Some(exit.to_string()));
     }
 

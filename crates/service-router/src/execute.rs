@@ -250,7 +250,6 @@ impl WorkerRouter {
                 endpoint.latency.observe(FAILURE_PENALTY, Instant::now());
                 self.report(endpoint, SuspicionKind::Refused);
                 tries.excluded.tried.push(incarnation);
-                tries.last_reason = None;
                 request.map(Some).ok_or(CallError::Upstream(reason))
             }
             Try::Reset { reused: true, reason } => {

@@ -17,4 +17,4 @@ pub use body::{BodyError, RequestBody, StreamedBody, UpstreamBody};
 pub use execute::{Answer, Call, CallError, Failure, Replay};
 pub use health::{CheckPolicy, HealthOwner};
 pub use suspicion::{Suspicion, SuspicionKind};
-pub use worker::{PRUNE_INTERVAL, RouterPolicy, WorkerRouter};
+pub use worker::{PRUNE_INTERVAL, RouterPlan, RouterPolicy, WorkerRouter};

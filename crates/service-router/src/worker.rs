@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use observability::{ServiceIndex, WorkerShard};
-use service_registry::{Service, Snapshot};
+use service_registry::{Registry, Service, Snapshot, WorkerSubscription};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -26,6 +26,17 @@ pub struct RouterPolicy {
     pub attempts: u32,
     /// How long a try may take while another is still allowed.
     pub per_try_timeout: Duration,
+}
+
+/// What every worker's router is made of.
+#[derive(Clone)]
+pub struct RouterPlan {
+    /// Who may serve.
+    pub registry: Registry,
+    /// How calls are tried, for each service in the registry's order.
+    pub policies: Vec<RouterPolicy>,
+    /// Where suspicions go.
+    pub suspicions: mpsc::Sender<Suspicion>,
 }
 
 /// The services as one worker sees them. Lives on that worker's thread.
@@ -54,14 +65,16 @@ pub(crate) struct Excluded {
 }
 
 impl WorkerRouter {
-    /// A router over the services of a snapshot, with a policy for each, in its order.
+    /// A worker's router, on the thread where it will be used. From now on a drain waits for this worker's word, which
+    /// [`Self::follow_snapshots`] gives.
     pub fn new(
-        snapshot: &Snapshot,
-        policies: Vec<RouterPolicy>,
-        suspicions: mpsc::Sender<Suspicion>,
+        plan: RouterPlan,
         shard: Arc<WorkerShard>,
         random: fastrand::Rng,
-    ) -> Self {
+    ) -> (Self, WorkerSubscription) {
+        let RouterPlan { registry, policies, suspicions } = plan;
+        let subscription = registry.subscribe_worker();
+        let snapshot = registry.snapshot();
         let view = |(index, (service, policy)): (usize, (&Arc<Service>, RouterPolicy))| ServiceView {
             policy,
             // Number 0 among the metrics is the gateway itself.
@@ -74,13 +87,25 @@ impl WorkerRouter {
         };
         let services = snapshot.services.iter().zip(policies).enumerate().map(view).collect();
         let router = Self { services, random: RefCell::new(random), suspicions, shard };
-        router.use_snapshot(snapshot);
-        router
+        router.use_snapshot(&snapshot);
+        (router, subscription)
+    }
+
+    /// Follows the published snapshots and confirms each one that is used. Runs as long as the worker does.
+    pub async fn follow_snapshots(&self, mut subscription: WorkerSubscription) {
+        loop {
+            let snapshot = Arc::clone(&subscription.snapshots.borrow_and_update());
+            self.use_snapshot(&snapshot);
+            subscription.confirm(snapshot.epoch);
+            if subscription.snapshots.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// From the next selection on, only what this snapshot says may serve. Endpoints that stay keep their connections and
     /// estimates.
-    pub fn use_snapshot(&self, snapshot: &Snapshot) {
+    fn use_snapshot(&self, snapshot: &Snapshot) {
         let now = Instant::now();
         for (view, service) in self.services.iter().zip(&snapshot.services) {
             if !Arc::ptr_eq(&view.service.borrow(), service) || view.endpoints.borrow().is_empty() {

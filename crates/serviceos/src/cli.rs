@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -87,7 +88,7 @@ pub(crate) enum KeysCommand {
         tenant: Option<String>,
         /// After how long it is refused, such as `90d` or `12h`.
         #[arg(long, value_name = "DURATION", value_parser = lifetime)]
-        expires: Option<jiff::SignedDuration>,
+        expires: Option<Duration>,
         /// Print JSON, a stable contract.
         #[arg(long)]
         json: bool,
@@ -137,22 +138,14 @@ pub(crate) enum BuiltinService {
     Oracle,
 }
 
-/// A lifetime in whole days, hours, minutes or seconds: `90d`, `12h`, `30m`, `45s`.
-fn lifetime(text: &str) -> Result<jiff::SignedDuration, String> {
-    let expected = || "expected a duration such as 90d, 12h or 30m".to_owned();
-    let digits = text.len() - text.trim_start_matches(|character: char| character.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "d" => 86_400,
-        "h" => 3_600,
-        "m" => 60,
-        "s" => 1,
-        _ => return Err(expected()),
-    };
-    let number: i64 = number.parse().map_err(|_| expected())?;
-    // A century is longer than any key should live and far from what a timestamp can hold.
-    let total = number.checked_mul(seconds).filter(|total| (1..=100 * 366 * 86_400).contains(total));
-    total.map(jiff::SignedDuration::from_secs).ok_or_else(expected)
+/// A century is longer than any key should live, and far from what a timestamp can hold.
+const LONGEST_LIFE: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+/// A lifetime such as `90d`, `12h` or `1h30m`.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime =
+        types::duration::parse(text).filter(|lifetime| !lifetime.is_zero() && *lifetime <= LONGEST_LIFE);
+    lifetime.ok_or_else(|| "expected a duration such as 90d, 12h or 30m".to_owned())
 }
 
 #[cfg(test)]
@@ -167,9 +160,9 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_are_whole_numbers_with_a_unit() {
-        assert_eq!(lifetime("90d"), Ok(jiff::SignedDuration::from_hours(90 * 24)));
-        assert_eq!(lifetime("45s"), Ok(jiff::SignedDuration::from_secs(45)));
+    fn lifetimes_are_whole_numbers_with_units() {
+        assert_eq!(lifetime("90d"), Ok(Duration::from_secs(90 * 86_400)));
+        assert_eq!(lifetime("1h30m"), Ok(Duration::from_secs(5_400)));
         for bad in ["", "90", "d", "-1d", "1.5h", "0s", "1w", "99999999999999999999d", "9999999999999d"] {
             assert!(lifetime(bad).is_err(), "{bad}");
         }

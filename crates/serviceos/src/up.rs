@@ -24,7 +24,7 @@ use http::StatusCode;
 use observability::{AccessLog, Metrics};
 use service_lifecycle::{Driver, Stop};
 use service_registry::Registry;
-use service_router::HealthOwner;
+use service_router::{HealthOwner, RouterPlan};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -34,6 +34,7 @@ use data_dir::DataDir;
 use plan::Plan;
 use replica_process::ReplicaLauncher;
 use screen::Screen;
+pub(crate) use screen::counted;
 use signals::Orders;
 
 /// Suspicions on their way to the health owner, of all workers together.
@@ -132,10 +133,8 @@ impl Running {
         let parts = GatewayParts {
             routes,
             limits: settings.gateway.limits.clone(),
-            policies: router_policies,
-            registry: registry.clone(),
+            router: RouterPlan { registry: registry.clone(), policies: router_policies, suspicions },
             keys: keys.subscribe(),
-            suspicions,
             metrics: Arc::clone(&metrics),
             access_log: access_log_handle,
             random: random.fork(),

@@ -1,8 +1,9 @@
-//! The vocabulary that every crate of ServiceOS shares: names, sizes, wire headers, the problem document and the
+//! The vocabulary that every crate of ServiceOS shares: names, sizes, durations, wire headers, the problem document and the
 //! length-prefixed encoding of signed bytes.
 //!
 //! Only words live here. Whatever does something belongs to the crate whose duty it is.
 
+pub mod duration;
 pub mod headers;
 mod name;
 mod problem;

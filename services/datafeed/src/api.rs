@@ -14,10 +14,10 @@ use sdk::Problem;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::duration;
 use crate::feed::{Published, Status};
 use crate::service::{Running, Service};
 use crate::settings::Rules;
+use types::duration;
 
 /// The routes of the service.
 pub(crate) fn router(service: Arc<Service>) -> axum::Router {

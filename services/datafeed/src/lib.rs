@@ -7,7 +7,6 @@
 mod aggregate;
 mod api;
 mod clock;
-mod duration;
 mod feed;
 mod poller;
 mod price;

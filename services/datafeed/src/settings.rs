@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json_path::JsonPath;
 
-use crate::duration;
+use types::duration;
 
 const MAX_FEEDS: usize = 1_000;
 const MAX_SOURCES: usize = 32;
@@ -308,7 +308,7 @@ mod tests {
             feeds[0].pair: expected two symbols of upper-case letters and digits, such as BTC-USD
             feeds[0].decimals: expected 0 to 18
             feeds[0].decimals: invalid number
-            feeds[0].heartbeat: expected a duration such as 10s, from 1s to 24h
+            feeds[0].heartbeat: expected a duration such as 10s, from 1s to 1d
             feeds[0].deviationBps: expected 1 to 10000
             feeds[0].minSources: expected 1 to 1, the number of sources
             feeds[0].sources: expected at least one source
@@ -316,7 +316,7 @@ mod tests {
             feeds[0].sources[0].url: expected https, since only what allowLoopback names may be plain http
             feeds[0].sources[0].url: the URL is refused: it does not begin with https://
             feeds[0].sources[0].jsonPath: not a JSONPath: parser error
-            feeds[0].sources[0].interval: expected a duration such as 10s, from 100ms to 24h
+            feeds[0].sources[0].interval: expected a duration such as 10s, from 100ms to 1d
             feeds[0].sources[0].weight: expected 1 to 100
             feeds[0].sources[0].weight: invalid type: string "1", expected usize
             allowLoopback[0] is not a loopback host and port, such as 127.0.0.1:8443, [::1]:8443 or localhost:8443

@@ -245,7 +245,7 @@ async fn a_replica_that_never_listens_is_stopped_after_the_start_timeout_and_tri
         0s Stopped not started yet
         0s Starting
         60s Stopped not ready within the start timeout of 60s
-        60s Starting
+        60s Starting started again: not ready within the start timeout of 60s
         60s Ready
         60s Stopped stopped
         [Terminate, Terminate]
@@ -261,10 +261,10 @@ async fn a_crash_shows_its_exit_code_and_last_words() {
         0s Stopped not started yet
         0s Stopped exited with code 3; its last words: bad luck
         0s Stopped no such program
-        0s Starting
+        0s Starting started again: no such program
         0s Ready
         100s Stopped exited with code 9
-        100s Starting
+        100s Starting started again: exited with code 9
         100s Ready
         200s Stopped stopped
         [Terminate, Terminate]

@@ -6,6 +6,8 @@ use crate::cli::BuiltinService;
 use crate::failure::Failure;
 
 pub(crate) fn run(service: BuiltinService) -> Result<(), Failure> {
+    // It was executed through a link in /proc, whose name it would bear in `ps` and `pgrep` otherwise.
+    let _only_a_name = rustix::thread::set_name(c"serviceos").is_err();
     observability::start_process_log(LogFormat::Json, "info");
     let ended = match service {
         BuiltinService::Vrf => vrf::run(),

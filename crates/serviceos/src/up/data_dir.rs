@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::Mode;
 
 /// A locked data directory.
 pub(crate) struct DataDir {
@@ -17,7 +18,10 @@ pub(crate) struct DataDir {
 
 impl DataDir {
     /// Opens the directory, or makes it with access for its owner alone.
+    ///
+    /// Everything that this process and its children make from now on is for its owner alone.
     pub(crate) fn open(root: &Path) -> Result<Self> {
+        rustix::process::umask(Mode::RWXG | Mode::RWXO);
         let run = root.join("run");
         for folder in [root, &run] {
             make(folder).with_context(|| format!("failed to use the data directory {}", root.display()))?;

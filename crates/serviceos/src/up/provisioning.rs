@@ -36,7 +36,9 @@ pub(crate) async fn open(
     for service in &settings.services {
         let mut set = SecretSet::new();
         for name in implied_secrets(service.builtin) {
-            let epochs = vault.ensure(name, Generate::Ed25519).await.context("failed to make a secret")?;
+            // Two services that run the same program are two services: neither may answer with the other's key.
+            let own = format!("{}-{}", service.name, name.trim_start_matches("vrf-"));
+            let epochs = vault.ensure(&own, Generate::Ed25519).await.context("failed to make a secret")?;
             set.insert((*name).to_owned(), handed_over(epochs));
         }
         by_service.insert(service.name.clone(), set);

@@ -84,7 +84,7 @@ fn summary(snapshot: &Snapshot, facts: &Facts, ready: bool, elapsed: Duration) -
     let count = replicas(snapshot).count();
     let serving = replicas(snapshot).filter(|replica| replica.selectable().is_ok()).count();
     let mut text = if ready {
-        format!("\nServiceOS is healthy: {count} replicas Ready in {:.2} s\n", elapsed.as_secs_f64())
+        format!("\nServiceOS is up: {} Ready in {:.2} s\n", counted(count, "replica"), elapsed.as_secs_f64())
     } else {
         format!(
             "\nServiceOS serves with {serving} of {count} replicas; `serviceos status` says why, and the others keep being tried\n"
@@ -109,6 +109,11 @@ fn summary(snapshot: &Snapshot, facts: &Facts, ready: bool, elapsed: Duration) -
         );
     }
     text + "\nCtrl-C drains and stops.\n"
+}
+
+/// `1 replica`, `2 replicas`.
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// An address that a client on this machine can use.

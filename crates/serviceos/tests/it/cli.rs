@@ -87,7 +87,7 @@ fn exit_codes_tell_what_is_wrong() {
         assert!(finished.err.contains("start it with `serviceos up`"), "{}", finished.err);
     }
     assert_eq!(mesh.run(&["nonsense"]).code, 2);
-    assert_eq!(mesh.run(&["config", "validate"]).out, "serviceos.yaml is valid: 1 services, 3 replicas\n");
+    assert_eq!(mesh.run(&["config", "validate"]).out, "serviceos.yaml is valid: 1 service, 3 replicas\n");
     let by_hand = mesh.run(&["service", "vrf"]);
     assert_eq!(by_hand.code, 1);
     assert!(by_hand.err.contains("started by `serviceos up`"), "{}", by_hand.err);

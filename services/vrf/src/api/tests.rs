@@ -206,18 +206,18 @@ async fn what_an_old_epoch_proved_still_verifies_after_a_rotation() {
         {
           "keys": [
             {
-              "epoch": 1,
               "keyId": "7319535b226b951280cd3bdcd6fad85e",
+              "epoch": 1,
+              "suite": "ECVRF-EDWARDS25519-SHA512-TAI",
               "publicKey": "ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c",
-              "signingKey": "fd1724385aa0c75b64fb78cd602fa1d991fdebf76b13c58ed702eac835e9f618",
-              "suite": "ECVRF-EDWARDS25519-SHA512-TAI"
+              "signingKey": "fd1724385aa0c75b64fb78cd602fa1d991fdebf76b13c58ed702eac835e9f618"
             },
             {
-              "epoch": 2,
               "keyId": "6931b79c36d7928cdb40835a87cdc0bf",
+              "epoch": 2,
+              "suite": "ECVRF-EDWARDS25519-SHA512-TAI",
               "publicKey": "1398f62c6d1a457c51ba6a4b5f3dbd2f69fca93216218dc8997e416bd17d93ca",
-              "signingKey": "fd1724385aa0c75b64fb78cd602fa1d991fdebf76b13c58ed702eac835e9f618",
-              "suite": "ECVRF-EDWARDS25519-SHA512-TAI"
+              "signingKey": "fd1724385aa0c75b64fb78cd602fa1d991fdebf76b13c58ed702eac835e9f618"
             }
           ]
         }
@@ -253,15 +253,15 @@ async fn a_proof_that_does_not_hold_is_an_answer_with_a_reason() {
         reasons += &format!("{verdict}\n");
     }
     expect![[r#"
-        {"reason":"the proof does not belong to this alpha and this public key","valid":false}
-        {"reason":"the proof does not belong to this alpha and this public key","valid":false}
-        {"reason":"the proof does not belong to this alpha and this public key","valid":false}
-        {"reason":"a proof has 80 bytes, not 1","valid":false}
-        {"reason":"the first part of the proof, Gamma, is not the canonical encoding of a point","valid":false}
-        {"reason":"the last part of the proof, s, is not below the order of the group","valid":false}
-        {"reason":"the public key has a small order","valid":false}
-        {"reason":"the public key is not the canonical encoding of a point","valid":false}
-        {"reason":"a public key has 32 bytes, not 2","valid":false}
+        {"valid":false,"reason":"the proof does not belong to this alpha and this public key"}
+        {"valid":false,"reason":"the proof does not belong to this alpha and this public key"}
+        {"valid":false,"reason":"the proof does not belong to this alpha and this public key"}
+        {"valid":false,"reason":"a proof has 80 bytes, not 1"}
+        {"valid":false,"reason":"the first part of the proof, Gamma, is not the canonical encoding of a point"}
+        {"valid":false,"reason":"the last part of the proof, s, is not below the order of the group"}
+        {"valid":false,"reason":"the public key has a small order"}
+        {"valid":false,"reason":"the public key is not the canonical encoding of a point"}
+        {"valid":false,"reason":"a public key has 32 bytes, not 2"}
     "#]].assert_eq(&reasons);
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 /// Units from the largest to the smallest, in milliseconds.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Reads whole numbers with the units `d`, `h`, `m`, `s` and `ms`, the larger unit first and each at most once.
-pub(crate) fn parse(text: &str) -> Option<Duration> {
+/// Reads whole numbers with the units `d`, `h`, `m`, `s` and `ms`, the larger unit first and each at most once; `None` for
+/// anything else.
+pub fn parse(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut allowed = &UNITS[..];
     let mut total: u64 = 0;
@@ -25,7 +26,7 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
 }
 
 /// Writes a duration as [`parse`] reads it, in whole milliseconds.
-pub(crate) fn text(duration: Duration) -> String {
+pub fn text(duration: Duration) -> String {
     let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if rest == 0 {
         return "0s".to_owned();
