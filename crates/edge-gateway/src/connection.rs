@@ -9,6 +9,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
+use crate::drain_signal::DrainSignal;
 use crate::forward::address_value;
 use crate::request_flow::answer;
 use crate::worker::Worker;
@@ -17,13 +18,8 @@ use crate::worker::Worker;
 const SLACK_BYTES: usize = 64 << 10;
 const SLACK_HEADERS: usize = 100;
 
-/// Serves a connection until either side ends it, or until `draining`, after which the open request is finished.
-pub(crate) async fn serve(
-    worker: Rc<Worker>,
-    stream: TcpStream,
-    peer: IpAddr,
-    draining: impl Future<Output = ()>,
-) {
+/// Serves a connection until either side ends it, or until `draining` is said, after which the open request is finished.
+pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, draining: DrainSignal) {
     let _delayed = stream.set_nodelay(true);
     let limits = &worker.plan.limits;
     let builder = {
@@ -44,6 +40,7 @@ pub(crate) async fn serve(
         })
     };
     let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let draining = draining.said();
     tokio::pin!(connection, draining);
     worker.shard.client_connections.add_one();
     let ended = tokio::select! {

@@ -47,6 +47,9 @@ pub enum FlowError {
     /// The client stopped sending its body.
     #[error("the request body did not arrive whole")]
     BodyIncomplete,
+    /// The client sends its body too slowly.
+    #[error("the request body did not arrive in time")]
+    RequestTimeout,
     /// Too many requests at once.
     #[error("the gateway has as many requests in flight as it may")]
     Overloaded,
@@ -62,7 +65,7 @@ pub enum FlowError {
 }
 
 /// Every code that the gateway answers with; each has a page in `docs/errors/`.
-pub const CODES: [&str; 15] = [
+pub const CODES: [&str; 16] = [
     "REQUEST_MALFORMED",
     "URL_TOO_LONG",
     "HEADERS_TOO_LARGE",
@@ -74,6 +77,7 @@ pub const CODES: [&str; 15] = [
     "AUTH_KEY_EXPIRED",
     "SCOPE_MISSING",
     "BODY_TOO_LARGE",
+    "REQUEST_TIMEOUT",
     "OVERLOADED",
     "NO_REPLICA_SELECTABLE",
     "UPSTREAM_FAILED",
@@ -115,6 +119,7 @@ impl FlowError {
             Self::AuthExpired => (StatusCode::UNAUTHORIZED, "AUTH_KEY_EXPIRED", "Expired credential"),
             Self::ScopeMissing(_) => (StatusCode::FORBIDDEN, "SCOPE_MISSING", "Missing scope"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Body too large"),
+            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "Request timed out"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", "Overloaded"),
             Self::NoReplica(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "NO_REPLICA_SELECTABLE", "No replica can be selected")
@@ -165,7 +170,10 @@ impl FlowError {
             }
             _ => {}
         }
-        if matches!(self, Self::Malformed(_) | Self::BodyIncomplete | Self::BodyTooLarge(_)) {
+        if matches!(
+            self,
+            Self::Malformed(_) | Self::BodyIncomplete | Self::BodyTooLarge(_) | Self::RequestTimeout
+        ) {
             // What follows on this connection cannot be told from the rest of this request.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

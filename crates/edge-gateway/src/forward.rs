@@ -50,7 +50,7 @@ pub(crate) fn response_headers(headers: &mut HeaderMap, request_id: &HeaderValue
     headers.insert(X_REQUEST_ID, request_id.clone());
 }
 
-/// Headers of one connection, not of the message (RFC 9110 section 7.6.1).
+/// Headers of one connection, not of the message (RFC 9110 section 7.6.1); `Expect` among them, since this side has answered it.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
@@ -63,6 +63,7 @@ fn is_hop_by_hop(name: &str) -> bool {
             | "trailer"
             | "upgrade"
             | "http2-settings"
+            | "expect"
     )
 }
 
@@ -143,6 +144,7 @@ mod tests {
             ("upgrade", "h2c"),
             ("http2-settings", "x"),
             ("keep-alive", "1"),
+            ("expect", "100-continue"),
         ] {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }

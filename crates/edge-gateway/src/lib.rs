@@ -9,6 +9,7 @@ mod authenticate;
 mod body;
 mod clock;
 mod connection;
+mod drain_signal;
 mod error;
 mod exchange;
 mod forward;

@@ -9,6 +9,7 @@ use http::{HeaderMap, Method, Request, Response, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use service_router::{Answer, Call, Replay, RequestBody, StreamedBody};
+use tokio::time::timeout;
 use types::headers::REQUEST_ID;
 
 use crate::FlowError;
@@ -127,7 +128,9 @@ async fn request_body(
     match length {
         Some(0) => Ok(RequestBody::Empty),
         Some(length) if replay == Replay::Safe && length <= REPLAY_BYTES => {
-            let collected = incoming.collect().await.map_err(|_| FlowError::BodyIncomplete)?;
+            let collected = timeout(route.timeout, incoming.collect()).await;
+            let collected =
+                collected.map_err(|_| FlowError::RequestTimeout)?.map_err(|_| FlowError::BodyIncomplete)?;
             Ok(RequestBody::Whole(Some(collected.to_bytes())))
         }
         _ => Ok(RequestBody::Stream(StreamedBody::new(incoming, route.body_limit))),

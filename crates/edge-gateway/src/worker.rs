@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::clock::Clock;
+use crate::drain_signal::DrainSignal;
 use crate::exchange::Exchange;
 use crate::gateway::{Phase, Plan};
 use crate::{FlowError, access_line, connection};
@@ -112,12 +113,12 @@ pub(crate) async fn run(worker: Rc<Worker>, inputs: Inputs, following: impl Futu
     let mut background = JoinSet::new();
     background.spawn_local(following);
     background.spawn_local(housekeeping(Rc::clone(&worker)));
-    let mut accepting = JoinSet::new();
+    let (mut accepting, signal) = (JoinSet::new(), DrainSignal::default());
     for listener in listeners {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
-                let (worker, phase) = (Rc::clone(&worker), phase.clone());
-                accepting.spawn_local(accept(worker, listener, phase, Arc::clone(&connections)));
+                let (worker, signal) = (Rc::clone(&worker), signal.clone());
+                accepting.spawn_local(accept(worker, listener, signal, Arc::clone(&connections)));
             }
             Err(error) => tracing::error!(%error, "a worker cannot use its listening socket"),
         }
@@ -125,6 +126,7 @@ pub(crate) async fn run(worker: Rc<Worker>, inputs: Inputs, following: impl Futu
     let finished = async { while accepting.join_next().await.is_some() {} };
     tokio::pin!(finished);
     let mut deadline = draining(&mut phase).await;
+    signal.say();
     loop {
         tokio::select! {
             () = &mut finished => break,
@@ -143,19 +145,21 @@ pub(crate) async fn run(worker: Rc<Worker>, inputs: Inputs, following: impl Futu
 async fn accept(
     worker: Rc<Worker>,
     listener: TcpListener,
-    mut phase: watch::Receiver<Phase>,
+    signal: DrainSignal,
     connections: Arc<AtomicUsize>,
 ) {
     let mut open = JoinSet::new();
+    let draining = signal.clone().said();
+    tokio::pin!(draining);
     loop {
         let accepted = tokio::select! {
             biased;
-            _deadline = draining(&mut phase) => break,
+            () = &mut draining => break,
             Some(_ended) = open.join_next(), if !open.is_empty() => continue,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => begin(&worker, stream, peer.ip(), &phase, &connections, &mut open),
+            Ok((stream, peer)) => begin(&worker, stream, peer.ip(), &signal, &connections, &mut open),
             Err(error) => {
                 tracing::warn!(%error, "accepting a client connection failed");
                 sleep(ACCEPT_PAUSE).await;
@@ -164,7 +168,7 @@ async fn accept(
     }
     // Whoever the kernel has accepted already is served: closing the socket would reset those connections.
     while let Some(Ok((stream, peer))) = now(listener.accept()).await {
-        begin(&worker, stream, peer.ip(), &phase, &connections, &mut open);
+        begin(&worker, stream, peer.ip(), &signal, &connections, &mut open);
     }
     drop(listener);
     while open.join_next().await.is_some() {}
@@ -174,7 +178,7 @@ fn begin(
     worker: &Rc<Worker>,
     stream: TcpStream,
     peer: std::net::IpAddr,
-    phase: &watch::Receiver<Phase>,
+    signal: &DrainSignal,
     connections: &Arc<AtomicUsize>,
     open: &mut JoinSet<()>,
 ) {
@@ -184,12 +188,9 @@ fn begin(
         return;
     }
     let slot = Slot(Arc::clone(connections));
-    let (worker, mut phase) = (Rc::clone(worker), phase.clone());
+    let served = connection::serve(Rc::clone(worker), stream, peer, signal.clone());
     open.spawn_local(async move {
-        connection::serve(worker, stream, peer, async {
-            draining(&mut phase).await;
-        })
-        .await;
+        served.await;
         drop(slot);
     });
 }

@@ -49,27 +49,38 @@ pub struct StreamedBody {
     progress: Rc<Progress>,
 }
 
-/// When a streamed request body last moved; the request's timeout pauses while it moves.
-pub(crate) struct Progress(Cell<Instant>);
+/// How far a streamed request body has come; the request's timeout pauses while it moves.
+pub(crate) struct Progress {
+    last: Cell<Instant>,
+    ended: Cell<bool>,
+}
 
 impl Progress {
+    /// When it last moved.
     pub(crate) fn last(&self) -> Instant {
-        self.0.get()
+        self.last.get()
     }
 }
 
 impl StreamedBody {
     /// Passes on at most `limit` bytes.
     pub fn new(incoming: Incoming, limit: u64) -> Self {
-        Self { incoming, remaining: limit, progress: Rc::new(Progress(Cell::new(Instant::now()))) }
+        Self {
+            incoming,
+            remaining: limit,
+            progress: Rc::new(Progress { last: Cell::new(Instant::now()), ended: Cell::new(false) }),
+        }
     }
 
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.incoming).poll_frame(context);
         let Poll::Ready(frame) = polled else { return Poll::Pending };
-        self.progress.0.set(Instant::now());
+        self.progress.last.set(Instant::now());
         let frame = match frame {
-            None => return Poll::Ready(None),
+            None => {
+                self.progress.ended.set(true);
+                return Poll::Ready(None);
+            }
             Some(Err(_)) => return Poll::Ready(Some(Err(BodyError::Client))),
             Some(Ok(frame)) => frame,
         };
@@ -77,6 +88,8 @@ impl StreamedBody {
         Poll::Ready(Some(match self.remaining.checked_sub(length) {
             Some(remaining) => {
                 self.remaining = remaining;
+                // A body of a known length is not asked again once it has it.
+                self.progress.ended.set(self.incoming.is_end_stream());
                 Ok(frame)
             }
             None => Err(BodyError::TooLarge),
@@ -139,6 +152,8 @@ impl Body for RequestBody {
 pub struct UpstreamBody {
     incoming: Incoming,
     connection: Option<Connection>,
+    /// The request's body, which may still be on its way.
+    request: Option<Rc<Progress>>,
     endpoint: Rc<Endpoint>,
     idle_timeout: Duration,
     /// Runs only while nothing comes.
@@ -150,15 +165,20 @@ impl UpstreamBody {
     pub(crate) fn new(
         incoming: Incoming,
         connection: Connection,
+        request: Option<Rc<Progress>>,
         endpoint: Rc<Endpoint>,
         pending: Pending,
         idle_timeout: Duration,
     ) -> Self {
-        Self { incoming, connection: Some(connection), endpoint, idle_timeout, idle: None, _pending: pending }
+        let connection = Some(connection);
+        Self { incoming, connection, request, endpoint, idle_timeout, idle: None, _pending: pending }
     }
 
+    /// A replica may answer before it has the whole request; that connection still carries the rest and is of no use to
+    /// others.
     fn give_back(&mut self) {
-        if let Some(connection) = self.connection.take() {
+        let whole = self.request.as_ref().is_none_or(|request| request.ended.get());
+        if let Some(connection) = self.connection.take().filter(|_| whole) {
             self.endpoint.give_back(connection);
         }
     }

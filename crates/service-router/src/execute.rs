@@ -11,7 +11,7 @@ use types::ReplicaId;
 
 use crate::body::Progress;
 use crate::connection::{Connection, SendError};
-use crate::endpoint::{Endpoint, Pending};
+use crate::endpoint::Endpoint;
 use crate::worker::{Excluded, ServiceView};
 use crate::{BodyError, RequestBody, SuspicionKind, UpstreamBody, WorkerRouter};
 
@@ -176,15 +176,11 @@ impl WorkerRouter {
                     let sample =
                         if response.status().is_server_error() { FAILURE_PENALTY } else { first_byte };
                     endpoint.latency.observe(sample, now);
-                    return Ok(answer(
-                        response,
-                        connection,
-                        endpoint,
-                        pending,
-                        idle_timeout,
-                        tries,
-                        first_byte,
-                    ));
+                    let replica = endpoint.instance.replica.clone();
+                    let response = response.map(|incoming| {
+                        UpstreamBody::new(incoming, connection, progress, endpoint, pending, idle_timeout)
+                    });
+                    return Ok(Answer { response, replica, attempts: tries.attempts, first_byte });
                 }
                 Err((failed, unsent)) => {
                     next = self.after(&endpoint, failed, unsent.or(spare), tries, deadline)?;
@@ -354,19 +350,4 @@ fn again(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
     Some(copy)
-}
-
-fn answer(
-    response: Response<hyper::body::Incoming>,
-    connection: Connection,
-    endpoint: Rc<Endpoint>,
-    pending: Pending,
-    idle_timeout: Duration,
-    tries: &Tries,
-    first_byte: Duration,
-) -> Answer {
-    let replica = endpoint.instance.replica.clone();
-    let response =
-        response.map(|incoming| UpstreamBody::new(incoming, connection, endpoint, pending, idle_timeout));
-    Answer { response, replica, attempts: tries.attempts, first_byte }
 }

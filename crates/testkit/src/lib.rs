@@ -7,10 +7,12 @@
 mod http;
 mod mesh;
 mod process;
+mod program;
 
 pub use http::{Answer, Client, Request};
 pub use mesh::{Finished, Mesh, Running, kill};
 pub use process::{exists, processes_of, wait_until_gone};
+pub use program::has_program;
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,11 @@
 //! Health end points and metrics, in the seed's words.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use rustix::process::Signal;
 use serde_json::Value;
-use testkit::{Mesh, Request, eventually, kill};
+use testkit::{Mesh, Request, eventually, has_program, kill};
 
 #[test]
 fn health_is_the_same_on_both_ports_and_follows_the_replicas() {
@@ -68,4 +71,25 @@ fn the_admin_port_wants_its_token_for_everything_else() {
     let token = std::fs::read_to_string(mesh.folder().join(".serviceos/run/admin.token")).unwrap();
     let status: Value = Request::new("GET", "/v1/status").key(&token).send(mesh.admin).json();
     assert_eq!(status["pid"], mesh.pid());
+}
+
+#[test]
+fn prometheus_itself_reads_the_metrics() {
+    if !has_program("promtool") {
+        return;
+    }
+    let mesh = Mesh::new().service("vrf", 1).up();
+    assert_eq!(mesh.get("/v1/random/keys").status, 200);
+    let page = Request::new("GET", "/metrics").send(mesh.admin).body;
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    promtool.stdin.take().unwrap().write_all(&page).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    // 3 means that it can be read but that names are not to its taste; the seed's are a contract.
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{output:?}");
 }

@@ -4,6 +4,7 @@
 
 mod cli;
 mod configuration;
+mod docs;
 mod failover;
 mod gateway;
 mod health;
