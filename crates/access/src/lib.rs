@@ -9,7 +9,7 @@ mod keys;
 
 pub use caller::{ALL_SCOPES, Caller};
 pub use key::{ApiKey, KeyKind};
-pub use keys::{ApiKeys, KeyRecord, KeyTable, NewKey, Refusal};
+pub use keys::{ApiKeys, KeyRecord, KeyTable, NewKey, Refusal, RememberedKey};
 
 use thiserror::Error;
 

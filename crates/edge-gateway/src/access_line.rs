@@ -24,7 +24,7 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
     out.extend_from_slice(b"\",\"requestId\":\"");
     out.extend_from_slice(exchange.request_id.as_bytes());
     out.extend_from_slice(b"\",\"client\":\"");
-    out.extend_from_slice(exchange.client.as_bytes());
+    out.extend_from_slice(exchange.client.address.as_bytes());
     out.push(b'"');
     text(out, b",\"method\":", exchange.method.as_str());
     text(out, b",\"path\":", exchange.uri.path());

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, header};
 use jiff::Timestamp;
 
 use crate::FlowError;
+use crate::connection::Client;
 use crate::route::Route;
 
 /// The header of clients that cannot set `Authorization`.
@@ -19,16 +20,19 @@ pub(crate) fn authenticate(
     headers: &HeaderMap,
     route: &Route,
     keys: &KeyTable,
+    client: &Client,
     now: Timestamp,
 ) -> Result<Option<Arc<Caller>>, FlowError> {
     if route.scopes.is_none() {
         return Ok(None);
     }
     let presented = presented(headers)?.ok_or(FlowError::AuthRequired)?;
-    let caller = keys.authenticate(presented, now).map_err(|refusal| match refusal {
-        Refusal::Malformed | Refusal::Unknown => FlowError::AuthInvalid,
-        Refusal::Expired => FlowError::AuthExpired,
-    })?;
+    let mut remembered = client.remembered_key.borrow_mut();
+    let caller =
+        keys.authenticate_again(&mut remembered, presented, now).map_err(|refusal| match refusal {
+            Refusal::Malformed | Refusal::Unknown => FlowError::AuthInvalid,
+            Refusal::Expired => FlowError::AuthExpired,
+        })?;
     Ok(Some(caller))
 }
 

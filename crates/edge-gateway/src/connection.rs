@@ -1,9 +1,12 @@
 //! One client connection, spoken in HTTP/1.1. The only place that knows which HTTP library serves clients.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use access::RememberedKey;
+use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,6 +20,14 @@ use crate::worker::Worker;
 /// What the library may read before its own limits bite; the flow's limits are lower and answer in words.
 const SLACK_BYTES: usize = 64 << 10;
 const SLACK_HEADERS: usize = 100;
+
+/// What the requests of one connection share.
+pub(crate) struct Client {
+    /// The peer's address as text.
+    pub(crate) address: HeaderValue,
+    /// The API key that it presented last.
+    pub(crate) remembered_key: RefCell<Option<RememberedKey>>,
+}
 
 /// Serves a connection until either side ends it, or until `draining` is said, after which the open request is finished.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, draining: DrainSignal) {
@@ -32,10 +43,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, d
         builder
     };
     let service = {
-        let (worker, client) = (Rc::clone(&worker), address_value(peer));
+        let worker = Rc::clone(&worker);
+        let client = Rc::new(Client { address: address_value(peer), remembered_key: RefCell::new(None) });
         service_fn(move |request| {
             // Boxed, since the flow's state is large and the library moves the future about before it runs it.
-            let answered = Box::pin(answer(Rc::clone(&worker), client.clone(), request));
+            let answered = Box::pin(answer(Rc::clone(&worker), Rc::clone(&client), request));
             async move { Ok::<_, Infallible>(answered.await) }
         })
     };

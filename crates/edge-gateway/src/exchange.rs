@@ -12,6 +12,7 @@ use observability::{RouteIndex, ServiceIndex};
 use tokio::time::Instant;
 use types::ReplicaId;
 
+use crate::connection::Client;
 use crate::route::Route;
 use crate::worker::Worker;
 
@@ -24,8 +25,7 @@ pub(crate) struct Exchange {
     pub(crate) began: Instant,
     pub(crate) time: Timestamp,
     pub(crate) request_id: HeaderValue,
-    /// The client's address as text.
-    pub(crate) client: HeaderValue,
+    pub(crate) client: Rc<Client>,
     pub(crate) method: Method,
     pub(crate) uri: Uri,
     /// The numbers of the route and its service; `None` until a route matched.
@@ -50,7 +50,7 @@ enum Counted {
 }
 
 impl Exchange {
-    pub(crate) fn begin(worker: &Rc<Worker>, method: Method, uri: Uri, client: HeaderValue) -> Self {
+    pub(crate) fn begin(worker: &Rc<Worker>, method: Method, uri: Uri, client: Rc<Client>) -> Self {
         let time = Timestamp::now();
         worker.requests.begin();
         Self {

@@ -15,6 +15,7 @@ use types::headers::REQUEST_ID;
 use crate::FlowError;
 use crate::authenticate::{authenticate, authorize};
 use crate::body::GatewayBody;
+use crate::connection::Client;
 use crate::exchange::Exchange;
 use crate::forward::{request_headers, response_headers};
 use crate::route::{OwnPage, Route, Target};
@@ -29,7 +30,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// What a request leads to: an answer, always.
 pub(crate) async fn answer(
     worker: Rc<Worker>,
-    client: HeaderValue,
+    client: Rc<Client>,
     request: Request<Incoming>,
 ) -> Response<GatewayBody> {
     let (parts, incoming) = request.into_parts();
@@ -77,12 +78,18 @@ async fn request_flow(
     };
     exchange.matched(route);
     worker.admit()?;
-    exchange.caller = authenticate(&parts.headers, route, &worker.keys.current(), exchange.time)?;
+    exchange.caller =
+        authenticate(&parts.headers, route, &worker.keys.current(), &exchange.client, exchange.time)?;
     authorize(exchange.caller.as_deref(), route)?;
     let length = validate_length(&parts, route)?;
 
     let replay = replay(&parts.method, &parts.headers);
-    request_headers(&mut parts.headers, &exchange.client, &exchange.request_id, exchange.caller.as_deref());
+    request_headers(
+        &mut parts.headers,
+        &exchange.client.address,
+        &exchange.request_id,
+        exchange.caller.as_deref(),
+    );
     let body = request_body(incoming, length, replay, route).await?;
     parts.headers.remove(header::TRANSFER_ENCODING);
     let call = Call {

@@ -12,6 +12,7 @@ use types::ReplicaId;
 use crate::body::Progress;
 use crate::connection::{Connection, SendError};
 use crate::endpoint::Endpoint;
+use crate::spare::Spare;
 use crate::worker::{Excluded, ServiceView};
 use crate::{BodyError, RequestBody, SuspicionKind, UpstreamBody, WorkerRouter};
 
@@ -157,7 +158,7 @@ impl WorkerRouter {
                 self.shard().service(service).retries.add_one();
             }
             let request = next.take().expect("every way back to the top puts a request there");
-            let spare = if replay == Replay::Safe { again(&request) } else { None };
+            let spare = if replay == Replay::Safe { Spare::of(&request) } else { None };
             let limit = Limit {
                 deadline,
                 timeout,
@@ -183,7 +184,13 @@ impl WorkerRouter {
                     return Ok(Answer { response, replica, attempts: tries.attempts, first_byte });
                 }
                 Err((failed, unsent)) => {
-                    next = self.after(&endpoint, failed, unsent.or(spare), tries, deadline)?;
+                    next = self.after(
+                        &endpoint,
+                        failed,
+                        unsent.or_else(|| spare.map(Spare::into_request)),
+                        tries,
+                        deadline,
+                    )?;
                 }
             }
         }
@@ -341,13 +348,4 @@ impl Call {
         *request.version_mut() = Version::HTTP_11;
         request
     }
-}
-
-fn again(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let body = request.body().again()?;
-    let mut copy = Request::new(body);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
 }

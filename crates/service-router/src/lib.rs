@@ -10,6 +10,7 @@ mod execute;
 mod health;
 mod peak_ewma;
 mod select;
+mod spare;
 mod suspicion;
 mod worker;
 

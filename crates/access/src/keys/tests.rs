@@ -49,6 +49,31 @@ async fn a_key_is_refused_from_its_expiry_on_and_after_its_revocation() {
 }
 
 #[tokio::test]
+async fn a_remembered_key_is_forgotten_when_it_changes_expires_or_is_revoked() {
+    let folder = tempfile::tempdir().unwrap();
+    let owner = keys(&folder).await;
+    let table = owner.subscribe();
+    let (first, first_key) = owner.create(wanted(&["a"]), at(100)).await.unwrap();
+    let (_, second_key) =
+        owner.create(NewKey { expires_at: Some(at(200)), ..wanted(&["b"]) }, at(100)).await.unwrap();
+    let mut remembered = None;
+    let mut ask = |key: &str, now| {
+        let table = table.borrow();
+        let answer = table.authenticate_again(&mut remembered, key, at(now));
+        assert_eq!(answer, table.authenticate(key, at(now)), "with and without memory the same");
+        answer.map(|caller| caller.subject().clone())
+    };
+    assert_eq!(ask(first_key.expose(), 100).unwrap(), first.id.as_bytes());
+    assert_eq!(ask(first_key.expose(), 100).unwrap(), first.id.as_bytes());
+    assert!(ask(second_key.expose(), 199).is_ok());
+    assert_eq!(ask(second_key.expose(), 200), Err(Refusal::Expired));
+    assert_eq!(ask(&second_key.expose()[..56], 100), Err(Refusal::Malformed));
+    assert!(ask(first_key.expose(), 100).is_ok());
+    owner.revoke(&first.id, at(150)).await.unwrap();
+    assert_eq!(ask(first_key.expose(), 151), Err(Refusal::Unknown));
+}
+
+#[tokio::test]
 async fn a_typo_is_malformed_and_a_stranger_is_unknown() {
     let folder = tempfile::tempdir().unwrap();
     let owner = keys(&folder).await;
