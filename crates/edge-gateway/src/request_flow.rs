@@ -135,7 +135,8 @@ async fn request_body(
     match length {
         Some(0) => Ok(RequestBody::Empty),
         Some(length) if replay == Replay::Safe && length <= REPLAY_BYTES => {
-            let collected = timeout(route.timeout, incoming.collect()).await;
+            // Boxed, since few requests come here and a timer would make the state of all of them larger.
+            let collected = Box::pin(timeout(route.timeout, incoming.collect())).await;
             let collected =
                 collected.map_err(|_| FlowError::RequestTimeout)?.map_err(|_| FlowError::BodyIncomplete)?;
             Ok(RequestBody::Whole(Some(collected.to_bytes())))

@@ -12,9 +12,9 @@ use thiserror::Error;
 use crate::WorkerShard;
 
 /// Buffers on their way to the file, of all workers together.
-const QUEUED_BUFFERS: usize = 256;
+const QUEUED_BUFFERS: usize = 64;
 /// A worker hands its buffer over when it is this long, or when its timer says so.
-const BUFFER_BYTES: usize = 32 << 10;
+const BUFFER_BYTES: usize = 128 << 10;
 
 /// The access log cannot be opened.
 #[derive(Debug, Error)]

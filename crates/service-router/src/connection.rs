@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,10 +12,11 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use observability::{ServiceIndex, WorkerShard};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::RequestBody;
 use crate::body::BodyError;
+use crate::limit::Limit;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,6 +30,9 @@ pub(crate) struct Connection {
     sender: SendRequest<RequestBody>,
     /// Whether it has carried a call before.
     pub(crate) reused: bool,
+    /// The time limit of the call that it carries. It stays with the connection, since moving a timer that runs costs a
+    /// fraction of starting one, and a timer inside of a call's future would align all of it to cache lines.
+    timer: Pin<Box<Sleep>>,
 }
 
 /// Why a call over a connection failed.
@@ -38,6 +43,8 @@ pub(crate) enum SendError {
     Reset(String),
     /// The request's body failed.
     Body(BodyError),
+    /// No head of an answer within the limit.
+    TimedOut,
 }
 
 impl Connection {
@@ -61,7 +68,7 @@ impl Connection {
             let _how_it_ended_is_told_to_the_call = connection.await;
             shard.gauge().take_one();
         });
-        Ok(Self { sender, reused: false })
+        Ok(Self { sender, reused: false, timer: Box::pin(sleep_until(Instant::now())) })
     }
 
     /// Whether it can still be used, as far as is known.
@@ -69,22 +76,34 @@ impl Connection {
         !self.sender.is_closed()
     }
 
-    /// Sends a request and waits for the head of the answer.
+    /// Sends a request and waits for the head of the answer, until the limit is reached.
     pub(crate) async fn send(
         &mut self,
         request: Request<RequestBody>,
+        limit: Limit<'_>,
     ) -> Result<Response<Incoming>, SendError> {
-        if self.sender.ready().await.is_err() {
-            return Err(SendError::NotSent(Box::new(request)));
+        let Self { sender, timer, .. } = self;
+        match limit.run(timer.as_mut(), exchange(sender, request)).await {
+            Some(exchanged) => exchanged,
+            None => Err(SendError::TimedOut),
         }
-        self.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
-            Some(request) => SendError::NotSent(Box::new(request)),
-            None => {
-                let error = error.into_error();
-                body_error(&error).map_or_else(|| SendError::Reset(error.to_string()), SendError::Body)
-            }
-        })
     }
+}
+
+async fn exchange(
+    sender: &mut SendRequest<RequestBody>,
+    request: Request<RequestBody>,
+) -> Result<Response<Incoming>, SendError> {
+    if sender.ready().await.is_err() {
+        return Err(SendError::NotSent(Box::new(request)));
+    }
+    sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+        Some(request) => SendError::NotSent(Box::new(request)),
+        None => {
+            let error = error.into_error();
+            body_error(&error).map_or_else(|| SendError::Reset(error.to_string()), SendError::Body)
+        }
+    })
 }
 
 /// The request's body reports its failures through the library, which wraps them.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use observability::ServiceIndex;
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use types::ReplicaId;
 
-use crate::body::Progress;
 use crate::connection::{Connection, SendError};
 use crate::endpoint::Endpoint;
+use crate::limit::Limit;
 use crate::spare::Spare;
 use crate::worker::{Excluded, ServiceView};
 use crate::{BodyError, RequestBody, SuspicionKind, UpstreamBody, WorkerRouter};
@@ -159,14 +159,13 @@ impl WorkerRouter {
             }
             let request = next.take().expect("every way back to the top puts a request there");
             let spare = if replay == Replay::Safe { Spare::of(&request) } else { None };
-            let limit = Limit {
-                deadline,
-                timeout,
-                progress: progress.as_deref(),
-                per_try: view.policy.per_try_timeout,
+            let limit = Limit { deadline, timeout, progress: progress.as_deref() };
+            let limit = if tries.left > 0 && spare.is_some() {
+                let timeout = view.policy.per_try_timeout;
+                Limit { deadline: deadline.min(now + timeout), timeout, ..limit }
+            } else {
+                limit
             };
-            let limit =
-                if tries.left > 0 && spare.is_some() { limit.of_one_try() } else { limit.of_the_call() };
             let began = now;
             let outcome = self.one_try(view, &endpoint, request, limit, &tries.excluded).await;
             // The clock is read once for each try, since reading it costs as much as choosing an endpoint.
@@ -209,25 +208,25 @@ impl WorkerRouter {
         let mut connection = match idle {
             Some(connection) => connection,
             None => {
-                let opened =
-                    limit.run(Connection::open(endpoint.instance.address, Rc::clone(&view.counted))).await;
-                match opened {
-                    Some(Ok(connection)) => connection,
-                    Some(Err(error)) => return Err((Try::NotConnected(error.to_string()), Some(request))),
-                    None => return Err((Try::TimedOut, Some(request))),
+                // Boxed: connecting is rare, and its state would make every call's larger.
+                let opening = Connection::open(endpoint.instance.address, Rc::clone(&view.counted));
+                match Box::pin(timeout_at(limit.deadline, opening)).await {
+                    Ok(Ok(connection)) => connection,
+                    Ok(Err(error)) => return Err((Try::NotConnected(error.to_string()), Some(request))),
+                    Err(_) => return Err((Try::TimedOut, Some(request))),
                 }
             }
         };
         let reused = connection.reused;
-        match limit.run(connection.send(request)).await {
-            Some(Ok(response)) => Ok((response, connection)),
-            Some(Err(SendError::NotSent(request))) if reused => Err((Try::Stale(request), None)),
-            Some(Err(SendError::NotSent(request))) => {
+        match connection.send(request, limit).await {
+            Ok(response) => Ok((response, connection)),
+            Err(SendError::NotSent(request)) if reused => Err((Try::Stale(request), None)),
+            Err(SendError::NotSent(request)) => {
                 Err((Try::NotConnected("it closed the connection".into()), Some(*request)))
             }
-            Some(Err(SendError::Reset(reason))) => Err((Try::Reset { reused, reason }, None)),
-            Some(Err(SendError::Body(error))) => Err((Try::Body(error), None)),
-            None => Err((Try::TimedOut, None)),
+            Err(SendError::Reset(reason)) => Err((Try::Reset { reused, reason }, None)),
+            Err(SendError::Body(error)) => Err((Try::Body(error), None)),
+            Err(SendError::TimedOut) => Err((Try::TimedOut, None)),
         }
     }
 
@@ -303,38 +302,6 @@ impl Tries {
         match self.last_reason.take() {
             Some(reason) => CallError::Upstream(reason),
             None => CallError::NoReplica(view.why_none()),
-        }
-    }
-}
-
-/// How long something may take.
-#[derive(Clone, Copy)]
-struct Limit<'a> {
-    deadline: Instant,
-    timeout: Duration,
-    progress: Option<&'a Progress>,
-    per_try: Duration,
-}
-
-impl Limit<'_> {
-    fn of_one_try(self) -> Self {
-        Self { deadline: self.deadline.min(Instant::now() + self.per_try), timeout: self.per_try, ..self }
-    }
-
-    fn of_the_call(self) -> Self {
-        self
-    }
-
-    /// `None` when the time is over. The time pauses while the request's body makes progress.
-    async fn run<F: Future>(self, work: F) -> Option<F::Output> {
-        tokio::pin!(work);
-        let mut deadline = self.deadline;
-        loop {
-            if let Ok(done) = tokio::time::timeout_at(deadline, work.as_mut()).await {
-                return Some(done);
-            }
-            let extended = self.progress.map(|progress| progress.last() + self.timeout);
-            deadline = extended.filter(|extended| *extended > Instant::now())?;
         }
     }
 }

@@ -8,6 +8,7 @@ mod connection;
 mod endpoint;
 mod execute;
 mod health;
+mod limit;
 mod peak_ewma;
 mod select;
 mod spare;
