@@ -28,9 +28,14 @@ impl DrainSignal {
     /// Says it.
     pub(crate) fn say(&self) {
         self.0.said.set(true);
-        for waker in std::mem::take(&mut *self.0.waiting.borrow_mut()).into_values() {
-            waker.wake();
-        }
+        // Taken out first, since whoever is woken may end at once and take its place off.
+        let waiting = self.0.waiting.take();
+        waiting.into_values().for_each(Waker::wake);
+    }
+
+    /// Whether it was said.
+    pub(crate) fn was_said(&self) -> bool {
+        self.0.said.get()
     }
 
     /// Returns once it is said. Awaited by one task from beginning to end, so that its waker is noted only once.

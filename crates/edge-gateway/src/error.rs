@@ -53,6 +53,9 @@ pub enum FlowError {
     /// Too many requests at once.
     #[error("the gateway has as many requests in flight as it may")]
     Overloaded,
+    /// This machine has no room for another connection to a replica.
+    #[error("the gateway has no room for another connection")]
+    Exhausted(String),
     /// Nobody may serve.
     #[error("no replica can be selected")]
     NoReplica(String),
@@ -91,9 +94,9 @@ impl From<CallError> for FlowError {
             CallError::Upstream(reason) => Self::Upstream(reason),
             CallError::Timeout => Self::UpstreamTimeout,
             CallError::Body(BodyError::TooLarge) => Self::BodyTooLarge(0),
-            CallError::Body(BodyError::Client | BodyError::Upstream | BodyError::Idle) => {
-                Self::BodyIncomplete
-            }
+            CallError::Exhausted(reason) => Self::Exhausted(reason),
+            CallError::Body(BodyError::Idle) => Self::RequestTimeout,
+            CallError::Body(BodyError::Client | BodyError::Upstream) => Self::BodyIncomplete,
         }
     }
 }
@@ -120,7 +123,9 @@ impl FlowError {
             Self::ScopeMissing(_) => (StatusCode::FORBIDDEN, "SCOPE_MISSING", "Missing scope"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Body too large"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "Request timed out"),
-            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", "Overloaded"),
+            Self::Overloaded | Self::Exhausted(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", "Overloaded")
+            }
             Self::NoReplica(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "NO_REPLICA_SELECTABLE", "No replica can be selected")
             }
@@ -132,7 +137,7 @@ impl FlowError {
     /// What the operator is told and the client is not.
     pub(crate) fn internal_detail(&self) -> Option<&str> {
         match self {
-            Self::Upstream(reason) => Some(reason),
+            Self::Upstream(reason) | Self::Exhausted(reason) => Some(reason),
             _ => None,
         }
     }
@@ -165,7 +170,7 @@ impl FlowError {
                     headers.insert(header::ALLOW, allow);
                 }
             }
-            Self::NoReplica(_) | Self::Overloaded => {
+            Self::NoReplica(_) | Self::Overloaded | Self::Exhausted(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

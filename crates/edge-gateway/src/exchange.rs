@@ -53,6 +53,7 @@ impl Exchange {
     pub(crate) fn begin(worker: &Rc<Worker>, method: Method, uri: Uri, client: Rc<Client>) -> Self {
         let time = Timestamp::now();
         worker.requests.begin();
+        client.progress.request_begins();
         Self {
             worker: Rc::clone(worker),
             began: Instant::now(),
@@ -94,10 +95,12 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.worker.requests.end();
+        let now = Instant::now();
+        self.client.progress.request_ends(now);
         if self.counted == Counted::No {
             return;
         }
-        let total = self.began.elapsed();
+        let total = now - self.began;
         let (route, service) = self.route.unwrap_or((RouteIndex(0), ServiceIndex(0)));
         self.worker.shard.request(route, service, self.method.as_str(), self.status, total);
         self.worker.log(self, total);

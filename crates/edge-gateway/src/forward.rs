@@ -30,7 +30,7 @@ pub(crate) fn request_headers(
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(FORWARDED_HOST, host);
     }
-    headers.insert(header::VIA, HeaderValue::from_static("1.1 serviceos"));
+    headers.append(header::VIA, HeaderValue::from_static("1.1 serviceos"));
     headers.insert(X_REQUEST_ID, request_id.clone());
     match caller {
         None => {

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use access::KeyTable;
@@ -13,6 +12,7 @@ use observability::{AccessLogHandle, LineBuffer, Metrics};
 use service_router::{RouterPlan, WorkerRouter};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -58,7 +58,8 @@ pub struct GatewayParts {
 /// A running gateway.
 pub struct Gateway {
     phase: watch::Sender<Phase>,
-    threads: Vec<JoinHandle<()>>,
+    /// One task for each worker's thread, which ends when the thread does.
+    workers: JoinSet<std::thread::Result<()>>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -73,7 +74,7 @@ impl Gateway {
         let GatewayParts { routes, limits, router, keys, metrics, access_log, mut random } = parts;
         let plan = Arc::new(Plan { routes, limits });
         let (requests, connections) = (RequestCount::default(), Arc::new(AtomicUsize::new(0)));
-        let mut threads = Vec::new();
+        let mut workers = JoinSet::new();
         for (number, sockets) in listeners.into_workers().into_iter().enumerate() {
             let inputs =
                 Inputs { listeners: sockets, phase: phases.clone(), connections: Arc::clone(&connections) };
@@ -88,9 +89,10 @@ impl Gateway {
                 number,
             };
             let thread = std::thread::Builder::new().name(format!("gateway-{number}"));
-            threads.push(thread.spawn(move || seed.run(inputs))?);
+            let thread = thread.spawn(move || seed.run(inputs))?;
+            workers.spawn_blocking(move || thread.join());
         }
-        Ok(Self { phase, threads, addresses })
+        Ok(Self { phase, workers, addresses })
     }
 
     /// Where clients connect.
@@ -103,14 +105,18 @@ impl Gateway {
         self.phase.send_replace(Phase::Draining { deadline: Instant::now() + limit });
     }
 
+    /// Returns when a worker has ended, which none does before [`Self::drain`] unless something is badly wrong.
+    pub async fn worker_ended(&mut self) {
+        match self.workers.join_next().await {
+            Some(Ok(Ok(()))) | None => {}
+            Some(Ok(Err(_)) | Err(_)) => tracing::error!("a gateway worker panicked"),
+        }
+    }
+
     /// Returns when every worker has ended, which they do after [`Self::drain`].
     pub async fn ended(&mut self) {
-        let threads = std::mem::take(&mut self.threads);
-        let joined = tokio::task::spawn_blocking(move || {
-            threads.into_iter().map(JoinHandle::join).all(|end| end.is_ok())
-        });
-        if !joined.await.unwrap_or(false) {
-            tracing::error!("a gateway worker panicked");
+        while !self.workers.is_empty() {
+            self.worker_ended().await;
         }
     }
 }

@@ -7,6 +7,7 @@
 mod access_line;
 mod authenticate;
 mod body;
+mod client_io;
 mod clock;
 mod connection;
 mod drain_signal;

@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, Response, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use service_router::{Answer, Call, Replay, RequestBody, StreamedBody};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use types::headers::REQUEST_ID;
 
 use crate::FlowError;
@@ -34,8 +34,9 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Response<GatewayBody> {
     let (parts, incoming) = request.into_parts();
+    let draining = client.draining.clone();
     let mut exchange = Box::new(Exchange::begin(&worker, parts.method.clone(), parts.uri.clone(), client));
-    match request_flow(&worker, &mut exchange, parts, incoming).await {
+    let mut response = match request_flow(&worker, &mut exchange, parts, incoming).await {
         Ok(Flow::Upstream(answer)) => {
             let Answer { response, replica, attempts, first_byte } = *answer;
             let (mut head, body) = response.into_parts();
@@ -55,7 +56,11 @@ pub(crate) async fn answer(
             let response = error.into_response(exchange.id());
             finish(response, exchange)
         }
+    };
+    if draining.was_said() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    response
 }
 
 /// How a request is answered.
@@ -93,7 +98,8 @@ async fn request_flow(
     let body = request_body(incoming, length, replay, route).await?;
     parts.headers.remove(header::TRANSFER_ENCODING);
     let call = Call {
-        began: exchange.began,
+        // A body that was held has taken the client's time, which is not the replica's.
+        began: if matches!(body, RequestBody::Whole(_)) { Instant::now() } else { exchange.began },
         uri: upstream_uri(&parts.uri, route)?,
         replay: if matches!(body, RequestBody::Stream(_)) { Replay::Unsafe } else { replay },
         method: parts.method,

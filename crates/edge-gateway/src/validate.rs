@@ -2,7 +2,7 @@
 
 use configuration::GatewayLimits;
 use http::request::Parts;
-use http::{Version, header};
+use http::{HeaderValue, header};
 
 use crate::FlowError;
 use crate::path::ambiguity;
@@ -26,9 +26,11 @@ pub(crate) fn validate_head(parts: &Parts, limits: &GatewayLimits) -> Result<(),
     if let Some(why) = ambiguity(parts.uri.path()) {
         return Err(FlowError::Malformed(why));
     }
-    match parts.headers.get(header::EXPECT) {
-        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(FlowError::Expectation),
-        _ => Ok(()),
+    let understood = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if parts.headers.get_all(header::EXPECT).iter().all(understood) {
+        Ok(())
+    } else {
+        Err(FlowError::Expectation)
     }
 }
 
@@ -37,12 +39,11 @@ fn validate_host(parts: &Parts) -> Result<(), FlowError> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host.as_bytes(),
-        (None, _) if parts.version < Version::HTTP_11 => return Ok(()),
         (None, _) => return Err(FlowError::Malformed("it has no Host")),
         (Some(_), Some(_)) => return Err(FlowError::Malformed("it has more than one Host")),
     };
     let valid = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(byte);
-    if !host.iter().all(valid) {
+    if host.is_empty() || !host.iter().all(valid) {
         return Err(FlowError::Malformed("its Host is not a host and a port"));
     }
     match parts.uri.authority() {

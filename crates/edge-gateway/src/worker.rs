@@ -148,7 +148,7 @@ async fn accept(
     signal: DrainSignal,
     connections: Arc<AtomicUsize>,
 ) {
-    let mut open = JoinSet::new();
+    let (mut open, mut failing) = (JoinSet::new(), false);
     let draining = signal.clone().said();
     tokio::pin!(draining);
     loop {
@@ -159,9 +159,16 @@ async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => begin(&worker, stream, peer.ip(), &signal, &connections, &mut open),
+            Ok((stream, peer)) => {
+                failing = false;
+                begin(&worker, stream, peer.ip(), &signal, &connections, &mut open);
+            }
             Err(error) => {
-                tracing::warn!(%error, "accepting a client connection failed");
+                // Said once, not twenty times a second for as long as it lasts.
+                if !failing {
+                    tracing::warn!(%error, "accepting client connections fails; they wait until it works again");
+                }
+                failing = true;
                 sleep(ACCEPT_PAUSE).await;
             }
         }

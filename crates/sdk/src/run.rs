@@ -24,6 +24,10 @@ const ORPHAN_DRAIN: Duration = Duration::from_secs(10);
 /// Open connections of a replica; the gateway keeps far fewer.
 const MAX_CONNECTIONS: usize = 4096;
 
+/// What a request's head may be: far above what a gateway lets through and adds, since the gateway is who judges.
+const MAX_HEADERS: usize = 1024;
+const MAX_HEAD_BYTES: usize = 1 << 20;
+
 /// Why a replica's process ended with an error.
 #[derive(Debug, Error)]
 pub enum RunError {
@@ -160,6 +164,8 @@ async fn connection(stream: TcpStream, router: axum::Router, mut stopped: watch:
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let ended = tokio::select! {

@@ -53,9 +53,21 @@ pub struct StreamedBody {
 pub(crate) struct Progress {
     last: Cell<Instant>,
     ended: Cell<bool>,
+    /// Whether the replica would take more than the client has sent.
+    starved: Cell<bool>,
 }
 
 impl Progress {
+    /// Whether all of it was passed on.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    /// Whether the client is who is waited for.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        self.starved.get()
+    }
+
     /// When it last moved.
     pub(crate) fn last(&self) -> Instant {
         self.last.get()
@@ -65,15 +77,14 @@ impl Progress {
 impl StreamedBody {
     /// Passes on at most `limit` bytes.
     pub fn new(incoming: Incoming, limit: u64) -> Self {
-        Self {
-            incoming,
-            remaining: limit,
-            progress: Rc::new(Progress { last: Cell::new(Instant::now()), ended: Cell::new(false) }),
-        }
+        let progress =
+            Progress { last: Cell::new(Instant::now()), ended: Cell::default(), starved: Cell::default() };
+        Self { incoming, remaining: limit, progress: Rc::new(progress) }
     }
 
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.incoming).poll_frame(context);
+        self.progress.starved.set(polled.is_pending());
         let Poll::Ready(frame) = polled else { return Poll::Pending };
         self.progress.last.set(Instant::now());
         let frame = match frame {
@@ -177,7 +188,7 @@ impl UpstreamBody {
     /// A replica may answer before it has the whole request; that connection still carries the rest and is of no use to
     /// others.
     fn give_back(&mut self) {
-        let whole = self.request.as_ref().is_none_or(|request| request.ended.get());
+        let whole = self.request.as_ref().is_none_or(|request| request.has_ended());
         if let Some(connection) = self.connection.take().filter(|_| whole) {
             self.endpoint.give_back(connection);
         }

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use observability::{ServiceIndex, WorkerShard};
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
@@ -104,6 +105,13 @@ async fn exchange(
             body_error(&error).map_or_else(|| SendError::Reset(error.to_string()), SendError::Body)
         }
     })
+}
+
+/// Whether a connection failed for want of room on this machine: descriptors, ports or memory. That says nothing of whom it
+/// was to lead to.
+pub(crate) fn is_local(error: &io::Error) -> bool {
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    wants.iter().any(|want| error.raw_os_error() == Some(want.raw_os_error()))
 }
 
 /// The request's body reports its failures through the library, which wraps them.

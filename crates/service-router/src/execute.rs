@@ -9,7 +9,8 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 use types::ReplicaId;
 
-use crate::connection::{Connection, SendError};
+use crate::body::Progress;
+use crate::connection::{Connection, SendError, is_local};
 use crate::endpoint::Endpoint;
 use crate::limit::Limit;
 use crate::spare::Spare;
@@ -17,7 +18,7 @@ use crate::worker::{Excluded, ServiceView};
 use crate::{BodyError, RequestBody, SuspicionKind, UpstreamBody, WorkerRouter};
 
 /// What a failed call counts as for the latency estimate, so that a replica that fails fast does not look cheap.
-const FAILURE_PENALTY: Duration = Duration::from_secs(1);
+pub(crate) const FAILURE_PENALTY: Duration = Duration::from_secs(1);
 
 /// A call to a service: what the replica will be sent.
 pub struct Call {
@@ -83,6 +84,9 @@ pub enum CallError {
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
+    /// This machine has no room for another connection.
+    #[error("no room for another connection: {0}")]
+    Exhausted(String),
     /// The client's body failed.
     #[error(transparent)]
     Body(#[from] BodyError),
@@ -101,7 +105,15 @@ enum Try {
     },
     /// Neither answer nor failure within the time of one try.
     TimedOut,
+    /// This machine has no room for another connection; the replica has nothing to do with it.
+    Exhausted(String),
     Body(BodyError),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    Unused,
+    Used,
 }
 
 /// The state of one call over its tries.
@@ -109,6 +121,10 @@ struct Tries {
     excluded: Excluded,
     /// Additional tries that are left.
     left: u32,
+    /// Whether the call's one repeat that counts as none was taken: a pooled connection may have been closed by the replica
+    /// in the very moment of sending, which is no failure of the call. More than one would let a call that kills whoever
+    /// executes it go from replica to replica.
+    repeat: Repeat,
     attempts: u32,
     replica: Option<ReplicaId>,
     last_reason: Option<String>,
@@ -124,6 +140,7 @@ impl WorkerRouter {
         let view = self.view(service);
         let mut tries = Tries {
             excluded: Excluded::default(),
+            repeat: Repeat::Unused,
             left: if call.replay == Replay::Safe { view.policy.attempts } else { 0 },
             attempts: 0,
             replica: None,
@@ -167,15 +184,17 @@ impl WorkerRouter {
                 limit
             };
             let began = now;
-            let outcome = self.one_try(view, &endpoint, request, limit, &tries.excluded).await;
+            let outcome = self.one_try(view, &endpoint, request, limit, &tries.excluded, tries.repeat).await;
             // The clock is read once for each try, since reading it costs as much as choosing an endpoint.
             now = Instant::now();
             match outcome {
                 Ok((response, connection)) => {
                     let first_byte = now - began;
-                    let sample =
-                        if response.status().is_server_error() { FAILURE_PENALTY } else { first_byte };
-                    endpoint.latency.observe(sample, now);
+                    if response.status().is_server_error() {
+                        endpoint.latency.observe(FAILURE_PENALTY, now);
+                    } else if let Some(since) = answering_since(began, progress.as_deref()) {
+                        endpoint.latency.observe(now.saturating_duration_since(since), now);
+                    }
                     let replica = endpoint.instance.replica.clone();
                     let response = response.map(|incoming| {
                         UpstreamBody::new(incoming, connection, progress, endpoint, pending, idle_timeout)
@@ -189,6 +208,7 @@ impl WorkerRouter {
                         unsent.or_else(|| spare.map(Spare::into_request)),
                         tries,
                         deadline,
+                        progress.as_deref(),
                     )?;
                 }
             }
@@ -202,8 +222,10 @@ impl WorkerRouter {
         request: Request<RequestBody>,
         limit: Limit<'_>,
         excluded: &Excluded,
+        repeat: Repeat,
     ) -> Result<(Response<hyper::body::Incoming>, Connection), (Try, Option<Request<RequestBody>>)> {
-        let fresh_only = excluded.rather_not.contains(&endpoint.instance.incarnation);
+        let fresh_only =
+            repeat == Repeat::Used || excluded.rather_not.contains(&endpoint.instance.incarnation);
         let idle = if fresh_only { None } else { endpoint.take_idle() };
         let mut connection = match idle {
             Some(connection) => connection,
@@ -212,6 +234,9 @@ impl WorkerRouter {
                 let opening = Connection::open(endpoint.instance.address, Rc::clone(&view.counted));
                 match Box::pin(timeout_at(limit.deadline, opening)).await {
                     Ok(Ok(connection)) => connection,
+                    Ok(Err(error)) if is_local(&error) => {
+                        return Err((Try::Exhausted(error.to_string()), None));
+                    }
                     Ok(Err(error)) => return Err((Try::NotConnected(error.to_string()), Some(request))),
                     Err(_) => return Err((Try::TimedOut, Some(request))),
                 }
@@ -238,34 +263,39 @@ impl WorkerRouter {
         request: Option<Request<RequestBody>>,
         tries: &mut Tries,
         deadline: Instant,
+        progress: Option<&Progress>,
     ) -> Result<Option<Request<RequestBody>>, CallError> {
         let incarnation = endpoint.instance.incarnation;
         match failed {
             Try::Body(error) => Err(CallError::Body(error)),
+            Try::Exhausted(reason) => Err(CallError::Exhausted(reason)),
             Try::Stale(request) => {
                 // The connection was closed while it idled, which says nothing of the replica.
                 tries.excluded.rather_not.push(incarnation);
                 Ok(Some(*request))
             }
             Try::NotConnected(reason) => {
-                endpoint.suspect();
-                endpoint.latency.observe(FAILURE_PENALTY, Instant::now());
-                self.report(endpoint, SuspicionKind::Refused);
+                self.suspect(endpoint, SuspicionKind::Refused);
                 tries.excluded.tried.push(incarnation);
                 request.map(Some).ok_or(CallError::Upstream(reason))
             }
             Try::Reset { reused: true, reason } => {
                 // One crafted request can end a connection that many share in turn, so only a check may judge.
                 self.report(endpoint, SuspicionKind::Reset);
+                if tries.repeat == Repeat::Used {
+                    return tries.again(incarnation, request, CallError::Upstream(reason));
+                }
+                tries.repeat = Repeat::Used;
                 tries.excluded.rather_not.push(incarnation);
                 tries.last_reason = Some(reason.clone());
                 request.map(Some).ok_or(CallError::Upstream(reason))
             }
             Try::Reset { reused: false, reason } => {
-                endpoint.suspect();
-                endpoint.latency.observe(FAILURE_PENALTY, Instant::now());
-                self.report(endpoint, SuspicionKind::Reset);
+                self.suspect(endpoint, SuspicionKind::Reset);
                 tries.again(incarnation, request, CallError::Upstream(reason))
+            }
+            Try::TimedOut if progress.is_some_and(Progress::waits_for_client) => {
+                Err(CallError::Body(BodyError::Idle))
             }
             Try::TimedOut => {
                 endpoint.latency.observe(FAILURE_PENALTY, Instant::now());
@@ -276,6 +306,14 @@ impl WorkerRouter {
                 tries.again(incarnation, request, CallError::Timeout)
             }
         }
+    }
+}
+
+/// From when on the replica is who was waited for; `None` when it answered before it had the whole request.
+fn answering_since(began: Instant, progress: Option<&Progress>) -> Option<Instant> {
+    match progress {
+        None => Some(began),
+        Some(progress) => progress.has_ended().then(|| began.max(progress.last())),
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 use types::ServiceName;
 
+use crate::health::check::CheckError;
 use crate::{Suspicion, SuspicionKind};
 
 /// Suspicions waiting at one checker; more say nothing new.
@@ -135,7 +136,7 @@ impl Subject {
     async fn keep_checking<P, F>(mut self, probe: P)
     where
         P: Fn(Arc<Instance>, String) -> F,
-        F: Future<Output = Result<(), String>>,
+        F: Future<Output = Result<(), CheckError>>,
     {
         let (mut passed, mut failed) = (0_u32, 0_u32);
         let mut verdict = Verdict::Unknown;
@@ -146,8 +147,13 @@ impl Subject {
             let path = self.policy.path.clone();
             let limit = self.policy.timeout;
             let result = timeout(limit, probe(Arc::clone(&self.instance), path)).await;
-            let result = result.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")));
+            let result =
+                result.unwrap_or_else(|_| Err(CheckError::Failed(format!("no answer within {limit:?}"))));
             match &result {
+                Err(CheckError::Local(reason)) => {
+                    tracing::warn!(replica = %self.instance.replica, reason, "a health check could not be made");
+                    // Nothing was learned, so nothing is concluded; but whoever suspects must not wait for ever.
+                }
                 Ok(()) => {
                     (passed, failed) = (passed + 1, 0);
                     self.instance.last_check.passed(began.elapsed());
@@ -155,7 +161,7 @@ impl Subject {
                         verdict = Verdict::Healthy;
                     }
                 }
-                Err(reason) => {
+                Err(CheckError::Failed(reason)) => {
                     (passed, failed) = (0, failed + 1);
                     self.instance.last_check.failed(reason.clone());
                     // A failed call and a failed check are two witnesses; the threshold is for checks alone.
@@ -165,7 +171,8 @@ impl Subject {
                     }
                 }
             }
-            self.publish(verdict, result.err(), suspected);
+            let reason = result.err().map(CheckError::into_text);
+            self.publish(verdict, reason, suspected);
             let settled = verdict == Verdict::Healthy && failed == 0;
             let wait = if settled {
                 self.policy.interval.mul_f64(0.9 + self.random.f64() * 0.2)
@@ -203,22 +210,26 @@ impl Subject {
 
     fn publish(&self, verdict: Verdict, reason: Option<String>, answered: u64) {
         let id = &self.instance.replica;
+        let mut changed = false;
         self.registry.update(id, |replica| {
             let current = replica.instance.as_ref().map(|instance| instance.incarnation);
             let changes = replica.health.verdict != verdict || answered > 0;
             if current != Some(self.instance.incarnation) || !changes {
                 return Change::None;
             }
-            let since = if replica.health.verdict == verdict { replica.health.since } else { Timestamp::now() };
-            if replica.health.verdict != verdict {
-                let reason = reason.as_deref().unwrap_or_default();
-                tracing::info!(replica = %id, health = verdict.as_str(), reason, "the replica's health changed");
-            }
+            let since =
+                if replica.health.verdict == verdict { replica.health.since } else { Timestamp::now() };
+            changed = replica.health.verdict != verdict;
             let answered = replica.health.answered + answered;
-            let reason = if verdict == Verdict::Healthy { None } else { reason };
+            let reason = if verdict == Verdict::Healthy { None } else { reason.clone() };
             replica.health = Health { verdict, since, reason, answered };
             Change::Made
         });
+        // Not inside of the update, which others wait for, while standard error may be slow.
+        if changed {
+            let reason = reason.unwrap_or_default();
+            tracing::info!(replica = %id, health = verdict.as_str(), reason, "the replica's health changed");
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::connection::WorkerShardOfService;
 use crate::endpoint::Endpoint;
+use crate::execute::FAILURE_PENALTY;
 use crate::peak_ewma::FIRST_ESTIMATE;
 use crate::select::two_choices;
 use crate::{Suspicion, SuspicionKind};
@@ -156,14 +157,23 @@ impl WorkerRouter {
         choose(&preferred).or_else(|| if excluded.rather_not.is_empty() { None } else { choose(&fits) })
     }
 
-    /// Tells the health owner. When its queue is full, a check is on its way anyway.
-    pub(crate) fn report(&self, endpoint: &Endpoint, kind: SuspicionKind) {
+    /// Tells the health owner that something may be wrong; whether it will look.
+    pub(crate) fn report(&self, endpoint: &Endpoint, kind: SuspicionKind) -> bool {
         let suspicion = Suspicion {
             replica: endpoint.instance.replica.clone(),
             incarnation: endpoint.instance.incarnation,
             kind,
         };
-        let _full_or_shutting_down = self.suspicions.try_send(suspicion).is_err();
+        self.suspicions.try_send(suspicion).is_ok()
+    }
+
+    /// Leaves an endpoint alone until the health owner has looked at it. When that has more to look at than it can, nobody
+    /// would ever answer, so then the endpoint stays.
+    pub(crate) fn suspect(&self, endpoint: &Endpoint, kind: SuspicionKind) {
+        endpoint.latency.observe(FAILURE_PENALTY, Instant::now());
+        if self.report(endpoint, kind) {
+            endpoint.suspect();
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! everything is drained in the opposite order.
 
 mod data_dir;
+mod descriptors;
 mod plan;
 mod provisioning;
 mod replica_process;
@@ -62,6 +63,7 @@ pub(crate) async fn start_and_serve(settings: Settings) -> Result<(), Failure> {
     let screen = Screen::detect();
     observability::start_process_log(settings.telemetry.logs, screen.log_level());
     let mut orders = Orders::listen().context("failed to listen for signals")?;
+    descriptors::raise_limit(&settings.gateway.limits);
     let mut running = Running::start(&settings).await?;
     let told_by = {
         let shown = async {
@@ -71,6 +73,7 @@ pub(crate) async fn start_and_serve(settings: Settings) -> Result<(), Failure> {
         tokio::select! {
             signal = orders.next() => signal,
             _ = running.shutdown_requests.recv() => "serviceos down",
+            () = running.gateway.worker_ended() => "a gateway worker ended by itself",
             () = shown => unreachable!("the screen waits for ever once it has shown the start"),
         }
     };

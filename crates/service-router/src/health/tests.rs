@@ -7,7 +7,7 @@ use types::ReplicaId;
 
 use super::*;
 
-/// Runs a checker whose checks end as `results` say (`+` passes, `-` fails, `h` hangs; the last one repeats) and
+/// Runs a checker whose checks end as `results` say (`+` passes, `-` fails, `l` cannot be made, `h` hangs; the last one repeats) and
 /// shows each published change with its time.
 async fn observe(results: &str, suspicions: &[(u64, SuspicionKind)], seconds: u64, expected: Expect) {
     let id: ReplicaId = "vrf/0".parse().unwrap();
@@ -45,7 +45,8 @@ async fn observe(results: &str, suspicions: &[(u64, SuspicionKind)], seconds: u6
         async move {
             match result {
                 '+' => Ok(()),
-                '-' => Err("answered 500".to_owned()),
+                '-' => Err(CheckError::Failed("answered 500".to_owned())),
+                'l' => Err(CheckError::Local("too many open files".to_owned())),
                 _ => std::future::pending().await,
             }
         }
@@ -124,13 +125,13 @@ async fn a_check_that_hangs_counts_as_failed_after_its_timeout() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_connection_takes_it_out_at_once_until_a_check_passes() {
     observe(
-        "++",
+        "+h",
         &[(3, SuspicionKind::Refused)],
         5,
         expect![[r#"
-        0s healthy answered=0
-        3s healthy answered=1
-    "#]],
+            0s healthy answered=0
+            3s unhealthy answered=0 it refused a connection
+        "#]],
     )
     .await;
 }
@@ -145,6 +146,20 @@ async fn after_a_reset_one_failed_check_is_enough() {
         0s healthy answered=0
         3s unhealthy answered=1 answered 500
         4s healthy answered=1
+    "#]],
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_this_machine_had_no_room_for_says_nothing() {
+    observe(
+        "+lllll+",
+        &[(3, SuspicionKind::Reset)],
+        60,
+        expect![[r#"
+        0s healthy answered=0
+        3s healthy answered=1
     "#]],
     )
     .await;

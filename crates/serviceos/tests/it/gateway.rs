@@ -56,6 +56,16 @@ fn malformed_and_oversized_requests_are_refused_before_a_replica_sees_them() {
 }
 
 #[test]
+fn a_request_at_the_limits_passes() {
+    let mesh = Mesh::new().service("vrf", 1).up();
+    let request = Request::new("GET", "/v1/random/keys").key(&mesh.key);
+    let full = (0..98).fold(request, |request, number| request.header(&format!("x-{number}"), "1"));
+    assert_eq!(full.send(mesh.gateway).status, 200, "100 headers are allowed, and the replica takes them");
+    let long = format!("/v1/random/keys?{}", "x".repeat(8192 - 16));
+    assert_eq!(mesh.get(&long).status, 200, "a target of 8 KiB is allowed");
+}
+
+#[test]
 fn a_chunked_body_over_the_limit_is_cut_off() {
     let mesh = Mesh::new();
     mesh.write("gateway: {limits: {bodyBytes: 8KiB}}\nservices: {vrf: }\n");
