@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::{Outcome, Store, Transaction};
 use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
 use ulid::Ulid;
 use zeroize::Zeroizing;
 
@@ -186,7 +187,19 @@ impl ApiKeys {
     }
 
     /// Makes a key. The returned key is in the clear here and nowhere else.
-    pub async fn create(&self, new: NewKey, now: Timestamp) -> Result<(KeyRecord, ApiKey), AccessError> {
+    ///
+    /// Once begun it is carried out, also when nobody waits for it any more: what is in the store and what the workers see
+    /// never differ.
+    pub async fn create(
+        self: &Arc<Self>,
+        new: NewKey,
+        now: Timestamp,
+    ) -> Result<(KeyRecord, ApiKey), AccessError> {
+        let keys = Arc::clone(self);
+        carried_out(tokio::spawn(async move { keys.create_now(new, now).await })).await
+    }
+
+    async fn create_now(&self, new: NewKey, now: Timestamp) -> Result<(KeyRecord, ApiKey), AccessError> {
         check(&new, now)?;
         let mut bits = Zeroizing::new([0; 32]);
         aws_lc_rs::rand::fill(&mut *bits).map_err(|_| AccessError::Randomness)?;
@@ -214,7 +227,14 @@ impl ApiKeys {
     }
 
     /// Revokes a key; once revoked it stays so, with the time of the first revocation.
-    pub async fn revoke(&self, id: &str, now: Timestamp) -> Result<KeyRecord, AccessError> {
+    ///
+    /// Once begun it is carried out, like [`Self::create`].
+    pub async fn revoke(self: &Arc<Self>, id: &str, now: Timestamp) -> Result<KeyRecord, AccessError> {
+        let (keys, id) = (Arc::clone(self), id.to_owned());
+        carried_out(tokio::spawn(async move { keys.revoke_now(&id, now).await })).await
+    }
+
+    async fn revoke_now(&self, id: &str, now: Timestamp) -> Result<KeyRecord, AccessError> {
         let mut keys = self.keys.lock().await;
         let place = keys.iter().position(|key| key.record.id == id);
         let place = place.ok_or_else(|| AccessError::UnknownKey(id.to_owned()))?;
@@ -234,6 +254,10 @@ impl ApiKeys {
             Outcome::Conflict { .. } => unreachable!("a transaction without comparisons has no conflict"),
         }
     }
+}
+
+async fn carried_out<T>(change: JoinHandle<Result<T, AccessError>>) -> Result<T, AccessError> {
+    change.await.unwrap_or_else(|_| Err(AccessError::Unfinished))
 }
 
 fn hash(pepper: &hmac::Key, key: &str) -> [u8; 32] {

@@ -28,6 +28,9 @@ pub enum AccessError {
     /// A stored key is not what this program writes.
     #[error("the record of key {0} is damaged")]
     Damaged(String),
+    /// The change was broken off, since the process ends or by a bug.
+    #[error("the change of the keys was broken off")]
+    Unfinished,
     /// The operating system's randomness failed.
     #[error("no randomness for a key")]
     Randomness,

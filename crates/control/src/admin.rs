@@ -8,7 +8,7 @@ use access::{ApiKeys, KeyRecord, NewKey};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{delete, get, post};
@@ -28,7 +28,7 @@ use crate::status::Status;
 pub type NewKeyRequest = NewKey;
 
 /// The answer of `POST /v1/keys`: the only time that the key is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreatedKey {
     /// The id, by which it is listed and revoked.
     pub id: String,
@@ -80,9 +80,30 @@ pub(crate) fn on_socket(state: AdminState) -> Router {
 pub(crate) fn on_port(state: AdminState, token: AdminToken) -> Router {
     let guard = middleware::from_fn_with_state(token, require_token);
     let private = private_routes().route_layer(guard.clone());
-    let public =
-        if state.admin.ip().is_loopback() { public_routes() } else { public_routes().route_layer(guard) };
-    finish(public.merge(private), state)
+    let loopback = state.admin.ip().is_loopback();
+    let public = if loopback { public_routes() } else { public_routes().route_layer(guard) };
+    let routes = finish(public.merge(private), state);
+    if loopback { routes.layer(middleware::from_fn(require_local_host)) } else { routes }
+}
+
+/// On a loopback port the only names are addresses and `localhost`. Any other name was made to point here by somebody else's
+/// page (DNS rebinding), and an origin that is not this very port is a page of somebody else's too.
+async fn require_local_host(request: Request, next: Next) -> Response {
+    if is_local(request.headers()) {
+        return next.run(request).await;
+    }
+    let detail = "the admin port is called by its address or as localhost, and by no page of another origin";
+    AdminProblem::new(StatusCode::FORBIDDEN, "HOST_NOT_ALLOWED", "Host not allowed", detail).into_response()
+}
+
+fn is_local(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let host = text(header::HOST).unwrap_or_default();
+    let port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let name = host.rsplit_once(':').filter(|(_, after)| port(after)).map_or(host, |(name, _)| name);
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    let local = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok();
+    local && text(header::ORIGIN).is_none_or(|origin| origin == format!("http://{host}"))
 }
 
 fn finish(routes: Router<AdminState>, state: AdminState) -> Router {
@@ -210,7 +231,7 @@ mod tests {
     }
 
     async fn ask(router: &Router, method: &str, path: &str, token: Option<&str>) -> StatusCode {
-        let mut request = Request::builder().method(method).uri(path);
+        let mut request = Request::builder().method(method).uri(path).header("host", "127.0.0.1:7070");
         if let Some(token) = token {
             request = request.header("authorization", token);
         }
@@ -249,6 +270,28 @@ mod tests {
         let router = on_port(state(&folder, "0.0.0.0:7070").await, AdminToken::of_test());
         assert_eq!(ask(&router, "GET", "/metrics", None).await, StatusCode::UNAUTHORIZED);
         assert_eq!(ask(&router, "GET", "/metrics", Some("Bearer token")).await, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_page_of_somebody_else_cannot_ask_a_loopback_port() {
+        let folder = tempfile::tempdir().unwrap();
+        let router = on_port(state(&folder, "127.0.0.1:7070").await, AdminToken::of_test());
+        for (host, origin, expected) in [
+            ("localhost:7070", None, StatusCode::OK),
+            ("[::1]:7070", None, StatusCode::OK),
+            ("127.0.0.1:7070", Some("http://127.0.0.1:7070"), StatusCode::OK),
+            ("evil.example:7070", None, StatusCode::FORBIDDEN),
+            ("localhost.evil.example", None, StatusCode::FORBIDDEN),
+            ("127.0.0.1:7070", Some("http://evil.example"), StatusCode::FORBIDDEN),
+            ("127.0.0.1:7070", Some("null"), StatusCode::FORBIDDEN),
+        ] {
+            let mut request = Request::builder().uri("/health").header("host", host);
+            if let Some(origin) = origin {
+                request = request.header("origin", origin);
+            }
+            let answer = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            assert_eq!(answer.status(), expected, "{host} {origin:?}");
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The command line's end of the admin API, over the data directory's socket.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -9,9 +10,13 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use tokio::time::timeout;
 use types::Problem;
 
 use crate::socket::connect;
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Why a question was not answered.
 #[derive(Debug, Error)]
@@ -23,6 +28,14 @@ pub enum ClientError {
         data_dir: PathBuf,
         /// What the machine said.
         reason: std::io::Error,
+    },
+    /// It runs, and does not answer.
+    #[error(
+        "the serviceos on the data directory {data_dir} runs but did not answer within 10 s; run/lock there names its process"
+    )]
+    NoAnswer {
+        /// The data directory.
+        data_dir: PathBuf,
     },
     /// It answered with an error.
     #[error("{} ({})", .0.detail, .0.code)]
@@ -69,6 +82,11 @@ impl AdminClient {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let answer = timeout(ANSWER, self.ask_patiently(method, path, body)).await;
+        answer.unwrap_or_else(|_| Err(ClientError::NoAnswer { data_dir: self.data_dir.clone() }))
+    }
+
+    async fn ask_patiently(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         let stream = connect(&self.data_dir.join("run"))
             .await
             .map_err(|reason| ClientError::NotRunning { data_dir: self.data_dir.clone(), reason })?;

@@ -19,7 +19,10 @@ impl From<AccessError> for AdminProblem {
         let (status, code, title) = match error {
             AccessError::Invalid(_) => (StatusCode::BAD_REQUEST, "VALIDATION_FAILED", "Validation failed"),
             AccessError::UnknownKey(_) => (StatusCode::NOT_FOUND, "KEY_UNKNOWN", "Unknown key"),
-            AccessError::Store(_) | AccessError::Damaged(_) | AccessError::Randomness => {
+            AccessError::Store(_)
+            | AccessError::Damaged(_)
+            | AccessError::Randomness
+            | AccessError::Unfinished => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "STORE_FAILED", "The store failed")
             }
         };

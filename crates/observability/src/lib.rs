@@ -8,6 +8,7 @@ mod counters;
 mod error_rate;
 mod exposition;
 mod json;
+mod lines;
 mod metrics;
 mod process_log;
 
@@ -16,5 +17,6 @@ pub use counters::{Counter, Gauge, Histogram, LATENCY_BUCKETS_MS};
 pub use error_rate::ErrorRates;
 pub use exposition::{Exposition, MetricType};
 pub use json::write_json_string;
+pub use lines::Lines;
 pub use metrics::{Metrics, RouteIndex, RouteLabels, RouteShard, ServiceIndex, ServiceShard, WorkerShard};
 pub use process_log::start_process_log;

@@ -17,9 +17,11 @@ use tokio::task::JoinSet;
 
 use crate::{Start, StartError};
 
-/// How long requests may take to finish after the supervisor died; told to stop by a signal, a replica takes the time
-/// that it needs, since the supervisor holds the clock.
+/// How long requests may take to finish after the supervisor died.
 const ORPHAN_DRAIN: Duration = Duration::from_secs(10);
+/// The same once it is told to stop by a signal. The supervisor has waited for the requests in flight before that, so what is
+/// still open then is a connection that somebody else holds.
+const TERMINATED_DRAIN: Duration = Duration::from_secs(5);
 
 /// Open connections of a replica; the gateway keeps far fewer.
 const MAX_CONNECTIONS: usize = 4096;
@@ -99,10 +101,9 @@ where
     stop.send_replace(true);
     if orphaned {
         tracing::warn!("the supervisor is gone: finishing open requests");
-        let _timed_out = tokio::time::timeout(ORPHAN_DRAIN, serving).await;
-    } else {
-        serving.await;
     }
+    let limit = if orphaned { ORPHAN_DRAIN } else { TERMINATED_DRAIN };
+    let _cut_off = tokio::time::timeout(limit, serving).await.is_err();
     Ok(())
 }
 

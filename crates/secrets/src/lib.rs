@@ -38,7 +38,10 @@ pub enum SecretsError {
     #[error("the store holds sealed secrets, but the master key {0} is missing; restore it from a backup")]
     MasterKeyMissing(PathBuf),
     /// The store was made for another trust domain.
-    #[error("the data directory belongs to the trust domain {found}, the configuration says {wanted}")]
+    #[error(
+        "the data directory belongs to the trust domain {found}, the configuration says {wanted}; set trustDomain back, \
+         or choose another data directory"
+    )]
     OtherDomain {
         /// What the store holds.
         found: String,

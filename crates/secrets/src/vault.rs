@@ -74,8 +74,12 @@ impl Vault {
             .if_absent(ROOT_SPKI)
             .put(ROOT_SPKI, root.spki)
             .put(TRUST_DOMAIN, domain.trust_domain.as_bytes());
-        vault.add(first, Header { name: ROOT_NAME.into(), version: 1, epoch: 1 }, &root.pkcs8).await?;
-        Ok(vault)
+        match vault.add(first, Header { name: ROOT_NAME.into(), version: 1, epoch: 1 }, &root.pkcs8).await {
+            Ok(()) => Ok(vault),
+            // There are records, but what names their mesh is gone.
+            Err(SecretsError::Conflict) => Err(SecretsError::Tampered("the mesh root's public key".into())),
+            Err(other) => Err(other),
+        }
     }
 
     async fn reopen(

@@ -17,6 +17,9 @@ use crate::{Event, Exit, Launch, LaunchError, Process, Signal, transition};
 /// How long a drain waits for the gateway's workers to confirm that they select the replica no more.
 const CONFIRMATION: Duration = Duration::from_secs(5);
 
+/// How long a process that closed its descriptor is given to end, so that it can be told how it ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// What the configuration says of a replica's life.
 #[derive(Debug, Clone)]
 pub struct Policy {
@@ -170,7 +173,7 @@ impl<L: Launch> Driver<L> {
 
     /// A replica that could not report has usually died, and then its last words say more than the closed descriptor.
     async fn why(&self, process: &mut L::Process, reason: String) -> String {
-        match timeout(Duration::from_millis(200), process.exited()).await {
+        match timeout(LAST_WORDS, process.exited()).await {
             Ok(exit) if exit.code != Some(0) || reason.is_empty() => exit.to_string(),
             _ => reason,
         }
@@ -255,25 +258,25 @@ impl<L: Launch> Driver<L> {
 
     /// Takes the transition and publishes it; returns the epoch from which on it is seen.
     fn enter(&self, event: Event, reason: Option<String>) -> u64 {
-        let mut entered = None;
-        let epoch = self.registry.update(&self.replica, |replica| match transition(replica.state, event) {
+        let mut entered = Ok(LifecycleState::Stopped);
+        let epoch = self.registry.update(&self.replica, |replica| {
+            entered = transition(replica.state, event);
+            let Ok(state) = entered else { return Change::None };
+            (replica.state, replica.reason, replica.since) = (state, reason.clone(), Timestamp::now());
+            if state == LifecycleState::Stopped {
+                (replica.pid, replica.instance) = (None, None);
+                replica.health.verdict = Verdict::Unknown;
+            }
+            Change::Made
+        });
+        let reason = reason.unwrap_or_default();
+        match entered {
             Ok(state) => {
-                (replica.state, replica.reason, replica.since) = (state, reason.clone(), Timestamp::now());
-                if state == LifecycleState::Stopped {
-                    (replica.pid, replica.instance) = (None, None);
-                    replica.health.verdict = Verdict::Unknown;
-                }
-                entered = Some(state);
-                Change::Made
+                tracing::info!(replica = %self.replica, %state, reason, "the replica changed its state");
             }
             Err(denied) => {
                 tracing::error!(replica = %self.replica, %denied, "a driver asked for an impossible transition");
-                Change::None
             }
-        });
-        if let Some(state) = entered {
-            let reason = reason.unwrap_or_default();
-            tracing::info!(replica = %self.replica, %state, reason, "the replica changed its state");
         }
         epoch
     }

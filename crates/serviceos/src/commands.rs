@@ -8,11 +8,15 @@ mod status;
 mod up;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use configuration::Overrides;
 
 use crate::cli::{Cli, Command, PlaceArgs};
 use crate::failure::Failure;
+
+/// How long blocking work that nobody waits for any more may take at the end.
+const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// Carries a command out.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
@@ -39,17 +43,13 @@ impl PlaceArgs {
     }
 }
 
-/// Runs a short conversation with the admin API.
+/// Runs a command's conversation, or everything that `up` runs.
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         Failure::Failed(anyhow::Error::new(error).context("failed to start the event loop"))
     })?;
-    runtime.block_on(work)
-}
-
-/// Prints a value as JSON for machines.
-fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(value).map_err(|error| Failure::Failed(error.into()))?;
-    println!("{text}");
-    Ok(())
+    let done = runtime.block_on(work);
+    // A disk or a pipe that never answers must not keep the process from ending.
+    runtime.shutdown_timeout(LAST_WORK);
+    done
 }

@@ -1,8 +1,11 @@
 //! The `serviceos` binary: command line, wiring, signals and exit codes. What the parts do is in their crates.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 mod commands;
 mod failure;
+mod output;
 mod up;
 
 use std::process::ExitCode;
@@ -18,7 +21,7 @@ fn main() -> ExitCode {
     match commands::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            output::complain(&failure);
             failure.exit_code()
         }
     }

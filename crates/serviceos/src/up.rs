@@ -22,13 +22,14 @@ use configuration::{Builtin, Settings};
 use control::{AdminState, AdminToken, HealthReport};
 use edge_gateway::{Gateway, GatewayParts, Listeners, OwnPage, PageAnswer, RouteTable};
 use http::StatusCode;
-use observability::{AccessLog, Metrics};
+use observability::{AccessLog, AccessLogHandle, Metrics};
 use service_lifecycle::{Driver, Stop};
 use service_registry::Registry;
 use service_router::{HealthOwner, RouterPlan};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::failure::Failure;
 use data_dir::DataDir;
@@ -38,6 +39,10 @@ use screen::Screen;
 pub(crate) use screen::counted;
 use signals::Orders;
 
+/// How long the last lines of everything may take.
+const LAST_LINES: Duration = Duration::from_secs(1);
+/// How often the output files of the replicas are measured.
+const OUTPUT_CHECK: Duration = Duration::from_secs(10);
 /// Suspicions on their way to the health owner, of all workers together.
 const QUEUED_SUSPICIONS: usize = 1024;
 
@@ -61,24 +66,23 @@ pub(crate) fn check_service_configs(settings: &Settings, file: &Path) -> Result<
 pub(crate) async fn start_and_serve(settings: Settings) -> Result<(), Failure> {
     let began = Instant::now();
     let screen = Screen::detect();
-    observability::start_process_log(settings.telemetry.logs, screen.log_level());
+    let log = observability::start_process_log(settings.telemetry.logs, screen.log_level());
     let mut orders = Orders::listen().context("failed to listen for signals")?;
     descriptors::raise_limit(&settings.gateway.limits);
-    let mut running = Running::start(&settings).await?;
-    let told_by = {
-        let shown = async {
-            screen.show_start(&running.registry, &running.facts, began).await;
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            signal = orders.next() => signal,
-            _ = running.shutdown_requests.recv() => "serviceos down",
-            () = running.gateway.worker_ended() => "a gateway worker ended by itself",
-            () = shown => unreachable!("the screen waits for ever once it has shown the start"),
+    let ended = tokio::select! {
+        started = Running::start(&settings) => match started {
+            Ok(running) => running.serve(&screen, &mut orders, began).await,
+            Err(failure) => Err(failure),
+        },
+        // Nothing that was begun outlives this: what is dropped half-started ends.
+        signal = orders.first() => {
+            screen.say(&format!("{signal}: stopped before anything was started"));
+            Ok(())
         }
     };
-    println!("{told_by}: draining; once more stops at once");
-    running.stop(&mut orders).await
+    screen.finish();
+    log.flush(LAST_LINES);
+    ended
 }
 
 /// Everything that runs, in the order in which it is stopped.
@@ -117,8 +121,7 @@ impl Running {
         let admin_listener = bind_admin(settings.admin).await?;
         let admin = admin_listener.local_addr().context("failed to open the admin port")?;
         let (keys, secrets) = provisioning::open(&data_dir, settings).await?;
-        let access_log = settings.telemetry.access_log.as_deref().map(AccessLog::open).transpose();
-        let (access_log, access_log_handle) = access_log.context("failed to open the access log")?.unzip();
+        let (access_log, access_log_handle) = open_access_log(settings).await?.unzip();
         let token = AdminToken::create(&data_dir.run().join("admin.token"))
             .context("failed to write the admin token")?;
         let socket = control::bind_socket(data_dir.run()).context("failed to open the admin socket")?;
@@ -166,6 +169,7 @@ impl Running {
         ));
         background.spawn(control::serve_socket(socket, state, background_stopped.clone()));
         background.spawn(sample_error_rates(metrics, background_stopped.clone()));
+        background.spawn(limit_outputs(data_dir.run().to_owned(), background_stopped.clone()));
         let owner = HealthOwner::new(registry.clone(), check_policies, suspected, random.fork());
         background.spawn(owner.run(told(background_stopped)));
 
@@ -210,23 +214,49 @@ impl Running {
         })
     }
 
+    /// Serves until it is told to stop, or until a part ends by itself, which is a failure.
+    async fn serve(mut self, screen: &Screen, orders: &mut Orders, began: Instant) -> Result<(), Failure> {
+        let reason = {
+            let shown = async {
+                screen.show_start(&self.registry, &self.facts, began).await;
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                signal = orders.first() => Ok(signal),
+                _ = self.shutdown_requests.recv() => Ok("serviceos down"),
+                () = self.gateway.worker_ended() => Err("a gateway worker"),
+                Some(_ended) = self.drivers.join_next() => Err("the driver of a replica"),
+                Some(_ended) = self.background.join_next() => Err("the health owner or the admin API"),
+                () = shown => unreachable!("the screen waits for ever once it has shown the start"),
+            }
+        };
+        let (told_by, failed) = match reason {
+            Ok(order) => (order.to_owned(), None),
+            Err(part) => (format!("{part} ended by itself, which is a bug"), Some(part)),
+        };
+        screen.say(&format!("{told_by}: draining; once more stops at once"));
+        self.stop(screen, orders).await?;
+        failed.map_or(Ok(()), |part| Err(anyhow!("{part} ended by itself; everything was drained").into()))
+    }
+
     /// The gateway first, so that requests in flight still have their replicas; then the replicas; then the rest. A second
-    /// order stops at once.
-    async fn stop(mut self, orders: &mut Orders) -> Result<(), Failure> {
+    /// order stops at once, a third does not even wait for that.
+    async fn stop(mut self, screen: &Screen, orders: &mut Orders) -> Result<(), Failure> {
         self.draining.store(true, Ordering::Relaxed);
         self.gateway.drain(self.drain_limit);
         let mut patience = Patience::Has;
-        tokio::select! {
-            () = self.gateway.ended() => {}
-            () = say_what_is_awaited(&self.registry) => {}
-            _ = orders.next() => patience = Patience::Lost,
-        }
-        if patience == Patience::Lost {
-            self.gateway.drain(Duration::ZERO);
-            self.gateway.ended().await;
+        let registry = self.registry.clone();
+        loop {
+            tokio::select! {
+                () = self.gateway.ended() => break,
+                () = say_what_is_awaited(&registry, screen) => {}
+                () = orders.again() => {
+                    patience = patience.lose();
+                    self.gateway.drain(Duration::ZERO);
+                }
+            }
         }
         self.stop.send_replace(if patience == Patience::Lost { Stop::Now } else { Stop::Drain });
-        let registry = self.registry.clone();
         loop {
             tokio::select! {
                 ended = self.drivers.join_next() => match ended {
@@ -234,9 +264,9 @@ impl Running {
                     Some(Ok(())) => {}
                     Some(Err(error)) => tracing::error!(%error, "a replica's driver failed"),
                 },
-                () = say_what_is_awaited(&registry) => {}
-                _ = orders.next(), if patience == Patience::Has => {
-                    patience = Patience::Lost;
+                () = say_what_is_awaited(&registry, screen) => {}
+                () = orders.again() => {
+                    patience = patience.lose();
                     self.stop.send_replace(Stop::Now);
                 }
             }
@@ -244,11 +274,14 @@ impl Running {
         self.stop_background.send_replace(true);
         while self.background.join_next().await.is_some() {}
         if let Some(log) = self.access_log {
-            log.finish();
+            let written = tokio::task::spawn_blocking(move || log.finish());
+            if timeout(LAST_LINES, written).await.is_err() {
+                tracing::warn!("the access log's last lines could not be written in time");
+            }
         }
         match patience {
             Patience::Has => {
-                println!("stopped: no replica is left");
+                screen.say("stopped: no replica is left");
                 Ok(())
             }
             Patience::Lost => {
@@ -264,6 +297,24 @@ enum Patience {
     Lost,
 }
 
+impl Patience {
+    /// One order more. Whoever has lost it already is not kept waiting for anything: the replicas end by themselves when
+    /// this process is gone.
+    fn lose(self) -> Self {
+        if self == Self::Lost {
+            std::process::exit(1);
+        }
+        Self::Lost
+    }
+}
+
+/// On a thread of its own: the path may be a pipe that nobody reads, or on a disk that does not answer.
+async fn open_access_log(settings: &Settings) -> Result<Option<(AccessLog, AccessLogHandle)>, Failure> {
+    let Some(path) = settings.telemetry.access_log.clone() else { return Ok(None) };
+    let opened = tokio::task::spawn_blocking(move || AccessLog::open(&path)).await;
+    Ok(Some(opened.context("failed to open the access log")?.context("failed to open the access log")?))
+}
+
 async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|error| {
@@ -272,6 +323,7 @@ async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
                 "is in use by another process; stop that one (`ss -ltnp` shows it) or choose another address"
                     .to_owned()
             }
+            ErrorKind::AddrNotAvailable => "is not an address of this machine; choose one that is".to_owned(),
             _ => format!("cannot be listened on: {error}"),
         };
         anyhow!("failed to open the admin port: {address} {advice}").into()
@@ -309,12 +361,31 @@ async fn sample_error_rates(metrics: Arc<Metrics>, stopped: watch::Receiver<bool
     }
 }
 
+/// A replica that writes without end must not fill the disk that everything else needs.
+async fn limit_outputs(run: PathBuf, stopped: watch::Receiver<bool>) {
+    let mut checks = tokio::time::interval(OUTPUT_CHECK);
+    let stopped = told(stopped);
+    tokio::pin!(stopped);
+    loop {
+        tokio::select! {
+            _ = checks.tick() => {
+                let folder = run.clone();
+                let limited = tokio::task::spawn_blocking(move || replica_process::limit_outputs(&folder)).await;
+                if let Ok(Err(error)) = limited {
+                    tracing::warn!(%error, "the output files of the replicas could not be looked through");
+                }
+            }
+            () = &mut stopped => return,
+        }
+    }
+}
+
 async fn told(mut stopped: watch::Receiver<bool>) {
     let _told_or_nobody_left = stopped.wait_for(|stopped| *stopped).await.is_ok();
 }
 
 /// Says every few seconds what a drain still waits for. Never returns.
-async fn say_what_is_awaited(registry: &Registry) {
+async fn say_what_is_awaited(registry: &Registry, screen: &Screen) {
     loop {
         tokio::time::sleep(Duration::from_secs(3)).await;
         let snapshot = registry.snapshot();
@@ -325,6 +396,10 @@ async fn say_what_is_awaited(registry: &Registry) {
             .filter(|replica| replica.pid.is_some())
             .map(|replica| replica.id.to_string())
             .collect();
-        println!("waiting for {requests} requests in flight, and for {}", running.join(" "));
+        screen.say(&format!(
+            "waiting for {} in flight, and for {}",
+            counted(requests, "request"),
+            running.join(" ")
+        ));
     }
 }

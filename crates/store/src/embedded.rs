@@ -1,5 +1,6 @@
 //! The store in one redb file.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,7 +30,8 @@ impl Store {
     /// [`StoreError::InUse`] when another process has it open, [`StoreError::Open`] otherwise.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let failed = |reason: String| StoreError::Open { path: path.to_owned(), reason };
-        let database = Database::create(path).map_err(|error| match error {
+        make_whole(path).map_err(|error| failed(error.to_string()))?;
+        let database = Database::open(path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
             other => failed(other.to_string()),
         })?;
@@ -87,6 +89,20 @@ impl Store {
         let database = Arc::clone(&self.database);
         tokio::task::spawn_blocking(move || work(&database)).await.map_err(failed)?
     }
+}
+
+/// Makes the file where there is none, under its name only once it is a whole store: a kill in between would otherwise leave
+/// one that can never be opened.
+fn make_whole(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    if path.try_exists()? {
+        return Ok(());
+    }
+    let beside = path.with_extension("new");
+    let _left_by_a_kill = std::fs::remove_file(&beside);
+    drop(Database::create(&beside)?);
+    std::fs::rename(&beside, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(())
 }
 
 fn failed(error: impl std::fmt::Display) -> StoreError {

@@ -27,7 +27,7 @@ pub enum StoreError {
     #[error("{0} is in use by another process")]
     InUse(PathBuf),
     /// The file cannot be opened.
-    #[error("{path} cannot be opened: {reason}")]
+    #[error("{path} cannot be opened ({reason}); restore it from a backup, or choose another data directory")]
     Open {
         /// The file.
         path: PathBuf,

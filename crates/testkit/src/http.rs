@@ -33,7 +33,7 @@ pub struct Answer {
 impl Request {
     /// A request with a Host and nothing else.
     pub fn new(method: &str, path: &str) -> Self {
-        Self { head: format!("{method} {path} HTTP/1.1\r\nhost: gateway\r\n"), body: Vec::new() }
+        Self { head: format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n"), body: Vec::new() }
     }
 
     /// Adds a header line.

@@ -103,13 +103,21 @@ impl Mesh {
     /// # Panics
     /// When the binary cannot be started.
     pub fn start(&self) -> Child {
+        let file = |name: &str| File::create(self.folder().join(name)).expect("a file for the output");
+        self.start_with(file("up.out"), file("up.err"))
+    }
+
+    /// The same, with other places for its output.
+    ///
+    /// # Panics
+    /// When the binary cannot be started.
+    pub fn start_with(&self, out: impl Into<Stdio>, err: impl Into<Stdio>) -> Child {
         if !self.services.is_empty() {
             self.write(&format!("services:\n{}", self.services));
         }
-        let file = |name: &str| File::create(self.folder().join(name)).expect("a file for the output");
         let mut command = command(self.folder());
         command.arg("up").args(&self.arguments).process_group(0);
-        command.stdin(Stdio::null()).stdout(file("up.out")).stderr(file("up.err"));
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
         command.spawn().expect("starting serviceos; `cargo build -p serviceos` makes it")
     }
 
@@ -118,7 +126,8 @@ impl Mesh {
     /// # Panics
     /// When the binary cannot be started.
     pub fn up_and_fail(&self) -> Finished {
-        let status = self.start().wait().expect("waiting for serviceos");
+        let mut child = self.start();
+        let status = eventually("serviceos to end", || child.try_wait().expect("asking for the process"));
         self.finished(status)
     }
 
@@ -126,6 +135,11 @@ impl Mesh {
     pub fn finished(&self, status: ExitStatus) -> Finished {
         let read = |name: &str| std::fs::read_to_string(self.folder().join(name)).unwrap_or_default();
         Finished { code: status.code().unwrap_or(-1), out: read("up.out"), err: read("up.err") }
+    }
+
+    /// The binary, to be run in the folder.
+    pub fn command(&self) -> Command {
+        command(self.folder())
     }
 
     /// Runs another command in the folder.

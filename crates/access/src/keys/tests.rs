@@ -13,9 +13,9 @@ fn wanted(scopes: &[&str]) -> NewKey {
     }
 }
 
-async fn keys(folder: &tempfile::TempDir) -> ApiKeys {
+async fn keys(folder: &tempfile::TempDir) -> Arc<ApiKeys> {
     let store = Store::open(&folder.path().join("store.redb")).unwrap();
-    ApiKeys::open(store, &Zeroizing::new(vec![5; 32]), KeyKind::Test).await.unwrap()
+    Arc::new(ApiKeys::open(store, &Zeroizing::new(vec![5; 32]), KeyKind::Test).await.unwrap())
 }
 
 #[tokio::test]
@@ -124,4 +124,26 @@ async fn the_store_never_holds_a_key_in_the_clear() {
     let file = std::fs::read(folder.path().join("store.redb")).unwrap();
     let body = &key.expose().as_bytes()[8..24];
     assert!(!file.windows(body.len()).any(|window| window == body));
+}
+
+#[tokio::test]
+async fn a_revocation_that_nobody_waits_for_any_more_is_still_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let owner = keys(&folder).await;
+    let (record, key) = owner.create(wanted(&["a"]), at(100)).await.unwrap();
+    let mut table = owner.subscribe();
+    table.mark_unchanged();
+    {
+        let revoking = owner.revoke(&record.id, at(150));
+        tokio::pin!(revoking);
+        assert!(
+            std::future::poll_fn(|context| std::task::Poll::Ready(
+                revoking.as_mut().poll(context).is_pending()
+            ))
+            .await
+        );
+    }
+    table.changed().await.unwrap();
+    assert_eq!(table.borrow().authenticate(key.expose(), at(151)).unwrap_err(), Refusal::Unknown);
+    assert!(owner.list().await[0].revoked_at.is_some());
 }

@@ -4,6 +4,7 @@ use configuration::Overrides;
 
 use crate::cli::ConfigCommand;
 use crate::failure::Failure;
+use crate::output::print;
 use crate::up::{check_service_configs, counted};
 
 pub(crate) fn run(command: ConfigCommand) -> Result<(), Failure> {
@@ -13,6 +14,6 @@ pub(crate) fn run(command: ConfigCommand) -> Result<(), Failure> {
     check_service_configs(&settings, &place.config)?;
     let replicas = settings.services.iter().map(|service| service.replicas as usize).sum();
     let (services, replicas) = (counted(settings.services.len(), "service"), counted(replicas, "replica"));
-    println!("{} is valid: {services}, {replicas}", place.config.display());
+    print(format_args!("{} is valid: {services}, {replicas}", place.config.display()))?;
     Ok(())
 }

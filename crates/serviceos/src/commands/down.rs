@@ -8,6 +8,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::cli::PlaceArgs;
 use crate::commands::block_on;
 use crate::failure::Failure;
+use crate::output::print;
 
 pub(crate) fn run(place: &PlaceArgs) -> Result<(), Failure> {
     let client = AdminClient::new(&place.data_dir());
@@ -21,9 +22,9 @@ pub(crate) fn run(place: &PlaceArgs) -> Result<(), Failure> {
     let process =
         pidfd_open(process, PidfdFlags::empty()).context("failed to watch the running serviceos")?;
     block_on(async { Ok(client.order("/v1/shutdown").await?) })?;
-    println!("draining serviceos (pid {pid})");
+    print(format_args!("draining serviceos (pid {pid})"))?;
     let mut ended = [PollFd::new(&process, PollFlags::IN)];
     poll(&mut ended, None).context("failed to wait for the running serviceos")?;
-    println!("stopped");
+    print(format_args!("stopped"))?;
     Ok(())
 }

@@ -7,8 +7,9 @@ use control::{AdminClient, CreatedKey, NewKeyRequest};
 use jiff::Timestamp;
 
 use crate::cli::KeysCommand;
-use crate::commands::{block_on, print_json};
+use crate::commands::block_on;
 use crate::failure::Failure;
+use crate::output::{print, print_json};
 
 pub(crate) fn run(command: KeysCommand) -> Result<(), Failure> {
     match command {
@@ -20,8 +21,8 @@ pub(crate) fn run(command: KeysCommand) -> Result<(), Failure> {
             if json {
                 return print_json(&created);
             }
-            println!("{}  {}", created.id, created.key);
-            println!("This is the only time that the key is shown.");
+            print(format_args!("{}  {}", created.id, created.key))?;
+            print(format_args!("This is the only time that the key is shown."))?;
             Ok(())
         }
         KeysCommand::List { place, json } => {
@@ -30,14 +31,14 @@ pub(crate) fn run(command: KeysCommand) -> Result<(), Failure> {
             if json {
                 return print_json(&keys);
             }
-            println!("{}", table(&keys));
+            print(table(&keys))?;
             Ok(())
         }
         KeysCommand::Revoke { place, id } => {
             let client = AdminClient::new(&place.data_dir());
             let path = format!("/v1/keys/{}", percent_encoded(&id));
             let revoked: KeyRecord = block_on(async { Ok(client.delete(&path).await?) })?;
-            println!("{} ({}) is revoked", revoked.id, revoked.name);
+            print(format_args!("{} ({}) is revoked", revoked.id, revoked.name))?;
             Ok(())
         }
     }

@@ -5,8 +5,9 @@ use comfy_table::presets::NOTHING;
 use control::{AdminClient, Status};
 
 use crate::cli::StatusArgs;
-use crate::commands::{block_on, print_json};
+use crate::commands::block_on;
 use crate::failure::Failure;
+use crate::output::{print, print_json};
 
 pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     let client = AdminClient::new(&args.place.data_dir());
@@ -14,11 +15,11 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     if args.json {
         return print_json(&status);
     }
-    println!(
+    print(format_args!(
         "{}   gateway http://{}   admin http://{}   pid {}\n",
         status.status, status.gateway, status.admin, status.pid
-    );
-    println!("{}", table(&status));
+    ))?;
+    print(table(&status))?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -48,8 +48,19 @@ impl DataDir {
 }
 
 fn make(folder: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| {
+        format!("{} cannot be made; name a folder that can be with --data-dir", folder.display())
+    })?;
     std::fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    let metadata =
+        std::fs::metadata(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    // Whoever may rename what is in it could exchange the keys and the admin socket.
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        bail!("{} belongs to another user; choose another folder with --data-dir", folder.display());
+    }
+    if metadata.mode() & 0o022 != 0 {
+        bail!("others may write to {}; run `chmod go-w` on it", folder.display());
+    }
     Ok(())
 }
 
@@ -81,9 +92,8 @@ fn lock(path: &Path, root: &Path) -> Result<File> {
                 .with_context(|| format!("failed to lock the data directory {}", root.display()));
         }
     }
-    file.set_len(0)?;
-    file.rewind()?;
-    write!(file, "{}", std::process::id())
-        .with_context(|| format!("failed to write to the data directory {}", root.display()))?;
+    let written =
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
+    written.with_context(|| format!("failed to write to the data directory {}", root.display()))?;
     Ok(file)
 }

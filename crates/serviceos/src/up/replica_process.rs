@@ -13,15 +13,17 @@ use std::process::Stdio;
 
 use configuration::{Builtin, ServiceSettings, Settings};
 use mesh_protocol::{Assignment, Report, SecretSet, read_frame, write_frame};
-use rustix::process::{Pid, Signal as UnixSignal, kill_process_group};
+use rustix::process::{Pid, PidfdFlags, Signal as UnixSignal, kill_process_group, pidfd_open};
 use service_lifecycle::{Exit, Launch, LaunchError, Process, Signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use types::{ReplicaId, ServiceName};
 
 /// The running binary, even when the file was replaced or removed meanwhile.
 const THIS_BINARY: &str = "/proc/self/exe";
-/// Output of a replica that is kept; the file begins anew when a start finds more.
+/// Output of a replica that is kept; the file begins anew when there is more.
 const MAX_OUTPUT_BYTES: u64 = 16 << 20;
 /// How much of the output's end is looked at for the last lines.
 const TAIL_BYTES: u64 = 4 << 10;
@@ -44,6 +46,10 @@ struct Spec {
 pub(crate) struct ReplicaProcess {
     child: Child,
     group: Pid,
+    /// Readable once the process has ended, while its number is still its own.
+    ended: AsyncFd<OwnedFd>,
+    /// How it ended; from then on its number may be somebody else's, and is signalled no more.
+    exit: Option<Exit>,
     assignment: Assignment,
     /// The other end of the replica's one descriptor. Its being closed tells the replica that nobody looks after it.
     leash: UnixStream,
@@ -87,13 +93,14 @@ impl ReplicaLauncher {
         let child = command.spawn()?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         let group = pid.ok_or_else(|| std::io::Error::other("the process has no number"))?;
+        let ended = watch_end(group)?;
         let assignment = Assignment {
             replica: replica.clone(),
             version: spec.version.clone(),
             config: spec.config.clone(),
             secrets: spec.secrets.clone(),
         };
-        Ok(ReplicaProcess { child, group, assignment, leash, output, output_start })
+        Ok(ReplicaProcess { child, group, ended, exit: None, assignment, leash, output, output_start })
     }
 }
 
@@ -129,17 +136,22 @@ impl Process for ReplicaProcess {
     }
 
     async fn exited(&mut self) -> Exit {
-        let status = self.child.wait().await;
-        // What the replica started itself must not outlive it.
-        self.signal(Signal::Kill);
-        let last_lines = last_lines(&self.output, self.output_start).unwrap_or_default();
-        match status {
-            Ok(status) => Exit { code: status.code(), signal: status.signal(), last_lines },
-            Err(_) => Exit { code: None, signal: None, last_lines },
+        if let Some(exit) = &self.exit {
+            return exit.clone();
         }
+        let _ended_or_unwatchable = self.ended.readable().await.is_ok();
+        // What the replica started itself must not outlive it; and only now, before it is reaped, is its number surely its own.
+        self.signal(Signal::Kill);
+        let status = self.child.wait().await;
+        let last_lines = last_lines(&self.output, self.output_start).unwrap_or_default();
+        let (code, signal) = status.map_or((None, None), |status| (status.code(), status.signal()));
+        self.exit.insert(Exit { code, signal, last_lines }).clone()
     }
 
     fn signal(&self, signal: Signal) {
+        if self.exit.is_some() {
+            return;
+        }
         let signal = match signal {
             Signal::Terminate => UnixSignal::TERM,
             Signal::Kill => UnixSignal::KILL,
@@ -155,6 +167,16 @@ impl Drop for ReplicaProcess {
     }
 }
 
+/// A descriptor of the process that becomes readable when it ends.
+fn watch_end(process: Pid) -> std::io::Result<AsyncFd<OwnedFd>> {
+    let descriptor = pidfd_open(process, PidfdFlags::empty())?;
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe code; an owned descriptor stays open for as long as it is registered"
+    )]
+    AsyncFd::with_interest(descriptor, Interest::READABLE)
+}
+
 /// A file and not a pipe: a replica can write to it whatever happens to this process.
 fn open_output(path: &Path) -> std::io::Result<(File, u64)> {
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
@@ -163,6 +185,19 @@ fn open_output(path: &Path) -> std::io::Result<(File, u64)> {
     }
     let length = file.metadata()?.len();
     Ok((file, length))
+}
+
+/// Empties the output files that have grown too long while their replicas run. They are appended to, so nothing else moves.
+pub(crate) fn limit_outputs(run: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(run)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "log")
+            && path.metadata()?.len() > MAX_OUTPUT_BYTES
+        {
+            OpenOptions::new().write(true).open(&path)?.set_len(0)?;
+        }
+    }
+    Ok(())
 }
 
 fn last_lines(path: &Path, start: u64) -> std::io::Result<Vec<String>> {

@@ -1,9 +1,10 @@
 //! What `up` shows: a live table in a terminal, then where everything is and what to try.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use observability::Lines;
 use service_registry::{Registry, Replica, Snapshot};
 use tokio::time::timeout;
 
@@ -11,12 +12,20 @@ use super::Facts;
 
 /// How long the start is shown before the rest is said anyway; replicas that are not Ready then keep being tried.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the last lines may take.
+const LAST_LINES: Duration = Duration::from_secs(1);
 /// How often the times in the table move.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Where `up` shows things.
-pub(crate) enum Screen {
-    /// A terminal: the table is drawn over itself.
+/// Where `up` shows things. It never waits for whoever reads.
+pub(crate) struct Screen {
+    kind: Kind,
+    lines: Lines,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The table is drawn over itself.
     Terminal,
     /// A file or a pipe: plain lines.
     Lines,
@@ -24,14 +33,25 @@ pub(crate) enum Screen {
 
 impl Screen {
     pub(crate) fn detect() -> Self {
-        if std::io::stdout().is_terminal() { Self::Terminal } else { Self::Lines }
+        let kind = if std::io::stdout().is_terminal() { Kind::Terminal } else { Kind::Lines };
+        Self { kind, lines: Lines::to_stdout() }
+    }
+
+    /// Says something, on a line of its own.
+    pub(crate) fn say(&self, text: &str) {
+        self.lines.write(format!("{text}\n"));
+    }
+
+    /// Waits a little until everything is said.
+    pub(crate) fn finish(&self) {
+        self.lines.flush(LAST_LINES);
     }
 
     /// In a terminal the table shows what the log would say.
     pub(crate) fn log_level(&self) -> &'static str {
-        match self {
-            Self::Terminal => "warn",
-            Self::Lines => "info",
+        match self.kind {
+            Kind::Terminal => "warn",
+            Kind::Lines => "info",
         }
     }
 
@@ -41,8 +61,8 @@ impl Screen {
         let mut drawn = 0;
         let ready = loop {
             let snapshot = snapshots.borrow_and_update().clone();
-            if let Self::Terminal = self {
-                drawn = draw(&snapshot, drawn);
+            if self.kind == Kind::Terminal {
+                drawn = self.draw(&snapshot, drawn);
             }
             let ready = replicas(&snapshot).all(|replica| replica.selectable().is_ok());
             if ready || began.elapsed() > PATIENCE {
@@ -52,32 +72,33 @@ impl Screen {
                 return;
             }
         };
-        say(&summary(&registry.snapshot(), facts, ready, began.elapsed()));
+        self.say(&summary(&registry.snapshot(), facts, ready, began.elapsed()));
+    }
+
+    /// Draws the table over the one drawn before, of so many lines; returns how many lines it has.
+    fn draw(&self, snapshot: &Snapshot, before: usize) -> usize {
+        let mut text = String::new();
+        if before > 0 {
+            let _to_a_string = write!(text, "\x1b[{before}A\x1b[J");
+        }
+        let mut lines = 0;
+        for replica in replicas(snapshot) {
+            let reason = replica.reason.as_deref().or(replica.health.reason.as_deref()).unwrap_or_default();
+            let since = jiff::Timestamp::now().duration_since(replica.since).as_secs_f64();
+            // One line each, whatever the reason holds, since the lines are counted.
+            let reason: String =
+                reason.chars().filter(|character| !character.is_control()).take(40).collect();
+            let id = replica.id.to_string();
+            let _to_a_string = writeln!(text, "  {id:<14} {:<9} {since:>6.1}s  {reason}", replica.state);
+            lines += 1;
+        }
+        self.lines.write(text);
+        lines
     }
 }
 
 fn replicas(snapshot: &Snapshot) -> impl Iterator<Item = &Replica> {
     snapshot.services.iter().flat_map(|service| &service.replicas)
-}
-
-/// Draws the table over the one drawn before, of so many lines; returns how many lines it has.
-fn draw(snapshot: &Snapshot, before: usize) -> usize {
-    let mut text = String::new();
-    if before > 0 {
-        let _to_a_string = write!(text, "\x1b[{before}A\x1b[J");
-    }
-    let mut lines = 0;
-    for replica in replicas(snapshot) {
-        let reason = replica.reason.as_deref().or(replica.health.reason.as_deref()).unwrap_or_default();
-        let since = jiff::Timestamp::now().duration_since(replica.since).as_secs_f64();
-        // One line each, whatever the reason holds, since the lines are counted.
-        let reason: String = reason.chars().filter(|character| !character.is_control()).take(60).collect();
-        let id = replica.id.to_string();
-        let _to_a_string = writeln!(text, "  {id:<14} {:<9} {since:>6.1}s  {reason}", replica.state);
-        lines += 1;
-    }
-    say_raw(&text);
-    lines
 }
 
 fn summary(snapshot: &Snapshot, facts: &Facts, ready: bool, elapsed: Duration) -> String {
@@ -127,14 +148,4 @@ fn reachable(facts: &Facts) -> std::net::SocketAddr {
         });
     }
     address
-}
-
-fn say(text: &str) {
-    say_raw(&format!("{text}\n"));
-}
-
-/// A terminal that went away must not end what it only watched.
-fn say_raw(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _nobody_reads = out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err();
 }

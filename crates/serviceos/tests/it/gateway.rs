@@ -72,7 +72,7 @@ fn a_chunked_body_over_the_limit_is_cut_off() {
     let mesh = mesh.up();
     let mut client = Client::connect(mesh.gateway).unwrap();
     let head = format!(
-        "POST /v1/random HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {}\r\ntransfer-encoding: chunked\r\n\r\n",
+        "POST /v1/random HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ntransfer-encoding: chunked\r\n\r\n",
         mesh.key
     );
     client.write(head.as_bytes()).unwrap();

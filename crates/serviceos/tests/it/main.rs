@@ -8,6 +8,7 @@ mod docs;
 mod failover;
 mod gateway;
 mod health;
+mod output;
 mod refusals;
 mod services;
 mod shutdown;

@@ -31,7 +31,9 @@ impl Slow {
 
     /// Waits for the request and holds it.
     fn asked(&self) -> TcpStream {
-        let (mut stream, _) = self.listener.accept().unwrap();
+        self.listener.set_nonblocking(true).unwrap();
+        let (mut stream, _) = eventually("the oracle's question", || self.listener.accept().ok());
+        stream.set_nonblocking(false).unwrap();
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {
@@ -119,7 +121,7 @@ fn an_interrupt_in_the_middle_of_starting_leaves_nothing() {
     let up = child.id();
     eventually("a replica's process", || processes_of(mesh.folder()).into_iter().find(|pid| *pid != up));
     testkit::kill(up, Signal::INT);
-    let finished = mesh.finished(child.wait().unwrap());
+    let finished = mesh.finished(eventually("serviceos to end", || child.try_wait().unwrap()));
     assert_eq!(finished.code, 0, "{finished:?}");
     assert_eq!(processes_of(mesh.folder()), [0; 0]);
 }
