@@ -73,6 +73,8 @@ pub(crate) struct ClientIo {
     progress: Rc<Progress>,
     limits: IoLimits,
     reading: Pin<Box<Sleep>>,
+    /// Whether `reading` was polled since it was last moved, and so wakes the connection's task.
+    armed: bool,
     /// Runs only while the client takes nothing.
     writing: Option<Pin<Box<Sleep>>>,
 }
@@ -80,7 +82,7 @@ pub(crate) struct ClientIo {
 impl ClientIo {
     pub(crate) fn new(stream: TcpStream, progress: Rc<Progress>, limits: IoLimits) -> Self {
         let reading = Box::pin(sleep_until(Instant::now() + limits.idle));
-        Self { io: TokioIo::new(stream), progress, limits, reading, writing: None }
+        Self { io: TokioIo::new(stream), progress, limits, reading, armed: false, writing: None }
     }
 
     /// An error once what is waited for did not come in time.
@@ -93,7 +95,11 @@ impl ClientIo {
         let deadline = self.progress.since.get() + limit;
         if self.reading.deadline() > deadline {
             self.reading.as_mut().reset(deadline);
+        } else if self.armed && !self.reading.is_elapsed() {
+            // It will wake this task, which is the same for the connection's whole life.
+            return Poll::Pending;
         }
+        self.armed = true;
         while self.reading.as_mut().poll(context).is_ready() {
             if Instant::now() >= deadline {
                 return Poll::Ready(Err(io::Error::new(
