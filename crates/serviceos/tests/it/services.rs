@@ -20,6 +20,16 @@ fn a_random_answer_verifies_and_a_changed_one_does_not() {
 }
 
 #[test]
+fn two_services_of_one_program_have_keys_of_their_own() {
+    let mesh = Mesh::new().service("vrf", 1).yaml("    dice: {builtin: vrf}\n").up();
+    let seeded = json!({"min": 1, "max": 6, "seed": "lottery-7"});
+    let (vrf, dice) = (mesh.post("/v1/random", &seeded).json(), mesh.post("/dice/v1/random", &seeded).json());
+    assert_eq!(vrf["alpha"], dice["alpha"], "the same question");
+    assert_ne!(vrf["keyId"], dice["keyId"]);
+    assert_ne!(vrf["beta"], dice["beta"]);
+}
+
+#[test]
 fn an_empty_allow_list_allows_nothing() {
     let mesh = Mesh::new().service("oracle", 1).up();
     let refused = mesh.post("/v1/oracle/query", &json!({"url": "https://example.org/"}));
