@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use types::ByteSize;
 
-use crate::load::EXAMPLE;
+use crate::load::{ConfigCheck, EXAMPLE};
 use crate::raw::{RawFile, RawGateway, RawLimits, RawTelemetry};
 use crate::report::{Finding, Origin};
 use crate::scalar::{AccessLog, Field, Mismatch, Mode, Scalar, Text, Whole, Workers, quoted};
@@ -38,11 +38,12 @@ pub(crate) struct Surroundings<'a> {
     /// The data directory of the command line; absolute.
     pub(crate) data_dir: Option<&'a Path>,
     pub(crate) cores: NonZeroUsize,
+    pub(crate) config_check: ConfigCheck,
 }
 
 /// Turns a file into settings, or into everything that is wrong with it.
 pub(crate) fn settings(raw: RawFile, surroundings: &Surroundings<'_>) -> Result<Settings, Vec<Finding>> {
-    let mut checker = Checker::default();
+    let mut checker = Checker { findings: Vec::new(), config_check: surroundings.config_check };
     checker.mode(&raw.mode);
     let data_dir = match surroundings.data_dir {
         Some(given) => given.to_owned(),
@@ -60,9 +61,9 @@ pub(crate) fn settings(raw: RawFile, surroundings: &Surroundings<'_>) -> Result<
 }
 
 /// Collects what is wrong. A wrong value is replaced by any right one, since the settings are then thrown away.
-#[derive(Debug, Default)]
 struct Checker {
     findings: Vec<Finding>,
+    config_check: ConfigCheck,
 }
 
 impl Checker {

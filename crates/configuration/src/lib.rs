@@ -2,7 +2,8 @@
 //!
 //! A file takes three steps. `raw` reads it with serde, where only the shape can fail; `check` turns what was
 //! written into [`Settings`] and collects everything that is wrong with it; `report` shows what was found. Nothing
-//! here starts, binds or writes anything, and the configuration of a service (`config:`) is passed on unread.
+//! here starts, binds or writes anything, and the configuration of a service (`config:`) is passed on
+//! unread, judged only by the check that the caller brings along.
 
 mod builtin;
 mod check;
@@ -14,7 +15,7 @@ mod scalar;
 mod settings;
 mod syntax;
 
-pub use load::{MAX_FILE_BYTES, Overrides, load, parse};
+pub use load::{ConfigCheck, MAX_FILE_BYTES, Overrides, any_config, load, parse};
 pub use report::LoadError;
 pub use settings::{
     Builtin, Drain, GatewayLimits, GatewaySettings, HealthCheck, LogFormat, Restart, Retry, RouteAccess,

@@ -12,7 +12,7 @@ use crate::check;
 use crate::raw::RawFile;
 use crate::report::{Finding, LoadError, Origin};
 use crate::scalar::{Field, Mismatch, Mode, Scalar, Shape, quoted};
-use crate::settings::Settings;
+use crate::settings::{Builtin, Settings};
 use crate::syntax;
 
 /// The largest file, in bytes: 1 MiB.
@@ -31,13 +31,22 @@ pub struct Overrides {
     pub mode: Option<String>,
 }
 
-/// Reads the file, applies the overrides and checks the whole.
+/// Says whether a built-in service understands a `config`, or what is wrong with it. The services are not known here, so
+/// whoever loads a file brings this along.
+pub type ConfigCheck = fn(Builtin, &serde_json::Value) -> Result<(), String>;
+
+/// A [`ConfigCheck`] for those who only want to know where things are.
+pub fn any_config(_builtin: Builtin, _config: &serde_json::Value) -> Result<(), String> {
+    Ok(())
+}
+
+/// Reads the file, applies the overrides and checks the whole, each service's `config` by `config_check`.
 ///
 /// The gateway's `workers: auto` becomes the number of cores that this process may use.
 ///
 /// # Errors
 /// The report of everything that is wrong: with the file's text, with its values, or with reading it at all.
-pub fn load(path: &Path, overrides: &Overrides) -> Result<Settings, LoadError> {
+pub fn load(path: &Path, overrides: &Overrides, config_check: ConfigCheck) -> Result<Settings, LoadError> {
     let source_name = path.display().to_string();
     let text = read(path).map_err(|finding| LoadError::new(&source_name, "", vec![finding]))?;
     let no_directory = |what: &str, error: io::Error| {
@@ -55,7 +64,7 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Settings, LoadError> {
         overrides.data_dir = Some(absolute);
     }
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    settings(&text, &source_name, base_dir, cores, &overrides)
+    settings(&text, &source_name, base_dir, cores, &overrides, config_check)
 }
 
 /// Checks a text as [`load`] does, without touching the machine.
@@ -70,8 +79,9 @@ pub fn parse(
     source_name: &str,
     base_dir: &Path,
     cores: NonZeroUsize,
+    config_check: ConfigCheck,
 ) -> Result<Settings, LoadError> {
-    settings(text, source_name, base_dir, cores, &Overrides::default())
+    settings(text, source_name, base_dir, cores, &Overrides::default(), config_check)
 }
 
 fn settings(
@@ -80,6 +90,7 @@ fn settings(
     base_dir: &Path,
     cores: NonZeroUsize,
     overrides: &Overrides,
+    config_check: ConfigCheck,
 ) -> Result<Settings, LoadError> {
     // Editors of some systems put a byte order mark first, which would move every column of the first line.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -90,7 +101,8 @@ fn settings(
     let mut raw: RawFile = serde_saphyr::from_str_with_options(text, options())
         .map_err(|error| report(vec![syntax::finding(&error)]))?;
     apply(&mut raw, overrides);
-    let place = check::Surroundings { base_dir, data_dir: overrides.data_dir.as_deref(), cores };
+    let place =
+        check::Surroundings { base_dir, data_dir: overrides.data_dir.as_deref(), cores, config_check };
     check::settings(raw, &place).map_err(report)
 }
 

@@ -10,13 +10,13 @@ use std::path::Path;
 
 use expect_test::Expect;
 
-use crate::{LoadError, Settings, parse};
+use crate::{LoadError, Settings, any_config, parse};
 
 /// Every key with a value that is not its default.
 const FULL: &str = include_str!("tests/full.yaml");
 
 fn read(text: &str) -> Result<Settings, LoadError> {
-    parse(text, "serviceos.yaml", Path::new("/srv/mesh"), NonZeroUsize::new(4).unwrap())
+    parse(text, "serviceos.yaml", Path::new("/srv/mesh"), NonZeroUsize::new(4).unwrap(), any_config)
 }
 
 /// The report of a text that must not be valid.

@@ -1,5 +1,6 @@
 //! The command line's end of the admin API, over the data directory's socket.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +25,16 @@ pub enum ClientError {
     /// Nobody listens.
     #[error("no serviceos runs on the data directory {data_dir} ({reason}); start it with `serviceos up`")]
     NotRunning {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// What the machine said.
+        reason: std::io::Error,
+    },
+    /// It may run; this user may not ask it.
+    #[error(
+        "the data directory {data_dir} may not be opened by this user ({reason}); ask as the user that runs serviceos"
+    )]
+    NotAllowed {
         /// The data directory.
         data_dir: PathBuf,
         /// What the machine said.
@@ -87,9 +98,13 @@ impl AdminClient {
     }
 
     async fn ask_patiently(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        let stream = connect(&self.data_dir.join("run"))
-            .await
-            .map_err(|reason| ClientError::NotRunning { data_dir: self.data_dir.clone(), reason })?;
+        let stream = connect(&self.data_dir.join("run")).await.map_err(|reason| {
+            let data_dir = self.data_dir.clone();
+            match reason.kind() {
+                ErrorKind::PermissionDenied => ClientError::NotAllowed { data_dir, reason },
+                _ => ClientError::NotRunning { data_dir, reason },
+            }
+        })?;
         let unexpected = |error: &dyn std::fmt::Display| ClientError::Unexpected(error.to_string());
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await

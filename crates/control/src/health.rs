@@ -8,6 +8,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use service_registry::{LifecycleState, Replica, Service, Snapshot};
 
+use crate::status::why;
+
 /// The state of everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -114,7 +116,7 @@ fn instance(replica: &Replica) -> Value {
     json!({
         "id": replica.id,
         "state": replica.state.as_str(),
-        "reason": replica.reason.as_ref().or(health.reason.as_ref()),
+        "reason": why(replica),
         "since": rfc3339(replica.since),
         "health": health.verdict.as_str(),
         "latency_ms": instance.and_then(|instance| instance.last_check.latency()).map(milliseconds),

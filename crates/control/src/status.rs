@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use service_registry::{LifecycleState, Replica, Service, Snapshot};
+use service_registry::{LifecycleState, Replica, Service, Snapshot, Verdict};
 
 use crate::health::{HealthReport, rfc3339};
 
@@ -92,13 +92,21 @@ fn service_status(service: &Service) -> ServiceStatus {
     }
 }
 
+/// Why a replica is as it is: its state's reason, else its health's, else how its last check failed while none was passed.
+pub(crate) fn why(replica: &Replica) -> Option<String> {
+    let unchecked = replica.health.verdict == Verdict::Unknown;
+    let last_check =
+        || replica.instance.as_ref().filter(|_| unchecked).and_then(|instance| instance.last_check.error());
+    replica.reason.clone().or_else(|| replica.health.reason.clone()).or_else(last_check)
+}
+
 fn replica_status(replica: &Replica) -> ReplicaStatus {
     let instance = replica.instance.as_ref();
     ReplicaStatus {
         id: replica.id.to_string(),
         pid: replica.pid,
         state: replica.state.as_str().to_owned(),
-        reason: replica.reason.clone().or_else(|| replica.health.reason.clone()),
+        reason: why(replica),
         since: rfc3339(replica.since),
         address: instance.map(|instance| instance.address),
         health: replica.health.verdict.as_str().to_owned(),

@@ -35,7 +35,7 @@ impl PlaceArgs {
     /// keep anyone from asking how things are, so then the folder beside it is taken.
     fn data_dir(&self) -> PathBuf {
         let overrides = Overrides { data_dir: self.data_dir.clone(), ..Overrides::default() };
-        match (configuration::load(&self.config, &overrides), &self.data_dir) {
+        match (configuration::load(&self.config, &overrides, configuration::any_config), &self.data_dir) {
             (Ok(settings), _) => settings.data_dir,
             (Err(_), Some(given)) => given.clone(),
             (Err(_), None) => self.config.with_file_name(".serviceos"),

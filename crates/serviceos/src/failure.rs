@@ -52,9 +52,9 @@ impl From<LoadError> for Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
-            ClientError::NotRunning { .. } | ClientError::NoAnswer { .. } => {
-                Self::NotRunning(error.to_string())
-            }
+            ClientError::NotRunning { .. }
+            | ClientError::NotAllowed { .. }
+            | ClientError::NoAnswer { .. } => Self::NotRunning(error.to_string()),
             ClientError::Problem(_) | ClientError::Unexpected(_) => Self::Failed(error.into()),
         }
     }

@@ -11,7 +11,7 @@ mod signals;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -46,20 +46,13 @@ const OUTPUT_CHECK: Duration = Duration::from_secs(10);
 /// Suspicions on their way to the health owner, of all workers together.
 const QUEUED_SUSPICIONS: usize = 1024;
 
-/// Asks each built-in service whether it understands its `config`.
-pub(crate) fn check_service_configs(settings: &Settings, file: &Path) -> Result<(), Failure> {
-    let mut report = String::new();
-    for service in &settings.services {
-        let checked = match service.builtin {
-            Builtin::Vrf => vrf::check_config(&service.config),
-            Builtin::Datafeed => datafeed::check_config(&service.config),
-            Builtin::Oracle => oracle::check_config(&service.config),
-        };
-        if let Err(reason) = checked {
-            report += &format!("{}: services.{}.config: {reason}\n", file.display(), service.name);
-        }
+/// Asks a built-in service whether it understands its `config`.
+pub(crate) fn check_service_config(builtin: Builtin, config: &serde_json::Value) -> Result<(), String> {
+    match builtin {
+        Builtin::Vrf => vrf::check_config(config),
+        Builtin::Datafeed => datafeed::check_config(config),
+        Builtin::Oracle => oracle::check_config(config),
     }
-    if report.is_empty() { Ok(()) } else { Err(Failure::Configuration(report)) }
 }
 
 /// Starts everything, serves until it is told to stop, and drains.
@@ -68,7 +61,8 @@ pub(crate) async fn start_and_serve(settings: Settings) -> Result<(), Failure> {
     let screen = Screen::detect();
     let log = observability::start_process_log(settings.telemetry.logs, screen.log_level());
     let mut orders = Orders::listen().context("failed to listen for signals")?;
-    descriptors::raise_limit(&settings.gateway.limits);
+    let replicas = settings.services.iter().map(|service| u64::from(service.replicas)).sum();
+    descriptors::raise_limit(&settings.gateway.limits, replicas)?;
     let ended = tokio::select! {
         started = Running::start(&settings) => match started {
             Ok(running) => running.serve(&screen, &mut orders, began).await,

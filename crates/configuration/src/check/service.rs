@@ -37,7 +37,7 @@ impl Checker {
         let version = self.version(&key, raw.version);
         let replicas = self.whole(&format!("{key}.replicas"), raw.replicas, 0..=MAX_REPLICAS);
         let required = self.flag(&format!("{key}.required"), raw.required);
-        let config = self.config(&key, raw.config);
+        let config = self.config(&key, builtin, raw.config);
         let health_check = self.health_check(&format!("{key}.healthCheck"), raw.health_check);
         let retry = Retry {
             attempts: self.whole(&format!("{key}.retry.attempts"), raw.retry.attempts, 0..=MAX_ATTEMPTS),
@@ -128,6 +128,7 @@ impl Checker {
     fn config(
         &mut self,
         key: &str,
+        builtin: Option<Builtin>,
         written: Option<serde_saphyr::Spanned<serde_json::Value>>,
     ) -> serde_json::Value {
         let Some(config) = written else { return serde_json::Value::Object(serde_json::Map::new()) };
@@ -138,6 +139,8 @@ impl Checker {
             };
             let message = format!("{key}.config: expected a mapping, found {found}");
             self.wrong(Origin::from(config.referenced), message, None);
+        } else if let Some(Err(reason)) = builtin.map(|builtin| (self.config_check)(builtin, &config.value)) {
+            self.wrong(Origin::from(config.referenced), format!("{key}.config.{reason}"), None);
         }
         config.value
     }

@@ -3,7 +3,7 @@
 use expect_test::{Expect, expect};
 
 use super::check;
-use crate::{LoadError, Overrides, load};
+use crate::{LoadError, Overrides, any_config, load};
 
 #[test]
 fn an_unknown_key_names_the_nearest_one() {
@@ -431,7 +431,7 @@ fn check_file(name: &str, content: Option<&[u8]>, expected: Expect) -> LoadError
     if let Some(content) = content {
         std::fs::write(&path, content).unwrap();
     }
-    let error = load(&path, &Overrides::default()).unwrap_err();
+    let error = load(&path, &Overrides::default(), any_config).unwrap_err();
     expected.assert_eq(&error.to_string().replace(&folder.path().display().to_string(), "FOLDER"));
     error
 }
@@ -489,7 +489,7 @@ fn a_wrong_option_is_named_instead_of_a_line() {
         mode: Some("production".to_owned()),
         ..Overrides::default()
     };
-    let error = load(&path, &overrides).unwrap_err();
+    let error = load(&path, &overrides, any_config).unwrap_err();
     assert_eq!((error.count(), LoadError::EXIT_CODE), (2, 2));
     expect![[r#"
         --mode: mode: production is refused: it needs attested joining, which this version does not have

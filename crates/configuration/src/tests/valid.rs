@@ -8,7 +8,7 @@ use expect_test::expect;
 use types::ByteSize;
 
 use super::{FULL, read};
-use crate::{Builtin, Overrides, RouteAccess, Settings, load};
+use crate::{Builtin, Overrides, RouteAccess, Settings, any_config, load};
 
 fn routes(settings: &Settings) -> String {
     let mut text = String::new();
@@ -368,7 +368,7 @@ fn the_data_directory_comes_from_the_option_then_the_file_then_beside_the_file()
     let file = root.join("serviceos.yaml");
     let with = |text: &str, overrides: &Overrides| {
         std::fs::write(&file, text).unwrap();
-        load(&file, overrides).unwrap()
+        load(&file, overrides, any_config).unwrap()
     };
     let none = Overrides::default();
     let beside = with("services: {vrf: }", &none);
@@ -401,7 +401,7 @@ fn options_take_the_place_of_what_the_file_says() {
         admin: Some(address("[::1]:0")),
         mode: Some("development".to_owned()),
     };
-    let settings = load(&file, &overrides).unwrap();
+    let settings = load(&file, &overrides, any_config).unwrap();
     assert_eq!(settings.gateway.listen, [address("127.0.0.1:1234")]);
     assert_eq!(settings.admin, address("[::1]:0"));
 }
@@ -417,5 +417,5 @@ fn public_routes_and_sizes_are_read() {
 #[test]
 fn the_file_at_the_root_of_the_workspace_is_valid() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../serviceos.yaml");
-    assert!(!load(&path, &Overrides::default()).unwrap().services.is_empty());
+    assert!(!load(&path, &Overrides::default(), any_config).unwrap().services.is_empty());
 }

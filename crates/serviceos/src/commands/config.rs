@@ -5,13 +5,12 @@ use configuration::Overrides;
 use crate::cli::ConfigCommand;
 use crate::failure::Failure;
 use crate::output::print;
-use crate::up::{check_service_configs, counted};
+use crate::up::{check_service_config, counted};
 
 pub(crate) fn run(command: ConfigCommand) -> Result<(), Failure> {
     let ConfigCommand::Validate(place) = command;
     let overrides = Overrides { data_dir: place.data_dir, ..Overrides::default() };
-    let settings = configuration::load(&place.config, &overrides)?;
-    check_service_configs(&settings, &place.config)?;
+    let settings = configuration::load(&place.config, &overrides, check_service_config)?;
     let replicas = settings.services.iter().map(|service| service.replicas as usize).sum();
     let (services, replicas) = (counted(settings.services.len(), "service"), counted(replicas, "replica"));
     print(format_args!("{} is valid: {services}, {replicas}", place.config.display()))?;

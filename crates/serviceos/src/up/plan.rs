@@ -157,7 +157,14 @@ mod tests {
 
     fn settings(text: &str) -> Settings {
         let cores = std::num::NonZeroUsize::new(2).unwrap();
-        configuration::parse(text, "serviceos.yaml", std::path::Path::new("/srv"), cores).unwrap()
+        configuration::parse(
+            text,
+            "serviceos.yaml",
+            std::path::Path::new("/srv"),
+            cores,
+            configuration::any_config,
+        )
+        .unwrap()
     }
 
     #[test]

@@ -83,8 +83,30 @@ fn a_service_that_does_not_understand_its_config_is_asked_before_anything_starts
     check(
         "services:\n    vrf:\n        config: {siute: ed25519}\n",
         expect![[r#"
-        serviceos.yaml: services.vrf.config: siute: unknown key, expected only suite
-    "#]],
+            serviceos.yaml:3:17: services.vrf.config.siute: unknown key, expected only suite
+              3 |         config: {siute: ed25519}
+                |                 ^
+        "#]],
+    );
+}
+
+#[test]
+fn mistakes_in_a_services_config_are_reported_with_all_others() {
+    check(
+        "services:\n    vrf:\n        replicas: -1\n        config:\n            siute: ed25519\n    oracle:\n        config: {allow: [{url: 5}]}\n",
+        expect![[r#"
+            serviceos.yaml:3:19: services.vrf.replicas: expected a whole number from 0 to 1000, found `-1`
+              3 |         replicas: -1
+                |                   ^^
+
+            serviceos.yaml:5:13: services.vrf.config.siute: unknown key, expected only suite
+              5 |             siute: ed25519
+                |             ^
+
+            serviceos.yaml:7:17: services.oracle.config.allow[0].url: invalid type: number, expected a string
+              7 |         config: {allow: [{url: 5}]}
+                |                 ^
+        "#]],
     );
 }
 
