@@ -1,0 +1,165 @@
+//! Fields behind a body (RFC 9110 section 6.5).
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::error::BodyFault;
+use crate::fields::{Field, Fields, Span, field_access};
+use crate::known::Known;
+use crate::request::span_of_value;
+
+/// The longest trailer section, in bytes: 8 KiB. It must fit into a buffer whole.
+pub const MAX_TRAILER_BYTES: usize = 8 << 10;
+/// Fields of a trailer section.
+const MAX_FIELDS: usize = 32;
+
+/// The fields behind a body.
+#[derive(Debug, Clone, Default)]
+pub struct Trailers {
+    bytes: Vec<u8>,
+    fields: Fields,
+}
+
+field_access!(Trailers);
+
+impl Trailers {
+    /// Takes over the trailers of an HTTP/2 message.
+    pub fn of_http2(fields: &HeaderMap) -> Self {
+        let mut trailers = Self::default();
+        for (name, value) in fields {
+            trailers.append(name.as_str().as_bytes(), value.as_bytes());
+        }
+        trailers
+    }
+
+    /// Appends a field.
+    pub fn append(&mut self, name: &[u8], value: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(value);
+        let middle = start + name.len();
+        let field = Field::new(Span::new(start, middle), Span::new(middle, self.bytes.len()), &self.bytes);
+        self.fields.push(field);
+    }
+
+    /// The same in the form of HTTP/2; a field that cannot be is left out.
+    pub fn to_http2(&self) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.fields.len());
+        for (_, name, value) in self.fields() {
+            let (name, value) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value));
+            if let (Ok(name), Ok(value)) = (name, value) {
+                map.append(name, value);
+            }
+        }
+        map
+    }
+}
+
+/// Reads the trailer section at the start of `input`, its empty line included: the fields and the section's length; `None`
+/// while its end has not come.
+pub(crate) fn read_trailers(input: &[u8]) -> Result<Option<(Trailers, usize)>, BodyFault> {
+    let mut line = 0;
+    while let Some(found) = memchr::memchr(b'\n', &input[line..]) {
+        let end = line + found;
+        if end == line || input[end - 1] != b'\r' {
+            return Err(BodyFault("a trailer's line does not end in CR LF"));
+        }
+        let is_empty = end == line + 1;
+        line = end + 1;
+        if line > MAX_TRAILER_BYTES {
+            break;
+        }
+        if is_empty {
+            return parse(&input[..line]).map(|trailers| Some((trailers, line)));
+        }
+    }
+    if input.len() > MAX_TRAILER_BYTES || line > MAX_TRAILER_BYTES {
+        return Err(BodyFault("its trailers have too many bytes"));
+    }
+    Ok(None)
+}
+
+fn parse(section: &[u8]) -> Result<Trailers, BodyFault> {
+    let mut room = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let parsed = httparse::parse_headers(section, &mut room).map_err(|error| match error {
+        httparse::Error::TooManyHeaders => BodyFault("it has too many trailers"),
+        _ => BodyFault("a trailer's line is malformed"),
+    })?;
+    let httparse::Status::Complete((length, tokens)) = parsed else {
+        return Err(BodyFault("its trailers do not end where they should"));
+    };
+    if length != section.len() {
+        return Err(BodyFault("its trailers do not end where they should"));
+    }
+    let mut trailers = Trailers { bytes: section.to_vec(), fields: Fields::default() };
+    for token in tokens {
+        let (name, value) = (Span::of(token.name.as_bytes(), section), span_of_value(token.value, section));
+        trailers.fields.push(Field::new(name, value, &trailers.bytes));
+    }
+    Ok(trailers)
+}
+
+/// Whether a field may be passed on behind a body: those of gRPC, and those that the head has declared; never one that
+/// frames, routes, authenticates or controls the message (RFC 9110 section 6.5.1).
+pub fn may_pass_as_trailer<'a>(name: &[u8], mut declared: impl Iterator<Item = &'a [u8]>) -> bool {
+    let forbidden = Known::of(name).is_some_and(|known| !matches!(known, Known::GrpcStatus))
+        || name.len() >= 12 && name[..12].eq_ignore_ascii_case(b"x-serviceos-")
+        || name.contains(&b'_');
+    if forbidden {
+        return false;
+    }
+    let of_grpc = name.len() > 5 && name[..5].eq_ignore_ascii_case(b"grpc-");
+    let names =
+        |list: &[u8]| list.split(|byte| *byte == b',').any(|own| own.trim_ascii().eq_ignore_ascii_case(name));
+    of_grpc || declared.any(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trailers_are_read_whole_or_not_at_all() {
+        let (trailers, length) = read_trailers(b"grpc-status: 0\r\nx-sum: abc\r\n\r\nrest").unwrap().unwrap();
+        assert_eq!(length, 30);
+        let shown: Vec<_> = trailers.fields().map(|(_, name, value)| (name, value)).collect();
+        assert_eq!(shown, [(&b"grpc-status"[..], &b"0"[..]), (b"x-sum", b"abc")]);
+        assert_eq!(trailers.value(Known::GrpcStatus), Some(&b"0"[..]));
+        assert_eq!(read_trailers(b"\r\n").unwrap().unwrap().1, 2);
+        for partial in [&b""[..], b"\r", b"a: b\r\n", b"a: b\r\n\r", b"a"] {
+            assert!(read_trailers(partial).unwrap().is_none(), "{partial:?}");
+        }
+        let long = vec![b'a'; MAX_TRAILER_BYTES + 1];
+        let many = "a: b\r\n".repeat(MAX_FIELDS + 1) + "\r\n";
+        for bad in [
+            &b"a\n"[..],
+            b"\n",
+            b"a : b\r\n\r\n",
+            b" a: b\r\n\r\n",
+            b"a\r\n\r\n",
+            b"a: \0\r\n\r\n",
+            &long,
+            many.as_bytes(),
+        ] {
+            assert!(read_trailers(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_trailers_of_grpc_and_declared_ones_pass_and_never_those_of_the_message() {
+        let declared = || [&b"X-Sum, content-length , authorization"[..], b"x-serviceos-tenant"].into_iter();
+        for (name, passes) in [
+            ("grpc-status", true),
+            ("grpc-message", true),
+            ("Grpc-Status-Details-Bin", true),
+            ("x-sum", true),
+            ("x-other", false),
+            ("content-length", false),
+            ("authorization", false),
+            ("x-serviceos-tenant", false),
+            ("grpc-timeout", false),
+            ("host", false),
+        ] {
+            assert_eq!(may_pass_as_trailer(name.as_bytes(), declared()), passes, "{name}");
+        }
+    }
+}
