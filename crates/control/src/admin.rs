@@ -221,7 +221,7 @@ mod tests {
         let keys = ApiKeys::open(store, &pepper, access::KeyKind::Test).await.unwrap();
         AdminState {
             registry: Registry::new(vec![Service::clone(&service("vrf", "r", true))]),
-            metrics: Arc::new(Metrics::new(vec!["vrf".into()], vec![], 1)),
+            metrics: Arc::new(Metrics::new(1)),
             keys: Arc::new(keys),
             draining: Arc::default(),
             gateway: "127.0.0.1:8080".parse().unwrap(),

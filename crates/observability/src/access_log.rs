@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use thiserror::Error;
 
-use crate::WorkerShard;
+use crate::GatewayShard;
 
 /// Buffers on their way to the file, of all workers together.
 const QUEUED_BUFFERS: usize = 64;
@@ -40,7 +40,7 @@ pub struct LineBuffer {
     lines: Vec<u8>,
     count: u64,
     writer: AccessLogHandle,
-    shard: Arc<WorkerShard>,
+    shard: Arc<GatewayShard>,
 }
 
 impl AccessLog {
@@ -83,7 +83,7 @@ fn write(mut file: File, receiver: &Receiver<Vec<u8>>) {
 
 impl LineBuffer {
     /// An empty buffer of a worker.
-    pub fn new(writer: AccessLogHandle, shard: Arc<WorkerShard>) -> Self {
+    pub fn new(writer: AccessLogHandle, shard: Arc<GatewayShard>) -> Self {
         Self { lines: Vec::with_capacity(BUFFER_BYTES + 1024), count: 0, writer, shard }
     }
 
@@ -130,7 +130,7 @@ mod tests {
         let path = folder.path().join("logs/access.jsonl");
         for round in 0..2 {
             let (log, handle) = AccessLog::open(&path).unwrap();
-            let mut buffer = LineBuffer::new(handle, Metrics::new(vec![], vec![], 1).shard(0));
+            let mut buffer = LineBuffer::new(handle, Metrics::new(1).gateway(0));
             buffer.line(|out| out.extend_from_slice(format!("line {round}").as_bytes()));
             drop(buffer);
             log.finish();
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn lines_that_nobody_takes_are_counted() {
         let (sender, receiver) = sync_channel(1);
-        let shard = Metrics::new(vec![], vec![], 1).shard(0);
+        let shard = Metrics::new(1).gateway(0);
         let mut buffer = LineBuffer::new(AccessLogHandle(sender), Arc::clone(&shard));
         for _ in 0..3 {
             buffer.line(|out| out.push(b'x'));

@@ -1,48 +1,38 @@
 //! Errors per request over the last minute, from cumulative counts sampled once a second: nothing on the request path.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 
 /// The window in samples, one a second.
 const WINDOW: usize = 60;
 
-/// Requests and errors of one service, both cumulative.
+/// Requests and errors, both cumulative.
 type Counts = (u64, u64);
 
-/// The samples of the last minute.
+/// The last minute of one service, oldest sample first. A service that comes back after it was forgotten has a new one, so
+/// counts never shrink in here.
 #[derive(Debug)]
-pub struct ErrorRates {
-    services: usize,
-    /// Oldest first; each holds the counts of every service.
-    samples: Mutex<VecDeque<Vec<Counts>>>,
-}
+pub(crate) struct ErrorRate(VecDeque<Counts>);
 
-impl ErrorRates {
-    /// No samples yet.
-    pub fn new(services: usize) -> Self {
-        Self { services, samples: Mutex::default() }
+impl ErrorRate {
+    /// The rate of a service that was not counted before.
+    pub(crate) fn new() -> Self {
+        Self(VecDeque::from([(0, 0)]))
     }
 
-    /// Adds a sample, cumulative counts in the order of the services.
-    pub fn sample(&self, counts: impl Iterator<Item = Counts>) {
-        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        if samples.len() > WINDOW {
-            samples.pop_front();
+    /// Adds a sample.
+    pub(crate) fn sample(&mut self, counts: Counts) {
+        if self.0.len() > WINDOW {
+            self.0.pop_front();
         }
-        samples.push_back(counts.collect());
+        self.0.push_back(counts);
     }
 
-    /// Errors per request of each service, 0 where there was no request.
-    pub fn rates(&self) -> Vec<f64> {
-        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        let (Some(oldest), Some(newest)) = (samples.front(), samples.back()) else {
-            return vec![0.0; self.services];
-        };
-        let rate = |(old, new): (&Counts, &Counts)| {
-            let (requests, errors) = (new.0 - old.0, new.1 - old.1);
-            if requests == 0 { 0.0 } else { errors as f64 / requests as f64 }
-        };
-        oldest.iter().zip(newest).map(rate).collect()
+    /// Errors per request, 0 when there was no request.
+    pub(crate) fn rate(&self) -> f64 {
+        let (Some(oldest), Some(newest)) = (self.0.front(), self.0.back()) else { return 0.0 };
+        let (requests, errors) = (newest.0 - oldest.0, newest.1 - oldest.1);
+        // Both are read while they are written: an error may be seen before its request is.
+        if requests == 0 { 0.0 } else { (errors as f64 / requests as f64).min(1.0) }
     }
 }
 
@@ -52,14 +42,20 @@ mod tests {
 
     #[test]
     fn errors_older_than_a_minute_are_forgotten() {
-        let rates = ErrorRates::new(1);
-        assert_eq!(rates.rates(), [0.0]);
-        rates.sample([(0, 0)].into_iter());
-        rates.sample([(10, 5)].into_iter());
-        assert_eq!(rates.rates(), [0.5]);
+        let mut rate = ErrorRate::new();
+        assert_eq!(rate.rate(), 0.0);
         for _ in 0..WINDOW {
-            rates.sample([(10, 5)].into_iter());
+            rate.sample((10, 5));
+            assert_eq!(rate.rate(), 0.5);
         }
-        assert_eq!(rates.rates(), [0.0]);
+        rate.sample((10, 5));
+        assert_eq!(rate.rate(), 0.0);
+    }
+
+    #[test]
+    fn what_a_new_service_counts_before_its_first_sample_is_part_of_the_rate() {
+        let mut rate = ErrorRate::new();
+        rate.sample((4, 1));
+        assert_eq!(rate.rate(), 0.25);
     }
 }

@@ -11,12 +11,17 @@ mod json;
 mod lines;
 mod metrics;
 mod process_log;
+mod reasons;
+mod shards;
 
 pub use access_log::{AccessLog, AccessLogError, AccessLogHandle, LineBuffer};
 pub use counters::{Counter, Gauge, Histogram, LATENCY_BUCKETS_MS};
-pub use error_rate::ErrorRates;
 pub use exposition::{Exposition, MetricType};
 pub use json::write_json_string;
 pub use lines::Lines;
-pub use metrics::{Metrics, RouteIndex, RouteLabels, RouteShard, ServiceIndex, ServiceShard, WorkerShard};
+pub use metrics::Metrics;
 pub use process_log::start_process_log;
+pub use reasons::{
+    CircuitLimit, CountersBy, Http2Refused, Reason, Refused, RetryDenied, TlsHandshake, UpstreamFailure,
+};
+pub use shards::{GatewayShard, HealthShard, MethodLabel, RouteShard, ServiceShard};

@@ -1,326 +1,181 @@
-//! The seed's four metrics: `request_count`, `request_latency_ms`, `error_rate`, `active_connections`.
+//! The metrics of the process: which services and routes are counted, and the shards in which each worker counts them.
 //!
-//! Labels are bounded: routes are templates, a method is one of eight, a status one of five hundred, and all of them are
-//! known when the configuration is read. A counter for a method's statuses is made when the first request of that method
-//! comes.
+//! Services and routes come and go while the process runs. A worker asks for its shards when it takes up a configuration,
+//! which takes a lock; from then on it counts without one. Labels are bounded: routes are templates, a method is one of
+//! eight, a status one of five hundred, and what the configuration no longer names is forgotten.
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+mod families;
 
-use crate::error_rate::ErrorRates;
-use crate::exposition::{Exposition, MetricType};
-use crate::{Counter, Gauge, Histogram, LATENCY_BUCKETS_MS};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "other"];
-const FIRST_STATUS: usize = 100;
-const STATUSES: usize = 500;
+use crate::Exposition;
+use crate::error_rate::ErrorRate;
+use crate::shards::{GatewayShard, HealthShard, RouteShard, ServiceShard};
+use families::Families;
 
-/// A route among the metrics. Number 0 is whatever no route matched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RouteIndex(pub usize);
-
-/// A service among the metrics. Number 0 is the gateway itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServiceIndex(pub usize);
-
-/// What a route is called.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteLabels {
-    /// Its service.
-    pub service: ServiceIndex,
-    /// Its template, such as `/v1/random/{*rest}`.
-    pub route: String,
-}
+/// The service that the gateway itself counts as, and the route of whatever no route matched.
+const GATEWAY: &str = "gateway";
+const UNMATCHED: &str = "unmatched";
 
 /// The metrics of the whole process.
 #[derive(Debug)]
 pub struct Metrics {
-    services: Vec<String>,
-    routes: Vec<RouteLabels>,
-    shards: Vec<Arc<WorkerShard>>,
-    error_rates: ErrorRates,
+    workers: usize,
+    gateway: Box<[Arc<GatewayShard>]>,
+    /// Never held while counting or while a page is written.
+    known: Mutex<Known>,
 }
 
-/// The counters of one worker.
+/// The services and routes that are counted at present.
+#[derive(Debug, Default)]
+struct Known {
+    services: BTreeMap<String, Arc<ServiceSeries>>,
+    /// By service, then by route.
+    routes: BTreeMap<String, BTreeMap<String, Arc<RouteSeries>>>,
+}
+
+/// One service, and a shard of it for each worker.
 #[derive(Debug)]
-pub struct WorkerShard {
-    routes: Box<[RouteShard]>,
-    services: Box<[ServiceShard]>,
-    /// Open client connections.
-    pub client_connections: Gauge,
-    /// Client connections refused because of the limit.
-    pub connections_refused: Counter,
-    /// Requests refused because of the limit on requests in flight.
-    pub requests_shed: Counter,
-    /// Access log lines dropped because the writer could not keep up.
-    pub log_lines_dropped: Counter,
+struct ServiceSeries {
+    name: String,
+    shards: Box<[Arc<ServiceShard>]>,
+    health: Arc<HealthShard>,
+    error_rate: Mutex<ErrorRate>,
 }
 
-/// The counters of one route on one worker.
-#[derive(Debug, Default)]
-pub struct RouteShard {
-    by_method: [OnceLock<Box<[Counter]>>; METHODS.len()],
-    latency: Histogram,
-}
-
-/// The counters of one service on one worker.
-#[derive(Debug, Default)]
-pub struct ServiceShard {
-    pub(crate) requests: Counter,
-    pub(crate) errors: Counter,
-    /// Open connections to its replicas.
-    pub connections: Gauge,
-    /// Calls that were tried again on another connection or replica.
-    pub retries: Counter,
+/// One route, and a shard of it for each worker.
+#[derive(Debug)]
+struct RouteSeries {
+    service: String,
+    route: String,
+    shards: Box<[Arc<RouteShard>]>,
 }
 
 impl Metrics {
-    /// Metrics for these services and routes; the gateway itself and `unmatched` are added in front.
-    pub fn new(services: Vec<String>, routes: Vec<RouteLabels>, workers: usize) -> Self {
-        let services: Vec<_> = std::iter::once("gateway".to_owned()).chain(services).collect();
-        let unmatched = RouteLabels { service: ServiceIndex(0), route: "unmatched".into() };
-        let routes: Vec<_> = std::iter::once(unmatched).chain(routes).collect();
-        let shard = || WorkerShard {
-            routes: routes.iter().map(|_| RouteShard::default()).collect(),
-            services: services.iter().map(|_| ServiceShard::default()).collect(),
-            client_connections: Gauge::default(),
-            connections_refused: Counter::default(),
-            requests_shed: Counter::default(),
-            log_lines_dropped: Counter::default(),
-        };
-        let shards = (0..workers).map(|_| Arc::new(shard())).collect();
-        let error_rates = ErrorRates::new(services.len());
-        Self { services, routes, shards, error_rates }
+    /// Metrics of the gateway alone.
+    pub fn new(workers: usize) -> Self {
+        let gateway = (0..workers).map(|_| Arc::default()).collect();
+        let mut known = Known::default();
+        known.route(workers, GATEWAY, UNMATCHED);
+        Self { workers, gateway, known: known.into() }
     }
 
-    /// The counters of a worker. Only that worker writes them.
-    pub fn shard(&self, worker: usize) -> Arc<WorkerShard> {
-        Arc::clone(&self.shards[worker])
+    /// What a worker counts of a route, `service` and its template. The same labels give the same counters until `retain`
+    /// forgets them. Only that worker writes them.
+    pub fn route(&self, worker: usize, service: &str, route: &str) -> Arc<RouteShard> {
+        Arc::clone(&self.known().route(self.workers, service, route).shards[worker])
+    }
+
+    /// What a worker counts of requests that no route matched.
+    pub fn unmatched(&self, worker: usize) -> Arc<RouteShard> {
+        self.route(worker, GATEWAY, UNMATCHED)
+    }
+
+    /// What a worker counts of a service. Only that worker writes it.
+    pub fn service(&self, worker: usize, service: &str) -> Arc<ServiceShard> {
+        Arc::clone(&self.known().service(self.workers, service).shards[worker])
+    }
+
+    /// What the health owner counts of a service. Only the health owner writes it.
+    pub fn health(&self, service: &str) -> Arc<HealthShard> {
+        Arc::clone(&self.known().service(self.workers, service).health)
+    }
+
+    /// What a worker counts of the gateway itself. Only that worker writes it.
+    pub fn gateway(&self, worker: usize) -> Arc<GatewayShard> {
+        Arc::clone(&self.gateway[worker])
+    }
+
+    /// Forgets every service and route (pairs of service and template) that is not among these; the service of a route that
+    /// stays, stays. Called by one writer after a reload.
+    ///
+    /// Whoever still counts what is forgotten counts unseen. If it is wanted again later, it begins at 0.
+    pub fn retain(&self, services: &BTreeSet<String>, routes: &BTreeSet<(String, String)>) {
+        let known = &mut *self.known();
+        known.routes.retain(|service, of_service| {
+            of_service.retain(|route, _| {
+                (service == GATEWAY && route == UNMATCHED)
+                    || routes.contains(&(service.clone(), route.clone()))
+            });
+            !of_service.is_empty()
+        });
+        let routes = &known.routes;
+        known.services.retain(|name, _| services.contains(name) || routes.contains_key(name));
     }
 
     /// Takes a sample for `error_rate`; called once a second.
     pub fn sample_error_rates(&self) {
-        self.error_rates.sample((0..self.services.len()).map(|service| {
-            let shards = self.shards.iter().map(|shard| &shard.services[service]);
-            shards.fold((0, 0), |(requests, errors), shard| {
-                (requests + shard.requests.value(), errors + shard.errors.value())
-            })
-        }));
+        for service in self.known().services.values() {
+            service.sample_error_rate();
+        }
     }
 
     /// Writes the metrics.
     pub fn expose(&self, out: &mut Exposition) {
-        self.expose_requests(out);
-        self.expose_latency(out);
-        out.family(
-            "error_rate",
-            MetricType::Gauge,
-            "Error rate per service: 5xx and upstream failures over 60 s",
-        );
-        for (name, rate) in self.services.iter().zip(self.error_rates.rates()) {
-            out.sample("error_rate", &[("service", name)], rate);
-        }
-        out.family("active_connections", MetricType::Gauge, "Current active connections");
-        let clients = self.shards.iter().map(|shard| shard.client_connections.value()).sum::<i64>();
-        out.sample("active_connections", &[("listener", "gateway")], clients);
-        for (index, name) in self.services.iter().enumerate().skip(1) {
-            let open: i64 = self.shards.iter().map(|shard| shard.services[index].connections.value()).sum();
-            out.sample("active_connections", &[("service", name)], open);
-        }
-        out.family(
-            "serviceos_retries_total",
-            MetricType::Counter,
-            "Calls tried again on another connection or replica",
-        );
-        for (index, name) in self.services.iter().enumerate().skip(1) {
-            let retries: u64 = self.shards.iter().map(|shard| shard.services[index].retries.value()).sum();
-            out.sample("serviceos_retries_total", &[("service", name)], retries);
-        }
-        let refused = |shard: &WorkerShard| shard.connections_refused.value();
-        self.expose_total(
-            out,
-            "serviceos_connections_refused_total",
-            "Client connections over the limit",
-            refused,
-        );
-        let shed = |shard: &WorkerShard| shard.requests_shed.value();
-        self.expose_total(
-            out,
-            "serviceos_requests_shed_total",
-            "Requests over the limit on those in flight",
-            shed,
-        );
-        let dropped = |shard: &WorkerShard| shard.log_lines_dropped.value();
-        self.expose_total(
-            out,
-            "serviceos_access_log_dropped_total",
-            "Access log lines dropped under pressure",
-            dropped,
-        );
+        // The page is written from copies of the lists: a worker that takes up a configuration does not wait for it.
+        let (services, routes) = self.known().lists();
+        Families { gateway: &self.gateway, services: &services, routes: &routes }.expose(out);
     }
 
-    fn expose_total(
-        &self,
-        out: &mut Exposition,
-        name: &str,
-        help: &str,
-        count: impl Fn(&WorkerShard) -> u64,
-    ) {
-        out.family(name, MetricType::Counter, help);
-        out.sample(name, &[], self.shards.iter().map(|shard| count(shard)).sum::<u64>());
-    }
-
-    fn expose_requests(&self, out: &mut Exposition) {
-        out.family("request_count", MetricType::Counter, "Total requests per service");
-        for (index, labels) in self.routes.iter().enumerate() {
-            for (method, name) in METHODS.iter().enumerate() {
-                let shards: Vec<_> = self
-                    .shards
-                    .iter()
-                    .filter_map(|shard| shard.routes[index].by_method[method].get())
-                    .collect();
-                if shards.is_empty() {
-                    continue;
-                }
-                for status in 0..STATUSES {
-                    let count: u64 = shards.iter().map(|counters| counters[status].value()).sum();
-                    if count > 0 {
-                        let status = (status + FIRST_STATUS).to_string();
-                        let service = &self.services[labels.service.0];
-                        let labels = [
-                            ("service", service.as_str()),
-                            ("route", &labels.route),
-                            ("method", name),
-                            ("status", &status),
-                        ];
-                        out.sample("request_count", &labels, count);
-                    }
-                }
-            }
-        }
-    }
-
-    fn expose_latency(&self, out: &mut Exposition) {
-        out.family("request_latency_ms", MetricType::Histogram, "Request latency percentiles");
-        for (index, labels) in self.routes.iter().enumerate() {
-            let (mut buckets, mut sum_us) = ([0; 15], 0);
-            for shard in &self.shards {
-                let (own, own_sum) = shard.routes[index].latency.value();
-                buckets.iter_mut().zip(own).for_each(|(total, own)| *total += own);
-                sum_us += own_sum;
-            }
-            if buckets.iter().all(|count| *count == 0) {
-                continue;
-            }
-            let (service, route) = (self.services[labels.service.0].as_str(), labels.route.as_str());
-            let mut cumulative = 0_u64;
-            for (place, count) in buckets.iter().enumerate() {
-                cumulative += count;
-                let bound = LATENCY_BUCKETS_MS.get(place).map_or("+Inf".to_owned(), ToString::to_string);
-                let labels = [("service", service), ("route", route), ("le", &bound)];
-                out.sample("request_latency_ms_bucket", &labels, cumulative);
-            }
-            let labels = [("service", service), ("route", route)];
-            out.sample("request_latency_ms_sum", &labels, Duration::from_micros(sum_us).as_secs_f64() * 1e3);
-            out.sample("request_latency_ms_count", &labels, cumulative);
-        }
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl WorkerShard {
-    /// The counters of a service.
-    pub fn service(&self, service: ServiceIndex) -> &ServiceShard {
-        &self.services[service.0]
+impl Known {
+    fn service(&mut self, workers: usize, name: &str) -> &Arc<ServiceSeries> {
+        if !self.services.contains_key(name) {
+            self.services.insert(name.to_owned(), Arc::new(ServiceSeries::new(workers, name)));
+        }
+        &self.services[name]
     }
 
-    /// Counts an answered request: 5xx count as errors, upstream failures among them.
-    pub fn request(
-        &self,
-        route: RouteIndex,
-        service: ServiceIndex,
-        method: &str,
-        status: u16,
-        latency: Duration,
-    ) {
-        let shard = &self.routes[route.0];
-        let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
-        let counters =
-            shard.by_method[method].get_or_init(|| (0..STATUSES).map(|_| Counter::default()).collect());
-        if let Some(counter) =
-            usize::from(status).checked_sub(FIRST_STATUS).and_then(|place| counters.get(place))
-        {
-            counter.add_one();
+    fn route(&mut self, workers: usize, service: &str, route: &str) -> &Arc<RouteSeries> {
+        let missing = self.routes.get(service).is_none_or(|routes| !routes.contains_key(route));
+        if missing {
+            let series = RouteSeries::new(self.service(workers, service), route);
+            let routes = self.routes.entry(service.to_owned()).or_default();
+            routes.insert(route.to_owned(), Arc::new(series));
         }
-        shard.latency.observe(latency);
-        let service = &self.services[service.0];
-        service.requests.add_one();
-        if status >= 500 {
-            service.errors.add_one();
+        &self.routes[service][route]
+    }
+
+    fn lists(&self) -> (Vec<Arc<ServiceSeries>>, Vec<Arc<RouteSeries>>) {
+        let services = self.services.values().cloned().collect();
+        let routes = self.routes.values().flat_map(BTreeMap::values).cloned().collect();
+        (services, routes)
+    }
+}
+
+impl ServiceSeries {
+    fn new(workers: usize, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            shards: (0..workers).map(|_| Arc::default()).collect(),
+            health: Arc::default(),
+            error_rate: ErrorRate::new().into(),
         }
+    }
+
+    fn sample_error_rate(&self) {
+        let errors = self.shards.iter().map(|shard| shard.errors.value()).sum();
+        let requests = self.shards.iter().map(|shard| shard.requests.value()).sum();
+        self.error_rate().sample((requests, errors));
+    }
+
+    fn error_rate(&self) -> MutexGuard<'_, ErrorRate> {
+        self.error_rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RouteSeries {
+    fn new(service: &ServiceSeries, route: &str) -> Self {
+        let shards =
+            service.shards.iter().map(|shard| Arc::new(RouteShard::new(Arc::clone(shard)))).collect();
+        Self { service: service.name.clone(), route: route.to_owned(), shards }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use expect_test::expect;
-
-    use super::*;
-
-    #[test]
-    fn the_four_metrics_have_the_names_and_labels_that_were_promised() {
-        let routes = vec![RouteLabels { service: ServiceIndex(1), route: "/v1/random".into() }];
-        let metrics = Metrics::new(vec!["vrf".into()], routes, 2);
-        metrics.sample_error_rates();
-        for worker in 0..2 {
-            let shard = metrics.shard(worker);
-            shard.client_connections.add_one();
-            shard.request(RouteIndex(1), ServiceIndex(1), "POST", 200, Duration::from_millis(2));
-        }
-        metrics.shard(0).request(RouteIndex(1), ServiceIndex(1), "BREW", 502, Duration::from_secs(60));
-        metrics.shard(1).request(RouteIndex(0), ServiceIndex(0), "GET", 404, Duration::from_micros(1));
-        metrics.sample_error_rates();
-        let mut out = Exposition::default();
-        metrics.expose(&mut out);
-        let shown: Vec<_> = out
-            .finish()
-            .lines()
-            .filter(|line| !line.contains("bucket") || line.contains("le=\"2.5\""))
-            .map(str::to_owned)
-            .collect();
-        expect![[r##"
-            # HELP request_count Total requests per service
-            # TYPE request_count counter
-            request_count{service="gateway",route="unmatched",method="GET",status="404"} 1
-            request_count{service="vrf",route="/v1/random",method="POST",status="200"} 2
-            request_count{service="vrf",route="/v1/random",method="other",status="502"} 1
-            # HELP request_latency_ms Request latency percentiles
-            # TYPE request_latency_ms histogram
-            request_latency_ms_bucket{service="gateway",route="unmatched",le="2.5"} 1
-            request_latency_ms_sum{service="gateway",route="unmatched"} 0.001
-            request_latency_ms_count{service="gateway",route="unmatched"} 1
-            request_latency_ms_bucket{service="vrf",route="/v1/random",le="2.5"} 2
-            request_latency_ms_sum{service="vrf",route="/v1/random"} 60004
-            request_latency_ms_count{service="vrf",route="/v1/random"} 3
-            # HELP error_rate Error rate per service: 5xx and upstream failures over 60 s
-            # TYPE error_rate gauge
-            error_rate{service="gateway"} 0
-            error_rate{service="vrf"} 0.3333333333333333
-            # HELP active_connections Current active connections
-            # TYPE active_connections gauge
-            active_connections{listener="gateway"} 2
-            active_connections{service="vrf"} 0
-            # HELP serviceos_retries_total Calls tried again on another connection or replica
-            # TYPE serviceos_retries_total counter
-            serviceos_retries_total{service="vrf"} 0
-            # HELP serviceos_connections_refused_total Client connections over the limit
-            # TYPE serviceos_connections_refused_total counter
-            serviceos_connections_refused_total 0
-            # HELP serviceos_requests_shed_total Requests over the limit on those in flight
-            # TYPE serviceos_requests_shed_total counter
-            serviceos_requests_shed_total 0
-            # HELP serviceos_access_log_dropped_total Access log lines dropped under pressure
-            # TYPE serviceos_access_log_dropped_total counter
-            serviceos_access_log_dropped_total 0"##]]
-        .assert_eq(&shown.join("\n"));
-    }
-}
+mod tests;
