@@ -1,4 +1,5 @@
-//! The access log: workers fill buffers, one thread writes the file.
+//! The access log: workers fill buffers, one thread writes the file and gives the emptied buffers back, so that logging
+//! allocates nothing once each worker has the buffers that it needs.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -15,6 +16,10 @@ use crate::GatewayShard;
 const QUEUED_BUFFERS: usize = 64;
 /// A worker hands its buffer over when it is this long, or when its timer says so.
 const BUFFER_BYTES: usize = 128 << 10;
+/// Room for the line that makes a buffer full. A longer line lets the buffer grow once, for good.
+const LAST_LINE_BYTES: usize = 16 << 10;
+/// Emptied buffers that a worker keeps beside the one that it fills; a burst's others are freed.
+const SPARE_BUFFERS: usize = 4;
 
 /// The access log cannot be opened.
 #[derive(Debug, Error)]
@@ -32,7 +37,14 @@ pub struct AccessLog {
 
 /// What a worker writes to. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct AccessLogHandle(SyncSender<Vec<u8>>);
+pub struct AccessLogHandle(SyncSender<FullBuffer>);
+
+/// Lines on their way to the file, and where the buffer goes when it is empty again.
+#[derive(Debug)]
+struct FullBuffer {
+    lines: Vec<u8>,
+    home: SyncSender<Vec<u8>>,
+}
 
 /// The lines of one worker that were not handed over yet.
 #[derive(Debug)]
@@ -40,6 +52,8 @@ pub struct LineBuffer {
     lines: Vec<u8>,
     count: u64,
     writer: AccessLogHandle,
+    home: SyncSender<Vec<u8>>,
+    emptied: Receiver<Vec<u8>>,
     shard: Arc<GatewayShard>,
 }
 
@@ -67,10 +81,10 @@ impl AccessLog {
     }
 }
 
-fn write(mut file: File, receiver: &Receiver<Vec<u8>>) {
+fn write(mut file: File, receiver: &Receiver<FullBuffer>) {
     let mut failing = false;
-    while let Ok(lines) = receiver.recv() {
-        match file.write_all(&lines) {
+    while let Ok(full) = receiver.recv() {
+        match file.write_all(&full.lines) {
             Ok(()) => failing = false,
             Err(error) if !failing => {
                 tracing::error!(%error, "the access log cannot be written; lines are lost until it can");
@@ -78,13 +92,24 @@ fn write(mut file: File, receiver: &Receiver<Vec<u8>>) {
             }
             Err(_) => {}
         }
+        full.give_back();
+    }
+}
+
+impl FullBuffer {
+    /// A worker that has enough of them, or is gone, does not take it.
+    fn give_back(self) {
+        let Self { mut lines, home } = self;
+        lines.clear();
+        drop(home.try_send(lines));
     }
 }
 
 impl LineBuffer {
     /// An empty buffer of a worker.
     pub fn new(writer: AccessLogHandle, shard: Arc<GatewayShard>) -> Self {
-        Self { lines: Vec::with_capacity(BUFFER_BYTES + 1024), count: 0, writer, shard }
+        let (home, emptied) = sync_channel(SPARE_BUFFERS);
+        Self { lines: empty_buffer(), count: 0, writer, home, emptied, shard }
     }
 
     /// Adds a line; `write` appends it without the line end.
@@ -102,15 +127,21 @@ impl LineBuffer {
         if self.lines.is_empty() {
             return;
         }
-        let lines = std::mem::replace(&mut self.lines, Vec::with_capacity(BUFFER_BYTES + 1024));
-        match self.writer.0.try_send(lines) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+        let full = FullBuffer { lines: std::mem::take(&mut self.lines), home: self.home.clone() };
+        match self.writer.0.try_send(full) {
+            Ok(()) => self.lines = self.emptied.try_recv().unwrap_or_else(|_none_yet| empty_buffer()),
+            Err(TrySendError::Full(kept) | TrySendError::Disconnected(kept)) => {
                 self.shard.log_lines_dropped.add(self.count);
+                self.lines = kept.lines;
+                self.lines.clear();
             }
         }
         self.count = 0;
     }
+}
+
+fn empty_buffer() -> Vec<u8> {
+    Vec::with_capacity(BUFFER_BYTES + LAST_LINE_BYTES)
 }
 
 impl Drop for LineBuffer {
@@ -149,5 +180,38 @@ mod tests {
         }
         assert_eq!(shard.log_lines_dropped.value(), 2);
         drop(receiver);
+    }
+
+    #[test]
+    fn two_buffers_in_turn_carry_all_lines_and_a_full_one_is_never_grown() {
+        let (sender, receiver) = sync_channel(1);
+        let mut buffer = LineBuffer::new(AccessLogHandle(sender), Metrics::new(1).gateway(0));
+        let mut used = std::collections::BTreeSet::new();
+        for _ in 0..10 {
+            let full = loop {
+                buffer.line(|out| out.extend_from_slice(&[b'x'; 300]));
+                if let Ok(full) = receiver.try_recv() {
+                    break full;
+                }
+            };
+            assert!(full.lines.len() >= BUFFER_BYTES);
+            used.insert((full.lines.as_ptr() as usize, full.lines.capacity()));
+            full.give_back();
+        }
+        assert_eq!(used.len(), 2);
+        assert!(used.iter().all(|(_, capacity)| *capacity == empty_buffer().capacity()), "{used:?}");
+    }
+
+    #[test]
+    fn a_buffer_that_nobody_takes_is_filled_again() {
+        let (sender, _receiver) = sync_channel(0);
+        let mut buffer = LineBuffer::new(AccessLogHandle(sender), Metrics::new(1).gateway(0));
+        let place = buffer.lines.as_ptr();
+        for _ in 0..3 {
+            buffer.line(|out| out.push(b'x'));
+            buffer.flush();
+            assert!(buffer.lines.is_empty());
+            assert_eq!(buffer.lines.as_ptr(), place);
+        }
     }
 }
