@@ -44,7 +44,7 @@ impl Span {
 impl Field {
     pub(crate) fn new(name: Span, value: Span, bytes: &[u8]) -> Self {
         let known = Known::of(&bytes[name.range()]);
-        Self { name, value, known, hop_by_hop: false }
+        Self { name, value, known, hop_by_hop: known.is_some_and(Known::is_hop_by_hop) }
     }
 
     /// Which of the known ones it is.

@@ -103,6 +103,22 @@ impl Known {
         let candidates = BY_LENGTH.get(name.len())?;
         candidates.iter().copied().find(|known| known.name().as_bytes().eq_ignore_ascii_case(name))
     }
+
+    /// Whether it always belongs to the connection and never to the message (RFC 9110 section 7.6.1).
+    pub(crate) fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Self::Connection
+                | Self::Http2Settings
+                | Self::KeepAlive
+                | Self::ProxyAuthenticate
+                | Self::ProxyAuthorization
+                | Self::ProxyConnection
+                | Self::Te
+                | Self::TransferEncoding
+                | Self::Upgrade
+        )
+    }
 }
 
 #[cfg(test)]

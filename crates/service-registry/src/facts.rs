@@ -53,6 +53,8 @@ pub enum Verdict {
     Healthy,
     /// Failed as many checks as it may, or refused a connection.
     Unhealthy,
+    /// Passes its checks, but failed as many calls in a row as it may; left alone for a while.
+    Ejected,
 }
 
 impl Verdict {
@@ -62,6 +64,7 @@ impl Verdict {
             Self::Unknown => "unknown",
             Self::Healthy => "healthy",
             Self::Unhealthy => "unhealthy",
+            Self::Ejected => "ejected",
         }
     }
 }

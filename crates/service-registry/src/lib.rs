@@ -6,10 +6,12 @@
 
 mod facts;
 mod in_flight;
+mod outcomes;
 mod registry;
 mod snapshot;
 
 pub use facts::{Gate, Health, LifecycleState, Verdict};
 pub use in_flight::{InFlight, InFlightGuard};
+pub use outcomes::{Claim, Outcomes};
 pub use registry::{Change, Confirmed, Registry, WorkerSubscription};
-pub use snapshot::{Instance, LastCheck, NotSelectable, Replica, Service, Snapshot};
+pub use snapshot::{Channel, Instance, LastCheck, NotSelectable, Replica, Service, Snapshot};

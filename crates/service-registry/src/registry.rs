@@ -155,14 +155,8 @@ mod tests {
         let set = |state, verdict| {
             registry.update(&id, |replica| {
                 (replica.state, replica.health.verdict) = (state, verdict);
-                let instance = crate::Instance {
-                    replica: id.clone(),
-                    incarnation: 1,
-                    address: ([127, 0, 0, 1], 1).into(),
-                    version: "1.0.0".into(),
-                    in_flight: Arc::default(),
-                    last_check: crate::LastCheck::default(),
-                };
+                let address = ([127, 0, 0, 1], 1).into();
+                let instance = crate::Instance::new(id.clone(), 1, address, "1.0.0".into());
                 replica.instance = Some(Arc::new(instance));
                 Change::Made
             });

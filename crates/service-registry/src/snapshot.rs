@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use types::{ReplicaId, ServiceName};
 
-use crate::{Gate, Health, InFlight, LifecycleState, Verdict};
+use crate::{Gate, Health, InFlight, LifecycleState, Outcomes, Verdict};
 
 /// All services at one moment.
 #[derive(Debug, Clone, Default)]
@@ -67,10 +68,48 @@ pub struct Instance {
     pub address: SocketAddr,
     /// The label of its version.
     pub version: String,
+    /// How it is reached.
+    pub channel: Channel,
+    /// Its share of the calls beside that of the others, 1 to 1,000.
+    pub weight: u32,
+    /// Those of the lowest number serve while they can.
+    pub priority: u32,
+    /// When it began to listen.
+    pub since: Instant,
     /// The requests that it has.
     pub in_flight: Arc<InFlight>,
     /// The last health check.
     pub last_check: LastCheck,
+    /// How calls end.
+    pub outcomes: Outcomes,
+}
+
+/// How an instance is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Channel {
+    /// In the clear.
+    Plain,
+    /// Under TLS, with a certificate of this name.
+    Tls(String),
+}
+
+impl Instance {
+    /// A run that began now, reached in the clear, of the usual weight; the fields say the rest.
+    pub fn new(replica: ReplicaId, incarnation: u64, address: SocketAddr, version: String) -> Self {
+        Self {
+            replica,
+            incarnation,
+            address,
+            version,
+            channel: Channel::Plain,
+            weight: 1,
+            priority: 0,
+            since: Instant::now(),
+            in_flight: Arc::default(),
+            last_check: LastCheck::default(),
+            outcomes: Outcomes::default(),
+        }
+    }
 }
 
 /// What the last check of an instance showed. Written by the health owner, read where it is displayed; it takes no part in

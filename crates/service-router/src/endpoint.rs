@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use service_registry::{InFlightGuard, Instance};
+use service_registry::{Claim, InFlightGuard, Instance};
 use tokio::time::Instant;
 
-use crate::connection::Connection;
+use crate::http1_connection::Http1Connection;
+use crate::http2_connection::Http2Connection;
 use crate::peak_ewma::PeakEwma;
 
 /// Idle connections kept for an instance on one worker.
@@ -20,7 +21,9 @@ pub(crate) struct Endpoint {
     pub(crate) latency: PeakEwma,
     pending: Cell<u32>,
     /// Most recently used last, so that the ones that nobody needs grow old.
-    idle: RefCell<Vec<(Connection, u32)>>,
+    idle: RefCell<Vec<(Box<Http1Connection>, u32)>>,
+    /// The connection that all calls over HTTP/2 share.
+    pub(crate) shared: RefCell<Option<Http2Connection>>,
     /// How often the idle connections were looked through: their clock, since it is read with every call.
     prunes: Cell<u32>,
     /// While set, this worker leaves the instance alone until more suspicions than these were answered by a check.
@@ -33,6 +36,8 @@ pub(crate) struct Endpoint {
 pub(crate) struct Pending {
     endpoint: Rc<Endpoint>,
     _in_flight: InFlightGuard,
+    /// Whether the call decides over the endpoint and has not done so yet.
+    probes: Cell<bool>,
 }
 
 impl Endpoint {
@@ -42,16 +47,29 @@ impl Endpoint {
             latency: PeakEwma::new(estimate, now),
             pending: Cell::new(0),
             idle: RefCell::default(),
+            shared: RefCell::default(),
             prunes: Cell::new(0),
             suspected_at: Cell::new(None),
             answered: Cell::new(answered),
         }
     }
 
-    /// Counts a call from now on: selection and counting are one step, so that a drain never misses a call.
-    pub(crate) fn begin(self: &Rc<Self>) -> Pending {
+    /// Counts a call from now on: selection and counting are one step, so that a drain never misses a call. `None` when
+    /// another call has to show first whether the endpoint is any good.
+    pub(crate) fn begin(self: &Rc<Self>) -> Option<Pending> {
+        let probes = match self.instance.outcomes.claim() {
+            Claim::Call => false,
+            Claim::Probe => true,
+            Claim::Refused => return None,
+        };
         self.pending.set(self.pending.get() + 1);
-        Pending { endpoint: Rc::clone(self), _in_flight: self.instance.in_flight.begin() }
+        let in_flight = self.instance.in_flight.begin();
+        Some(Pending { endpoint: Rc::clone(self), _in_flight: in_flight, probes: Cell::new(probes) })
+    }
+
+    /// Calls of this worker in flight.
+    pub(crate) fn pending(&self) -> u32 {
+        self.pending.get()
     }
 
     /// The cost of one more call.
@@ -59,9 +77,10 @@ impl Endpoint {
         self.latency.estimate(now) * f64::from(self.pending.get() + 1)
     }
 
-    /// Whether this worker has no suspicion that is not answered yet.
+    /// Whether this worker has no suspicion that is not answered yet, and no other call decides about it.
     pub(crate) fn trusted(&self) -> bool {
         self.suspected_at.get().is_none_or(|at| self.answered.get() > at)
+            && self.instance.outcomes.takes_calls()
     }
 
     /// Leaves the instance alone until a check has answered.
@@ -70,9 +89,9 @@ impl Endpoint {
     }
 
     /// An idle connection that is still open, the most recently used one.
-    pub(crate) fn take_idle(&self) -> Option<Connection> {
+    pub(crate) fn take_idle(&self) -> Option<Box<Http1Connection>> {
         let mut idle = self.idle.borrow_mut();
-        while let Some((connection, _)) = idle.pop() {
+        while let Some((mut connection, _)) = idle.pop() {
             if connection.is_open() {
                 return Some(connection);
             }
@@ -81,9 +100,9 @@ impl Endpoint {
     }
 
     /// Keeps a connection for the next call.
-    pub(crate) fn give_back(&self, mut connection: Connection) {
+    pub(crate) fn give_back(&self, mut connection: Box<Http1Connection>) {
         let mut idle = self.idle.borrow_mut();
-        if connection.is_open() && idle.len() < MAX_IDLE {
+        if idle.len() < MAX_IDLE {
             connection.reused = true;
             idle.push((connection, self.prunes.get()));
         }
@@ -93,12 +112,42 @@ impl Endpoint {
     pub(crate) fn prune(&self) {
         let now = self.prunes.get() + 1;
         self.prunes.set(now);
-        self.idle.borrow_mut().retain(|(connection, since)| connection.is_open() && now - since < 2);
+        self.idle.borrow_mut().retain_mut(|(connection, since)| now - *since < 2 && connection.is_open());
+        let mut shared = self.shared.borrow_mut();
+        if shared.as_ref().is_some_and(|connection| connection.is_idle_or_closed(now)) {
+            *shared = None;
+        }
+    }
+
+    /// The clock of idle connections.
+    pub(crate) fn prunes(&self) -> u32 {
+        self.prunes.get()
+    }
+}
+
+impl Pending {
+    pub(crate) fn endpoint(&self) -> &Rc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// The call was answered well.
+    pub(crate) fn succeeded(&self) {
+        self.probes.set(false);
+        self.endpoint.instance.outcomes.succeeded();
+    }
+
+    /// The call failed. Returns how many did so in a row; a failed probe counts as enough of them.
+    pub(crate) fn failed(&self) -> u32 {
+        let in_a_row = self.endpoint.instance.outcomes.failed();
+        if self.probes.replace(false) { u32::MAX } else { in_a_row }
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
         self.endpoint.pending.set(self.endpoint.pending.get() - 1);
+        if self.probes.get() {
+            self.endpoint.instance.outcomes.probe_again();
+        }
     }
 }

@@ -60,9 +60,9 @@ fn the_connection_header_names_what_ends_here() {
             GET / for a with Length(0), closes, upgrade websocket
               Host="a"
               X-Mine="1" (hop by hop)
-              Connection="close, X-Mine,,Upgrade"
-              Upgrade="websocket"
-              Keep-Alive="5"
+              Connection="close, X-Mine,,Upgrade" (hop by hop)
+              Upgrade="websocket" (hop by hop)
+              Keep-Alive="5" (hop by hop)
         "#]],
     );
 }
@@ -81,7 +81,7 @@ fn http_1_0_closes_unless_it_says_otherwise() {
         expect![[r#"
             GET / for a with Length(0), persists
               Host="a"
-              Connection="Keep-Alive"
+              Connection="Keep-Alive" (hop by hop)
         "#]],
     );
 }

@@ -1,0 +1,188 @@
+//! A replica's answer: its head, and its body on the way to the client.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http1::{Framing, ResponseHead, Trailers};
+use observability::{ServiceShard, UpstreamFailure};
+use tokio::time::Instant;
+use types::ReplicaId;
+
+use crate::circuit::CallPlace;
+use crate::endpoint::Pending;
+use crate::http1_connection::Http1Connection;
+use crate::http2_connection::Http2Call;
+use crate::request_body::{BodyError, RequestBody};
+use crate::upload::Upload;
+use crate::view::ServiceView;
+use crate::wire::Wire;
+
+/// What carries a call.
+pub(crate) enum Carrier {
+    Http1(Box<Http1Connection>),
+    Http2(Box<Http2Call>),
+}
+
+/// A replica's answer. When it has been read to its end, the connection goes back to where it came from; dropped before,
+/// the call is cancelled.
+pub struct Answer {
+    /// Who gave it.
+    pub replica: ReplicaId,
+    /// How often the call was sent, at least 1.
+    pub attempts: u32,
+    /// From the beginning of the call to the last sending.
+    pub before: Duration,
+    /// From the last sending to the head of the answer.
+    pub first_byte: Duration,
+    pub(crate) carrier: Option<Carrier>,
+    pub(crate) upload: Upload,
+    pub(crate) pending: Pending,
+    pub(crate) view: Rc<ServiceView>,
+    pub(crate) _place: CallPlace,
+    pub(crate) _live: LiveCall,
+}
+
+/// A call in its service's retry budget.
+pub(crate) struct LiveCall {
+    pub(crate) view: Rc<ServiceView>,
+    pub(crate) retries: u32,
+}
+
+impl Drop for LiveCall {
+    fn drop(&mut self) {
+        self.view.budget.call_ends(self.retries);
+    }
+}
+
+impl Carrier {
+    pub(crate) fn head(&self) -> &ResponseHead {
+        match self {
+            Self::Http1(connection) => &connection.head,
+            Self::Http2(call) => &call.head,
+        }
+    }
+}
+
+impl Answer {
+    fn carrier(&self) -> &Carrier {
+        self.carrier.as_ref().expect("only what consumes the answer takes the carrier")
+    }
+
+    fn carrier_mut(&mut self) -> &mut Carrier {
+        self.carrier.as_mut().expect("only what consumes the answer takes the carrier")
+    }
+
+    /// Its head.
+    pub fn head(&self) -> &ResponseHead {
+        self.carrier().head()
+    }
+
+    /// Looks for data of the body, and goes on sending the request's: true when [`Self::data`] has some, false at the end.
+    pub fn poll_data(
+        &mut self,
+        context: &mut Context<'_>,
+        body: &mut impl RequestBody,
+    ) -> Poll<Result<bool, BodyError>> {
+        let carrier = self.carrier.as_mut().expect("only what consumes the answer takes the carrier");
+        let polled = match carrier {
+            Carrier::Http1(connection) => connection.poll_data(context, &mut self.upload, body),
+            Carrier::Http2(call) => call.poll_data(context, &mut self.upload, body),
+        };
+        if let Poll::Ready(Err(BodyError::Upstream(_))) = &polled {
+            self.view.shard.upstream_failures.add_one(UpstreamFailure::Reset);
+            self.pending.failed();
+            self.pending.endpoint().latency.failed(Instant::now());
+        }
+        polled
+    }
+
+    /// The data at hand.
+    pub fn data(&self) -> &[u8] {
+        match self.carrier() {
+            Carrier::Http1(connection) => connection.data(),
+            Carrier::Http2(call) => call.data(),
+        }
+    }
+
+    /// So much of it was used.
+    pub fn consume(&mut self, bytes: usize) {
+        match self.carrier_mut() {
+            Carrier::Http1(connection) => connection.consume(bytes),
+            Carrier::Http2(call) => call.consume(bytes),
+        }
+    }
+
+    /// Whether the data at hand is the last.
+    pub fn has_all(&self) -> bool {
+        match self.carrier() {
+            Carrier::Http1(connection) => connection.has_all(),
+            Carrier::Http2(call) => call.has_all(),
+        }
+    }
+
+    /// What stands behind the body, once it has ended.
+    pub fn take_trailers(&mut self) -> Option<Box<Trailers>> {
+        match self.carrier_mut() {
+            Carrier::Http1(connection) => connection.take_trailers(),
+            Carrier::Http2(call) => call.take_trailers(),
+        }
+    }
+
+    /// Whether the replica has all of the request.
+    pub fn request_was_sent(&self) -> bool {
+        self.upload.has_ended()
+    }
+
+    /// How the request's body is delimited.
+    pub fn request_framing(&self) -> Framing {
+        self.upload.framing()
+    }
+
+    /// Gives the connection back where it can be used again.
+    pub fn finish(mut self) {
+        // A replica may answer before it has the whole request; that connection still carries the rest and is of no use.
+        let whole = self.upload.has_ended();
+        if let Some(Carrier::Http1(mut connection)) = self.carrier.take()
+            && whole
+            && connection.is_reusable()
+            && !self.view.circuit.borrow().is_awaited()
+        {
+            self.pending.endpoint().give_back(connection);
+        }
+    }
+
+    /// The socket to the replica, once both sides speak another protocol. The call counts as in flight for as long as what
+    /// is returned beside it lives.
+    pub fn into_tunnel(mut self) -> Option<(Wire, TunnelGuard)> {
+        match self.carrier.take() {
+            Some(Carrier::Http1(connection)) => {
+                let (wire, permit) = connection.into_wire();
+                Some((wire, TunnelGuard { _answer: self, _permit: permit }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What counts a tunnel as a call.
+pub struct TunnelGuard {
+    _answer: Answer,
+    _permit: crate::circuit::Permit,
+}
+
+/// The connections gauge of a service, for as long as a connection lives.
+pub(crate) struct Open(std::sync::Arc<ServiceShard>);
+
+impl Open {
+    pub(crate) fn new(shard: &std::sync::Arc<ServiceShard>) -> Self {
+        shard.connections.add_one();
+        Self(std::sync::Arc::clone(shard))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.take_one();
+    }
+}

@@ -1,0 +1,89 @@
+//! A call to a service: what is asked for, and why there may be no answer.
+
+use std::time::Duration;
+
+use http::Method;
+use thiserror::Error;
+use tokio::time::Instant;
+use types::ReplicaId;
+
+use crate::request_body::BodyError;
+
+/// The head of a call, as the replica is to be sent it. Written anew for each try.
+pub trait CallHead {
+    /// The method.
+    fn method(&self) -> &Method;
+
+    /// Path and query.
+    fn target(&self) -> (&str, &str);
+
+    /// Host and port as the client named them.
+    fn host(&self) -> &str;
+
+    /// The protocol that the client wants to change to.
+    fn upgrade(&self) -> Option<&str>;
+
+    /// Whether the client set a deadline in gRPC's own field.
+    fn has_grpc_timeout(&self) -> bool;
+
+    /// Hands over every other field of the message, but for those of framing and connection.
+    fn each_field(&self, put: &mut impl FnMut(&[u8], &[u8]));
+}
+
+/// How a call is made.
+#[derive(Debug, Clone, Copy)]
+pub struct CallOptions {
+    /// When the request came.
+    pub began: Instant,
+    /// Whether it may be sent a second time.
+    pub replay: Replay,
+    /// Until the head of the answer; pauses while the body makes progress.
+    pub timeout: Duration,
+    /// What the balancing policy hashes, where it does.
+    pub hash: Option<u64>,
+    /// What keeps a caller with one version, where something does.
+    pub sticky: Option<u64>,
+}
+
+/// Whether a call that may have been executed may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// Executing it twice has the effect of executing it once (RFC 9110 section 9.2.2).
+    Safe,
+    /// It might be executed twice.
+    Unsafe,
+}
+
+/// Why there is no answer, and how far the call came.
+#[derive(Debug)]
+pub struct Failure {
+    /// Why.
+    pub error: CallError,
+    /// The last replica that was tried.
+    pub replica: Option<ReplicaId>,
+    /// How often the call was tried.
+    pub attempts: u32,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// No replica may serve.
+    #[error("no replica can be selected: {0}")]
+    NoReplica(String),
+    /// A replica failed before it answered, and the call may have been executed or there was none left to try.
+    #[error("the replica failed: {0}")]
+    Upstream(String),
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// A limit of the service is reached, so that no more may be asked of it now.
+    #[error("the service has as many {0} as it may")]
+    Shed(&'static str),
+    /// This machine has no room for another connection.
+    #[error("no room for another connection: {0}")]
+    Exhausted(String),
+    /// The client's body failed.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+}

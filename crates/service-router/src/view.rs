@@ -1,0 +1,217 @@
+//! One service as one worker sees it: its endpoints, its policy, its limits.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use observability::ServiceShard;
+use service_registry::{NotSelectable, Service};
+use tokio::time::Instant;
+use types::ServiceName;
+
+use crate::balance::{Balancer, Loads, Request, Target};
+use crate::budget::RetryBudget;
+use crate::circuit::Circuit;
+use crate::endpoint::Endpoint;
+use crate::peak_ewma::FIRST_ESTIMATE;
+use crate::policy::RouterPolicy;
+
+/// A service on one worker.
+pub struct ServiceView {
+    pub(crate) name: ServiceName,
+    pub(crate) policy: RefCell<Rc<RouterPolicy>>,
+    pub(crate) circuit: RefCell<Arc<Circuit>>,
+    pub(crate) shard: Arc<ServiceShard>,
+    pub(crate) budget: RetryBudget,
+    endpoints: RefCell<Endpoints>,
+    service: RefCell<Option<Arc<Service>>>,
+}
+
+/// The endpoints of a snapshot, and how one of them is chosen. Both have the same order.
+#[derive(Default)]
+struct Endpoints {
+    list: Vec<Rc<Endpoint>>,
+    balancer: Option<Balancer>,
+    versions: Vec<String>,
+}
+
+/// Endpoints that a call leaves out.
+#[derive(Default)]
+pub(crate) struct Excluded {
+    /// Failed for this call: never again.
+    pub(crate) tried: Vec<u64>,
+    /// A reused connection to them failed: rather another, else again over a fresh connection.
+    pub(crate) rather_not: Vec<u64>,
+}
+
+/// What a pick looks at.
+struct Candidates<'a> {
+    endpoints: &'a [Rc<Endpoint>],
+    excluded: &'a Excluded,
+    avoid: bool,
+    now: Instant,
+}
+
+impl Loads for Candidates<'_> {
+    fn eligible(&self, index: usize) -> bool {
+        let endpoint = &self.endpoints[index];
+        let incarnation = endpoint.instance.incarnation;
+        endpoint.trusted()
+            && !self.excluded.tried.contains(&incarnation)
+            && !(self.avoid && self.excluded.rather_not.contains(&incarnation))
+    }
+
+    fn load(&self, index: usize) -> f64 {
+        self.endpoints[index].load(self.now)
+    }
+
+    fn pending(&self, index: usize) -> u32 {
+        self.endpoints[index].pending()
+    }
+}
+
+impl ServiceView {
+    pub(crate) fn new(
+        name: ServiceName,
+        policy: RouterPolicy,
+        circuit: Arc<Circuit>,
+        shard: Arc<ServiceShard>,
+    ) -> Self {
+        Self {
+            name,
+            policy: RefCell::new(Rc::new(policy)),
+            circuit: RefCell::new(circuit),
+            shard,
+            budget: RetryBudget::new(Instant::now()),
+            endpoints: RefCell::default(),
+            service: RefCell::default(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &ServiceName {
+        &self.name
+    }
+
+    /// Takes another policy; connections and estimates stay.
+    pub(crate) fn set_policy(&self, policy: RouterPolicy, circuit: Arc<Circuit>) {
+        *self.policy.borrow_mut() = Rc::new(policy);
+        *self.circuit.borrow_mut() = circuit;
+        let service = self.service.borrow_mut().take();
+        if let Some(service) = service {
+            self.follow(&service, Instant::now());
+        }
+    }
+
+    /// From the next selection on, only what this snapshot says may serve. Endpoints that stay keep their connections and
+    /// estimates.
+    pub(crate) fn follow(&self, service: &Arc<Service>, now: Instant) {
+        if self.service.borrow().as_ref().is_some_and(|known| Arc::ptr_eq(known, service)) {
+            return;
+        }
+        let policy = Rc::clone(&self.policy.borrow());
+        let mut endpoints = self.endpoints.borrow_mut();
+        let estimate = median_estimate(&endpoints.list, now);
+        let known: HashMap<u64, &Rc<Endpoint>> =
+            endpoints.list.iter().map(|endpoint| (endpoint.instance.incarnation, endpoint)).collect();
+        let (mut list, mut targets) = (Vec::new(), Vec::new());
+        let mut versions = policy.versions.clone();
+        for replica in &service.replicas {
+            let healthy = match (replica.selectable(), &replica.instance) {
+                (Ok(_), _) => true,
+                // Only health may be overruled, and only where the policy says so.
+                (Err(NotSelectable::Health(_)), Some(_)) if policy.settings.panic_threshold_percent > 0 => false,
+                _ => continue,
+            };
+            let Some(instance) = &replica.instance else { continue };
+            let answered = replica.health.answered;
+            let endpoint = match known.get(&instance.incarnation) {
+                Some(endpoint) => {
+                    endpoint.answered.set(answered);
+                    Rc::clone(endpoint)
+                }
+                None => Rc::new(Endpoint::new(Arc::clone(instance), estimate, answered, now)),
+            };
+            let version = versions.iter().position(|version| *version == instance.version);
+            let version = version.unwrap_or_else(|| {
+                versions.push(instance.version.clone());
+                versions.len() - 1
+            });
+            targets.push(Target {
+                key: key_of(instance),
+                weight: instance.weight,
+                priority: instance.priority,
+                version: u32::try_from(version).unwrap_or(u32::MAX),
+                healthy,
+                since: instance.since,
+            });
+            list.push(endpoint);
+        }
+        let balancer = Balancer::new(&policy.settings, &targets, endpoints.balancer.as_ref());
+        *endpoints = Endpoints { list, balancer: Some(balancer), versions };
+        drop(endpoints);
+        *self.service.borrow_mut() = Some(Arc::clone(service));
+    }
+
+    /// An endpoint for a call, chosen by the service's policy among those that may serve.
+    pub(crate) fn select(
+        &self,
+        request: &Request,
+        excluded: &Excluded,
+        random: &mut fastrand::Rng,
+        now: Instant,
+    ) -> Option<Rc<Endpoint>> {
+        let endpoints = self.endpoints.borrow();
+        let balancer = endpoints.balancer.as_ref()?;
+        let mut pick = |avoid| {
+            let candidates = Candidates { endpoints: &endpoints.list, excluded, avoid, now };
+            balancer.pick(&candidates, request, random, now)
+        };
+        let found = pick(true).or_else(|| if excluded.rather_not.is_empty() { None } else { pick(false) });
+        found.map(|index| Rc::clone(&endpoints.list[index]))
+    }
+
+    /// The number of a version that a call asks for; one that nobody has is none that could be selected.
+    pub fn version(&self, version: &[u8]) -> u32 {
+        let endpoints = self.endpoints.borrow();
+        let place = endpoints.versions.iter().position(|known| known.as_bytes() == version);
+        place.and_then(|place| u32::try_from(place).ok()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn prune(&self) {
+        self.endpoints.borrow().list.iter().for_each(|endpoint| endpoint.prune());
+    }
+
+    /// Why nothing can be selected, in the words of the facts.
+    pub(crate) fn why_none(&self) -> String {
+        let service = self.service.borrow();
+        let Some(service) = service.as_ref() else { return format!("{} is not known yet", self.name) };
+        if service.replicas.is_empty() {
+            return format!("{} has no replicas: it is scaled to 0", service.name);
+        }
+        let fact = |replica: &service_registry::Replica| match replica.selectable() {
+            Ok(_) => format!("{} is being checked after a failed call", replica.id),
+            Err(fact) => format!("{} is {fact}", replica.id),
+        };
+        service.replicas.iter().map(fact).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The same for an instance on every worker and after a restart of its replica.
+fn key_of(instance: &service_registry::Instance) -> u64 {
+    stable_hash(format!("{} {}", instance.replica, instance.address).as_bytes())
+}
+
+/// FNV-1a: the same everywhere and always, and short.
+pub fn stable_hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// A new endpoint begins where the others are, so that it is neither flooded nor starved.
+fn median_estimate(endpoints: &[Rc<Endpoint>], now: Instant) -> Duration {
+    let mut estimates: Vec<f64> = endpoints.iter().map(|endpoint| endpoint.latency.estimate(now)).collect();
+    estimates.sort_unstable_by(f64::total_cmp);
+    estimates.get(estimates.len() / 2).map_or(FIRST_ESTIMATE, |seconds| Duration::from_secs_f64(*seconds))
+}
