@@ -4,10 +4,12 @@
 //! It knows no HTTP: the gateway says what was presented, and gets a caller or a refusal back.
 
 mod caller;
+mod gcra;
 mod key;
 mod keys;
 
 pub use caller::{ALL_SCOPES, Caller};
+pub use gcra::{Allowed, Denied, Gcra, Rate};
 pub use key::{ApiKey, KeyKind};
 pub use keys::{ApiKeys, KeyRecord, KeyTable, NewKey, Refusal, RememberedKey};
 
