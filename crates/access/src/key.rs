@@ -5,6 +5,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use crate::UNLIMITED;
+
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const BODY: usize = 43;
 const CHECKSUM: usize = 6;
@@ -20,6 +22,13 @@ impl KeyKind {
     fn prefix(self) -> &'static str {
         match self {
             Self::Test => "sk_test_",
+        }
+    }
+
+    /// The tier of a key for which none was asked.
+    pub(crate) fn default_tier(self) -> &'static str {
+        match self {
+            Self::Test => UNLIMITED,
         }
     }
 }

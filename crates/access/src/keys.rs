@@ -1,6 +1,6 @@
 //! API keys: made and revoked by the control side, checked by every gateway worker against a published table.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use ulid::Ulid;
 use zeroize::Zeroizing;
 
-use crate::{ALL_SCOPES, AccessError, ApiKey, Caller, KeyKind};
+use crate::{ALL_SCOPES, AccessError, ApiKey, Caller, Gcra, KeyKind, Tier, Tiers, UNLIMITED};
 
 const RECORDS: &str = "access/keys/";
 /// The id of the key that `up` prints in development.
@@ -37,6 +37,9 @@ pub struct KeyRecord {
     pub scopes: Vec<String>,
     /// Whom it acts for.
     pub tenant: String,
+    /// How much it may ask for: the name of a tier. A record without one was written before there were tiers.
+    #[serde(default = "unlimited")]
+    pub tier: String,
     /// When it was made.
     pub created_at: Timestamp,
     /// From when on it is refused.
@@ -65,6 +68,9 @@ pub struct NewKey {
     /// Whom it acts for; `default` when left out.
     #[serde(default)]
     pub tenant: Option<String>,
+    /// How much it may ask for, the name of a tier; `unlimited` when left out in development.
+    #[serde(default)]
+    pub tier: Option<String>,
     /// From when on it is refused; never when left out.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
@@ -154,26 +160,48 @@ pub struct ApiKeys {
     kind: KeyKind,
     development_key: ApiKey,
     /// Changes are made one after the other, each in the store first.
-    keys: Mutex<Vec<StoredKey>>,
+    ring: Mutex<Ring>,
     table: watch::Sender<Arc<KeyTable>>,
+}
+
+/// What is known of the keys between two changes.
+struct Ring {
+    keys: Vec<HeldKey>,
+    tiers: Tiers,
+    /// The tiers that keys have and nothing defines, as far as the operator was told.
+    unknown_tiers: BTreeSet<String>,
+}
+
+/// A stored key with its caller, which outlives every table: so does the bucket in it, and a change of one key refills no
+/// other's.
+struct HeldKey {
+    stored: StoredKey,
+    caller: Arc<Caller>,
 }
 
 impl ApiKeys {
     /// Reads the keys. The pepper is a secret of 32 bytes; with another one no stored key is ever found.
-    pub async fn open(store: Store, pepper: &Zeroizing<Vec<u8>>, kind: KeyKind) -> Result<Self, AccessError> {
+    pub async fn open(
+        store: Store,
+        pepper: &Zeroizing<Vec<u8>>,
+        kind: KeyKind,
+        tiers: Tiers,
+    ) -> Result<Self, AccessError> {
         let pepper = hmac::Key::new(hmac::HMAC_SHA256, pepper);
         let mut keys = Vec::new();
         for row in store.range(RECORDS).await? {
-            let key = serde_json::from_slice(&row.value)
+            let stored: StoredKey = serde_json::from_slice(&row.value)
                 .map_err(|_| AccessError::Damaged(String::from_utf8_lossy(&row.key).into_owned()))?;
-            keys.push(key);
+            keys.push(HeldKey::new(stored, &tiers));
         }
+        let mut ring = Ring { keys, tiers, unknown_tiers: BTreeSet::new() };
+        ring.warn_of_unknown_tiers();
         let bits = hmac::sign(&pepper, b"serviceos/development-key/v1\0");
         let bits: Zeroizing<[u8; 32]> =
             Zeroizing::new(bits.as_ref().try_into().expect("HMAC-SHA-256 gives 32 bytes"));
         let development_key = ApiKey::from_bits(kind, &bits);
-        let table = watch::Sender::new(Arc::new(table(&pepper, &keys, &development_key)));
-        Ok(Self { store, pepper, kind, development_key, keys: Mutex::new(keys), table })
+        let table = watch::Sender::new(Arc::new(table(&pepper, &ring.keys, &development_key)));
+        Ok(Self { store, pepper, kind, development_key, ring: Mutex::new(ring), table })
     }
 
     /// The table in force, and every later one.
@@ -201,6 +229,9 @@ impl ApiKeys {
 
     async fn create_now(&self, new: NewKey, now: Timestamp) -> Result<(KeyRecord, ApiKey), AccessError> {
         check(&new, now)?;
+        let mut ring = self.ring.lock().await;
+        let tier = new.tier.unwrap_or_else(|| self.kind.default_tier().to_owned());
+        ring.check_tier(&tier)?;
         let mut bits = Zeroizing::new([0; 32]);
         aws_lc_rs::rand::fill(&mut *bits).map_err(|_| AccessError::Randomness)?;
         let key = ApiKey::from_bits(self.kind, &bits);
@@ -209,21 +240,22 @@ impl ApiKeys {
             name: new.name,
             scopes: new.scopes,
             tenant: new.tenant.unwrap_or_else(|| types::headers::DEFAULT_TENANT.to_owned()),
+            tier,
             created_at: now,
             expires_at: new.expires_at,
             revoked_at: None,
         };
         let stored = StoredKey { hash: hash(&self.pepper, key.expose()), record: record.clone() };
-        let mut keys = self.keys.lock().await;
         self.write(&stored).await?;
-        keys.push(stored);
-        self.table.send_replace(Arc::new(table(&self.pepper, &keys, &self.development_key)));
+        let held = HeldKey::new(stored, &ring.tiers);
+        ring.keys.push(held);
+        self.publish(&ring);
         Ok((record, key))
     }
 
     /// Every key, also expired and revoked ones, in the order in which they were made.
     pub async fn list(&self) -> Vec<KeyRecord> {
-        self.keys.lock().await.iter().map(|key| key.record.clone()).collect()
+        self.ring.lock().await.keys.iter().map(|key| key.stored.record.clone()).collect()
     }
 
     /// Revokes a key; once revoked it stays so, with the time of the first revocation.
@@ -235,15 +267,35 @@ impl ApiKeys {
     }
 
     async fn revoke_now(&self, id: &str, now: Timestamp) -> Result<KeyRecord, AccessError> {
-        let mut keys = self.keys.lock().await;
-        let place = keys.iter().position(|key| key.record.id == id);
+        let mut ring = self.ring.lock().await;
+        let place = ring.keys.iter().position(|key| key.stored.record.id == id);
         let place = place.ok_or_else(|| AccessError::UnknownKey(id.to_owned()))?;
-        let mut revoked = keys[place].clone();
+        let mut revoked = ring.keys[place].stored.clone();
         revoked.record.revoked_at.get_or_insert(now);
         self.write(&revoked).await?;
-        keys[place] = revoked;
-        self.table.send_replace(Arc::new(table(&self.pepper, &keys, &self.development_key)));
-        Ok(keys[place].record.clone())
+        let record = revoked.record.clone();
+        ring.keys[place].stored = revoked;
+        self.publish(&ring);
+        Ok(record)
+    }
+
+    /// Puts other tiers in force. A key whose tier allows the same as before keeps its bucket; in one that is changed, what
+    /// was used of the burst stays used. A key whose tier is known no longer falls to `free`, and the operator is warned.
+    ///
+    /// `now_ns` is the time that [`Gcra::check`] is asked with. A request that is checked against the table before this
+    /// one, in the moment of the change, may be missing in a changed bucket.
+    pub async fn set_tiers(&self, tiers: Tiers, now_ns: u64) {
+        let mut ring = self.ring.lock().await;
+        for key in &mut ring.keys {
+            key.change_tier(&tiers, now_ns);
+        }
+        ring.tiers = tiers;
+        ring.warn_of_unknown_tiers();
+        self.publish(&ring);
+    }
+
+    fn publish(&self, ring: &Ring) {
+        self.table.send_replace(Arc::new(table(&self.pepper, &ring.keys, &self.development_key)));
     }
 
     async fn write(&self, key: &StoredKey) -> Result<(), AccessError> {
@@ -256,6 +308,59 @@ impl ApiKeys {
     }
 }
 
+impl Ring {
+    fn check_tier(&self, name: &str) -> Result<(), AccessError> {
+        if self.tiers.contains(name) {
+            return Ok(());
+        }
+        let known = self.tiers.names().join(", ");
+        Err(AccessError::Invalid(format!("there is no tier {name:?}; there are {known}")))
+    }
+
+    fn warn_of_unknown_tiers(&mut self) {
+        for (tier, keys) in self.newly_unknown_tiers() {
+            tracing::warn!(tier, keys, "keys of a tier that is not defined are held to the tier free");
+        }
+    }
+
+    /// The tiers that keys have, nothing defines, and nobody was warned of, each with the number of its keys.
+    fn newly_unknown_tiers(&mut self) -> BTreeMap<String, usize> {
+        let mut unknown = BTreeMap::new();
+        for HeldKey { stored: StoredKey { record, .. }, .. } in &self.keys {
+            if record.revoked_at.is_none() && !self.tiers.contains(&record.tier) {
+                *unknown.entry(record.tier.clone()).or_default() += 1;
+            }
+        }
+        let warned_of = std::mem::replace(&mut self.unknown_tiers, unknown.keys().cloned().collect());
+        unknown.retain(|tier, _| !warned_of.contains(tier));
+        unknown
+    }
+}
+
+impl HeldKey {
+    fn new(stored: StoredKey, tiers: &Tiers) -> Self {
+        let (tier, limit) = tiers.in_force(&stored.record.tier);
+        let limiter = limit.map(|limit| Arc::new(Gcra::new(limit.rate, limit.burst)));
+        let KeyRecord { id, tenant, scopes, .. } = &stored.record;
+        let caller = Caller::new(id, tenant, scopes.clone()).in_tier(tier, limiter);
+        Self { caller: Arc::new(caller), stored }
+    }
+
+    fn change_tier(&mut self, tiers: &Tiers, now_ns: u64) {
+        let (tier, limit) = tiers.in_force(&self.stored.record.tier);
+        let limiter = limit.map(|Tier { rate, burst }| match self.caller.limiter() {
+            Some(same) if same.rate() == rate && same.burst() == burst => Arc::clone(same),
+            Some(other) => Arc::new(other.at_rate(rate, burst, now_ns)),
+            None => Arc::new(Gcra::new(rate, burst)),
+        });
+        self.caller = Arc::new(Caller::clone(&self.caller).in_tier(tier, limiter));
+    }
+}
+
+fn unlimited() -> String {
+    UNLIMITED.to_owned()
+}
+
 async fn carried_out<T>(change: JoinHandle<Result<T, AccessError>>) -> Result<T, AccessError> {
     change.await.unwrap_or_else(|_| Err(AccessError::Unfinished))
 }
@@ -264,12 +369,11 @@ fn hash(pepper: &hmac::Key, key: &str) -> [u8; 32] {
     hmac::sign(pepper, key.as_bytes()).as_ref().try_into().expect("HMAC-SHA-256 gives 32 bytes")
 }
 
-fn table(pepper: &hmac::Key, keys: &[StoredKey], development_key: &ApiKey) -> KeyTable {
-    let valid = keys.iter().filter(|key| key.record.revoked_at.is_none());
+fn table(pepper: &hmac::Key, keys: &[HeldKey], development_key: &ApiKey) -> KeyTable {
+    let valid = keys.iter().filter(|key| key.stored.record.revoked_at.is_none());
     let mut by_hash: HashMap<_, _> = valid
-        .map(|StoredKey { hash, record }| {
-            let caller = Caller::new(&record.id, &record.tenant, record.scopes.clone());
-            (*hash, Entry { caller: Arc::new(caller), expires_at: record.expires_at })
+        .map(|HeldKey { stored: StoredKey { hash, record }, caller }| {
+            (*hash, Entry { caller: Arc::clone(caller), expires_at: record.expires_at })
         })
         .collect();
     let development =

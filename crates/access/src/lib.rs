@@ -1,17 +1,19 @@
-//! Who a caller is and what it may do. API keys: made here, stored as keyed hashes, looked up by every gateway worker in
-//! a published table.
+//! Who a caller is, what it may do and how much of it. API keys: made here, stored as keyed hashes, looked up by every
+//! gateway worker in a published table; each has a tier, and the bucket that holds it to the tier's rate.
 //!
-//! It knows no HTTP: the gateway says what was presented, and gets a caller or a refusal back.
+//! It knows no HTTP and reads no clock: the gateway says what was presented and when, and gets a caller or a refusal back.
 
 mod caller;
 mod gcra;
 mod key;
 mod keys;
+mod tier;
 
 pub use caller::{ALL_SCOPES, Caller};
 pub use gcra::{Allowed, Denied, Gcra, Rate};
 pub use key::{ApiKey, KeyKind};
 pub use keys::{ApiKeys, KeyRecord, KeyTable, NewKey, Refusal, RememberedKey};
+pub use tier::{FREE, Tier, Tiers, UNLIMITED};
 
 use thiserror::Error;
 

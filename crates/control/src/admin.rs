@@ -218,7 +218,8 @@ mod tests {
     async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState {
         let store = store::Store::open(&folder.path().join("store.redb")).unwrap();
         let pepper = zeroize::Zeroizing::new(vec![1; 32]);
-        let keys = ApiKeys::open(store, &pepper, access::KeyKind::Test).await.unwrap();
+        let tiers = access::Tiers::built_in();
+        let keys = ApiKeys::open(store, &pepper, access::KeyKind::Test, tiers).await.unwrap();
         AdminState {
             registry: Registry::new(vec![Service::clone(&service("vrf", "r", true))]),
             metrics: Arc::new(Metrics::new(1)),
@@ -301,5 +302,32 @@ mod tests {
         assert_eq!(ask(&router, "GET", "/v1/status", None).await, StatusCode::OK);
         assert_eq!(ask(&router, "POST", "/v1/keys", None).await, StatusCode::BAD_REQUEST);
         assert_eq!(ask(&router, "DELETE", "/v1/keys/none", None).await, StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn a_key_is_made_of_a_tier_and_a_tier_that_is_not_defined_is_named_with_those_that_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let router = on_socket(state(&folder, "127.0.0.1:7070").await);
+        let create = async |tier: &str| {
+            let body = format!(r#"{{"name":"n","scopes":["a"]{tier}}}"#);
+            let request = Request::builder().method("POST").uri("/v1/keys").body(Body::from(body));
+            text(router.clone().oneshot(request.unwrap()).await.unwrap()).await
+        };
+        assert_eq!(create(r#","tier":"developer""#).await.0, StatusCode::CREATED);
+        assert_eq!(create("").await.0, StatusCode::CREATED);
+        let (status, problem) = create(r#","tier":"gold""#).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(problem.contains("there are developer, free, production, unlimited"), "{problem}");
+        let request = Request::builder().uri("/v1/keys").body(Body::empty()).unwrap();
+        let (_, listed) = text(router.clone().oneshot(request).await.unwrap()).await;
+        let listed: Vec<KeyRecord> = serde_json::from_str(&listed).unwrap();
+        let tiers: Vec<_> = listed.iter().map(|key| key.tier.as_str()).collect();
+        assert_eq!(tiers, ["developer", "unlimited"]);
+    }
+
+    async fn text(response: Response) -> (StatusCode, String) {
+        let status = response.status();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
     }
 }

@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use super::*;
+use crate::Rate;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -9,13 +12,33 @@ fn wanted(scopes: &[&str]) -> NewKey {
         name: "test".into(),
         scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
         tenant: None,
+        tier: None,
         expires_at: None,
     }
 }
 
+fn in_tier(name: &str) -> NewKey {
+    NewKey { tier: Some(name.to_owned()), ..wanted(&["a"]) }
+}
+
+fn store(folder: &tempfile::TempDir) -> Store {
+    Store::open(&folder.path().join("store.redb")).unwrap()
+}
+
 async fn keys(folder: &tempfile::TempDir) -> Arc<ApiKeys> {
-    let store = Store::open(&folder.path().join("store.redb")).unwrap();
-    Arc::new(ApiKeys::open(store, &Zeroizing::new(vec![5; 32]), KeyKind::Test).await.unwrap())
+    let pepper = Zeroizing::new(vec![5; 32]);
+    Arc::new(ApiKeys::open(store(folder), &pepper, KeyKind::Test, Tiers::built_in()).await.unwrap())
+}
+
+/// The caller of a key in the table in force.
+fn caller(owner: &ApiKeys, key: &ApiKey) -> Arc<Caller> {
+    owner.subscribe().borrow().authenticate(key.expose(), at(100)).unwrap()
+}
+
+/// The built-in tiers and one of so many requests a minute.
+fn with_tier(name: &str, count: u32, burst: u32) -> Tiers {
+    let rate = Rate { count, per: Duration::from_secs(60) };
+    Tiers::with(BTreeMap::from([(name.to_owned(), Tier { rate, burst })]))
 }
 
 #[tokio::test]
@@ -25,11 +48,14 @@ async fn a_created_key_is_recognised_at_once_and_after_a_restart() {
     let table = owner.subscribe();
     let new = NewKey { tenant: Some("acme".into()), ..wanted(&["randomness"]) };
     let (record, key) = owner.create(new, at(100)).await.unwrap();
-    let expected = Caller::new(&record.id, "acme", vec!["randomness".into()]);
-    assert_eq!(*table.borrow().authenticate(key.expose(), at(100)).unwrap(), expected);
+    let check = |caller: &Caller| {
+        assert_eq!(caller.subject(), record.id.as_bytes());
+        assert_eq!((&caller.tenant()[..], &caller.scope_list()[..]), (&b"acme"[..], &b"randomness"[..]));
+    };
+    check(&table.borrow().authenticate(key.expose(), at(100)).unwrap());
     drop((owner, table));
     let owner = keys(&folder).await;
-    assert_eq!(*owner.subscribe().borrow().authenticate(key.expose(), at(100)).unwrap(), expected);
+    check(&caller(&owner, &key));
     assert_eq!(owner.list().await, [record]);
 }
 
@@ -60,7 +86,18 @@ async fn a_remembered_key_is_forgotten_when_it_changes_expires_or_is_revoked() {
     let mut ask = |key: &str, now| {
         let table = table.borrow();
         let answer = table.authenticate_again(&mut remembered, key, at(now));
-        assert_eq!(answer, table.authenticate(key, at(now)), "with and without memory the same");
+        match (&answer, table.authenticate(key, at(now))) {
+            (Ok(remembered), Ok(found)) => {
+                assert!(Arc::ptr_eq(remembered, &found), "with and without memory the same");
+            }
+            (remembered, found) => {
+                assert_eq!(
+                    remembered.as_ref().err(),
+                    found.err().as_ref(),
+                    "with and without memory the same"
+                );
+            }
+        }
         answer.map(|caller| caller.subject().clone())
     };
     assert_eq!(ask(first_key.expose(), 100).unwrap(), first.id.as_bytes());
@@ -146,4 +183,106 @@ async fn a_revocation_that_nobody_waits_for_any_more_is_still_in_force() {
     table.changed().await.unwrap();
     assert_eq!(table.borrow().authenticate(key.expose(), at(151)).unwrap_err(), Refusal::Unknown);
     assert!(owner.list().await[0].revoked_at.is_some());
+}
+
+#[tokio::test]
+async fn a_key_is_held_to_its_tier_and_to_none_if_none_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let owner = keys(&folder).await;
+    let (free, free_key) = owner.create(in_tier("free"), at(100)).await.unwrap();
+    let (other, other_key) = owner.create(wanted(&["a"]), at(100)).await.unwrap();
+    assert_eq!((free.tier.as_str(), other.tier.as_str()), ("free", "unlimited"));
+    let check = |owner: &Arc<ApiKeys>| {
+        let free = caller(owner, &free_key);
+        let limiter = free.limiter().expect("a limit");
+        assert_eq!((free.tier(), limiter.rate().count, limiter.burst()), ("free", 60, 10));
+        for key in [&other_key, owner.development_key()] {
+            let caller = caller(owner, key);
+            assert_eq!((caller.tier(), caller.limiter().is_none()), ("unlimited", true));
+        }
+    };
+    check(&owner);
+    drop(owner);
+    check(&keys(&folder).await);
+}
+
+#[tokio::test]
+async fn a_tier_that_is_not_defined_is_refused_with_those_that_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let owner = keys(&folder).await;
+    let refused = owner.create(in_tier("gold"), at(100)).await.unwrap_err().to_string();
+    assert_eq!(refused, r#"there is no tier "gold"; there are developer, free, production, unlimited"#);
+    owner.set_tiers(with_tier("gold", 5, 1), 0).await;
+    assert_eq!(owner.create(in_tier("gold"), at(100)).await.unwrap().0.tier, "gold");
+}
+
+#[tokio::test]
+async fn a_record_of_the_time_before_tiers_is_of_an_unlimited_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let record =
+        r#"{"id":"key_1","name":"old","scopes":["a"],"tenant":"default","createdAt":"2025-01-01T00:00:00Z"}"#;
+    let stored = format!(r#"{{"hash":{:?},"record":{record}}}"#, [1_u8; 32]);
+    let transaction = Transaction::new().put(format!("{RECORDS}key_1"), stored.into_bytes());
+    store(&folder).commit(transaction).await.unwrap();
+    assert_eq!(keys(&folder).await.list().await[0].tier, "unlimited");
+}
+
+#[tokio::test]
+async fn changes_of_other_keys_and_the_same_tiers_again_refill_no_bucket() {
+    let folder = tempfile::tempdir().unwrap();
+    let owner = keys(&folder).await;
+    let (_, key) = owner.create(in_tier("free"), at(100)).await.unwrap();
+    let take = || caller(&owner, &key).limiter().expect("a limit").check(0).map(|allowed| allowed.remaining);
+    assert_eq!(take().unwrap(), 9);
+    let (other, other_key) = owner.create(in_tier("free"), at(100)).await.unwrap();
+    assert_eq!(take().unwrap(), 8);
+    assert_eq!(caller(&owner, &other_key).limiter().unwrap().check(0).unwrap().remaining, 9);
+    owner.revoke(&other.id, at(100)).await.unwrap();
+    assert_eq!(take().unwrap(), 7);
+    let held = caller(&owner, &key);
+    owner.set_tiers(with_tier("gold", 5, 1), 0).await;
+    assert_eq!(
+        held.limiter().unwrap().check(0).unwrap().remaining,
+        6,
+        "callers held by workers share the bucket"
+    );
+    assert_eq!(take().unwrap(), 5);
+}
+
+#[tokio::test]
+async fn a_changed_tier_is_in_force_at_once_and_gives_nothing_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let owner = keys(&folder).await;
+    let (_, key) = owner.create(in_tier("free"), at(100)).await.unwrap();
+    let mut table = owner.subscribe();
+    table.mark_unchanged();
+    let take = || caller(&owner, &key).limiter().expect("a limit").check(0).map(|allowed| allowed.remaining);
+    assert!((0..10).all(|_| take().is_ok()) && take().is_err());
+    owner.set_tiers(with_tier("free", 60, 12), 0).await;
+    assert!(table.has_changed().unwrap(), "workers are told");
+    assert_eq!(take().unwrap(), 1);
+    owner.set_tiers(with_tier("free", 1, 5), 0).await;
+    assert_eq!(take().unwrap_err().retry_after, Duration::from_secs(60));
+}
+
+#[tokio::test]
+async fn a_key_of_a_tier_that_is_gone_falls_to_free_with_one_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let owner = keys(&folder).await;
+    owner.set_tiers(with_tier("gold", 1_000_000, 1000), 0).await;
+    let (_, key) = owner.create(in_tier("gold"), at(100)).await.unwrap();
+    assert_eq!(caller(&owner, &key).tier(), "gold");
+    drop(owner);
+    let owner = keys(&folder).await;
+    let fallen = caller(&owner, &key);
+    assert_eq!((fallen.tier(), fallen.limiter().expect("a limit").burst()), ("free", 10));
+    assert_eq!(owner.list().await[0].tier, "gold", "the record is as it was made");
+    let mut ring = owner.ring.lock().await;
+    assert_eq!(ring.newly_unknown_tiers(), BTreeMap::new(), "the operator was warned at the start");
+    ring.unknown_tiers.clear();
+    assert_eq!(ring.newly_unknown_tiers(), BTreeMap::from([("gold".to_owned(), 1)]));
+    drop(ring);
+    owner.set_tiers(with_tier("gold", 5, 1), 0).await;
+    assert_eq!(caller(&owner, &key).tier(), "gold", "defined again, it is in force again");
+    assert_eq!(owner.ring.lock().await.unknown_tiers, BTreeSet::new());
 }

@@ -13,9 +13,9 @@ use crate::output::{print, print_json};
 
 pub(crate) fn run(command: KeysCommand) -> Result<(), Failure> {
     match command {
-        KeysCommand::Create { place, name, scopes, tenant, expires, json } => {
+        KeysCommand::Create { place, name, scopes, tenant, tier, expires, json } => {
             let expires_at = expires.map(|lifetime| Timestamp::now() + lifetime);
-            let request = NewKeyRequest { name, scopes, tenant, expires_at };
+            let request = NewKeyRequest { name, scopes, tenant, tier, expires_at };
             let client = AdminClient::new(&place.data_dir());
             let created: CreatedKey = block_on(async { Ok(client.post("/v1/keys", &request).await?) })?;
             if json {
@@ -47,7 +47,7 @@ pub(crate) fn run(command: KeysCommand) -> Result<(), Failure> {
 fn table(keys: &[KeyRecord]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING);
-    table.set_header(["ID", "NAME", "SCOPES", "TENANT", "CREATED", "EXPIRES", "REVOKED"]);
+    table.set_header(["ID", "NAME", "SCOPES", "TENANT", "TIER", "CREATED", "EXPIRES", "REVOKED"]);
     let time = |time: Option<Timestamp>| time.map_or("-".to_owned(), |time| format!("{time:.0}"));
     for key in keys {
         table.add_row([
@@ -55,6 +55,7 @@ fn table(keys: &[KeyRecord]) -> Table {
             key.name.clone(),
             key.scopes.join(","),
             key.tenant.clone(),
+            key.tier.clone(),
             time(Some(key.created_at)),
             time(key.expires_at),
             time(key.revoked_at),

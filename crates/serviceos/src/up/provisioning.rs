@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use access::{ApiKeys, KeyKind};
+use access::{ApiKeys, KeyKind, Tiers};
 use anyhow::{Context, Result, anyhow};
 use configuration::{Builtin, Settings};
 use mesh_protocol::{Secret, SecretEpoch, SecretSet};
@@ -31,7 +31,9 @@ pub(crate) async fn open(
         .context("failed to open the secrets")?;
     let pepper = vault.ensure(PEPPER, Generate::Random).await.context("failed to make a secret")?;
     let pepper = &pepper.last().ok_or_else(|| anyhow!("the secret {PEPPER} has no epoch"))?.value;
-    let keys = ApiKeys::open(store, pepper, KeyKind::Test).await.context("failed to read the API keys")?;
+    let keys = ApiKeys::open(store, pepper, KeyKind::Test, Tiers::built_in())
+        .await
+        .context("failed to read the API keys")?;
     let mut by_service = BTreeMap::new();
     for service in &settings.services {
         let mut set = SecretSet::new();

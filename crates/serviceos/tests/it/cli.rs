@@ -59,6 +59,8 @@ fn a_created_key_has_its_scopes_and_no_others_until_it_is_revoked() {
         "randomness",
         "--tenant",
         "acme",
+        "--tier",
+        "developer",
         "--expires",
         "90d",
         "--json",
@@ -73,6 +75,12 @@ fn a_created_key_has_its_scopes_and_no_others_until_it_is_revoked() {
     assert!(denied.text().contains("`oracle`"), "the missing scope is named: {}", denied.text());
     let listed = mesh.run(&["keys", "list", "--json"]).out;
     assert!(listed.contains(id) && listed.contains("acme") && !listed.contains(key), "{listed}");
+    assert!(listed.contains(r#""tier":"developer""#), "{listed}");
+    let table = mesh.run(&["keys", "list"]).out;
+    assert!(table.contains("TIER") && table.contains("developer") && !table.contains(key), "{table}");
+    let unknown = mesh.run(&["keys", "create", "--name", "t", "--scopes", "randomness", "--tier", "gold"]);
+    assert_eq!(unknown.code, 1);
+    assert!(unknown.err.contains("developer, free, production, unlimited"), "{}", unknown.err);
     assert_eq!(mesh.run(&["keys", "revoke", id]).code, 0);
     assert_eq!(random().problem(), (401, "AUTH_INVALID".into()), "a revoked key is refused at once");
 }

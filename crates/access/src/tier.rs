@@ -1,0 +1,100 @@
+//! The tiers: how much the callers of a key may ask for, by name.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::Rate;
+
+/// The tier without a limit.
+pub const UNLIMITED: &str = "unlimited";
+/// The tier of a key whose own one is known no longer.
+pub const FREE: &str = "free";
+
+const MINUTE: Duration = Duration::from_secs(60);
+const BUILT_IN: [(&str, u32, u32); 3] = [(FREE, 60, 10), ("developer", 300, 50), ("production", 1000, 200)];
+
+/// What a tier allows each of its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tier {
+    /// How many requests, in the long run.
+    pub rate: Rate,
+    /// How many of them at once, at least 1.
+    pub burst: u32,
+}
+
+/// The tiers by name: those that are built in, and what the configuration adds or says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tiers(BTreeMap<String, Tier>);
+
+impl Tiers {
+    /// `free`, `developer`, `production` and `unlimited`.
+    pub fn built_in() -> Self {
+        Self::with(BTreeMap::new())
+    }
+
+    /// The built-in tiers and these; one of the same name takes a built-in one's place. Only the development key stays
+    /// without a limit if `unlimited` is given one.
+    pub fn with(configured: BTreeMap<String, Tier>) -> Self {
+        let built_in = BUILT_IN
+            .map(|(name, count, burst)| (name.to_owned(), Tier { rate: Rate { count, per: MINUTE }, burst }));
+        Self(built_in.into_iter().chain(configured).collect())
+    }
+
+    /// Whether a key can be made of this tier.
+    pub fn contains(&self, name: &str) -> bool {
+        name == UNLIMITED || self.0.contains_key(name)
+    }
+
+    /// Every name, in the order of the alphabet.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.0.keys().map(String::as_str).collect();
+        if let Err(place) = names.binary_search(&UNLIMITED) {
+            names.insert(place, UNLIMITED);
+        }
+        names
+    }
+
+    /// The tier that holds for keys of this one, with what it allows; `None` is no limit. For a name that is unknown it is
+    /// `free`: a mistake in the configuration must not take a limit away.
+    pub(crate) fn in_force<'a>(&self, name: &'a str) -> (&'a str, Option<Tier>) {
+        match self.0.get(name) {
+            Some(tier) => (name, Some(*tier)),
+            None if name == UNLIMITED => (UNLIMITED, None),
+            None => (FREE, Some(self.0[FREE])),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tier(count: u32, burst: u32) -> Tier {
+        Tier { rate: Rate { count, per: MINUTE }, burst }
+    }
+
+    #[test]
+    fn the_configuration_adds_tiers_and_changes_the_built_in_ones() {
+        let configured = BTreeMap::from([("gold".to_owned(), tier(5, 1)), ("free".to_owned(), tier(1, 1))]);
+        let tiers = Tiers::with(configured);
+        assert_eq!(tiers.names(), ["developer", "free", "gold", "production", "unlimited"]);
+        assert_eq!(tiers.in_force("gold"), ("gold", Some(tier(5, 1))));
+        assert_eq!(tiers.in_force("free"), ("free", Some(tier(1, 1))));
+        assert_eq!(tiers.in_force("developer"), ("developer", Some(tier(300, 50))));
+        assert_eq!(tiers.in_force("unlimited"), ("unlimited", None));
+    }
+
+    #[test]
+    fn a_tier_that_is_unknown_is_the_free_one() {
+        let tiers = Tiers::built_in();
+        assert!(!tiers.contains("gold") && tiers.contains("unlimited") && tiers.contains("free"));
+        assert_eq!(tiers.in_force("gold"), ("free", Some(tier(60, 10))));
+    }
+
+    #[test]
+    fn a_limit_for_unlimited_holds_like_any_other() {
+        let tiers = Tiers::with(BTreeMap::from([("unlimited".to_owned(), tier(5, 1))]));
+        assert_eq!(tiers.in_force("unlimited"), ("unlimited", Some(tier(5, 1))));
+        assert_eq!(tiers.names(), ["developer", "free", "production", "unlimited"]);
+    }
+}
