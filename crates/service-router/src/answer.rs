@@ -11,7 +11,7 @@ use types::ReplicaId;
 
 use crate::circuit::CallPlace;
 use crate::endpoint::Pending;
-use crate::http1_connection::Http1Connection;
+use crate::http1_connection::{Http1Connection, SendError};
 use crate::http2_connection::Http2Call;
 use crate::request_body::{BodyError, RequestBody};
 use crate::upload::Upload;
@@ -39,14 +39,37 @@ pub struct Answer {
     pub(crate) upload: Upload,
     pub(crate) pending: Pending,
     pub(crate) view: Rc<ServiceView>,
-    pub(crate) _place: CallPlace,
-    pub(crate) _live: LiveCall,
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(crate) place: CallPlace,
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(crate) live: LiveCall,
 }
 
 /// A call in its service's retry budget.
 pub(crate) struct LiveCall {
-    pub(crate) view: Rc<ServiceView>,
-    pub(crate) retries: u32,
+    view: Rc<ServiceView>,
+    retries: u32,
+}
+
+impl LiveCall {
+    pub(crate) fn begin(view: &Rc<ServiceView>) -> Self {
+        view.budget.call_begins();
+        Self { view: Rc::clone(view), retries: 0 }
+    }
+
+    pub(crate) fn retried(&mut self) {
+        self.retries += 1;
+    }
+
+    pub(crate) fn retries(&self) -> u32 {
+        self.retries
+    }
+
+    /// A retry that was taken from the budget is not needed after all.
+    pub(crate) fn give_back_retry(&mut self) {
+        self.retries -= 1;
+        self.view.budget.give_back();
+    }
 }
 
 impl Drop for LiveCall {
@@ -60,6 +83,27 @@ impl Carrier {
         match self {
             Self::Http1(connection) => &connection.head,
             Self::Http2(call) => &call.head,
+        }
+    }
+
+    pub(crate) fn poll_head(
+        &mut self,
+        context: &mut Context<'_>,
+        method: &http::Method,
+        upload: &mut Upload,
+        body: &mut impl RequestBody,
+    ) -> Poll<Result<(), SendError>> {
+        match self {
+            Self::Http1(connection) => connection.poll_head(context, method, upload, body),
+            Self::Http2(call) => call.poll_head(context, method, upload, body),
+        }
+    }
+
+    /// Whether anything of the call may have reached the replica.
+    pub(crate) fn was_written(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.was_written(),
+            Self::Http2(call) => call.was_written(),
         }
     }
 }
@@ -92,7 +136,8 @@ impl Answer {
         if let Poll::Ready(Err(BodyError::Upstream(_))) = &polled {
             self.view.shard.upstream_failures.add_one(UpstreamFailure::Reset);
             self.pending.failed();
-            self.pending.endpoint().latency.failed(Instant::now());
+            let now = Instant::now();
+            self.pending.endpoint().latency.fail(self.view.usual_load(now), now);
         }
         polled
     }
@@ -157,8 +202,8 @@ impl Answer {
     pub fn into_tunnel(mut self) -> Option<(Wire, TunnelGuard)> {
         match self.carrier.take() {
             Some(Carrier::Http1(connection)) => {
-                let (wire, permit) = connection.into_wire();
-                Some((wire, TunnelGuard { _answer: self, _permit: permit }))
+                let (wire, permit, open) = connection.into_wire();
+                Some((wire, TunnelGuard { _answer: self, _permit: permit, _open: open }))
             }
             _ => None,
         }
@@ -169,9 +214,11 @@ impl Answer {
 pub struct TunnelGuard {
     _answer: Answer,
     _permit: crate::circuit::Permit,
+    _open: Open,
 }
 
 /// The connections gauge of a service, for as long as a connection lives.
+#[derive(Debug)]
 pub(crate) struct Open(std::sync::Arc<ServiceShard>);
 
 impl Open {

@@ -39,6 +39,11 @@ impl RetryBudget {
         self.retries.set(self.retries.get() - retries);
     }
 
+    /// A retry that was taken was not made.
+    pub(crate) fn give_back(&self) {
+        self.retries.set(self.retries.get() - 1);
+    }
+
     /// Takes one retry, if the budget has one: up to `percent` of the calls in flight, or one of the floor.
     pub(crate) fn take(&self, percent: u32, now: Instant) -> bool {
         let share = f64::from(self.calls.get()) * f64::from(percent) / 100.0;

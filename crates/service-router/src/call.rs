@@ -41,6 +41,8 @@ pub struct CallOptions {
     pub timeout: Duration,
     /// What the balancing policy hashes, where it does.
     pub hash: Option<u64>,
+    /// The version that it must be, as [`crate::ServiceView::version`] numbers them.
+    pub version: Option<u32>,
     /// What keeps a caller with one version, where something does.
     pub sticky: Option<u64>,
 }

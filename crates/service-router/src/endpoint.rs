@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use service_registry::{Claim, InFlightGuard, Instance};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::http1_connection::Http1Connection;
@@ -14,6 +15,8 @@ use crate::peak_ewma::PeakEwma;
 
 /// Idle connections kept for an instance on one worker.
 const MAX_IDLE: usize = 256;
+/// Connections over HTTP/2 to an instance on one worker; each carries as many calls as the instance allows.
+const MAX_SHARED: usize = 8;
 
 /// An instance with this worker's connections to it and its opinion of it.
 pub(crate) struct Endpoint {
@@ -22,8 +25,10 @@ pub(crate) struct Endpoint {
     pending: Cell<u32>,
     /// Most recently used last, so that the ones that nobody needs grow old.
     idle: RefCell<Vec<(Box<Http1Connection>, u32)>>,
-    /// The connection that all calls over HTTP/2 share.
-    pub(crate) shared: RefCell<Option<Http2Connection>>,
+    /// The connections that calls over HTTP/2 share.
+    shared: RefCell<Vec<Http2Connection>>,
+    /// Held by whoever makes another of those.
+    pub(crate) connecting: Mutex<()>,
     /// How often the idle connections were looked through: their clock, since it is read with every call.
     prunes: Cell<u32>,
     /// While set, this worker leaves the instance alone until more suspicions than these were answered by a check.
@@ -48,6 +53,7 @@ impl Endpoint {
             pending: Cell::new(0),
             idle: RefCell::default(),
             shared: RefCell::default(),
+            connecting: Mutex::default(),
             prunes: Cell::new(0),
             suspected_at: Cell::new(None),
             answered: Cell::new(answered),
@@ -113,10 +119,21 @@ impl Endpoint {
         let now = self.prunes.get() + 1;
         self.prunes.set(now);
         self.idle.borrow_mut().retain_mut(|(connection, since)| now - *since < 2 && connection.is_open());
+        self.shared.borrow_mut().retain(|connection| !connection.is_idle_or_closed(now));
+    }
+
+    /// A connection over HTTP/2 that takes another call; at the most there may be, the one with the fewest calls.
+    pub(crate) fn shared_connection(&self) -> Option<Http2Connection> {
         let mut shared = self.shared.borrow_mut();
-        if shared.as_ref().is_some_and(|connection| connection.is_idle_or_closed(now)) {
-            *shared = None;
-        }
+        shared.retain(Http2Connection::is_open);
+        let free = shared.iter().find(|connection| connection.has_room());
+        let full = || shared.iter().filter(|_| shared.len() >= MAX_SHARED).min_by_key(|connection| connection.calls());
+        free.or_else(full).cloned()
+    }
+
+    /// Lets other calls use a connection too.
+    pub(crate) fn share(&self, connection: Http2Connection) {
+        self.shared.borrow_mut().push(connection);
     }
 
     /// The clock of idle connections.

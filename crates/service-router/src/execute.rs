@@ -1,133 +1,43 @@
 //! One call on one replica, and on another when the first fails in a way that may be hidden.
 
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, Uri, Version};
-use observability::ServiceIndex;
-use thiserror::Error;
-use tokio::time::{Instant, timeout_at};
-use types::ReplicaId;
+use observability::UpstreamFailure;
+use tokio::time::Instant;
 
-use crate::body::Progress;
-use crate::connection::{Connection, SendError, is_local};
-use crate::endpoint::Endpoint;
-use crate::limit::Limit;
-use crate::spare::Spare;
-use crate::worker::{Excluded, ServiceView};
-use crate::{BodyError, RequestBody, SuspicionKind, UpstreamBody, WorkerRouter};
+use crate::answer::{Answer, Carrier};
+use crate::balance::Request;
+use crate::call::{CallError, CallHead, CallOptions, Failure, Replay};
+use crate::circuit::CallPlace;
+use crate::connect::{ConnectError, connect};
+use crate::endpoint::{Endpoint, Pending};
+use crate::http1_connection::{Http1Connection, SendError};
+use crate::http2_connection::Http2Connection;
+use crate::policy::{RouterPolicy, UpstreamProtocol};
+use crate::request_body::{BodyError, RequestBody};
+use crate::timer::Timer;
+use crate::tries::{Tries, Try};
+use crate::upload::Upload;
+use crate::view::ServiceView;
+use crate::{SuspicionKind, WorkerRouter};
 
-/// What a failed call counts as for the latency estimate, so that a replica that fails fast does not look cheap.
-pub(crate) const FAILURE_PENALTY: Duration = Duration::from_secs(1);
-
-/// A call to a service: what the replica will be sent.
-pub struct Call {
-    /// When the request came.
-    pub began: Instant,
-    /// The method.
-    pub method: Method,
-    /// The target in origin form.
-    pub uri: Uri,
-    /// The headers, already those of the gateway.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: RequestBody,
-    /// Whether it may be sent a second time.
-    pub replay: Replay,
-    /// Until the head of the answer; pauses while a streamed body makes progress.
-    pub timeout: Duration,
-    /// Between two bytes of the answer's body.
-    pub idle_timeout: Duration,
-}
-
-/// Whether a call that may have been executed may be sent again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replay {
-    /// Executing it twice has the effect of executing it once (RFC 9110 section 9.2.2), and its body is at hand.
-    Safe,
-    /// It might be executed twice.
-    Unsafe,
-}
-
-/// A replica's answer.
-pub struct Answer {
-    /// The answer.
-    pub response: Response<UpstreamBody>,
-    /// Who gave it.
-    pub replica: ReplicaId,
-    /// How often the call was sent, at least 1.
-    pub attempts: u32,
-    /// From the last sending to the head of the answer.
-    pub first_byte: Duration,
-}
-
-/// Why there is no answer, and how far the call came.
-#[derive(Debug)]
-pub struct Failure {
-    /// Why.
-    pub error: CallError,
-    /// The last replica that was tried.
-    pub replica: Option<ReplicaId>,
-    /// How often the call was tried.
-    pub attempts: u32,
-}
-
-/// Why there is no answer.
-#[derive(Debug, Error)]
-pub enum CallError {
-    /// No replica may serve.
-    #[error("no replica can be selected: {0}")]
-    NoReplica(String),
-    /// A replica failed before it answered, and the call may have been executed or there was none left to try.
-    #[error("the replica failed: {0}")]
-    Upstream(String),
-    /// No answer in time.
-    #[error("no answer in time")]
-    Timeout,
-    /// This machine has no room for another connection.
-    #[error("no room for another connection: {0}")]
-    Exhausted(String),
-    /// The client's body failed.
-    #[error(transparent)]
-    Body(#[from] BodyError),
-}
-
-/// One try that failed.
-enum Try {
-    /// No connection: nothing was sent.
-    NotConnected(String),
-    /// A pooled connection turned out to be closed; nothing was sent.
-    Stale(Box<Request<RequestBody>>),
-    /// The connection ended after something was sent.
-    Reset {
-        reused: bool,
-        reason: String,
-    },
-    /// Neither answer nor failure within the time of one try.
-    TimedOut,
-    /// This machine has no room for another connection; the replica has nothing to do with it.
-    Exhausted(String),
-    Body(BodyError),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeat {
-    Unused,
-    Used,
-}
-
-/// The state of one call over its tries.
-struct Tries {
-    excluded: Excluded,
-    /// Additional tries that are left.
-    left: u32,
-    /// Whether the call's one repeat that counts as none was taken: a pooled connection may have been closed by the replica
-    /// in the very moment of sending, which is no failure of the call. More than one would let a call that kills whoever
-    /// executes it go from replica to replica.
-    repeat: Repeat,
-    attempts: u32,
-    replica: Option<ReplicaId>,
-    last_reason: Option<String>,
+/// One call, over all of its tries.
+pub(crate) struct Execution<'a, H, B> {
+    pub(crate) router: &'a WorkerRouter,
+    pub(crate) view: &'a Rc<ServiceView>,
+    pub(crate) policy: Rc<RouterPolicy>,
+    options: CallOptions,
+    request: Request,
+    head: &'a H,
+    body: &'a mut B,
+    timer: &'a mut Timer,
+    pub(crate) upload: Upload,
+    pub(crate) tries: Tries,
+    /// When the running try, or what comes after it, began.
+    pub(crate) now: Instant,
 }
 
 impl WorkerRouter {
@@ -135,222 +45,308 @@ impl WorkerRouter {
     ///
     /// # Errors
     /// A connection that cannot be made is hidden by another replica whatever the method; a connection that ends before
-    /// the answer only for calls that may be repeated, at most as often as the service's policy says.
-    pub async fn execute(&self, service: ServiceIndex, call: Call) -> Result<Answer, Failure> {
-        let view = self.view(service);
-        let mut tries = Tries {
-            excluded: Excluded::default(),
-            repeat: Repeat::Unused,
-            left: if call.replay == Replay::Safe { view.policy.attempts } else { 0 },
-            attempts: 0,
-            replica: None,
-            last_reason: None,
+    /// the answer only for calls that may be repeated, at most as often as the service's policy and budget say.
+    pub async fn execute<H: CallHead, B: RequestBody>(
+        &self,
+        view: &Rc<ServiceView>,
+        options: CallOptions,
+        head: &H,
+        body: &mut B,
+        timer: &mut Timer,
+    ) -> Result<Answer, Failure> {
+        let policy = Rc::clone(&view.policy.borrow());
+        let left = if options.replay == Replay::Safe { policy.attempts } else { 0 };
+        let request = Request { hash: options.hash, version: options.version, sticky_hash: options.sticky };
+        let upload = Upload::new(body);
+        let (tries, now) = (Tries::new(view, left), options.began);
+        let mut execution =
+            Execution { router: self, view, policy, options, request, head, body, timer, upload, tries, now };
+        let place = view.circuit.borrow().call();
+        let place = match place {
+            Ok(place) => place,
+            Err(limit) => {
+                view.shard.circuit_open.add_one(limit);
+                return Err(execution.tries.into_failure(CallError::Shed("calls in flight")));
+            }
         };
-        match self.try_until_answered(service, view, call, &mut tries).await {
-            Ok(answer) => Ok(answer),
-            Err(error) => Err(Failure { error, replica: tries.replica, attempts: tries.attempts }),
+        match execution.until_answered().await {
+            Ok((endpoint, pending, carrier, began)) => {
+                Ok(execution.into_answer(&endpoint, pending, carrier, place, began))
+            }
+            Err(error) => Err(execution.tries.into_failure(error)),
         }
     }
+}
 
-    async fn try_until_answered(
-        &self,
-        service: ServiceIndex,
-        view: &ServiceView,
-        call: Call,
-        tries: &mut Tries,
-    ) -> Result<Answer, CallError> {
-        let mut now = call.began;
-        let deadline = now + call.timeout;
-        let progress = call.body.progress();
-        let (timeout, idle_timeout, replay) = (call.timeout, call.idle_timeout, call.replay);
-        let mut next = Some(call.into_request());
+impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
+    async fn until_answered(&mut self) -> Result<(Rc<Endpoint>, Pending, Carrier, Instant), CallError> {
+        let mut chosen = None;
         loop {
-            let Some(endpoint) = self.select(service, &tries.excluded, now) else {
-                return Err(tries.none_left(view));
+            let Some(endpoint) = chosen.take().or_else(|| self.select()) else {
+                return Err(self.tries.none_left(self.view));
             };
-            let pending = endpoint.begin();
-            tries.attempts += 1;
-            tries.replica = Some(endpoint.instance.replica.clone());
-            if tries.attempts > 1 {
-                self.shard().service(service).retries.add_one();
-            }
-            let request = next.take().expect("every way back to the top puts a request there");
-            let spare = if replay == Replay::Safe { Spare::of(&request) } else { None };
-            let limit = Limit { deadline, timeout, progress: progress.as_deref() };
-            let limit = if tries.left > 0 && spare.is_some() {
-                let timeout = view.policy.per_try_timeout;
-                Limit { deadline: deadline.min(now + timeout), timeout, ..limit }
-            } else {
-                limit
+            let Some(pending) = endpoint.begin() else {
+                self.tries.excluded.tried.push(endpoint.instance.incarnation);
+                continue;
             };
-            let began = now;
-            let outcome = self.one_try(view, &endpoint, request, limit, &tries.excluded, tries.repeat).await;
+            self.tries.begins(&endpoint, self.view);
+            let began = self.now;
+            let outcome = self.attempt(&endpoint).await;
             // The clock is read once for each try, since reading it costs as much as choosing an endpoint.
-            now = Instant::now();
-            match outcome {
-                Ok((response, connection)) => {
-                    let first_byte = now - began;
-                    if response.status().is_server_error() {
-                        endpoint.latency.observe(FAILURE_PENALTY, now);
-                    } else if let Some(since) = answering_since(began, progress.as_deref()) {
-                        endpoint.latency.observe(now.saturating_duration_since(since), now);
+            self.now = Instant::now();
+            let failed = match outcome {
+                Ok(carrier) => {
+                    self.judge(&pending, &carrier, began);
+                    chosen = self.better_than(&endpoint, &carrier);
+                    if chosen.is_none() {
+                        return Ok((endpoint, pending, carrier, began));
                     }
-                    let replica = endpoint.instance.replica.clone();
-                    let response = response.map(|incoming| {
-                        UpstreamBody::new(incoming, connection, progress, endpoint, pending, idle_timeout)
-                    });
-                    return Ok(Answer { response, replica, attempts: tries.attempts, first_byte });
+                    Try::Status(carrier.head().status().as_u16())
                 }
-                Err((failed, unsent)) => {
-                    next = self.after(
-                        &endpoint,
-                        failed,
-                        unsent.or_else(|| spare.map(Spare::into_request)),
-                        tries,
-                        deadline,
-                        progress.as_deref(),
-                    )?;
-                }
+                Err(failed) => failed,
+            };
+            let wait = self.after(&pending, failed)?;
+            drop(pending);
+            self.upload.restart();
+            if !wait.is_zero() {
+                self.timer.sleep(wait).await;
+                self.now = Instant::now();
             }
         }
     }
 
-    async fn one_try(
-        &self,
-        view: &ServiceView,
-        endpoint: &Rc<Endpoint>,
-        request: Request<RequestBody>,
-        limit: Limit<'_>,
-        excluded: &Excluded,
-        repeat: Repeat,
-    ) -> Result<(Response<hyper::body::Incoming>, Connection), (Try, Option<Request<RequestBody>>)> {
-        let fresh_only =
-            repeat == Repeat::Used || excluded.rather_not.contains(&endpoint.instance.incarnation);
+    fn select(&self) -> Option<Rc<Endpoint>> {
+        let mut random = self.router.random.borrow_mut();
+        self.view.select(&self.request, &self.tries.excluded, &mut random, self.now)
+    }
+
+    /// One try: a connection, the request, the head of the answer.
+    async fn attempt(&mut self, endpoint: &Rc<Endpoint>) -> Result<Carrier, Try> {
+        let another = self.tries.left > 0;
+        let timeout = self.options.timeout;
+        let patience = if another { timeout.min(self.policy.per_try_timeout) } else { timeout };
+        let mut deadline = self.deadline().min(self.now + patience);
+        let (mut carrier, reused) = match self.policy.protocol {
+            UpstreamProtocol::Http1 => self.http1(endpoint, deadline).await?,
+            UpstreamProtocol::Http2 => self.http2(endpoint, deadline).await?,
+        };
+        let Self { head, body, upload, timer, options, .. } = self;
+        let sent = poll_fn(|context| {
+            let polled = carrier.poll_head(context, head.method(), upload, *body);
+            if options.replay == Replay::Unsafe && carrier.was_written() {
+                upload.keep_no_more();
+            }
+            if let Poll::Ready(sent) = polled {
+                return Poll::Ready(Some(sent));
+            }
+            while timer.poll_reached(context, deadline) {
+                // The time pauses while the body makes progress.
+                match upload.moved().map(|moved| moved + patience).filter(|later| *later > Instant::now()) {
+                    Some(later) => deadline = later,
+                    None => return Poll::Ready(None),
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        match sent {
+            Some(Ok(())) => Ok(carrier),
+            Some(Err(error)) => Err(Try::of(error, reused)),
+            None => Err(Try::TimedOut),
+        }
+    }
+
+    /// A connection that has the call in front of it, and whether it was used before.
+    async fn http1(&mut self, endpoint: &Rc<Endpoint>, deadline: Instant) -> Result<(Carrier, bool), Try> {
+        let fresh_only = self.tries.needs_fresh_connection(endpoint.instance.incarnation);
         let idle = if fresh_only { None } else { endpoint.take_idle() };
         let mut connection = match idle {
             Some(connection) => connection,
+            // Boxed: connecting is rare, and its state would make every call's larger.
             None => {
-                // Boxed: connecting is rare, and its state would make every call's larger.
-                let opening = Connection::open(endpoint.instance.address, Rc::clone(&view.counted));
-                match Box::pin(timeout_at(limit.deadline, opening)).await {
-                    Ok(Ok(connection)) => connection,
-                    Ok(Err(error)) if is_local(&error) => {
-                        return Err((Try::Exhausted(error.to_string()), None));
-                    }
-                    Ok(Err(error)) => return Err((Try::NotConnected(error.to_string()), Some(request))),
-                    Err(_) => return Err((Try::TimedOut, Some(request))),
-                }
+                let opened = Box::pin(open_http1(self.router, self.view, &self.policy, endpoint));
+                self.timer.limit(deadline, opened).await.unwrap_or(Err(Try::TimedOut))?
             }
         };
         let reused = connection.reused;
-        match connection.send(request, limit).await {
-            Ok(response) => Ok((response, connection)),
-            Err(SendError::NotSent(request)) if reused => Err((Try::Stale(request), None)),
-            Err(SendError::NotSent(request)) => {
-                Err((Try::NotConnected("it closed the connection".into()), Some(*request)))
+        connection.begin(self.head, self.upload.framing(), self.time_left_ms());
+        Ok((Carrier::Http1(connection), reused))
+    }
+
+    async fn http2(&mut self, endpoint: &Rc<Endpoint>, deadline: Instant) -> Result<(Carrier, bool), Try> {
+        let open = if self.tries.repeated { None } else { endpoint.shared_connection() };
+        let (connection, reused) = match open {
+            Some(connection) => (connection, true),
+            None => {
+                let opened = Box::pin(open_http2(self.router, self.view, &self.policy, endpoint));
+                (self.timer.limit(deadline, opened).await.unwrap_or(Err(Try::TimedOut))?, false)
             }
-            Err(SendError::Reset(reason)) => Err((Try::Reset { reused, reason }, None)),
-            Err(SendError::Body(error)) => Err((Try::Body(error), None)),
-            Err(SendError::TimedOut) => Err((Try::TimedOut, None)),
+        };
+        let call = connection.begin(self.head, &self.upload, self.time_left_ms(), endpoint.prunes());
+        let call = call.map_err(|reason| Try::Body(BodyError::Upstream(reason)))?;
+        Ok((Carrier::Http2(Box::new(call)), reused))
+    }
+
+    pub(crate) fn replay_is_safe(&self) -> bool {
+        self.options.replay == Replay::Safe
+    }
+
+    /// When the whole call must be answered; it moves while the body does.
+    pub(crate) fn deadline(&self) -> Instant {
+        let moved = self.upload.moved().unwrap_or(self.options.began);
+        self.options.began.max(moved) + self.options.timeout
+    }
+
+    fn time_left_ms(&self) -> u64 {
+        let left = self.deadline().saturating_duration_since(self.now).as_millis();
+        u64::try_from(left).unwrap_or(u64::MAX)
+    }
+
+    /// What an answer says about the replica that gave it.
+    fn judge(&self, pending: &Pending, carrier: &Carrier, began: Instant) {
+        if carrier.head().status().is_server_error() {
+            self.view.shard.upstream_failures.add_one(UpstreamFailure::Status);
+            self.count_failure(pending);
+            return;
+        }
+        pending.succeeded();
+        // From when on the replica is who was waited for; never when it answered before it had the whole request.
+        let since = match self.upload.moved() {
+            None => Some(began),
+            Some(moved) => self.upload.has_ended().then(|| began.max(moved)),
+        };
+        if let Some(since) = since {
+            pending.endpoint().latency.observe(self.now.saturating_duration_since(since), self.now);
         }
     }
 
-    /// What a failed try means for the replica and for the call: the request for the next try, or the call's error.
-    fn after(
-        &self,
+    /// Counts a failed call against the replica, and tells the health owner when there were too many in a row.
+    pub(crate) fn count_failure(&self, pending: &Pending) {
+        let endpoint = pending.endpoint();
+        endpoint.latency.fail(self.view.usual_load(self.now), self.now);
+        let (in_a_row, limit) = (pending.failed(), self.policy.failures_in_a_row);
+        if limit > 0 && in_a_row >= limit {
+            self.router.report(endpoint, SuspicionKind::Failing);
+        }
+    }
+
+    /// Another endpoint for a call that was answered with a status which may be hidden; `None` when the answer stands.
+    fn better_than(&mut self, endpoint: &Endpoint, carrier: &Carrier) -> Option<Rc<Endpoint>> {
+        let head = carrier.head();
+        let hidden = self.policy.retry_on.statuses.contains(&head.status().as_u16());
+        if !hidden || self.options.replay == Replay::Unsafe || self.tries.left == 0 || asks_to_wait(head) {
+            return None;
+        }
+        if !self.may_send_again() {
+            return None;
+        }
+        self.tries.excluded.tried.push(endpoint.instance.incarnation);
+        let better = self.select();
+        if better.is_none() {
+            self.tries.excluded.tried.pop();
+            self.tries.give_back_retry();
+        }
+        better
+    }
+
+    fn into_answer(
+        self,
         endpoint: &Endpoint,
-        failed: Try,
-        request: Option<Request<RequestBody>>,
-        tries: &mut Tries,
-        deadline: Instant,
-        progress: Option<&Progress>,
-    ) -> Result<Option<Request<RequestBody>>, CallError> {
-        let incarnation = endpoint.instance.incarnation;
-        match failed {
-            Try::Body(error) => Err(CallError::Body(error)),
-            Try::Exhausted(reason) => Err(CallError::Exhausted(reason)),
-            Try::Stale(request) => {
-                // The connection was closed while it idled, which says nothing of the replica.
-                tries.excluded.rather_not.push(incarnation);
-                Ok(Some(*request))
-            }
-            Try::NotConnected(reason) => {
-                self.suspect(endpoint, SuspicionKind::Refused);
-                tries.excluded.tried.push(incarnation);
-                request.map(Some).ok_or(CallError::Upstream(reason))
-            }
-            Try::Reset { reused: true, reason } => {
-                // One crafted request can end a connection that many share in turn, so only a check may judge.
-                self.report(endpoint, SuspicionKind::Reset);
-                if tries.repeat == Repeat::Used {
-                    return tries.again(incarnation, request, CallError::Upstream(reason));
-                }
-                tries.repeat = Repeat::Used;
-                tries.excluded.rather_not.push(incarnation);
-                tries.last_reason = Some(reason.clone());
-                request.map(Some).ok_or(CallError::Upstream(reason))
-            }
-            Try::Reset { reused: false, reason } => {
-                self.suspect(endpoint, SuspicionKind::Reset);
-                tries.again(incarnation, request, CallError::Upstream(reason))
-            }
-            Try::TimedOut if progress.is_some_and(Progress::waits_for_client) => {
-                Err(CallError::Body(BodyError::Idle))
-            }
-            Try::TimedOut => {
-                endpoint.latency.observe(FAILURE_PENALTY, Instant::now());
-                self.report(endpoint, SuspicionKind::Reset);
-                if Instant::now() >= deadline {
-                    return Err(CallError::Timeout);
-                }
-                tries.again(incarnation, request, CallError::Timeout)
-            }
+        pending: Pending,
+        carrier: Carrier,
+        place: CallPlace,
+        began: Instant,
+    ) -> Answer {
+        Answer {
+            replica: endpoint.instance.replica.clone(),
+            attempts: self.tries.attempts,
+            before: began - self.options.began,
+            first_byte: self.now - began,
+            carrier: Some(carrier),
+            upload: self.upload,
+            pending,
+            view: Rc::clone(self.view),
+            place,
+            live: self.tries.live,
         }
     }
 }
 
-/// From when on the replica is who was waited for; `None` when it answered before it had the whole request.
-fn answering_since(began: Instant, progress: Option<&Progress>) -> Option<Instant> {
-    match progress {
-        None => Some(began),
-        Some(progress) => progress.has_ended().then(|| began.max(progress.last())),
+/// Whether the replica says when to come back, which is for the client to decide (RFC 9110 section 10.2.3, and gRPC's push-back).
+fn asks_to_wait(head: &http1::ResponseHead) -> bool {
+    head.has(http1::Known::RetryAfter) || head.has(http1::Known::GrpcRetryPushbackMs)
+}
+
+async fn open_http1(
+    router: &WorkerRouter,
+    view: &ServiceView,
+    policy: &RouterPolicy,
+    endpoint: &Endpoint,
+) -> Result<Box<Http1Connection>, Try> {
+    let permit = permit(view).await?;
+    let wire = connect(&endpoint.instance, policy.tls.as_ref(), Rc::clone(&router.buffers)).await;
+    let wire = wire.map_err(Try::not_connected)?;
+    view.shard.connects.add_one();
+    Ok(Box::new(Http1Connection::new(wire, permit, &view.shard)))
+}
+
+/// One connection at a time is made to an endpoint, so that calls that come together share it.
+async fn open_http2(
+    router: &WorkerRouter,
+    view: &ServiceView,
+    policy: &RouterPolicy,
+    endpoint: &Endpoint,
+) -> Result<Http2Connection, Try> {
+    let _alone = endpoint.connecting.lock().await;
+    if let Some(connection) = endpoint.shared_connection() {
+        return Ok(connection);
+    }
+    let permit = permit(view).await?;
+    let wire = connect(&endpoint.instance, policy.tls.as_ref(), Rc::clone(&router.buffers)).await;
+    let wire = wire.map_err(Try::not_connected)?;
+    let made = Http2Connection::new(wire, permit, &view.shard).await;
+    let connection = made.map_err(|reason| Try::not_connected(ConnectError::Refused(reason)))?;
+    view.shard.connects.add_one();
+    endpoint.share(connection.clone());
+    Ok(connection)
+}
+
+async fn permit(view: &ServiceView) -> Result<crate::circuit::Permit, Try> {
+    let circuit = std::sync::Arc::clone(&view.circuit.borrow());
+    match circuit.connection() {
+        Some(permit) => Ok(permit),
+        None => circuit.wait_for_connection().await.map_err(Try::Shed),
     }
 }
 
-impl Tries {
-    /// Takes one of the additional tries, or ends the call with `error`.
-    fn again(
-        &mut self,
-        incarnation: u64,
-        request: Option<Request<RequestBody>>,
-        error: CallError,
-    ) -> Result<Option<Request<RequestBody>>, CallError> {
-        self.excluded.tried.push(incarnation);
-        match (self.left.checked_sub(1), request) {
-            (Some(left), Some(request)) => {
-                (self.left, self.last_reason) = (left, Some(error.to_string()));
-                Ok(Some(request))
+impl Try {
+    fn of(error: SendError, reused: bool) -> Self {
+        match error {
+            SendError::NotSent(_) if reused => Self::Stale,
+            SendError::NotSent(reason) => Self::NotConnected(reason),
+            SendError::Reset(reason) => Self::Reset { reused, reason, failure: UpstreamFailure::Reset },
+            SendError::Protocol(reason) => {
+                Self::Reset { reused: false, reason, failure: UpstreamFailure::Protocol }
             }
-            _ => Err(error),
+            SendError::Body(error) => Self::Body(error),
         }
     }
 
-    /// Nobody is left to try. Where something had been sent, the replica's failure is what the caller must know.
-    fn none_left(&mut self, view: &ServiceView) -> CallError {
-        match self.last_reason.take() {
-            Some(reason) => CallError::Upstream(reason),
-            None => CallError::NoReplica(view.why_none()),
+    fn not_connected(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Refused(reason) => Self::NotConnected(reason),
+            ConnectError::Tls(reason) => Self::NotTrusted(reason),
+            ConnectError::Local(reason) => Self::Exhausted(reason),
         }
     }
 }
 
-impl Call {
-    fn into_request(self) -> Request<RequestBody> {
-        let mut request = Request::new(self.body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
-        *request.version_mut() = Version::HTTP_11;
-        request
-    }
+/// The first wait before a counted retry; doubled for each further one, up to [`MAX_BACKOFF`], and shortened at random.
+const BACKOFF: Duration = Duration::from_millis(25);
+const MAX_BACKOFF: Duration = Duration::from_millis(250);
+
+/// Exponential back-off with full jitter before the retry of that number, from 1.
+pub(crate) fn backoff(retry: u32, random: &mut fastrand::Rng) -> Duration {
+    let longest = BACKOFF.saturating_mul(1 << (retry - 1).min(8)).min(MAX_BACKOFF);
+    longest.mul_f64(random.f64())
 }

@@ -2,6 +2,7 @@
 //!
 //! It is polled by the task of the client's connection, and by nobody while it idles.
 
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{Method, StatusCode};
@@ -10,6 +11,9 @@ use http1::{
     write_decimal, write_field,
 };
 
+use observability::ServiceShard;
+
+use crate::answer::Open;
 use crate::call::CallHead;
 use crate::circuit::Permit;
 use crate::request_body::{BodyError, RequestBody};
@@ -41,7 +45,8 @@ pub(crate) struct Http1Connection {
     pub(crate) head: ResponseHead,
     decoder: BodyDecoder,
     /// Its place among those that the service may have.
-    _permit: Permit,
+    permit: Permit,
+    open: Open,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +71,7 @@ pub(crate) enum SendError {
 }
 
 impl Http1Connection {
-    pub(crate) fn new(wire: Wire, permit: Permit) -> Self {
+    pub(crate) fn new(wire: Wire, permit: Permit, shard: &Arc<ServiceShard>) -> Self {
         Self {
             wire,
             reused: false,
@@ -78,13 +83,19 @@ impl Http1Connection {
             interim: 0,
             head: ResponseHead::default(),
             decoder: BodyDecoder::new(Framing::Length(0)),
-            _permit: permit,
+            permit,
+            open: Open::new(shard),
         }
     }
 
     /// Whether it can still be used, as far as is known.
     pub(crate) fn is_open(&mut self) -> bool {
         self.wire.is_quiet()
+    }
+
+    /// Whether the kernel took anything of the call.
+    pub(crate) fn was_written(&self) -> bool {
+        self.written
     }
 
     /// Puts the head of a call in front of everything.
@@ -297,8 +308,8 @@ impl Http1Connection {
     }
 
     /// The socket itself, once both sides speak another protocol.
-    pub(crate) fn into_wire(self) -> (Wire, Permit) {
-        (self.wire, self._permit)
+    pub(crate) fn into_wire(self) -> (Wire, Permit, Open) {
+        (self.wire, self.permit, self.open)
     }
 }
 

@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http1::{Framing, ResponseHead, Trailers};
 use observability::ServiceShard;
 
+use crate::answer::Open;
 use crate::call::CallHead;
 use crate::circuit::Permit;
 use crate::http1_connection::{MAX_GRPC_TIMEOUT, SendError};
@@ -49,6 +50,7 @@ pub(crate) struct Http2Call {
     chunk: Bytes,
     pub(crate) head: Box<ResponseHead>,
     trailers: Option<Box<Trailers>>,
+    #[expect(dead_code, reason = "held for its drop")]
     place: Place,
 }
 
@@ -71,7 +73,7 @@ impl Drop for Place {
 
 impl Http2Connection {
     /// Makes a connection of a socket. A task of this worker drives it until it ends.
-    pub(crate) async fn new(wire: Wire, permit: Permit, shard: Arc<ServiceShard>) -> Result<Self, String> {
+    pub(crate) async fn new(wire: Wire, permit: Permit, shard: &Arc<ServiceShard>) -> Result<Self, String> {
         let handshake = Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -82,13 +84,11 @@ impl Http2Connection {
             .await;
         let (send, connection) = handshake.map_err(|error| error.to_string())?;
         let shared = Rc::new(Shared { calls: Cell::new(0), closed: Cell::new(false), used: Cell::new(0) });
-        let closing = Rc::clone(&shared);
+        let (closing, open) = (Rc::clone(&shared), Open::new(shard));
         tokio::task::spawn_local(async move {
-            shard.connections.add_one();
             let _how_it_ended_is_told_to_its_calls = connection.await.is_err();
             closing.closed.set(true);
-            shard.connections.take_one();
-            drop(permit);
+            drop((permit, open));
         });
         Ok(Self { send, shared })
     }
@@ -96,6 +96,11 @@ impl Http2Connection {
     /// Whether another call can begin at once.
     pub(crate) fn has_room(&self) -> bool {
         self.is_open() && self.shared.calls.get() < self.send.current_max_send_streams()
+    }
+
+    /// Calls in flight.
+    pub(crate) fn calls(&self) -> usize {
+        self.shared.calls.get()
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -264,9 +269,9 @@ impl Http2Call {
         self.trailers.take()
     }
 
-    /// How many calls its connection has, this one among them.
-    pub(crate) fn siblings(&self) -> usize {
-        self.place.0.calls.get()
+    /// Whether anything of the call may have reached the replica.
+    pub(crate) fn was_written(&self) -> bool {
+        !matches!(self.stage, Stage::Opening(..))
     }
 }
 

@@ -3,20 +3,37 @@
 //! [`WorkerRouter`] is one gateway worker's view: its own connections, estimates and suspicions, shared with nobody.
 //! [`HealthOwner`] is process-wide: one verdict for each replica, published to all. Neither knows HTTP statuses for clients.
 
-mod body;
-mod connection;
+mod answer;
+mod balance;
+mod budget;
+mod call;
+mod circuit;
+mod connect;
 mod endpoint;
 mod execute;
 mod health;
-mod limit;
+mod http1_connection;
+mod http2_connection;
 mod peak_ewma;
-mod select;
-mod spare;
+mod policy;
+mod request_body;
 mod suspicion;
+mod timer;
+mod tries;
+mod upload;
+mod view;
+mod wire;
 mod worker;
 
-pub use body::{BodyError, RequestBody, StreamedBody, UpstreamBody};
-pub use execute::{Answer, Call, CallError, Failure, Replay};
+pub use answer::{Answer, TunnelGuard};
+pub use call::{CallError, CallHead, CallOptions, Failure, Replay};
+pub use circuit::{Circuit, CircuitLimits};
+pub use connect::TlsClient;
 pub use health::{CheckPolicy, HealthOwner};
+pub use policy::{Balancing, BalancingPolicy, RetryOn, RouterPolicy, UpstreamProtocol};
+pub use request_body::{BodyError, RequestBody};
 pub use suspicion::{Suspicion, SuspicionKind};
-pub use worker::{PRUNE_INTERVAL, RouterPlan, RouterPolicy, WorkerRouter};
+pub use timer::Timer;
+pub use view::{ServiceView, stable_hash};
+pub use wire::{Stream, Wire};
+pub use worker::{PRUNE_INTERVAL, RouterPlan, ServicePlan, WorkerRouter};

@@ -20,4 +20,6 @@ pub enum SuspicionKind {
     Refused,
     /// It closed a connection before it answered: a check decides.
     Reset,
+    /// Its calls fail, one after the other: it is left alone for a while.
+    Failing,
 }

@@ -15,7 +15,7 @@ use crate::balance::{Balancer, Loads, Request, Target};
 use crate::budget::RetryBudget;
 use crate::circuit::Circuit;
 use crate::endpoint::Endpoint;
-use crate::peak_ewma::FIRST_ESTIMATE;
+use crate::peak_ewma::{FIRST_ESTIMATE, median};
 use crate::policy::RouterPolicy;
 
 /// A service on one worker.
@@ -113,7 +113,9 @@ impl ServiceView {
         }
         let policy = Rc::clone(&self.policy.borrow());
         let mut endpoints = self.endpoints.borrow_mut();
-        let estimate = median_estimate(&endpoints.list, now);
+        // A new endpoint begins where the others are, so that it is neither flooded nor starved.
+        let estimates = endpoints.list.iter().map(|endpoint| endpoint.latency.estimate(now));
+        let estimate = median(estimates).map_or(FIRST_ESTIMATE, Duration::from_secs_f64);
         let known: HashMap<u64, &Rc<Endpoint>> =
             endpoints.list.iter().map(|endpoint| (endpoint.instance.incarnation, endpoint)).collect();
         let (mut list, mut targets) = (Vec::new(), Vec::new());
@@ -180,6 +182,13 @@ impl ServiceView {
         place.and_then(|place| u32::try_from(place).ok()).unwrap_or(u32::MAX)
     }
 
+    /// What a call usually costs: the middle endpoint's latency without penalties, times its calls and one more.
+    pub(crate) fn usual_load(&self, now: Instant) -> f64 {
+        let endpoints = self.endpoints.borrow();
+        let load = |endpoint: &Rc<Endpoint>| endpoint.latency.latency(now) * f64::from(endpoint.pending() + 1);
+        median(endpoints.list.iter().map(load)).unwrap_or_default()
+    }
+
     pub(crate) fn prune(&self) {
         self.endpoints.borrow().list.iter().for_each(|endpoint| endpoint.prune());
     }
@@ -207,11 +216,4 @@ fn key_of(instance: &service_registry::Instance) -> u64 {
 /// FNV-1a: the same everywhere and always, and short.
 pub fn stable_hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-/// A new endpoint begins where the others are, so that it is neither flooded nor starved.
-fn median_estimate(endpoints: &[Rc<Endpoint>], now: Instant) -> Duration {
-    let mut estimates: Vec<f64> = endpoints.iter().map(|endpoint| endpoint.latency.estimate(now)).collect();
-    estimates.sort_unstable_by(f64::total_cmp);
-    estimates.get(estimates.len() / 2).map_or(FIRST_ESTIMATE, |seconds| Duration::from_secs_f64(*seconds))
 }
