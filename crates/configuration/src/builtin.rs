@@ -50,8 +50,10 @@ pub(crate) fn default_routes(name: &ServiceName) -> Vec<RouteSettings> {
 
 fn route(path: &str, scope: &str) -> RouteSettings {
     RouteSettings {
+        host: None,
         path: path.to_owned(),
         methods: Vec::new(),
+        headers: Vec::new(),
         scopes: vec![scope.to_owned()],
         body_bytes: None,
         timeout: None,

@@ -1,9 +1,15 @@
 //! From what was written to what is valid. Every check goes on after a failure, so that one report names them all.
 
+mod balancing;
+mod endpoints;
+mod gateway;
+mod matching;
+mod pattern;
+mod policies;
 mod routes;
+mod runs;
 mod service;
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -12,20 +18,21 @@ use std::time::Duration;
 use types::ByteSize;
 
 use crate::load::{ConfigCheck, EXAMPLE};
-use crate::raw::{RawFile, RawGateway, RawLimits, RawTelemetry};
+use crate::raw::{RawFile, RawTelemetry};
 use crate::report::{Finding, Origin};
-use crate::scalar::{AccessLog, Field, Mismatch, Mode, Scalar, Text, Whole, Workers, quoted};
-use crate::settings::{GatewayLimits, GatewaySettings, LogFormat, Settings, Telemetry};
+use crate::scalar::{AccessLog, Field, Mismatch, Mode, Scalar, Text, Whole, quoted};
+use crate::settings::{LogFormat, Percent, Settings, Telemetry};
 use types::duration;
 
+/// The shortest duration that most keys take.
+const MIN_DURATION: Duration = Duration::from_millis(1);
 /// The longest duration that any key takes.
 const MAX_DURATION: Duration = Duration::from_secs(86_400);
-const MAX_WORKERS: i128 = 512;
 /// Every other whole number fits into 32 bits.
 const MAX_COUNT: i128 = u32::MAX as i128;
-/// The longest trust domain, in bytes (RFC 1035, section 2.3.4).
+/// The longest name of a domain, in bytes (RFC 1035, section 2.3.4).
 const MAX_DOMAIN_BYTES: usize = 253;
-/// The longest label of a trust domain, in bytes (RFC 1035, section 2.3.4).
+/// The longest label of one, in bytes (RFC 1035, section 2.3.4).
 const MAX_LABEL_BYTES: usize = 63;
 /// What a trust domain of development evidence ends in, so that nobody takes it for a real one.
 const DEVELOPMENT_DOMAIN: &str = ".dev.invalid";
@@ -54,7 +61,7 @@ pub(crate) fn settings(raw: RawFile, surroundings: &Surroundings<'_>) -> Result<
         telemetry: checker.telemetry(raw.telemetry, &data_dir),
         data_dir,
         admin: checker.addresses(&raw.gateway.listen, &raw.admin.listen),
-        gateway: checker.gateway(raw.gateway, surroundings.cores),
+        gateway: checker.gateway(raw.gateway, surroundings),
         services: checker.services(raw.services),
     };
     if checker.findings.is_empty() { Ok(settings) } else { Err(checker.findings) }
@@ -107,19 +114,30 @@ impl Checker {
 
     /// A duration from 1 ms to 1 day.
     fn duration(&mut self, key: &str, field: Field<Duration>) -> Duration {
+        self.duration_within(key, field, MIN_DURATION..=MAX_DURATION)
+    }
+
+    fn duration_within(
+        &mut self,
+        key: &str,
+        field: Field<Duration>,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
         let origin = field.origin;
         match self.value(key, field) {
-            Some(duration) if !duration.is_zero() && duration <= MAX_DURATION => duration,
+            Some(duration) if range.contains(&duration) => duration,
             Some(duration) => {
-                let message = format!(
-                    "{key}: expected a duration from 1ms to 1d, found `{}`",
-                    duration::text(duration)
-                );
+                let [least, most, found] = [*range.start(), *range.end(), duration].map(duration::text);
+                let message = format!("{key}: expected a duration from {least} to {most}, found `{found}`");
                 self.wrong(origin, message, None);
                 MAX_DURATION
             }
             None => MAX_DURATION,
         }
+    }
+
+    fn percent(&mut self, key: &str, field: Field<Percent>) -> Percent {
+        self.value(key, field).unwrap_or(Percent::ZERO)
     }
 
     /// The first duration may not be longer than the second. The finding stands where somebody wrote one of the two.
@@ -181,16 +199,8 @@ impl Checker {
     }
 
     fn trust_domain(&mut self, domain: Text) -> String {
-        let label = |label: &str| {
-            let inner =
-                label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-            (1..=MAX_LABEL_BYTES).contains(&label.len())
-                && inner
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        };
         let found = quoted(&domain.value);
-        if domain.value.len() > MAX_DOMAIN_BYTES || !domain.value.split('.').all(label) {
+        if !is_domain_name(&domain.value) {
             self.wrong(
                 domain.origin,
                 format!("trustDomain: expected a name such as serviceos.dev.invalid, found {found}"),
@@ -216,74 +226,21 @@ impl Checker {
         Telemetry { logs: self.value("telemetry.logs", raw.logs).unwrap_or(LogFormat::Text), access_log }
     }
 
-    fn gateway(&mut self, raw: RawGateway, cores: NonZeroUsize) -> GatewaySettings {
-        let origin = raw.workers.origin;
-        let workers = match self.value("gateway.workers", raw.workers) {
-            Some(Workers::Exactly(number)) if (1..=MAX_WORKERS).contains(&number) => {
-                usize::try_from(number).ok()
-            }
-            Some(Workers::Exactly(number)) => {
-                let message = format!("gateway.workers: expected {}, found `{number}`", Workers::EXPECTED);
-                self.wrong(origin, message, None);
-                None
-            }
-            Some(Workers::OnePerCore) | None => None,
-        };
-        GatewaySettings {
-            listen: raw.listen.into_iter().filter_map(|field| field.value.ok()).collect(),
-            workers: workers.and_then(NonZeroUsize::new).unwrap_or(cores),
-            limits: self.limits(raw.limits),
-        }
-    }
-
-    fn limits(&mut self, raw: RawLimits) -> GatewayLimits {
-        GatewayLimits {
-            header_bytes: self.size("gateway.limits.headerBytes", raw.header_bytes),
-            headers: self.count("gateway.limits.headers", raw.headers),
-            url_bytes: self.size("gateway.limits.urlBytes", raw.url_bytes),
-            body_bytes: self.size("gateway.limits.bodyBytes", raw.body_bytes),
-            header_timeout: self.duration("gateway.limits.headerTimeout", raw.header_timeout),
-            idle_timeout: self.duration("gateway.limits.idleTimeout", raw.idle_timeout),
-            request_timeout: self.duration("gateway.limits.requestTimeout", raw.request_timeout),
-            connections: self.count("gateway.limits.connections", raw.connections),
-            requests: self.count("gateway.limits.requests", raw.requests),
-        }
-    }
-
-    /// No two listeners may want the same port of the same address. Returns the admin's.
-    fn addresses(&mut self, gateway: &[Field<SocketAddr>], admin: &Field<SocketAddr>) -> SocketAddr {
-        if gateway.is_empty() {
-            let help = Some("leave it out for 127.0.0.1:8080".to_owned());
-            self.wrong(Origin::Default, "gateway.listen: expected at least one address".to_owned(), help);
-        }
-        let keyed = gateway.iter().map(|field| ("gateway.listen", field)).chain([("admin.listen", admin)]);
-        let mut taken: Vec<(&str, Origin, SocketAddr)> = Vec::new();
-        for (key, field) in keyed {
-            let Some(address) = self.value(key, field.clone()) else { continue };
-            if let Some((other, at, _)) = taken.iter().find(|(.., other)| clash(*other, address)) {
-                let message = format!("{key}: {address} is already taken by {other} ({at})");
-                // Whoever wrote one of the two sees the marker there.
-                let origin = if field.origin == Origin::Default { *at } else { field.origin };
-                self.wrong(
-                    origin,
-                    message,
-                    Some("choose another port, or port 0 for any free one".to_owned()),
-                );
-            }
-            taken.push((key, field.origin, address));
-        }
-        admin.value.as_ref().copied().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)))
-    }
-
     fn no_services(&mut self) {
         let help = format!("add one, for example:\n{EXAMPLE}");
         self.wrong(Origin::Default, "no service is configured".to_owned(), Some(help));
     }
 }
 
-/// Whether binding both fails: an unspecified address takes the port of every address of its family.
-fn clash(one: SocketAddr, other: SocketAddr) -> bool {
-    let same_family = one.is_ipv4() == other.is_ipv4();
-    let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() == other.port() && one.port() != 0 && same_family && same_host
+/// Labels of lower-case letters, digits and hyphens, with dots between.
+fn is_domain_name(name: &str) -> bool {
+    let label = |label: &str| {
+        let inner =
+            label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        (1..=MAX_LABEL_BYTES).contains(&label.len())
+            && inner
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= MAX_DOMAIN_BYTES && name.split('.').all(label)
 }

@@ -18,8 +18,10 @@ mod syntax;
 pub use load::{ConfigCheck, MAX_FILE_BYTES, Overrides, any_config, load, parse};
 pub use report::LoadError;
 pub use settings::{
-    Builtin, Drain, GatewayLimits, GatewaySettings, HealthCheck, LogFormat, Restart, Retry, RouteAccess,
-    RouteSettings, ServiceSettings, Settings, Telemetry,
+    BalancingPolicy, Builtin, CertificateFiles, Circuit, EndpointSettings, GatewayLimits, GatewaySettings,
+    HashOn, HealthCheck, HostPattern, LoadBalancing, LogFormat, Outlier, Percent, Probe, ProcessSettings,
+    Protocol, Rate, Restart, Retry, RetryOn, RouteAccess, RouteSettings, Runs, Scheme, ServiceSettings,
+    Settings, Sticky, Telemetry, TierSettings, TlsSettings, Traffic,
 };
 
 #[cfg(test)]

@@ -3,7 +3,11 @@
 //! Nothing is judged here but the shape. A null stands for all defaults wherever a mapping or a list may stand, so
 //! that `datafeed:` alone is a service.
 
+mod gateway;
+mod service;
+
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -12,8 +16,14 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_saphyr::Spanned;
 use types::ByteSize;
 
-use crate::scalar::{AccessLog, Field, Mode, Text, Whole, Workers};
-use crate::settings::{Builtin, LogFormat};
+use crate::scalar::{AccessLog, Field, Mode, Text, Whole};
+use crate::settings::LogFormat;
+
+pub(crate) use gateway::{RawCertificate, RawGateway, RawLimits, RawTier, RawTls};
+pub(crate) use service::{
+    RawCircuit, RawEndpoint, RawHealthCheck, RawLoadBalancing, RawMatch, RawOutlier, RawRestart, RawRetry,
+    RawRoute, RawService, RawTraffic,
+};
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -28,7 +38,7 @@ pub(crate) struct RawFile {
     #[serde(deserialize_with = "or_default")]
     pub(crate) telemetry: RawTelemetry,
     #[serde(deserialize_with = "or_default")]
-    pub(crate) services: RawServices,
+    pub(crate) services: Entries<Option<RawService>>,
 }
 
 impl Default for RawFile {
@@ -40,57 +50,7 @@ impl Default for RawFile {
             gateway: RawGateway::default(),
             admin: RawAdmin::default(),
             telemetry: RawTelemetry::default(),
-            services: RawServices::default(),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub(crate) struct RawGateway {
-    #[serde(deserialize_with = "or_default_listen")]
-    pub(crate) listen: Vec<Field<SocketAddr>>,
-    pub(crate) workers: Field<Workers>,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) limits: RawLimits,
-}
-
-impl Default for RawGateway {
-    fn default() -> Self {
-        Self {
-            listen: vec![loopback(8080)],
-            workers: Field::default_of(Workers::OnePerCore),
-            limits: RawLimits::default(),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub(crate) struct RawLimits {
-    pub(crate) header_bytes: Field<ByteSize>,
-    pub(crate) headers: Field<Whole>,
-    pub(crate) url_bytes: Field<ByteSize>,
-    pub(crate) body_bytes: Field<ByteSize>,
-    pub(crate) header_timeout: Field<Duration>,
-    pub(crate) idle_timeout: Field<Duration>,
-    pub(crate) request_timeout: Field<Duration>,
-    pub(crate) connections: Field<Whole>,
-    pub(crate) requests: Field<Whole>,
-}
-
-impl Default for RawLimits {
-    fn default() -> Self {
-        Self {
-            header_bytes: kibibytes(64),
-            headers: whole(100),
-            url_bytes: kibibytes(8),
-            body_bytes: kibibytes(1024),
-            header_timeout: seconds(10),
-            idle_timeout: seconds(300),
-            request_timeout: seconds(15),
-            connections: whole(10_000),
-            requests: whole(10_000),
+            services: Entries::default(),
         }
     }
 }
@@ -123,179 +83,37 @@ impl Default for RawTelemetry {
     }
 }
 
-/// Services in the order of the file.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RawServices(pub(crate) Vec<(Text, RawService)>);
+/// A mapping whose keys are the file's own words, in the order of the file.
+#[derive(Debug, Clone)]
+pub(crate) struct Entries<T>(pub(crate) Vec<(Text, T)>);
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub(crate) struct RawService {
-    pub(crate) version: Text,
-    pub(crate) replicas: Field<Whole>,
-    pub(crate) required: Field<bool>,
-    /// The built-in one of the service's name, if there is one.
-    pub(crate) builtin: Option<Field<Builtin>>,
-    /// An empty object.
-    pub(crate) config: Option<Spanned<serde_json::Value>>,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) health_check: RawHealthCheck,
-    /// The routes of the built-in one, or everything under `/<name>`.
-    pub(crate) routes: Option<Vec<Spanned<RawRoute>>>,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) retry: RawRetry,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) drain: RawDrain,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) restart: RawRestart,
-    pub(crate) start_timeout: Field<Duration>,
-}
-
-impl Default for RawService {
+impl<T> Default for Entries<T> {
     fn default() -> Self {
-        Self {
-            version: Text::default_of("1.0.0"),
-            replicas: whole(1),
-            required: Field::default_of(true),
-            builtin: None,
-            config: None,
-            health_check: RawHealthCheck::default(),
-            routes: None,
-            retry: RawRetry::default(),
-            drain: RawDrain::default(),
-            restart: RawRestart::default(),
-            start_timeout: seconds(60),
-        }
+        Self(Vec::new())
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub(crate) struct RawHealthCheck {
-    pub(crate) path: Text,
-    pub(crate) interval: Field<Duration>,
-    pub(crate) timeout: Field<Duration>,
-    pub(crate) healthy_threshold: Field<Whole>,
-    pub(crate) unhealthy_threshold: Field<Whole>,
-}
-
-impl Default for RawHealthCheck {
-    fn default() -> Self {
-        Self {
-            path: Text::default_of("/health"),
-            interval: seconds(10),
-            timeout: seconds(5),
-            healthy_threshold: whole(1),
-            unhealthy_threshold: whole(3),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub(crate) struct RawRoute {
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) r#match: RawMatch,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) scopes: Vec<Text>,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) request: RawRequest,
-    pub(crate) timeout: Option<Field<Duration>>,
-    pub(crate) public: Field<bool>,
-    pub(crate) strip_prefix: Field<bool>,
-}
-
-impl Default for RawRoute {
-    fn default() -> Self {
-        Self {
-            r#match: RawMatch::default(),
-            scopes: Vec::new(),
-            request: RawRequest::default(),
-            timeout: None,
-            public: Field::default_of(false),
-            strip_prefix: Field::default_of(false),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub(crate) struct RawMatch {
-    pub(crate) path: Option<Text>,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) methods: Vec<Text>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub(crate) struct RawRequest {
-    pub(crate) body_bytes: Option<Field<ByteSize>>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub(crate) struct RawRetry {
-    pub(crate) attempts: Field<Whole>,
-    pub(crate) per_try_timeout: Field<Duration>,
-}
-
-impl Default for RawRetry {
-    fn default() -> Self {
-        Self { attempts: whole(1), per_try_timeout: seconds(2) }
-    }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub(crate) struct RawDrain {
-    pub(crate) timeout: Field<Duration>,
-    pub(crate) grace: Field<Duration>,
-}
-
-impl Default for RawDrain {
-    fn default() -> Self {
-        Self { timeout: seconds(30), grace: seconds(10) }
-    }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub(crate) struct RawRestart {
-    pub(crate) min: Field<Duration>,
-    pub(crate) max: Field<Duration>,
-    pub(crate) reset_after: Field<Duration>,
-}
-
-impl Default for RawRestart {
-    fn default() -> Self {
-        Self {
-            min: Field::default_of(Duration::from_millis(100)),
-            max: seconds(30),
-            reset_after: seconds(60),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for RawServices {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ServicesVisitor)
+        deserializer.deserialize_map(EntriesVisitor(PhantomData))
     }
 }
 
-struct ServicesVisitor;
+struct EntriesVisitor<T>(PhantomData<T>);
 
-impl<'de> Visitor<'de> for ServicesVisitor {
-    type Value = RawServices;
+impl<'de, T: Deserialize<'de>> Visitor<'de> for EntriesVisitor<T> {
+    type Value = Entries<T>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a mapping of service names")
+        formatter.write_str("a mapping")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<RawServices, A::Error> {
-        let mut services = Vec::new();
-        while let Some((name, service)) = entries.next_entry::<Text, Option<RawService>>()? {
-            services.push((name, service.unwrap_or_default()));
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<T>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry::<Text, T>()? {
+            entries.push(entry);
         }
-        Ok(RawServices(services))
+        Ok(Entries(entries))
     }
 }
 
@@ -307,9 +125,14 @@ where
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-fn or_default_listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Field<SocketAddr>>, D::Error> {
-    let written = Option::<Vec<Field<SocketAddr>>>::deserialize(deserializer)?;
-    Ok(written.unwrap_or_else(|| RawGateway::default().listen))
+/// For what is off when it is left out: a null is not left out, it is all defaults.
+fn written<'de, D, T>(deserializer: D) -> Result<Option<Spanned<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    let Spanned { value, referenced, defined } = Spanned::<Option<T>>::deserialize(deserializer)?;
+    Ok(Some(Spanned { value: value.unwrap_or_default(), referenced, defined }))
 }
 
 fn loopback(port: u16) -> Field<SocketAddr> {

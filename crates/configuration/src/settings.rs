@@ -1,11 +1,25 @@
 //! The validated settings: what the rest of the system reads. Nothing here can be out of range.
 
+mod policies;
+mod service;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use types::{ByteSize, ServiceName};
+use ipnet::IpNet;
+use types::ByteSize;
+
+pub use policies::{
+    BalancingPolicy, Circuit, HashOn, HealthCheck, LoadBalancing, Outlier, Percent, Probe, Retry, RetryOn,
+    Sticky, Traffic,
+};
+pub use service::{
+    Builtin, EndpointSettings, HostPattern, ProcessSettings, Protocol, Restart, RouteAccess, RouteSettings,
+    Runs, Scheme, ServiceSettings,
+};
 
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,8 +45,57 @@ pub struct GatewaySettings {
     pub listen: Vec<SocketAddr>,
     /// Worker threads; one per core unless the file says otherwise.
     pub workers: NonZeroUsize,
+    /// TLS on every one of its listeners, or none.
+    pub tls: Option<TlsSettings>,
+    /// Who begins its connections with a PROXY protocol header.
+    pub proxy_protocol: Vec<IpNet>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Limits of every client connection and request.
     pub limits: GatewayLimits,
+    /// The tiers of the file, by name: added to the built-in ones or in the place of one of them, never of `unlimited`.
+    pub tiers: BTreeMap<String, TierSettings>,
+}
+
+/// TLS of the gateway. Whether the files can be read and hold what they should is not known here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// Chosen by the name that the client asks for; at least one, the first for every other name.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whose certificates clients may show; absolute.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate with its chain, in PEM; absolute.
+    pub certificate: PathBuf,
+    /// Its private key, in PEM; absolute.
+    pub key: PathBuf,
+}
+
+/// How often a caller of a tier may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TierSettings {
+    /// In the long run.
+    pub rate: Rate,
+    /// At once, after a pause; at least 1.
+    pub burst: u32,
+}
+
+/// So many in such a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// From 1 to [`Rate::MAX_COUNT`].
+    pub count: u32,
+    /// A second, a minute, an hour or a day.
+    pub per: Duration,
+}
+
+impl Rate {
+    /// The highest count: one for each nanosecond of the shortest period, so that the time between two is never zero.
+    pub const MAX_COUNT: u32 = 1_000_000_000;
 }
 
 /// Limits of client connections and requests.
@@ -74,116 +137,4 @@ pub enum LogFormat {
     Text,
     /// For machines, one JSON object a line.
     Json,
-}
-
-/// One service.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ServiceSettings {
-    /// Its name.
-    pub name: ServiceName,
-    /// The label of its version, such as `1.0.0`; at most 40 visible ASCII characters.
-    pub version: String,
-    /// How many replicas are wanted, 0 to 1,000.
-    pub replicas: u32,
-    /// Whether its being down makes the whole unhealthy.
-    pub required: bool,
-    /// What its replicas run.
-    pub builtin: Builtin,
-    /// Handed to the replicas as it is; an object.
-    pub config: serde_json::Value,
-    /// How its replicas are checked.
-    pub health_check: HealthCheck,
-    /// Where the gateway reaches it.
-    pub routes: Vec<RouteSettings>,
-    /// Additional tries.
-    pub retry: Retry,
-    /// How a replica is stopped.
-    pub drain: Drain,
-    /// How a replica that died is started again.
-    pub restart: Restart,
-    /// From the start of the process until it must be Ready.
-    pub start_timeout: Duration,
-}
-
-/// The backend services that ship with ServiceOS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Builtin {
-    /// Verifiable randomness.
-    Vrf,
-    /// Data feeds.
-    Datafeed,
-    /// The oracle.
-    Oracle,
-}
-
-/// How replicas are checked over HTTP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HealthCheck {
-    /// The path of the check, beginning with a slash.
-    pub path: String,
-    /// Between two checks of a replica whose state does not change.
-    pub interval: Duration,
-    /// Until a check counts as failed; at most `interval`.
-    pub timeout: Duration,
-    /// Checks passed in a row that make a replica healthy; at least 1.
-    pub healthy_threshold: u32,
-    /// Checks failed in a row that make a replica unhealthy; at least 1.
-    pub unhealthy_threshold: u32,
-}
-
-/// One route of a service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteSettings {
-    /// A matchit pattern that begins with a slash.
-    pub path: String,
-    /// The methods it takes, upper case; empty for all.
-    pub methods: Vec<String>,
-    /// The scopes a caller needs, all of them.
-    pub scopes: Vec<String>,
-    /// The largest request body, where it differs from the gateway's.
-    pub body_bytes: Option<ByteSize>,
-    /// Until the response head, where it differs from the gateway's.
-    pub timeout: Option<Duration>,
-    /// Whether anybody may call.
-    pub access: RouteAccess,
-    /// Whether the literal beginning of the path (`/name` of `/name/{*rest}`) is taken off before the replica sees it.
-    pub strip_prefix: bool,
-}
-
-/// Who may call a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RouteAccess {
-    /// A caller with every scope of the route.
-    Callers,
-    /// Anybody, with or without a key.
-    Public,
-}
-
-/// Additional tries of a call on another replica.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retry {
-    /// Additional tries after a failure that a retry may hide, 0 to 5.
-    pub attempts: u32,
-    /// How long a try may take while another is still allowed.
-    pub per_try_timeout: Duration,
-}
-
-/// How a replica is stopped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Drain {
-    /// How long requests in flight may take to finish.
-    pub timeout: Duration,
-    /// From SIGTERM to SIGKILL.
-    pub grace: Duration,
-}
-
-/// Back-off of restarts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Restart {
-    /// The first wait.
-    pub min: Duration,
-    /// The longest wait; at least `min`.
-    pub max: Duration,
-    /// How long a replica must have been Ready for the wait to begin at `min` again.
-    pub reset_after: Duration,
 }

@@ -1,7 +1,12 @@
 //! The whole way from a text to settings or to a report.
 
 mod any_input;
+mod endpoints;
+mod everything;
+mod gateway;
+mod policies;
 mod reports;
+mod routes;
 mod semantic;
 mod valid;
 

@@ -61,7 +61,8 @@ pub(crate) async fn start_and_serve(settings: Settings) -> Result<(), Failure> {
     let screen = Screen::detect();
     let log = observability::start_process_log(settings.telemetry.logs, screen.log_level());
     let mut orders = Orders::listen().context("failed to listen for signals")?;
-    let replicas = settings.services.iter().map(|service| u64::from(service.replicas)).sum();
+    let processes = settings.services.iter().filter_map(|service| service.process());
+    let replicas = processes.map(|process| u64::from(process.replicas)).sum();
     descriptors::raise_limit(&settings.gateway.limits, replicas)?;
     let ended = tokio::select! {
         started = Running::start(&settings) => match started {
@@ -191,7 +192,7 @@ impl Running {
             example,
         };
         let drain_limit =
-            settings.services.iter().map(|service| service.drain.timeout).max().unwrap_or_default();
+            settings.services.iter().map(|service| service.drain_timeout).max().unwrap_or_default();
         Ok(Self {
             gateway,
             drivers,

@@ -7,45 +7,48 @@ use serde_saphyr::Spanned;
 use types::ServiceName;
 
 use super::Checker;
+use super::pattern::check_pattern;
 use crate::builtin::default_routes;
-use crate::raw::RawRoute;
+use crate::raw::{RawMatch, RawRoute};
 use crate::report::Origin;
 use crate::scalar::{Text, quoted};
-use crate::settings::{RouteAccess, RouteSettings};
+use crate::settings::{HostPattern, RouteAccess, RouteSettings};
 
-/// The longest pattern, in bytes.
-const MAX_PATH_BYTES: usize = 512;
-/// The most parameters of one pattern; matchit ends the process at 26.
-const MAX_PARAMETERS: usize = 16;
-/// The longest method or scope, in bytes.
-const MAX_WORD_BYTES: usize = 64;
+/// The longest scope, in bytes.
+const MAX_SCOPE_BYTES: usize = 64;
 /// What the gateway answers itself.
 const RESERVED: [&str; 4] = ["/health", "/health/detailed", "/v1/quota", "/.well-known/serviceos"];
 /// Everything beneath is the gateway's own.
 const RESERVED_PREFIX: &str = "/.well-known/serviceos/";
 
-/// The routes of the file so far.
+/// The routes of the file so far, those of each host for themselves: the host of a request is matched first.
 #[derive(Debug, Default)]
 pub(super) struct RouteTable {
+    hosts: BTreeMap<Option<HostPattern>, HostTable>,
+}
+
+#[derive(Debug, Default)]
+struct HostTable {
     patterns: matchit::Router<()>,
     owners: BTreeMap<String, Vec<Owner>>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Owner {
     /// The key of the service, such as `services.vrf`.
     service: String,
     origin: Origin,
     methods: Vec<String>,
+    headers: Vec<(String, String)>,
 }
 
-impl RouteTable {
+impl HostTable {
     /// Adds a route whose pattern is valid. The error is what it collides with: a pattern and who has it.
     fn add(&mut self, path: &str, owner: Owner) -> Result<(), Collision> {
         if let Some(owners) = self.owners.get_mut(path) {
-            let tie = owners.iter().find(|other| overlap(&other.methods, &owner.methods));
+            let tie = owners.iter().find(|other| other.ties_with(&owner));
             if let Some(other) = tie {
-                return Err(Collision::With(path.to_owned(), other.clone()));
+                return Err(other.collision(path));
             }
             owners.push(owner);
             return Ok(());
@@ -57,7 +60,7 @@ impl RouteTable {
             }
             Err(InsertError::Conflict { with }) => {
                 match self.owners.get(&with).and_then(|owners| owners.first()) {
-                    Some(other) => Err(Collision::With(with, other.clone())),
+                    Some(other) => Err(other.collision(&with)),
                     None => Err(Collision::Invalid(format!("it conflicts with {}", quoted(&with)))),
                 }
             }
@@ -66,14 +69,24 @@ impl RouteTable {
     }
 }
 
-enum Collision {
-    With(String, Owner),
-    Invalid(String),
+impl Owner {
+    fn collision(&self, pattern: &str) -> Collision {
+        Collision::With { pattern: pattern.to_owned(), service: self.service.clone(), origin: self.origin }
+    }
+
+    /// Whether some request of the same path belongs to neither more than to the other. A request that fits two different
+    /// sets of headers is not such a tie. No method at all stands for every method.
+    fn ties_with(&self, other: &Self) -> bool {
+        let methods = self.methods.is_empty()
+            || other.methods.is_empty()
+            || self.methods.iter().any(|method| other.methods.contains(method));
+        methods && self.headers == other.headers
+    }
 }
 
-/// No method at all stands for every method.
-fn overlap(one: &[String], other: &[String]) -> bool {
-    one.is_empty() || other.is_empty() || one.iter().any(|method| other.contains(method))
+enum Collision {
+    With { pattern: String, service: String, origin: Origin },
+    Invalid(String),
 }
 
 impl Checker {
@@ -109,18 +122,23 @@ impl Checker {
             self.wrong(origin, message, Some("choose another path".to_owned()));
             return;
         }
-        let owner = Owner { service: key.to_owned(), origin, methods: route.methods.clone() };
-        match table.add(path, owner) {
+        let owner = Owner {
+            service: key.to_owned(),
+            origin,
+            methods: route.methods.clone(),
+            headers: route.headers.clone(),
+        };
+        let host = route.host.as_ref().map(ToString::to_string).unwrap_or_default();
+        match table.hosts.entry(route.host.clone()).or_default().add(path, owner) {
             Ok(()) => {}
             Err(Collision::Invalid(reason)) => {
                 self.wrong(origin, format!("{key}: the route {} is not valid: {reason}", quoted(path)), None);
             }
-            Err(Collision::With(pattern, other)) => {
+            Err(Collision::With { pattern, service, origin: other }) => {
                 let message = format!(
-                    "{key}: the route {path} takes the same requests as {pattern} of {} ({})",
-                    other.service, other.origin
+                    "{key}: the route {host}{path} takes the same requests as {host}{pattern} of {service} ({other})"
                 );
-                let help = "give one of them another path, or each its own methods under the very same path";
+                let help = "give one of them another host or path, or each its own methods or headers under the very same path";
                 self.wrong(origin, message, Some(help.to_owned()));
             }
         }
@@ -129,7 +147,8 @@ impl Checker {
     fn route(&mut self, key: &str, route: Spanned<RawRoute>) -> Option<(Origin, RouteSettings)> {
         let route_origin = Origin::from(route.referenced);
         let raw = route.value;
-        let path = match raw.r#match.path {
+        let RawMatch { host, path, methods, headers } = raw.r#match;
+        let path = match path {
             Some(path) => self.pattern(key, path),
             None => {
                 let help = Some("write `match: {path: /v1/example}`".to_owned());
@@ -137,7 +156,12 @@ impl Checker {
                 None
             }
         };
-        let methods = raw.r#match.methods.into_iter().map(|method| self.method(key, method)).collect();
+        let before = self.findings.len();
+        let host = host.and_then(|host| self.host(key, &host));
+        let methods = methods.into_iter().map(|method| self.method(key, method)).collect();
+        let headers = self.headers(key, headers);
+        // Without what is wrong in it, a route would take requests that it was not meant for.
+        let path = path.filter(|_| self.findings.len() == before);
         let scopes: Vec<String> = raw.scopes.into_iter().map(|scope| self.scope(key, scope)).collect();
         let public_origin = raw.public.origin;
         let access = match self.flag(&format!("{key}.public"), raw.public) {
@@ -149,8 +173,10 @@ impl Checker {
             self.wrong(public_origin, format!("{key}: a public route asks for no scopes"), help);
         }
         let settings = RouteSettings {
+            host,
             path: String::new(),
             methods,
+            headers,
             scopes,
             body_bytes: raw
                 .request
@@ -171,84 +197,15 @@ impl Checker {
         None
     }
 
-    fn method(&mut self, key: &str, method: Text) -> String {
-        let token = method.value.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
-        if !token || !(1..=MAX_WORD_BYTES).contains(&method.value.len()) {
-            let upper = method.value.to_ascii_uppercase();
-            let ascii = !upper.is_empty() && upper.bytes().all(|byte| byte.is_ascii_uppercase());
-            let message = format!(
-                "{key}.match.methods: expected an upper-case method such as POST, found {}",
-                quoted(&method.value)
-            );
-            self.wrong(method.origin, message, ascii.then(|| format!("write {}", quoted(&upper))));
-        }
-        method.value
-    }
-
     fn scope(&mut self, key: &str, scope: Text) -> String {
         let allowed =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b":._-".contains(&byte);
-        if !scope.value.bytes().all(allowed) || !(1..=MAX_WORD_BYTES).contains(&scope.value.len()) {
+        if !scope.value.bytes().all(allowed) || !(1..=MAX_SCOPE_BYTES).contains(&scope.value.len()) {
             let message =
                 format!("{key}.scopes: expected a scope such as randomness, found {}", quoted(&scope.value));
             let help = "a scope is lower-case letters, digits and the characters : . _ -";
             self.wrong(scope.origin, message, Some(help.to_owned()));
         }
         scope.value
-    }
-}
-
-/// What a pattern must be, before matchit sees it: a path that a request can have, with parameters of one kind of
-/// spelling. matchit's escapes (`{{`) are left out, since no request path holds a bare brace (RFC 3986, section 3.3).
-fn check_pattern(path: &str) -> Result<(), &'static str> {
-    let Some(rest) = path.strip_prefix('/') else { return Err("a route's path begins with /") };
-    if path.len() > MAX_PATH_BYTES {
-        return Err("a route's path has at most 512 bytes");
-    }
-    if !path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`|".contains(&byte)) {
-        return Err("a route's path has only the characters of a URL path, without a query");
-    }
-    if path.matches('{').count() > MAX_PARAMETERS {
-        return Err("a route's path has at most 16 parameters");
-    }
-    let segments: Vec<&str> = rest.split('/').collect();
-    for (index, segment) in segments.iter().enumerate() {
-        let last = index + 1 == segments.len();
-        check_segment(segment, last)?;
-    }
-    Ok(())
-}
-
-fn check_segment(segment: &str, last: bool) -> Result<(), &'static str> {
-    if segment.is_empty() && !last {
-        return Err("a route's path has no empty part");
-    }
-    if segment == "." || segment == ".." {
-        return Err("a route's path has no part `.` or `..`");
-    }
-    if let Some(name) = segment.strip_prefix("{*").and_then(|name| name.strip_suffix('}')) {
-        if !last {
-            return Err("`{*…}` stands only at the end of a path");
-        }
-        return check_parameter(name);
-    }
-    let Some((before, after)) = segment.split_once('{') else {
-        return if segment.contains('}') { Err("a `}` closes a parameter") } else { Ok(()) };
-    };
-    let Some((name, after)) = after.split_once('}') else {
-        return Err("a `{` opens a parameter that `}` closes");
-    };
-    if before.contains('}') || after.contains(['{', '}']) {
-        return Err("a part of a path has at most one parameter");
-    }
-    check_parameter(name)
-}
-
-fn check_parameter(name: &str) -> Result<(), &'static str> {
-    let word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if word && !name.is_empty() {
-        Ok(())
-    } else {
-        Err("a parameter is letters, digits and underscores in braces")
     }
 }

@@ -1,6 +1,6 @@
 //! `serviceos config`: the file, without starting anything.
 
-use configuration::Overrides;
+use configuration::{Overrides, ServiceSettings};
 
 use crate::cli::ConfigCommand;
 use crate::failure::Failure;
@@ -11,7 +11,7 @@ pub(crate) fn run(command: ConfigCommand) -> Result<(), Failure> {
     let ConfigCommand::Validate(place) = command;
     let overrides = Overrides { data_dir: place.data_dir, ..Overrides::default() };
     let settings = configuration::load(&place.config, &overrides, check_service_config)?;
-    let replicas = settings.services.iter().map(|service| service.replicas as usize).sum();
+    let replicas = settings.services.iter().map(ServiceSettings::replicas).sum();
     let (services, replicas) = (counted(settings.services.len(), "service"), counted(replicas, "replica"));
     print(format_args!("{} is valid: {services}, {replicas}", place.config.display()))?;
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use configuration::{Builtin, RouteAccess, RouteSettings, ServiceSettings, Settings};
+use configuration::{Builtin, Probe, RouteAccess, RouteSettings, ServiceSettings, Settings};
 use edge_gateway::Route;
 use http::Method;
 use jiff::Timestamp;
@@ -44,22 +44,13 @@ impl Plan {
         }
         let labels =
             routes.iter().map(|route| RouteLabels { service: route.service, route: route.template.clone() });
-        let named = |service: &ServiceSettings| service.name.clone();
         Self {
             labels: labels.collect(),
             routes,
             services: settings.services.iter().map(registry_service).collect(),
             router_policies: settings.services.iter().map(router_policy).collect(),
-            check_policies: settings
-                .services
-                .iter()
-                .map(|service| (named(service), check_policy(service)))
-                .collect(),
-            life_policies: settings
-                .services
-                .iter()
-                .map(|service| (named(service), life_policy(service)))
-                .collect(),
+            check_policies: settings.services.iter().filter_map(check_policy).collect(),
+            life_policies: settings.services.iter().filter_map(life_policy).collect(),
             example: settings.services.iter().find_map(example),
         }
     }
@@ -68,11 +59,12 @@ impl Plan {
 fn registry_service(service: &ServiceSettings) -> Service {
     let now = Timestamp::now();
     let replica = |ordinal| Replica::stopped(ReplicaId::new(service.name.clone(), ordinal), now);
+    let processes = service.process().map_or(0, |process| process.replicas);
     Service {
         name: service.name.clone(),
         version: service.version.clone(),
         required: service.required,
-        replicas: (0..service.replicas).map(replica).collect(),
+        replicas: (0..processes).map(replica).collect(),
     }
 }
 
@@ -80,27 +72,31 @@ fn router_policy(service: &ServiceSettings) -> RouterPolicy {
     RouterPolicy { attempts: service.retry.attempts, per_try_timeout: service.retry.per_try_timeout }
 }
 
-fn check_policy(service: &ServiceSettings) -> CheckPolicy {
+fn check_policy(service: &ServiceSettings) -> Option<(ServiceName, CheckPolicy)> {
     let check = &service.health_check;
-    CheckPolicy {
-        path: check.path.clone(),
+    let Probe::Http { path } = &check.probe else { return None };
+    let policy = CheckPolicy {
+        path: path.clone(),
         interval: check.interval,
         timeout: check.timeout,
         healthy_threshold: check.healthy_threshold,
         unhealthy_threshold: check.unhealthy_threshold,
-    }
+    };
+    Some((service.name.clone(), policy))
 }
 
-fn life_policy(service: &ServiceSettings) -> Policy {
-    Policy {
+fn life_policy(service: &ServiceSettings) -> Option<(ServiceName, Policy)> {
+    let process = service.process()?;
+    let policy = Policy {
         version: service.version.clone(),
-        start_timeout: service.start_timeout,
-        drain_timeout: service.drain.timeout,
-        grace: service.drain.grace,
-        restart_min: service.restart.min,
-        restart_max: service.restart.max,
-        restart_reset: service.restart.reset_after,
-    }
+        start_timeout: process.start_timeout,
+        drain_timeout: service.drain_timeout,
+        grace: process.grace,
+        restart_min: process.restart.min,
+        restart_max: process.restart.max,
+        restart_reset: process.restart.reset_after,
+    };
+    Some((service.name.clone(), policy))
 }
 
 fn route(
@@ -134,12 +130,13 @@ fn literal_prefix(pattern: &str) -> String {
 
 /// A request that works when pasted: the first service that has one wins.
 fn example(service: &ServiceSettings) -> Option<Example> {
-    let (wanted, body) = match service.builtin {
+    let process = service.process()?;
+    let (wanted, body) = match process.builtin {
         Builtin::Vrf => ("/v1/random", Some(r#"{"min":1,"max":100}"#)),
         Builtin::Datafeed => ("/v1/feeds", None),
         Builtin::Oracle => return None,
     };
-    if service.replicas == 0 {
+    if process.replicas == 0 {
         return None;
     }
     let whole = service.routes.iter().find(|route| route.path == wanted && !route.strip_prefix);
@@ -190,5 +187,6 @@ mod tests {
         assert_eq!(example("services: {dice: {builtin: vrf}}").as_deref(), Some("/dice/v1/random"));
         assert_eq!(example("services: {vrf: {replicas: 0}, datafeed: }").as_deref(), Some("/v1/feeds"));
         assert_eq!(example("services: {oracle: }"), None);
+        assert_eq!(example("services: {vrf: {endpoints: [\"http://a\"], attestation: none}}"), None);
     }
 }

@@ -36,8 +36,9 @@ pub(crate) async fn open(
         .context("failed to read the API keys")?;
     let mut by_service = BTreeMap::new();
     for service in &settings.services {
+        let Some(process) = service.process() else { continue };
         let mut set = SecretSet::new();
-        for name in implied_secrets(service.builtin) {
+        for name in implied_secrets(process.builtin) {
             // Two services that run the same program are two services: neither may answer with the other's key.
             let own = format!("{}-{}", service.name, name.trim_start_matches("vrf-"));
             let epochs = vault.ensure(&own, Generate::Ed25519).await.context("failed to make a secret")?;

@@ -60,14 +60,17 @@ pub(crate) struct ReplicaProcess {
 
 impl ReplicaLauncher {
     pub(crate) fn new(run: &Path, settings: &Settings, secrets: &BTreeMap<ServiceName, SecretSet>) -> Self {
-        let spec = |service: &ServiceSettings| Spec {
-            builtin: service.builtin,
-            version: service.version.clone(),
-            config: service.config.clone(),
-            secrets: secrets.get(&service.name).cloned().unwrap_or_default(),
+        let spec = |service: &ServiceSettings| {
+            let process = service.process()?;
+            let spec = Spec {
+                builtin: process.builtin,
+                version: service.version.clone(),
+                config: process.config.clone(),
+                secrets: secrets.get(&service.name).cloned().unwrap_or_default(),
+            };
+            Some((service.name.clone(), spec))
         };
-        let services =
-            settings.services.iter().map(|service| (service.name.clone(), spec(service))).collect();
+        let services = settings.services.iter().filter_map(spec).collect();
         Self { run: run.to_owned(), services }
     }
 

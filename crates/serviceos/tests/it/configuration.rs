@@ -73,7 +73,7 @@ fn several_mistakes_are_reported_at_once() {
             serviceos.yaml:7:5: services.dice: nothing says what it runs
               7 |     dice:
                 |     ^^^^
-            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name
+            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, and `endpoints` calls servers of your own
         "#]],
     );
 }

@@ -1,0 +1,180 @@
+//! The gateway: its listeners, who it believes, its limits and its tiers.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use serde_saphyr::Spanned;
+use types::ServiceName;
+
+use super::{Checker, MAX_COUNT, Surroundings};
+use crate::raw::{Entries, RawCertificate, RawGateway, RawLimits, RawTier, RawTls};
+use crate::report::Origin;
+use crate::scalar::{Field, Scalar, Text, Workers, quoted};
+use crate::settings::{CertificateFiles, GatewayLimits, GatewaySettings, TierSettings, TlsSettings};
+
+const MAX_WORKERS: i128 = 512;
+/// The built-in tier that the file may not change.
+const UNLIMITED: &str = "unlimited";
+
+impl Checker {
+    pub(super) fn gateway(&mut self, raw: RawGateway, surroundings: &Surroundings<'_>) -> GatewaySettings {
+        let origin = raw.workers.origin;
+        let workers = match self.value("gateway.workers", raw.workers) {
+            Some(Workers::Exactly(number)) if (1..=MAX_WORKERS).contains(&number) => {
+                usize::try_from(number).ok()
+            }
+            Some(Workers::Exactly(number)) => {
+                let message = format!("gateway.workers: expected {}, found `{number}`", Workers::EXPECTED);
+                self.wrong(origin, message, None);
+                None
+            }
+            Some(Workers::OnePerCore) | None => None,
+        };
+        GatewaySettings {
+            listen: raw.listen.into_iter().filter_map(|field| field.value.ok()).collect(),
+            workers: workers.and_then(NonZeroUsize::new).unwrap_or(surroundings.cores),
+            tls: raw.tls.map(|tls| self.tls(tls, surroundings.base_dir)),
+            proxy_protocol: self.networks("gateway.proxyProtocol", raw.proxy_protocol),
+            trusted_proxies: self.networks("gateway.trustedProxies", raw.trusted_proxies),
+            limits: self.limits(raw.limits),
+            tiers: self.tiers(raw.rate_limits.tiers),
+        }
+    }
+
+    fn tls(&mut self, raw: Spanned<RawTls>, base_dir: &Path) -> TlsSettings {
+        if raw.value.certificates.is_empty() {
+            self.wrong(
+                raw.referenced.into(),
+                "gateway.tls.certificates: expected at least one certificate".to_owned(),
+                Some("write `certificates: [{certificate: cert.pem, key: key.pem}]`".to_owned()),
+            );
+        }
+        let mut certificates = Vec::new();
+        for (index, files) in raw.value.certificates.into_iter().enumerate() {
+            let key = format!("gateway.tls.certificates[{index}]");
+            let origin = Origin::from(files.referenced);
+            let RawCertificate { certificate, key: private_key } = files.value;
+            certificates.push(CertificateFiles {
+                certificate: self.needed_path(base_dir, certificate, &format!("{key}.certificate"), origin),
+                key: self.needed_path(base_dir, private_key, &format!("{key}.key"), origin),
+            });
+        }
+        let client_ca = raw.value.client_ca.map(|path| self.path(base_dir, &path, "gateway.tls.clientCa"));
+        TlsSettings { certificates, client_ca }
+    }
+
+    fn needed_path(&mut self, base_dir: &Path, path: Option<Text>, key: &str, parent: Origin) -> PathBuf {
+        match path {
+            Some(path) => self.path(base_dir, &path, key),
+            None => {
+                let help =
+                    Some("a certificate has two files: `{certificate: cert.pem, key: key.pem}`".to_owned());
+                self.wrong(parent, format!("{key}: expected a path, found nothing"), help);
+                PathBuf::new()
+            }
+        }
+    }
+
+    fn networks(&mut self, key: &str, raw: Vec<Field<IpNet>>) -> Vec<IpNet> {
+        raw.into_iter().filter_map(|network| self.value(key, network)).collect()
+    }
+
+    fn tiers(&mut self, raw: Entries<Option<RawTier>>) -> BTreeMap<String, TierSettings> {
+        let mut tiers = BTreeMap::new();
+        for (name, tier) in raw.0 {
+            self.tier_name(&name);
+            let key = format!("gateway.rateLimits.tiers.{}", name.value);
+            let RawTier { rate, burst } = tier.unwrap_or_default();
+            let rate = match rate {
+                Some(rate) => self.value(&format!("{key}.rate"), rate),
+                None => {
+                    let help = Some("write `rate: 5000/min`".to_owned());
+                    self.wrong(name.origin, format!("{key}.rate: a tier needs a rate"), help);
+                    None
+                }
+            };
+            let burst = match burst {
+                Some(burst) => self.whole(&format!("{key}.burst"), burst, 1..=MAX_COUNT),
+                None => {
+                    let help = Some("write `burst: 500`: so many at once after a pause".to_owned());
+                    self.wrong(name.origin, format!("{key}.burst: a tier needs a burst"), help);
+                    1
+                }
+            };
+            if let Some(rate) = rate {
+                tiers.insert(name.value, TierSettings { rate, burst });
+            }
+        }
+        tiers
+    }
+
+    /// Spelt like the name of a service.
+    fn tier_name(&mut self, name: &Text) {
+        if name.value.parse::<ServiceName>().is_err() {
+            self.wrong(
+                name.origin,
+                format!("gateway.rateLimits.tiers: expected a name such as partner, found {}", quoted(&name.value)),
+                Some("a name is a lower-case letter, then lower-case letters, digits and hyphens, at most 40 bytes".to_owned()),
+            );
+        } else if name.value == UNLIMITED {
+            self.wrong(
+                name.origin,
+                "gateway.rateLimits.tiers.unlimited: this tier has no limits and takes none".to_owned(),
+                Some("give the tier another name".to_owned()),
+            );
+        }
+    }
+
+    fn limits(&mut self, raw: RawLimits) -> GatewayLimits {
+        GatewayLimits {
+            header_bytes: self.size("gateway.limits.headerBytes", raw.header_bytes),
+            headers: self.count("gateway.limits.headers", raw.headers),
+            url_bytes: self.size("gateway.limits.urlBytes", raw.url_bytes),
+            body_bytes: self.size("gateway.limits.bodyBytes", raw.body_bytes),
+            header_timeout: self.duration("gateway.limits.headerTimeout", raw.header_timeout),
+            idle_timeout: self.duration("gateway.limits.idleTimeout", raw.idle_timeout),
+            request_timeout: self.duration("gateway.limits.requestTimeout", raw.request_timeout),
+            connections: self.count("gateway.limits.connections", raw.connections),
+            requests: self.count("gateway.limits.requests", raw.requests),
+        }
+    }
+
+    /// No two listeners may want the same port of the same address. Returns the admin's.
+    pub(super) fn addresses(
+        &mut self,
+        gateway: &[Field<SocketAddr>],
+        admin: &Field<SocketAddr>,
+    ) -> SocketAddr {
+        if gateway.is_empty() {
+            let help = Some("leave it out for 127.0.0.1:8080".to_owned());
+            self.wrong(Origin::Default, "gateway.listen: expected at least one address".to_owned(), help);
+        }
+        let keyed = gateway.iter().map(|field| ("gateway.listen", field)).chain([("admin.listen", admin)]);
+        let mut taken: Vec<(&str, Origin, SocketAddr)> = Vec::new();
+        for (key, field) in keyed {
+            let Some(address) = self.value(key, field.clone()) else { continue };
+            if let Some((other, at, _)) = taken.iter().find(|(.., other)| clash(*other, address)) {
+                let message = format!("{key}: {address} is already taken by {other} ({at})");
+                // Whoever wrote one of the two sees the marker there.
+                let origin = if field.origin == Origin::Default { *at } else { field.origin };
+                self.wrong(
+                    origin,
+                    message,
+                    Some("choose another port, or port 0 for any free one".to_owned()),
+                );
+            }
+            taken.push((key, field.origin, address));
+        }
+        admin.value.as_ref().copied().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+}
+
+/// Whether binding both fails: an unspecified address takes the port of every address of its family.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_family = one.is_ipv4() == other.is_ipv4();
+    let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && same_family && same_host
+}

@@ -1,0 +1,112 @@
+//! The keys under `gateway`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde::de::Deserializer;
+use serde_saphyr::Spanned;
+use types::ByteSize;
+
+use super::{Entries, kibibytes, loopback, or_default, seconds, whole, written};
+use crate::scalar::{Field, Text, Whole, Workers};
+use crate::settings::Rate;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct RawGateway {
+    #[serde(deserialize_with = "or_default_listen")]
+    pub(crate) listen: Vec<Field<SocketAddr>>,
+    pub(crate) workers: Field<Workers>,
+    /// No TLS.
+    #[serde(deserialize_with = "written")]
+    pub(crate) tls: Option<Spanned<RawTls>>,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) proxy_protocol: Vec<Field<IpNet>>,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) trusted_proxies: Vec<Field<IpNet>>,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) limits: RawLimits,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) rate_limits: RawRateLimits,
+}
+
+impl Default for RawGateway {
+    fn default() -> Self {
+        Self {
+            listen: vec![loopback(8080)],
+            workers: Field::default_of(Workers::OnePerCore),
+            tls: None,
+            proxy_protocol: Vec::new(),
+            trusted_proxies: Vec::new(),
+            limits: RawLimits::default(),
+            rate_limits: RawRateLimits::default(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct RawTls {
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) certificates: Vec<Spanned<RawCertificate>>,
+    /// No client certificates.
+    pub(crate) client_ca: Option<Text>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct RawCertificate {
+    pub(crate) certificate: Option<Text>,
+    pub(crate) key: Option<Text>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct RawLimits {
+    pub(crate) header_bytes: Field<ByteSize>,
+    pub(crate) headers: Field<Whole>,
+    pub(crate) url_bytes: Field<ByteSize>,
+    pub(crate) body_bytes: Field<ByteSize>,
+    pub(crate) header_timeout: Field<Duration>,
+    pub(crate) idle_timeout: Field<Duration>,
+    pub(crate) request_timeout: Field<Duration>,
+    pub(crate) connections: Field<Whole>,
+    pub(crate) requests: Field<Whole>,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        Self {
+            header_bytes: kibibytes(64),
+            headers: whole(100),
+            url_bytes: kibibytes(8),
+            body_bytes: kibibytes(1024),
+            header_timeout: seconds(10),
+            idle_timeout: seconds(300),
+            request_timeout: seconds(15),
+            connections: whole(10_000),
+            requests: whole(10_000),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct RawRateLimits {
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) tiers: Entries<Option<RawTier>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct RawTier {
+    pub(crate) rate: Option<Field<Rate>>,
+    pub(crate) burst: Option<Field<Whole>>,
+}
+
+fn or_default_listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Field<SocketAddr>>, D::Error> {
+    let written = Option::<Vec<Field<SocketAddr>>>::deserialize(deserializer)?;
+    Ok(written.unwrap_or_else(|| RawGateway::default().listen))
+}

@@ -1,0 +1,173 @@
+//! Numbers with and without a unit, durations, sizes and addresses.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use types::{ByteSize, duration};
+
+use super::{Scalar, Shape};
+use crate::settings::{Percent, Rate};
+
+/// A whole number of any size; its range is the check's business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Whole(pub(crate) i128);
+
+impl Scalar for Whole {
+    const EXPECTED: &'static str = "a whole number";
+
+    fn read(shape: &Shape) -> Option<Self> {
+        if let Shape::Whole(value) = shape { Some(Self(*value)) } else { None }
+    }
+
+    fn help(shape: &Shape) -> Option<String> {
+        let Shape::Text(text) = shape else { return None };
+        text.parse::<i128>().ok().map(|number| format!("take the quotes off: {number}"))
+    }
+}
+
+impl Scalar for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    fn read(shape: &Shape) -> Option<Self> {
+        if let Shape::Bool(value) = shape { Some(*value) } else { None }
+    }
+
+    fn help(shape: &Shape) -> Option<String> {
+        let Shape::Text(text) = shape else { return None };
+        match text.to_ascii_lowercase().as_str() {
+            "yes" | "on" | "y" | "true" => Some("write true".to_owned()),
+            "no" | "off" | "n" | "false" => Some("write false".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+impl Scalar for Duration {
+    const EXPECTED: &'static str = "a duration such as 500ms, 10s or 5m";
+
+    fn read(shape: &Shape) -> Option<Self> {
+        if let Shape::Text(text) = shape { duration::parse(text) } else { None }
+    }
+
+    fn help(shape: &Shape) -> Option<String> {
+        let units = "the units are ms, s, m, h and d, the largest first, as in 1m30s";
+        match shape {
+            Shape::Whole(number @ 0..) => {
+                Some(format!("add a unit: {number}s for seconds, {number}ms for milliseconds"))
+            }
+            Shape::Text(_) | Shape::Fraction(_) | Shape::Whole(_) => Some(units.to_owned()),
+            _ => None,
+        }
+    }
+}
+
+impl Scalar for ByteSize {
+    const EXPECTED: &'static str = "a size such as 512B, 64KiB or 1MiB";
+
+    fn read(shape: &Shape) -> Option<Self> {
+        if let Shape::Text(text) = shape { text.parse().ok() } else { None }
+    }
+
+    fn help(shape: &Shape) -> Option<String> {
+        match shape {
+            Shape::Whole(number @ 0..) => {
+                Some(format!("add a unit: {number}B for bytes, {number}KiB for 1,024 bytes each"))
+            }
+            Shape::Text(_) => {
+                Some("the units are B, KiB, MiB and GiB, right after a whole number".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Scalar for SocketAddr {
+    const EXPECTED: &'static str = "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
+
+    fn read(shape: &Shape) -> Option<Self> {
+        if let Shape::Text(text) = shape { text.parse().ok() } else { None }
+    }
+
+    fn help(shape: &Shape) -> Option<String> {
+        match shape {
+            Shape::Whole(port @ 0..=65_535) => Some(format!("write \"127.0.0.1:{port}\"")),
+            Shape::Text(text) => {
+                let port = text.strip_prefix("localhost:").or_else(|| text.strip_prefix(':'))?;
+                port.parse::<u16>().ok().map(|port| format!("write \"127.0.0.1:{port}\""))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Scalar for IpNet {
+    const EXPECTED: &'static str = "a network such as 10.0.0.0/8 or fd00::/8, or an IP address";
+
+    fn read(shape: &Shape) -> Option<Self> {
+        let Shape::Text(text) = shape else { return None };
+        let alone = text.parse::<IpAddr>().map(Self::from).ok();
+        alone.or_else(|| text.parse().ok().filter(|network: &Self| network.trunc() == *network))
+    }
+
+    fn help(shape: &Shape) -> Option<String> {
+        let Shape::Text(text) = shape else { return None };
+        let network = text.parse::<Self>().ok()?;
+        Some(format!(
+            "the network that {} lies in is {}; the address alone is {0}",
+            network.addr(),
+            network.trunc()
+        ))
+    }
+}
+
+/// What a rate may be counted over, in seconds.
+const PERIODS: [(&str, u64); 4] = [("s", 1), ("min", 60), ("h", 3_600), ("d", 86_400)];
+
+impl Scalar for Rate {
+    const EXPECTED: &'static str = "a rate such as 10/s, 600/min, 5000/h or 100000/d";
+
+    fn read(shape: &Shape) -> Option<Self> {
+        let Shape::Text(text) = shape else { return None };
+        let (count, unit) = text.split_once('/')?;
+        let (_, seconds) = PERIODS.into_iter().find(|(name, _)| *name == unit)?;
+        let digits = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
+        let count: u32 = count.parse().ok().filter(|_| digits)?;
+        (1..=Self::MAX_COUNT).contains(&count).then_some(Self { count, per: Duration::from_secs(seconds) })
+    }
+
+    fn help(shape: &Shape) -> Option<String> {
+        match shape {
+            Shape::Whole(number @ 1..) => {
+                Some(format!("add a unit: {number}/s for each second, {number}/min for each minute"))
+            }
+            Shape::Text(_) | Shape::Whole(_) | Shape::Fraction(_) => {
+                Some("write a whole number from 1 to 1000000000, a slash, and s, min, h or d".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Scalar for Percent {
+    const EXPECTED: &'static str = "a whole percentage from 0% to 100%";
+
+    fn read(shape: &Shape) -> Option<Self> {
+        let Shape::Text(text) = shape else { return None };
+        let number = text.strip_suffix('%')?;
+        let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        number.parse().ok().filter(|_| digits).and_then(Self::new)
+    }
+
+    fn help(shape: &Shape) -> Option<String> {
+        match shape {
+            Shape::Whole(number @ 0..=100) => Some(format!("add the sign: {number}%")),
+            Shape::Fraction(part) if (0.0..1.0).contains(part) => {
+                let percent = part * 100.0;
+                let whole = (percent - percent.round()).abs() < 1e-6;
+                whole.then(|| format!("write {percent:.0}% for that part of the whole"))
+            }
+            _ => None,
+        }
+    }
+}

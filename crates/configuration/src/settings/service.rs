@@ -1,0 +1,206 @@
+//! A service: what it runs, and where the gateway reaches it.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use types::{ByteSize, ServiceName};
+
+use super::policies::{Circuit, HealthCheck, LoadBalancing, Outlier, Retry, Traffic};
+
+/// One service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceSettings {
+    /// Its name.
+    pub name: ServiceName,
+    /// The label of its version, such as `1.0.0`; at most 40 visible ASCII characters. Endpoints may have others.
+    pub version: String,
+    /// Whether its being down makes the whole unhealthy.
+    pub required: bool,
+    /// Who answers its calls.
+    pub runs: Runs,
+    /// What its replicas speak.
+    pub protocol: Protocol,
+    /// How its replicas are checked.
+    pub health_check: HealthCheck,
+    /// Where the gateway reaches it.
+    pub routes: Vec<RouteSettings>,
+    /// How one of its replicas is chosen.
+    pub load_balancing: LoadBalancing,
+    /// How its calls are divided among versions; `None` when every replica is as good as another.
+    pub traffic: Option<Traffic>,
+    /// Additional tries.
+    pub retry: Retry,
+    /// How much goes to it at the same time.
+    pub circuit: Circuit,
+    /// When failed calls take a replica out.
+    pub outlier: Outlier,
+    /// How long requests in flight may take to finish when a replica is stopped or taken away.
+    pub drain_timeout: Duration,
+}
+
+impl ServiceSettings {
+    /// The processes that are started for it; `None` for a service with endpoints.
+    pub fn process(&self) -> Option<&ProcessSettings> {
+        match &self.runs {
+            Runs::Builtin(process) => Some(process),
+            Runs::Endpoints(_) => None,
+        }
+    }
+
+    /// How many replicas it has when all is well: processes wanted, or endpoints.
+    pub fn replicas(&self) -> usize {
+        match &self.runs {
+            Runs::Builtin(process) => usize::try_from(process.replicas).unwrap_or(usize::MAX),
+            Runs::Endpoints(endpoints) => endpoints.len(),
+        }
+    }
+}
+
+/// Who answers the calls of a service.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Runs {
+    /// Processes of a built-in service, started and looked after here.
+    Builtin(ProcessSettings),
+    /// Servers that run elsewhere and that nobody attests; from 1 to 1,000, no two the same.
+    Endpoints(Vec<EndpointSettings>),
+}
+
+/// Replicas that are started here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProcessSettings {
+    /// What they run.
+    pub builtin: Builtin,
+    /// How many are wanted, 0 to 1,000.
+    pub replicas: u32,
+    /// Handed to them as it is; an object.
+    pub config: serde_json::Value,
+    /// From SIGTERM to SIGKILL.
+    pub grace: Duration,
+    /// How one that died is started again.
+    pub restart: Restart,
+    /// From the start of the process until it must be Ready.
+    pub start_timeout: Duration,
+}
+
+/// A server that runs elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointSettings {
+    /// Whether TLS is spoken with it.
+    pub scheme: Scheme,
+    /// An IP address, without brackets, or a DNS name in lower case.
+    pub host: String,
+    /// At least 1.
+    pub port: u16,
+    /// The label of its version.
+    pub version: String,
+    /// Its share among the others of its priority, 1 to 1,000.
+    pub weight: u32,
+    /// 0 to 15; a higher number is used only as far as the lower ones are down.
+    pub priority: u32,
+    /// Where it stands.
+    pub zone: Option<String>,
+}
+
+impl EndpointSettings {
+    /// Host and port as a URL has them: an IPv6 address in brackets.
+    pub fn authority(&self) -> String {
+        match self.host.parse::<Ipv6Addr>() {
+            Ok(address) => format!("[{address}]:{}", self.port),
+            Err(_) => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// The scheme of an endpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain.
+    #[default]
+    Http,
+    /// TLS.
+    Https,
+}
+
+/// What the replicas of a service speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// gRPC over HTTP/2.
+    Grpc,
+}
+
+/// The backend services that ship with ServiceOS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Builtin {
+    /// Verifiable randomness.
+    Vrf,
+    /// Data feeds.
+    Datafeed,
+    /// The oracle.
+    Oracle,
+}
+
+/// One route of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteSettings {
+    /// The host of the request; any when there is none.
+    pub host: Option<HostPattern>,
+    /// A matchit pattern that begins with a slash.
+    pub path: String,
+    /// The methods it takes, upper case; empty for all.
+    pub methods: Vec<String>,
+    /// Headers that the request must have with exactly that value: names in lower case, in their order, at most 8.
+    pub headers: Vec<(String, String)>,
+    /// The scopes a caller needs, all of them.
+    pub scopes: Vec<String>,
+    /// The largest request body, where it differs from the gateway's.
+    pub body_bytes: Option<ByteSize>,
+    /// Until the response head, where it differs from the gateway's.
+    pub timeout: Option<Duration>,
+    /// Whether anybody may call.
+    pub access: RouteAccess,
+    /// Whether the literal beginning of the path (`/name` of `/name/{*rest}`) is taken off before the replica sees it.
+    pub strip_prefix: bool,
+}
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteAccess {
+    /// A caller with every scope of the route.
+    Callers,
+    /// Anybody, with or without a key.
+    Public,
+}
+
+/// Hosts that a route takes, in lower case and without a port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HostPattern {
+    /// That one.
+    Exact(String),
+    /// Every host that ends in a dot and this name: one label more or several.
+    Beneath(String),
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => formatter.write_str(name),
+            Self::Beneath(name) => write!(formatter, "*.{name}"),
+        }
+    }
+}
+
+/// Back-off of restarts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restart {
+    /// The first wait.
+    pub min: Duration,
+    /// The longest wait; at least `min`.
+    pub max: Duration,
+    /// How long a replica must have been Ready for the wait to begin at `min` again.
+    pub reset_after: Duration,
+}

@@ -1,0 +1,155 @@
+//! The settings of two whole files: one that leaves everything out, and one that writes every key.
+
+use expect_test::{expect, expect_file};
+
+use super::{FULL, read};
+
+#[test]
+fn what_is_left_out_has_its_documented_default() {
+    let settings = read("services: {vrf: }").unwrap();
+    expect![[r#"
+        Settings {
+            trust_domain: "serviceos.dev.invalid",
+            data_dir: "/srv/mesh/.serviceos",
+            gateway: GatewaySettings {
+                listen: [
+                    127.0.0.1:8080,
+                ],
+                workers: 4,
+                tls: None,
+                proxy_protocol: [],
+                trusted_proxies: [],
+                limits: GatewayLimits {
+                    header_bytes: ByteSize(
+                        65536,
+                    ),
+                    headers: 100,
+                    url_bytes: ByteSize(
+                        8192,
+                    ),
+                    body_bytes: ByteSize(
+                        1048576,
+                    ),
+                    header_timeout: 10s,
+                    idle_timeout: 300s,
+                    request_timeout: 15s,
+                    connections: 10000,
+                    requests: 10000,
+                },
+                tiers: {},
+            },
+            admin: 127.0.0.1:7070,
+            telemetry: Telemetry {
+                logs: Text,
+                access_log: Some(
+                    "/srv/mesh/.serviceos/logs/access.jsonl",
+                ),
+            },
+            services: [
+                ServiceSettings {
+                    name: vrf,
+                    version: "1.0.0",
+                    required: true,
+                    runs: Builtin(
+                        ProcessSettings {
+                            builtin: Vrf,
+                            replicas: 1,
+                            config: Object {},
+                            grace: 10s,
+                            restart: Restart {
+                                min: 100ms,
+                                max: 30s,
+                                reset_after: 60s,
+                            },
+                            start_timeout: 60s,
+                        },
+                    ),
+                    protocol: Http1,
+                    health_check: HealthCheck {
+                        probe: Http {
+                            path: "/health",
+                        },
+                        interval: 10s,
+                        timeout: 5s,
+                        healthy_threshold: 1,
+                        unhealthy_threshold: 3,
+                    },
+                    routes: [
+                        RouteSettings {
+                            host: None,
+                            path: "/v1/random",
+                            methods: [],
+                            headers: [],
+                            scopes: [
+                                "randomness",
+                            ],
+                            body_bytes: None,
+                            timeout: None,
+                            access: Callers,
+                            strip_prefix: false,
+                        },
+                        RouteSettings {
+                            host: None,
+                            path: "/v1/random/{*rest}",
+                            methods: [],
+                            headers: [],
+                            scopes: [
+                                "randomness",
+                            ],
+                            body_bytes: None,
+                            timeout: None,
+                            access: Callers,
+                            strip_prefix: false,
+                        },
+                    ],
+                    load_balancing: LoadBalancing {
+                        policy: PeakEwma,
+                        slow_start: 0ns,
+                        panic_threshold: Percent(
+                            0,
+                        ),
+                    },
+                    traffic: None,
+                    retry: Retry {
+                        attempts: 1,
+                        per_try_timeout: 2s,
+                        on: RetryOn {
+                            connect: true,
+                            reset: true,
+                            statuses: [
+                                502,
+                                503,
+                                504,
+                            ],
+                        },
+                        budget: Percent(
+                            20,
+                        ),
+                    },
+                    circuit: Circuit {
+                        connections: 1024,
+                        pending: 1024,
+                        requests: 1024,
+                    },
+                    outlier: Outlier {
+                        consecutive_failures: Some(
+                            5,
+                        ),
+                        ejection: 30s,
+                        max_ejected: Percent(
+                            50,
+                        ),
+                    },
+                    drain_timeout: 30s,
+                },
+            ],
+        }
+    "#]]
+    .assert_eq(&format!("{settings:#?}\n"));
+}
+
+#[test]
+fn every_key_arrives_where_it_belongs() {
+    let settings = read(FULL).unwrap();
+    expect_file!["full.settings"].assert_eq(&format!("{settings:#?}\n"));
+}

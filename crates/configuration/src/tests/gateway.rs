@@ -1,0 +1,185 @@
+//! The gateway's keys: TLS, networks, tiers.
+
+use expect_test::expect;
+
+use super::{check, read};
+
+fn with(gateway: &str) -> String {
+    format!("gateway:\n  {gateway}\nservices: {{vrf: }}\n")
+}
+
+#[test]
+fn tls_needs_certificates_with_both_files() {
+    check(
+        &with("tls:"),
+        expect![[r#"
+        serviceos.yaml:2:6: gateway.tls.certificates: expected at least one certificate
+          2 |   tls:
+            |      ^
+        help: write `certificates: [{certificate: cert.pem, key: key.pem}]`"#]],
+    );
+    check(
+        &with(
+            "tls: {certificates: [{certificate: a.pem}, {}, {certificate: \"\", key: k.pem}], clientCa: \"\"}",
+        ),
+        expect![[r#"
+            serviceos.yaml:2:24: gateway.tls.certificates[0].key: expected a path, found nothing
+              2 |   tls: {certificates: [{certificate: a.pem}, {}, {certificate: "", key: k.pem}], clientCa: ""}
+                |                        ^
+            help: a certificate has two files: `{certificate: cert.pem, key: key.pem}`
+
+            serviceos.yaml:2:46: gateway.tls.certificates[1].certificate: expected a path, found nothing
+              2 |   tls: {certificates: [{certificate: a.pem}, {}, {certificate: "", key: k.pem}], clientCa: ""}
+                |                                              ^
+            help: a certificate has two files: `{certificate: cert.pem, key: key.pem}`
+
+            serviceos.yaml:2:46: gateway.tls.certificates[1].key: expected a path, found nothing
+              2 |   tls: {certificates: [{certificate: a.pem}, {}, {certificate: "", key: k.pem}], clientCa: ""}
+                |                                              ^
+            help: a certificate has two files: `{certificate: cert.pem, key: key.pem}`
+
+            serviceos.yaml:2:64: gateway.tls.certificates[2].certificate: expected a path, found ``
+              2 |   tls: {certificates: [{certificate: a.pem}, {}, {certificate: "", key: k.pem}], clientCa: ""}
+                |                                                                ^^
+
+            serviceos.yaml:2:92: gateway.tls.clientCa: expected a path, found ``
+              2 |   tls: {certificates: [{certificate: a.pem}, {}, {certificate: "", key: k.pem}], clientCa: ""}
+                |                                                                                            ^^"#]],
+    );
+}
+
+#[test]
+fn networks_are_written_without_host_bits() {
+    check(
+        &with("proxyProtocol: [10.0.0.5/8, 10.0.0.0/33, nowhere, 10, \"fd00::1/8\"]"),
+        expect![[r#"
+        serviceos.yaml:2:19: gateway.proxyProtocol: expected a network such as 10.0.0.0/8 or fd00::/8, or an IP address, found `10.0.0.5/8`
+          2 |   proxyProtocol: [10.0.0.5/8, 10.0.0.0/33, nowhere, 10, "fd00::1/8"]
+            |                   ^^^^^^^^^^
+        help: the network that 10.0.0.5 lies in is 10.0.0.0/8; the address alone is 10.0.0.5
+
+        serviceos.yaml:2:31: gateway.proxyProtocol: expected a network such as 10.0.0.0/8 or fd00::/8, or an IP address, found `10.0.0.0/33`
+          2 |   proxyProtocol: [10.0.0.5/8, 10.0.0.0/33, nowhere, 10, "fd00::1/8"]
+            |                               ^^^^^^^^^^^
+
+        serviceos.yaml:2:44: gateway.proxyProtocol: expected a network such as 10.0.0.0/8 or fd00::/8, or an IP address, found `nowhere`
+          2 |   proxyProtocol: [10.0.0.5/8, 10.0.0.0/33, nowhere, 10, "fd00::1/8"]
+            |                                            ^^^^^^^
+
+        serviceos.yaml:2:53: gateway.proxyProtocol: expected a network such as 10.0.0.0/8 or fd00::/8, or an IP address, found `10`
+          2 |   proxyProtocol: [10.0.0.5/8, 10.0.0.0/33, nowhere, 10, "fd00::1/8"]
+            |                                                     ^^
+
+        serviceos.yaml:2:57: gateway.proxyProtocol: expected a network such as 10.0.0.0/8 or fd00::/8, or an IP address, found `fd00::1/8`
+          2 |   proxyProtocol: [10.0.0.5/8, 10.0.0.0/33, nowhere, 10, "fd00::1/8"]
+            |                                                         ^^^^^^^^^^^
+        help: the network that fd00::1 lies in is fd00::/8; the address alone is fd00::1"#]],
+    );
+    let settings = read(&with("trustedProxies: [10.0.0.5, \"::1\", 10.0.0.5/32, 0.0.0.0/0]")).unwrap();
+    let networks: Vec<String> = settings.gateway.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.0.0.5/32", "::1/128", "10.0.0.5/32", "0.0.0.0/0"]);
+}
+
+#[test]
+fn tiers_have_a_rate_and_a_burst() {
+    check(
+        &with(
+            "rateLimits:
+    tiers:
+      partner:
+      Big: {rate: 1/s, burst: 1}
+      unlimited: {rate: 1/s, burst: 1}
+      a: {rate: 5000/m, burst: 0}
+      b: {rate: 0/s, burst: 1}
+      c: {rate: 60, burst: 1}
+      d: {rate: [], burst: x}
+      e: {rate: 1000000001/d, burst: 1}",
+        ),
+        expect![[r#"
+            serviceos.yaml:4:7: gateway.rateLimits.tiers.partner.rate: a tier needs a rate
+              4 |       partner:
+                |       ^^^^^^^
+            help: write `rate: 5000/min`
+
+            serviceos.yaml:4:7: gateway.rateLimits.tiers.partner.burst: a tier needs a burst
+              4 |       partner:
+                |       ^^^^^^^
+            help: write `burst: 500`: so many at once after a pause
+
+            serviceos.yaml:5:7: gateway.rateLimits.tiers: expected a name such as partner, found `Big`
+              5 |       Big: {rate: 1/s, burst: 1}
+                |       ^^^
+            help: a name is a lower-case letter, then lower-case letters, digits and hyphens, at most 40 bytes
+
+            serviceos.yaml:6:7: gateway.rateLimits.tiers.unlimited: this tier has no limits and takes none
+              6 |       unlimited: {rate: 1/s, burst: 1}
+                |       ^^^^^^^^^
+            help: give the tier another name
+
+            serviceos.yaml:7:17: gateway.rateLimits.tiers.a.rate: expected a rate such as 10/s, 600/min, 5000/h or 100000/d, found `5000/m`
+              7 |       a: {rate: 5000/m, burst: 0}
+                |                 ^^^^^^
+            help: write a whole number from 1 to 1000000000, a slash, and s, min, h or d
+
+            serviceos.yaml:7:32: gateway.rateLimits.tiers.a.burst: expected a whole number of at least 1, found `0`
+              7 |       a: {rate: 5000/m, burst: 0}
+                |                                ^
+
+            serviceos.yaml:8:17: gateway.rateLimits.tiers.b.rate: expected a rate such as 10/s, 600/min, 5000/h or 100000/d, found `0/s`
+              8 |       b: {rate: 0/s, burst: 1}
+                |                 ^^^
+            help: write a whole number from 1 to 1000000000, a slash, and s, min, h or d
+
+            serviceos.yaml:9:17: gateway.rateLimits.tiers.c.rate: expected a rate such as 10/s, 600/min, 5000/h or 100000/d, found `60`
+              9 |       c: {rate: 60, burst: 1}
+                |                 ^^
+            help: add a unit: 60/s for each second, 60/min for each minute
+
+            serviceos.yaml:10:17: gateway.rateLimits.tiers.d.rate: expected a rate such as 10/s, 600/min, 5000/h or 100000/d, found a list
+              10 |       d: {rate: [], burst: x}
+                 |                 ^
+
+            serviceos.yaml:10:28: gateway.rateLimits.tiers.d.burst: expected a whole number of at least 1, found `x`
+              10 |       d: {rate: [], burst: x}
+                 |                            ^
+
+            serviceos.yaml:11:17: gateway.rateLimits.tiers.e.rate: expected a rate such as 10/s, 600/min, 5000/h or 100000/d, found `1000000001/d`
+              11 |       e: {rate: 1000000001/d, burst: 1}
+                 |                 ^^^^^^^^^^^^
+            help: write a whole number from 1 to 1000000000, a slash, and s, min, h or d"#]],
+    );
+}
+
+#[test]
+fn rates_count_over_a_second_a_minute_an_hour_or_a_day() {
+    let settings = read(&with(
+        "rateLimits: {tiers: {a: {rate: 10/s, burst: 1}, b: {rate: 20/min, burst: 2}, c: {rate: 30/h, burst: 3}, d: {rate: 1000000000/d, burst: 4}}}",
+    ))
+    .unwrap();
+    let tiers = settings.gateway.tiers.iter();
+    let rates: Vec<_> = tiers
+        .map(|(name, tier)| (name.as_str(), tier.rate.count, tier.rate.per.as_secs(), tier.burst))
+        .collect();
+    let expected = [("a", 10, 1, 1), ("b", 20, 60, 2), ("c", 30, 3_600, 3), ("d", 1_000_000_000, 86_400, 4)];
+    assert_eq!(rates, expected);
+}
+
+#[test]
+fn limits_that_are_not_built_are_unknown_keys() {
+    check(
+        &with("rateLimits: {perAddress: {rate: 600/min, burst: 100}}"),
+        expect![[r#"
+        serviceos.yaml:2:16: unknown key `perAddress`
+          2 |   rateLimits: {perAddress: {rate: 600/min, burst: 100}}
+            |                ^^^^^^^^^^
+        help: the keys here are `tiers`"#]],
+    );
+    check(
+        &with("rateLimits: {tiers: {a: {rate: 1/s, burst: 1, daily: 5}}}"),
+        expect![[r#"
+        serviceos.yaml:2:49: unknown key `daily`
+          2 |   rateLimits: {tiers: {a: {rate: 1/s, burst: 1, daily: 5}}}
+            |                                                 ^^^^^
+        help: the keys here are `rate` and `burst`"#]],
+    );
+}
