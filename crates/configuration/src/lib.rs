@@ -11,6 +11,7 @@ mod load;
 mod nearest;
 mod raw;
 mod report;
+mod restart_needed;
 mod scalar;
 mod settings;
 mod syntax;

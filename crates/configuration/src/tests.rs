@@ -6,6 +6,7 @@ mod everything;
 mod gateway;
 mod policies;
 mod reports;
+mod restart_needed;
 mod routes;
 mod semantic;
 mod valid;

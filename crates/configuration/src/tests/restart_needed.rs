@@ -1,0 +1,101 @@
+//! Which changes of a file wait for the next start.
+
+use super::{FULL, read};
+
+const BEFORE: &str = "
+gateway:
+  listen: [\"127.0.0.1:8080\"]
+services:
+  vrf: {replicas: 1, config: {suite: ed25519, a: 1}}
+  dice: {builtin: vrf}
+  legacy: {endpoints: [\"http://a\"], attestation: none}
+";
+
+/// The keys for a change of text in `BEFORE`.
+fn needed(from: &str, to: &str) -> Vec<String> {
+    assert!(BEFORE.contains(from), "{from}");
+    let (before, after) = (read(BEFORE).unwrap(), read(&BEFORE.replacen(from, to, 1)).unwrap());
+    assert_ne!(before, after, "{from} to {to}");
+    before.restart_needed(&after)
+}
+
+#[test]
+fn processes_and_listeners_wait_for_the_next_start() {
+    let vrf = "vrf: {replicas: 1, ";
+    for (from, to, keys) in [
+        ("gateway:", "trustDomain: lab.dev.invalid\ngateway:", &["trustDomain"][..]),
+        ("gateway:", "dataDir: state\ngateway:", &["dataDir"]),
+        ("8080", "8081", &["gateway.listen"]),
+        ("gateway:", "gateway:\n  workers: 3", &["gateway.workers"]),
+        ("gateway:", "gateway:\n  tls: {certificates: [{certificate: a, key: b}]}", &["gateway.tls"]),
+        ("gateway:", "admin: {listen: \"127.0.0.1:7071\"}\ngateway:", &["admin.listen"]),
+        ("gateway:", "telemetry: {logs: json}\ngateway:", &["telemetry.logs"]),
+        ("gateway:", "telemetry: {accessLog: off}\ngateway:", &["telemetry.accessLog"]),
+        (vrf, "vrf: {replicas: 2, ", &["services.vrf.replicas"]),
+        (vrf, "vrf: {version: 1.1.0, ", &["services.vrf.version"]),
+        ("ed25519", "p256", &["services.vrf.config"]),
+        (vrf, "vrf: {drain: {timeout: 1s}, ", &["services.vrf.drain"]),
+        (vrf, "vrf: {drain: {grace: 1s}, ", &["services.vrf.drain"]),
+        (vrf, "vrf: {restart: {max: 1m}, ", &["services.vrf.restart"]),
+        (vrf, "vrf: {startTimeout: 1s, ", &["services.vrf.startTimeout"]),
+        ("builtin: vrf", "builtin: datafeed", &["services.dice.builtin"]),
+        ("builtin: vrf", "endpoints: [\"http://b\"], attestation: none", &["services.dice"]),
+        ("endpoints: [\"http://a\"], attestation: none", "builtin: oracle", &["services.legacy"]),
+        ("  dice: {builtin: vrf}\n", "", &["services.dice"]),
+        ("  dice:", "  datafeed:\n  dice:", &["services.datafeed"]),
+        ("dice: {builtin: vrf}", "coin: {builtin: vrf, replicas: 2}", &["services.dice", "services.coin"]),
+        (
+            "8080\"]\nservices:\n  vrf: {replicas: 1",
+            "8082\"]\nservices:\n  vrf: {replicas: 4, startTimeout: 2s",
+            &["gateway.listen", "services.vrf.replicas", "services.vrf.startTimeout"],
+        ),
+    ] {
+        assert_eq!(needed(from, to), keys, "{from} to {to}");
+    }
+}
+
+#[test]
+fn everything_else_changes_while_it_runs() {
+    let legacy = "attestation: none}";
+    for (from, to) in [
+        ("gateway:", "gateway:\n  limits: {requests: 5, headerTimeout: 1s}"),
+        ("gateway:", "gateway:\n  proxyProtocol: [10.0.0.0/8]\n  trustedProxies: [10.0.0.0/8]"),
+        ("gateway:", "gateway:\n  rateLimits: {tiers: {free: {rate: 1/s, burst: 1}}}"),
+        ("vrf: {", "vrf: {required: false, routes: [], "),
+        ("vrf: {", "vrf: {healthCheck: {interval: 5s}, loadBalancing: {policy: random}, "),
+        ("vrf: {", "vrf: {traffic: {sticky: caller}, retry: {attempts: 2}, "),
+        ("vrf: {", "vrf: {circuit: {requests: 5}, outlier: {ejection: 5s}, "),
+        ("\"http://a\"", "\"http://a\", \"http://b\""),
+        (legacy, "attestation: none, version: 2.0.0, protocol: grpc, drain: {timeout: 1s}}"),
+        ("legacy: {endpoints: [\"http://a\"], attestation: none}", ""),
+        (legacy, "attestation: none}\n  more: {endpoints: [\"http://c\"], attestation: none}"),
+        ("legacy:", "other:"),
+    ] {
+        assert_eq!(needed(from, to), Vec::<String>::new(), "{from} to {to}");
+    }
+}
+
+#[test]
+fn the_same_file_with_other_certificates_changes_while_it_runs() {
+    let (before, after) = (read(FULL).unwrap(), read(&FULL.replace("tls/cert.pem", "new.pem")).unwrap());
+    assert_ne!(before, after);
+    assert_eq!(before.restart_needed(&after), Vec::<String>::new());
+    assert_eq!(before.restart_needed(&before), Vec::<String>::new());
+    let plain = read(&FULL.replace("  tls:", "  #")).unwrap();
+    assert_eq!(before.restart_needed(&plain), ["gateway.tls"]);
+    assert_eq!(plain.restart_needed(&before), ["gateway.tls"]);
+}
+
+#[test]
+fn spelling_and_order_change_nothing() {
+    assert_eq!(needed_order(), Vec::<String>::new());
+}
+
+fn needed_order() -> Vec<String> {
+    let other = BEFORE
+        .replace("{suite: ed25519, a: 1}", "{a: 1, suite: ed25519}")
+        .replace("replicas: 1, ", "")
+        .replace("  dice: {builtin: vrf}\n", "")
+        + "  dice: {builtin: vrf, restart: {max: 30s}}\n";
+    read(BEFORE).unwrap().restart_needed(&read(&other).unwrap())
+}
