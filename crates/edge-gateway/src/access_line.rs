@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use http1::write_decimal;
 use observability::write_json_string;
 
 use crate::exchange::Exchange;
@@ -24,10 +25,16 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
     out.extend_from_slice(b"\",\"requestId\":\"");
     out.extend_from_slice(exchange.request_id.as_bytes());
     out.extend_from_slice(b"\",\"client\":\"");
-    out.extend_from_slice(exchange.client.address.as_bytes());
+    out.extend_from_slice(exchange.client.address_text.as_bytes());
     out.push(b'"');
-    text(out, b",\"method\":", exchange.method.as_str());
-    text(out, b",\"path\":", exchange.uri.path());
+    if let Some(address) = exchange.forwarded_for {
+        text(out, b",\"forwardedFor\":", &address.to_string());
+    }
+    out.extend_from_slice(b",\"traceId\":\"");
+    out.extend_from_slice(&exchange.traceparent[3..35]);
+    out.push(b'"');
+    text(out, b",\"method\":", exchange.head.method().as_str());
+    text(out, b",\"path\":", exchange.head.path());
     if let Some(route) = route {
         out.extend_from_slice(&route.log_part);
     }
@@ -41,7 +48,7 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
         out.extend_from_slice(b",\"replica\":\"");
         out.extend_from_slice(replica.service.as_str().as_bytes());
         out.push(b'/');
-        decimal(out, u64::from(replica.ordinal));
+        write_decimal(out, u64::from(replica.ordinal));
         out.push(b'"');
         number(out, b",\"attempts\":", u64::from(exchange.attempts));
     }
@@ -53,6 +60,9 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
         text(out, b",\"error\":", error);
     }
     number(out, b",\"bytes\":", exchange.bytes);
+    if let Some(before) = exchange.before {
+        milliseconds(out, b",\"queueMs\":", before);
+    }
     if let Some(first_byte) = exchange.first_byte {
         milliseconds(out, b",\"firstByteMs\":", first_byte);
     }
@@ -67,7 +77,7 @@ fn text(out: &mut Vec<u8>, label: &[u8], value: &str) {
 
 fn number(out: &mut Vec<u8>, label: &[u8], value: u64) {
     out.extend_from_slice(label);
-    decimal(out, value);
+    write_decimal(out, value);
 }
 
 /// Milliseconds with three decimals.
@@ -81,33 +91,14 @@ fn milliseconds(out: &mut Vec<u8>, label: &[u8], duration: Duration) {
     }
 }
 
-/// A number in decimal digits, without the detour over `fmt`.
-fn decimal(out: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [0; 20];
-    let mut first = digits.len();
-    loop {
-        first -= 1;
-        digits[first] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[first..]);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_durations_are_plain_decimals() {
+    fn durations_are_milliseconds_with_three_decimals() {
         let mut out = Vec::new();
-        for value in [0, 9, 10, 404, u64::MAX] {
-            decimal(&mut out, value);
-            out.push(b' ');
-        }
         milliseconds(&mut out, b"", Duration::from_micros(12_034));
-        assert_eq!(String::from_utf8(out).unwrap(), "0 9 10 404 18446744073709551615 12.034");
+        assert_eq!(out, b"12.034");
     }
 }

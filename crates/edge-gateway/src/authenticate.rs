@@ -3,21 +3,16 @@
 use std::sync::Arc;
 
 use access::{Caller, KeyTable, Refusal};
-use http::{HeaderMap, HeaderName, header};
+use http1::{Known, RequestHead};
 use jiff::Timestamp;
 
 use crate::FlowError;
-use crate::connection::Client;
+use crate::client::Client;
 use crate::route::Route;
-
-/// The header of clients that cannot set `Authorization`.
-pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// Supabase's header for the same.
-pub(crate) const SUPABASE_API_KEY: HeaderName = HeaderName::from_static("apikey");
 
 /// The caller; `None` on a route that anybody may call.
 pub(crate) fn authenticate(
-    headers: &HeaderMap,
+    head: &RequestHead,
     route: &Route,
     keys: &KeyTable,
     client: &Client,
@@ -26,7 +21,7 @@ pub(crate) fn authenticate(
     if route.scopes.is_none() {
         return Ok(None);
     }
-    let presented = presented(headers)?.ok_or(FlowError::AuthRequired)?;
+    let presented = presented(head)?.ok_or(FlowError::AuthRequired)?;
     let mut remembered = client.remembered_key.borrow_mut();
     let caller =
         keys.authenticate_again(&mut remembered, presented, now).map_err(|refusal| match refusal {
@@ -45,27 +40,23 @@ pub(crate) fn authorize(caller: Option<&Caller>, route: &Route) -> Result<(), Fl
     }
 }
 
-/// The credential of a request. With `Authorization` present the other headers are ignored; two different credentials in
-/// one header are none.
-fn presented(headers: &HeaderMap) -> Result<Option<&str>, FlowError> {
-    for name in [header::AUTHORIZATION, API_KEY, SUPABASE_API_KEY] {
-        let mut values = headers.get_all(&name).iter();
-        let Some(value) = values.next() else { continue };
-        if values.next().is_some() {
-            return Err(FlowError::AuthInvalid);
-        }
-        let text = value.to_str().map_err(|_| FlowError::AuthInvalid)?;
-        if name != header::AUTHORIZATION {
-            return Ok(Some(text));
-        }
-        let (scheme, credential) = text.split_once(' ').ok_or(FlowError::AuthInvalid)?;
-        return if scheme.eq_ignore_ascii_case("bearer") {
-            Ok(Some(credential.trim_matches(' ')))
-        } else {
-            Err(FlowError::AuthInvalid)
-        };
+/// Where a credential may stand; with one of them present those after it are ignored.
+const PLACES: [Known; 3] = [Known::Authorization, Known::XApiKey, Known::ApiKey];
+
+/// The credential of a request. Two different credentials in one place are none.
+fn presented(head: &RequestHead) -> Result<Option<&str>, FlowError> {
+    let Some(place) = PLACES.into_iter().find(|place| head.has(*place)) else { return Ok(None) };
+    let value = head.only_value(place).ok_or(FlowError::AuthInvalid)?;
+    let text = std::str::from_utf8(value).map_err(|_| FlowError::AuthInvalid)?;
+    if place != Known::Authorization {
+        return Ok(Some(text));
     }
-    Ok(None)
+    match text.split_once(' ') {
+        Some((scheme, credential)) if scheme.eq_ignore_ascii_case("bearer") => {
+            Ok(Some(credential.trim_matches(' ')))
+        }
+        _ => Err(FlowError::AuthInvalid),
+    }
 }
 
 #[cfg(test)]
@@ -89,11 +80,12 @@ mod tests {
             &[("authorization", "Bearer sk_1"), ("authorization", "Bearer sk_2")],
             &[("x-api-key", "sk_1"), ("x-api-key", "sk_1")],
         ] {
-            let mut all = HeaderMap::new();
-            for (name, value) in headers.iter() {
-                all.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
-            }
-            shown += &format!("{headers:?}: {:?}\n", presented(&all).map_err(|error| error.to_string()));
+            let fields: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let text = format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+            let limits = http1::Limits { head_bytes: 1024, fields: 10, target_bytes: 10 };
+            let mut head = RequestHead::default();
+            http1::parse_request(text.as_bytes(), &limits, &mut head).unwrap();
+            shown += &format!("{headers:?}: {:?}\n", presented(&head).map_err(|error| error.to_string()));
         }
         expect![[r#"
             []: Ok(None)

@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::StatusCode;
+use http1::RequestFault;
+use observability::Refused;
 use service_router::{BodyError, CallError};
 use thiserror::Error;
 use types::Problem;
+
+use crate::answer::{After, OwnAnswer};
 
 /// Why a request is not answered by a replica.
 #[derive(Debug, Error)]
@@ -44,15 +47,23 @@ pub enum FlowError {
     /// The body is over the limit.
     #[error("the request body is larger than {0} bytes")]
     BodyTooLarge(u64),
-    /// The client stopped sending its body.
-    #[error("the request body did not arrive whole")]
-    BodyIncomplete,
-    /// The client sends its body too slowly.
-    #[error("the request body did not arrive in time")]
+    /// The client stopped sending its body, or sends what is none.
+    #[error("the request body did not arrive whole: {0}")]
+    BodyIncomplete(&'static str),
+    /// The client sends its request too slowly.
+    #[error("the request did not arrive in time")]
     RequestTimeout,
-    /// Too many requests at once.
-    #[error("the gateway has as many requests in flight as it may")]
-    Overloaded,
+    /// The caller has used what its tier allows.
+    #[error("the key has used what its tier {tier} allows")]
+    RateLimited {
+        /// The tier.
+        tier: String,
+        /// When another request is allowed, in whole seconds.
+        retry_after: u64,
+    },
+    /// Too much is asked at once.
+    #[error("{0} has as many requests in flight as it may")]
+    Overloaded(&'static str),
     /// This machine has no room for another connection to a replica.
     #[error("the gateway has no room for another connection")]
     Exhausted(String),
@@ -62,13 +73,16 @@ pub enum FlowError {
     /// The replica failed.
     #[error("the replica failed before it answered")]
     Upstream(String),
+    /// The client has gone away; nobody is answered.
+    #[error("the client went away")]
+    Cancelled,
     /// The replica is too slow.
     #[error("the replica did not answer in time")]
     UpstreamTimeout,
 }
 
 /// Every code that the gateway answers with; each has a page in `docs/errors/`.
-pub const CODES: [&str; 16] = [
+pub const CODES: [&str; 17] = [
     "REQUEST_MALFORMED",
     "URL_TOO_LONG",
     "HEADERS_TOO_LARGE",
@@ -81,6 +95,7 @@ pub const CODES: [&str; 16] = [
     "SCOPE_MISSING",
     "BODY_TOO_LARGE",
     "REQUEST_TIMEOUT",
+    "RATE_LIMITED",
     "OVERLOADED",
     "NO_REPLICA_SELECTABLE",
     "UPSTREAM_FAILED",
@@ -93,10 +108,33 @@ impl From<CallError> for FlowError {
             CallError::NoReplica(why) => Self::NoReplica(why),
             CallError::Upstream(reason) => Self::Upstream(reason),
             CallError::Timeout => Self::UpstreamTimeout,
-            CallError::Body(BodyError::TooLarge) => Self::BodyTooLarge(0),
             CallError::Exhausted(reason) => Self::Exhausted(reason),
-            CallError::Body(BodyError::Idle) => Self::RequestTimeout,
-            CallError::Body(BodyError::Client | BodyError::Upstream) => Self::BodyIncomplete,
+            CallError::Shed(_) => Self::Overloaded("the service"),
+            CallError::Cancelled => Self::Cancelled,
+            CallError::Body(error) => error.into(),
+        }
+    }
+}
+
+impl From<BodyError> for FlowError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge(limit) => Self::BodyTooLarge(limit),
+            BodyError::ClientIdle => Self::RequestTimeout,
+            BodyError::Client(why) => Self::BodyIncomplete(why),
+            BodyError::Upstream(reason) => Self::Upstream(reason),
+        }
+    }
+}
+
+impl FlowError {
+    /// Why a head is refused, in the words of the limits in force.
+    pub(crate) fn of_head(fault: RequestFault, limits: &configuration::GatewayLimits) -> Self {
+        match fault {
+            RequestFault::Malformed(why) => Self::Malformed(why),
+            RequestFault::TargetTooLong => Self::UrlTooLong(limits.url_bytes.0),
+            RequestFault::TooManyBytes => Self::HeadersTooLarge(format!("at most {}", limits.header_bytes)),
+            RequestFault::TooManyFields => Self::HeadersTooLarge(format!("at most {} lines", limits.headers)),
         }
     }
 }
@@ -105,7 +143,7 @@ impl FlowError {
     /// Status, stable code and title.
     pub(crate) fn kind(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::Malformed(_) | Self::BodyIncomplete => {
+            Self::Malformed(_) | Self::BodyIncomplete(_) | Self::Cancelled => {
                 (StatusCode::BAD_REQUEST, "REQUEST_MALFORMED", "Malformed request")
             }
             Self::UrlTooLong(_) => (StatusCode::URI_TOO_LONG, "URL_TOO_LONG", "URL too long"),
@@ -123,7 +161,10 @@ impl FlowError {
             Self::ScopeMissing(_) => (StatusCode::FORBIDDEN, "SCOPE_MISSING", "Missing scope"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Body too large"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "Request timed out"),
-            Self::Overloaded | Self::Exhausted(_) => {
+            Self::RateLimited { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", "Rate limit reached")
+            }
+            Self::Overloaded(_) | Self::Exhausted(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", "Overloaded")
             }
             Self::NoReplica(_) => {
@@ -142,46 +183,80 @@ impl FlowError {
         }
     }
 
-    /// The answer to the client.
-    pub(crate) fn into_response(self, request_id: &str) -> Response<Bytes> {
-        let (status, code, title) = self.kind();
-        let detail: Cow<'static, str> = match &self {
+    /// Which limit has refused the request, where one has.
+    pub(crate) fn refusal(&self) -> Option<Refused> {
+        match self {
+            Self::Malformed(_) | Self::BodyIncomplete(_) => Some(Refused::Malformed),
+            Self::UrlTooLong(_) => Some(Refused::UrlBytes),
+            Self::HeadersTooLarge(_) => Some(Refused::HeaderBytes),
+            Self::BodyTooLarge(_) => Some(Refused::BodyBytes),
+            Self::RequestTimeout | Self::UpstreamTimeout => Some(Refused::RequestTimeout),
+            Self::RateLimited { .. } => Some(Refused::RateLimited),
+            _ => None,
+        }
+    }
+
+    /// What gRPC calls the same.
+    pub(crate) fn grpc_status(&self) -> u8 {
+        /// `INVALID_ARGUMENT`, `DEADLINE_EXCEEDED`, …: the numbers of gRPC's status codes.
+        const INVALID_ARGUMENT: u8 = 3;
+        const DEADLINE_EXCEEDED: u8 = 4;
+        const PERMISSION_DENIED: u8 = 7;
+        const RESOURCE_EXHAUSTED: u8 = 8;
+        const UNIMPLEMENTED: u8 = 12;
+        const INTERNAL: u8 = 13;
+        const UNAVAILABLE: u8 = 14;
+        const UNAUTHENTICATED: u8 = 16;
+        match self.kind().0 {
+            StatusCode::UNAUTHORIZED => UNAUTHENTICATED,
+            StatusCode::FORBIDDEN => PERMISSION_DENIED,
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => UNIMPLEMENTED,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => RESOURCE_EXHAUSTED,
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => UNAVAILABLE,
+            StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => DEADLINE_EXCEEDED,
+            status if status.is_client_error() => INVALID_ARGUMENT,
+            _ => INTERNAL,
+        }
+    }
+
+    /// What the client is told.
+    pub(crate) fn detail(&self) -> Cow<'static, str> {
+        match self {
             // The facts about replicas are no secret: `/health/detailed` shows them too.
             Self::NoReplica(why) => format!("no replica can be selected: {why}").into(),
             other => other.to_string().into(),
-        };
-        let mut problem = Problem::new(status.as_u16(), code, title, detail);
+        }
+    }
+
+    /// The answer to the client.
+    pub(crate) fn answer(&self, request_id: &str) -> OwnAnswer {
+        let (status, code, title) = self.kind();
+        let mut problem = Problem::new(status.as_u16(), code, title, self.detail());
         problem.request_id = Some(request_id.to_owned());
         let body = serde_json::to_vec(&problem).expect("a problem document is plain text fields");
-        let mut response = Response::new(Bytes::from(body));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
-        match &self {
-            Self::AuthRequired => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
+        let mut fields = Vec::new();
+        match self {
+            Self::AuthRequired => fields.push(("www-authenticate", "Bearer".to_owned())),
             Self::AuthInvalid | Self::AuthExpired => {
-                let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
-                headers.insert(header::WWW_AUTHENTICATE, challenge);
+                fields.push(("www-authenticate", "Bearer error=\"invalid_token\"".to_owned()));
             }
-            Self::MethodNotAllowed(allow) => {
-                if let Ok(allow) = HeaderValue::from_str(allow) {
-                    headers.insert(header::ALLOW, allow);
-                }
+            Self::MethodNotAllowed(allow) => fields.push(("allow", allow.clone())),
+            Self::NoReplica(_) | Self::Overloaded(_) | Self::Exhausted(_) => {
+                fields.push(("retry-after", "1".to_owned()));
             }
-            Self::NoReplica(_) | Self::Overloaded | Self::Exhausted(_) => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
+            Self::RateLimited { retry_after, .. } => fields.push(("retry-after", retry_after.to_string())),
             _ => {}
         }
-        if matches!(
-            self,
-            Self::Malformed(_) | Self::BodyIncomplete | Self::BodyTooLarge(_) | Self::RequestTimeout
-        ) {
-            // What follows on this connection cannot be told from the rest of this request.
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
+        let connection = match self {
+            Self::Malformed(_)
+            | Self::BodyIncomplete(_)
+            | Self::BodyTooLarge(_)
+            | Self::RequestTimeout
+            | Self::UrlTooLong(_)
+            | Self::HeadersTooLarge(_) => After::Close,
+            _ => After::Open,
+        };
+        let grpc = Some((self.grpc_status(), self.detail().into_owned()));
+        OwnAnswer { status, content_type: Problem::MEDIA_TYPE, fields, body, grpc, connection }
     }
 }

@@ -1,19 +1,21 @@
 //! What is known of one request while it is handled; when it is dropped, the request is counted and logged, however it
 //! ended.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use access::Caller;
-use http::{HeaderValue, Method, StatusCode, Uri};
-use jiff::Timestamp;
-use observability::{RouteIndex, ServiceIndex};
+use http::StatusCode;
+use http1::{Known, RequestHead};
+use observability::MethodLabel;
 use tokio::time::Instant;
 use types::ReplicaId;
 
-use crate::connection::Client;
-use crate::route::Route;
+use crate::client::{Client, forwarded_for};
+use crate::clock::{RequestId, Traceparent};
+use crate::plan::WorkerPlan;
 use crate::worker::Worker;
 
 /// The status of a request whose client went away before it was answered; nginx's number for the same.
@@ -22,17 +24,22 @@ const CLIENT_WENT_AWAY: u16 = 499;
 /// One request and its answer.
 pub(crate) struct Exchange {
     pub(crate) worker: Rc<Worker>,
-    pub(crate) began: Instant,
-    pub(crate) time: Timestamp,
-    pub(crate) request_id: HeaderValue,
+    /// The configuration that it is handled by, to its end.
+    pub(crate) plan: Rc<WorkerPlan>,
     pub(crate) client: Rc<Client>,
-    pub(crate) method: Method,
-    pub(crate) uri: Uri,
-    /// The numbers of the route and its service; `None` until a route matched.
-    pub(crate) route: Option<(RouteIndex, ServiceIndex)>,
+    /// For whom the request was made, where a trusted proxy says so.
+    pub(crate) forwarded_for: Option<IpAddr>,
+    pub(crate) head: Box<RequestHead>,
+    pub(crate) began: Instant,
+    pub(crate) time: SystemTime,
+    pub(crate) request_id: RequestId,
+    pub(crate) traceparent: Traceparent,
+    /// The number of the route; `None` until one matched.
+    pub(crate) route: Option<usize>,
     pub(crate) caller: Option<Arc<Caller>>,
     pub(crate) replica: Option<ReplicaId>,
     pub(crate) attempts: u32,
+    pub(crate) before: Option<Duration>,
     pub(crate) first_byte: Option<Duration>,
     pub(crate) status: u16,
     pub(crate) code: Option<&'static str>,
@@ -50,22 +57,27 @@ enum Counted {
 }
 
 impl Exchange {
-    pub(crate) fn begin(worker: &Rc<Worker>, method: Method, uri: Uri, client: Rc<Client>) -> Self {
-        let time = Timestamp::now();
+    pub(crate) fn begin(worker: &Rc<Worker>, client: &Rc<Client>, head: Box<RequestHead>) -> Self {
+        let (time, plan) = (SystemTime::now(), worker.plan());
         worker.requests.begin();
-        client.progress.request_begins();
+        let proxies = &plan.plan.trusted_proxies;
+        let trusted = !proxies.is_empty() && client.is_trusted(proxies);
+        let given = head.only_value(Known::XRequestId).filter(|_| trusted).and_then(RequestId::given);
         Self {
-            worker: Rc::clone(worker),
             began: Instant::now(),
             time,
-            request_id: worker.clock.request_id(time),
-            client,
-            method,
-            uri,
+            request_id: given.unwrap_or_else(|| worker.clock.request_id(time)),
+            traceparent: worker.clock.traceparent(head.only_value(Known::Traceparent)),
+            forwarded_for: if trusted { forwarded_for(&head, proxies) } else { None },
+            worker: Rc::clone(worker),
+            plan,
+            client: Rc::clone(client),
+            head,
             route: None,
             caller: None,
             replica: None,
             attempts: 0,
+            before: None,
             first_byte: None,
             status: CLIENT_WENT_AWAY,
             code: None,
@@ -75,8 +87,10 @@ impl Exchange {
         }
     }
 
-    pub(crate) fn matched(&mut self, route: &Route) {
-        self.route = Some((route.index, route.service));
+    /// Whether a trusted proxy has brought the request.
+    pub(crate) fn is_from_proxy(&self) -> bool {
+        let proxies = &self.plan.plan.trusted_proxies;
+        !proxies.is_empty() && self.client.is_trusted(proxies)
     }
 
     pub(crate) fn own_page(&mut self) {
@@ -86,23 +100,17 @@ impl Exchange {
     pub(crate) fn answered(&mut self, status: StatusCode) {
         self.status = status.as_u16();
     }
-
-    pub(crate) fn id(&self) -> &str {
-        self.request_id.to_str().unwrap_or_default()
-    }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.worker.requests.end();
-        let now = Instant::now();
-        self.client.progress.request_ends(now);
-        if self.counted == Counted::No {
-            return;
+        if self.counted == Counted::Yes {
+            let total = self.began.elapsed();
+            let method = MethodLabel::of(self.head.method().as_str());
+            self.plan.shard(self.route).request(method, self.status, total);
+            self.worker.log(self, total);
         }
-        let total = now - self.began;
-        let (route, service) = self.route.unwrap_or((RouteIndex(0), ServiceIndex(0)));
-        self.worker.shard.request(route, service, self.method.as_str(), self.status, total);
-        self.worker.log(self, total);
+        self.worker.give_back_head(std::mem::take(&mut self.head));
     }
 }

@@ -2,184 +2,152 @@
 
 use std::net::IpAddr;
 
-use access::Caller;
-use bytes::Bytes;
-use http::header::{self, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::Method;
+use http1::{Field, Framing, Known};
+use service_router::CallHead;
 use types::headers::{DEFAULT_TENANT, REQUEST_ID, RESERVED_PREFIX, SCOPES, SUBJECT, TENANT};
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
-const X_TENANT: HeaderName = HeaderName::from_static(TENANT);
-const X_SUBJECT: HeaderName = HeaderName::from_static(SUBJECT);
-const X_SCOPES: HeaderName = HeaderName::from_static(SCOPES);
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+use crate::exchange::Exchange;
+use crate::route::Route;
+use crate::validate::upgrade;
 
-/// Turns a client's headers into those that the replica gets. Framing stays with whoever writes the message.
-pub(crate) fn request_headers(
-    headers: &mut HeaderMap,
-    forwarded_for: &HeaderValue,
-    request_id: &HeaderValue,
-    caller: Option<&Caller>,
-) {
-    strip(headers, |name| is_hop_by_hop(name) || is_client_claim(name));
-    // Room for all of them at once: a map that grows hashes what it holds anew.
-    headers.reserve(8);
-    headers.insert(FORWARDED_FOR, forwarded_for.clone());
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    if let Some(host) = headers.get(HOST).cloned() {
-        headers.insert(FORWARDED_HOST, host);
+/// A request as its replica gets it.
+pub(crate) struct Forward<'a> {
+    exchange: &'a Exchange,
+    route: &'a Route,
+}
+
+impl<'a> Forward<'a> {
+    pub(crate) fn new(exchange: &'a Exchange, route: &'a Route) -> Self {
+        Self { exchange, route }
     }
-    headers.append(header::VIA, HeaderValue::from_static("1.1 serviceos"));
-    headers.insert(X_REQUEST_ID, request_id.clone());
-    match caller {
-        None => {
-            headers.insert(X_TENANT, HeaderValue::from_static(DEFAULT_TENANT));
-        }
-        Some(caller) => {
-            headers.insert(X_TENANT, value(caller.tenant()));
-            headers.insert(X_SUBJECT, value(caller.subject()));
-            headers.insert(X_SCOPES, value(caller.scope_list()));
+}
+
+impl CallHead for Forward<'_> {
+    fn method(&self) -> &Method {
+        self.exchange.head.method()
+    }
+
+    fn target(&self) -> (&str, &str) {
+        let origin = self.exchange.head.origin();
+        let stripped = self.route.strip_prefix.as_deref().and_then(|prefix| origin.strip_prefix(prefix));
+        match stripped {
+            None => (origin, ""),
+            Some(rest) if rest.starts_with('/') => (rest, ""),
+            // Nothing is left of the path, or only a query.
+            Some(rest) => ("/", rest),
         }
     }
-}
 
-/// Turns a replica's headers into those that the client gets.
-pub(crate) fn response_headers(headers: &mut HeaderMap, request_id: &HeaderValue) {
-    strip(headers, |name| is_hop_by_hop(name) || name == "transfer-encoding");
-    headers.insert(X_REQUEST_ID, request_id.clone());
-}
-
-/// Headers of one connection, not of the message (RFC 9110 section 7.6.1); `Expect` among them, since this side has answered it.
-fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "trailer"
-            | "upgrade"
-            | "http2-settings"
-            | "expect"
-    )
-}
-
-/// What a client may say about itself only through a trusted proxy, its credential, which is for the gateway alone, and
-/// the gateway's own headers. An underscore can be read as a hyphen, and so stand in for one of those.
-fn is_client_claim(name: &str) -> bool {
-    matches!(
-        name,
-        "authorization"
-            | "x-api-key"
-            | "apikey"
-            | "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-proto"
-            | "x-forwarded-host"
-    ) || name.starts_with(RESERVED_PREFIX)
-        || name.contains('_')
-}
-
-/// Takes off everything that `Connection` names and everything that `unwanted` says, in one pass over the names: most
-/// messages have nothing to take off, and a look-up by hash for each unwanted name would cost more than all of the pass.
-fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
-    let mut found: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
-    if found.contains(&CONNECTION) {
-        let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-        let named = values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok());
-        // Naming these would change where the message ends or whom it is for.
-        found.extend(named.filter(|name| ![header::CONTENT_LENGTH, TRANSFER_ENCODING, HOST].contains(name)));
-    }
-    for name in found {
-        headers.remove(name);
-    }
-}
-
-/// The address of a client as `X-Forwarded-For` has it; made once for each connection.
-pub(crate) fn address_value(address: IpAddr) -> HeaderValue {
-    let text = address.to_canonical().to_string();
-    HeaderValue::try_from(text).expect("an address is visible ASCII")
-}
-
-/// Ids, tenants and scopes are visible ASCII, as `access` makes them.
-fn value(text: &Bytes) -> HeaderValue {
-    HeaderValue::from_maybe_shared(text.clone()).unwrap_or(HeaderValue::from_static(""))
-}
-
-#[cfg(test)]
-mod tests {
-    use expect_test::expect;
-
-    use super::*;
-
-    fn shown(headers: &HeaderMap) -> String {
-        let mut lines: Vec<_> =
-            headers.iter().map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap())).collect();
-        lines.sort();
-        lines.concat()
+    fn host(&self) -> &str {
+        self.exchange.head.host()
     }
 
-    #[test]
-    fn a_client_can_set_neither_the_gateways_headers_nor_hop_by_hop_ones() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("host", "api.example.org"),
-            ("accept", "*/*"),
-            ("authorization", "Bearer sk_test_secret"),
-            ("x-api-key", "sk_test_secret"),
-            ("apikey", "sk_test_secret"),
-            ("x-serviceos-tenant", "victim"),
-            ("x-serviceos-anything", "1"),
-            ("x_serviceos_tenant", "victim"),
-            ("x-forwarded-for", "1.2.3.4"),
-            ("forwarded", "for=1.2.3.4"),
-            ("x-request-id", "mine"),
-            ("connection", "x-drop, content-length"),
-            ("x-drop", "1"),
-            ("content-length", "5"),
-            ("te", "trailers"),
-            ("upgrade", "h2c"),
-            ("http2-settings", "x"),
-            ("keep-alive", "1"),
-            ("expect", "100-continue"),
-        ] {
-            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+    fn upgrade(&self) -> Option<&str> {
+        upgrade(&self.exchange.head)
+    }
+
+    fn has_grpc_timeout(&self) -> bool {
+        self.exchange.head.has(Known::GrpcTimeout)
+    }
+
+    fn each_field(&self, put: &mut impl FnMut(&[u8], &[u8])) {
+        let exchange = self.exchange;
+        let from_proxy = exchange.is_from_proxy();
+        for (field, name, value) in exchange.head.fields() {
+            if passes(field, name, exchange.head.framing()) {
+                put(name, value);
+            }
         }
-        let caller = Caller::new("key_1", "acme", vec!["randomness".into(), "oracle".into()]);
-        let id = HeaderValue::from_static("0192-id");
-        request_headers(&mut headers, &address_value("10.0.0.9".parse().unwrap()), &id, Some(&caller));
-        expect![[r#"
-            accept: */*
-            content-length: 5
-            host: api.example.org
-            via: 1.1 serviceos
-            x-forwarded-for: 10.0.0.9
-            x-forwarded-host: api.example.org
-            x-forwarded-proto: http
-            x-request-id: 0192-id
-            x-serviceos-scopes: randomness oracle
-            x-serviceos-subject: key_1
-            x-serviceos-tenant: acme
-        "#]]
-        .assert_eq(&shown(&headers));
+        let client = &exchange.client;
+        if from_proxy {
+            // What the proxies in front have written is taken over, and the one that connects is added.
+            for value in exchange.head.values(Known::XForwardedFor) {
+                put(b"x-forwarded-for", value);
+            }
+        }
+        put(b"x-forwarded-for", client.address_text.as_bytes());
+        let given = |known| exchange.head.only_value(known).filter(|_| from_proxy);
+        let proto = given(Known::XForwardedProto).unwrap_or(client.scheme.as_str().as_bytes());
+        put(b"x-forwarded-proto", proto);
+        let host = given(Known::XForwardedHost).unwrap_or(exchange.head.host().as_bytes());
+        put(b"x-forwarded-host", host);
+        put(b"via", b"1.1 serviceos");
+        put(REQUEST_ID.as_bytes(), exchange.request_id.as_bytes());
+        put(b"traceparent", &exchange.traceparent);
+        match &exchange.caller {
+            None => put(TENANT.as_bytes(), DEFAULT_TENANT.as_bytes()),
+            Some(caller) => {
+                put(TENANT.as_bytes(), caller.tenant());
+                put(SUBJECT.as_bytes(), caller.subject());
+                put(SCOPES.as_bytes(), caller.scope_list());
+            }
+        }
+        put_forwarded(exchange, host, proto, put);
     }
+}
 
-    #[test]
-    fn without_a_caller_the_tenant_is_default_and_there_is_no_subject() {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-serviceos-subject", HeaderValue::from_static("forged"));
-        let client = address_value("::ffff:10.0.0.9".parse().unwrap());
-        request_headers(&mut headers, &client, &HeaderValue::from_static("id"), None);
-        expect![[r#"
-            via: 1.1 serviceos
-            x-forwarded-for: 10.0.0.9
-            x-forwarded-proto: http
-            x-request-id: id
-            x-serviceos-tenant: default
-        "#]]
-        .assert_eq(&shown(&headers));
+/// `Forwarded` (RFC 7239) says the same as the three fields before it.
+fn put_forwarded(exchange: &Exchange, host: &[u8], proto: &[u8], put: &mut impl FnMut(&[u8], &[u8])) {
+    let mut text = [0; 512];
+    let quoted = matches!(exchange.client.address, IpAddr::V6(_));
+    let (open, close): (&[u8], &[u8]) = if quoted { (b"\"[", b"]\"") } else { (b"", b"") };
+    let address = exchange.client.address_text.as_bytes();
+    // A host may have a port, whose colon is not part of a token.
+    let parts: [&[u8]; 8] = [b"for=", open, address, close, b";proto=", proto, b";host=\"", host];
+    let mut length = 0;
+    for part in parts.into_iter().chain([&b"\""[..]]) {
+        let Some(room) = text.get_mut(length..length + part.len()) else { return };
+        room.copy_from_slice(part);
+        length += part.len();
     }
+    put(b"forwarded", &text[..length]);
+}
+
+/// Whether a field of the client's reaches the replica: not what belongs to the connection or frames the message, not the
+/// credential, and nothing that only the gateway may say.
+fn passes(field: &Field, name: &[u8], framing: Framing) -> bool {
+    if field.hop_by_hop {
+        return false;
+    }
+    match field.known() {
+        None => !is_reserved(name),
+        Some(Known::Trailer) => framing == Framing::Chunked,
+        Some(known) => !matches!(
+            known,
+            Known::ApiKey
+                | Known::Authorization
+                | Known::ContentLength
+                | Known::Expect
+                | Known::Forwarded
+                | Known::GrpcTimeout
+                | Known::Host
+                | Known::Traceparent
+                | Known::XApiKey
+                | Known::XForwardedFor
+                | Known::XForwardedHost
+                | Known::XForwardedProto
+                | Known::XRequestId
+                | Known::XRequestTimeout
+        ),
+    }
+}
+
+/// The gateway's own names, and those that could be taken for one: an underscore is read as a hyphen by many.
+fn is_reserved(name: &[u8]) -> bool {
+    let prefix = RESERVED_PREFIX.as_bytes();
+    if name.len() > prefix.len() && name[..prefix.len()].eq_ignore_ascii_case(prefix) {
+        return true;
+    }
+    if !name.contains(&b'_') {
+        return false;
+    }
+    let read_so: Vec<u8> =
+        name.iter().map(|byte| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }).collect();
+    read_so.starts_with(prefix) || Known::of(&read_so).is_some()
+}
+
+/// Whether a field of a replica's answer reaches the client as it is.
+pub(crate) fn answer_passes(field: &Field) -> bool {
+    !field.hop_by_hop && !matches!(field.known(), Some(Known::ContentLength | Known::XRequestId))
 }

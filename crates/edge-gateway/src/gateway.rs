@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use access::KeyTable;
-use configuration::GatewayLimits;
+use http1::BufferPool;
 use observability::{AccessLogHandle, LineBuffer, Metrics};
 use service_router::{RouterPlan, WorkerRouter};
 use tokio::runtime::{Builder, LocalOptions};
@@ -16,13 +16,16 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::plan::Plan;
 use crate::worker::{self, Inputs, Keys, RequestCount, Worker};
-use crate::{Listeners, RouteTable};
+use crate::Listeners;
 
-/// What all workers read and nobody changes.
-pub(crate) struct Plan {
-    pub(crate) routes: RouteTable,
-    pub(crate) limits: GatewayLimits,
+/// A configuration on its way to the workers.
+#[derive(Clone)]
+pub(crate) struct PublishedPlan {
+    /// Grows with every publication.
+    pub(crate) number: u64,
+    pub(crate) plan: Arc<Plan>,
 }
 
 /// Whether the gateway accepts connections.
@@ -39,11 +42,9 @@ pub enum Phase {
 
 /// Everything that a gateway is made of.
 pub struct GatewayParts {
-    /// The routes and own pages.
-    pub routes: RouteTable,
-    /// The limits.
-    pub limits: GatewayLimits,
-    /// How a replica is selected and called.
+    /// The configuration to begin with.
+    pub plan: Plan,
+    /// How a replica is found.
     pub router: RouterPlan,
     /// Who may call.
     pub keys: watch::Receiver<Arc<KeyTable>>,
@@ -58,6 +59,8 @@ pub struct GatewayParts {
 /// A running gateway.
 pub struct Gateway {
     phase: watch::Sender<Phase>,
+    plans: watch::Sender<PublishedPlan>,
+    used_plans: Vec<watch::Receiver<u64>>,
     /// One task for each worker's thread, which ends when the thread does.
     workers: JoinSet<std::thread::Result<()>>,
     addresses: Vec<SocketAddr>,
@@ -71,15 +74,22 @@ impl Gateway {
     pub fn start(listeners: Listeners, parts: GatewayParts) -> std::io::Result<Self> {
         let addresses = listeners.addresses().to_vec();
         let (phase, phases) = watch::channel(Phase::Serving);
-        let GatewayParts { routes, limits, router, keys, metrics, access_log, mut random } = parts;
-        let plan = Arc::new(Plan { routes, limits });
+        let GatewayParts { plan, router, keys, metrics, access_log, mut random } = parts;
+        let (plans, published) = watch::channel(PublishedPlan { number: 1, plan: Arc::new(plan) });
         let (requests, connections) = (RequestCount::default(), Arc::new(AtomicUsize::new(0)));
-        let mut workers = JoinSet::new();
+        let (mut workers, mut used_plans) = (JoinSet::new(), Vec::new());
         for (number, sockets) in listeners.into_workers().into_iter().enumerate() {
-            let inputs =
-                Inputs { listeners: sockets, phase: phases.clone(), connections: Arc::clone(&connections) };
+            let (used_plan, used) = watch::channel(0);
+            used_plans.push(used);
+            let inputs = Inputs {
+                listeners: sockets,
+                phase: phases.clone(),
+                plans: published.clone(),
+                used_plan,
+                connections: Arc::clone(&connections),
+            };
             let seed = WorkerSeed {
-                plan: Arc::clone(&plan),
+                plan: published.borrow().clone(),
                 router: router.clone(),
                 keys: keys.clone(),
                 metrics: Arc::clone(&metrics),
@@ -92,7 +102,20 @@ impl Gateway {
             let thread = thread.spawn(move || seed.run(inputs))?;
             workers.spawn_blocking(move || thread.join());
         }
-        Ok(Self { phase, workers, addresses })
+        Ok(Self { phase, plans, used_plans, workers, addresses })
+    }
+
+    /// Hands all workers another configuration; whether every one of them uses it within `limit`. No connection is touched.
+    pub async fn apply(&self, plan: Plan, limit: Duration) -> bool {
+        let number = self.plans.borrow().number + 1;
+        self.plans.send_replace(PublishedPlan { number, plan: Arc::new(plan) });
+        let mut used_plans = self.used_plans.clone();
+        let all = async {
+            for used in &mut used_plans {
+                let _used_or_ended = used.wait_for(|used| *used >= number).await.is_ok();
+            }
+        };
+        tokio::time::timeout(limit, all).await.is_ok()
     }
 
     /// Where clients connect.
@@ -123,7 +146,7 @@ impl Gateway {
 
 /// What becomes a worker on its own thread.
 struct WorkerSeed {
-    plan: Arc<Plan>,
+    plan: PublishedPlan,
     router: RouterPlan,
     keys: watch::Receiver<Arc<KeyTable>>,
     metrics: Arc<Metrics>,
@@ -144,11 +167,12 @@ impl WorkerSeed {
         };
         runtime.block_on(async move {
             let Self { plan, router, keys, metrics, access_log, requests, mut random, number } = self;
-            let shard = metrics.shard(number);
-            let lines = access_log.map(|log| LineBuffer::new(log, Arc::clone(&shard)).into());
-            let (router, subscription) = WorkerRouter::new(router, Arc::clone(&shard), random.fork());
+            let lines = access_log.map(|log| LineBuffer::new(log, metrics.gateway(number)));
+            let buffers = Rc::new(BufferPool::default());
+            let (router, subscription) = WorkerRouter::new(router, random.fork(), Rc::clone(&buffers));
             let (keys, clock) = (Keys::new(keys), Clock::new(random));
-            let worker = Rc::new(Worker { plan, keys, router, shard, clock, requests, lines });
+            let worker =
+                Worker::new(&plan, keys, router, clock, requests, buffers, lines, metrics, number);
             let following = Rc::clone(&worker);
             let following = async move { following.router.follow_snapshots(subscription).await };
             worker::run(worker, inputs, following).await;

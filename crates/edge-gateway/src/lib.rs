@@ -2,27 +2,41 @@
 //! validate, route, select, execute, response.
 //!
 //! One thread and one event loop per core; a request never leaves the thread that accepted it. Only this crate knows HTTP
-//! statuses for clients. HTTP/1.1 itself is spoken in `connection`, and nowhere else.
+//! statuses for clients. The flow is written once: `http1_client` and `http2_client` bring requests into the same form.
 
+mod accept;
 mod access_line;
+mod answer;
 mod authenticate;
-mod body;
-mod client_io;
+mod client;
 mod clock;
-mod connection;
+mod destination;
 mod drain_signal;
 mod error;
 mod exchange;
 mod forward;
 mod gateway;
+mod http1_answer;
+mod http1_client;
+mod http2_answer;
+mod http2_client;
+mod linger;
 mod listener;
 mod path;
+mod plan;
+mod proxy_protocol;
+mod rate_limit;
 mod request_flow;
 mod route;
+mod tls;
+mod tunnel;
 mod validate;
+mod websocket;
 mod worker;
 
 pub use error::{CODES, FlowError};
 pub use gateway::{Gateway, GatewayParts, Phase};
 pub use listener::{BindError, Listeners};
+pub use plan::Plan;
 pub use route::{OwnPage, PageAnswer, Route, RouteTable};
+pub use tls::{TlsError, server_config};

@@ -2,181 +2,135 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
-use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, Uri, header};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use service_router::{Answer, Call, Replay, RequestBody, StreamedBody};
-use tokio::time::{Instant, timeout};
-use types::headers::REQUEST_ID;
+use http1::{Known, RequestHead};
+use jiff::Timestamp;
+use service_router::{Answer, CallOptions, Replay, RequestBody, Timer};
 
 use crate::FlowError;
+use crate::answer::{After, OwnAnswer};
 use crate::authenticate::{authenticate, authorize};
-use crate::body::GatewayBody;
-use crate::connection::Client;
 use crate::exchange::Exchange;
-use crate::forward::{request_headers, response_headers};
-use crate::route::{OwnPage, Route, Target};
-use crate::validate::{validate_head, validate_length};
-use crate::worker::Worker;
+use crate::forward::Forward;
+use crate::rate_limit::limit;
+use crate::route::{OwnPage, Target};
+use crate::destination;
+use crate::validate::{upgrade, validate_head, validate_length};
+use crate::websocket::is_taken_up;
 
-/// Bodies up to this size are held, so that a call that may be repeated can be sent again.
-const REPLAY_BYTES: u64 = 64 << 10;
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// What a request leads to: an answer, always.
-pub(crate) async fn answer(
-    worker: Rc<Worker>,
-    client: Rc<Client>,
-    request: Request<Incoming>,
-) -> Response<GatewayBody> {
-    let (parts, incoming) = request.into_parts();
-    let draining = client.draining.clone();
-    let mut exchange = Box::new(Exchange::begin(&worker, parts.method.clone(), parts.uri.clone(), client));
-    let mut response = match request_flow(&worker, &mut exchange, parts, incoming).await {
-        Ok(Flow::Upstream(answer)) => {
-            let Answer { response, replica, attempts, first_byte } = *answer;
-            let (mut head, body) = response.into_parts();
-            response_headers(&mut head.headers, &exchange.request_id);
-            (exchange.replica, exchange.attempts) = (Some(replica), attempts);
-            exchange.first_byte = Some(first_byte);
-            exchange.answered(head.status);
-            Response::from_parts(head, GatewayBody::upstream(body, exchange))
-        }
-        Ok(Flow::Own(response)) => {
-            exchange.own_page();
-            finish(response, exchange)
-        }
-        Err(error) => {
-            exchange.code = Some(error.kind().1);
-            exchange.error = error.internal_detail().map(str::to_owned);
-            let response = error.into_response(exchange.id());
-            finish(response, exchange)
-        }
-    };
-    if draining.was_said() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
+/// A request body that knows how much of it is allowed.
+pub(crate) trait ClientBody: RequestBody {
+    /// More than this many bytes are an error.
+    fn set_limit(&mut self, bytes: u64);
 }
 
 /// How a request is answered.
-enum Flow {
+pub(crate) enum Flow {
     Upstream(Box<Answer>),
-    Own(Response<Bytes>),
+    Own(OwnAnswer),
+    /// The client has gone away: nobody is answered.
+    Gone,
+}
+
+/// What a request leads to: an answer, always.
+pub(crate) async fn answer(exchange: &mut Exchange, body: &mut impl ClientBody, timer: &mut Timer) -> Flow {
+    match request_flow(exchange, body, timer).await {
+        Ok(Flow::Upstream(answer)) => {
+            exchange.replica = Some(answer.replica.clone());
+            exchange.attempts = answer.attempts;
+            (exchange.before, exchange.first_byte) = (Some(answer.before), Some(answer.first_byte));
+            exchange.answered(answer.head().status());
+            Flow::Upstream(answer)
+        }
+        Ok(Flow::Own(answer)) => {
+            exchange.answered(answer.status);
+            Flow::Own(answer)
+        }
+        Ok(Flow::Gone) | Err(FlowError::Cancelled) => Flow::Gone,
+        Err(error) => Flow::Own(refuse(exchange, &error)),
+    }
+}
+
+/// The answer to a request that is refused, noted in every place where that shows.
+pub(crate) fn refuse(exchange: &mut Exchange, error: &FlowError) -> OwnAnswer {
+    exchange.code = Some(error.kind().1);
+    exchange.error = error.internal_detail().map(str::to_owned);
+    if let Some(refused) = error.refusal() {
+        exchange.worker.shard.requests_refused.add_one(refused);
+    }
+    let answer = error.answer(exchange.request_id.as_str());
+    exchange.answered(answer.status);
+    answer
 }
 
 async fn request_flow(
-    worker: &Rc<Worker>,
     exchange: &mut Exchange,
-    mut parts: Parts,
-    incoming: Incoming,
+    body: &mut impl ClientBody,
+    timer: &mut Timer,
 ) -> Result<Flow, FlowError> {
-    let plan = &*worker.plan;
-    validate_head(&parts, &plan.limits)?;
-    let route = match plan.routes.find(&parts.method, parts.uri.path())? {
-        Target::Route(route) => route,
-        Target::Own(page) => return Ok(Flow::Own(own_answer(page))),
+    let (plan, worker) = (Rc::clone(&exchange.plan), Rc::clone(&exchange.worker));
+    validate_head(&exchange.head)?;
+    let (route, hash) = match plan.plan.routes.find(&exchange.head)? {
+        Target::Route { route, hash } => (route, hash),
+        Target::Own(page) => {
+            exchange.own_page();
+            return Ok(Flow::Own(own_answer(page)));
+        }
     };
-    exchange.matched(route);
-    worker.admit()?;
-    exchange.caller =
-        authenticate(&parts.headers, route, &worker.keys.current(), &exchange.client, exchange.time)?;
+    exchange.route = Some(route.number);
+    worker.admit(&plan)?;
+    let now = Timestamp::try_from(exchange.time).unwrap_or_default();
+    exchange.caller = authenticate(&exchange.head, route, &worker.keys.current(), &exchange.client, now)?;
+    limit(exchange.caller.as_deref(), exchange.began)?;
     authorize(exchange.caller.as_deref(), route)?;
-    let length = validate_length(&parts, route)?;
+    validate_length(&exchange.head, route)?;
+    body.set_limit(route.body_limit);
 
-    let replay = replay(&parts.method, &parts.headers);
-    request_headers(
-        &mut parts.headers,
-        &exchange.client.address,
-        &exchange.request_id,
-        exchange.caller.as_deref(),
-    );
-    let body = request_body(incoming, length, replay, route).await?;
-    parts.headers.remove(header::TRANSFER_ENCODING);
-    let call = Call {
-        // A body that was held has taken the client's time, which is not the replica's.
-        began: if matches!(body, RequestBody::Whole(_)) { Instant::now() } else { exchange.began },
-        uri: upstream_uri(&parts.uri, route)?,
-        replay: if matches!(body, RequestBody::Stream(_)) { Replay::Unsafe } else { replay },
-        method: parts.method,
-        headers: parts.headers,
-        body,
-        timeout: route.timeout,
-        idle_timeout: plan.limits.idle_timeout,
+    let view = plan.view(route);
+    let options = CallOptions {
+        began: exchange.began,
+        replay: replay(&exchange.head),
+        timeout: destination::timeout(&exchange.head, route),
+        hash: hash.or_else(|| destination::hash(route.hash_on.as_ref(), exchange)),
+        version: destination::version(route, &exchange.head).map(|version| view.version(version)),
+        sticky: destination::sticky_hash(route.sticky.as_ref(), exchange),
     };
-    match worker.router.execute(route.service, call).await {
-        Ok(answer) => Ok(Flow::Upstream(Box::new(answer))),
+    let called = worker.router.execute(view, options, &Forward::new(exchange, route), body, timer).await;
+    match called {
+        Ok(answer) => switching_is_wanted(exchange, &answer).map(|()| Flow::Upstream(Box::new(answer))),
         Err(failure) => {
             (exchange.replica, exchange.attempts) = (failure.replica, failure.attempts);
-            Err(match FlowError::from(failure.error) {
-                FlowError::BodyTooLarge(_) => FlowError::BodyTooLarge(route.body_limit),
-                error => error,
-            })
+            Err(failure.error.into())
         }
     }
 }
 
 /// Whether executing a call twice is harmless: the idempotent methods (RFC 9110 section 9.2.2), and any call whose client
 /// says so with a key.
-fn replay(method: &Method, headers: &HeaderMap) -> Replay {
-    let idempotent = method.is_idempotent() || headers.contains_key(IDEMPOTENCY_KEY);
-    if idempotent { Replay::Safe } else { Replay::Unsafe }
+fn replay(head: &RequestHead) -> Replay {
+    let idempotent = head.method().is_idempotent() || head.has(Known::IdempotencyKey);
+    // What follows an upgrade is no request that could be sent again.
+    if idempotent && upgrade(head).is_none() { Replay::Safe } else { Replay::Unsafe }
 }
 
-/// Small bodies of calls that may be repeated are held; everything else is passed on as it comes.
-async fn request_body(
-    incoming: Incoming,
-    length: Option<u64>,
-    replay: Replay,
-    route: &Route,
-) -> Result<RequestBody, FlowError> {
-    use hyper::body::Body;
-    if incoming.is_end_stream() {
-        return Ok(RequestBody::Empty);
+/// A replica may change the protocol only to the one that the client asked for.
+fn switching_is_wanted(exchange: &Exchange, answer: &Answer) -> Result<(), FlowError> {
+    if answer.head().status() != http::StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(());
     }
-    match length {
-        Some(0) => Ok(RequestBody::Empty),
-        Some(length) if replay == Replay::Safe && length <= REPLAY_BYTES => {
-            // Boxed, since few requests come here and a timer would make the state of all of them larger.
-            let collected = Box::pin(timeout(route.timeout, incoming.collect())).await;
-            let collected =
-                collected.map_err(|_| FlowError::RequestTimeout)?.map_err(|_| FlowError::BodyIncomplete)?;
-            Ok(RequestBody::Whole(Some(collected.to_bytes())))
-        }
-        _ => Ok(RequestBody::Stream(StreamedBody::new(incoming, route.body_limit))),
+    match upgrade(&exchange.head) {
+        Some(wanted) if is_taken_up(&exchange.head, answer.head(), wanted) => Ok(()),
+        _ => Err(FlowError::Upstream("it changed to a protocol that it was not asked for".into())),
     }
 }
 
-/// The target in origin form, without the route's prefix.
-fn upstream_uri(uri: &Uri, route: &Route) -> Result<Uri, FlowError> {
-    let target = uri.path_and_query().ok_or(FlowError::Malformed("it has no path"))?;
-    let stripped = route.strip_prefix.as_deref().and_then(|prefix| target.as_str().strip_prefix(prefix));
-    let malformed = |_| FlowError::Malformed("its URL cannot be passed on");
-    match stripped {
-        None if uri.authority().is_none() => Ok(uri.clone()),
-        None => Uri::try_from(target.as_str()).map_err(malformed),
-        Some(rest) if rest.starts_with('/') => Uri::try_from(rest).map_err(malformed),
-        Some(rest) => Uri::try_from(format!("/{rest}")).map_err(malformed),
-    }
-}
-
-fn own_answer(page: &OwnPage) -> Response<Bytes> {
+fn own_answer(page: &OwnPage) -> OwnAnswer {
     let answer = (page.answer)();
-    let mut response = Response::new(Bytes::from(answer.body));
-    *response.status_mut() = answer.status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-fn finish(response: Response<Bytes>, mut exchange: Box<Exchange>) -> Response<GatewayBody> {
-    let (mut head, bytes) = response.into_parts();
-    head.headers.insert(HeaderName::from_static(REQUEST_ID), exchange.request_id.clone());
-    exchange.answered(head.status);
-    Response::from_parts(head, GatewayBody::own(bytes, exchange))
+    OwnAnswer {
+        status: answer.status,
+        content_type: answer.content_type,
+        fields: vec![("cache-control", "no-store".to_owned())],
+        body: answer.body,
+        grpc: None,
+        connection: After::Open,
+    }
 }

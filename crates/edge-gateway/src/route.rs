@@ -1,27 +1,38 @@
 //! Which route a request takes: a pure look-up that names what the next steps enforce.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use configuration::{HashOn, HostPattern, Sticky};
 use http::{Method, StatusCode};
-use observability::{RouteIndex, ServiceIndex};
+use http1::RequestHead;
+use service_router::stable_hash;
 
 use crate::FlowError;
 use crate::access_line::route_part;
 
+/// How requests that no route matched are counted.
+pub(crate) const UNMATCHED_SERVICE: &str = "gateway";
+pub(crate) const UNMATCHED_ROUTE: &str = "unmatched";
+
 /// A route with everything that the request flow needs of it.
 #[derive(Debug)]
 pub struct Route {
-    /// Its number among the metrics.
-    pub index: RouteIndex,
-    /// Its service.
-    pub service: ServiceIndex,
+    /// Its number among all routes.
+    pub(crate) number: usize,
+    /// The number of its service in the plan.
+    pub service: usize,
     /// What every access log line of it has in common.
     pub(crate) log_part: Vec<u8>,
+    /// The hosts that it is for; all of them without.
+    pub host: Option<HostPattern>,
     /// The matchit pattern.
     pub template: String,
     /// The methods that it takes; empty for all.
     pub methods: Vec<Method>,
+    /// Header fields that a request must have, with these values; names in lower case.
+    pub headers: Vec<(String, String)>,
     /// The scopes that a caller needs; `None` when anybody may call.
     pub scopes: Option<Vec<String>>,
     /// The largest request body, in bytes.
@@ -30,28 +41,47 @@ pub struct Route {
     pub timeout: Duration,
     /// What is taken off the beginning of the path before the replica sees it.
     pub strip_prefix: Option<String>,
+    /// What the service's balancing hashes.
+    pub hash_on: Option<HashOn>,
+    /// What keeps a caller with one version of the service.
+    pub sticky: Option<Sticky>,
+    /// The field by which a caller asks for a version; in lower case.
+    pub version_header: Option<String>,
 }
 
 impl Route {
     /// A public route without limits of its own; the fields say the rest.
-    pub fn new(
-        index: RouteIndex,
-        service: ServiceIndex,
-        template: &str,
-        service_name: &str,
-        version: &str,
-    ) -> Self {
+    pub fn new(service: usize, template: &str, service_name: &str, version: &str) -> Self {
         Self {
-            index,
+            number: 0,
             service,
             log_part: route_part(template, service_name, version),
+            host: None,
             template: template.to_owned(),
             methods: Vec::new(),
+            headers: Vec::new(),
             scopes: None,
             body_limit: 0,
             timeout: Duration::ZERO,
             strip_prefix: None,
+            hash_on: None,
+            sticky: None,
+            version_header: None,
         }
+    }
+
+    fn takes(&self, head: &RequestHead) -> bool {
+        // A tunnel, and a request that is echoed with its credential, are for no route.
+        let forwardable = !matches!(*head.method(), Method::CONNECT | Method::TRACE);
+        let headers = || {
+            let has = |(name, value): &(String, String)| head.values_of(name).any(|own| own == value.as_bytes());
+            self.headers.iter().all(has)
+        };
+        forwardable && (self.methods.is_empty() || self.methods.contains(head.method())) && headers()
+    }
+
+    fn allowed(&self) -> &[Method] {
+        if self.methods.is_empty() { &ANY } else { &self.methods }
     }
 }
 
@@ -80,127 +110,122 @@ const ANY: [Method; 7] =
 
 /// All routes.
 pub struct RouteTable {
-    /// The numbers of the routes under each pattern.
-    patterns: matchit::Router<Vec<usize>>,
+    /// The most specific hosts first, those for any host last.
+    hosts: Vec<HostRoutes>,
     routes: Vec<Route>,
     own: Vec<OwnPage>,
 }
 
-/// What a path leads to.
+/// The routes of one host.
+struct HostRoutes {
+    host: Option<HostPattern>,
+    /// The numbers of the routes under each pattern, those that want most of a request first.
+    patterns: matchit::Router<Vec<usize>>,
+}
+
+/// What a request leads to.
 pub(crate) enum Target<'a> {
-    Route(&'a Route),
+    Route {
+        route: &'a Route,
+        /// The hash of the path parameter that the route's service is balanced by.
+        hash: Option<u64>,
+    },
     Own(&'a OwnPage),
 }
 
 impl RouteTable {
-    /// A table of these routes, numbered among the metrics from 1 in this order. The configuration has checked that their
-    /// patterns are valid and do not collide.
+    /// A table of these routes. The configuration has checked that their patterns are valid and do not collide.
     ///
     /// # Errors
     /// The pattern that could not be added.
-    pub fn new(routes: Vec<Route>, own: Vec<OwnPage>) -> Result<Self, String> {
-        let mut by_pattern: Vec<(&str, Vec<usize>)> = Vec::new();
-        for (number, route) in routes.iter().enumerate() {
-            match by_pattern.iter_mut().find(|(pattern, _)| *pattern == route.template) {
-                Some((_, numbers)) => numbers.push(number),
-                None => by_pattern.push((&route.template, vec![number])),
+    pub fn new(mut routes: Vec<Route>, own: Vec<OwnPage>) -> Result<Self, String> {
+        for (number, route) in routes.iter_mut().enumerate() {
+            route.number = number;
+        }
+        let mut hosts: Vec<Option<HostPattern>> = routes.iter().map(|route| route.host.clone()).collect();
+        hosts.sort_by_key(|host| std::cmp::Reverse(specificity(host.as_ref())));
+        hosts.dedup();
+        let of_host = |host: Option<HostPattern>| -> Result<HostRoutes, String> {
+            let mut by_pattern: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+            for route in routes.iter().filter(|route| route.host == host) {
+                by_pattern.entry(&route.template).or_default().push(route.number);
             }
-        }
-        let mut patterns = matchit::Router::new();
-        for (pattern, numbers) in by_pattern {
-            patterns.insert(pattern, numbers).map_err(|error| format!("{pattern}: {error}"))?;
-        }
-        Ok(Self { patterns, routes, own })
+            let mut patterns = matchit::Router::new();
+            for (pattern, mut numbers) in by_pattern {
+                numbers.sort_by_key(|number| std::cmp::Reverse(routes[*number].headers.len()));
+                patterns.insert(pattern, numbers).map_err(|error| format!("{pattern}: {error}"))?;
+            }
+            Ok(HostRoutes { host, patterns })
+        };
+        let hosts = hosts.into_iter().map(of_host).collect::<Result<_, _>>()?;
+        Ok(Self { hosts, routes, own })
     }
 
-    /// The route of a number among the metrics, where 0 is what no route matched.
-    pub(crate) fn by_index(&self, index: RouteIndex) -> Option<&Route> {
-        self.routes.get(index.0.checked_sub(1)?)
+    /// All routes in the order of their numbers.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
     }
 
-    pub(crate) fn find(&self, method: &Method, path: &str) -> Result<Target<'_>, FlowError> {
+    pub(crate) fn find(&self, head: &RequestHead) -> Result<Target<'_>, FlowError> {
+        let path = head.path();
         if let Some(page) = self.own.iter().find(|page| page.path == path) {
-            return match *method {
+            return match *head.method() {
                 Method::GET | Method::HEAD => Ok(Target::Own(page)),
                 _ => Err(FlowError::MethodNotAllowed("GET, HEAD".into())),
             };
         }
-        let numbers = self.patterns.at(path).map_err(|_| FlowError::RouteNotFound)?.value;
-        let candidates = || numbers.iter().map(|number| &self.routes[*number]);
-        // A tunnel, and a request that is echoed with its credential, are for no route.
-        let forwardable = !matches!(*method, Method::CONNECT | Method::TRACE);
-        let takes =
-            |route: &&Route| forwardable && (route.methods.is_empty() || route.methods.contains(method));
-        candidates().find(takes).map(Target::Route).ok_or_else(|| {
-            let named =
-                |route: &Route| if route.methods.is_empty() { ANY.to_vec() } else { route.methods.clone() };
-            let methods: Vec<Method> = candidates().flat_map(named).collect();
-            let mut allowed: Vec<_> = methods.iter().map(Method::as_str).collect();
-            allowed.sort_unstable();
-            allowed.dedup();
-            FlowError::MethodNotAllowed(allowed.join(", "))
-        })
+        let mut others: Vec<&Route> = Vec::new();
+        for host in self.hosts.iter().filter(|host| matches(host.host.as_ref(), head.host())) {
+            let Ok(found) = host.patterns.at(path) else { continue };
+            let mut candidates = found.value.iter().map(|number| &self.routes[*number]);
+            if let Some(route) = candidates.clone().find(|route| route.takes(head)) {
+                let hash = match &route.hash_on {
+                    Some(HashOn::PathParameter(name)) => found.params.get(name),
+                    _ => None,
+                };
+                return Ok(Target::Route { route, hash: hash.map(|value| stable_hash(value.as_bytes())) });
+            }
+            others.extend(&mut candidates);
+        }
+        Err(refusal(head, &others))
+    }
+}
+
+/// The path is known, but not to this request: its method is not taken, or it lacks a header that every route wants.
+fn refusal(head: &RequestHead, others: &[&Route]) -> FlowError {
+    let mut methods: Vec<&str> = others.iter().flat_map(|route| route.allowed()).map(Method::as_str).collect();
+    if methods.is_empty() || methods.contains(&head.method().as_str()) {
+        return FlowError::RouteNotFound;
+    }
+    methods.sort_unstable();
+    methods.dedup();
+    FlowError::MethodNotAllowed(methods.join(", "))
+}
+
+/// An exact host before those beneath one, and of those the longest first.
+fn specificity(host: Option<&HostPattern>) -> (u8, usize, Option<HostPattern>) {
+    match host {
+        Some(exact @ HostPattern::Exact(name)) => (2, name.len(), Some(exact.clone())),
+        Some(beneath @ HostPattern::Beneath(name)) => (1, name.len(), Some(beneath.clone())),
+        None => (0, 0, None),
+    }
+}
+
+/// Whether a host, as the client wrote it, is one of these.
+fn matches(pattern: Option<&HostPattern>, host: &str) -> bool {
+    let name = if host.ends_with(']') { host } else { host.rsplit_once(':').map_or(host, |(name, _)| name) };
+    match pattern {
+        None => true,
+        Some(HostPattern::Exact(wanted)) => name.eq_ignore_ascii_case(wanted),
+        Some(HostPattern::Beneath(wanted)) => name
+            .len()
+            .checked_sub(wanted.len() + 1)
+            .and_then(|dot| name.split_at_checked(dot))
+            .is_some_and(|(label, rest)| {
+                !label.is_empty() && rest.starts_with('.') && rest[1..].eq_ignore_ascii_case(wanted)
+            }),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use expect_test::expect;
-
-    use super::*;
-
-    fn route(number: usize, template: &str, methods: &[Method]) -> Route {
-        let route = Route::new(RouteIndex(number), ServiceIndex(1), template, "vrf", "1.0.0");
-        Route { methods: methods.to_vec(), ..route }
-    }
-
-    #[test]
-    fn the_most_specific_pattern_wins_then_the_method() {
-        let own = OwnPage {
-            path: "/health",
-            answer: Arc::new(|| PageAnswer {
-                status: StatusCode::OK,
-                content_type: "text/plain",
-                body: vec![],
-            }),
-        };
-        let routes = vec![
-            route(0, "/v1/random", &[Method::POST]),
-            route(1, "/v1/random", &[Method::GET]),
-            route(2, "/v1/random/{*rest}", &[]),
-            route(3, "/v1/random/keys", &[Method::GET]),
-            route(4, "/{*rest}", &[]),
-        ];
-        let table = RouteTable::new(routes, vec![own]).unwrap();
-        let mut shown = String::new();
-        for (method, path) in [
-            (Method::POST, "/v1/random"),
-            (Method::GET, "/v1/random"),
-            (Method::PUT, "/v1/random"),
-            (Method::GET, "/v1/random/keys"),
-            (Method::GET, "/v1/random/keys/x"),
-            (Method::TRACE, "/v1/random/x"),
-            (Method::GET, "/health"),
-            (Method::POST, "/health"),
-            (Method::GET, "/healthy"),
-        ] {
-            shown += &match table.find(&method, path) {
-                Ok(Target::Route(route)) => format!("{method} {path}: {}\n", route.index.0),
-                Ok(Target::Own(page)) => format!("{method} {path}: own {}\n", page.path),
-                Err(error) => format!("{method} {path}: {error}\n"),
-            };
-        }
-        expect![[r#"
-            POST /v1/random: 0
-            GET /v1/random: 1
-            PUT /v1/random: this path takes GET, POST
-            GET /v1/random/keys: 3
-            GET /v1/random/keys/x: 2
-            TRACE /v1/random/x: this path takes DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT
-            GET /health: own /health
-            POST /health: this path takes GET, HEAD
-            GET /healthy: 4
-        "#]]
-        .assert_eq(&shown);
-    }
-}
+mod tests;

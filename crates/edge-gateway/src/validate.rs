@@ -1,63 +1,42 @@
-//! What a request must be before anything is looked up or sent.
+//! What a request must be before it is sent anywhere, beyond what its head has shown already.
 
-use configuration::GatewayLimits;
-use http::request::Parts;
-use http::{HeaderValue, header};
+use http::Method;
+use http1::{Framing, Known, RequestHead};
 
 use crate::FlowError;
 use crate::path::ambiguity;
 use crate::route::Route;
+use crate::websocket;
 
-/// Checks the head: limits first, then everything that could mean two things.
-pub(crate) fn validate_head(parts: &Parts, limits: &GatewayLimits) -> Result<(), FlowError> {
-    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    if target as u64 > limits.url_bytes.0 {
-        return Err(FlowError::UrlTooLong(limits.url_bytes.0));
-    }
-    if parts.headers.len() > limits.headers {
-        return Err(FlowError::HeadersTooLarge(format!("at most {} lines", limits.headers)));
-    }
-    // A line is name, colon, space, value, CR and LF.
-    let bytes: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if bytes as u64 > limits.header_bytes.0 {
-        return Err(FlowError::HeadersTooLarge(format!("at most {}", limits.header_bytes)));
-    }
-    validate_host(parts)?;
-    if let Some(why) = ambiguity(parts.uri.path()) {
+/// Checks everything that could mean two things to whoever comes next.
+pub(crate) fn validate_head(head: &RequestHead) -> Result<(), FlowError> {
+    if let Some(why) = ambiguity(head.path()) {
         return Err(FlowError::Malformed(why));
     }
-    let understood = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if parts.headers.get_all(header::EXPECT).iter().all(understood) {
-        Ok(())
-    } else {
-        Err(FlowError::Expectation)
+    if !head.values(Known::Expect).all(|value| value.eq_ignore_ascii_case(b"100-continue")) {
+        return Err(FlowError::Expectation);
     }
+    if head.upgrade().is_some_and(websocket::is_websocket) {
+        websocket::validate_request(head)?;
+    }
+    Ok(())
 }
 
-/// One Host, and in absolute form the same one.
-fn validate_host(parts: &Parts) -> Result<(), FlowError> {
-    let mut hosts = parts.headers.get_all(header::HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.as_bytes(),
-        (None, _) => return Err(FlowError::Malformed("it has no Host")),
-        (Some(_), Some(_)) => return Err(FlowError::Malformed("it has more than one Host")),
-    };
-    let valid = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(byte);
-    if host.is_empty() || !host.iter().all(valid) {
-        return Err(FlowError::Malformed("its Host is not a host and a port"));
-    }
-    match parts.uri.authority() {
-        Some(authority) if !authority.as_str().as_bytes().eq_ignore_ascii_case(host) => {
-            Err(FlowError::Malformed("its URL names another host than Host does"))
-        }
+/// Checks the announced length of the body against the route. A body without one is counted while it passes.
+pub(crate) fn validate_length(head: &RequestHead, route: &Route) -> Result<(), FlowError> {
+    match head.framing() {
+        Framing::Length(length) if length > route.body_limit => Err(FlowError::BodyTooLarge(route.body_limit)),
         _ => Ok(()),
     }
 }
 
-/// Checks the announced length of the body against the route. A body without one is counted while it passes.
-pub(crate) fn validate_length(parts: &Parts, route: &Route) -> Result<Option<u64>, FlowError> {
-    let Some(length) = parts.headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
-    let length = length.to_str().ok().and_then(|length| length.parse::<u64>().ok());
-    let length = length.ok_or(FlowError::Malformed("its Content-Length is not a number"))?;
-    if length > route.body_limit { Err(FlowError::BodyTooLarge(route.body_limit)) } else { Ok(Some(length)) }
+/// The protocol that the replica is asked to change to. One that would hide HTTP itself is none, nor is one that has to
+/// wait for a body.
+pub(crate) fn upgrade(head: &RequestHead) -> Option<&str> {
+    let wanted = head.upgrade()?;
+    let plain = *head.method() == Method::GET && head.framing() == Framing::Length(0);
+    let hides_http = wanted.get(..2).is_some_and(|begin| begin.eq_ignore_ascii_case("h2"))
+        || wanted.get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case("http"))
+        || wanted.get(..3).is_some_and(|begin| begin.eq_ignore_ascii_case("tls"));
+    (plain && !hides_http && !wanted.contains(',')).then_some(wanted)
 }

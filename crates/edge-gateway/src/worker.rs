@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use access::KeyTable;
-use observability::{LineBuffer, WorkerShard};
+use http1::{BufferPool, RequestHead};
+use observability::{GatewayShard, LineBuffer, Metrics};
 use service_router::{PRUNE_INTERVAL, WorkerRouter};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -18,23 +19,33 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use crate::clock::Clock;
 use crate::drain_signal::DrainSignal;
 use crate::exchange::Exchange;
-use crate::gateway::{Phase, Plan};
-use crate::{FlowError, access_line, connection};
+use crate::gateway::{Phase, PublishedPlan};
+use crate::plan::WorkerPlan;
+use crate::{FlowError, accept, access_line};
 
 /// How long an access log line may wait in the worker's buffer.
 const LOG_FLUSH: Duration = Duration::from_millis(200);
 /// After a failed accept (most likely no descriptors are left), connections must end before another can begin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Heads and output buffers that are kept for the next requests.
+const KEPT: usize = 256;
+/// Output buffers that grew larger than this are not kept.
+const KEPT_OUT_BYTES: usize = 64 << 10;
 
 /// What every connection and request of this worker shares.
 pub(crate) struct Worker {
-    pub(crate) plan: Arc<Plan>,
+    plan: RefCell<Rc<WorkerPlan>>,
     pub(crate) keys: Keys,
     pub(crate) router: WorkerRouter,
-    pub(crate) shard: Arc<WorkerShard>,
+    pub(crate) shard: Arc<GatewayShard>,
     pub(crate) clock: Clock,
     pub(crate) requests: RequestCount,
-    pub(crate) lines: Option<RefCell<LineBuffer>>,
+    pub(crate) buffers: Rc<BufferPool>,
+    lines: Option<RefCell<LineBuffer>>,
+    heads: RefCell<Vec<Box<RequestHead>>>,
+    outs: RefCell<Vec<Vec<u8>>>,
+    metrics: Arc<Metrics>,
+    number: usize,
 }
 
 /// The key table as this worker knows it. Whether there is a newer one is looked at for every request, one atomic load, so
@@ -75,18 +86,48 @@ impl RequestCount {
 }
 
 impl Worker {
+    #[expect(clippy::too_many_arguments, reason = "each is a part that the worker is made of, and it is made in one place")]
+    pub(crate) fn new(
+        plan: &PublishedPlan,
+        keys: Keys,
+        router: WorkerRouter,
+        clock: Clock,
+        requests: RequestCount,
+        buffers: Rc<BufferPool>,
+        lines: Option<LineBuffer>,
+        metrics: Arc<Metrics>,
+        number: usize,
+    ) -> Rc<Self> {
+        let plan = WorkerPlan::new(Arc::clone(&plan.plan), &router, &metrics, number).into();
+        let shard = metrics.gateway(number);
+        let (heads, outs, lines) = (RefCell::default(), RefCell::default(), lines.map(RefCell::new));
+        Rc::new(Self { plan, keys, router, shard, clock, requests, buffers, lines, heads, outs, metrics, number })
+    }
+
+    /// The configuration in force.
+    pub(crate) fn plan(&self) -> Rc<WorkerPlan> {
+        Rc::clone(&self.plan.borrow())
+    }
+
+    /// Every request from now on is handled by this configuration; those that have begun end with theirs.
+    fn use_plan(&self, published: &PublishedPlan) {
+        let plan = WorkerPlan::new(Arc::clone(&published.plan), &self.router, &self.metrics, self.number);
+        *self.plan.borrow_mut() = plan;
+    }
+
     /// Refuses a request when too many are in flight; it counts itself already.
-    pub(crate) fn admit(&self) -> Result<(), FlowError> {
-        if self.requests.0.load(Ordering::Relaxed) > self.plan.limits.requests {
+    pub(crate) fn admit(&self, plan: &WorkerPlan) -> Result<(), FlowError> {
+        if self.requests.0.load(Ordering::Relaxed) > plan.plan.limits.requests {
             self.shard.requests_shed.add_one();
-            return Err(FlowError::Overloaded);
+            return Err(FlowError::Overloaded("the gateway"));
         }
         Ok(())
     }
 
     pub(crate) fn log(&self, exchange: &Exchange, total: Duration) {
         if let Some(lines) = &self.lines {
-            let route = exchange.route.and_then(|(index, _)| self.plan.routes.by_index(index));
+            let routes = exchange.plan.plan.routes.routes();
+            let route = exchange.route.and_then(|number| routes.get(number));
             lines.borrow_mut().line(|out| access_line::write(out, exchange, route, total));
         }
     }
@@ -96,12 +137,40 @@ impl Worker {
             lines.borrow_mut().flush();
         }
     }
+
+    /// A head to read a request into.
+    pub(crate) fn take_head(&self) -> Box<RequestHead> {
+        self.heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give_back_head(&self, head: Box<RequestHead>) {
+        let mut heads = self.heads.borrow_mut();
+        if heads.len() < KEPT {
+            heads.push(head);
+        }
+    }
+
+    /// An empty buffer for what is written.
+    pub(crate) fn take_out(&self) -> Vec<u8> {
+        self.outs.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give_back_out(&self, mut out: Vec<u8>) {
+        let mut outs = self.outs.borrow_mut();
+        if outs.len() < KEPT && out.capacity() <= KEPT_OUT_BYTES {
+            out.clear();
+            outs.push(out);
+        }
+    }
 }
 
 /// What a worker needs beside what its requests share.
 pub(crate) struct Inputs {
     pub(crate) listeners: Vec<StdTcpListener>,
     pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) plans: watch::Receiver<PublishedPlan>,
+    /// Where the worker says which configuration it uses.
+    pub(crate) used_plan: watch::Sender<u64>,
     pub(crate) connections: Arc<AtomicUsize>,
 }
 
@@ -109,16 +178,17 @@ pub(crate) struct Inputs {
 ///
 /// `following` keeps the router's view of the replicas up to date.
 pub(crate) async fn run(worker: Rc<Worker>, inputs: Inputs, following: impl Future<Output = ()> + 'static) {
-    let Inputs { listeners, mut phase, connections } = inputs;
+    let Inputs { listeners, mut phase, plans, used_plan, connections } = inputs;
     let mut background = JoinSet::new();
     background.spawn_local(following);
+    background.spawn_local(follow_plans(Rc::clone(&worker), plans, used_plan));
     background.spawn_local(housekeeping(Rc::clone(&worker)));
     let (mut accepting, signal) = (JoinSet::new(), DrainSignal::default());
     for listener in listeners {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
                 let (worker, signal) = (Rc::clone(&worker), signal.clone());
-                accepting.spawn_local(accept(worker, listener, signal, Arc::clone(&connections)));
+                accepting.spawn_local(accept_all(worker, listener, signal, Arc::clone(&connections)));
             }
             Err(error) => tracing::error!(%error, "a worker cannot use its listening socket"),
         }
@@ -142,7 +212,7 @@ pub(crate) async fn run(worker: Rc<Worker>, inputs: Inputs, following: impl Futu
 }
 
 /// Accepts connections until draining; returns when the last one ended.
-async fn accept(
+async fn accept_all(
     worker: Rc<Worker>,
     listener: TcpListener,
     signal: DrainSignal,
@@ -189,13 +259,13 @@ fn begin(
     connections: &Arc<AtomicUsize>,
     open: &mut JoinSet<()>,
 ) {
-    if connections.fetch_add(1, Ordering::Relaxed) >= worker.plan.limits.connections {
+    if connections.fetch_add(1, Ordering::Relaxed) >= worker.plan().plan.limits.connections {
         connections.fetch_sub(1, Ordering::Relaxed);
         worker.shard.connections_refused.add_one();
         return;
     }
     let slot = Slot(Arc::clone(connections));
-    let served = connection::serve(Rc::clone(worker), stream, peer, signal.clone());
+    let served = accept::serve(Rc::clone(worker), stream, peer, signal.clone());
     open.spawn_local(async move {
         served.await;
         drop(slot);
@@ -230,6 +300,20 @@ async fn now<F: Future>(future: F) -> Option<F::Output> {
         biased;
         output = future => Some(output),
         () = std::future::ready(()) => None,
+    }
+}
+
+/// Takes over each configuration that is published, and says so.
+async fn follow_plans(
+    worker: Rc<Worker>,
+    mut plans: watch::Receiver<PublishedPlan>,
+    used_plan: watch::Sender<u64>,
+) {
+    used_plan.send_replace(plans.borrow_and_update().number);
+    while plans.changed().await.is_ok() {
+        let published = plans.borrow_and_update().clone();
+        worker.use_plan(&published);
+        used_plan.send_replace(published.number);
     }
 }
 

@@ -166,6 +166,11 @@ impl Answer {
         }
     }
 
+    /// Whether something may stand behind the body.
+    pub fn may_have_trailers(&self) -> bool {
+        self.head().framing() == Framing::Chunked
+    }
+
     /// What stands behind the body, once it has ended.
     pub fn take_trailers(&mut self) -> Option<Box<Trailers>> {
         match self.carrier_mut() {

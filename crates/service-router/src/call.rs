@@ -85,6 +85,9 @@ pub enum CallError {
     /// This machine has no room for another connection.
     #[error("no room for another connection: {0}")]
     Exhausted(String),
+    /// The client has gone away.
+    #[error("the client went away")]
+    Cancelled,
     /// The client's body failed.
     #[error(transparent)]
     Body(#[from] BodyError),

@@ -65,14 +65,6 @@ pub(crate) async fn secured(instance: &Instance, tls: Option<&TlsClient>) -> Res
     Ok(Stream::Tls(Box::new(secured.into())))
 }
 
-impl ConnectError {
-    pub(crate) fn into_text(self) -> String {
-        match self {
-            Self::Refused(text) | Self::Tls(text) | Self::Local(text) => text,
-        }
-    }
-}
-
 /// Whether a connection failed for want of room on this machine: descriptors, ports or memory.
 fn is_local(error: &io::Error) -> bool {
     let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];

@@ -139,6 +139,9 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             if let Poll::Ready(sent) = polled {
                 return Poll::Ready(Some(sent));
             }
+            if upload.has_ended() && body.poll_gone(context).is_ready() {
+                return Poll::Ready(Some(Err(SendError::Cancelled)));
+            }
             while timer.poll_reached(context, deadline) {
                 // The time pauses while the body makes progress.
                 match upload.moved().map(|moved| moved + patience).filter(|later| *later > Instant::now()) {
@@ -329,6 +332,7 @@ impl Try {
                 Self::Reset { reused: false, reason, failure: UpstreamFailure::Protocol }
             }
             SendError::Body(error) => Self::Body(error),
+            SendError::Cancelled => Self::Cancelled,
         }
     }
 

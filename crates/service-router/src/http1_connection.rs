@@ -68,6 +68,8 @@ pub(crate) enum SendError {
     Protocol(String),
     /// The request's body failed.
     Body(BodyError),
+    /// The client has gone away.
+    Cancelled,
 }
 
 impl Http1Connection {

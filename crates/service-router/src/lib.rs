@@ -29,7 +29,7 @@ pub use answer::{Answer, TunnelGuard};
 pub use call::{CallError, CallHead, CallOptions, Failure, Replay};
 pub use circuit::{Circuit, CircuitLimits};
 pub use connect::TlsClient;
-pub use health::{CheckPolicy, HealthOwner};
+pub use health::{CheckChannel, CheckPolicies, CheckPolicy, HealthOwner, Probe};
 pub use policy::{Balancing, BalancingPolicy, RetryOn, RouterPolicy, UpstreamProtocol};
 pub use request_body::{BodyError, RequestBody};
 pub use suspicion::{Suspicion, SuspicionKind};

@@ -43,7 +43,6 @@ impl PeakEwma {
     }
 
     /// The estimate in seconds as if no call had failed.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the calls still observe a penalty of their own"))]
     pub(crate) fn latency(&self, now: Instant) -> f64 {
         self.latency.get() * self.weight(now)
     }
@@ -60,7 +59,6 @@ impl PeakEwma {
 
     /// Takes a failed call in, at ten times the usual load, but at least a second. `usual` is the [`median`] over the
     /// service of [`Self::latency`] times one more than the requests in flight: what the endpoint competes with.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the calls still observe a penalty of their own"))]
     pub(crate) fn fail(&self, usual: f64, now: Instant) {
         let weight = self.weight(now);
         let penalty = (PENALTY_FACTOR * usual).max(LEAST_PENALTY);
@@ -76,7 +74,6 @@ impl PeakEwma {
 }
 
 /// The middle value, the upper one of two; `None` when there are none.
-#[cfg_attr(not(test), expect(dead_code, reason = "the worker's router has one of its own"))]
 pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     let middle = values.len() / 2;

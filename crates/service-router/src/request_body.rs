@@ -9,8 +9,8 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BodyError {
     /// The client sends more than the route allows.
-    #[error("the request body is over the limit")]
-    TooLarge,
+    #[error("the request body is larger than {0} bytes")]
+    TooLarge(u64),
     /// The client stopped sending, or sends what is no body.
     #[error("{0}")]
     Client(&'static str),
@@ -35,6 +35,9 @@ pub trait RequestBody {
 
     /// So much of it was used.
     fn consume(&mut self, bytes: usize);
+
+    /// Ready when the client has gone away, so that nobody waits for the answer any more.
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()>;
 
     /// What stands behind the body, once it has ended.
     fn take_trailers(&mut self) -> Option<Box<Trailers>>;

@@ -33,6 +33,8 @@ pub(crate) enum Try {
     /// The service has as many connections as it may, or as many that wait for one.
     Shed(CircuitLimit),
     Body(BodyError),
+    /// The client has gone away.
+    Cancelled,
 }
 
 /// The state of one call over its tries.
@@ -102,6 +104,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         let failures = &self.view.shard.upstream_failures;
         match failed {
             Try::Body(error) => Err(CallError::Body(error)),
+            Try::Cancelled => Err(CallError::Cancelled),
             Try::Exhausted(reason) => Err(CallError::Exhausted(reason)),
             Try::Shed(limit) => {
                 self.view.shard.circuit_open.add_one(limit);

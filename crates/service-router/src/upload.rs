@@ -161,6 +161,10 @@ pub(crate) mod tests {
             self.0[0].drain(..bytes);
         }
 
+        fn poll_gone(&mut self, _context: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+
         fn take_trailers(&mut self) -> Option<Box<Trailers>> {
             None
         }

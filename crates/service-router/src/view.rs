@@ -114,7 +114,7 @@ impl ServiceView {
         let policy = Rc::clone(&self.policy.borrow());
         let mut endpoints = self.endpoints.borrow_mut();
         // A new endpoint begins where the others are, so that it is neither flooded nor starved.
-        let estimates = endpoints.list.iter().map(|endpoint| endpoint.latency.estimate(now));
+        let estimates = endpoints.list.iter().map(|endpoint| endpoint.latency.latency(now));
         let estimate = median(estimates).map_or(FIRST_ESTIMATE, Duration::from_secs_f64);
         let known: HashMap<u64, &Rc<Endpoint>> =
             endpoints.list.iter().map(|endpoint| (endpoint.instance.incarnation, endpoint)).collect();

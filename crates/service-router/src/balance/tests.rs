@@ -3,7 +3,6 @@ mod maglev;
 mod reach;
 mod simulation;
 mod versions;
-mod zbench;
 
 use std::time::Duration;
 

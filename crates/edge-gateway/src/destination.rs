@@ -1,0 +1,87 @@
+//! What of a request decides where it goes: the hash of a balancing policy, the version of a service, the time that is left.
+
+use std::time::Duration;
+
+use configuration::{HashOn, Sticky};
+use http1::{Known, RequestHead};
+use service_router::stable_hash;
+use types::duration;
+
+use crate::exchange::Exchange;
+use crate::route::Route;
+
+/// The hash of what the policy goes by; a path parameter is hashed where the path is matched.
+pub(crate) fn hash(hash_on: Option<&HashOn>, exchange: &Exchange) -> Option<u64> {
+    match hash_on? {
+        HashOn::Header(name) => exchange.head.values_of(name).next().map(stable_hash),
+        HashOn::Cookie(name) => cookie(&exchange.head, name).map(stable_hash),
+        HashOn::Caller => caller(exchange),
+        HashOn::PathParameter(_) => None,
+    }
+}
+
+/// The hash of what keeps a caller with one version.
+pub(crate) fn sticky_hash(sticky: Option<&Sticky>, exchange: &Exchange) -> Option<u64> {
+    match sticky? {
+        Sticky::Header(name) => exchange.head.values_of(name).next().map(stable_hash),
+        Sticky::Cookie(name) => cookie(&exchange.head, name).map(stable_hash),
+        Sticky::Caller => caller(exchange),
+    }
+}
+
+/// The version that a request asks for.
+pub(crate) fn version<'a>(route: &'a Route, head: &'a RequestHead) -> Option<&'a [u8]> {
+    head.values_of(route.version_header.as_deref()?).next()
+}
+
+/// How long the client waits at the most: the route's time, or less where the client says so.
+pub(crate) fn timeout(head: &RequestHead, route: &Route) -> Duration {
+    let text = |known| head.only_value(known).and_then(|value| std::str::from_utf8(value).ok());
+    let asked = text(Known::GrpcTimeout).and_then(grpc_timeout);
+    let asked = asked.or_else(|| text(Known::XRequestTimeout).and_then(duration::parse));
+    asked.map_or(route.timeout, |asked| asked.min(route.timeout))
+}
+
+/// At most eight digits and a unit (gRPC over HTTP/2, `Timeout`).
+fn grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+fn caller(exchange: &Exchange) -> Option<u64> {
+    let subject = exchange.caller.as_ref().map(|caller| stable_hash(caller.subject()));
+    subject.or_else(|| Some(stable_hash(exchange.client.address_text.as_bytes())))
+}
+
+/// The value of a cookie.
+fn cookie<'a>(head: &'a RequestHead, name: &'a str) -> Option<&'a [u8]> {
+    let pairs = head.values(Known::Cookie).flat_map(|value| value.split(|byte| *byte == b';'));
+    pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_timeouts_are_digits_and_a_unit() {
+        assert_eq!(grpc_timeout("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(grpc_timeout("99999999n"), Some(Duration::from_nanos(99_999_999)));
+        assert_eq!(grpc_timeout("2H"), Some(Duration::from_secs(7200)));
+        for bad in ["", "S", "5", "5s", "123456789S", "-5S", "5é"] {
+            assert_eq!(grpc_timeout(bad), None, "{bad}");
+        }
+    }
+}

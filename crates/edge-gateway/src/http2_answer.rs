@@ -1,0 +1,225 @@
+//! Answers on their way to a client in HTTP/2.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
+use http1::{Framing, Known};
+use service_router::{Answer, BodyError, Timer};
+use tokio::time::Instant;
+use types::headers::REQUEST_ID;
+
+use crate::answer::OwnAnswer;
+use crate::exchange::Exchange;
+use crate::forward::answer_passes;
+use crate::http1_client::passing_trailers;
+use crate::http2_client::Http2Body;
+use crate::request_flow::Flow;
+
+/// What is handed to the stream at once.
+const MAX_PIECE: usize = 32 << 10;
+
+/// What a request looks like to whoever answers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Plain,
+    /// No body follows.
+    Head,
+    /// Errors are trailers.
+    Grpc,
+}
+
+/// Sends an answer on its stream.
+pub(crate) async fn send(
+    exchange: &mut Exchange,
+    body: &mut Http2Body,
+    timer: &mut Timer,
+    flow: Flow,
+    dialect: Dialect,
+) {
+    match flow {
+        Flow::Own(own) => send_own(exchange, timer, &mut body.respond, own, dialect).await,
+        Flow::Gone => {}
+        Flow::Upstream(answer) => send_answer(exchange, body, timer, *answer).await,
+    }
+}
+
+fn response(exchange: &Exchange, status: StatusCode, mut fields: HeaderMap) -> Response<()> {
+    let id = HeaderValue::from_bytes(exchange.request_id.as_bytes());
+    if let Ok(id) = id {
+        fields.insert(REQUEST_ID, id);
+    }
+    let mut response = Response::new(());
+    (*response.status_mut(), *response.version_mut()) = (status, Version::HTTP_2);
+    *response.headers_mut() = fields;
+    response
+}
+
+async fn send_own(
+    exchange: &mut Exchange,
+    timer: &mut Timer,
+    respond: &mut SendResponse<Bytes>,
+    own: OwnAnswer,
+    dialect: Dialect,
+) {
+    let mut fields = HeaderMap::new();
+    if dialect == Dialect::Grpc
+        && let Some((status, message)) = &own.grpc
+    {
+        // An answer that is trailers only (gRPC over HTTP/2, `Responses`).
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        fields.insert("grpc-status", HeaderValue::from(u16::from(*status)));
+        if let Ok(message) = HeaderValue::try_from(percent_encoded(message)) {
+            fields.insert("grpc-message", message);
+        }
+        let _the_stream_has_ended = respond.send_response(response(exchange, StatusCode::OK, fields), true).is_err();
+        return;
+    }
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(own.content_type));
+    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(own.body.len()));
+    for (name, value) in &own.fields {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            fields.insert(HeaderName::from_static(name), value);
+        }
+    }
+    let bodiless = dialect == Dialect::Head || own.body.is_empty();
+    let Ok(mut sending) = respond.send_response(response(exchange, own.status, fields), bodiless) else { return };
+    if !bodiless {
+        exchange.bytes = own.body.len() as u64;
+        let deadline = Instant::now() + exchange.plan.plan.limits.idle_timeout;
+        let mut rest = Bytes::from(own.body);
+        let sent = poll_fn(|context| poll_send(context, &mut sending, &mut rest));
+        let _sent_or_given_up = timer.limit(deadline, sent).await;
+    }
+}
+
+/// Sends all of `rest` and ends the stream.
+fn poll_send(
+    context: &mut Context<'_>,
+    sending: &mut SendStream<Bytes>,
+    rest: &mut Bytes,
+) -> Poll<Result<(), h2::Error>> {
+    while !rest.is_empty() {
+        sending.reserve_capacity(rest.len());
+        let Some(capacity) = ready!(sending.poll_capacity(context)) else { return Poll::Ready(Ok(())) };
+        let piece = rest.split_to(capacity?.min(rest.len()));
+        sending.send_data(piece, rest.is_empty())?;
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// gRPC's `Percent-Encoded`: visible ASCII but for the percent sign stays as it is.
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            _ => out += &format!("%{byte:02X}"),
+        }
+    }
+    out
+}
+
+async fn send_answer(
+    exchange: &mut Exchange,
+    body: &mut Http2Body,
+    timer: &mut Timer,
+    mut answer: Answer,
+) {
+    let head = answer.head();
+    let mut fields = HeaderMap::with_capacity(head.field_count() + 2);
+    for (field, name, value) in head.fields() {
+        let parsed = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value));
+        if let (true, (Ok(name), Ok(value))) = (answer_passes(field), parsed) {
+            fields.append(name, value);
+        }
+    }
+    let length = match head.framing() {
+        Framing::Length(0) => head.announced_length().and_then(|length| HeaderValue::from_bytes(length).ok()),
+        Framing::Length(length) => Some(HeaderValue::from(length)),
+        Framing::Chunked | Framing::UntilClose => None,
+    };
+    if let Some(length) = length {
+        fields.insert(header::CONTENT_LENGTH, length);
+    }
+    let bodiless = head.framing() == Framing::Length(0);
+    let response = response(exchange, head.status(), fields);
+    let Ok(mut sending) = body.respond.send_response(response, bodiless) else { return };
+    if bodiless {
+        answer.finish();
+        return;
+    }
+    let idle_timeout = exchange.plan.plan.limits.idle_timeout;
+    let (mut deadline, mut moved) = (Instant::now() + idle_timeout, false);
+    let passed = poll_fn(|context| {
+        let polled = pass(context, exchange, body, &mut sending, &mut answer, &mut moved);
+        if polled.is_pending() {
+            if std::mem::take(&mut moved) {
+                deadline = Instant::now() + idle_timeout;
+            }
+            if timer.poll_reached(context, deadline) {
+                return Poll::Ready(Err(BodyError::Upstream("nothing moved for the idle timeout".into())));
+            }
+        }
+        polled
+    })
+    .await;
+    match passed {
+        Ok(()) => answer.finish(),
+        Err(error) => {
+            if matches!(error, BodyError::Upstream(_)) {
+                exchange.code = Some("UPSTREAM_FAILED");
+            }
+            exchange.error = Some(error.to_string());
+            sending.send_reset(Reason::INTERNAL_ERROR);
+        }
+    }
+}
+
+/// Passes on what there is of a body; ready when it has ended.
+fn pass(
+    context: &mut Context<'_>,
+    exchange: &mut Exchange,
+    body: &mut Http2Body,
+    sending: &mut SendStream<Bytes>,
+    answer: &mut Answer,
+    moved: &mut bool,
+) -> Poll<Result<(), BodyError>> {
+    let gone = |_| BodyError::Client("the client reset the stream");
+    loop {
+        if sending.poll_reset(context).is_ready() {
+            return Poll::Ready(Err(BodyError::Client("the client reset the stream")));
+        }
+        if !ready!(answer.poll_data(context, body))? {
+            let declared: Vec<&[u8]> = answer.head().values(Known::Trailer).collect();
+            let declared: Vec<Vec<u8>> = declared.into_iter().map(<[u8]>::to_vec).collect();
+            let trailers = answer.take_trailers();
+            let passing = trailers
+                .and_then(|trailers| passing_trailers(&trailers, declared.iter().map(Vec::as_slice)));
+            let ended = match passing {
+                Some(trailers) => sending.send_trailers(trailers.to_http2()),
+                None => sending.send_data(Bytes::new(), true),
+            };
+            return Poll::Ready(ended.map_err(gone));
+        }
+        let wanted = answer.data().len().min(MAX_PIECE);
+        sending.reserve_capacity(wanted);
+        let Some(capacity) = ready!(sending.poll_capacity(context)) else {
+            return Poll::Ready(Err(BodyError::Client("the client reset the stream")));
+        };
+        let size = capacity.map_err(gone)?.min(wanted);
+        let piece = Bytes::copy_from_slice(&answer.data()[..size]);
+        answer.consume(size);
+        exchange.bytes += size as u64;
+        *moved = true;
+        // The end goes with the last piece where it is known, one frame less.
+        let last = answer.has_all() && answer.data().is_empty() && !answer.may_have_trailers();
+        sending.send_data(piece, last).map_err(gone)?;
+        if last {
+            return Poll::Ready(Ok(()));
+        }
+    }
+}

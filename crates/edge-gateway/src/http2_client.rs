@@ -1,0 +1,237 @@
+//! A client's connection in HTTP/2. The protocol itself is h2's; each stream is a request like any other.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream};
+use http::{Method, Request, header};
+use http1::{Framing, Trailers};
+use observability::Http2Refused;
+use service_router::{BodyError, RequestBody, Timer, Wire};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use crate::client::Client;
+use crate::exchange::Exchange;
+use crate::http1_client::passing_trailers;
+use crate::http2_answer::{Dialect, send};
+use crate::request_flow::{ClientBody, Flow, answer, refuse};
+use crate::worker::Worker;
+use crate::FlowError;
+
+/// Requests of one connection at the same time.
+const MAX_STREAMS: u32 = 100;
+/// What a client may send on one stream before it is passed on.
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+/// What a client may send on all streams of a connection before it is passed on.
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// What waits in one stream to be sent.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+/// Streams that a client resets before they were accepted, and that this side resets for its errors: more end the connection.
+const MAX_PENDING_RESETS: usize = 50;
+const MAX_ERROR_RESETS: usize = 200;
+
+/// Serves a connection until either side ends it, or until it is told to drain, after which open requests are finished.
+pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
+    let plan = worker.plan();
+    let limits = &plan.plan.limits;
+    let header_list = limits.header_bytes.as_usize() + limits.url_bytes.as_usize();
+    let handshake = Builder::new()
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(u32::try_from(header_list).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
+        .handshake::<_, Bytes>(wire);
+    let Ok(Ok(mut connection)) = timeout(limits.header_timeout, handshake).await else { return };
+    let (mut open, mut timer) = (JoinSet::new(), Timer::new(Instant::now()));
+    let mut draining = std::pin::pin!(client.draining.clone().said());
+    let (mut idle_since, mut drains) = (Instant::now(), false);
+    loop {
+        while open.try_join_next().is_some() {
+            idle_since = Instant::now();
+        }
+        let deadline = if open.is_empty() { idle_since + limits.idle_timeout } else { Instant::now() + FAR };
+        let next = poll_fn(|context| {
+            if let Poll::Ready(accepted) = connection.poll_accept(context) {
+                return Poll::Ready(Event::Accepted(accepted));
+            }
+            if !open.is_empty() && open.poll_join_next(context).is_ready() {
+                return Poll::Ready(Event::Ended);
+            }
+            if !drains && (client.draining.was_said() || draining.as_mut().poll(context).is_ready()) {
+                return Poll::Ready(Event::Drain);
+            }
+            if timer.poll_reached(context, deadline) { Poll::Ready(Event::Idle) } else { Poll::Pending }
+        });
+        match next.await {
+            Event::Accepted(Some(Ok((request, respond)))) => {
+                let served = stream(Rc::clone(&worker), Rc::clone(&client), request, respond);
+                open.spawn_local(served);
+            }
+            Event::Accepted(Some(Err(error))) => {
+                note(&worker, &error);
+                return;
+            }
+            Event::Accepted(None) => return,
+            Event::Ended => idle_since = Instant::now(),
+            Event::Drain => {
+                drains = true;
+                connection.graceful_shutdown();
+            }
+            Event::Idle if open.is_empty() => connection.graceful_shutdown(),
+            Event::Idle => {}
+        }
+    }
+}
+
+/// Longer than anything is waited for.
+const FAR: Duration = Duration::from_secs(86_400);
+
+enum Event {
+    Accepted(Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>),
+    /// A stream ended.
+    Ended,
+    Drain,
+    Idle,
+}
+
+fn note(worker: &Worker, error: &h2::Error) {
+    if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+        worker.shard.http2_refused.add_one(Http2Refused::Resets);
+    }
+    tracing::debug!(%error, "a client's HTTP/2 connection ended with an error");
+}
+
+/// Handles one request.
+async fn stream(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let (parts, receiving) = request.into_parts();
+    let mut body = Http2Body::new(receiving, respond, &parts.headers);
+    let plan = worker.plan();
+    let mut head = worker.take_head();
+    let origin = parts.uri.path_and_query().map_or("", |origin| origin.as_str());
+    let authority = parts.uri.authority().map(|authority| authority.as_str());
+    // What HTTP/1.1 calls by its length HTTP/2 ends by a flag, so a length that is missing is no error.
+    let set = head.set_http2(&parts.method, authority, origin, &parts.headers, body.framing, &plan.head_limits);
+    let kind = parts.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    let dialect = match kind {
+        _ if parts.method == Method::HEAD => Dialect::Head,
+        Some(kind) if kind.starts_with(b"application/grpc") => Dialect::Grpc,
+        _ => Dialect::Plain,
+    };
+    let mut exchange = Exchange::begin(&worker, &client, head);
+    let mut timer = Timer::new(exchange.began);
+    let flow = match set {
+        Ok(()) => answer(&mut exchange, &mut body, &mut timer).await,
+        Err(fault) => {
+            let error = FlowError::of_head(fault, &plan.plan.limits);
+            Flow::Own(refuse(&mut exchange, &error))
+        }
+    };
+    send(&mut exchange, &mut body, &mut timer, flow, dialect).await;
+}
+
+/// The body of a request on its stream.
+pub(crate) struct Http2Body {
+    receiving: RecvStream,
+    /// Where the answer goes; it also knows when the client does not want it any more.
+    pub(crate) respond: SendResponse<Bytes>,
+    chunk: Bytes,
+    framing: Framing,
+    remaining: u64,
+    limit: u64,
+    declared: Vec<Vec<u8>>,
+    trailers: Option<Box<Trailers>>,
+    ended: bool,
+}
+
+impl Http2Body {
+    fn new(receiving: RecvStream, respond: SendResponse<Bytes>, fields: &http::HeaderMap) -> Self {
+        let length = fields.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let framing = match length {
+            _ if receiving.is_end_stream() => Framing::Length(0),
+            Some(length) => Framing::Length(length),
+            None => Framing::Chunked,
+        };
+        let declared = fields.get_all(header::TRAILER).iter().map(|value| value.as_bytes().to_vec()).collect();
+        let ended = receiving.is_end_stream();
+        Self {
+            receiving,
+            respond,
+            chunk: Bytes::new(),
+            framing,
+            remaining: 0,
+            limit: 0,
+            declared,
+            trailers: None,
+            ended,
+        }
+    }
+}
+
+impl RequestBody for Http2Body {
+    fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+        let gone = |_| BodyError::Client("the client reset the stream");
+        while self.chunk.is_empty() {
+            if self.ended {
+                return Poll::Ready(Ok(false));
+            }
+            match ready!(self.receiving.poll_data(context)) {
+                Some(chunk) => {
+                    let chunk = chunk.map_err(gone)?;
+                    if chunk.len() as u64 > self.remaining {
+                        return Poll::Ready(Err(BodyError::TooLarge(self.limit)));
+                    }
+                    self.chunk = chunk;
+                }
+                None => {
+                    let trailers = ready!(self.receiving.poll_trailers(context)).map_err(gone)?;
+                    let declared = self.declared.iter().map(Vec::as_slice);
+                    self.trailers = trailers
+                        .and_then(|fields| passing_trailers(&Trailers::of_http2(&fields), declared));
+                    self.ended = true;
+                }
+            }
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    fn data(&self) -> &[u8] {
+        &self.chunk
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        let taken = self.chunk.split_to(bytes.min(self.chunk.len())).len();
+        self.remaining = self.remaining.saturating_sub(taken as u64);
+        let _the_stream_has_ended = self.receiving.flow_control().release_capacity(taken).is_err();
+    }
+
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.respond.poll_reset(context).map(|_| ())
+    }
+
+    fn take_trailers(&mut self) -> Option<Box<Trailers>> {
+        self.trailers.take()
+    }
+}
+
+impl ClientBody for Http2Body {
+    fn set_limit(&mut self, bytes: u64) {
+        (self.limit, self.remaining) = (bytes, bytes);
+    }
+}

@@ -1,0 +1,113 @@
+use expect_test::{Expect, expect};
+
+use super::*;
+
+fn route(template: &str, methods: &[Method]) -> Route {
+    Route { methods: methods.to_vec(), ..Route::new(0, template, "vrf", "1.0.0") }
+}
+
+/// Where requests lead to; each is written `METHOD HOST PATH`, and perhaps a field.
+fn check(routes: Vec<Route>, requests: &[&str], expected: Expect) {
+    let own = OwnPage {
+        path: "/health",
+        answer: Arc::new(|| PageAnswer { status: StatusCode::OK, content_type: "text/plain", body: vec![] }),
+    };
+    let table = RouteTable::new(routes, vec![own]).unwrap();
+    let limits = http1::Limits { head_bytes: 1024, fields: 10, target_bytes: 100 };
+    let mut shown = String::new();
+    for request in requests {
+        let words: Vec<&str> = request.splitn(4, ' ').collect();
+        let field = words.get(3).map_or(String::new(), |field| format!("{field}\r\n"));
+        let text = format!("{} {} HTTP/1.1\r\nhost: {}\r\n{field}\r\n", words[0], words[2], words[1]);
+        let mut head = RequestHead::default();
+        http1::parse_request(text.as_bytes(), &limits, &mut head).unwrap();
+        shown += &match table.find(&head) {
+            Ok(Target::Route { route, hash: None }) => format!("{request}: {}\n", route.number),
+            Ok(Target::Route { route, hash: Some(hash) }) => {
+                format!("{request}: {} with {}\n", route.number, hash == stable_hash(b"BTC-USD"))
+            }
+            Ok(Target::Own(page)) => format!("{request}: own {}\n", page.path),
+            Err(error) => format!("{request}: {error}\n"),
+        };
+    }
+    expected.assert_eq(&shown);
+}
+
+#[test]
+fn the_most_specific_pattern_wins_then_the_method() {
+    check(
+        vec![
+            route("/v1/random", &[Method::POST]),
+            route("/v1/random", &[Method::GET]),
+            route("/v1/random/{*rest}", &[]),
+            route("/v1/random/keys", &[Method::GET]),
+            route("/{*rest}", &[]),
+        ],
+        &[
+            "POST a /v1/random",
+            "GET a /v1/random",
+            "PUT a /v1/random",
+            "GET a /v1/random/keys",
+            "GET a /v1/random/keys/x",
+            "TRACE a /v1/random/x",
+            "GET a /health",
+            "POST a /health",
+            "GET a /healthy",
+        ],
+        expect![[r#"
+            POST a /v1/random: 0
+            GET a /v1/random: 1
+            PUT a /v1/random: this path takes GET, POST
+            GET a /v1/random/keys: 3
+            GET a /v1/random/keys/x: 2
+            TRACE a /v1/random/x: this path takes DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT
+            GET a /health: own /health
+            POST a /health: this path takes GET, HEAD
+            GET a /healthy: 4
+        "#]],
+    );
+}
+
+#[test]
+fn the_host_comes_before_the_path_and_headers_come_last() {
+    let on = |host: HostPattern, route: Route| Route { host: Some(host), ..route };
+    let beta = vec![("x-beta".to_owned(), "1".to_owned())];
+    check(
+        vec![
+            route("/{*rest}", &[Method::GET]),
+            on(HostPattern::Beneath("example.org".into()), route("/a", &[])),
+            on(HostPattern::Beneath("eu.example.org".into()), route("/a", &[])),
+            on(HostPattern::Exact("api.example.org".into()), route("/a", &[])),
+            on(HostPattern::Exact("api.example.org".into()), Route { headers: beta.clone(), ..route("/a", &[]) }),
+            Route { headers: beta, ..route("/only-beta", &[]) },
+        ],
+        &[
+            "GET api.example.org /a",
+            "GET API.example.org:8080 /a X-Beta: 1",
+            "GET api.example.org /a x-beta: 2",
+            "GET x.example.org /a",
+            "GET x.y.eu.example.org /a",
+            "GET example.org /a",
+            "GET notexample.org /a",
+            "GET .example.org /a",
+            "GET [::1]:80 /a",
+            "GET api.example.org /b",
+            "GET a /only-beta x-beta: 1",
+            "GET a /only-beta",
+        ],
+        expect![[r#""#]],
+    );
+}
+
+#[test]
+fn a_path_parameter_can_be_what_is_hashed() {
+    let hash_on = Some(HashOn::PathParameter("pair".into()));
+    check(
+        vec![Route { hash_on, ..route("/v1/price/{pair}", &[]) }],
+        &["GET a /v1/price/BTC-USD", "GET a /v1/price/ETH-USD"],
+        expect![[r#"
+            GET a /v1/price/BTC-USD: 0 with true
+            GET a /v1/price/ETH-USD: 0 with false
+        "#]],
+    );
+}

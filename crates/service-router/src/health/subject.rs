@@ -1,0 +1,205 @@
+//! One instance under observation.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use observability::HealthShard;
+use service_registry::{Change, Health, Instance, Registry, Verdict};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use super::CheckPolicy;
+use super::check::{CheckChannel, CheckError};
+use super::ejection::{Ejections, may_eject};
+use crate::SuspicionKind;
+
+/// Between checks of a replica that was never healthy: the first wait, doubled up to [`UNSETTLED`].
+const FIRST_WAIT: Duration = Duration::from_millis(10);
+/// Between checks while the state changes, unless the interval is shorter.
+const UNSETTLED: Duration = Duration::from_secs(1);
+
+/// One instance and what is known of it.
+pub(super) struct Subject {
+    registry: Registry,
+    instance: Arc<Instance>,
+    policy: Arc<CheckPolicy>,
+    suspicions: mpsc::Receiver<SuspicionKind>,
+    shard: Arc<HealthShard>,
+    random: fastrand::Rng,
+    passed: u32,
+    failed: u32,
+    /// What the checks say.
+    checked: Verdict,
+    ejections: Ejections,
+}
+
+impl Subject {
+    pub(super) fn new(
+        registry: Registry,
+        instance: Arc<Instance>,
+        policy: Arc<CheckPolicy>,
+        suspicions: mpsc::Receiver<SuspicionKind>,
+        shard: Arc<HealthShard>,
+        random: fastrand::Rng,
+    ) -> Self {
+        // Another policy is no reason to forget what the last one has found.
+        let known = registry.snapshot().replica(&instance.replica).map(|replica| replica.health.verdict);
+        let checked = match known {
+            Some(Verdict::Ejected) => Verdict::Healthy,
+            Some(verdict) => verdict,
+            None => Verdict::Unknown,
+        };
+        let ejections = Ejections::default();
+        Self {
+            registry,
+            instance,
+            policy,
+            suspicions,
+            shard,
+            random,
+            passed: 0,
+            failed: 0,
+            checked,
+            ejections,
+        }
+    }
+
+    /// Checks until the task is aborted. `probe` is the seam: what one check does.
+    pub(super) async fn keep_checking<P, F>(mut self, probe: P)
+    where
+        P: Fn(Arc<Instance>, CheckChannel) -> F,
+        F: Future<Output = Result<(), CheckError>>,
+    {
+        let mut first_wait = FIRST_WAIT;
+        let mut suspected = 0;
+        loop {
+            let began = Instant::now();
+            let limit = self.policy.timeout;
+            let checked = probe(Arc::clone(&self.instance), self.policy.channel.clone());
+            let result = timeout(limit, checked).await;
+            let result =
+                result.unwrap_or_else(|_| Err(CheckError::Failed(format!("no answer within {limit:?}"))));
+            self.conclude(&result, began.elapsed(), suspected);
+            self.publish(result.err().map(CheckError::into_text), suspected);
+            let settled = self.checked == Verdict::Healthy && self.failed == 0;
+            let wait = if settled {
+                self.policy.interval.mul_f64(0.9 + self.random.f64() * 0.2)
+            } else if self.checked == Verdict::Unknown {
+                let wait = first_wait;
+                first_wait = (first_wait * 2).min(UNSETTLED).min(self.policy.interval);
+                wait
+            } else {
+                UNSETTLED.min(self.policy.interval)
+            };
+            suspected = self.wait(wait).await;
+        }
+    }
+
+    /// What the result of a check makes of the verdict.
+    fn conclude(&mut self, result: &Result<(), CheckError>, took: Duration, suspected: u64) {
+        match result {
+            // Nothing was learned, so nothing is concluded; but whoever suspects must not wait for ever.
+            Err(CheckError::Local(reason)) => {
+                tracing::warn!(replica = %self.instance.replica, reason, "a health check could not be made");
+            }
+            Ok(()) => {
+                (self.passed, self.failed) = (self.passed + 1, 0);
+                self.instance.last_check.passed(took);
+                if self.passed >= self.policy.healthy_threshold {
+                    self.checked = Verdict::Healthy;
+                }
+            }
+            Err(CheckError::Failed(reason)) => {
+                (self.passed, self.failed) = (0, self.failed + 1);
+                self.instance.last_check.failed(reason.clone());
+                // A failed call and a failed check are two witnesses; the threshold is for checks alone.
+                let enough = self.failed >= self.policy.unhealthy_threshold || suspected > 0;
+                if enough && self.checked != Verdict::Unknown {
+                    self.checked = Verdict::Unhealthy;
+                }
+            }
+        }
+    }
+
+    /// Waits for the next check; returns how many suspicions it will answer.
+    async fn wait(&mut self, wait: Duration) -> u64 {
+        let now = Instant::now();
+        let until = self.ejections.until().map_or(now + wait, |until| until.min(now + wait));
+        let received = tokio::time::timeout_at(until, self.suspicions.recv()).await;
+        if self.ejections.end_if_over(Instant::now()) {
+            // Before it is published: whoever sees that it may be chosen must also see that one call decides.
+            self.instance.outcomes.begin_probation();
+        }
+        let Ok(received) = received else { return 0 };
+        let Some(first) = received else {
+            // The owner is gone and this task about to be.
+            return std::future::pending().await;
+        };
+        let mut kinds = vec![first];
+        while let Ok(another) = self.suspicions.try_recv() {
+            kinds.push(another);
+        }
+        if kinds.contains(&SuspicionKind::Refused) && self.checked == Verdict::Healthy {
+            self.checked = Verdict::Unhealthy;
+            self.publish(Some("it refused a connection".into()), 0);
+        }
+        if kinds.contains(&SuspicionKind::Failing) {
+            self.eject();
+        }
+        kinds.len() as u64
+    }
+
+    fn eject(&mut self) {
+        if self.checked != Verdict::Healthy || self.ejections.until().is_some() {
+            return;
+        }
+        let snapshot = self.registry.snapshot();
+        let id = &self.instance.replica;
+        let allowed = snapshot
+            .service(&id.service)
+            .is_some_and(|service| may_eject(service, id, self.policy.max_ejected_percent));
+        if !allowed {
+            tracing::warn!(replica = %id, "its calls fail, but too few other replicas would be left to eject it");
+            self.instance.outcomes.succeeded();
+            return;
+        }
+        let length = self.ejections.begin(self.policy.ejection, Instant::now());
+        self.shard.ejections.add_one();
+        self.publish(Some(format!("its calls fail; left alone for {length:?}")), 0);
+    }
+
+    fn verdict(&self) -> Verdict {
+        match self.checked {
+            Verdict::Healthy if self.ejections.until().is_some() => Verdict::Ejected,
+            other => other,
+        }
+    }
+
+    fn publish(&self, reason: Option<String>, answered: u64) {
+        let (id, verdict) = (&self.instance.replica, self.verdict());
+        let mut changed = false;
+        self.registry.update(id, |replica| {
+            let current = replica.instance.as_ref().map(|instance| instance.incarnation);
+            let changes = replica.health.verdict != verdict || answered > 0;
+            if current != Some(self.instance.incarnation) || !changes {
+                return Change::None;
+            }
+            changed = replica.health.verdict != verdict;
+            let since = if changed { Timestamp::now() } else { replica.health.since };
+            let reason = match verdict {
+                Verdict::Healthy => None,
+                _ if reason.is_none() => replica.health.reason.clone(),
+                _ => reason.clone(),
+            };
+            replica.health = Health { verdict, since, reason, answered: replica.health.answered + answered };
+            Change::Made
+        });
+        // Not inside of the update, which others wait for, while standard error may be slow.
+        if changed {
+            let reason = reason.unwrap_or_default();
+            tracing::info!(replica = %id, health = verdict.as_str(), reason, "the replica's health changed");
+        }
+    }
+}
