@@ -1,5 +1,6 @@
 //! Automation of the repository. It runs cargo and reads files, and links no crate of the house.
 
+mod bench;
 mod cargo;
 mod test;
 mod tidy;
@@ -13,6 +14,7 @@ usage: cargo xtask <command>
 
   test [--install]   run every test; say what was skipped for want of a program.
                      --install (implied by CI=true) installs the missing Debian packages first
+  bench [CASE…]      measure ServiceOS beside nginx, HAProxy and Envoy; `bench --help` tells more
   tidy               check what the compiler does not: arrows between crates, lengths, lints, error pages
 ";
 
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     let outcome = match words[..] {
         ["test"] => test::run(Install::from_environment()),
         ["test", "--install"] => test::run(Install::Missing),
+        ["bench", ref arguments @ ..] => bench::run(arguments),
         ["tidy"] => tidy::run(),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

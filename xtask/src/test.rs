@@ -121,6 +121,6 @@ fn stream(mut command: Command) -> anyhow::Result<ExitStatus> {
 }
 
 /// The runner's own code; one that a signal killed has none.
-fn code_of(status: ExitStatus) -> ExitCode {
+pub(crate) fn code_of(status: ExitStatus) -> ExitCode {
     status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

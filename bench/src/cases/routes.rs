@@ -1,0 +1,129 @@
+//! 1,000 routes to 100 services with 1,000 endpoints beside one route to one service with three: the same requests must
+//! cost the same.
+
+use std::fmt::Write as _;
+
+use super::{CONNECTIONS, WARM_UP};
+use crate::bench::{Bench, Work, measured};
+use crate::child::Cores;
+use crate::load::wrk::Wrk;
+use crate::metric::{Metric, Sample};
+use crate::subject::{Front, Running, start_serviceos, until_answering};
+use crate::target::{Against, Bound, Outcome, Target};
+
+const FEW: &str = "1 route, 1 service, 3 endpoints";
+const MANY: &str = "1,000 routes, 100 services, 1,000 endpoints";
+const SERVICES: usize = 100;
+/// Of each service; `routes.lua` asks for these.
+const ROUTES: usize = 10;
+/// Of each service.
+const ENDPOINTS: usize = 10;
+
+pub(super) async fn run(bench: &Bench) -> Outcome {
+    let target = Target {
+        of: MANY,
+        metric: Metric::CpuMicros,
+        against: Against::Best(&[FEW]),
+        bound: Bound::AtMost(1.05),
+        stretch: None,
+    };
+    let work = Work { name: "ServiceOS, 64 connections that ask for all routes", targets: vec![target] };
+    let configurations = [few(bench.upstreams.ports), many(bench.upstreams.ports)];
+    let measure = async |number: usize| once(bench, &configurations[number]).await;
+    bench.compare_ways("many routes, services and endpoints", work, &[FEW, MANY], measure).await
+}
+
+async fn once(bench: &Bench, configuration: &str) -> anyhow::Result<Sample> {
+    let running = start_serviceos(bench, configuration, Cores::Proxy).await?;
+    let running = until_answering(bench, Running { path: "/s00/r0/x", ..running }, Front::Http1).await?;
+    let url = running.url("http", "");
+    let wrk = Wrk { url: &url, key: &running.key, connections: CONNECTIONS, script: "routes.lua" };
+    wrk.run(bench, WARM_UP).await?;
+    let (outcome, usage) = measured(&running, wrk.run(bench, bench.window)).await?;
+    let mut sample = usage.per_request(outcome.requests);
+    sample.extend(outcome.sample());
+    Ok(sample)
+}
+
+const HEAD: &str = "\
+dataDir: {{folder}}/data
+gateway: {listen: [\"{{http}}\"], workers: 1}
+admin: {listen: \"127.0.0.1:0\"}
+services:
+";
+
+fn few(ports: [u16; 3]) -> String {
+    let endpoints = ports.map(|port| format!("\"http://127.0.0.1:{port}\"")).join(", ");
+    HEAD.to_owned() + &service("bench", &endpoints, &["/{*rest}".to_owned()])
+}
+
+fn many(ports: [u16; 3]) -> String {
+    let services = (0..SERVICES).map(|number| {
+        let name = format!("s{number:02}");
+        let endpoints: Vec<String> =
+            (0..ENDPOINTS).map(|endpoint| endpoint_url(ports, number * ENDPOINTS + endpoint)).collect();
+        let routes: Vec<String> = (0..ROUTES).map(|route| format!("/{name}/r{route}/{{*rest}}")).collect();
+        service(&name, &endpoints.join(", "), &routes)
+    });
+    HEAD.to_owned() + &services.collect::<String>()
+}
+
+/// The upstreams are behind every address of 127.0.0.0/8, so three ports make as many endpoints as one likes.
+fn endpoint_url(ports: [u16; 3], number: usize) -> String {
+    let (high, low) = (1 + number / 250, 1 + number % 250);
+    format!("\"http://127.0.{high}.{low}:{}\"", ports[number % ports.len()])
+}
+
+/// Checks are rare, because 1,000 endpoints have more of them than three, and they are not what is compared.
+fn service(name: &str, endpoints: &str, routes: &[String]) -> String {
+    let mut text = format!(
+        "  {name}:\n    endpoints: [{endpoints}]\n    attestation: none\n    \
+         healthCheck: {{interval: 5m}}\n    routes:\n"
+    );
+    for path in routes {
+        let _to_a_string = writeln!(text, "      - {{match: {{path: \"{path}\"}}, scopes: [bench]}}");
+    }
+    text
+}
+
+/// `count` services with one route and one endpoint each, besides the one of [`few`].
+pub(super) fn with_services(ports: [u16; 3], count: usize) -> String {
+    let services = (0..count).map(|number| {
+        let name = format!("extra-{number}");
+        service(&name, &endpoint_url(ports, number), &[format!("/{name}/{{*rest}}")])
+    });
+    let endpoints = ports.map(|port| format!("\"http://127.0.0.1:{port}\"")).join(", ");
+    HEAD.to_owned() + &service("bench", &endpoints, &["/v1/bench".to_owned()]) + &services.collect::<String>()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn a_service_is_written_as_an_operator_would() {
+        let text = few([1, 2, 3]);
+        expect![[r#"
+              bench:
+                endpoints: ["http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"]
+                attestation: none
+                healthCheck: {interval: 5m}
+                routes:
+                  - {match: {path: "/{*rest}"}, scopes: [bench]}
+        "#]]
+        .assert_eq(text.strip_prefix(HEAD).unwrap());
+    }
+
+    #[test]
+    fn many_are_as_many_as_they_say() {
+        let text = many([1, 2, 3]);
+        assert_eq!(text.matches("match:").count(), 1_000);
+        assert_eq!(text.matches("endpoints:").count(), 100);
+        let endpoints: HashSet<&str> = text.split('"').filter(|part| part.starts_with("http://")).collect();
+        assert_eq!(endpoints.len(), 1_000);
+    }
+}

@@ -1,0 +1,84 @@
+//! A small HTTP/1.1 client: one request at a time on a kept connection. It understands announced lengths only.
+
+use anyhow::{Context, bail};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+const BUFFER_BYTES: usize = 16 * 1024;
+const HEADERS: usize = 64;
+
+/// A GET that is sent again and again.
+pub(crate) fn get(path: &str, key: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {key}\r\n\r\n").into_bytes()
+}
+
+/// A kept connection.
+#[derive(Debug)]
+pub(crate) struct Connection<S> {
+    pub(crate) stream: S,
+    buffer: Vec<u8>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self { stream, buffer: vec![0; BUFFER_BYTES] }
+    }
+
+    /// Sends `request` and reads the whole answer: its status.
+    ///
+    /// # Errors
+    ///
+    /// The connection breaks, or the answer has no announced length.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<u16> {
+        self.stream.write_all(request).await?;
+        self.stream.flush().await?;
+        let mut filled = 0;
+        let (status, length) = loop {
+            if filled == self.buffer.len() {
+                bail!("the head of the answer is too long");
+            }
+            let read = self.stream.read(&mut self.buffer[filled..]).await?;
+            if read == 0 {
+                bail!("the connection was closed without an answer");
+            }
+            filled += read;
+            if let Some(parsed) = parse(&self.buffer[..filled])? {
+                break parsed;
+            }
+        };
+        let mut left = length.checked_sub(filled).context("more was answered than was asked for")?;
+        while left > 0 {
+            let read = self.stream.read(&mut self.buffer).await?;
+            if read == 0 {
+                bail!("the answer ended early");
+            }
+            left = left.checked_sub(read).context("more was answered than was asked for")?;
+        }
+        Ok(status)
+    }
+}
+
+/// The status and the length of the whole answer, once its head is there.
+fn parse(bytes: &[u8]) -> anyhow::Result<Option<(u16, usize)>> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(head) = response.parse(bytes)? else { return Ok(None) };
+    let status = response.code.context("an answer without a status")?;
+    let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let length = length.context("an answer without an announced length")?;
+    let body: usize = std::str::from_utf8(length.value)?.parse()?;
+    Ok(Some((status, head + body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_read_to_its_end_before_the_next_request() {
+        let answers: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
+        let mock = tokio::io::join(answers, Vec::new());
+        let mut connection = Connection::new(mock);
+        assert_eq!(connection.exchange(&get("/", "k")).await.unwrap(), 200);
+        assert!(connection.exchange(b"again").await.is_err());
+    }
+}
