@@ -10,7 +10,7 @@ use crate::certificate::Certificate;
 use crate::metric::{Metric, Sample};
 use crate::process::{CpuTime, core_busy, cpu_time, resident_bytes};
 use crate::subject::{Backend, Front, Running, Subject, start};
-use crate::target::{Outcome, Row, Series, Target, judge};
+use crate::target::{Outcome, Row, Series, Target};
 use crate::upstreams::Upstreams;
 
 /// The wrk scripts of `bench/load`, each with the report behind it.
@@ -147,8 +147,7 @@ impl Bench {
         let all = all.await;
         let series = works.into_iter().enumerate().map(|(number, work)| {
             let rows: Vec<Row> = all.iter().map(|turns| turns.row(number)).collect();
-            let verdicts = judge(&rows, &work.targets);
-            Series { name: work.name.to_owned(), rows, verdicts }
+            Series::new(work.name, rows, &work.targets)
         });
         let series = series.collect();
         let notes = subjects.iter().flat_map(|subject| subject.notes(front, self.backend)).collect();
@@ -165,8 +164,7 @@ impl Bench {
     ) -> Outcome {
         let all = self.alternate(title, names, async |number| Ok(vec![measure(number).await?])).await;
         let rows: Vec<Row> = all.iter().map(|turns| turns.row(0)).collect();
-        let verdicts = judge(&rows, &work.targets);
-        let series = vec![Series { name: work.name.to_owned(), rows, verdicts }];
+        let series = vec![Series::new(work.name, rows, &work.targets)];
         Outcome { case: String::new(), title: title.to_owned(), notes: Vec::new(), series }
     }
 

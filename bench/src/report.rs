@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::machine::Machine;
 use crate::metric::Metric;
-use crate::target::{Outcome, Row, Series, Verdict};
+use crate::target::{Outcome, Ratio, Row, Series, Verdict};
 
 /// Where the published results lie, from the workspace's root.
 pub(crate) const PUBLISHED: &str = "bench/RESULTS.md";
@@ -129,14 +129,28 @@ fn cells(row: &Row, metrics: &BTreeSet<Metric>) -> Vec<String> {
     std::iter::once(name).chain(values).collect()
 }
 
-/// The verdicts, and why rows are absent.
+/// The ratios, the verdicts, and why rows are absent.
 fn lines_below(series: &Series) -> Vec<String> {
     let verdicts = series.verdicts.iter().map(verdict_text);
     let absences = series.rows.iter().filter_map(|row| {
         let reason = row.absent.as_ref()?.replace('\n', " ");
         Some(format!("{} is absent: {reason}", row.name))
     });
-    verdicts.chain(absences).collect()
+    ratio_lines(&series.ratios).into_iter().chain(verdicts).chain(absences).collect()
+}
+
+/// One line for each measure.
+fn ratio_lines(ratios: &[Ratio]) -> Vec<String> {
+    let same = |one: &Ratio, other: &Ratio| one.metric == other.metric && one.of == other.of;
+    let of_one_measure = ratios.chunk_by(same).map(|ratios| {
+        let each: Vec<String> =
+            ratios.iter().map(|ratio| format!("{:.2} × {}", ratio.value, ratio.to)).collect();
+        let first = ratios
+            .first()
+            .map_or_else(String::new, |first| format!("{}, {}", first.of, first.metric.label()));
+        format!("{first} = {}", each.join(" = "))
+    });
+    of_one_measure.collect()
 }
 
 fn verdict_text(verdict: &Verdict) -> String {
@@ -155,7 +169,7 @@ mod tests {
 
     use super::*;
     use crate::metric::Sample;
-    use crate::target::{Against, Bound, Target, judge};
+    use crate::target::{Against, Bound, Target};
 
     #[test]
     fn a_case_is_a_table_with_its_targets() {
@@ -172,27 +186,28 @@ mod tests {
             bound: Bound::AtMost(0.75),
             stretch: None,
         };
-        let verdicts = judge(&rows, &[target]);
         let outcome = Outcome {
             case: "http1".to_owned(),
             title: "small answers".to_owned(),
             notes: vec!["HAProxy does not buffer its log.".to_owned()],
-            series: vec![Series { name: "64 connections".to_owned(), rows, verdicts }],
+            series: vec![Series::new("64 connections", rows, &[target])],
         };
         expect![[r#"
             http1: small answers
 
             64 connections
-            ──────────────────────────────────────────────
-                                      CPU µs/req   p99 µs 
-            ══════════════════════════════════════════════
-             nginx                         21.00     2100 
-            ──────────────────────────────────────────────
-             HAProxy: not installed            –        – 
-            ──────────────────────────────────────────────
-             ServiceOS                     15.00     1500 
-            ──────────────────────────────────────────────
+            ────────────────────────────────────────
+                                CPU µs/req   p99 µs 
+            ════════════════════════════════════════
+             nginx                   21.00     2100 
+            ────────────────────────────────────────
+             HAProxy (absent)            –        – 
+            ────────────────────────────────────────
+             ServiceOS               15.00     1500 
+            ────────────────────────────────────────
+              ServiceOS, CPU µs/req = 0.71 × nginx
               passed (0.71): ServiceOS, CPU µs/req: ≤ 0.75 × nginx
+              HAProxy is absent: not installed
               note: HAProxy does not buffer its log.
         "#]]
         .assert_eq(&case_text(&outcome));

@@ -118,9 +118,10 @@ impl Running {
         let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
         let said = read("stderr") + &read("stdout");
         // HAProxy talks before it comes to the point.
-        let matters = |line: &&str| !line.trim().is_empty() && !line.starts_with("[NOTICE]");
-        let said: Vec<&str> = said.lines().filter(matters).take(3).collect();
-        bail!("it ended ({status}): {}", said.join(" / "));
+        let matters = |line: &&str| {
+            !["", "[NOTICE]", "[WARNING]"].contains(&line.split_whitespace().next().unwrap_or_default())
+        };
+        bail!("it ended ({status}): {}", said.lines().find(matters).unwrap_or("it says nothing"));
     }
 }
 

@@ -18,7 +18,25 @@ pub(crate) struct Outcome {
 pub(crate) struct Series {
     pub(crate) name: String,
     pub(crate) rows: Vec<Row>,
+    pub(crate) ratios: Vec<Ratio>,
     pub(crate) verdicts: Vec<Verdict>,
+}
+
+impl Series {
+    /// Holds the rows against each other and against the targets.
+    pub(crate) fn new(name: &str, rows: Vec<Row>, targets: &[Target]) -> Self {
+        let verdicts = targets.iter().map(|target| verdict(&rows, target)).collect();
+        Self { name: name.to_owned(), ratios: ratios(&rows, targets), rows, verdicts }
+    }
+}
+
+/// One row's median divided by another's.
+#[derive(Debug, PartialEq, Serialize)]
+pub(crate) struct Ratio {
+    pub(crate) metric: Metric,
+    pub(crate) of: &'static str,
+    pub(crate) to: String,
+    pub(crate) value: f64,
 }
 
 /// What one program gave.
@@ -98,9 +116,22 @@ pub(crate) struct Verdict {
 /// Programs that were to be the better of which, as far as they were measured.
 pub(crate) const NGINX_OR_HAPROXY: Against = Against::Best(&["nginx", "HAProxy"]);
 
-/// Holds the rows against the targets.
-pub(crate) fn judge(rows: &[Row], targets: &[Target]) -> Vec<Verdict> {
-    targets.iter().map(|target| verdict(rows, target)).collect()
+/// What the targets are about, divided by what each other row has of it.
+fn ratios(rows: &[Row], targets: &[Target]) -> Vec<Ratio> {
+    let mut ratios: Vec<Ratio> = Vec::new();
+    for Target { of, metric, .. } in targets {
+        let Some(own) = rows.iter().find(|row| row.name == *of).and_then(|row| row.median(*metric)) else {
+            continue;
+        };
+        for row in rows.iter().filter(|row| row.name != *of) {
+            let Some(other) = row.median(*metric) else { continue };
+            let ratio = Ratio { metric: *metric, of, to: row.name.clone(), value: own / other };
+            if !ratios.contains(&ratio) {
+                ratios.push(ratio);
+            }
+        }
+    }
+    ratios
 }
 
 fn verdict(rows: &[Row], target: &Target) -> Verdict {

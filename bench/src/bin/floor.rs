@@ -152,3 +152,18 @@ fn body_length(headers: &[httparse::Header<'_>]) -> anyhow::Result<usize> {
     let Some(length) = length else { return Ok(0) };
     Ok(std::str::from_utf8(length.value)?.parse()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_as_long_as_its_head_and_its_announced_body() {
+        let request = b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n";
+        assert_eq!(request_length(request).unwrap(), Some(request.len() + 5));
+        assert_eq!(request_length(&request[..20]).unwrap(), None);
+        let response = b"HTTP/1.1 204 No Content\r\n\r\n";
+        assert_eq!(response_length(response).unwrap(), Some(response.len()));
+        assert!(response_length(b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n").is_err());
+    }
+}

@@ -11,7 +11,7 @@ use crate::load::wrk::Wrk;
 use crate::metric::{Metric, Sample};
 use crate::process::descendants;
 use crate::subject::start_serviceos;
-use crate::target::{Against, Bound, Outcome, Target, judge};
+use crate::target::{Against, Bound, Outcome, Series, Target};
 
 pub(super) async fn run(bench: &Bench) -> Outcome {
     let target = Target {
@@ -28,16 +28,19 @@ pub(super) async fn run(bench: &Bench) -> Outcome {
     let measure = async |_| once(bench).await;
     let mut outcome =
         bench.compare_ways("a replica is killed under load", work, &["ServiceOS"], measure).await;
-    for series in &mut outcome.series {
-        for row in &mut series.rows {
-            // No round may fail one, so not the median counts but the sum.
-            let failed: f64 = row.rounds.iter().filter_map(|round| round.get(&Metric::FailedRequests)).sum();
-            row.medians.entry(Metric::FailedRequests).and_modify(|median| *median = failed);
-        }
-        series.verdicts = judge(&series.rows, &[target]);
-    }
+    outcome.series = outcome.series.into_iter().map(|series| judge_sum(series, target)).collect();
     outcome.notes.push("The failed requests are those of all rounds.".to_owned());
     outcome
+}
+
+/// No round may fail one, so not the median counts but the sum.
+fn judge_sum(series: Series, target: Target) -> Series {
+    let mut rows = series.rows;
+    for row in &mut rows {
+        let failed: f64 = row.rounds.iter().filter_map(|round| round.get(&Metric::FailedRequests)).sum();
+        row.medians.entry(Metric::FailedRequests).and_modify(|median| *median = failed);
+    }
+    Series::new(&series.name, rows, &[target])
 }
 
 async fn once(bench: &Bench) -> anyhow::Result<Sample> {

@@ -46,12 +46,13 @@ pub(crate) async fn run(
     sessions: Sessions,
     length: Duration,
 ) -> anyhow::Result<u64> {
-    let client = certificate.client(sessions)?;
     let request: Arc<[u8]> = get(running.path, &running.key).into();
     let deadline = Instant::now() + length;
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
-        clients.spawn_local(repeat(running.address, Arc::clone(&client), Arc::clone(&request), deadline));
+        // Each with tickets of its own: one that all share would run out of them when all connect at once.
+        let client = certificate.client(sessions)?;
+        clients.spawn_local(repeat(running.address, client, Arc::clone(&request), deadline));
     }
     let (mut all, mut resumed) = (0, 0);
     while let Some(counts) = clients.join_next().await {

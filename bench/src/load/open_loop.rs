@@ -190,3 +190,31 @@ fn ticks(every: Duration) -> anyhow::Result<OwnedFd> {
     timerfd_settime(&timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: every, it_value: every })?;
     Ok(timer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_goes_to_a_free_connection_and_else_waits_with_its_time() {
+        let mut queue = Queue::default();
+        let (sender, mut free) = oneshot::channel();
+        queue.idle.push(sender);
+        let first = Instant::now();
+        let second = first + Duration::from_micros(50);
+        queue.hand_out(first);
+        queue.hand_out(second);
+        assert_eq!(free.try_recv(), Ok(first));
+        assert_eq!(queue.due, [second]);
+    }
+
+    #[test]
+    fn connections_without_work_end_with_the_run() {
+        let mut queue = Queue::default();
+        let (sender, mut free) = oneshot::channel();
+        queue.idle.push(sender);
+        queue.finish();
+        assert!(free.try_recv().is_err());
+        assert!(queue.over);
+    }
+}
