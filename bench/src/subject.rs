@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -23,6 +24,8 @@ const START: Duration = Duration::from_secs(15);
 /// For one answer within that.
 const ANSWER: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(10);
+/// A configuration that has this has a limit for keys, so one is made.
+const LIMITED_TIER: &str = "tiers: {production:";
 /// The configuration of ServiceOS, in the folder of its turn.
 pub(crate) const CONFIG: &str = "serviceos.yaml";
 /// The key of all but ServiceOS, which makes its own; as long as those.
@@ -203,6 +206,9 @@ pub(crate) async fn start_serviceos(bench: &Bench, template: &str, cores: Cores)
         }
         sleep(POLL).await;
     };
+    if template.contains(LIMITED_TIER) {
+        running.key = limited_key(bench, &running).await?;
+    }
     if cores == Cores::Proxy {
         // Replicas are upstreams.
         for replica in descendants(running.child.pid()) {
@@ -210,6 +216,22 @@ pub(crate) async fn start_serviceos(bench: &Bench, template: &str, cores: Cores)
         }
     }
     Ok(running)
+}
+
+/// A key that is limited, as those of the peers are; the development key never is.
+async fn limited_key(bench: &Bench, running: &Running) -> anyhow::Result<String> {
+    #[derive(Deserialize)]
+    struct Created {
+        key: String,
+    }
+    let mut create = tokio::process::Command::new(bench.programs.find(Subject::Serviceos)?);
+    create.args(["keys", "create", "--name", "bench", "--scopes", "bench", "--tier", "production", "--json"]);
+    let output = create.current_dir(running.folder.path()).kill_on_drop(true).output().await?;
+    if !output.status.success() {
+        bail!("no key could be made: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let created: Created = serde_json::from_slice(&output.stdout)?;
+    Ok(created.key)
 }
 
 /// Starts ServiceOS and waits for nothing; its key is not known yet.

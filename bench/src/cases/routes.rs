@@ -47,7 +47,10 @@ async fn once(bench: &Bench, configuration: &str) -> anyhow::Result<Sample> {
 
 const HEAD: &str = "\
 dataDir: {{folder}}/data
-gateway: {listen: [\"{{http}}\"], workers: 1}
+gateway:
+  listen: [\"{{http}}\"]
+  workers: 1
+  rateLimits: {tiers: {production: {rate: 1000000000/s, burst: 1000000}}}
 admin: {listen: \"127.0.0.1:0\"}
 services:
 ";
