@@ -38,5 +38,6 @@ pub use error::{CODES, FlowError};
 pub use gateway::{Gateway, GatewayParts, Phase};
 pub use listener::{BindError, Listeners};
 pub use plan::Plan;
+pub use rate_limit::nanoseconds_now;
 pub use route::{OwnPage, PageAnswer, Route, RouteTable};
 pub use tls::{TlsError, server_config};

@@ -10,8 +10,13 @@ use crate::FlowError;
 /// What the buckets count their time from.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
+/// The present moment as the buckets count it, in nanoseconds.
+pub fn nanoseconds_now() -> u64 {
+    nanoseconds(Instant::now())
+}
+
 /// A moment as the buckets count it, in nanoseconds.
-pub(crate) fn nanoseconds(now: Instant) -> u64 {
+fn nanoseconds(now: Instant) -> u64 {
     u64::try_from(now.saturating_duration_since(*EPOCH).as_nanos()).unwrap_or(u64::MAX)
 }
 

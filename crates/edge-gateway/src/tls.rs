@@ -99,7 +99,7 @@ pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, TlsErr
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
     config.max_early_data_size = 0;
-    let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new();
+    let ticketer = aws_lc_rs::Ticketer::new();
     config.ticketer = ticketer.map_err(|error| TlsError::Setup(error.to_string()))?;
     Ok(Arc::new(config))
 }

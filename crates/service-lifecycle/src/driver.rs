@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use service_registry::{
-    Change, Confirmed, Health, InFlight, Instance, LastCheck, LifecycleState, Registry, Verdict,
+    Change, Confirmed, Health, InFlight, Instance, LifecycleState, Registry, Verdict,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -149,14 +149,9 @@ impl<L: Launch> Driver<L> {
             Ok(Err(LaunchError(reason))) => return Started::Failed(self.why(process, reason).await),
             Err(_) => return Started::Failed(late),
         };
-        let instance = Arc::new(Instance {
-            replica: self.replica.clone(),
-            incarnation: self.registry.next_incarnation(),
-            address,
-            version: self.policy.version.clone(),
-            in_flight: Arc::default(),
-            last_check: LastCheck::default(),
-        });
+        let incarnation = self.registry.next_incarnation();
+        let version = self.policy.version.clone();
+        let instance = Arc::new(Instance::new(self.replica.clone(), incarnation, address, version));
         self.register(Arc::clone(&instance));
         tokio::select! {
             exit = process.exited() => Started::Failed(exit.to_string()),

@@ -33,6 +33,13 @@ impl WorkerSubscription {
     }
 }
 
+impl Default for Registry {
+    /// No services yet.
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
 impl Registry {
     /// The services that are wanted, none of their replicas started.
     pub fn new(services: Vec<Service>) -> Self {
@@ -81,6 +88,16 @@ impl Registry {
             snapshot.epoch += 1;
             *published = Arc::new(snapshot);
             true
+        });
+        self.0.snapshot.borrow().epoch
+    }
+
+    /// Replaces the list of services, as another configuration wants it, and publishes. Services that stay are handed over
+    /// as they are, so that none of their facts is lost.
+    pub fn replace_services(&self, change: impl FnOnce(&[Arc<Service>]) -> Vec<Arc<Service>>) -> u64 {
+        self.0.snapshot.send_modify(|published| {
+            let services = change(&published.services);
+            *published = Arc::new(Snapshot { epoch: published.epoch + 1, services });
         });
         self.0.snapshot.borrow().epoch
     }

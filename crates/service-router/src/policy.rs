@@ -22,9 +22,8 @@ pub struct RouterPolicy {
     pub budget_percent: u32,
     /// Calls that fail in a row until the health owner is told; 0 for never.
     pub failures_in_a_row: u32,
-    pub(crate) settings: balance::Settings,
-    /// The versions that have a weight, in the order of the weights.
-    pub(crate) versions: Vec<String>,
+    /// How calls are spread over the replicas.
+    pub balancing: Balancing,
 }
 
 /// What is spoken to replicas.
@@ -75,44 +74,24 @@ pub struct Balancing {
     pub version_weights: Vec<(String, u32)>,
 }
 
-impl RouterPolicy {
-    /// Spreads calls so.
-    #[must_use]
-    pub fn balanced(mut self, balancing: Balancing) -> Self {
-        self.settings = balance::Settings {
-            policy: match balancing.policy {
+impl Balancing {
+    pub(crate) fn settings(&self) -> balance::Settings {
+        balance::Settings {
+            policy: match self.policy {
                 BalancingPolicy::PeakEwma => balance::Policy::PeakEwma,
                 BalancingPolicy::RoundRobin => balance::Policy::RoundRobin,
                 BalancingPolicy::LeastRequest => balance::Policy::LeastRequest,
                 BalancingPolicy::Maglev => balance::Policy::Maglev,
                 BalancingPolicy::Random => balance::Policy::Random,
             },
-            slow_start: balancing.slow_start,
-            panic_threshold_percent: balancing.panic_threshold_percent,
-            version_weights: balancing.version_weights.iter().map(|(_, weight)| *weight).collect(),
-        };
-        self.versions = balancing.version_weights.into_iter().map(|(version, _)| version).collect();
-        self
-    }
-}
-
-impl Default for RouterPolicy {
-    fn default() -> Self {
-        Self {
-            protocol: UpstreamProtocol::Http1,
-            tls: None,
-            attempts: 1,
-            per_try_timeout: Duration::from_secs(2),
-            retry_on: RetryOn { connect: true, reset: true, statuses: vec![502, 503, 504] },
-            budget_percent: 20,
-            failures_in_a_row: 5,
-            settings: balance::Settings {
-                policy: balance::Policy::PeakEwma,
-                slow_start: Duration::ZERO,
-                panic_threshold_percent: 0,
-                version_weights: Vec::new(),
-            },
-            versions: Vec::new(),
+            slow_start: self.slow_start,
+            panic_threshold_percent: self.panic_threshold_percent,
+            version_weights: self.version_weights.iter().map(|(_, weight)| *weight).collect(),
         }
+    }
+
+    /// The versions that have a weight, in the order of the weights.
+    pub(crate) fn versions(&self) -> Vec<String> {
+        self.version_weights.iter().map(|(version, _)| version.clone()).collect()
     }
 }

@@ -119,12 +119,12 @@ impl ServiceView {
         let known: HashMap<u64, &Rc<Endpoint>> =
             endpoints.list.iter().map(|endpoint| (endpoint.instance.incarnation, endpoint)).collect();
         let (mut list, mut targets) = (Vec::new(), Vec::new());
-        let mut versions = policy.versions.clone();
+        let (settings, mut versions) = (policy.balancing.settings(), policy.balancing.versions());
         for replica in &service.replicas {
             let healthy = match (replica.selectable(), &replica.instance) {
                 (Ok(_), _) => true,
                 // Only health may be overruled, and only where the policy says so.
-                (Err(NotSelectable::Health(_)), Some(_)) if policy.settings.panic_threshold_percent > 0 => false,
+                (Err(NotSelectable::Health(_)), Some(_)) if settings.panic_threshold_percent > 0 => false,
                 _ => continue,
             };
             let Some(instance) = &replica.instance else { continue };
@@ -151,7 +151,7 @@ impl ServiceView {
             });
             list.push(endpoint);
         }
-        let balancer = Balancer::new(&policy.settings, &targets, endpoints.balancer.as_ref());
+        let balancer = Balancer::new(&settings, &targets, endpoints.balancer.as_ref());
         *endpoints = Endpoints { list, balancer: Some(balancer), versions };
         drop(endpoints);
         *self.service.borrow_mut() = Some(Arc::clone(service));

@@ -5,9 +5,11 @@ mod data_dir;
 mod descriptors;
 mod plan;
 mod provisioning;
+mod reload;
 mod replica_process;
 mod screen;
 mod signals;
+mod file_watch;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -20,7 +22,7 @@ use access::ApiKey;
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Settings};
 use control::{AdminState, AdminToken, HealthReport};
-use edge_gateway::{Gateway, GatewayParts, Listeners, OwnPage, PageAnswer, RouteTable};
+use edge_gateway::{Gateway, GatewayParts, Listeners, OwnPage, PageAnswer};
 use http::StatusCode;
 use observability::{AccessLog, AccessLogHandle, Metrics};
 use service_lifecycle::{Driver, Stop};
@@ -33,7 +35,9 @@ use tokio::time::timeout;
 
 use crate::failure::Failure;
 use data_dir::DataDir;
-use plan::Plan;
+use plan::{Plan, TlsClients};
+use reload::Live;
+pub(crate) use reload::Source;
 use replica_process::ReplicaLauncher;
 use screen::Screen;
 pub(crate) use screen::counted;
@@ -56,7 +60,7 @@ pub(crate) fn check_service_config(builtin: Builtin, config: &serde_json::Value)
 }
 
 /// Starts everything, serves until it is told to stop, and drains.
-pub(crate) async fn start_and_serve(settings: Settings) -> Result<(), Failure> {
+pub(crate) async fn start_and_serve(settings: Settings, source: Source) -> Result<(), Failure> {
     let began = Instant::now();
     let screen = Screen::detect();
     let log = observability::start_process_log(settings.telemetry.logs, screen.log_level());
@@ -65,7 +69,7 @@ pub(crate) async fn start_and_serve(settings: Settings) -> Result<(), Failure> {
     let replicas = processes.map(|process| u64::from(process.replicas)).sum();
     descriptors::raise_limit(&settings.gateway.limits, replicas)?;
     let ended = tokio::select! {
-        started = Running::start(&settings) => match started {
+        started = Running::start(settings, source) => match started {
             Ok(running) => running.serve(&screen, &mut orders, began).await,
             Err(failure) => Err(failure),
         },
@@ -88,8 +92,7 @@ struct Running {
     background: JoinSet<()>,
     stop_background: watch::Sender<bool>,
     access_log: Option<AccessLog>,
-    registry: Registry,
-    draining: Arc<AtomicBool>,
+    live: Live,
     shutdown_requests: mpsc::Receiver<()>,
     facts: Facts,
     drain_limit: Duration,
@@ -109,32 +112,32 @@ struct Facts {
 
 impl Running {
     /// Refuses first, starts then: whatever can be in the way is met before the first replica is launched.
-    async fn start(settings: &Settings) -> Result<Self, Failure> {
+    async fn start(settings: Settings, source: Source) -> Result<Self, Failure> {
         let data_dir = DataDir::open(&settings.data_dir)?;
         let listeners = Listeners::bind(&settings.gateway.listen, settings.gateway.workers)
             .context("failed to open the gateway")?;
         let admin_listener = bind_admin(settings.admin).await?;
         let admin = admin_listener.local_addr().context("failed to open the admin port")?;
-        let (keys, secrets) = provisioning::open(&data_dir, settings).await?;
-        let (access_log, access_log_handle) = open_access_log(settings).await?.unzip();
+        let (keys, secrets) = provisioning::open(&data_dir, &settings).await?;
+        let (access_log, access_log_handle) = open_access_log(&settings).await?.unzip();
         let token = AdminToken::create(&data_dir.run().join("admin.token"))
             .context("failed to write the admin token")?;
         let socket = control::bind_socket(data_dir.run()).context("failed to open the admin socket")?;
 
-        let Plan { services, router_policies, check_policies, life_policies, routes, labels, example } =
-            Plan::of(settings);
-        let names = services.iter().map(|service| service.name.to_string()).collect();
-        let metrics = Arc::new(Metrics::new(names, labels, settings.gateway.workers.get()));
-        let registry = Registry::new(services);
+        let (registry, tls) = (Registry::default(), TlsClients::default());
+        let Plan { services, router, checks, lives, routes, unresolved, example } =
+            Plan::of(&settings, &registry, &tls, None)?;
+        registry.replace_services(|_none| services);
+        let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
         let draining = Arc::new(AtomicBool::new(false));
         let (suspicions, suspected) = mpsc::channel(QUEUED_SUSPICIONS);
-        let routes =
-            RouteTable::new(routes, health_pages(&registry, &draining)).map_err(|reason| anyhow!(reason))?;
+        let circuits =
+            router.iter().map(|service| (service.name.clone(), Arc::clone(&service.circuit))).collect();
+        let plan = Plan::gateway(routes, router, &settings, health_pages(&registry, &draining))?;
         let mut random = fastrand::Rng::new();
         let parts = GatewayParts {
-            routes,
-            limits: settings.gateway.limits.clone(),
-            router: RouterPlan { registry: registry.clone(), policies: router_policies, suspicions },
+            plan,
+            router: RouterPlan { registry: registry.clone(), suspicions },
             keys: keys.subscribe(),
             metrics: Arc::clone(&metrics),
             access_log: access_log_handle,
@@ -145,11 +148,11 @@ impl Running {
 
         let (stop_background, background_stopped) = watch::channel(false);
         let (shutdown, shutdown_requests) = mpsc::channel(1);
-        let development_key = keys.development_key().clone();
+        let (development_key, keys) = (keys.development_key().clone(), Arc::new(keys));
         let state = AdminState {
             registry: registry.clone(),
             metrics: Arc::clone(&metrics),
-            keys: Arc::new(keys),
+            keys: Arc::clone(&keys),
             draining: Arc::clone(&draining),
             gateway: gateway_address,
             admin,
@@ -163,16 +166,24 @@ impl Running {
             background_stopped.clone(),
         ));
         background.spawn(control::serve_socket(socket, state, background_stopped.clone()));
-        background.spawn(sample_error_rates(metrics, background_stopped.clone()));
+        background.spawn(sample_error_rates(Arc::clone(&metrics), background_stopped.clone()));
         background.spawn(limit_outputs(data_dir.run().to_owned(), background_stopped.clone()));
-        let owner = HealthOwner::new(registry.clone(), check_policies, suspected, random.fork());
+        let (checks, check_policies) = watch::channel(checks);
+        let owner = HealthOwner::new(
+            registry.clone(),
+            check_policies,
+            suspected,
+            Arc::clone(&metrics),
+            random.fork(),
+        );
         background.spawn(owner.run(told(background_stopped)));
 
-        let launcher = Arc::new(ReplicaLauncher::new(data_dir.run(), settings, &secrets));
+        let launcher = Arc::new(ReplicaLauncher::new(data_dir.run(), &settings, &secrets));
         let (stop, stopping) = watch::channel(Stop::No);
         let mut drivers = JoinSet::new();
         for replica in registry.snapshot().services.iter().flat_map(|service| &service.replicas) {
-            let policy = life_policies[&replica.id.service].clone();
+            // Replicas that run elsewhere have no driver.
+            let Some(policy) = lives.get(&replica.id.service).cloned() else { continue };
             let launcher = Arc::clone(&launcher);
             let driver = Driver::new(
                 replica.id.clone(),
@@ -193,6 +204,9 @@ impl Running {
         };
         let drain_limit =
             settings.services.iter().map(|service| service.drain_timeout).max().unwrap_or_default();
+        let mut live =
+            Live::new(source, settings, registry, metrics, keys, draining, checks, circuits, tls);
+        live.resolving.begin(unresolved, &live.registry);
         Ok(Self {
             gateway,
             drivers,
@@ -200,8 +214,7 @@ impl Running {
             background,
             stop_background,
             access_log,
-            registry,
-            draining,
+            live,
             shutdown_requests,
             facts,
             drain_limit,
@@ -211,20 +224,7 @@ impl Running {
 
     /// Serves until it is told to stop, or until a part ends by itself, which is a failure.
     async fn serve(mut self, screen: &Screen, orders: &mut Orders, began: Instant) -> Result<(), Failure> {
-        let reason = {
-            let shown = async {
-                screen.show_start(&self.registry, &self.facts, began).await;
-                std::future::pending::<()>().await;
-            };
-            tokio::select! {
-                signal = orders.first() => Ok(signal),
-                _ = self.shutdown_requests.recv() => Ok("serviceos down"),
-                () = self.gateway.worker_ended() => Err("a gateway worker"),
-                Some(_ended) = self.drivers.join_next() => Err("the driver of a replica"),
-                Some(_ended) = self.background.join_next() => Err("the health owner or the admin API"),
-                () = shown => unreachable!("the screen waits for ever once it has shown the start"),
-            }
-        };
+        let reason = self.until_told(screen, orders, began).await;
         let (told_by, failed) = match reason {
             Ok(order) => (order.to_owned(), None),
             Err(part) => (format!("{part} ended by itself, which is a bug"), Some(part)),
@@ -234,13 +234,42 @@ impl Running {
         failed.map_or(Ok(()), |part| Err(anyhow!("{part} ended by itself; everything was drained").into()))
     }
 
+    /// Shows the start, takes over what changes in the configuration, and returns when it is over: who said so, or which part
+    /// ended by itself.
+    async fn until_told(
+        &mut self,
+        screen: &Screen,
+        orders: &mut Orders,
+        began: Instant,
+    ) -> Result<&'static str, &'static str> {
+        let registry = self.live.registry.clone();
+        let mut shown = std::pin::pin!(screen.show_start(&registry, &self.facts, began));
+        let mut is_shown = false;
+        loop {
+            tokio::select! {
+                signal = orders.first() => return Ok(signal),
+                _ = self.shutdown_requests.recv() => return Ok("serviceos down"),
+                () = self.gateway.worker_ended() => return Err("a gateway worker"),
+                Some(_ended) = self.drivers.join_next(), if !self.drivers.is_empty() => {
+                    return Err("the driver of a replica");
+                }
+                Some(_ended) = self.background.join_next() => {
+                    return Err("the health owner or the admin API");
+                }
+                () = self.live.changed() => self.live.reload(&self.gateway).await,
+                () = &mut shown, if !is_shown => is_shown = true,
+            }
+        }
+    }
+
     /// The gateway first, so that requests in flight still have their replicas; then the replicas; then the rest. A second
     /// order stops at once, a third does not even wait for that.
     async fn stop(mut self, screen: &Screen, orders: &mut Orders) -> Result<(), Failure> {
-        self.draining.store(true, Ordering::Relaxed);
+        self.live.draining.store(true, Ordering::Relaxed);
+        self.live.resolving.end();
         self.gateway.drain(self.drain_limit);
         let mut patience = Patience::Has;
-        let registry = self.registry.clone();
+        let registry = self.live.registry.clone();
         loop {
             tokio::select! {
                 () = self.gateway.ended() => break,

@@ -1,26 +1,41 @@
 //! From the settings to what each part needs of them.
 
-use std::collections::BTreeMap;
+mod endpoints;
+mod policies;
 
-use configuration::{Builtin, Probe, RouteAccess, RouteSettings, ServiceSettings, Settings};
-use edge_gateway::Route;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context;
+use configuration::{Builtin, HashOn, BalancingPolicy, RouteAccess, RouteSettings, ServiceSettings, Settings};
+use edge_gateway::{OwnPage, Route, RouteTable};
 use http::Method;
 use jiff::Timestamp;
-use observability::{RouteIndex, RouteLabels, ServiceIndex};
 use service_lifecycle::Policy;
-use service_registry::{Replica, Service};
-use service_router::{CheckPolicy, RouterPolicy};
+use service_registry::{Registry, Replica, Service};
+use service_router::{CheckPolicies, CheckPolicy, Circuit, ServicePlan};
 use types::{ReplicaId, ServiceName};
 
-/// What each part needs. Services and routes have the same order everywhere; their numbers are places in it.
+pub(crate) use endpoints::{Unresolved, resolve};
+pub(crate) use policies::TlsClients;
+
+/// What each part needs. Services have the same order everywhere.
 pub(crate) struct Plan {
-    pub(crate) services: Vec<Service>,
-    pub(crate) router_policies: Vec<RouterPolicy>,
-    pub(crate) check_policies: BTreeMap<ServiceName, CheckPolicy>,
-    pub(crate) life_policies: BTreeMap<ServiceName, Policy>,
+    pub(crate) services: Vec<Arc<Service>>,
+    pub(crate) router: Vec<ServicePlan>,
+    pub(crate) checks: CheckPolicies,
+    pub(crate) lives: BTreeMap<ServiceName, Policy>,
     pub(crate) routes: Vec<Route>,
-    pub(crate) labels: Vec<RouteLabels>,
+    /// Endpoints whose addresses have to be looked up.
+    pub(crate) unresolved: Vec<Unresolved>,
     pub(crate) example: Option<Example>,
+}
+
+/// The configuration before, of which everything that stays the same is kept.
+pub(crate) struct Previous<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) checks: &'a CheckPolicies,
+    pub(crate) circuits: &'a BTreeMap<ServiceName, Arc<Circuit>>,
 }
 
 /// A request to show.
@@ -32,86 +47,119 @@ pub(crate) struct Example {
 }
 
 impl Plan {
-    pub(crate) fn of(settings: &Settings) -> Self {
-        let mut routes = Vec::new();
-        for (place, service) in settings.services.iter().enumerate() {
-            // Number 0 among the metrics is the gateway itself, and route 0 what no route matched.
-            let service_index = ServiceIndex(place + 1);
-            for settings_of_route in &service.routes {
-                let index = RouteIndex(routes.len() + 1);
-                routes.push(route(settings, service, settings_of_route, index, service_index));
+    /// The plan of these settings.
+    ///
+    /// # Errors
+    /// The roots for TLS to endpoints cannot be read.
+    pub(crate) fn of(
+        settings: &Settings,
+        registry: &Registry,
+        tls: &TlsClients,
+        previous: Option<&Previous<'_>>,
+    ) -> anyhow::Result<Self> {
+        let mut unresolved = Vec::new();
+        let known = registry.snapshot();
+        let services = settings.services.iter().map(|service| match &service.runs {
+            configuration::Runs::Builtin(process) => {
+                let stays = known.service(&service.name).filter(|_| previous.is_some());
+                stays.cloned().unwrap_or_else(|| Arc::new(of_processes(service, process.replicas)))
             }
+            configuration::Runs::Endpoints(endpoints) => {
+                let stays = known.service(&service.name);
+                let built = endpoints::service(service, endpoints, stays, registry, &mut unresolved);
+                Arc::new(built)
+            }
+        });
+        let services = services.collect();
+        let mut router = Vec::new();
+        let mut checks = BTreeMap::new();
+        for service in &settings.services {
+            let policy = policies::router_policy(service, tls)?;
+            let circuit = previous.and_then(|previous| previous.circuits.get(&service.name));
+            let limits = policies::circuit_limits(&service.circuit);
+            let circuit = circuit.filter(|circuit| circuit.limits() == limits).cloned();
+            let circuit = circuit.unwrap_or_else(|| Circuit::new(limits));
+            let check = policies::check_policy(service, policy.protocol, policy.tls.clone());
+            checks.insert(service.name.clone(), kept_check(service, check, previous));
+            router.push(ServicePlan { name: service.name.clone(), policy, circuit });
         }
-        let labels =
-            routes.iter().map(|route| RouteLabels { service: route.service, route: route.template.clone() });
-        Self {
-            labels: labels.collect(),
-            routes,
-            services: settings.services.iter().map(registry_service).collect(),
-            router_policies: settings.services.iter().map(router_policy).collect(),
-            check_policies: settings.services.iter().filter_map(check_policy).collect(),
-            life_policies: settings.services.iter().filter_map(life_policy).collect(),
+        let routes = settings.services.iter().enumerate();
+        let routes = routes.flat_map(|(place, service)| {
+            service.routes.iter().map(move |settings_of_route| route(settings, service, settings_of_route, place))
+        });
+        Ok(Self {
+            services,
+            router,
+            checks: Arc::new(checks),
+            lives: settings.services.iter().filter_map(policies::life_policy).collect(),
+            routes: routes.collect(),
+            unresolved,
             example: settings.services.iter().find_map(example),
-        }
+        })
+    }
+
+    /// The gateway's part.
+    ///
+    /// # Errors
+    /// A route that cannot be added, or a certificate that cannot be used.
+    pub(crate) fn gateway(
+        routes: Vec<Route>,
+        router: Vec<ServicePlan>,
+        settings: &Settings,
+        own: Vec<OwnPage>,
+    ) -> anyhow::Result<edge_gateway::Plan> {
+        let gateway = &settings.gateway;
+        let tls = gateway.tls.as_ref().map(edge_gateway::server_config).transpose();
+        Ok(edge_gateway::Plan {
+            routes: RouteTable::new(routes, own).map_err(|reason| anyhow::anyhow!(reason))?,
+            limits: gateway.limits.clone(),
+            services: router,
+            tls: tls.context("failed to set up TLS for clients")?,
+            proxy_protocol: gateway.proxy_protocol.clone(),
+            trusted_proxies: gateway.trusted_proxies.clone(),
+        })
     }
 }
 
-fn registry_service(service: &ServiceSettings) -> Service {
+fn of_processes(service: &ServiceSettings, replicas: u32) -> Service {
     let now = Timestamp::now();
     let replica = |ordinal| Replica::stopped(ReplicaId::new(service.name.clone(), ordinal), now);
-    let processes = service.process().map_or(0, |process| process.replicas);
     Service {
         name: service.name.clone(),
         version: service.version.clone(),
         required: service.required,
-        replicas: (0..processes).map(replica).collect(),
+        replicas: (0..replicas).map(replica).collect(),
     }
 }
 
-fn router_policy(service: &ServiceSettings) -> RouterPolicy {
-    RouterPolicy { attempts: service.retry.attempts, per_try_timeout: service.retry.per_try_timeout }
-}
-
-fn check_policy(service: &ServiceSettings) -> Option<(ServiceName, CheckPolicy)> {
-    let check = &service.health_check;
-    let Probe::Http { path } = &check.probe else { return None };
-    let policy = CheckPolicy {
-        path: path.clone(),
-        interval: check.interval,
-        timeout: check.timeout,
-        healthy_threshold: check.healthy_threshold,
-        unhealthy_threshold: check.unhealthy_threshold,
-    };
-    Some((service.name.clone(), policy))
-}
-
-fn life_policy(service: &ServiceSettings) -> Option<(ServiceName, Policy)> {
-    let process = service.process()?;
-    let policy = Policy {
-        version: service.version.clone(),
-        start_timeout: process.start_timeout,
-        drain_timeout: service.drain_timeout,
-        grace: process.grace,
-        restart_min: process.restart.min,
-        restart_max: process.restart.max,
-        restart_reset: process.restart.reset_after,
-    };
-    Some((service.name.clone(), policy))
-}
-
-fn route(
-    settings: &Settings,
+/// The check that runs already, where nothing about it has changed.
+fn kept_check(
     service: &ServiceSettings,
-    route: &RouteSettings,
-    index: RouteIndex,
-    service_index: ServiceIndex,
-) -> Route {
+    check: CheckPolicy,
+    previous: Option<&Previous<'_>>,
+) -> Arc<CheckPolicy> {
+    let same = |before: &&ServiceSettings| {
+        before.name == service.name
+            && before.health_check == service.health_check
+            && before.outlier == service.outlier
+            && before.protocol == service.protocol
+    };
+    let kept = previous.and_then(|previous| {
+        previous.settings.services.iter().find(same)?;
+        previous.checks.get(&service.name).cloned()
+    });
+    kept.unwrap_or_else(|| Arc::new(check))
+}
+
+fn route(settings: &Settings, service: &ServiceSettings, route: &RouteSettings, place: usize) -> Route {
     let limits = &settings.gateway.limits;
     let method = |method: &String| {
         Method::from_bytes(method.as_bytes()).expect("the configuration checked the method")
     };
-    let mut built = Route::new(index, service_index, &route.path, service.name.as_str(), &service.version);
+    let mut built = Route::new(place, &route.path, service.name.as_str(), &service.version);
+    built.host = route.host.clone();
     built.methods = route.methods.iter().map(method).collect();
+    built.headers = route.headers.clone();
     built.scopes = match route.access {
         RouteAccess::Callers => Some(route.scopes.clone()),
         RouteAccess::Public => None,
@@ -119,7 +167,18 @@ fn route(
     built.body_limit = route.body_bytes.unwrap_or(limits.body_bytes).0;
     built.timeout = route.timeout.unwrap_or(limits.request_timeout);
     built.strip_prefix = route.strip_prefix.then(|| literal_prefix(&route.path));
+    built.hash_on = hash_on(service);
+    if let Some(traffic) = &service.traffic {
+        (built.sticky, built.version_header) = (traffic.sticky.clone(), Some(traffic.header.clone()));
+    }
     built
+}
+
+fn hash_on(service: &ServiceSettings) -> Option<HashOn> {
+    match &service.load_balancing.policy {
+        BalancingPolicy::Maglev(hash_on) => Some(hash_on.clone()),
+        _ => None,
+    }
 }
 
 /// The literal beginning of a pattern: `/name` of `/name/{*rest}`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use access::{ApiKeys, KeyKind, Tiers};
+use access::{ApiKeys, KeyKind, Rate, Tier, Tiers};
 use anyhow::{Context, Result, anyhow};
 use configuration::{Builtin, Settings};
 use mesh_protocol::{Secret, SecretEpoch, SecretSet};
@@ -31,7 +31,7 @@ pub(crate) async fn open(
         .context("failed to open the secrets")?;
     let pepper = vault.ensure(PEPPER, Generate::Random).await.context("failed to make a secret")?;
     let pepper = &pepper.last().ok_or_else(|| anyhow!("the secret {PEPPER} has no epoch"))?.value;
-    let keys = ApiKeys::open(store, pepper, KeyKind::Test, Tiers::built_in())
+    let keys = ApiKeys::open(store, pepper, KeyKind::Test, tiers(settings))
         .await
         .context("failed to read the API keys")?;
     let mut by_service = BTreeMap::new();
@@ -47,6 +47,15 @@ pub(crate) async fn open(
         by_service.insert(service.name.clone(), set);
     }
     Ok((keys, by_service))
+}
+
+/// The tiers that keys can have: the built-in ones, and what the configuration adds or changes.
+pub(crate) fn tiers(settings: &Settings) -> Tiers {
+    let tier = |tier: &configuration::TierSettings| Tier {
+        rate: Rate { count: tier.rate.count, per: tier.rate.per },
+        burst: tier.burst,
+    };
+    Tiers::with(settings.gateway.tiers.iter().map(|(name, settings)| (name.clone(), tier(settings))).collect())
 }
 
 /// The secrets that a built-in service cannot do without; all of its replicas share them.

@@ -1,0 +1,129 @@
+//! Notices that the configuration file, or a file that it names, is another one: written in place, renamed over, or reached
+//! through a link that points elsewhere now. What has changed is for others to find out.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+/// How long nothing more must happen before a change counts as done.
+const QUIET: Duration = Duration::from_millis(50);
+/// How long a change may go on before it is looked at all the same.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Links that are followed from one path.
+const MAX_LINKS: usize = 16;
+
+/// Watches the folders in which a change of the files would show.
+pub(crate) struct FileWatch {
+    watcher: Option<RecommendedWatcher>,
+    folders: BTreeSet<PathBuf>,
+    events: mpsc::Receiver<()>,
+}
+
+impl FileWatch {
+    /// Watches nothing yet. Where the machine offers no watching, changes are not noticed, and that is said.
+    pub(crate) fn new() -> Self {
+        let (noticed, events) = mpsc::channel(1);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                // A full queue means that a look is due already.
+                let _due_already = noticed.try_send(()).is_err();
+            }
+        });
+        let watcher = watcher
+            .inspect_err(|error| {
+                tracing::warn!(%error, "changes of the configuration file are not noticed: it cannot be watched");
+            })
+            .ok();
+        Self { watcher, folders: BTreeSet::new(), events }
+    }
+
+    /// Watches these files, and no others any more.
+    pub(crate) fn follow(&mut self, files: &[PathBuf]) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let mut wanted = BTreeSet::new();
+        for file in files {
+            let mut links = MAX_LINKS;
+            add_folders(file, &mut wanted, &mut links);
+        }
+        for gone in self.folders.difference(&wanted) {
+            let _gone_already = watcher.unwatch(gone).is_err();
+        }
+        for new in wanted.difference(&self.folders) {
+            if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
+                tracing::warn!(%error, folder = %new.display(), "a folder cannot be watched for changes");
+            }
+        }
+        self.folders = wanted;
+    }
+
+    /// Returns when something has changed and is quiet again.
+    pub(crate) async fn changed(&mut self) {
+        if self.events.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+        let quiet = async {
+            while let Ok(Some(())) = timeout(QUIET, self.events.recv()).await {
+                sleep(QUIET / 10).await;
+            }
+        };
+        let _quiet_or_out_of_patience = timeout(PATIENCE, quiet).await;
+    }
+}
+
+/// The folder of a file, and of every link on the way to it.
+fn add_folders(file: &Path, folders: &mut BTreeSet<PathBuf>, links: &mut usize) {
+    if let Some(folder) = file.parent() {
+        folders.insert(folder.to_owned());
+    }
+    for part in file.ancestors() {
+        let Ok(target) = std::fs::read_link(part) else { continue };
+        let Some(folder) = part.parent().filter(|_| *links > 0) else { continue };
+        *links -= 1;
+        folders.insert(folder.to_owned());
+        let rest = file.strip_prefix(part).unwrap_or(Path::new(""));
+        let target = folder.join(target);
+        let onward = if rest.as_os_str().is_empty() { target } else { target.join(rest) };
+        add_folders(&onward, folders, links);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Waits for a change, at most a minute.
+    async fn noticed(watch: &mut FileWatch) {
+        timeout(Duration::from_secs(60), watch.changed()).await.expect("the change is noticed");
+    }
+
+    #[tokio::test]
+    async fn a_file_is_followed_through_links_and_renames() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        for version in ["one", "two"] {
+            std::fs::create_dir(root.join(version)).unwrap();
+            std::fs::write(root.join(version).join("file"), version).unwrap();
+        }
+        // As a mounted ConfigMap has it: the file is a link through a folder that is a link.
+        symlink("one", root.join("data")).unwrap();
+        symlink("data/file", root.join("file")).unwrap();
+        let mut watch = FileWatch::new();
+        watch.follow(&[root.join("file")]);
+        assert!(watch.folders.contains(&root) && watch.folders.contains(&root.join("one")));
+
+        symlink("two", root.join("new")).unwrap();
+        std::fs::rename(root.join("new"), root.join("data")).unwrap();
+        noticed(&mut watch).await;
+        watch.follow(&[root.join("file")]);
+        assert!(watch.folders.contains(&root.join("two")) && !watch.folders.contains(&root.join("one")));
+
+        std::fs::write(root.join("two/file"), "three").unwrap();
+        noticed(&mut watch).await;
+    }
+}

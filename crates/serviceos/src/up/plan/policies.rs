@@ -1,0 +1,135 @@
+//! How calls to a service are made, checked and limited, in the words of whoever does so.
+
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context;
+use configuration::{BalancingPolicy, Probe, Protocol, Runs, Scheme, ServiceSettings};
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore};
+use service_lifecycle::Policy;
+use service_router::{
+    Balancing, CheckChannel, CheckPolicy, CircuitLimits, RetryOn, RouterPolicy, TlsClient, UpstreamProtocol,
+};
+use types::ServiceName;
+
+/// What TLS to endpoints is made with: the roots of this machine. Read once, and only where an endpoint needs it.
+#[derive(Debug, Default)]
+pub(crate) struct TlsClients {
+    http1: OnceLock<TlsClient>,
+    http2: OnceLock<TlsClient>,
+}
+
+impl TlsClients {
+    fn of(&self, protocol: UpstreamProtocol) -> anyhow::Result<TlsClient> {
+        let (place, name): (_, &[u8]) = match protocol {
+            UpstreamProtocol::Http1 => (&self.http1, b"http/1.1"),
+            UpstreamProtocol::Http2 => (&self.http2, b"h2"),
+        };
+        if let Some(known) = place.get() {
+            return Ok(Arc::clone(known));
+        }
+        let made = client_config(name).context("failed to set up TLS to endpoints")?;
+        Ok(Arc::clone(place.get_or_init(|| made)))
+    }
+}
+
+fn client_config(protocol: &[u8]) -> anyhow::Result<TlsClient> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    // What the operator has added to this machine counts too; a machine without any is no error.
+    let native = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(native.certs);
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(Arc::new(config))
+}
+
+pub(super) fn router_policy(service: &ServiceSettings, tls: &TlsClients) -> anyhow::Result<RouterPolicy> {
+    let protocol = match service.protocol {
+        Protocol::Http1 => UpstreamProtocol::Http1,
+        Protocol::Http2 | Protocol::Grpc => UpstreamProtocol::Http2,
+    };
+    let secured = match &service.runs {
+        Runs::Endpoints(endpoints) => endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https),
+        Runs::Builtin(_) => false,
+    };
+    let retry = &service.retry;
+    Ok(RouterPolicy {
+        protocol,
+        tls: if secured { Some(tls.of(protocol)?) } else { None },
+        attempts: retry.attempts,
+        per_try_timeout: retry.per_try_timeout,
+        retry_on: RetryOn {
+            connect: retry.on.connect,
+            reset: retry.on.reset,
+            statuses: retry.on.statuses.clone(),
+        },
+        budget_percent: u32::from(retry.budget.get()),
+        failures_in_a_row: service.outlier.consecutive_failures.map_or(0, std::num::NonZeroU32::get),
+        balancing: balancing(service),
+    })
+}
+
+fn balancing(service: &ServiceSettings) -> Balancing {
+    let settings = &service.load_balancing;
+    let policy = match settings.policy {
+        BalancingPolicy::PeakEwma => service_router::BalancingPolicy::PeakEwma,
+        BalancingPolicy::RoundRobin => service_router::BalancingPolicy::RoundRobin,
+        BalancingPolicy::LeastRequest => service_router::BalancingPolicy::LeastRequest,
+        BalancingPolicy::Maglev(_) => service_router::BalancingPolicy::Maglev,
+        BalancingPolicy::Random => service_router::BalancingPolicy::Random,
+    };
+    let weights = service.traffic.iter().flat_map(|traffic| &traffic.weights);
+    Balancing {
+        policy,
+        slow_start: settings.slow_start,
+        panic_threshold_percent: settings.panic_threshold.get(),
+        version_weights: weights.map(|(version, weight)| (version.clone(), *weight)).collect(),
+    }
+}
+
+pub(super) fn circuit_limits(circuit: &configuration::Circuit) -> CircuitLimits {
+    let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    CircuitLimits {
+        connections: number(circuit.connections),
+        pending: number(circuit.pending),
+        requests: number(circuit.requests),
+    }
+}
+
+pub(super) fn check_policy(
+    service: &ServiceSettings,
+    protocol: UpstreamProtocol,
+    tls: Option<TlsClient>,
+) -> CheckPolicy {
+    let check = &service.health_check;
+    let probe = match &check.probe {
+        Probe::Http { path } => service_router::Probe::Http(path.clone()),
+        Probe::Tcp => service_router::Probe::Tcp,
+        Probe::Grpc => service_router::Probe::Grpc,
+    };
+    CheckPolicy {
+        channel: CheckChannel { probe, protocol, tls },
+        interval: check.interval,
+        timeout: check.timeout,
+        healthy_threshold: check.healthy_threshold,
+        unhealthy_threshold: check.unhealthy_threshold,
+        ejection: service.outlier.ejection,
+        max_ejected_percent: service.outlier.max_ejected.get(),
+    }
+}
+
+pub(super) fn life_policy(service: &ServiceSettings) -> Option<(ServiceName, Policy)> {
+    let process = service.process()?;
+    let policy = Policy {
+        version: service.version.clone(),
+        start_timeout: process.start_timeout,
+        drain_timeout: service.drain_timeout,
+        grace: process.grace,
+        restart_min: process.restart.min,
+        restart_max: process.restart.max,
+        restart_reset: process.restart.reset_after,
+    };
+    Some((service.name.clone(), policy))
+}

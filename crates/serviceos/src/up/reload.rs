@@ -1,0 +1,217 @@
+//! Another configuration while everything runs: read, checked whole, and taken over whole, or not at all. No connection is
+//! touched by it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use access::ApiKeys;
+use anyhow::{Result, bail};
+use configuration::{Overrides, Settings};
+use edge_gateway::Gateway;
+use observability::Metrics;
+use service_registry::Registry;
+use service_router::{CheckPolicies, Circuit};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use types::ServiceName;
+
+use super::plan::{self, Plan, Previous, TlsClients};
+use super::file_watch::FileWatch;
+use super::{check_service_config, health_pages, provisioning};
+
+/// How long the workers may take until all of them use another configuration.
+const TAKE_OVER: Duration = Duration::from_secs(10);
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) path: PathBuf,
+    pub(crate) overrides: Overrides,
+}
+
+/// The configuration in force, and everything that another one changes.
+pub(crate) struct Live {
+    pub(crate) source: Source,
+    pub(crate) settings: Settings,
+    pub(crate) registry: Registry,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) keys: Arc<ApiKeys>,
+    pub(crate) draining: Arc<AtomicBool>,
+    pub(crate) checks: watch::Sender<CheckPolicies>,
+    pub(crate) circuits: BTreeMap<ServiceName, Arc<Circuit>>,
+    pub(crate) tls: TlsClients,
+    pub(crate) resolving: Resolving,
+    files: FileWatch,
+    /// What the files held when they were looked at last.
+    seen: Vec<Option<Vec<u8>>>,
+}
+
+/// The look-up of the endpoints that are known by name.
+#[derive(Default)]
+pub(crate) struct Resolving {
+    stop: Option<watch::Sender<bool>>,
+    task: JoinSet<()>,
+}
+
+impl Resolving {
+    /// Looks up these from now on, and no others.
+    pub(crate) fn begin(&mut self, unresolved: Vec<plan::Unresolved>, registry: &Registry) {
+        self.end();
+        if !unresolved.is_empty() {
+            let (stop, stopped) = watch::channel(false);
+            self.stop = Some(stop);
+            self.task.spawn(plan::resolve(unresolved, registry.clone(), stopped));
+        }
+    }
+
+    pub(crate) fn end(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            stop.send_replace(true);
+        }
+    }
+}
+
+impl Live {
+    #[expect(clippy::too_many_arguments, reason = "each is a part that a configuration changes, and it is made in one place")]
+    pub(crate) fn new(
+        source: Source,
+        settings: Settings,
+        registry: Registry,
+        metrics: Arc<Metrics>,
+        keys: Arc<ApiKeys>,
+        draining: Arc<AtomicBool>,
+        checks: watch::Sender<CheckPolicies>,
+        circuits: BTreeMap<ServiceName, Arc<Circuit>>,
+        tls: TlsClients,
+    ) -> Self {
+        let files = FileWatch::new();
+        let mut live = Self {
+            source,
+            settings,
+            registry,
+            metrics,
+            keys,
+            draining,
+            checks,
+            circuits,
+            tls,
+            resolving: Resolving::default(),
+            files,
+            seen: Vec::new(),
+        };
+        live.files.follow(&live.watched());
+        live.seen = live.look();
+        live
+    }
+
+    /// Returns when one of the files holds something else.
+    pub(crate) async fn changed(&mut self) {
+        loop {
+            self.files.changed().await;
+            // A link may lead elsewhere now.
+            self.files.follow(&self.watched());
+            let found = self.look();
+            if found != self.seen {
+                self.seen = found;
+                return;
+            }
+        }
+    }
+
+    /// Reads the file again and takes it over. What is wrong with it is said, and everything stays as it is.
+    pub(crate) async fn reload(&mut self, gateway: &Gateway) {
+        let began = Instant::now();
+        let source = self.source.clone();
+        let loaded = tokio::task::spawn_blocking(move || {
+            configuration::load(&source.path, &source.overrides, check_service_config)
+        });
+        let file = self.source.path.display().to_string();
+        let settings = match loaded.await {
+            Ok(Ok(settings)) => settings,
+            Ok(Err(report)) => {
+                tracing::error!("{file} has changed and is not valid; the configuration before stays in force:\n{report}");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "{file} has changed and could not be read; the configuration before stays in force");
+                return;
+            }
+        };
+        let services = settings.services.len();
+        match self.apply(settings, gateway).await {
+            Ok(()) => {
+                let elapsed_ms = began.elapsed().as_millis();
+                tracing::info!(elapsed_ms, services, "the configuration was applied");
+            }
+            Err(error) => tracing::error!("{file} has changed and cannot be applied: {error:#}; the configuration before stays in force"),
+        }
+        self.files.follow(&self.watched());
+        self.seen = self.look();
+    }
+
+    /// Takes other settings over. Everything that can fail comes first.
+    async fn apply(&mut self, settings: Settings, gateway: &Gateway) -> Result<()> {
+        let waiting = self.settings.restart_needed(&settings);
+        if !waiting.is_empty() {
+            bail!(
+                "{} can be changed only by a new start (`serviceos down`, then `serviceos up`); undo that to have the rest applied now",
+                waiting.join(", ")
+            );
+        }
+        let checks = Arc::clone(&self.checks.borrow());
+        let previous = Previous { settings: &self.settings, checks: &checks, circuits: &self.circuits };
+        let plan = Plan::of(&settings, &self.registry, &self.tls, Some(&previous))?;
+        let Plan { services, router, checks, routes, unresolved, .. } = plan;
+        let labels = labels(&settings);
+        let circuits = router.iter().map(|service| (service.name.clone(), Arc::clone(&service.circuit))).collect();
+        let own = health_pages(&self.registry, &self.draining);
+        let gateway_plan = Plan::gateway(routes, router, &settings, own)?;
+
+        // Those that go stay until no worker sends requests there any more.
+        let names: BTreeSet<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
+        self.registry.replace_services(|known| {
+            let going = known.iter().filter(|service| !names.contains(&service.name));
+            services.iter().chain(going).cloned().collect()
+        });
+        self.checks.send_replace(checks);
+        self.keys.set_tiers(provisioning::tiers(&settings), edge_gateway::nanoseconds_now()).await;
+        if !gateway.apply(gateway_plan, TAKE_OVER).await {
+            tracing::warn!("a gateway worker has not taken the configuration over in time");
+        }
+        let order: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
+        self.registry.replace_services(|known| {
+            let named = |name: &ServiceName| known.iter().find(|service| service.name == *name).cloned();
+            order.iter().filter_map(named).collect()
+        });
+        self.metrics.retain(&labels.0, &labels.1);
+        self.resolving.begin(unresolved, &self.registry);
+        (self.settings, self.circuits) = (settings, circuits);
+        Ok(())
+    }
+
+    fn watched(&self) -> Vec<PathBuf> {
+        let path = std::path::absolute(&self.source.path).unwrap_or_else(|_| self.source.path.clone());
+        let tls = self.settings.gateway.tls.iter();
+        let certificates = tls.clone().flat_map(|tls| &tls.certificates);
+        let files = certificates.flat_map(|files| [files.certificate.clone(), files.key.clone()]);
+        let authorities = tls.filter_map(|tls| tls.client_ca.clone());
+        std::iter::once(path).chain(files).chain(authorities).collect()
+    }
+
+    /// The content of every file; `None` where there is none.
+    fn look(&self) -> Vec<Option<Vec<u8>>> {
+        self.watched().iter().map(|path| std::fs::read(path).ok()).collect()
+    }
+}
+
+/// The services and routes that metrics are kept of.
+fn labels(settings: &Settings) -> (BTreeSet<String>, BTreeSet<(String, String)>) {
+    let services = settings.services.iter().map(|service| service.name.to_string()).collect();
+    let routes = settings.services.iter().flat_map(|service| {
+        service.routes.iter().map(|route| (service.name.to_string(), route.path.clone()))
+    });
+    (services, routes.collect())
+}
