@@ -130,15 +130,16 @@ impl KeyTable {
     pub fn authenticate_again(
         &self,
         remembered: &mut Option<RememberedKey>,
-        presented: &str,
+        presented: &[u8],
         now: Timestamp,
     ) -> Result<Arc<Caller>, Refusal> {
         if let Some(known) = remembered
             && known.table == self.number
-            && verify_slices_are_equal(known.key.as_bytes(), presented.as_bytes()).is_ok()
+            && verify_slices_are_equal(known.key.as_bytes(), presented).is_ok()
         {
             return known.entry.at(now);
         }
+        let presented = std::str::from_utf8(presented).map_err(|_| Refusal::Malformed)?;
         let entry = self.look_up(presented)?.clone();
         let caller = entry.at(now)?;
         *remembered = Some(RememberedKey { key: presented.to_owned().into(), entry, table: self.number });

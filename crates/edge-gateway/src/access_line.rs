@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use http1::write_decimal;
+use http1::{Known, write_decimal};
 use observability::write_json_string;
 
 use crate::exchange::Exchange;
@@ -30,11 +30,17 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
     if let Some(address) = exchange.forwarded_for {
         text(out, b",\"forwardedFor\":", &address.to_string());
     }
-    out.extend_from_slice(b",\"traceId\":\"");
-    out.extend_from_slice(&exchange.traceparent[3..35]);
-    out.push(b'"');
+    // A trace that begins here has the request's id.
+    let trace = &exchange.traceparent[3..35];
+    if exchange.head.has(Known::Traceparent) && exchange.request_id.trace_id().as_ref().is_none_or(|own| own != trace) {
+        out.extend_from_slice(b",\"traceId\":\"");
+        out.extend_from_slice(trace);
+        out.push(b'"');
+    }
     text(out, b",\"method\":", exchange.head.method().as_str());
-    text(out, b",\"path\":", exchange.head.path());
+    out.extend_from_slice(b",\"path\":\"");
+    write_json_ascii(out, exchange.head.path());
+    out.push(b'"');
     if let Some(route) = route {
         out.extend_from_slice(&route.log_part);
     }
@@ -60,7 +66,8 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
         text(out, b",\"error\":", error);
     }
     number(out, b",\"bytes\":", exchange.bytes);
-    if let Some(before) = exchange.before {
+    // Time passes before the last sending only where another replica was tried first.
+    if let Some(before) = exchange.before.filter(|before| !before.is_zero()) {
         milliseconds(out, b",\"queueMs\":", before);
     }
     if let Some(first_byte) = exchange.first_byte {
@@ -68,6 +75,16 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
     }
     milliseconds(out, b",\"totalMs\":", total);
     out.push(b'}');
+}
+
+/// Visible ASCII as part of a JSON string: only two of its characters have to be escaped.
+fn write_json_ascii(out: &mut Vec<u8>, text: &[u8]) {
+    for byte in text {
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(*byte);
+    }
 }
 
 fn text(out: &mut Vec<u8>, label: &[u8], value: &str) {
@@ -84,11 +101,9 @@ fn number(out: &mut Vec<u8>, label: &[u8], value: u64) {
 fn milliseconds(out: &mut Vec<u8>, label: &[u8], duration: Duration) {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     number(out, label, micros / 1000);
-    out.push(b'.');
-    let rest = micros % 1000;
-    for digit in [rest / 100, rest / 10 % 10, rest % 10] {
-        out.push(b'0' + digit as u8);
-    }
+    let rest = (micros % 1000) as u32;
+    let digit = |number: u32| b'0' + (number % 10) as u8;
+    out.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! Who is at the other end of a connection, and for whom a request of it was made.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use access::RememberedKey;
+use access::{Caller, RememberedKey};
 use http1::{Known, RequestHead};
 use ipnet::IpNet;
+use tokio::time::Instant;
 
 use crate::drain_signal::DrainSignal;
+use crate::forward::connection_lines;
 
 /// What the requests of one connection share.
 pub(crate) struct Client {
@@ -22,6 +25,12 @@ pub(crate) struct Client {
     pub(crate) remembered_key: RefCell<Option<RememberedKey>>,
     /// Whether its next answer is its last.
     pub(crate) draining: DrainSignal,
+    /// When its last request ended.
+    pub(crate) last_ended: Cell<Instant>,
+    /// What replicas are told of every request of this connection, as lines of HTTP/1.1.
+    pub(crate) lines: Box<[u8]>,
+    /// The same of the caller who asked last.
+    pub(crate) caller_lines: RefCell<Option<(Arc<Caller>, Box<[u8]>)>>,
 }
 
 /// How a client reaches the gateway.
@@ -43,8 +52,17 @@ impl Scheme {
 impl Client {
     pub(crate) fn new(address: IpAddr, scheme: Scheme, draining: DrainSignal) -> Rc<Self> {
         let address = address.to_canonical();
-        let address_text = address.to_string().into();
-        Rc::new(Self { address, address_text, scheme, remembered_key: RefCell::default(), draining })
+        let address_text: Rc<str> = address.to_string().into();
+        Rc::new(Self {
+            address,
+            lines: connection_lines(&address_text, scheme),
+            address_text,
+            scheme,
+            remembered_key: RefCell::default(),
+            draining,
+            last_ended: Cell::new(Instant::now()),
+            caller_lines: RefCell::default(),
+        })
     }
 
     /// Whether its word about other clients counts.

@@ -1,10 +1,17 @@
 //! Times as text, request ids and trace contexts, made cheaply: the text of a second is written once.
 
-use std::cell::RefCell;
-use std::time::SystemTime;
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+/// How long the two clocks of the machine are taken to run alike.
+const ANCHORED: Duration = Duration::from_secs(1);
 
 /// One worker's clock and id source.
 pub(crate) struct Clock {
+    /// The same moment on both clocks, so that one reading tells both.
+    anchor: Cell<(Instant, SystemTime)>,
     second: RefCell<(u64, String)>,
     random: RefCell<fastrand::Rng>,
 }
@@ -36,6 +43,16 @@ impl RequestId {
         &self.text[..usize::from(self.length)]
     }
 
+    /// The id as that of a trace, where it is a UUID.
+    pub(crate) fn trace_id(&self) -> Option<[u8; 32]> {
+        let text: &[u8; 36] = self.as_bytes().try_into().ok()?;
+        let mut digits = [0; 32];
+        for (from, to) in [(0..8, 0..8), (9..13, 8..12), (14..18, 12..16), (19..23, 16..20), (24..36, 20..32)] {
+            digits[to].copy_from_slice(&text[from]);
+        }
+        digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')).then_some(digits)
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
@@ -46,7 +63,20 @@ pub(crate) type Traceparent = [u8; 55];
 
 impl Clock {
     pub(crate) fn new(random: fastrand::Rng) -> Self {
-        Self { second: RefCell::new((u64::MAX, String::new())), random: RefCell::new(random) }
+        let anchor = Cell::new((Instant::now(), SystemTime::now()));
+        Self { anchor, second: RefCell::new((u64::MAX, String::new())), random: RefCell::new(random) }
+    }
+
+    /// The time of day at a moment that was just read.
+    pub(crate) fn time(&self, now: Instant) -> SystemTime {
+        let (instant, time) = self.anchor.get();
+        let since = now.saturating_duration_since(instant);
+        if since < ANCHORED {
+            return time + since;
+        }
+        let time = SystemTime::now();
+        self.anchor.set((now, time));
+        time
     }
 
     /// Appends a time as RFC 3339 with milliseconds.
@@ -63,41 +93,62 @@ impl Clock {
         out.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
     }
 
-    /// A new request id, a UUIDv7 (RFC 9562): ids sort by time.
+    /// A new request id, a UUIDv7 (RFC 9562 section 5.7): ids sort by time.
     pub(crate) fn request_id(&self, now: SystemTime) -> RequestId {
-        let mut random = [0; 10];
-        self.random.borrow_mut().fill(&mut random);
         let millis = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-        let millis = u64::try_from(millis).unwrap_or_default();
-        let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
-        let mut text = [0; RequestId::MAX_BYTES];
-        let length = id.hyphenated().encode_lower(&mut text).len();
-        RequestId { text, length: u8::try_from(length).unwrap_or_default() }
+        let mut random = self.random.borrow_mut();
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&((millis as u64) << 16 | 0x7000 | u64::from(random.u16(..0x1000))).to_be_bytes());
+        bytes[8..].copy_from_slice(&(1 << 63 | random.u64(..) >> 2).to_be_bytes());
+        let mut text = [b'-'; RequestId::MAX_BYTES];
+        for (place, part) in [(0, 0..4), (9, 4..6), (14, 6..8), (19, 8..10), (24, 10..16)] {
+            let length = part.len() * 2;
+            write_hex(&mut text[place..place + length], &bytes[part]);
+        }
+        RequestId { text, length: 36 }
     }
 
-    /// The trace context of a request (W3C Trace Context, level 1): the client's trace where it has one, a new span always.
-    pub(crate) fn traceparent(&self, incoming: Option<&[u8]>) -> Traceparent {
+    /// The trace context of a request (W3C Trace Context, level 1): the client's trace where it has one, else one whose id is
+    /// the request's own; a new span always.
+    pub(crate) fn traceparent(&self, incoming: Option<&[u8]>, id: &RequestId) -> Traceparent {
         let mut out: Traceparent = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        let mut random = [0; 24];
-        self.random.borrow_mut().fill(&mut random);
+        let mut random = self.random.borrow_mut();
         match incoming.filter(|text| is_traceparent(text)) {
             Some(text) => {
                 out[3..35].copy_from_slice(&text[3..35]);
                 out[53..].copy_from_slice(&text[53..55]);
             }
-            None => write_hex(&mut out[3..35], &random[..16]),
+            None => {
+                let digits = id.trace_id();
+                let digits = digits.unwrap_or_else(|| hex_of(random.u128(1..).to_be_bytes()));
+                out[3..35].copy_from_slice(&digits);
+            }
         }
         // All zeros mean that there is no span.
-        random[23] |= 1;
-        write_hex(&mut out[36..52], &random[16..]);
+        write_hex(&mut out[36..52], &random.u64(1..).to_be_bytes());
         out
     }
 }
 
+/// Both digits of every byte.
+static HEX: [[u8; 2]; 256] = {
+    let (digits, mut table, mut byte) = (b"0123456789abcdef", [[0; 2]; 256], 0);
+    while byte < 256 {
+        table[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    table
+};
+
+fn hex_of(bytes: [u8; 16]) -> [u8; 32] {
+    let mut digits = [0; 32];
+    write_hex(&mut digits, &bytes);
+    digits
+}
+
 fn write_hex(out: &mut [u8], bytes: &[u8]) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     for (place, byte) in out.chunks_exact_mut(2).zip(bytes) {
-        place.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        place.copy_from_slice(&HEX[usize::from(*byte)]);
     }
 }
 
@@ -117,8 +168,6 @@ fn is_traceparent(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn at(millis: u64) -> SystemTime {
@@ -137,6 +186,7 @@ mod tests {
         assert_eq!(text, "2023-11-14T22:13:20.007Z 2023-11-14T22:13:20.999Z 2023-11-14T22:13:21.000Z ");
         let id = clock.request_id(at(1_700_000_000_007));
         assert!(id.as_str().starts_with("018bcfe5-6807-7") && id.as_str().len() == 36, "{}", id.as_str());
+        assert!(matches!(id.as_bytes()[19], b'8' | b'9' | b'a' | b'b'), "the variant of RFC 9562");
     }
 
     #[test]
@@ -151,13 +201,15 @@ mod tests {
     fn a_trace_goes_on_and_a_broken_one_begins_anew() {
         let clock = Clock::new(fastrand::Rng::with_seed(1));
         let incoming = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let outgoing = clock.traceparent(Some(incoming));
+        let id = clock.request_id(at(1_700_000_000_007));
+        let outgoing = clock.traceparent(Some(incoming), &id);
         assert_eq!(&outgoing[..36], &incoming[..36]);
         assert_ne!(&outgoing[36..52], &incoming[36..52]);
         assert_eq!(&outgoing[52..], b"-01");
         for bad in [&b"00-00000000000000000000000000000000-b7ad6b7169203331-01"[..], b"01-x", b""] {
-            let fresh = clock.traceparent(Some(bad));
+            let fresh = clock.traceparent(Some(bad), &id);
             assert!(is_traceparent(&fresh) && fresh.ends_with(b"-00"));
+            assert_eq!(fresh[3..35], id.trace_id().unwrap());
         }
     }
 }

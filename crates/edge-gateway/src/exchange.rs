@@ -58,16 +58,19 @@ enum Counted {
 
 impl Exchange {
     pub(crate) fn begin(worker: &Rc<Worker>, client: &Rc<Client>, head: Box<RequestHead>) -> Self {
-        let (time, plan) = (SystemTime::now(), worker.plan());
+        let (began, plan) = (Instant::now(), worker.plan());
+        let time = worker.clock.time(began);
         worker.requests.begin();
         let proxies = &plan.plan.trusted_proxies;
         let trusted = !proxies.is_empty() && client.is_trusted(proxies);
         let given = head.only_value(Known::XRequestId).filter(|_| trusted).and_then(RequestId::given);
+        let request_id = given.unwrap_or_else(|| worker.clock.request_id(time));
+        let traceparent = worker.clock.traceparent(head.only_value(Known::Traceparent), &request_id);
         Self {
-            began: Instant::now(),
+            began,
             time,
-            request_id: given.unwrap_or_else(|| worker.clock.request_id(time)),
-            traceparent: worker.clock.traceparent(head.only_value(Known::Traceparent)),
+            request_id,
+            traceparent,
             forwarded_for: if trusted { forwarded_for(&head, proxies) } else { None },
             worker: Rc::clone(worker),
             plan,
@@ -105,8 +108,10 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.worker.requests.end();
+        let now = Instant::now();
+        self.client.last_ended.set(now);
         if self.counted == Counted::Yes {
-            let total = self.began.elapsed();
+            let total = now - self.began;
             let method = MethodLabel::of(self.head.method().as_str());
             self.plan.shard(self.route).request(method, self.status, total);
             self.worker.log(self, total);

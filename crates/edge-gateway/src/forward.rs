@@ -1,15 +1,20 @@
 //! The headers on both sides: what the client sent becomes what the replica gets, and the replica's become the client's.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
+use access::Caller;
 use http::Method;
-use http1::{Field, Framing, Known};
+use http1::{Field, Framing, Known, write_field};
 use service_router::CallHead;
 use types::headers::{DEFAULT_TENANT, REQUEST_ID, RESERVED_PREFIX, SCOPES, SUBJECT, TENANT};
 
+use crate::client::Scheme;
 use crate::exchange::Exchange;
 use crate::route::Route;
 use crate::validate::upgrade;
+
+/// How the gateway names itself to whoever comes next (RFC 9110 section 7.6.3).
+const VIA: &[u8] = b"1.1 serviceos";
 
 /// A request as its replica gets it.
 pub(crate) struct Forward<'a> {
@@ -28,18 +33,18 @@ impl CallHead for Forward<'_> {
         self.exchange.head.method()
     }
 
-    fn target(&self) -> (&str, &str) {
+    fn target(&self) -> (&[u8], &[u8]) {
         let origin = self.exchange.head.origin();
-        let stripped = self.route.strip_prefix.as_deref().and_then(|prefix| origin.strip_prefix(prefix));
-        match stripped {
-            None => (origin, ""),
-            Some(rest) if rest.starts_with('/') => (rest, ""),
+        let prefix = self.route.strip_prefix.as_deref().map(str::as_bytes);
+        match prefix.and_then(|prefix| origin.strip_prefix(prefix)) {
+            None => (origin, b""),
+            Some(rest) if rest.starts_with(b"/") => (rest, b""),
             // Nothing is left of the path, or only a query.
-            Some(rest) => ("/", rest),
+            Some(rest) => (b"/", rest),
         }
     }
 
-    fn host(&self) -> &str {
+    fn host(&self) -> &[u8] {
         self.exchange.head.host()
     }
 
@@ -52,56 +57,102 @@ impl CallHead for Forward<'_> {
     }
 
     fn each_field(&self, put: &mut impl FnMut(&[u8], &[u8])) {
-        let exchange = self.exchange;
-        let from_proxy = exchange.is_from_proxy();
-        for (field, name, value) in exchange.head.fields() {
-            if passes(field, name, exchange.head.framing()) {
-                put(name, value);
-            }
+        let Exchange { client, caller, .. } = self.exchange;
+        put_message(self.exchange, put);
+        if self.exchange.is_from_proxy() {
+            put_proxied(self.exchange, put);
+        } else {
+            put_connection(&client.address_text, client.scheme, put);
+            put(b"x-forwarded-host", self.exchange.head.host());
         }
-        let client = &exchange.client;
-        if from_proxy {
-            // What the proxies in front have written is taken over, and the one that connects is added.
-            for value in exchange.head.values(Known::XForwardedFor) {
-                put(b"x-forwarded-for", value);
-            }
+        put_request(self.exchange, put);
+        put_caller(caller.as_deref(), put);
+    }
+
+    /// What stays the same over many requests is written once.
+    fn write_fields(&self, out: &mut Vec<u8>) {
+        let Exchange { client, caller, .. } = self.exchange;
+        put_message(self.exchange, &mut |name, value| write_field(out, name, value));
+        if self.exchange.is_from_proxy() {
+            put_proxied(self.exchange, &mut |name, value| write_field(out, name, value));
+        } else {
+            out.extend_from_slice(&client.lines);
+            write_field(out, b"x-forwarded-host", self.exchange.head.host());
         }
-        put(b"x-forwarded-for", client.address_text.as_bytes());
-        let given = |known| exchange.head.only_value(known).filter(|_| from_proxy);
-        let proto = given(Known::XForwardedProto).unwrap_or(client.scheme.as_str().as_bytes());
-        put(b"x-forwarded-proto", proto);
-        let host = given(Known::XForwardedHost).unwrap_or(exchange.head.host().as_bytes());
-        put(b"x-forwarded-host", host);
-        put(b"via", b"1.1 serviceos");
-        put(REQUEST_ID.as_bytes(), exchange.request_id.as_bytes());
-        put(b"traceparent", &exchange.traceparent);
-        match &exchange.caller {
-            None => put(TENANT.as_bytes(), DEFAULT_TENANT.as_bytes()),
+        put_request(self.exchange, &mut |name, value| write_field(out, name, value));
+        match caller {
+            None => put_caller(None, &mut |name, value| write_field(out, name, value)),
             Some(caller) => {
-                put(TENANT.as_bytes(), caller.tenant());
-                put(SUBJECT.as_bytes(), caller.subject());
-                put(SCOPES.as_bytes(), caller.scope_list());
+                let mut known = client.caller_lines.borrow_mut();
+                if known.as_ref().is_none_or(|(known, _)| !Arc::ptr_eq(known, caller)) {
+                    let mut lines = Vec::new();
+                    put_caller(Some(caller), &mut |name, value| write_field(&mut lines, name, value));
+                    *known = Some((Arc::clone(caller), lines.into()));
+                }
+                if let Some((_, lines)) = &*known {
+                    out.extend_from_slice(lines);
+                }
             }
         }
-        put_forwarded(exchange, host, proto, put);
     }
 }
 
-/// `Forwarded` (RFC 7239) says the same as the three fields before it.
-fn put_forwarded(exchange: &Exchange, host: &[u8], proto: &[u8], put: &mut impl FnMut(&[u8], &[u8])) {
-    let mut text = [0; 512];
-    let quoted = matches!(exchange.client.address, IpAddr::V6(_));
-    let (open, close): (&[u8], &[u8]) = if quoted { (b"\"[", b"]\"") } else { (b"", b"") };
-    let address = exchange.client.address_text.as_bytes();
-    // A host may have a port, whose colon is not part of a token.
-    let parts: [&[u8]; 8] = [b"for=", open, address, close, b";proto=", proto, b";host=\"", host];
-    let mut length = 0;
-    for part in parts.into_iter().chain([&b"\""[..]]) {
-        let Some(room) = text.get_mut(length..length + part.len()) else { return };
-        room.copy_from_slice(part);
-        length += part.len();
+/// What every request of a connection has in common, as lines of HTTP/1.1.
+pub(crate) fn connection_lines(address: &str, scheme: Scheme) -> Box<[u8]> {
+    let mut lines = Vec::new();
+    put_connection(address, scheme, &mut |name, value| write_field(&mut lines, name, value));
+    lines.into()
+}
+
+/// The client's own fields.
+fn put_message(exchange: &Exchange, put: &mut impl FnMut(&[u8], &[u8])) {
+    for (field, name, value) in exchange.head.fields() {
+        if passes(field, name, exchange.head.framing()) {
+            put(name, value);
+        }
     }
-    put(b"forwarded", &text[..length]);
+}
+
+/// Who connects, and through whom.
+fn put_connection(address: &str, scheme: Scheme, put: &mut impl FnMut(&[u8], &[u8])) {
+    put(b"x-forwarded-for", address.as_bytes());
+    put(b"x-forwarded-proto", scheme.as_str().as_bytes());
+    let quoted = if address.contains(':') { format!("\"[{address}]\"") } else { address.to_owned() };
+    // RFC 7239; the host stands in a field of its own, whose value needs no quotes.
+    put(b"forwarded", format!("for={quoted};proto={}", scheme.as_str()).as_bytes());
+    put(b"via", VIA);
+}
+
+/// The same where a trusted proxy connects: what it has written is taken over, and it is added itself.
+fn put_proxied(exchange: &Exchange, put: &mut impl FnMut(&[u8], &[u8])) {
+    let (head, client) = (&exchange.head, &exchange.client);
+    for value in head.values(Known::XForwardedFor) {
+        put(b"x-forwarded-for", value);
+    }
+    put(b"x-forwarded-for", client.address_text.as_bytes());
+    let own_scheme = client.scheme.as_str().as_bytes();
+    put(b"x-forwarded-proto", head.only_value(Known::XForwardedProto).unwrap_or(own_scheme));
+    put(b"x-forwarded-host", head.only_value(Known::XForwardedHost).unwrap_or(head.host()));
+    for value in head.values(Known::Forwarded) {
+        put(b"forwarded", value);
+    }
+    put(b"via", VIA);
+}
+
+fn put_request(exchange: &Exchange, put: &mut impl FnMut(&[u8], &[u8])) {
+    put(REQUEST_ID.as_bytes(), exchange.request_id.as_bytes());
+    put(b"traceparent", &exchange.traceparent);
+}
+
+fn put_caller(caller: Option<&Caller>, put: &mut impl FnMut(&[u8], &[u8])) {
+    match caller {
+        None => put(TENANT.as_bytes(), DEFAULT_TENANT.as_bytes()),
+        Some(caller) => {
+            put(TENANT.as_bytes(), caller.tenant());
+            put(SUBJECT.as_bytes(), caller.subject());
+            put(SCOPES.as_bytes(), caller.scope_list());
+        }
+    }
 }
 
 /// Whether a field of the client's reaches the replica: not what belongs to the connection or frames the message, not the

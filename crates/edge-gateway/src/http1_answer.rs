@@ -159,7 +159,7 @@ async fn send_answer(
     let (framing, persists) = write_head(exchange, connection, &answer);
     let mut passing = Passing { framing, ended: false, moved: false };
     let idle_timeout = exchange.plan.plan.limits.idle_timeout;
-    let mut deadline = Instant::now() + idle_timeout;
+    let mut deadline = answer.at + idle_timeout;
     let passed = poll_fn(|context| {
         let polled = passing.poll(context, exchange, connection, &mut answer);
         if polled.is_pending() {

@@ -93,9 +93,6 @@ impl Http1Client {
         std::future::poll_fn(|context| {
             loop {
                 if !self.wire.peek().is_empty() {
-                    if began.is_none() {
-                        began = Some(Instant::now());
-                    }
                     if let Some(next) = self.look(&plan, worker, &mut scan) {
                         return Poll::Ready(next);
                     }
@@ -105,6 +102,9 @@ impl Http1Client {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Closed),
                     Poll::Pending => break,
                 }
+            }
+            if began.is_none() && !self.wire.peek().is_empty() {
+                began = Some(Instant::now());
             }
             let limits = &plan.plan.limits;
             let deadline = match began {
@@ -317,7 +317,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
                 // Boxed, since the state of a request is large and the connection's is all that an idle one costs.
                 let handled = request(&worker, &client, &mut connection, &mut timer, head);
                 match Box::pin(handled).await {
-                    After::Open => connection.end(Instant::now()),
+                    After::Open => connection.end(client.last_ended.get()),
                     After::Close => break,
                     After::BreakOff => return linger::break_off(connection),
                 }

@@ -101,7 +101,12 @@ impl Known {
     /// The field of that name, in any case.
     pub fn of(name: &[u8]) -> Option<Self> {
         let candidates = BY_LENGTH.get(name.len())?;
-        candidates.iter().copied().find(|known| known.name().as_bytes().eq_ignore_ascii_case(name))
+        // Almost every name differs from almost every other in its first or last letter, so most are told apart by those.
+        let ends = (name.first()? | 0x20, name.last()? | 0x20);
+        candidates.iter().copied().find(|known| {
+            let own = known.name().as_bytes();
+            (own[0], own[own.len() - 1]) == ends && (own == name || own.eq_ignore_ascii_case(name))
+        })
     }
 
     /// Whether it always belongs to the connection and never to the message (RFC 9110 section 7.6.1).

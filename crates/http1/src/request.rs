@@ -82,22 +82,22 @@ impl RequestHead {
     }
 
     /// The path, visible ASCII that begins with a slash.
-    pub fn path(&self) -> &str {
-        self.text(self.target.path)
+    pub fn path(&self) -> &[u8] {
+        &self.bytes[self.target.path.range()]
     }
 
-    /// Path and query, as they are sent on.
-    pub fn origin(&self) -> &str {
-        self.text(self.target.origin)
+    /// Path and query, as they are sent on; visible ASCII.
+    pub fn origin(&self) -> &[u8] {
+        &self.bytes[self.target.origin.range()]
     }
 
-    /// Host and port as the client named them.
-    pub fn host(&self) -> &str {
+    /// Host and port as the client named them; visible ASCII.
+    pub fn host(&self) -> &[u8] {
         let authority = match self.fields.first(Known::Host) {
             Some(field) => field.value(),
             None => self.target.authority.unwrap_or_default(),
         };
-        self.text(authority)
+        &self.bytes[authority.range()]
     }
 
     /// How the body is delimited.
@@ -112,12 +112,8 @@ impl RequestHead {
 
     /// The protocol that the client wants to change to, where it does.
     pub fn upgrade(&self) -> Option<&str> {
-        self.upgrade.map(|upgrade| self.text(upgrade))
-    }
-
-    fn text(&self, span: Span) -> &str {
-        // Targets and authorities are visible ASCII, which was checked when the head was read.
-        std::str::from_utf8(&self.bytes[span.range()]).unwrap_or_default()
+        // Visible ASCII, which was checked when the head was read.
+        self.upgrade.and_then(|upgrade| std::str::from_utf8(&self.bytes[upgrade.range()]).ok())
     }
 
     fn clear(&mut self) {

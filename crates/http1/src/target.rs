@@ -57,7 +57,7 @@ pub(crate) fn is_authority(text: &[u8]) -> bool {
         (end > 2 && text[1..end].iter().all(inner), &text[end + 1..])
     } else {
         let end = text.iter().position(|byte| *byte == b':').unwrap_or(text.len());
-        let name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._".contains(byte);
+        let name = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'A'..=b'Z' | b'_');
         (end > 0 && text[..end].iter().all(name), &text[end..])
     };
     host_is_valid && is_port(rest)

@@ -19,15 +19,21 @@ pub fn write_status_line(out: &mut Vec<u8>, status: StatusCode) {
 /// line end.
 pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     debug_assert!(!value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)), "a value has no line end");
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+    let start = out.len();
+    out.resize(start + name.len() + value.len() + 4, 0);
+    let (own_name, rest) = out[start..].split_at_mut(name.len());
+    own_name.copy_from_slice(name);
+    rest[..2].copy_from_slice(b": ");
+    rest[2..2 + value.len()].copy_from_slice(value);
+    rest[2 + value.len()..].copy_from_slice(b"\r\n");
 }
 
 /// Appends a number in decimal digits, without the detour over `fmt`.
 pub fn write_decimal(out: &mut Vec<u8>, mut value: u64) {
+    if value < 10 {
+        out.push(b'0' + value as u8);
+        return;
+    }
     let mut digits = [0; 20];
     let mut first = digits.len();
     loop {

@@ -15,7 +15,7 @@ use crate::GatewayShard;
 /// Buffers on their way to the file, of all workers together.
 const QUEUED_BUFFERS: usize = 64;
 /// A worker hands its buffer over when it is this long, or when its timer says so.
-const BUFFER_BYTES: usize = 128 << 10;
+const BUFFER_BYTES: usize = 64 << 10;
 /// Room for the line that makes a buffer full. A longer line lets the buffer grow once, for good.
 const LAST_LINE_BYTES: usize = 16 << 10;
 /// Emptied buffers that a worker keeps beside the one that it fills; a burst's others are freed.

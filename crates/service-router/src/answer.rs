@@ -31,6 +31,8 @@ pub struct Answer {
     pub replica: ReplicaId,
     /// How often the call was sent, at least 1.
     pub attempts: u32,
+    /// When its head had come.
+    pub at: Instant,
     /// From the beginning of the call to the last sending.
     pub before: Duration,
     /// From the last sending to the head of the answer.

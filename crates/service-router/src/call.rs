@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
+use http1::write_field;
 use thiserror::Error;
 use tokio::time::Instant;
 use types::ReplicaId;
@@ -15,10 +16,10 @@ pub trait CallHead {
     fn method(&self) -> &Method;
 
     /// Path and query.
-    fn target(&self) -> (&str, &str);
+    fn target(&self) -> (&[u8], &[u8]);
 
     /// Host and port as the client named them.
-    fn host(&self) -> &str;
+    fn host(&self) -> &[u8];
 
     /// The protocol that the client wants to change to.
     fn upgrade(&self) -> Option<&str>;
@@ -28,6 +29,11 @@ pub trait CallHead {
 
     /// Hands over every other field of the message, but for those of framing and connection.
     fn each_field(&self, put: &mut impl FnMut(&[u8], &[u8]));
+
+    /// The same as lines of HTTP/1.1, some of which may have been written before.
+    fn write_fields(&self, out: &mut Vec<u8>) {
+        self.each_field(&mut |name, value| write_field(out, name, value));
+    }
 }
 
 /// How a call is made.

@@ -263,6 +263,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         Answer {
             replica: endpoint.instance.replica.clone(),
             attempts: self.tries.attempts,
+            at: self.now,
             before: began - self.options.began,
             first_byte: self.now - began,
             carrier: Some(carrier),

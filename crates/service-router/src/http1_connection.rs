@@ -319,11 +319,11 @@ fn write_head(out: &mut Vec<u8>, head: &impl CallHead, framing: Framing, time_le
     let (path, query) = head.target();
     out.extend_from_slice(head.method().as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(path.as_bytes());
-    out.extend_from_slice(query.as_bytes());
+    out.extend_from_slice(path);
+    out.extend_from_slice(query);
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    write_field(out, b"host", head.host().as_bytes());
-    head.each_field(&mut |name, value| write_field(out, name, value));
+    write_field(out, b"host", head.host());
+    head.write_fields(out);
     out.extend_from_slice(b"x-request-timeout: ");
     write_decimal(out, time_left_ms);
     out.extend_from_slice(b"ms\r\n");

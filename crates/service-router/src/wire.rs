@@ -4,10 +4,11 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use http1::{Buffer, BufferPool};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
@@ -53,6 +54,14 @@ impl Wire {
 
     /// Reads more; 0 when the other side has ended its sending.
     pub fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Stream::Plain(stream) = &self.stream {
+            // Most often nothing is there yet, and then no buffer is needed either.
+            if stream.poll_read_ready(context)?.is_pending() {
+                self.was_full = false;
+                self.release();
+                return Poll::Pending;
+            }
+        }
         if self.input.capacity() == 0 {
             self.input = self.pool.take();
         }
@@ -60,12 +69,18 @@ impl Wire {
         if self.input.space().is_empty() || grows {
             self.pool.enlarge(&mut self.input);
         }
-        let mut room = ReadBuf::new(self.input.space());
-        let size = room.capacity();
-        let polled = Pin::new(&mut self.stream).poll_read(context, &mut room);
-        let read = room.filled().len();
+        let room = self.input.space();
+        let size = room.len();
+        let polled = match &mut self.stream {
+            Stream::Plain(stream) => poll_receive(stream, context, room),
+            Stream::Tls(stream) => {
+                let mut room = ReadBuf::new(room);
+                let polled = Pin::new(stream).poll_read(context, &mut room);
+                polled.map_ok(|()| room.filled().len())
+            }
+        };
         match polled {
-            Poll::Ready(Ok(())) => {
+            Poll::Ready(Ok(read)) => {
                 self.was_full = read == size;
                 self.input.filled(read);
                 Poll::Ready(Ok(read))
@@ -88,7 +103,11 @@ impl Wire {
 
     /// Writes; at least one byte unless there are none.
     pub fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes).map(written_something)
+        let written = match &mut self.stream {
+            Stream::Plain(stream) => poll_send(stream, context, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        };
+        written.map(written_something)
     }
 
     /// Writes two pieces in one system call.
@@ -130,6 +149,43 @@ impl Wire {
                 let mut context = Context::from_waker(Waker::noop());
                 Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
             }
+        }
+    }
+}
+
+/// Receives by the system call itself: the C library's is a cancellation point, which costs more than all of the rest on this
+/// side of it. As tokio's own reading does, it takes a short read as a sign that nothing more is there.
+fn poll_receive(stream: &TcpStream, context: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_read_ready(context))?;
+        let mut received = None;
+        let tried = stream.try_io(Interest::READABLE, || {
+            let (_, bytes) = rustix::net::recv(stream, &mut *room, RecvFlags::empty())?;
+            received = Some(bytes);
+            if bytes > 0 && bytes < room.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match (received, tried) {
+            (Some(bytes), _) => return Poll::Ready(Ok(bytes)),
+            (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+            (None, _) => {}
+        }
+    }
+}
+
+/// The same for sending.
+fn poll_send(stream: &TcpStream, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(context))?;
+        let mut sent = None;
+        let tried = stream.try_io(Interest::WRITABLE, || {
+            let taken = rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?;
+            sent = Some(taken);
+            if taken > 0 && taken < bytes.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match (sent, tried) {
+            (Some(taken), _) => return Poll::Ready(Ok(taken)),
+            (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+            (None, _) => {}
         }
     }
 }
