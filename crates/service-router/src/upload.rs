@@ -200,7 +200,7 @@ pub(crate) mod tests {
         let mut upload = Upload::new(&body);
         assert_eq!(send(&mut upload, &mut body, REPLAY_BYTES).len(), REPLAY_BYTES);
         assert!(upload.can_restart());
-        assert_eq!(send(&mut upload, &mut body, 1), [2]);
+        assert_eq!(send(&mut upload, &mut body, 2), [2]);
         assert!(!upload.can_restart() && upload.has_ended());
     }
 }
