@@ -48,7 +48,8 @@ pub(crate) struct Tries {
     pub(crate) repeated: bool,
     pub(crate) attempts: u32,
     replica: Option<ReplicaId>,
-    last_reason: Option<String>,
+    /// How the last try failed that had sent something.
+    last_error: Option<CallError>,
     pub(crate) live: LiveCall,
 }
 
@@ -60,7 +61,7 @@ impl Tries {
             repeated: false,
             attempts: 0,
             replica: None,
-            last_reason: None,
+            last_error: None,
             live: LiveCall::begin(view),
         }
     }
@@ -89,10 +90,7 @@ impl Tries {
 
     /// Nobody is left to try. Where something had been sent, the replica's failure is what the caller must know.
     pub(crate) fn none_left(&mut self, view: &ServiceView) -> CallError {
-        match self.last_reason.take() {
-            Some(reason) => CallError::Upstream(reason),
-            None => CallError::NoReplica(view.why_none()),
-        }
+        self.last_error.take().unwrap_or_else(|| CallError::NoReplica(view.why_none()))
     }
 }
 
@@ -137,7 +135,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
                 }
                 self.tries.repeated = true;
                 self.tries.excluded.rather_not.push(incarnation);
-                self.tries.last_reason = Some(reason);
+                self.tries.last_error = Some(CallError::Upstream(reason));
                 Ok(Duration::ZERO)
             }
             Try::Reset { reused: false, reason, failure } => {
@@ -158,7 +156,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             }
             // It was counted when it was judged, and the retry was taken when another endpoint was chosen.
             Try::Status(status) => {
-                self.tries.last_reason = Some(format!("it answered {status}"));
+                self.tries.last_error = Some(CallError::Upstream(format!("it answered {status}")));
                 self.pause()
             }
         }
@@ -181,7 +179,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         if !self.policy.retry_on.reset || self.tries.left == 0 || !self.may_send_again() {
             return Err(error);
         }
-        self.tries.last_reason = Some(error.to_string());
+        self.tries.last_error = Some(error);
         self.pause()
     }
 
