@@ -355,3 +355,6 @@ pub(crate) fn backoff(retry: u32, random: &mut fastrand::Rng) -> Duration {
     let longest = BACKOFF.saturating_mul(1 << (retry - 1).min(8)).min(MAX_BACKOFF);
     longest.mul_f64(random.f64())
 }
+
+#[cfg(test)]
+mod tests;

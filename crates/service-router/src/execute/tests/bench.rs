@@ -1,0 +1,331 @@
+//! A service whose replicas do what a script says, on loopback sockets, and calls to it.
+//!
+//! A script names the replicas in the order in which they are preferred, or, separated by commas, those that are called in
+//! turn: `vrf/0: 200 reset | 200; vrf/1: refuse`. Each has a list of connections, separated by `|`, the last of which
+//! repeats; a connection has a word for each request on it:
+//!
+//! | word | what the replica does |
+//! |---|---|
+//! | `200` | answers so, with its name as the body; `503-later` adds `Retry-After` |
+//! | `reset` | reads the request and closes the connection |
+//! | `nonsense` | reads the request and answers what is no HTTP |
+//! | `hang` | reads the request and does no more |
+//! | `end` | closes the connection without waiting for a request |
+//! | `refuse` | alone: nobody listens |
+//!
+//! A call is written as its method and the size of its body, as `PUT 1024`; all but POST may be repeated.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use expect_test::Expect;
+use http::Method;
+use http1::{BodyDecoder, Buffer, BufferPool, HeadScan, Limits, RequestHead, Step, parse_request};
+use jiff::Timestamp;
+use observability::{CircuitLimit, Metrics, RetryDenied, ServiceShard};
+use service_registry::{Change, Instance, LifecycleState, Registry, Replica, Service, Verdict};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use types::{ReplicaId, ServiceName};
+
+use crate::circuit::{Circuit, CircuitLimits};
+use crate::upload::tests::Pieces;
+use crate::{
+    Answer, Balancing, BalancingPolicy, CallHead, CallOptions, Failure, Replay, RetryOn, RouterPlan,
+    RouterPolicy, ServicePlan, ServiceView, Suspicion, Timer, UpstreamProtocol, WorkerRouter,
+};
+
+/// Makes the calls one after the other, on replicas of their own.
+pub(super) async fn check(script: &str, calls: &[&str], expected: Expect) {
+    let mut bench = Bench::new(script);
+    for call in calls {
+        bench.call(call).await;
+    }
+    bench.shows(expected);
+}
+
+/// One worker's router to a service that a script plays.
+pub(super) struct Bench {
+    router: WorkerRouter,
+    registry: Registry,
+    view: Rc<ServiceView>,
+    plan: ServicePlan,
+    shard: Arc<ServiceShard>,
+    suspicions: mpsc::Receiver<Suspicion>,
+    /// Sockets that keep the ports at which nobody listens.
+    _refusing: Vec<TcpSocket>,
+    log: Log,
+    pub(super) timeout: Duration,
+}
+
+/// What happened, a line for each thing.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<String>>);
+
+impl Log {
+    fn line(&self, line: &str) {
+        *self.0.lock().unwrap() += &format!("{}\n", line.trim_end());
+    }
+}
+
+impl Bench {
+    pub(super) fn new(script: &str) -> Self {
+        let (log, mut replicas, mut refusing) = (Log::default(), Vec::new(), Vec::new());
+        let levels = script.split(';').zip(0..);
+        for (level, replica) in
+            levels.flat_map(|(level, number)| level.split(',').map(move |part| (number, part)))
+        {
+            let (id, connections) = replica.trim().split_once(": ").unwrap();
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+            replicas.push(ready(id.parse().unwrap(), socket.local_addr().unwrap(), level));
+            if connections == "refuse" {
+                refusing.push(socket);
+                continue;
+            }
+            let words = |connection: &str| connection.split_whitespace().map(str::to_owned).collect();
+            let connections = connections.split('|').map(words).collect();
+            tokio::spawn(play(socket.listen(16).unwrap(), id.to_owned(), connections, log.clone()));
+        }
+        let name: ServiceName = "vrf".parse().unwrap();
+        let service = Service { name: name.clone(), version: "1.0.0".into(), required: true, replicas };
+        let registry = Registry::new(vec![service]);
+        let (suspect, suspicions) = mpsc::channel(100);
+        let plan = RouterPlan { registry: registry.clone(), suspicions: suspect };
+        let (router, _subscription) =
+            WorkerRouter::new(plan, fastrand::Rng::with_seed(1), Rc::new(BufferPool::default()));
+        let limits = CircuitLimits { connections: 100, pending: 100, requests: 100 };
+        let plan = ServicePlan { name, policy: policy(), circuit: Circuit::new(limits) };
+        let shard = Metrics::new(1).service(0, "vrf");
+        let view = router.use_services(std::slice::from_ref(&plan), |_| Arc::clone(&shard)).remove(0);
+        let timeout = Duration::from_secs(10);
+        let _refusing = refusing;
+        Self { router, registry, view, plan, shard, suspicions, _refusing, log, timeout }
+    }
+
+    pub(super) fn change_policy(&mut self, change: impl FnOnce(&mut RouterPolicy)) {
+        change(&mut self.plan.policy);
+        self.use_plan();
+    }
+
+    pub(super) fn change_circuit(&mut self, circuit: Arc<Circuit>) {
+        self.plan.circuit = circuit;
+        self.use_plan();
+    }
+
+    fn use_plan(&self) {
+        self.router.use_services(std::slice::from_ref(&self.plan), |_| Arc::clone(&self.shard));
+    }
+
+    /// From now on a replica takes no more calls.
+    pub(super) fn drain(&self, id: &str) {
+        self.registry.update(&id.parse().unwrap(), |replica| {
+            replica.state = LifecycleState::Draining;
+            Change::Made
+        });
+        self.use_plan();
+    }
+
+    pub(super) fn use_up_the_budget(&self) {
+        // It fills up again with the time, which for the budget stands still until then.
+        let later = Instant::now() + Duration::from_secs(3600);
+        while self.view.budget.take(0, later) {}
+    }
+
+    /// Makes a call, reads its answer, and writes both down.
+    pub(super) async fn call(&mut self, call: &str) {
+        match self.begin(call).await {
+            Ok(answer) => self.finish(answer).await,
+            Err(failure) => {
+                let mut error = failure.error.to_string();
+                for replica in &self.registry.snapshot().services[0].replicas {
+                    let address = replica.instance.as_ref().unwrap().address;
+                    error = error.replace(&address.to_string(), &replica.id.to_string());
+                }
+                self.log.line(&format!("  failed, tries: {}: {error}", failure.attempts));
+            }
+        }
+    }
+
+    /// Makes a call up to the head of its answer.
+    pub(super) async fn begin(&mut self, call: &str) -> Result<Answer, Failure> {
+        self.log.line(call);
+        let (method, size) = call.split_once(' ').unwrap_or((call, "0"));
+        let head = Head(method.parse().unwrap());
+        let mut body = body(size.parse().unwrap());
+        let replay = if head.0 == Method::POST { Replay::Unsafe } else { Replay::Safe };
+        let began = Instant::now();
+        let options =
+            CallOptions { began, replay, timeout: self.timeout, hash: None, version: None, sticky: None };
+        let mut timer = Timer::new(began);
+        self.router.execute(&self.view, options, &head, &mut body, &mut timer).await
+    }
+
+    /// Reads an answer to its end and writes it down.
+    pub(super) async fn finish(&mut self, mut answer: Answer) {
+        let (mut text, mut none) = (Vec::new(), Pieces(Vec::new()));
+        while poll_fn(|context| answer.poll_data(context, &mut none)).await.unwrap() {
+            text.extend_from_slice(answer.data());
+            let length = answer.data().len();
+            answer.consume(length);
+        }
+        let (status, text) = (answer.head().status().as_u16(), String::from_utf8(text).unwrap());
+        assert_eq!(text, answer.replica.to_string());
+        self.log.line(&format!("  {status} by {text}, tries: {}", answer.attempts));
+        answer.finish();
+    }
+
+    /// Everything that happened, and what it says of the replicas and of the service.
+    pub(super) fn shows(&mut self, expected: Expect) {
+        while let Ok(suspicion) = self.suspicions.try_recv() {
+            self.log.line(&format!("suspected: {} {:?}", suspicion.replica, suspicion.kind));
+        }
+        for reason in [RetryDenied::Budget, RetryDenied::NotReplayable] {
+            self.count(&format!("not retried for {reason:?}"), self.shard.retries_denied.value(reason));
+        }
+        for limit in [CircuitLimit::Connections, CircuitLimit::Pending, CircuitLimit::Requests] {
+            self.count(&format!("shed for {limit:?}"), self.shard.circuit_open.value(limit));
+        }
+        expected.assert_eq(&self.log.0.lock().unwrap());
+    }
+
+    fn count(&self, what: &str, number: u64) {
+        if number > 0 {
+            self.log.line(&format!("{what}: {number}"));
+        }
+    }
+}
+
+/// A replica that serves while those of lower levels do not.
+fn ready(id: ReplicaId, address: SocketAddr, level: u32) -> Replica {
+    let mut replica = Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH);
+    let run = u64::from(id.ordinal) + 1;
+    let instance = Instance { priority: level, ..Instance::new(id, run, address, "1.0.0".into()) };
+    replica.instance = Some(Arc::new(instance));
+    (replica.state, replica.health.verdict) = (LifecycleState::Ready, Verdict::Healthy);
+    replica
+}
+
+fn policy() -> RouterPolicy {
+    RouterPolicy {
+        protocol: UpstreamProtocol::Http1,
+        tls: None,
+        attempts: 2,
+        per_try_timeout: Duration::from_secs(10),
+        retry_on: RetryOn { connect: true, reset: true, statuses: vec![503] },
+        budget_percent: 20,
+        failures_in_a_row: 0,
+        balancing: Balancing {
+            policy: BalancingPolicy::RoundRobin,
+            slow_start: Duration::ZERO,
+            panic_threshold_percent: 0,
+            version_weights: Vec::new(),
+        },
+    }
+}
+
+/// In pieces of at most 10,000 bytes, as if it came over a network.
+fn body(size: usize) -> Pieces {
+    Pieces(vec![b'x'; size].chunks(10_000).map(<[u8]>::to_vec).collect())
+}
+
+/// The head of every call.
+struct Head(Method);
+
+impl CallHead for Head {
+    fn method(&self) -> &Method {
+        &self.0
+    }
+
+    fn target(&self) -> (&str, &str) {
+        ("/v1/random", "")
+    }
+
+    fn host(&self) -> &str {
+        "api.example.org"
+    }
+
+    fn upgrade(&self) -> Option<&str> {
+        None
+    }
+
+    fn has_grpc_timeout(&self) -> bool {
+        false
+    }
+
+    fn each_field(&self, _put: &mut impl FnMut(&[u8], &[u8])) {}
+}
+
+async fn play(listener: TcpListener, id: String, mut connections: VecDeque<Vec<String>>, log: Log) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let words = connections[0].clone();
+        if connections.len() > 1 {
+            connections.pop_front();
+        }
+        tokio::spawn(carry(stream, id.clone(), words, log.clone()));
+    }
+}
+
+async fn carry(mut stream: TcpStream, id: String, words: Vec<String>, log: Log) {
+    let mut input = Buffer::new(4096);
+    for word in words {
+        if word == "end" {
+            return;
+        }
+        let Some((method, size)) = read_request(&mut stream, &mut input).await else { return };
+        log.line(&format!("  {id} has {method} {size}: {word}"));
+        let (status, later) = match word.strip_suffix("-later") {
+            Some(status) => (status, "retry-after: 1\r\n"),
+            None => (&*word, ""),
+        };
+        let answer = match status {
+            "reset" => return,
+            "hang" => std::future::pending().await,
+            "nonsense" => "SSH-2.0-replica\r\n\r\n".to_owned(),
+            status => format!("HTTP/1.1 {status} -\r\n{later}content-length: {}\r\n\r\n{id}", id.len()),
+        };
+        // Whoever asked may have gone away.
+        let _gone = stream.write_all(answer.as_bytes()).await.is_err();
+    }
+    // Open until the other side ends it.
+    let _ended = stream.read(&mut [0]).await.is_err();
+}
+
+/// The method and the size of the body of a whole request; `None` where the connection ends instead.
+async fn read_request(stream: &mut TcpStream, input: &mut Buffer) -> Option<(Method, usize)> {
+    let limits = Limits { head_bytes: 4096, fields: 100, target_bytes: 1024 };
+    let (mut scan, mut head) = (HeadScan::default(), RequestHead::default());
+    let length = loop {
+        match scan.advance(input.data(), &limits).unwrap() {
+            Some(length) => break length,
+            None => fill(stream, input).await?,
+        }
+    };
+    parse_request(&input.data()[..length], &limits, &mut head).unwrap();
+    input.consume(length);
+    let (mut decoder, mut size) = (BodyDecoder::new(head.framing()), 0);
+    loop {
+        match decoder.step(input).unwrap() {
+            Step::End => return Some((head.method().clone(), size)),
+            Step::More => fill(stream, input).await?,
+            Step::Data => {
+                let ready = decoder.data(input).len();
+                decoder.consume(input, ready);
+                size += ready;
+            }
+        }
+    }
+}
+
+async fn fill(stream: &mut TcpStream, input: &mut Buffer) -> Option<()> {
+    let read = stream.read(input.space()).await.ok().filter(|read| *read > 0)?;
+    input.filled(read);
+    Some(())
+}
