@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::plan::Plan;
-use crate::worker::{self, Inputs, Keys, RequestCount, Worker};
+use crate::worker::{self, Inputs, Keys, Parts, RequestCount, Worker};
 use crate::Listeners;
 
 /// A configuration on its way to the workers.
@@ -170,9 +170,9 @@ impl WorkerSeed {
             let lines = access_log.map(|log| LineBuffer::new(log, metrics.gateway(number)));
             let buffers = Rc::new(BufferPool::default());
             let (router, subscription) = WorkerRouter::new(router, random.fork(), Rc::clone(&buffers));
-            let (keys, clock) = (Keys::new(keys), Clock::new(random));
-            let worker =
-                Worker::new(&plan, keys, router, clock, requests, buffers, lines, metrics, number);
+            let (plan, keys, clock) = (plan.plan, Keys::new(keys), Clock::new(random));
+            let parts = Parts { plan, keys, router, clock, requests, buffers, lines, metrics, number };
+            let worker = Worker::new(parts);
             let following = Rc::clone(&worker);
             let following = async move { following.router.follow_snapshots(subscription).await };
             worker::run(worker, inputs, following).await;

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::drain_signal::DrainSignal;
 use crate::exchange::Exchange;
 use crate::gateway::{Phase, PublishedPlan};
-use crate::plan::WorkerPlan;
+use crate::plan::{Plan, WorkerPlan};
 use crate::{FlowError, accept, access_line};
 
 /// How long an access log line may wait in the worker's buffer.
@@ -85,20 +85,23 @@ impl RequestCount {
     }
 }
 
+/// What a worker is made of.
+pub(crate) struct Parts {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) keys: Keys,
+    pub(crate) router: WorkerRouter,
+    pub(crate) clock: Clock,
+    pub(crate) requests: RequestCount,
+    pub(crate) buffers: Rc<BufferPool>,
+    pub(crate) lines: Option<LineBuffer>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) number: usize,
+}
+
 impl Worker {
-    #[expect(clippy::too_many_arguments, reason = "each is a part that the worker is made of, and it is made in one place")]
-    pub(crate) fn new(
-        plan: &PublishedPlan,
-        keys: Keys,
-        router: WorkerRouter,
-        clock: Clock,
-        requests: RequestCount,
-        buffers: Rc<BufferPool>,
-        lines: Option<LineBuffer>,
-        metrics: Arc<Metrics>,
-        number: usize,
-    ) -> Rc<Self> {
-        let plan = WorkerPlan::new(Arc::clone(&plan.plan), &router, &metrics, number).into();
+    pub(crate) fn new(parts: Parts) -> Rc<Self> {
+        let Parts { plan, keys, router, clock, requests, buffers, lines, metrics, number } = parts;
+        let plan = WorkerPlan::new(plan, &router, &metrics, number).into();
         let shard = metrics.gateway(number);
         let (heads, outs, lines) = (RefCell::default(), RefCell::default(), lines.map(RefCell::new));
         Rc::new(Self { plan, keys, router, shard, clock, requests, buffers, lines, heads, outs, metrics, number })
