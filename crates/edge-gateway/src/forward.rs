@@ -202,3 +202,6 @@ fn is_reserved(name: &[u8]) -> bool {
 pub(crate) fn answer_passes(field: &Field) -> bool {
     !field.hop_by_hop && !matches!(field.known(), Some(Known::ContentLength | Known::XRequestId))
 }
+
+#[cfg(test)]
+mod tests;

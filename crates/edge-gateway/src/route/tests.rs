@@ -95,7 +95,20 @@ fn the_host_comes_before_the_path_and_headers_come_last() {
             "GET a /only-beta x-beta: 1",
             "GET a /only-beta",
         ],
-        expect![[r#""#]],
+        expect![[r#"
+            GET api.example.org /a: 3
+            GET API.example.org:8080 /a X-Beta: 1: 4
+            GET api.example.org /a x-beta: 2: 3
+            GET x.example.org /a: 1
+            GET x.y.eu.example.org /a: 2
+            GET example.org /a: 0
+            GET notexample.org /a: 0
+            GET .example.org /a: 0
+            GET [::1]:80 /a: 0
+            GET api.example.org /b: 0
+            GET a /only-beta x-beta: 1: 5
+            GET a /only-beta: no route matches this path
+        "#]],
     );
 }
 

@@ -11,18 +11,28 @@ use bench::{Bench, check};
 
 #[tokio::test]
 async fn a_refused_connection_is_hidden_by_the_next_replica_whatever_the_method() {
-    check("vrf/0: refuse; vrf/1: 200", &["GET"], expect![[r#"
+    check(
+        "vrf/0: refuse; vrf/1: 200",
+        &["GET"],
+        expect![[r#"
         GET
           vrf/1 has GET 0: 200
           200 by vrf/1, tries: 2
         suspected: vrf/0 Refused
-    "#]]).await;
-    check("vrf/0: refuse; vrf/1: 200", &["POST 9"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "vrf/0: refuse; vrf/1: 200",
+        &["POST 9"],
+        expect![[r#"
         POST 9
           vrf/1 has POST 9: 200
           200 by vrf/1, tries: 2
         suspected: vrf/0 Refused
-    "#]]).await;
+    "#]],
+    )
+    .await;
     check("vrf/0: refuse; vrf/1: refuse", &["POST 9"], expect![[r#"
         POST 9
           failed, tries: 2: no replica can be selected: vrf/0 is being checked after a failed call, vrf/1 is being checked after a failed call
@@ -33,7 +43,10 @@ async fn a_refused_connection_is_hidden_by_the_next_replica_whatever_the_method(
 
 #[tokio::test]
 async fn a_refused_replica_is_left_alone_until_it_was_checked() {
-    check("vrf/0: refuse; vrf/1: 200 200", &["GET", "GET"], expect![[r#"
+    check(
+        "vrf/0: refuse; vrf/1: 200 200",
+        &["GET", "GET"],
+        expect![[r#"
         GET
           vrf/1 has GET 0: 200
           200 by vrf/1, tries: 2
@@ -41,7 +54,9 @@ async fn a_refused_replica_is_left_alone_until_it_was_checked() {
           vrf/1 has GET 0: 200
           200 by vrf/1, tries: 1
         suspected: vrf/0 Refused
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -58,57 +73,90 @@ async fn where_the_policy_hides_no_refused_connection_the_call_fails() {
 
 #[tokio::test]
 async fn a_connection_that_ends_before_the_answer_is_hidden_only_for_a_call_that_may_be_repeated() {
-    check("vrf/0: reset; vrf/1: 200", &["GET"], expect![[r#"
+    check(
+        "vrf/0: reset; vrf/1: 200",
+        &["GET"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: reset
           vrf/1 has GET 0: 200
           200 by vrf/1, tries: 2
         suspected: vrf/0 Reset
-    "#]]).await;
-    check("vrf/0: reset; vrf/1: 200", &["PUT 1024"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "vrf/0: reset; vrf/1: 200",
+        &["PUT 1024"],
+        expect![[r#"
         PUT 1024
           vrf/0 has PUT 1024: reset
           vrf/1 has PUT 1024: 200
           200 by vrf/1, tries: 2
         suspected: vrf/0 Reset
-    "#]]).await;
-    check("vrf/0: reset; vrf/1: 200", &["POST 9"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "vrf/0: reset; vrf/1: 200",
+        &["POST 9"],
+        expect![[r#"
         POST 9
           vrf/0 has POST 9: reset
           failed, tries: 1: the replica failed: it closed the connection
         suspected: vrf/0 Reset
-    "#]]).await;
-    check("vrf/0: reset; vrf/1: reset", &["GET"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "vrf/0: reset; vrf/1: reset",
+        &["GET"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: reset
           vrf/1 has GET 0: reset
           failed, tries: 2: the replica failed: it closed the connection
         suspected: vrf/0 Reset
         suspected: vrf/1 Reset
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn what_is_no_answer_counts_as_a_connection_that_ended() {
-    check("vrf/0: nonsense; vrf/1: 200", &["GET"], expect![[r#"
+    check(
+        "vrf/0: nonsense; vrf/1: 200",
+        &["GET"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: nonsense
           vrf/1 has GET 0: 200
           200 by vrf/1, tries: 2
         suspected: vrf/0 Reset
-    "#]]).await;
-    check("vrf/0: nonsense; vrf/1: 200", &["POST 9"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "vrf/0: nonsense; vrf/1: 200",
+        &["POST 9"],
+        expect![[r#"
         POST 9
           vrf/0 has POST 9: nonsense
           failed, tries: 1: the replica failed: its answer is malformed: its first line is not a status line
         suspected: vrf/0 Reset
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn no_more_tries_are_made_than_the_policy_allows() {
     let replicas = "vrf/0: reset; vrf/1: reset; vrf/2: reset; vrf/3: 200";
-    check(replicas, &["GET"], expect![[r#"
+    check(
+        replicas,
+        &["GET"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: reset
           vrf/1 has GET 0: reset
@@ -117,7 +165,9 @@ async fn no_more_tries_are_made_than_the_policy_allows() {
         suspected: vrf/0 Reset
         suspected: vrf/1 Reset
         suspected: vrf/2 Reset
-    "#]]).await;
+    "#]],
+    )
+    .await;
     let mut bench = Bench::new(replicas);
     bench.change_policy(|policy| policy.attempts = 0);
     bench.call("GET").await;
@@ -131,19 +181,27 @@ async fn no_more_tries_are_made_than_the_policy_allows() {
 
 #[tokio::test]
 async fn a_connection_is_used_again() {
-    check("vrf/0: 200 200 | refuse", &["GET", "POST 9"], expect![[r#"
+    check(
+        "vrf/0: 200 200 | refuse",
+        &["GET", "POST 9"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: 200
           200 by vrf/0, tries: 1
         POST 9
           vrf/0 has POST 9: 200
           200 by vrf/0, tries: 1
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_pooled_connection_that_ends_as_it_is_used_fails_no_get() {
-    check("vrf/0: 200 reset | 200; vrf/1: 200", &["GET", "GET"], expect![[r#"
+    check(
+        "vrf/0: 200 reset | 200; vrf/1: 200",
+        &["GET", "GET"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: 200
           200 by vrf/0, tries: 1
@@ -152,8 +210,13 @@ async fn a_pooled_connection_that_ends_as_it_is_used_fails_no_get() {
           vrf/1 has GET 0: 200
           200 by vrf/1, tries: 2
         suspected: vrf/0 Reset
-    "#]]).await;
-    check("vrf/0: 200 reset | 200", &["GET", "GET"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "vrf/0: 200 reset | 200",
+        &["GET", "GET"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: 200
           200 by vrf/0, tries: 1
@@ -162,8 +225,13 @@ async fn a_pooled_connection_that_ends_as_it_is_used_fails_no_get() {
           vrf/0 has GET 0: 200
           200 by vrf/0, tries: 2
         suspected: vrf/0 Reset
-    "#]]).await;
-    check("vrf/0: 200 reset | 200; vrf/1: 200", &["GET", "POST 9"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "vrf/0: 200 reset | 200; vrf/1: 200",
+        &["GET", "POST 9"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: 200
           200 by vrf/0, tries: 1
@@ -171,7 +239,9 @@ async fn a_pooled_connection_that_ends_as_it_is_used_fails_no_get() {
           vrf/0 has POST 9: reset
           failed, tries: 1: the replica failed: it closed the connection
         suspected: vrf/0 Reset
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -219,25 +289,40 @@ async fn a_pooled_connection_that_was_closed_while_it_idled_fails_no_get() {
 
 #[tokio::test]
 async fn a_try_that_takes_too_long_moves_on_where_the_call_may_be_repeated() {
-    check_slow("vrf/0: hang; vrf/1: 200", "GET", expect![[r#"
+    check_slow(
+        "vrf/0: hang; vrf/1: 200",
+        "GET",
+        expect![[r#"
         GET
           vrf/0 has GET 0: hang
           vrf/1 has GET 0: 200
           200 by vrf/1, tries: 2
         suspected: vrf/0 Reset
-    "#]]).await;
-    check_slow("vrf/0: hang; vrf/1: 200", "POST 9", expect![[r#"
+    "#]],
+    )
+    .await;
+    check_slow(
+        "vrf/0: hang; vrf/1: 200",
+        "POST 9",
+        expect![[r#"
         POST 9
           vrf/0 has POST 9: hang
           failed, tries: 1: no answer in time
         suspected: vrf/0 Reset
-    "#]]).await;
-    check_slow("vrf/0: hang", "GET", expect![[r#"
+    "#]],
+    )
+    .await;
+    check_slow(
+        "vrf/0: hang",
+        "GET",
+        expect![[r#"
         GET
           vrf/0 has GET 0: hang
           failed, tries: 1: no answer in time
         suspected: vrf/0 Reset
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 async fn check_slow(script: &str, call: &str, expected: Expect) {
@@ -250,87 +335,145 @@ async fn check_slow(script: &str, call: &str, expected: Expect) {
 
 #[tokio::test]
 async fn an_unavailable_answer_is_hidden_by_another_replica() {
-    check("vrf/0: 503; vrf/1: 200", &["GET"], expect![[r#"
+    check(
+        "vrf/0: 503; vrf/1: 200",
+        &["GET"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: 503
           vrf/1 has GET 0: 200
           200 by vrf/1, tries: 2
-    "#]]).await;
-    check("vrf/0: 503; vrf/1: 200", &["PUT 1024"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "vrf/0: 503; vrf/1: 200",
+        &["PUT 1024"],
+        expect![[r#"
         PUT 1024
           vrf/0 has PUT 1024: 503
           vrf/1 has PUT 1024: 200
           200 by vrf/1, tries: 2
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn an_unavailable_answer_is_passed_on_where_it_must_or_nobody_can_do_better() {
-    check("vrf/0: 503; vrf/1: 200", &["POST 9"], expect![[r#"
+    check(
+        "vrf/0: 503; vrf/1: 200",
+        &["POST 9"],
+        expect![[r#"
         POST 9
           vrf/0 has POST 9: 503
           503 by vrf/0, tries: 1
-    "#]]).await;
-    check("vrf/0: 503-later; vrf/1: 200", &["GET"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "vrf/0: 503-later; vrf/1: 200",
+        &["GET"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: 503-later
           503 by vrf/0, tries: 1
-    "#]]).await;
-    check("vrf/0: 500; vrf/1: 200", &["GET"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "vrf/0: 500; vrf/1: 200",
+        &["GET"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: 500
           500 by vrf/0, tries: 1
-    "#]]).await;
-    check("vrf/0: 503", &["GET"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "vrf/0: 503",
+        &["GET"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: 503
           503 by vrf/0, tries: 1
-    "#]]).await;
-    check("vrf/0: 503; vrf/1: 503; vrf/2: 503; vrf/3: 200", &["GET"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "vrf/0: 503; vrf/1: 503; vrf/2: 503; vrf/3: 200",
+        &["GET"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: 503
           vrf/1 has GET 0: 503
           vrf/2 has GET 0: 503
           503 by vrf/2, tries: 3
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn an_answer_that_was_given_up_for_a_replica_that_refuses_is_told_as_the_failure() {
-    check("vrf/0: 503; vrf/1: refuse", &["GET"], expect![[r#"
+    check(
+        "vrf/0: 503; vrf/1: refuse",
+        &["GET"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: 503
           failed, tries: 2: the replica failed: it answered 503
         suspected: vrf/1 Refused
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn without_a_budget_nothing_is_sent_again() {
-    check_without_budget("vrf/0: 503; vrf/1: 200", &["GET"], expect![[r#"
+    check_without_budget(
+        "vrf/0: 503; vrf/1: 200",
+        &["GET"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: 503
           503 by vrf/0, tries: 1
         not retried for Budget: 1
-    "#]]).await;
-    check_without_budget("vrf/0: reset; vrf/1: 200", &["GET"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check_without_budget(
+        "vrf/0: reset; vrf/1: 200",
+        &["GET"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: reset
           failed, tries: 1: the replica failed: it closed the connection
         suspected: vrf/0 Reset
         not retried for Budget: 1
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn what_needs_no_budget_is_done_without() {
-    check_without_budget("vrf/0: refuse; vrf/1: 200", &["POST 9"], expect![[r#"
+    check_without_budget(
+        "vrf/0: refuse; vrf/1: 200",
+        &["POST 9"],
+        expect![[r#"
         POST 9
           vrf/1 has POST 9: 200
           200 by vrf/1, tries: 2
         suspected: vrf/0 Refused
-    "#]]).await;
-    check_without_budget("vrf/0: 200 reset; vrf/1: 200", &["GET", "GET"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check_without_budget(
+        "vrf/0: 200 reset; vrf/1: 200",
+        &["GET", "GET"],
+        expect![[r#"
         GET
           vrf/0 has GET 0: 200
           200 by vrf/0, tries: 1
@@ -339,7 +482,9 @@ async fn what_needs_no_budget_is_done_without() {
           vrf/1 has GET 0: 200
           200 by vrf/1, tries: 2
         suspected: vrf/0 Reset
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 async fn check_without_budget(script: &str, calls: &[&str], expected: Expect) {
@@ -353,26 +498,41 @@ async fn check_without_budget(script: &str, calls: &[&str], expected: Expect) {
 
 #[tokio::test]
 async fn a_body_that_is_too_long_to_keep_is_not_sent_again() {
-    check("vrf/0: reset; vrf/1: 200", &["PUT 65536"], expect![[r#"
+    check(
+        "vrf/0: reset; vrf/1: 200",
+        &["PUT 65536"],
+        expect![[r#"
         PUT 65536
           vrf/0 has PUT 65536: reset
           vrf/1 has PUT 65536: 200
           200 by vrf/1, tries: 2
         suspected: vrf/0 Reset
-    "#]]).await;
-    check("vrf/0: reset; vrf/1: 200", &["PUT 102400"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "vrf/0: reset; vrf/1: 200",
+        &["PUT 102400"],
+        expect![[r#"
         PUT 102400
           vrf/0 has PUT 102400: reset
           failed, tries: 1: the replica failed: it closed the connection
         suspected: vrf/0 Reset
         not retried for NotReplayable: 1
-    "#]]).await;
-    check("vrf/0: 503; vrf/1: 200", &["PUT 102400"], expect![[r#"
+    "#]],
+    )
+    .await;
+    check(
+        "vrf/0: 503; vrf/1: 200",
+        &["PUT 102400"],
+        expect![[r#"
         PUT 102400
           vrf/0 has PUT 102400: 503
           503 by vrf/0, tries: 1
         not retried for NotReplayable: 1
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
