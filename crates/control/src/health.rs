@@ -139,15 +139,15 @@ pub(crate) fn rfc3339(time: Timestamp) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use expect_test::expect;
-    use service_registry::{Instance, LastCheck, Verdict};
+    use service_registry::{Instance, Verdict};
     use types::ReplicaId;
 
     use super::*;
 
     /// A service with a replica for each letter: r Ready and healthy, u Ready and unhealthy, s Starting, x Stopped.
     pub(crate) fn service(name: &str, replicas: &str, required: bool) -> Arc<Service> {
-        let replicas = replicas.chars().enumerate().map(|(ordinal, letter)| {
-            let id = ReplicaId::new(name.parse().unwrap(), u32::try_from(ordinal).unwrap());
+        let replicas = replicas.chars().zip(0_u32..).map(|(letter, ordinal)| {
+            let id = ReplicaId::new(name.parse().unwrap(), ordinal);
             let mut replica = Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH);
             replica.state = match letter {
                 's' => LifecycleState::Starting,
@@ -157,17 +157,9 @@ pub(crate) mod tests {
             replica.reason = (letter == 'x').then(|| "exited with code 1".to_owned());
             replica.health.verdict = if letter == 'r' { Verdict::Healthy } else { Verdict::Unhealthy };
             if letter == 'r' || letter == 'u' {
-                let last_check = LastCheck::default();
-                last_check.passed(Duration::from_micros(12_345 + 1000 * u64::from(id.ordinal)));
-                replica.pid = Some(4711);
-                replica.instance = Some(Arc::new(Instance {
-                    replica: id,
-                    incarnation: 1,
-                    address: ([127, 0, 0, 1], 41233).into(),
-                    version: "1.0.0".into(),
-                    in_flight: Arc::default(),
-                    last_check,
-                }));
+                let instance = Instance::new(id, 1, ([127, 0, 0, 1], 41233).into(), "1.0.0".into());
+                instance.last_check.passed(Duration::from_micros(12_345 + 1000 * u64::from(ordinal)));
+                (replica.pid, replica.instance) = (Some(4711), Some(Arc::new(instance)));
             }
             replica
         });

@@ -223,25 +223,54 @@ mod tests {
         .unwrap()
     }
 
+    fn plan(text: &str) -> Plan {
+        Plan::of(&settings(text), &Registry::default(), &TlsClients::default(), None).unwrap()
+    }
+
     #[test]
-    fn services_routes_and_labels_have_one_order() {
-        let plan = Plan::of(&settings("services: {vrf: {replicas: 2}, oracle: }"));
+    fn services_have_one_order_and_routes_know_their_place_in_it() {
+        let plan = plan("services: {vrf: {replicas: 2}, oracle: , a: {endpoints: [\"http://127.0.0.1:1\"], attestation: none}}");
         let names: Vec<_> = plan.services.iter().map(|service| service.name.as_str()).collect();
-        assert_eq!(names, ["vrf", "oracle"]);
-        for (place, (route, labels)) in plan.routes.iter().zip(&plan.labels).enumerate() {
-            assert_eq!(route.index, RouteIndex(place + 1));
-            assert_eq!((route.service, &route.template), (labels.service, &labels.route));
-            assert!(route.template.contains(if names[route.service.0 - 1] == "vrf" {
-                "random"
-            } else {
-                "oracle"
-            }));
+        let called: Vec<_> = plan.router.iter().map(|service| service.name.as_str()).collect();
+        assert_eq!((&names[..], &called), (&["vrf", "oracle", "a"][..], &names));
+        let replicas: Vec<_> = plan.services.iter().map(|service| service.replicas.len()).collect();
+        assert_eq!(replicas, [2, 1, 1]);
+        for route in &plan.routes {
+            let expected = match names[route.service] {
+                "vrf" => "/v1/random",
+                "oracle" => "/v1/oracle",
+                _ => "/a",
+            };
+            assert!(route.template.starts_with(expected), "{} of {expected}", route.template);
         }
+        let lives: Vec<_> = plan.lives.keys().map(ServiceName::as_str).collect();
+        assert_eq!(lives, ["oracle", "vrf"], "nothing is launched for endpoints");
+    }
+
+    #[test]
+    fn of_the_configuration_before_everything_is_kept_that_stays_the_same() {
+        let (registry, tls) = (Registry::default(), TlsClients::default());
+        let before = settings("services: {vrf: , oracle: , datafeed: }");
+        let first = Plan::of(&before, &registry, &tls, None).unwrap();
+        registry.replace_services(|_none| first.services.clone());
+        let circuits = first.router.iter().map(|service| (service.name.clone(), Arc::clone(&service.circuit)));
+        let circuits = circuits.collect();
+        let previous = Previous { settings: &before, checks: &first.checks, circuits: &circuits };
+        let after = "services: {vrf: , oracle: {circuit: {requests: 5}}, datafeed: {healthCheck: {interval: 9s}}}";
+        let second = Plan::of(&settings(after), &registry, &tls, Some(&previous)).unwrap();
+        let kept = |place: usize| {
+            let name = &first.router[place].name;
+            let service = Arc::ptr_eq(&first.services[place], &second.services[place]);
+            let circuit = Arc::ptr_eq(&first.router[place].circuit, &second.router[place].circuit);
+            let check = Arc::ptr_eq(&first.checks[name], &second.checks[name]);
+            (service, circuit, check)
+        };
+        assert_eq!([kept(0), kept(1), kept(2)], [(true, true, true), (true, false, true), (true, true, false)]);
     }
 
     #[test]
     fn the_example_goes_through_a_route_that_exists() {
-        let example = |text| Plan::of(&settings(text)).example.map(|example| example.path);
+        let example = |text| plan(text).example.map(|example| example.path);
         assert_eq!(example("services: {oracle: , vrf: }").as_deref(), Some("/v1/random"));
         assert_eq!(example("services: {dice: {builtin: vrf}}").as_deref(), Some("/dice/v1/random"));
         assert_eq!(example("services: {vrf: {replicas: 0}, datafeed: }").as_deref(), Some("/v1/feeds"));
