@@ -13,6 +13,8 @@ use crate::settings::{Protocol, Runs, ServiceSettings};
 
 /// The longest label of a version, in bytes.
 const MAX_VERSION_BYTES: usize = 40;
+/// What the gateway itself is called where services are named.
+const RESERVED: &str = "gateway";
 
 impl Checker {
     pub(super) fn services(&mut self, raw: Entries<Option<RawService>>) -> Vec<ServiceSettings> {
@@ -78,7 +80,15 @@ impl Checker {
 
     fn name(&mut self, name: &Text) -> Option<ServiceName> {
         match name.value.parse() {
-            Ok(parsed) => Some(parsed),
+            Ok(parsed) => {
+                if name.value == RESERVED {
+                    let message = format!(
+                        "services: the name {RESERVED} is reserved: the gateway counts under it in metrics"
+                    );
+                    self.wrong(name.origin, message, Some("choose another name".to_owned()));
+                }
+                Some(parsed)
+            }
             Err::<_, NameError>(error) => {
                 self.wrong(name.origin, format!("services: {}: {error}", quoted(&name.value)), None);
                 None

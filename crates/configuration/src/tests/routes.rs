@@ -33,6 +33,18 @@ fn reserved_routes_are_refused() {
 }
 
 #[test]
+fn the_name_of_the_gateway_is_reserved() {
+    check(
+        "services:\n  gateway: {builtin: vrf}\n  gateway-2: {builtin: vrf}\n",
+        expect![[r#"
+        serviceos.yaml:2:3: services: the name gateway is reserved: the gateway counts under it in metrics
+          2 |   gateway: {builtin: vrf}
+            |   ^^^^^^^
+        help: choose another name"#]],
+    );
+}
+
+#[test]
 fn routes_that_take_the_same_requests_are_refused() {
     check(
         "services:
