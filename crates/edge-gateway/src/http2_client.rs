@@ -94,8 +94,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
 /// Longer than anything is waited for.
 const FAR: Duration = Duration::from_secs(86_400);
 
+/// A request, and where its answer goes.
+type Opened = (Request<RecvStream>, SendResponse<Bytes>);
+
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once; a box would be an allocation for each request")]
 enum Event {
-    Accepted(Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>),
+    Accepted(Option<Result<Opened, h2::Error>>),
     /// A stream ended.
     Ended,
     Drain,
@@ -121,7 +125,7 @@ async fn stream(
     let plan = worker.plan();
     let mut head = worker.take_head();
     let origin = parts.uri.path_and_query().map_or("", |origin| origin.as_str());
-    let authority = parts.uri.authority().map(|authority| authority.as_str());
+    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     // What HTTP/1.1 calls by its length HTTP/2 ends by a flag, so a length that is missing is no error.
     let set = head.set_http2(&parts.method, authority, origin, &parts.headers, body.framing, &plan.head_limits);
     let kind = parts.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);

@@ -42,6 +42,7 @@ pub(crate) struct Worker {
     pub(crate) requests: RequestCount,
     pub(crate) buffers: Rc<BufferPool>,
     lines: Option<RefCell<LineBuffer>>,
+    #[expect(clippy::vec_box, reason = "the boxes are what is handed out, so that no head is copied")]
     heads: RefCell<Vec<Box<RequestHead>>>,
     outs: RefCell<Vec<Vec<u8>>>,
     metrics: Arc<Metrics>,
