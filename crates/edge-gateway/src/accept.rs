@@ -58,7 +58,11 @@ async fn prepare(
     match TlsAcceptor::from(config).accept(stream).await {
         Ok(stream) => {
             let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
-            worker.shard.tls_handshakes.add_one(if resumed { TlsHandshake::Resumed } else { TlsHandshake::Full });
+            worker.shard.tls_handshakes.add_one(if resumed {
+                TlsHandshake::Resumed
+            } else {
+                TlsHandshake::Full
+            });
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             Some((Stream::Tls(Box::new(stream.into())), address, http2))
         }

@@ -32,7 +32,9 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
     }
     // A trace that begins here has the request's id.
     let trace = &exchange.traceparent[3..35];
-    if exchange.head.has(Known::Traceparent) && exchange.request_id.trace_id().as_ref().is_none_or(|own| own != trace) {
+    if exchange.head.has(Known::Traceparent)
+        && exchange.request_id.trace_id().as_ref().is_none_or(|own| own != trace)
+    {
         out.extend_from_slice(b",\"traceId\":\"");
         out.extend_from_slice(trace);
         out.push(b'"');

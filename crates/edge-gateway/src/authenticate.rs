@@ -51,7 +51,9 @@ fn presented(head: &RequestHead) -> Result<Option<&[u8]>, FlowError> {
         return Ok(Some(value));
     }
     match value.split_at_checked(BEARER.len()) {
-        Some((scheme, credential)) if scheme.eq_ignore_ascii_case(BEARER) => Ok(Some(credential.trim_ascii())),
+        Some((scheme, credential)) if scheme.eq_ignore_ascii_case(BEARER) => {
+            Ok(Some(credential.trim_ascii()))
+        }
         _ => Err(FlowError::AuthInvalid),
     }
 }
@@ -85,7 +87,12 @@ mod tests {
             let limits = http1::Limits { head_bytes: 1024, fields: 10, target_bytes: 10 };
             let mut head = RequestHead::default();
             http1::parse_request(text.as_bytes(), &limits, &mut head).unwrap();
-            shown += &format!("{headers:?}: {:?}\n", presented(&head).map(|found| found.map(String::from_utf8_lossy)).map_err(|error| error.to_string()));
+            shown += &format!(
+                "{headers:?}: {:?}\n",
+                presented(&head)
+                    .map(|found| found.map(String::from_utf8_lossy))
+                    .map_err(|error| error.to_string())
+            );
         }
         expect![[r#"
             []: Ok(None)

@@ -111,7 +111,11 @@ mod tests {
             let limits = http1::Limits { head_bytes: 1024, fields: 10, target_bytes: 10 };
             let mut head = RequestHead::default();
             http1::parse_request(text.as_bytes(), &limits, &mut head).unwrap();
-            assert_eq!(forwarded_for(&head, &proxies), expected.map(|text| text.parse().unwrap()), "{fields}");
+            assert_eq!(
+                forwarded_for(&head, &proxies),
+                expected.map(|text| text.parse().unwrap()),
+                "{fields}"
+            );
         }
     }
 }

@@ -47,7 +47,8 @@ impl RequestId {
     pub(crate) fn trace_id(&self) -> Option<[u8; 32]> {
         let text: &[u8; 36] = self.as_bytes().try_into().ok()?;
         let mut digits = [0; 32];
-        for (from, to) in [(0..8, 0..8), (9..13, 8..12), (14..18, 12..16), (19..23, 16..20), (24..36, 20..32)] {
+        for (from, to) in [(0..8, 0..8), (9..13, 8..12), (14..18, 12..16), (19..23, 16..20), (24..36, 20..32)]
+        {
             digits[to].copy_from_slice(&text[from]);
         }
         digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')).then_some(digits)
@@ -98,7 +99,9 @@ impl Clock {
         let millis = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         let mut random = self.random.borrow_mut();
         let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&((millis as u64) << 16 | 0x7000 | u64::from(random.u16(..0x1000))).to_be_bytes());
+        bytes[..8].copy_from_slice(
+            &((millis as u64) << 16 | 0x7000 | u64::from(random.u16(..0x1000))).to_be_bytes(),
+        );
         bytes[8..].copy_from_slice(&(1 << 63 | random.u64(..) >> 2).to_be_bytes());
         let mut text = [b'-'; RequestId::MAX_BYTES];
         for (place, part) in [(0, 0..4), (9, 4..6), (14, 6..8), (19, 8..10), (24, 10..16)] {

@@ -161,9 +161,7 @@ impl FlowError {
             Self::ScopeMissing(_) => (StatusCode::FORBIDDEN, "SCOPE_MISSING", "Missing scope"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Body too large"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "Request timed out"),
-            Self::RateLimited { .. } => {
-                (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", "Rate limit reached")
-            }
+            Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", "Rate limit reached"),
             Self::Overloaded(_) | Self::Exhausted(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", "Overloaded")
             }

@@ -117,10 +117,14 @@ fn put_message(exchange: &Exchange, put: &mut impl FnMut(&[u8], &[u8])) {
 fn put_connection(address: &str, scheme: Scheme, put: &mut impl FnMut(&[u8], &[u8])) {
     put(b"x-forwarded-for", address.as_bytes());
     put(b"x-forwarded-proto", scheme.as_str().as_bytes());
-    let quoted = if address.contains(':') { format!("\"[{address}]\"") } else { address.to_owned() };
-    // RFC 7239; the host stands in a field of its own, whose value needs no quotes.
-    put(b"forwarded", format!("for={quoted};proto={}", scheme.as_str()).as_bytes());
+    put(b"forwarded", forwarded(address, scheme).as_bytes());
     put(b"via", VIA);
+}
+
+/// An element of `Forwarded` (RFC 7239); the host stands in a field of its own, whose value needs no quotes.
+fn forwarded(address: &str, scheme: Scheme) -> String {
+    let quoted = if address.contains(':') { format!("\"[{address}]\"") } else { address.to_owned() };
+    format!("for={quoted};proto={}", scheme.as_str())
 }
 
 /// The same where a trusted proxy connects: what it has written is taken over, and it is added itself.
@@ -136,6 +140,7 @@ fn put_proxied(exchange: &Exchange, put: &mut impl FnMut(&[u8], &[u8])) {
     for value in head.values(Known::Forwarded) {
         put(b"forwarded", value);
     }
+    put(b"forwarded", forwarded(&client.address_text, client.scheme).as_bytes());
     put(b"via", VIA);
 }
 

@@ -15,10 +15,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::Listeners;
 use crate::clock::Clock;
 use crate::plan::Plan;
 use crate::worker::{self, Inputs, Keys, Parts, RequestCount, Worker};
-use crate::Listeners;
 
 /// A configuration on its way to the workers.
 #[derive(Clone)]

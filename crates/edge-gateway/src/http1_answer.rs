@@ -6,7 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use http::{Method, StatusCode};
 use http1::{
-    Framing, Known, LAST_CHUNK, RequestHead, Version, write_chunk_size, write_decimal, write_field, write_status_line,
+    Framing, Known, LAST_CHUNK, RequestHead, Version, write_chunk_size, write_decimal, write_field,
+    write_status_line,
 };
 use service_router::{Answer, BodyError, Timer};
 use tokio::time::Instant;
@@ -121,7 +122,9 @@ fn write_head(exchange: &Exchange, connection: &mut Http1Client, answer: &Answer
     let bodiless = head.framing() == Framing::Length(0);
     let framing = match head.framing() {
         Framing::Length(length) => Framing::Length(length),
-        Framing::Chunked | Framing::UntilClose if exchange.head.version() >= Version::Http11 => Framing::Chunked,
+        Framing::Chunked | Framing::UntilClose if exchange.head.version() >= Version::Http11 => {
+            Framing::Chunked
+        }
         Framing::Chunked | Framing::UntilClose => Framing::UntilClose,
     };
     let whole = connection.body_has_ended() || connection.skip_body();
@@ -263,7 +266,8 @@ impl Passing {
         }
         let trailers = answer.take_trailers();
         let declared = answer.head().values(Known::Trailer);
-        let passing = trailers.and_then(|trailers| passing_trailers(&trailers, declared.collect::<Vec<_>>().into_iter()));
+        let passing = trailers
+            .and_then(|trailers| passing_trailers(&trailers, declared.collect::<Vec<_>>().into_iter()));
         match passing {
             None => connection.out.extend_from_slice(LAST_CHUNK),
             Some(trailers) => {

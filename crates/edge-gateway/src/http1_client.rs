@@ -4,7 +4,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use http1::{BodyDecoder, Framing, HeadScan, RequestFault, RequestHead, Step, Trailers, may_pass_as_trailer, parse_request};
+use http1::{
+    BodyDecoder, Framing, HeadScan, RequestFault, RequestHead, Step, Trailers, may_pass_as_trailer,
+    parse_request,
+};
 use service_router::{BodyError, RequestBody, Timer, Wire};
 use tokio::time::Instant;
 
@@ -249,7 +252,11 @@ impl RequestBody for Http1Client {
                 }
                 Ok(Step::More) => match ready!(self.wire.poll_fill(context)) {
                     Ok(1..) => {}
-                    Ok(0) => return Poll::Ready(Err(BodyError::Client("the connection ended before the body did"))),
+                    Ok(0) => {
+                        return Poll::Ready(Err(BodyError::Client(
+                            "the connection ended before the body did",
+                        )));
+                    }
                     Err(_) => return Poll::Ready(Err(gone)),
                 },
             }

@@ -75,7 +75,8 @@ async fn send_own(
         if let Ok(message) = HeaderValue::try_from(percent_encoded(message)) {
             fields.insert("grpc-message", message);
         }
-        let _the_stream_has_ended = respond.send_response(response(exchange, StatusCode::OK, fields), true).is_err();
+        let _the_stream_has_ended =
+            respond.send_response(response(exchange, StatusCode::OK, fields), true).is_err();
         return;
     }
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(own.content_type));
@@ -86,7 +87,9 @@ async fn send_own(
         }
     }
     let bodiless = dialect == Dialect::Head || own.body.is_empty();
-    let Ok(mut sending) = respond.send_response(response(exchange, own.status, fields), bodiless) else { return };
+    let Ok(mut sending) = respond.send_response(response(exchange, own.status, fields), bodiless) else {
+        return;
+    };
     if !bodiless {
         exchange.bytes = own.body.len() as u64;
         let deadline = Instant::now() + exchange.plan.plan.limits.idle_timeout;
@@ -123,12 +126,7 @@ fn percent_encoded(text: &str) -> String {
     out
 }
 
-async fn send_answer(
-    exchange: &mut Exchange,
-    body: &mut Http2Body,
-    timer: &mut Timer,
-    mut answer: Answer,
-) {
+async fn send_answer(exchange: &mut Exchange, body: &mut Http2Body, timer: &mut Timer, mut answer: Answer) {
     let head = answer.head();
     let mut fields = HeaderMap::with_capacity(head.field_count() + 2);
     for (field, name, value) in head.fields() {
@@ -197,8 +195,8 @@ fn pass(
             let declared: Vec<&[u8]> = answer.head().values(Known::Trailer).collect();
             let declared: Vec<Vec<u8>> = declared.into_iter().map(<[u8]>::to_vec).collect();
             let trailers = answer.take_trailers();
-            let passing = trailers
-                .and_then(|trailers| passing_trailers(&trailers, declared.iter().map(Vec::as_slice)));
+            let passing =
+                trailers.and_then(|trailers| passing_trailers(&trailers, declared.iter().map(Vec::as_slice)));
             let ended = match passing {
                 Some(trailers) => sending.send_trailers(trailers.to_http2()),
                 None => sending.send_data(Bytes::new(), true),

@@ -15,13 +15,13 @@ use service_router::{BodyError, RequestBody, Timer, Wire};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use crate::FlowError;
 use crate::client::Client;
 use crate::exchange::Exchange;
 use crate::http1_client::passing_trailers;
 use crate::http2_answer::{Dialect, send};
 use crate::request_flow::{ClientBody, Flow, answer, refuse};
 use crate::worker::Worker;
-use crate::FlowError;
 
 /// Requests of one connection at the same time.
 const MAX_STREAMS: u32 = 100;
@@ -97,7 +97,10 @@ const FAR: Duration = Duration::from_secs(86_400);
 /// A request, and where its answer goes.
 type Opened = (Request<RecvStream>, SendResponse<Bytes>);
 
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once; a box would be an allocation for each request")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart at once; a box would be an allocation for each request"
+)]
 enum Event {
     Accepted(Option<Result<Opened, h2::Error>>),
     /// A stream ended.
@@ -127,7 +130,8 @@ async fn stream(
     let origin = parts.uri.path_and_query().map_or("", |origin| origin.as_str());
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     // What HTTP/1.1 calls by its length HTTP/2 ends by a flag, so a length that is missing is no error.
-    let set = head.set_http2(&parts.method, authority, origin, &parts.headers, body.framing, &plan.head_limits);
+    let set =
+        head.set_http2(&parts.method, authority, origin, &parts.headers, body.framing, &plan.head_limits);
     let kind = parts.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
     let dialect = match kind {
         _ if parts.method == Method::HEAD => Dialect::Head,
@@ -168,7 +172,8 @@ impl Http2Body {
             Some(length) => Framing::Length(length),
             None => Framing::Chunked,
         };
-        let declared = fields.get_all(header::TRAILER).iter().map(|value| value.as_bytes().to_vec()).collect();
+        let declared =
+            fields.get_all(header::TRAILER).iter().map(|value| value.as_bytes().to_vec()).collect();
         let ended = receiving.is_end_stream();
         Self {
             receiving,
@@ -206,8 +211,8 @@ impl RequestBody for Http2Body {
                 None => {
                     let trailers = ready!(self.receiving.poll_trailers(context)).map_err(gone)?;
                     let declared = self.declared.iter().map(Vec::as_slice);
-                    self.trailers = trailers
-                        .and_then(|fields| passing_trailers(&Trailers::of_http2(&fields), declared));
+                    self.trailers =
+                        trailers.and_then(|fields| passing_trailers(&Trailers::of_http2(&fields), declared));
                     self.ended = true;
                 }
             }

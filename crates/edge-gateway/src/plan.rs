@@ -43,7 +43,8 @@ impl WorkerPlan {
     pub(crate) fn new(plan: Arc<Plan>, router: &WorkerRouter, metrics: &Metrics, worker: usize) -> Rc<Self> {
         let views = router.use_services(&plan.services, |name| metrics.service(worker, name));
         let shard = |route: &Route| {
-            let service = plan.services.get(route.service).map_or(UNMATCHED_SERVICE, |service| service.name.as_str());
+            let service =
+                plan.services.get(route.service).map_or(UNMATCHED_SERVICE, |service| service.name.as_str());
             metrics.route(worker, service, &route.template)
         };
         let routes = plan.routes.routes().iter().map(shard).collect();

@@ -9,11 +9,11 @@ use service_router::{Answer, CallOptions, Replay, RequestBody, Timer};
 use crate::FlowError;
 use crate::answer::{After, OwnAnswer};
 use crate::authenticate::{authenticate, authorize};
+use crate::destination;
 use crate::exchange::Exchange;
 use crate::forward::Forward;
 use crate::rate_limit::limit;
 use crate::route::{OwnPage, Target};
-use crate::destination;
 use crate::validate::{upgrade, validate_head, validate_length};
 use crate::websocket::is_taken_up;
 

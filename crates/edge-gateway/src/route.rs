@@ -74,7 +74,8 @@ impl Route {
         // A tunnel, and a request that is echoed with its credential, are for no route.
         let forwardable = !matches!(*head.method(), Method::CONNECT | Method::TRACE);
         let headers = || {
-            let has = |(name, value): &(String, String)| head.values_of(name).any(|own| own == value.as_bytes());
+            let has =
+                |(name, value): &(String, String)| head.values_of(name).any(|own| own == value.as_bytes());
             self.headers.iter().all(has)
         };
         forwardable && (self.methods.is_empty() || self.methods.contains(head.method())) && headers()
@@ -194,7 +195,8 @@ impl RouteTable {
 
 /// The path is known, but not to this request: its method is not taken, or it lacks a header that every route wants.
 fn refusal(head: &RequestHead, others: &[&Route]) -> FlowError {
-    let mut methods: Vec<&str> = others.iter().flat_map(|route| route.allowed()).map(Method::as_str).collect();
+    let mut methods: Vec<&str> =
+        others.iter().flat_map(|route| route.allowed()).map(Method::as_str).collect();
     if methods.is_empty() || methods.contains(&head.method().as_str()) {
         return FlowError::RouteNotFound;
     }
@@ -219,13 +221,13 @@ fn matches(pattern: Option<&HostPattern>, host: &[u8]) -> bool {
     let name = if host.ends_with(']') { host } else { host.rsplit_once(':').map_or(host, |(name, _)| name) };
     match pattern {
         HostPattern::Exact(wanted) => name.eq_ignore_ascii_case(wanted),
-        HostPattern::Beneath(wanted) => name
-            .len()
-            .checked_sub(wanted.len() + 1)
-            .and_then(|dot| name.split_at_checked(dot))
-            .is_some_and(|(label, rest)| {
-                !label.is_empty() && rest.starts_with('.') && rest[1..].eq_ignore_ascii_case(wanted)
-            }),
+        HostPattern::Beneath(wanted) => {
+            name.len().checked_sub(wanted.len() + 1).and_then(|dot| name.split_at_checked(dot)).is_some_and(
+                |(label, rest)| {
+                    !label.is_empty() && rest.starts_with('.') && rest[1..].eq_ignore_ascii_case(wanted)
+                },
+            )
+        }
     }
 }
 

@@ -64,7 +64,9 @@ pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, TlsErr
         let signing = signing.map_err(|error| fault(&files.key, error.to_string()))?;
         let names = names(&chain[0]).map_err(|reason| fault(&files.certificate, reason))?;
         let certified = CertifiedKey::new(chain, signing);
-        certified.keys_match().map_err(|_| fault(&files.key, "it is not the key of the certificate".into()))?;
+        certified
+            .keys_match()
+            .map_err(|_| fault(&files.key, "it is not the key of the certificate".into()))?;
         let certified = Arc::new(certified);
         let known = certificates.get_or_insert_with(|| Certificates {
             exact: HashMap::new(),
@@ -73,7 +75,9 @@ pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, TlsErr
         });
         for name in names {
             match name.strip_prefix("*.") {
-                Some(parent) => known.beneath.entry(parent.to_owned()).or_insert_with(|| Arc::clone(&certified)),
+                Some(parent) => {
+                    known.beneath.entry(parent.to_owned()).or_insert_with(|| Arc::clone(&certified))
+                }
                 None => known.exact.entry(name).or_insert_with(|| Arc::clone(&certified)),
             };
         }
@@ -119,7 +123,8 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| fault(path, format!("there is no private key in it: {error}")))
+    PrivateKeyDer::from_pem_file(path)
+        .map_err(|error| fault(path, format!("there is no private key in it: {error}")))
 }
 
 /// The DNS names and addresses that a certificate is for, as a client asks for them.

@@ -25,7 +25,9 @@ pub(crate) fn validate_head(head: &RequestHead) -> Result<(), FlowError> {
 /// Checks the announced length of the body against the route. A body without one is counted while it passes.
 pub(crate) fn validate_length(head: &RequestHead, route: &Route) -> Result<(), FlowError> {
     match head.framing() {
-        Framing::Length(length) if length > route.body_limit => Err(FlowError::BodyTooLarge(route.body_limit)),
+        Framing::Length(length) if length > route.body_limit => {
+            Err(FlowError::BodyTooLarge(route.body_limit))
+        }
         _ => Ok(()),
     }
 }

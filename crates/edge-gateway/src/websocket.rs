@@ -33,12 +33,14 @@ pub(crate) fn validate_request(head: &RequestHead) -> Result<(), FlowError> {
 
 /// Whether the replica has taken up what was asked of it: the same protocol, and for WebSocket proof that it read the key.
 pub(crate) fn is_taken_up(request: &RequestHead, answer: &ResponseHead, wanted: &str) -> bool {
-    let same = answer.only_value(Known::Upgrade).is_some_and(|own| own.eq_ignore_ascii_case(wanted.as_bytes()));
+    let same =
+        answer.only_value(Known::Upgrade).is_some_and(|own| own.eq_ignore_ascii_case(wanted.as_bytes()));
     if !is_websocket(wanted) {
         return same;
     }
     let accept = request.only_value(Known::SecWebsocketKey).map(accept_of);
-    same && accept.is_some_and(|accept| answer.only_value(Known::SecWebsocketAccept) == Some(accept.as_bytes()))
+    same && accept
+        .is_some_and(|accept| answer.only_value(Known::SecWebsocketAccept) == Some(accept.as_bytes()))
 }
 
 fn accept_of(key: &[u8]) -> String {

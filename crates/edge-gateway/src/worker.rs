@@ -105,7 +105,20 @@ impl Worker {
         let plan = WorkerPlan::new(plan, &router, &metrics, number).into();
         let shard = metrics.gateway(number);
         let (heads, outs, lines) = (RefCell::default(), RefCell::default(), lines.map(RefCell::new));
-        Rc::new(Self { plan, keys, router, shard, clock, requests, buffers, lines, heads, outs, metrics, number })
+        Rc::new(Self {
+            plan,
+            keys,
+            router,
+            shard,
+            clock,
+            requests,
+            buffers,
+            lines,
+            heads,
+            outs,
+            metrics,
+            number,
+        })
     }
 
     /// The configuration in force.

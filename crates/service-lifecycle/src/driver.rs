@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use service_registry::{
-    Change, Confirmed, Health, InFlight, Instance, LifecycleState, Registry, Verdict,
-};
+use service_registry::{Change, Confirmed, Health, InFlight, Instance, LifecycleState, Registry, Verdict};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use types::ReplicaId;

@@ -40,7 +40,8 @@ pub(crate) async fn connect(
     pool: Rc<BufferPool>,
 ) -> Result<Wire, ConnectError> {
     let connected = timeout(CONNECT_TIMEOUT, secured(instance, tls)).await;
-    let stream = connected.unwrap_or_else(|_| Err(ConnectError::Refused("no connection within 5 s".into())))?;
+    let stream =
+        connected.unwrap_or_else(|_| Err(ConnectError::Refused("no connection within 5 s".into())))?;
     Ok(Wire::new(stream, pool))
 }
 

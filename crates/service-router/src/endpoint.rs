@@ -127,7 +127,9 @@ impl Endpoint {
         let mut shared = self.shared.borrow_mut();
         shared.retain(Http2Connection::is_open);
         let free = shared.iter().find(|connection| connection.has_room());
-        let full = || shared.iter().filter(|_| shared.len() >= MAX_SHARED).min_by_key(|connection| connection.calls());
+        let full = || {
+            shared.iter().filter(|_| shared.len() >= MAX_SHARED).min_by_key(|connection| connection.calls())
+        };
         free.or_else(full).cloned()
     }
 

@@ -122,7 +122,8 @@ impl HealthOwner {
             }
         }
         checkers.retain(|incarnation, checker| {
-            let same = wanted.get(incarnation).is_some_and(|(_, policy)| Arc::ptr_eq(policy, &checker.policy));
+            let same =
+                wanted.get(incarnation).is_some_and(|(_, policy)| Arc::ptr_eq(policy, &checker.policy));
             if !same {
                 checker.task.abort();
             }

@@ -161,7 +161,8 @@ impl Http2Call {
         let Stage::Waiting(response) = &mut self.stage else {
             return Poll::Ready(Err(SendError::Protocol("it answered twice".into())));
         };
-        let response = ready!(std::pin::Pin::new(response).poll(context)).map_err(|error| self.failed(&error))?;
+        let response =
+            ready!(std::pin::Pin::new(response).poll(context)).map_err(|error| self.failed(&error))?;
         let (parts, recv) = response.into_parts();
         let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let framing = match length.and_then(|text| text.parse().ok()) {
@@ -179,11 +180,7 @@ impl Http2Call {
     fn failed(&self, error: &h2::Error) -> SendError {
         let unprocessed = error.reason() == Some(Reason::REFUSED_STREAM)
             || error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR);
-        if unprocessed {
-            SendError::NotSent(error.to_string())
-        } else {
-            SendError::Reset(error.to_string())
-        }
+        if unprocessed { SendError::NotSent(error.to_string()) } else { SendError::Reset(error.to_string()) }
     }
 
     /// Sends what there is to send; an error only from the body.

@@ -23,7 +23,11 @@ pub(crate) enum Try {
     /// A pooled connection turned out to be closed; nothing was sent.
     Stale,
     /// The connection ended after something was sent, or what came is no answer.
-    Reset { reused: bool, reason: String, failure: UpstreamFailure },
+    Reset {
+        reused: bool,
+        reason: String,
+        failure: UpstreamFailure,
+    },
     /// Neither answer nor failure within the time of one try.
     TimedOut,
     /// An answer of a status that another replica, chosen already, may do better.

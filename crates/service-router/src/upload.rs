@@ -36,7 +36,15 @@ impl Upload {
     pub(crate) fn new(body: &impl RequestBody) -> Self {
         let framing = body.framing();
         let source = if framing == Framing::Length(0) { Source::Ended } else { Source::Open };
-        Self { framing, kept: Some(Vec::new()), replayed: 0, source, trailers: None, starved: false, moved: None }
+        Self {
+            framing,
+            kept: Some(Vec::new()),
+            replayed: 0,
+            source,
+            trailers: None,
+            starved: false,
+            moved: None,
+        }
     }
 
     pub(crate) fn framing(&self) -> Framing {

@@ -185,7 +185,8 @@ impl ServiceView {
     /// What a call usually costs: the middle endpoint's latency without penalties, times its calls and one more.
     pub(crate) fn usual_load(&self, now: Instant) -> f64 {
         let endpoints = self.endpoints.borrow();
-        let load = |endpoint: &Rc<Endpoint>| endpoint.latency.latency(now) * f64::from(endpoint.pending() + 1);
+        let load =
+            |endpoint: &Rc<Endpoint>| endpoint.latency.latency(now) * f64::from(endpoint.pending() + 1);
         median(endpoints.list.iter().map(load)).unwrap_or_default()
     }
 
@@ -215,5 +216,7 @@ fn key_of(instance: &service_registry::Instance) -> u64 {
 
 /// FNV-1a: the same everywhere and always, and short.
 pub fn stable_hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

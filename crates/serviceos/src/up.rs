@@ -3,13 +3,13 @@
 
 mod data_dir;
 mod descriptors;
+mod file_watch;
 mod plan;
 mod provisioning;
 mod reload;
 mod replica_process;
 mod screen;
 mod signals;
-mod file_watch;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -204,8 +204,7 @@ impl Running {
         };
         let drain_limit =
             settings.services.iter().map(|service| service.drain_timeout).max().unwrap_or_default();
-        let mut live =
-            Live::new(source, settings, registry, metrics, keys, draining, checks, circuits, tls);
+        let mut live = Live::new(source, settings, registry, metrics, keys, draining, checks, circuits, tls);
         live.resolving.begin(unresolved, &live.registry);
         Ok(Self {
             gateway,

@@ -78,7 +78,10 @@ fn the_host_comes_before_the_path_and_headers_come_last() {
             on(HostPattern::Beneath("example.org".into()), route("/a", &[])),
             on(HostPattern::Beneath("eu.example.org".into()), route("/a", &[])),
             on(HostPattern::Exact("api.example.org".into()), route("/a", &[])),
-            on(HostPattern::Exact("api.example.org".into()), Route { headers: beta.clone(), ..route("/a", &[]) }),
+            on(
+                HostPattern::Exact("api.example.org".into()),
+                Route { headers: beta.clone(), ..route("/a", &[]) },
+            ),
             Route { headers: beta, ..route("/only-beta", &[]) },
         ],
         &[

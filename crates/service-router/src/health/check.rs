@@ -154,7 +154,8 @@ async fn over_grpc(stream: Stream, host: &str) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let failed = |error: String| format!("{GRPC_CHECK}: {error}");
     let answered = ask(stream, request, Some(Bytes::from_static(GRPC_REQUEST))).await.map_err(failed)?;
-    let status = answered.trailers.get("grpc-status").map_or("none", |status| status.to_str().unwrap_or("none"));
+    let status =
+        answered.trailers.get("grpc-status").map_or("none", |status| status.to_str().unwrap_or("none"));
     if status != "0" {
         return Err(failed(format!("grpc-status is {status}")));
     }

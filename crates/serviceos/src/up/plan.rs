@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
-use configuration::{Builtin, HashOn, BalancingPolicy, RouteAccess, RouteSettings, ServiceSettings, Settings};
+use configuration::{
+    BalancingPolicy, Builtin, HashOn, RouteAccess, RouteSettings, ServiceSettings, Settings,
+};
 use edge_gateway::{OwnPage, Route, RouteTable};
 use http::Method;
 use jiff::Timestamp;
@@ -85,7 +87,10 @@ impl Plan {
         }
         let routes = settings.services.iter().enumerate();
         let routes = routes.flat_map(|(place, service)| {
-            service.routes.iter().map(move |settings_of_route| route(settings, service, settings_of_route, place))
+            service
+                .routes
+                .iter()
+                .map(move |settings_of_route| route(settings, service, settings_of_route, place))
         });
         Ok(Self {
             services,
@@ -229,7 +234,9 @@ mod tests {
 
     #[test]
     fn services_have_one_order_and_routes_know_their_place_in_it() {
-        let plan = plan("services: {vrf: {replicas: 2}, oracle: , a: {endpoints: [\"http://127.0.0.1:1\"], attestation: none}}");
+        let plan = plan(
+            "services: {vrf: {replicas: 2}, oracle: , a: {endpoints: [\"http://127.0.0.1:1\"], attestation: none}}",
+        );
         let names: Vec<_> = plan.services.iter().map(|service| service.name.as_str()).collect();
         let called: Vec<_> = plan.router.iter().map(|service| service.name.as_str()).collect();
         assert_eq!((&names[..], &called), (&["vrf", "oracle", "a"][..], &names));
@@ -253,10 +260,12 @@ mod tests {
         let before = settings("services: {vrf: , oracle: , datafeed: }");
         let first = Plan::of(&before, &registry, &tls, None).unwrap();
         registry.replace_services(|_none| first.services.clone());
-        let circuits = first.router.iter().map(|service| (service.name.clone(), Arc::clone(&service.circuit)));
+        let circuits =
+            first.router.iter().map(|service| (service.name.clone(), Arc::clone(&service.circuit)));
         let circuits = circuits.collect();
         let previous = Previous { settings: &before, checks: &first.checks, circuits: &circuits };
-        let after = "services: {vrf: , oracle: {circuit: {requests: 5}}, datafeed: {healthCheck: {interval: 9s}}}";
+        let after =
+            "services: {vrf: , oracle: {circuit: {requests: 5}}, datafeed: {healthCheck: {interval: 9s}}}";
         let second = Plan::of(&settings(after), &registry, &tls, Some(&previous)).unwrap();
         let kept = |place: usize| {
             let name = &first.router[place].name;
@@ -265,7 +274,10 @@ mod tests {
             let check = Arc::ptr_eq(&first.checks[name], &second.checks[name]);
             (service, circuit, check)
         };
-        assert_eq!([kept(0), kept(1), kept(2)], [(true, true, true), (true, false, true), (true, true, false)]);
+        assert_eq!(
+            [kept(0), kept(1), kept(2)],
+            [(true, true, true), (true, false, true), (true, true, false)]
+        );
     }
 
     #[test]

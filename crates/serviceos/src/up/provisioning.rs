@@ -55,7 +55,9 @@ pub(crate) fn tiers(settings: &Settings) -> Tiers {
         rate: Rate { count: tier.rate.count, per: tier.rate.per },
         burst: tier.burst,
     };
-    Tiers::with(settings.gateway.tiers.iter().map(|(name, settings)| (name.clone(), tier(settings))).collect())
+    Tiers::with(
+        settings.gateway.tiers.iter().map(|(name, settings)| (name.clone(), tier(settings))).collect(),
+    )
 }
 
 /// The secrets that a built-in service cannot do without; all of its replicas share them.

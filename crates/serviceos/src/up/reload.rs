@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use types::ServiceName;
 
-use super::plan::{self, Plan, Previous, TlsClients};
 use super::file_watch::FileWatch;
+use super::plan::{self, Plan, Previous, TlsClients};
 use super::{check_service_config, health_pages, provisioning};
 
 /// How long the workers may take until all of them use another configuration.
@@ -75,7 +75,10 @@ impl Resolving {
 }
 
 impl Live {
-    #[expect(clippy::too_many_arguments, reason = "each is a part that a configuration changes, and it is made in one place")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a part that a configuration changes, and it is made in one place"
+    )]
     pub(crate) fn new(
         source: Source,
         settings: Settings,
@@ -132,7 +135,9 @@ impl Live {
         let settings = match loaded.await {
             Ok(Ok(settings)) => settings,
             Ok(Err(report)) => {
-                tracing::error!("{file} has changed and is not valid; the configuration before stays in force:\n{report}");
+                tracing::error!(
+                    "{file} has changed and is not valid; the configuration before stays in force:\n{report}"
+                );
                 return;
             }
             Err(error) => {
@@ -146,7 +151,9 @@ impl Live {
                 let elapsed_ms = began.elapsed().as_millis();
                 tracing::info!(elapsed_ms, services, "the configuration was applied");
             }
-            Err(error) => tracing::error!("{file} has changed and cannot be applied: {error:#}; the configuration before stays in force"),
+            Err(error) => tracing::error!(
+                "{file} has changed and cannot be applied: {error:#}; the configuration before stays in force"
+            ),
         }
         self.files.follow(&self.watched());
         self.seen = self.look();
@@ -166,7 +173,8 @@ impl Live {
         let plan = Plan::of(&settings, &self.registry, &self.tls, Some(&previous))?;
         let Plan { services, router, checks, routes, unresolved, .. } = plan;
         let labels = labels(&settings);
-        let circuits = router.iter().map(|service| (service.name.clone(), Arc::clone(&service.circuit))).collect();
+        let circuits =
+            router.iter().map(|service| (service.name.clone(), Arc::clone(&service.circuit))).collect();
         let own = health_pages(&self.registry, &self.draining);
         let gateway_plan = Plan::gateway(routes, router, &settings, own)?;
 

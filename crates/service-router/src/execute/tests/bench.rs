@@ -243,12 +243,12 @@ impl CallHead for Head {
         &self.0
     }
 
-    fn target(&self) -> (&str, &str) {
-        ("/v1/random", "")
+    fn target(&self) -> (&[u8], &[u8]) {
+        (b"/v1/random", b"")
     }
 
-    fn host(&self) -> &str {
-        "api.example.org"
+    fn host(&self) -> &[u8] {
+        b"api.example.org"
     }
 
     fn upgrade(&self) -> Option<&str> {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use configuration::{EndpointSettings, Scheme, ServiceSettings};
 use jiff::Timestamp;
-use service_registry::{Change, Channel, Health, Instance, LifecycleState, Registry, Replica, Service, Verdict};
+use service_registry::{
+    Change, Channel, Health, Instance, LifecycleState, Registry, Replica, Service, Verdict,
+};
 use tokio::sync::watch;
 use types::ReplicaId;
 
@@ -32,7 +34,8 @@ pub(super) fn service(
     let mut replicas = Vec::new();
     for (ordinal, endpoint) in endpoints.iter().enumerate() {
         let id = ReplicaId::new(settings.name.clone(), u32::try_from(ordinal).unwrap_or(u32::MAX));
-        let kept = before.and_then(|before| before.replicas.get(ordinal)).filter(|replica| is_at(replica, endpoint));
+        let kept =
+            before.and_then(|before| before.replicas.get(ordinal)).filter(|replica| is_at(replica, endpoint));
         if let Some(kept) = kept {
             replicas.push(kept.clone());
             continue;
@@ -116,7 +119,9 @@ pub(crate) async fn resolve(
             let found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await;
             let found = found.map(|mut addresses| addresses.next());
             registry.update(replica, |known| match &found {
-                Ok(Some(address)) if known.instance.as_ref().is_some_and(|instance| instance.address == *address) => {
+                Ok(Some(address))
+                    if known.instance.as_ref().is_some_and(|instance| instance.address == *address) =>
+                {
                     Change::None
                 }
                 Ok(Some(address)) => {
