@@ -1,6 +1,8 @@
 //! What `serviceos up` does: everything that can be refused is refused first, then the replicas are started, and at the end
 //! everything is drained in the opposite order.
 
+mod background;
+mod claims;
 mod data_dir;
 mod descriptors;
 mod file_watch;
@@ -11,7 +13,7 @@ mod replica_process;
 mod screen;
 mod signals;
 
-use std::io::ErrorKind;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,23 +23,25 @@ use std::time::{Duration, Instant};
 use access::ApiKey;
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Settings};
-use control::{AdminState, AdminToken, HealthReport};
-use edge_gateway::{Gateway, GatewayParts, Listeners, OwnPage, PageAnswer};
+use control::{AdminState, HealthReport};
+use edge_gateway::{Gateway, GatewayParts, OwnPage, PageAnswer};
 use http::StatusCode;
-use observability::{AccessLog, AccessLogHandle, Metrics};
-use service_lifecycle::{Driver, Stop};
+use observability::{AccessLog, Metrics};
+use service_lifecycle::{Driver, Policy, Stop};
 use service_registry::Registry;
 use service_router::{HealthOwner, RouterPlan};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use types::ServiceName;
 
 use crate::failure::Failure;
+use background::Background;
+use claims::Claims;
 use data_dir::DataDir;
 use plan::{Plan, TlsClients};
-use reload::Live;
 pub(crate) use reload::Source;
+use reload::{Live, Resolving, Watched};
 use replica_process::ReplicaLauncher;
 use screen::Screen;
 pub(crate) use screen::counted;
@@ -45,8 +49,6 @@ use signals::Orders;
 
 /// How long the last lines of everything may take.
 const LAST_LINES: Duration = Duration::from_secs(1);
-/// How often the output files of the replicas are measured.
-const OUTPUT_CHECK: Duration = Duration::from_secs(10);
 /// Suspicions on their way to the health owner, of all workers together.
 const QUEUED_SUSPICIONS: usize = 1024;
 
@@ -89,13 +91,11 @@ struct Running {
     gateway: Gateway,
     drivers: JoinSet<()>,
     stop: watch::Sender<Stop>,
-    background: JoinSet<()>,
-    stop_background: watch::Sender<bool>,
+    background: Background,
     access_log: Option<AccessLog>,
     live: Live,
     shutdown_requests: mpsc::Receiver<()>,
     facts: Facts,
-    drain_limit: Duration,
     /// Held to the end: the lock on the data directory.
     _data_dir: DataDir,
 }
@@ -113,17 +113,9 @@ struct Facts {
 impl Running {
     /// Refuses first, starts then: whatever can be in the way is met before the first replica is launched.
     async fn start(settings: Settings, source: Source) -> Result<Self, Failure> {
-        let data_dir = DataDir::open(&settings.data_dir)?;
-        let listeners = Listeners::bind(&settings.gateway.listen, settings.gateway.workers)
-            .context("failed to open the gateway")?;
-        let admin_listener = bind_admin(settings.admin).await?;
-        let admin = admin_listener.local_addr().context("failed to open the admin port")?;
-        let (keys, secrets) = provisioning::open(&data_dir, &settings).await?;
-        let (access_log, access_log_handle) = open_access_log(&settings).await?.unzip();
-        let token = AdminToken::create(&data_dir.run().join("admin.token"))
-            .context("failed to write the admin token")?;
-        let socket = control::bind_socket(data_dir.run()).context("failed to open the admin socket")?;
-
+        let Claims { data_dir, listeners, admin_port, admin, keys, secrets, access_log, token, socket } =
+            Claims::make(&settings).await?;
+        let (access_log, access_log_handle) = access_log.unzip();
         let (registry, tls) = (Registry::default(), TlsClients::default());
         let Plan { services, router, checks, lives, routes, unresolved, example } =
             Plan::of(&settings, &registry, &tls, None)?;
@@ -146,7 +138,6 @@ impl Running {
         let gateway = Gateway::start(listeners, parts).context("failed to start the gateway")?;
         let gateway_address = gateway.addresses()[0];
 
-        let (stop_background, background_stopped) = watch::channel(false);
         let (shutdown, shutdown_requests) = mpsc::channel(1);
         let (development_key, keys) = (keys.development_key().clone(), Arc::new(keys));
         let state = AdminState {
@@ -158,43 +149,14 @@ impl Running {
             admin,
             shutdown,
         };
-        let mut background = JoinSet::new();
-        background.spawn(control::serve_tcp(
-            admin_listener,
-            state.clone(),
-            token,
-            background_stopped.clone(),
-        ));
-        background.spawn(control::serve_socket(socket, state, background_stopped.clone()));
-        background.spawn(sample_error_rates(Arc::clone(&metrics), background_stopped.clone()));
-        background.spawn(limit_outputs(data_dir.run().to_owned(), background_stopped.clone()));
-        let (checks, check_policies) = watch::channel(checks);
-        let owner = HealthOwner::new(
-            registry.clone(),
-            check_policies,
-            suspected,
-            Arc::clone(&metrics),
-            random.fork(),
-        );
-        background.spawn(owner.run(told(background_stopped)));
-
-        let launcher = Arc::new(ReplicaLauncher::new(data_dir.run(), &settings, &secrets));
-        let (stop, stopping) = watch::channel(Stop::No);
-        let mut drivers = JoinSet::new();
-        for replica in registry.snapshot().services.iter().flat_map(|service| &service.replicas) {
-            // Replicas that run elsewhere have no driver.
-            let Some(policy) = lives.get(&replica.id.service).cloned() else { continue };
-            let launcher = Arc::clone(&launcher);
-            let driver = Driver::new(
-                replica.id.clone(),
-                policy,
-                launcher,
-                registry.clone(),
-                stopping.clone(),
-                random.fork(),
-            );
-            drivers.spawn(driver.run());
-        }
+        let (checks, policies) = watch::channel(checks);
+        let owner =
+            HealthOwner::new(registry.clone(), policies, suspected, Arc::clone(&metrics), random.fork());
+        let mut background = Background::begin(data_dir.run(), &metrics, owner);
+        background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
+        background.add(|stopped| control::serve_socket(socket, state, stopped));
+        let launcher = ReplicaLauncher::new(data_dir.run(), &settings, &secrets);
+        let (drivers, stop) = drive(&registry, &lives, launcher, &mut random);
         let facts = Facts {
             gateway: gateway_address,
             admin,
@@ -202,21 +164,30 @@ impl Running {
             development_key,
             example,
         };
-        let drain_limit =
-            settings.services.iter().map(|service| service.drain_timeout).max().unwrap_or_default();
-        let mut live = Live::new(source, settings, registry, metrics, keys, draining, checks, circuits, tls);
-        live.resolving.begin(unresolved, &live.registry);
+        let (resolving, watched) = (Resolving::default(), Watched::default());
+        let mut live = Live {
+            source,
+            settings,
+            registry,
+            metrics,
+            keys,
+            draining,
+            checks,
+            circuits,
+            tls,
+            resolving,
+            watched,
+        };
+        live.begin(unresolved);
         Ok(Self {
             gateway,
             drivers,
             stop,
             background,
-            stop_background,
             access_log,
             live,
             shutdown_requests,
             facts,
-            drain_limit,
             _data_dir: data_dir,
         })
     }
@@ -252,7 +223,7 @@ impl Running {
                 Some(_ended) = self.drivers.join_next(), if !self.drivers.is_empty() => {
                     return Err("the driver of a replica");
                 }
-                Some(_ended) = self.background.join_next() => {
+                () = self.background.one_ended() => {
                     return Err("the health owner or the admin API");
                 }
                 () = self.live.changed() => self.live.reload(&self.gateway).await,
@@ -266,7 +237,8 @@ impl Running {
     async fn stop(mut self, screen: &Screen, orders: &mut Orders) -> Result<(), Failure> {
         self.live.draining.store(true, Ordering::Relaxed);
         self.live.resolving.end();
-        self.gateway.drain(self.drain_limit);
+        let drain_limits = self.live.settings.services.iter().map(|service| service.drain_timeout);
+        self.gateway.drain(drain_limits.max().unwrap_or_default());
         let mut patience = Patience::Has;
         let registry = self.live.registry.clone();
         loop {
@@ -294,8 +266,7 @@ impl Running {
                 }
             }
         }
-        self.stop_background.send_replace(true);
-        while self.background.join_next().await.is_some() {}
+        self.background.stop().await;
         if let Some(log) = self.access_log {
             let written = tokio::task::spawn_blocking(move || log.finish());
             if timeout(LAST_LINES, written).await.is_err() {
@@ -331,26 +302,23 @@ impl Patience {
     }
 }
 
-/// On a thread of its own: the path may be a pipe that nobody reads, or on a disk that does not answer.
-async fn open_access_log(settings: &Settings) -> Result<Option<(AccessLog, AccessLogHandle)>, Failure> {
-    let Some(path) = settings.telemetry.access_log.clone() else { return Ok(None) };
-    let opened = tokio::task::spawn_blocking(move || AccessLog::open(&path)).await;
-    Ok(Some(opened.context("failed to open the access log")?.context("failed to open the access log")?))
-}
-
-async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| {
-        let advice = match error.kind() {
-            ErrorKind::AddrInUse => {
-                "is in use by another process; stop that one (`ss -ltnp` shows it) or choose another address"
-                    .to_owned()
-            }
-            ErrorKind::AddrNotAvailable => "is not an address of this machine; choose one that is".to_owned(),
-            _ => format!("cannot be listened on: {error}"),
-        };
-        anyhow!("failed to open the admin port: {address} {advice}").into()
-    })
+/// Starts a driver for each replica that is a process of this machine.
+fn drive(
+    registry: &Registry,
+    lives: &BTreeMap<ServiceName, Policy>,
+    launcher: ReplicaLauncher,
+    random: &mut fastrand::Rng,
+) -> (JoinSet<()>, watch::Sender<Stop>) {
+    let (launcher, stop) = (Arc::new(launcher), watch::Sender::new(Stop::No));
+    let mut drivers = JoinSet::new();
+    for replica in registry.snapshot().services.iter().flat_map(|service| &service.replicas) {
+        // Replicas that run elsewhere have no driver.
+        let Some(policy) = lives.get(&replica.id.service).cloned() else { continue };
+        let (id, launcher) = (replica.id.clone(), Arc::clone(&launcher));
+        let driver = Driver::new(id, policy, launcher, registry.clone(), stop.subscribe(), random.fork());
+        drivers.spawn(driver.run());
+    }
+    (drivers, stop)
 }
 
 /// The gateway's own `/health` and `/health/detailed`.
@@ -370,41 +338,6 @@ fn health_pages(registry: &Registry, draining: &Arc<AtomicBool>) -> Vec<OwnPage>
         OwnPage { path, answer: Arc::new(answer) }
     };
     vec![page("/health", HealthReport::brief), page("/health/detailed", HealthReport::detailed)]
-}
-
-async fn sample_error_rates(metrics: Arc<Metrics>, stopped: watch::Receiver<bool>) {
-    let mut seconds = tokio::time::interval(Duration::from_secs(1));
-    let stopped = told(stopped);
-    tokio::pin!(stopped);
-    loop {
-        tokio::select! {
-            _ = seconds.tick() => metrics.sample_error_rates(),
-            () = &mut stopped => return,
-        }
-    }
-}
-
-/// A replica that writes without end must not fill the disk that everything else needs.
-async fn limit_outputs(run: PathBuf, stopped: watch::Receiver<bool>) {
-    let mut checks = tokio::time::interval(OUTPUT_CHECK);
-    let stopped = told(stopped);
-    tokio::pin!(stopped);
-    loop {
-        tokio::select! {
-            _ = checks.tick() => {
-                let folder = run.clone();
-                let limited = tokio::task::spawn_blocking(move || replica_process::limit_outputs(&folder)).await;
-                if let Ok(Err(error)) = limited {
-                    tracing::warn!(%error, "the output files of the replicas could not be looked through");
-                }
-            }
-            () = &mut stopped => return,
-        }
-    }
-}
-
-async fn told(mut stopped: watch::Receiver<bool>) {
-    let _told_or_nobody_left = stopped.wait_for(|stopped| *stopped).await.is_ok();
 }
 
 /// Says every few seconds what a drain still waits for. Never returns.

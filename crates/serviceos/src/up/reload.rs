@@ -44,9 +44,21 @@ pub(crate) struct Live {
     pub(crate) circuits: BTreeMap<ServiceName, Arc<Circuit>>,
     pub(crate) tls: TlsClients,
     pub(crate) resolving: Resolving,
+    pub(crate) watched: Watched,
+}
+
+/// The files of the configuration.
+pub(crate) struct Watched {
     files: FileWatch,
-    /// What the files held when they were looked at last.
+    /// What they held when they were looked at last.
     seen: Vec<Option<Vec<u8>>>,
+}
+
+impl Default for Watched {
+    /// No files yet.
+    fn default() -> Self {
+        Self { files: FileWatch::new(), seen: Vec::new() }
+    }
 }
 
 /// The look-up of the endpoints that are known by name.
@@ -75,50 +87,28 @@ impl Resolving {
 }
 
 impl Live {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is a part that a configuration changes, and it is made in one place"
-    )]
-    pub(crate) fn new(
-        source: Source,
-        settings: Settings,
-        registry: Registry,
-        metrics: Arc<Metrics>,
-        keys: Arc<ApiKeys>,
-        draining: Arc<AtomicBool>,
-        checks: watch::Sender<CheckPolicies>,
-        circuits: BTreeMap<ServiceName, Arc<Circuit>>,
-        tls: TlsClients,
-    ) -> Self {
-        let files = FileWatch::new();
-        let mut live = Self {
-            source,
-            settings,
-            registry,
-            metrics,
-            keys,
-            draining,
-            checks,
-            circuits,
-            tls,
-            resolving: Resolving::default(),
-            files,
-            seen: Vec::new(),
-        };
-        live.files.follow(&live.watched());
-        live.seen = live.look();
-        live
+    /// From now on the files are watched, and these endpoints looked up.
+    pub(crate) fn begin(&mut self, unresolved: Vec<plan::Unresolved>) {
+        self.resolving.begin(unresolved, &self.registry);
+        self.watch();
+    }
+
+    fn watch(&mut self) {
+        let paths = self.paths();
+        self.watched.files.follow(&paths);
+        self.watched.seen = look(&paths);
     }
 
     /// Returns when one of the files holds something else.
     pub(crate) async fn changed(&mut self) {
         loop {
-            self.files.changed().await;
+            self.watched.files.changed().await;
             // A link may lead elsewhere now.
-            self.files.follow(&self.watched());
-            let found = self.look();
-            if found != self.seen {
-                self.seen = found;
+            let paths = self.paths();
+            self.watched.files.follow(&paths);
+            let found = look(&paths);
+            if found != self.watched.seen {
+                self.watched.seen = found;
                 return;
             }
         }
@@ -155,8 +145,7 @@ impl Live {
                 "{file} has changed and cannot be applied: {error:#}; the configuration before stays in force"
             ),
         }
-        self.files.follow(&self.watched());
-        self.seen = self.look();
+        self.watch();
     }
 
     /// Takes other settings over. Everything that can fail comes first.
@@ -200,7 +189,8 @@ impl Live {
         Ok(())
     }
 
-    fn watched(&self) -> Vec<PathBuf> {
+    /// The files that the configuration consists of.
+    fn paths(&self) -> Vec<PathBuf> {
         let path = std::path::absolute(&self.source.path).unwrap_or_else(|_| self.source.path.clone());
         let tls = self.settings.gateway.tls.iter();
         let certificates = tls.clone().flat_map(|tls| &tls.certificates);
@@ -208,11 +198,11 @@ impl Live {
         let authorities = tls.filter_map(|tls| tls.client_ca.clone());
         std::iter::once(path).chain(files).chain(authorities).collect()
     }
+}
 
-    /// The content of every file; `None` where there is none.
-    fn look(&self) -> Vec<Option<Vec<u8>>> {
-        self.watched().iter().map(|path| std::fs::read(path).ok()).collect()
-    }
+/// The content of every file; `None` where there is none.
+fn look(paths: &[PathBuf]) -> Vec<Option<Vec<u8>>> {
+    paths.iter().map(|path| std::fs::read(path).ok()).collect()
 }
 
 /// The services and routes that metrics are kept of.

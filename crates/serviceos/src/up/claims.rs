@@ -1,0 +1,75 @@
+//! Everything that can be in the way of a start: claimed before the first replica is launched, so that a start that is refused
+//! leaves nothing behind.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use access::ApiKeys;
+use anyhow::{Context, anyhow};
+use configuration::Settings;
+use control::AdminToken;
+use edge_gateway::Listeners;
+use mesh_protocol::SecretSet;
+use observability::{AccessLog, AccessLogHandle};
+use tokio::net::{TcpListener, UnixListener};
+use types::ServiceName;
+
+use super::data_dir::DataDir;
+use super::provisioning;
+use crate::failure::Failure;
+
+/// What must be this process's alone, or can be in the way in another manner.
+pub(super) struct Claims {
+    pub(super) data_dir: DataDir,
+    pub(super) listeners: Listeners,
+    pub(super) admin_port: TcpListener,
+    pub(super) admin: SocketAddr,
+    pub(super) keys: ApiKeys,
+    pub(super) secrets: BTreeMap<ServiceName, SecretSet>,
+    pub(super) access_log: Option<(AccessLog, AccessLogHandle)>,
+    pub(super) token: AdminToken,
+    pub(super) socket: UnixListener,
+}
+
+impl Claims {
+    /// Claims all of it.
+    ///
+    /// # Errors
+    /// The first thing that is in the way, and what to do about it.
+    pub(super) async fn make(settings: &Settings) -> Result<Self, Failure> {
+        let data_dir = DataDir::open(&settings.data_dir)?;
+        let listeners = Listeners::bind(&settings.gateway.listen, settings.gateway.workers)
+            .context("failed to open the gateway")?;
+        let admin_port = bind_admin(settings.admin).await?;
+        let admin = admin_port.local_addr().context("failed to open the admin port")?;
+        let (keys, secrets) = provisioning::open(&data_dir, settings).await?;
+        let access_log = open_access_log(settings).await?;
+        let token = AdminToken::create(&data_dir.run().join("admin.token"))
+            .context("failed to write the admin token")?;
+        let socket = control::bind_socket(data_dir.run()).context("failed to open the admin socket")?;
+        Ok(Self { data_dir, listeners, admin_port, admin, keys, secrets, access_log, token, socket })
+    }
+}
+
+/// On a thread of its own: the path may be a pipe that nobody reads, or on a disk that does not answer.
+async fn open_access_log(settings: &Settings) -> Result<Option<(AccessLog, AccessLogHandle)>, Failure> {
+    let Some(path) = settings.telemetry.access_log.clone() else { return Ok(None) };
+    let opened = tokio::task::spawn_blocking(move || AccessLog::open(&path)).await;
+    Ok(Some(opened.context("failed to open the access log")?.context("failed to open the access log")?))
+}
+
+async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| {
+        let advice = match error.kind() {
+            ErrorKind::AddrInUse => {
+                "is in use by another process; stop that one (`ss -ltnp` shows it) or choose another address"
+                    .to_owned()
+            }
+            ErrorKind::AddrNotAvailable => "is not an address of this machine; choose one that is".to_owned(),
+            _ => format!("cannot be listened on: {error}"),
+        };
+        anyhow!("failed to open the admin port: {address} {advice}").into()
+    })
+}
