@@ -10,5 +10,6 @@ mod gateway;
 mod health;
 mod output;
 mod refusals;
+mod reload;
 mod services;
 mod shutdown;

@@ -1,0 +1,94 @@
+//! Another configuration while everything runs.
+
+use serde_json::Value;
+use testkit::{Client, Mesh, Request, Running, eventually};
+
+/// Puts another file in the place of the configuration, as editors do.
+fn change(mesh: &Running, text: &str) {
+    let (new, file) = (mesh.folder().join("new.yaml"), mesh.folder().join("serviceos.yaml"));
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, file).unwrap();
+}
+
+fn until_said(mesh: &Running, words: &str) {
+    eventually(words, || {
+        let said = std::fs::read_to_string(mesh.folder().join("up.err")).unwrap();
+        said.contains(words).then_some(())
+    });
+}
+
+fn keys_at(mesh: &Running, path: &str) -> Request {
+    Request::new("GET", path).key(&mesh.key)
+}
+
+#[test]
+fn other_routes_are_taken_over_without_ending_a_connection_or_a_replica() {
+    let mesh = Mesh::new().service("vrf", 1).up();
+    let (before, after) = (keys_at(&mesh, "/v1/random/keys"), keys_at(&mesh, "/dice/v1/random/keys"));
+    let (mut client, pids) = (Client::connect(mesh.gateway).unwrap(), mesh.pids("vrf"));
+    let mut status = |request: &Request| client.send(request).unwrap().status;
+    assert_eq!((status(&before), status(&after)), (200, 404));
+    let dice = "match: {path: \"/dice/{*rest}\"}, stripPrefix: true, scopes: [randomness]";
+    change(&mesh, &format!("services:\n  vrf:\n    replicas: 1\n    routes:\n      - {{{dice}}}\n"));
+    eventually("the new route", || (status(&after) == 200).then_some(()));
+    assert_eq!((status(&before), mesh.pids("vrf")), (404, pids));
+}
+
+#[test]
+fn endpoints_come_and_go_while_everything_runs() {
+    let elsewhere = Mesh::new().service("vrf", 1).up();
+    let address = elsewhere.replicas("vrf")[0]["address"].as_str().unwrap().to_owned();
+    let mesh = Mesh::new().service("oracle", 1).up();
+    let with = format!(
+        "services:\n  oracle: {{replicas: 1}}\n  dice: {{endpoints: [\"http://{address}\"], attestation: none}}\n"
+    );
+    let dice = || mesh.get("/dice/v1/random/keys").status;
+    assert_eq!(dice(), 404);
+    change(&mesh, &with);
+    eventually("the endpoint to serve", || (dice() == 200).then_some(()));
+    change(&mesh, "services:\n  oracle: {replicas: 1}\n");
+    eventually("the route to be gone", || (dice() == 404).then_some(()));
+    let metrics = Request::new("GET", "/metrics").send(mesh.admin).text();
+    assert!(!metrics.contains("service=\"dice\""), "{metrics}");
+}
+
+#[test]
+fn a_file_that_is_not_valid_changes_nothing() {
+    let mesh = Mesh::new().service("vrf", 1).up();
+    change(&mesh, "services:\n  vrf: {replicas: 1, rotues: []}\n");
+    until_said(&mesh, "unknown key `rotues`");
+    assert_eq!(mesh.get("/v1/random/keys").status, 200);
+    change(&mesh, "services:\n  vrf: {replicas: 1, routes: []}\n");
+    eventually("the next file to be read", || (mesh.get("/v1/random/keys").status == 404).then_some(()));
+}
+
+#[test]
+fn what_needs_a_new_start_is_named_and_nothing_of_it_is_taken_over() {
+    let mesh = Mesh::new().service("vrf", 1).up();
+    change(&mesh, "services:\n  vrf: {replicas: 2, routes: []}\n");
+    until_said(&mesh, "services.vrf.replicas can be changed only by a new start");
+    assert_eq!((mesh.get("/v1/random/keys").status, mesh.replicas("vrf").len()), (200, 1));
+}
+
+#[test]
+fn a_key_is_held_to_its_tier_and_another_file_changes_what_the_tier_allows() {
+    let limited = |rate: &str| {
+        let tiers = format!("gateway: {{rateLimits: {{tiers: {{slow: {{rate: {rate}, burst: 2}}}}}}}}\n");
+        format!("{tiers}services:\n  vrf: {{replicas: 1}}\n")
+    };
+    let mesh = Mesh::new();
+    mesh.write(&limited("1/d"));
+    let mesh = mesh.up();
+    let created = ["keys", "create", "--name", "t", "--scopes", "randomness", "--tier", "slow", "--json"];
+    let created: Value = serde_json::from_str(&mesh.run(&created).out).unwrap();
+    let ask =
+        || Request::new("GET", "/v1/random/keys").key(created["key"].as_str().unwrap()).send(mesh.gateway);
+    assert_eq!((ask().status, ask().status), (200, 200));
+    let refused = ask();
+    assert_eq!(refused.problem(), (429, "RATE_LIMITED".into()));
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((86_000..=86_401).contains(&wait), "{wait}");
+    assert_eq!(mesh.get("/v1/random/keys").status, 200, "the development key has no limit");
+    change(&mesh, &limited("1000000/s"));
+    eventually("the tier to allow more", || (ask().status == 200).then_some(()));
+}
