@@ -168,7 +168,8 @@ impl RouteTable {
     }
 
     pub(crate) fn find(&self, head: &RequestHead) -> Result<Target<'_>, FlowError> {
-        let path = head.path();
+        // A path is visible ASCII.
+        let path = std::str::from_utf8(head.path()).unwrap_or_default();
         if let Some(page) = self.own.iter().find(|page| page.path == path) {
             return match *head.method() {
                 Method::GET | Method::HEAD => Ok(Target::Own(page)),
@@ -214,12 +215,13 @@ fn specificity(host: Option<&HostPattern>) -> (u8, usize, Option<HostPattern>) {
 }
 
 /// Whether a host, as the client wrote it, is one of these.
-fn matches(pattern: Option<&HostPattern>, host: &str) -> bool {
+fn matches(pattern: Option<&HostPattern>, host: &[u8]) -> bool {
+    let Some(pattern) = pattern else { return true };
+    let host = std::str::from_utf8(host).unwrap_or_default();
     let name = if host.ends_with(']') { host } else { host.rsplit_once(':').map_or(host, |(name, _)| name) };
     match pattern {
-        None => true,
-        Some(HostPattern::Exact(wanted)) => name.eq_ignore_ascii_case(wanted),
-        Some(HostPattern::Beneath(wanted)) => {
+        HostPattern::Exact(wanted) => name.eq_ignore_ascii_case(wanted),
+        HostPattern::Beneath(wanted) => {
             name.len().checked_sub(wanted.len() + 1).and_then(|dot| name.split_at_checked(dot)).is_some_and(
                 |(label, rest)| {
                     !label.is_empty() && rest.starts_with('.') && rest[1..].eq_ignore_ascii_case(wanted)

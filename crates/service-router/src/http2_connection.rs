@@ -274,11 +274,8 @@ impl Http2Call {
 
 fn request(head: &impl CallHead, framing: Framing, time_left_ms: u64) -> Result<Request<()>, http::Error> {
     let (path, query) = head.target();
-    let uri = Uri::builder()
-        .scheme("http")
-        .authority(head.host())
-        .path_and_query(format!("{path}{query}"))
-        .build()?;
+    let origin = [path, query].concat();
+    let uri = Uri::builder().scheme("http").authority(head.host()).path_and_query(origin).build()?;
     let mut request = Request::new(());
     (*request.method_mut(), *request.uri_mut(), *request.version_mut()) =
         (head.method().clone(), uri, Version::HTTP_2);
