@@ -85,7 +85,7 @@ async fn a_remembered_key_is_forgotten_when_it_changes_expires_or_is_revoked() {
     let mut remembered = None;
     let mut ask = |key: &str, now| {
         let table = table.borrow();
-        let answer = table.authenticate_again(&mut remembered, key, at(now));
+        let answer = table.authenticate_again(&mut remembered, key.as_bytes(), at(now));
         match (&answer, table.authenticate(key, at(now))) {
             (Ok(remembered), Ok(found)) => {
                 assert!(Arc::ptr_eq(remembered, &found), "with and without memory the same");
