@@ -1,5 +1,7 @@
 //! The request target (RFC 9112 section 3.2) and the authority (RFC 9110 section 4.2).
 
+use std::net::Ipv6Addr;
+
 use crate::error::Malformed;
 use crate::fields::Span;
 
@@ -53,8 +55,8 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
 pub(crate) fn is_authority(text: &[u8]) -> bool {
     let (host_is_valid, rest) = if text.first() == Some(&b'[') {
         let Some(end) = text.iter().position(|byte| *byte == b']') else { return false };
-        let inner = |byte: &u8| byte.is_ascii_hexdigit() || b":.".contains(byte);
-        (end > 2 && text[1..end].iter().all(inner), &text[end + 1..])
+        let inner = std::str::from_utf8(&text[1..end]).ok().and_then(|inner| inner.parse::<Ipv6Addr>().ok());
+        (inner.is_some(), &text[end + 1..])
     } else {
         let end = text.iter().position(|byte| *byte == b':').unwrap_or(text.len());
         let name = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'A'..=b'Z' | b'_');
@@ -138,7 +140,7 @@ mod tests {
         }
         for bad in [
             "", ":80", "a:", "a:65536", "a:000080", "a:8a", "a b", "a@b", "a%2f", "[", "[]", "[]:80", "[::1",
-            "[::1]x", "a/b", "a,b", "a:1:2",
+            "[::1]x", "[1.2.3.4]", "[:::]", "[1:2]", "[abc]", "a/b", "a,b", "a:1:2",
         ] {
             assert!(!is_authority(bad.as_bytes()), "{bad}");
         }
