@@ -11,6 +11,26 @@ use crate::request::span_of_value;
 pub const MAX_TRAILER_BYTES: usize = 8 << 10;
 /// Fields of a trailer section.
 const MAX_FIELDS: usize = 32;
+/// What stands in front of a body or nowhere, beside the known names: it says how to route, to read, to cache or to
+/// authenticate the message (RFC 9110 section 6.5.1).
+const NEVER_BEHIND: [&str; 13] = [
+    "age",
+    "authentication-info",
+    "expires",
+    "location",
+    "max-forwards",
+    "pragma",
+    "range",
+    "set-cookie",
+    "vary",
+    "www-authenticate",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+];
+/// The same for all names that begin so.
+const FAMILIES_NEVER_BEHIND: [&str; 7] =
+    ["access-control-", "content-", "if-", "sec-", "x-forwarded-", "x-http-method", "x-serviceos-"];
 
 /// The fields behind a body.
 #[derive(Debug, Clone, Default)]
@@ -101,13 +121,17 @@ fn parse(section: &[u8]) -> Result<Trailers, BodyFault> {
 /// Whether a field may be passed on behind a body: those of gRPC, and those that the head has declared; never one that
 /// frames, routes, authenticates or controls the message (RFC 9110 section 6.5.1).
 pub fn may_pass_as_trailer<'a>(name: &[u8], mut declared: impl Iterator<Item = &'a [u8]>) -> bool {
+    let begins = |prefix: &str| {
+        name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()))
+    };
     let forbidden = Known::of(name).is_some_and(|known| !matches!(known, Known::GrpcStatus))
-        || name.len() >= 12 && name[..12].eq_ignore_ascii_case(b"x-serviceos-")
+        || NEVER_BEHIND.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
+        || FAMILIES_NEVER_BEHIND.into_iter().any(begins)
         || name.contains(&b'_');
     if forbidden {
         return false;
     }
-    let of_grpc = name.len() > 5 && name[..5].eq_ignore_ascii_case(b"grpc-");
+    let of_grpc = name.len() > "grpc-".len() && begins("grpc-");
     let names =
         |list: &[u8]| list.split(|byte| *byte == b',').any(|own| own.trim_ascii().eq_ignore_ascii_case(name));
     of_grpc || declared.any(names)
@@ -146,7 +170,8 @@ mod tests {
 
     #[test]
     fn only_trailers_of_grpc_and_declared_ones_pass_and_never_those_of_the_message() {
-        let declared = || [&b"X-Sum, content-length , authorization"[..], b"x-serviceos-tenant"].into_iter();
+        let lists = [&b"X-Sum, content-length , authorization"[..], b"x-serviceos-tenant", b"Content-Encoding,if-match,range"];
+        let declared = || lists.into_iter();
         for (name, passes) in [
             ("grpc-status", true),
             ("grpc-message", true),
@@ -156,6 +181,9 @@ mod tests {
             ("content-length", false),
             ("authorization", false),
             ("x-serviceos-tenant", false),
+            ("content-encoding", false),
+            ("If-Match", false),
+            ("range", false),
             ("grpc-timeout", false),
             ("host", false),
         ] {
