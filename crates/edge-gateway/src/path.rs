@@ -20,6 +20,9 @@ pub(crate) fn ambiguity(path: &[u8]) -> Option<&'static str> {
                         "the path hides a separator, a dot or a control character behind a percent sign",
                     );
                 }
+                Some(lead @ 0xc0..) if is_overlong(lead, &after[2..]) => {
+                    return Some("the path writes a character in more bytes than it needs");
+                }
                 Some(_) => {}
             },
             b'\\' | b';' => return Some("the path has a backslash or a semicolon"),
@@ -35,6 +38,18 @@ pub(crate) fn ambiguity(path: &[u8]) -> Option<&'static str> {
 fn is_dot_segment(after_slash: &[u8]) -> bool {
     let end = after_slash.iter().position(|byte| *byte == b'/').unwrap_or(after_slash.len());
     matches!(&after_slash[..end], b"." | b"..")
+}
+
+/// Whether a character begins here that UTF-8 writes in fewer bytes: some readers take `%c0%af` for a slash (RFC 3629
+/// section 10).
+fn is_overlong(lead: u8, rest: &[u8]) -> bool {
+    let second = || rest.strip_prefix(b"%").and_then(|digits| digits.first_chunk()).and_then(decode);
+    match lead {
+        0xc0 | 0xc1 => true,
+        0xe0 => second().is_some_and(|second| second < 0xa0),
+        0xf0 => second().is_some_and(|second| second < 0x90),
+        _ => false,
+    }
 }
 
 fn decode(digits: &[u8; 2]) -> Option<u8> {
@@ -57,6 +72,8 @@ mod tests {
             "/.well-known/x",
             "/a..b",
             "/%E2%82%AC",
+            "/%e0%a4%85%F0%9F%98%80",
+            "/%E9",
         ] {
             assert_eq!(ambiguity(plain.as_bytes()), None, "{plain}");
         }
@@ -89,6 +106,12 @@ mod tests {
             "/a%0a",
             "/a%252e",
             "/a/..",
+            "/a%c0%af",
+            "/a/%C0%AE%c0%ae",
+            "/%c1%9c",
+            "/%e0%80%af",
+            "/%e0%9F%bf",
+            "/%f0%80%80%af",
         ];
         for trick in tricks {
             assert!(ambiguity(trick.as_bytes()).is_some(), "{trick}");
