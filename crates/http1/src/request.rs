@@ -194,6 +194,12 @@ impl RequestHead {
                 return Err("it has a field of HTTP/1.1 that HTTP/2 does not have");
             }
         }
+        if self.is_repeated(Known::ContentLength) {
+            return Err("it has more than one Content-Length");
+        }
+        if self.fields().any(|(_, _, value)| value.trim_ascii().len() != value.len()) {
+            return Err("a header's value begins or ends with a space");
+        }
         if self.value(Known::Te).is_some_and(|te| te != b"trailers") {
             return Err("its TE is not exactly `trailers`");
         }

@@ -42,11 +42,12 @@ pub struct Trailers {
 field_access!(Trailers);
 
 impl Trailers {
-    /// Takes over the trailers of an HTTP/2 message.
+    /// Takes over the trailers of an HTTP/2 message. Spaces around a value have no meaning in HTTP/1.1 and no place in
+    /// HTTP/2.
     pub fn of_http2(fields: &HeaderMap) -> Self {
         let mut trailers = Self::default();
         for (name, value) in fields {
-            trailers.append(name.as_str().as_bytes(), value.as_bytes());
+            trailers.append(name.as_str().as_bytes(), value.as_bytes().trim_ascii());
         }
         trailers
     }

@@ -248,6 +248,16 @@ fn a_head_of_http_2_has_the_same_form() {
         fields.insert(name, value.parse().unwrap());
         assert!(set(Some("a"), "/", &fields).is_err(), "{name}");
     }
+    for value in [" a", "a ", "\ta", "a\t", " "] {
+        let mut fields = HeaderMap::new();
+        fields.insert("x-a", value.parse().unwrap());
+        assert!(set(Some("a"), "/", &fields).is_err(), "{value:?}");
+    }
+    let mut fields = HeaderMap::new();
+    fields.append("content-length", "5".parse().unwrap());
+    assert!(set(Some("a"), "/", &fields).is_ok());
+    fields.append("content-length", "5".parse().unwrap());
+    assert!(set(Some("a"), "/", &fields).is_err());
 }
 
 proptest! {
