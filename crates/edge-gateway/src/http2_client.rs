@@ -169,8 +169,9 @@ impl Http2Body {
         let length = fields.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let framing = match length {
             _ if receiving.is_end_stream() => Framing::Length(0),
-            Some(length) => Framing::Length(length),
-            None => Framing::Chunked,
+            // A length of zero before the end of the stream has come may be a lie, which h2 finds when data follows.
+            Some(length @ 1..) => Framing::Length(length),
+            Some(0) | None => Framing::Chunked,
         };
         let declared =
             fields.get_all(header::TRAILER).iter().map(|value| value.as_bytes().to_vec()).collect();
