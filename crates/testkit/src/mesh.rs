@@ -78,6 +78,16 @@ impl Mesh {
         self
     }
 
+    /// Adds a service whose only replica is a server that the test itself runs; `routes` are the lines of its routes,
+    /// indented by six spaces. That it takes connections is enough for it to be healthy.
+    #[must_use]
+    pub fn endpoint(self, name: &str, address: SocketAddr, routes: &str) -> Self {
+        let routes = routes.trim_matches('\n');
+        self.yaml(&format!(
+            "    {name}:\n      endpoints: [\"http://{address}\"]\n      attestation: none\n      healthCheck: {{protocol: tcp}}\n      routes:\n{routes}\n"
+        ))
+    }
+
     /// Replaces the arguments of `up`.
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
