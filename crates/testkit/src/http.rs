@@ -28,6 +28,8 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+    /// What stands behind the body, names in lower case.
+    pub trailers: Vec<(String, String)>,
 }
 
 impl Request {
@@ -138,7 +140,7 @@ impl Client {
         if status == 100 {
             return self.read_head();
         }
-        Ok(Answer { status, headers, body: Vec::new() })
+        Ok(Answer { status, headers, body: Vec::new(), trailers: Vec::new() })
     }
 
     fn line(&mut self) -> std::io::Result<String> {
@@ -154,6 +156,11 @@ impl Answer {
     /// The first header of a name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The first trailer of a name.
+    pub fn trailer(&self, name: &str) -> Option<&str> {
+        self.trailers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
     /// The body as text.

@@ -4,15 +4,23 @@
 //! Nothing here waits by sleeping for a guess: a mesh is up when its `status` says so, a process is gone when the kernel
 //! says so. Whatever a test leaves running is killed with its whole process group when the mesh is dropped.
 
+mod connection;
 mod http;
+mod http2;
 mod mesh;
 mod process;
 mod program;
+mod tls;
+mod upstream;
 
+pub use connection::Connection;
 pub use http::{Answer, Client, Request};
+pub use http2::Http2;
 pub use mesh::{Finished, Mesh, Running, kill};
-pub use process::{exists, processes_of, wait_until_gone};
+pub use process::{exists, memory_kib, processes_of, reset_peak, wait_until_gone};
 pub use program::has_program;
+pub use tls::{Authority, Certificate, Tls, TlsSide};
+pub use upstream::{Seen, Upstream, checksum, filler};
 
 use std::time::{Duration, Instant};
 

@@ -19,7 +19,10 @@ struct Folder(TempDir);
 pub struct Mesh {
     folder: Folder,
     services: String,
+    /// What stands before the services in the file.
+    head: String,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 /// A mesh that runs.
@@ -61,6 +64,8 @@ impl Mesh {
         Self {
             folder: Folder(folder),
             services: String::new(),
+            head: String::new(),
+            environment: Vec::new(),
             arguments: vec!["--gateway=127.0.0.1:0".into(), "--admin=127.0.0.1:0".into()],
         }
     }
@@ -86,6 +91,34 @@ impl Mesh {
         self.yaml(&format!(
             "    {name}:\n      endpoints: [\"http://{address}\"]\n      attestation: none\n      healthCheck: {{protocol: tcp}}\n      routes:\n{routes}\n"
         ))
+    }
+
+    /// Adds a service of servers that run elsewhere, all of them without TLS.
+    #[must_use]
+    pub fn endpoints(self, name: &str, addresses: &[SocketAddr]) -> Self {
+        self.endpoints_with(name, addresses, "healthCheck: {interval: 100ms, timeout: 100ms}")
+    }
+
+    /// The same with more keys of the service, as in a mapping in braces.
+    #[must_use]
+    pub fn endpoints_with(self, name: &str, addresses: &[SocketAddr], keys: &str) -> Self {
+        let urls: Vec<String> = addresses.iter().map(|address| format!("\"http://{address}\"")).collect();
+        let urls = urls.join(", ");
+        self.yaml(&format!("    {name}: {{endpoints: [{urls}], attestation: none, {keys}}}\n"))
+    }
+
+    /// Sets the keys under `gateway:`, as in a mapping in braces.
+    #[must_use]
+    pub fn gateway(mut self, keys: &str) -> Self {
+        self.head += &format!("gateway: {{{keys}}}\n");
+        self
+    }
+
+    /// Sets a variable in the environment of `up`.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Replaces the arguments of `up`.
@@ -123,10 +156,11 @@ impl Mesh {
     /// When the binary cannot be started.
     pub fn start_with(&self, out: impl Into<Stdio>, err: impl Into<Stdio>) -> Child {
         if !self.services.is_empty() {
-            self.write(&format!("services:\n{}", self.services));
+            self.write(&format!("{}services:\n{}", self.head, self.services));
         }
         let mut command = command(self.folder());
         command.arg("up").args(&self.arguments).process_group(0);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(out).stderr(err);
         command.spawn().expect("starting serviceos; `cargo build -p serviceos` makes it")
     }
@@ -162,21 +196,32 @@ impl Mesh {
     /// # Panics
     /// When that does not come about.
     pub fn up(self) -> Running {
-        let mut child = self.start();
-        let status = eventually("every replica to be selectable", || {
-            if let Some(status) = child.try_wait().expect("asking for the process") {
-                panic!("serviceos ended: {:?}", self.finished(status));
-            }
-            status(self.folder()).filter(all_selectable)
-        });
-        let address =
-            |name: &str| status[name].as_str().and_then(|address| address.parse().ok()).expect("an address");
-        let key = eventually("the development key", || {
-            let out = std::fs::read_to_string(self.folder().join("up.out")).unwrap_or_default();
+        let mut running = self.up_when("every replica to be selectable", all_selectable);
+        running.key = eventually("the development key", || {
+            let out = std::fs::read_to_string(running.folder().join("up.out")).unwrap_or_default();
             let word = out.split_whitespace().find(|word| word.starts_with("sk_test_")).map(str::to_owned);
             out.contains("Ctrl-C drains").then_some(word).flatten()
         });
-        Running { gateway: address("gateway"), admin: address("admin"), mesh: self, child, key }
+        running
+    }
+
+    /// Starts `up` and waits until its status is as wanted. There is no key, since it is shown only when all replicas may
+    /// serve.
+    ///
+    /// # Panics
+    /// When that does not come about; `what` says what was waited for.
+    pub fn up_when(self, what: &str, wanted: impl Fn(&Value) -> bool) -> Running {
+        let mut child = self.start();
+        let status = eventually(what, || {
+            if let Some(status) = child.try_wait().expect("asking for the process") {
+                panic!("serviceos ended: {:?}", self.finished(status));
+            }
+            status(self.folder()).filter(&wanted)
+        });
+        let address =
+            |name: &str| status[name].as_str().and_then(|address| address.parse().ok()).expect("an address");
+        let (gateway, admin) = (address("gateway"), address("admin"));
+        Running { gateway, admin, mesh: self, child, key: String::new() }
     }
 }
 
@@ -184,6 +229,21 @@ impl Running {
     /// The folder.
     pub fn folder(&self) -> &Path {
         self.mesh.folder()
+    }
+
+    /// What `up` has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder().join("up.err")).unwrap_or_default()
+    }
+
+    /// Waits until `up` has logged something that contains `text`, after the first `seen` bytes; returns the whole log.
+    ///
+    /// # Panics
+    /// When that does not come about.
+    pub fn until_logged(&self, seen: usize, text: &str) -> String {
+        eventually(&format!("{text:?} in the log"), || {
+            Some(self.log()).filter(|log| log.get(seen..).is_some_and(|new| new.contains(text)))
+        })
     }
 
     /// The process of `up`.

@@ -38,3 +38,22 @@ pub fn processes_of(folder: &Path) -> Vec<u32> {
     })
     .collect()
 }
+
+/// A line of a process's `/proc/PID/status`, such as `VmRSS` or `VmHWM`, in KiB.
+///
+/// # Panics
+/// When there is no such process or line.
+pub fn memory_kib(pid: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
+    number.unwrap_or_else(|| panic!("no {name} in {status}"))
+}
+
+/// Makes the process's peak of memory, `VmHWM`, what it has now.
+///
+/// # Panics
+/// When the kernel refuses.
+pub fn reset_peak(pid: u32) {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("resetting the peak of memory");
+}

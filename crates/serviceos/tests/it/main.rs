@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
 mod ambiguity;
+mod bodies;
 mod cli;
 mod configuration;
+mod connections;
 mod docs;
 mod failover;
 mod gateway;

@@ -1,0 +1,238 @@
+//! Connections of HTTP/1.1 and what happens on them out of turn.
+
+use testkit::{Connection, Mesh, Upstream, eventually, filler};
+
+use crate::bodies::{head, site};
+
+#[test]
+fn three_requests_sent_at_once_are_answered_in_order() {
+    let upstream = Upstream::new();
+    let mesh = site(&upstream);
+    let mut client = Connection::open(mesh.gateway);
+    let post = head(&mesh, "POST /site/mirror HTTP/1.1") + "content-length: 4\r\n\r\nbody";
+    let chunked =
+        head(&mesh, "POST /site/mirror HTTP/1.1") + "transfer-encoding: chunked\r\n\r\n3\r\ntwo\r\n0\r\n\r\n";
+    let get = head(&mesh, "GET /site/fixed/3 HTTP/1.1") + "\r\n";
+    client.write(post + &chunked + &get).unwrap();
+    let bodies: Vec<_> = (0..3).map(|_| client.answer().unwrap().body).collect();
+    assert_eq!(bodies, [b"body".to_vec(), b"two".to_vec(), filler(3)]);
+}
+
+#[test]
+fn a_connection_is_kept_or_closed_as_the_client_says() {
+    let upstream = Upstream::new();
+    let mesh = site(&upstream);
+    for (first, fields, kept) in [
+        ("GET /site/fixed/3 HTTP/1.1", "", true),
+        ("GET /site/fixed/3 HTTP/1.1", "connection: close\r\n", false),
+        ("GET /site/fixed/3 HTTP/1.0", "", false),
+        ("GET /site/fixed/3 HTTP/1.0", "connection: keep-alive\r\n", true),
+        ("GET /nowhere HTTP/1.1", "", true),
+        ("GET /nowhere HTTP/1.1", "connection: close\r\n", false),
+        ("GET /nowhere HTTP/1.0", "connection: keep-alive\r\n", true),
+    ] {
+        let mut client = Connection::open(mesh.gateway);
+        let request = head(&mesh, first) + fields + "\r\n";
+        client.write(&request).unwrap();
+        let answer = client.answer().unwrap();
+        let said = answer.header("connection");
+        let expected = match (kept, first.ends_with("1.0")) {
+            (true, false) => None,
+            (true, true) => Some("keep-alive"),
+            (false, _) => Some("close"),
+        };
+        assert_eq!(said, expected, "{first} {fields}");
+        if kept {
+            client.write(&request).unwrap();
+            assert_eq!(client.answer().unwrap().status, answer.status, "{first} {fields}");
+        } else {
+            assert_eq!(client.rest().unwrap(), b"", "{first} {fields}");
+        }
+    }
+    assert!(
+        upstream.seen().iter().all(|seen| seen.header("connection").is_none()),
+        "that is the gateway's own"
+    );
+}
+
+#[test]
+fn a_client_that_waits_to_be_told_is_told_only_once_it_may_send() {
+    let upstream = Upstream::new();
+    let mesh = site(&upstream);
+    let wait = "expect: 100-continue\r\ncontent-length: 4\r\n\r\n";
+    let mut client = Connection::open(mesh.gateway);
+    client.write(head(&mesh, "POST /site/mirror HTTP/1.1") + wait).unwrap();
+    assert_eq!(client.answer_head().unwrap().status, 100);
+    client.write("body").unwrap();
+    assert_eq!(client.answer().unwrap().text(), "body");
+    assert_eq!(upstream.seen()[0].header("expect"), None, "the gateway has answered it");
+
+    // Refused, it is told nothing else: its body would be taken for the next request.
+    client.write(format!("POST /site/mirror HTTP/1.1\r\nhost: localhost\r\n{wait}")).unwrap();
+    let refused = client.answer_head().unwrap();
+    assert_eq!((refused.status, refused.header("connection")), (401, Some("close")));
+    assert_eq!(upstream.count(), 1);
+
+    let mut client = Connection::open(mesh.gateway);
+    let large = "expect: 100-continue\r\ncontent-length: 99999999\r\n\r\n";
+    client.write(head(&mesh, "POST /site/mirror HTTP/1.1") + large).unwrap();
+    assert_eq!(client.answer_head().unwrap().status, 413);
+    assert_eq!(upstream.count(), 1);
+}
+
+#[test]
+fn an_early_answer_reaches_a_client_that_still_sends() {
+    let upstream = Upstream::new();
+    let mesh = site(&upstream);
+    let mut client = Connection::open(mesh.gateway);
+    client.write(head(&mesh, "POST /site/refuse HTTP/1.1") + "content-length: 8388608\r\n\r\n").unwrap();
+    let mut socket = client.socket().try_clone().unwrap();
+    let sending = std::thread::spawn(move || {
+        // Whether all of it is taken is for the gateway to say; the answer counts.
+        let _taken = std::io::Write::write_all(&mut socket, &filler(8 << 20)).is_ok();
+    });
+    let answer = client.answer().unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (413, "too much"));
+    sending.join().unwrap();
+    let mut client = Connection::open(mesh.gateway);
+    client
+        .write(head(&mesh, "POST /site/refuse HTTP/1.1") + "transfer-encoding: chunked\r\n\r\n4\r\nbody\r\n")
+        .unwrap();
+    assert_eq!(client.answer().unwrap().status, 413, "the rest of the body never comes");
+}
+
+#[test]
+fn a_client_that_goes_away_ends_the_call_on_the_replica() {
+    let upstream = Upstream::new();
+    let mesh = site(&upstream);
+    let mut client = Connection::open(mesh.gateway);
+    client.write(head(&mesh, "GET /site/wait HTTP/1.1") + "\r\n").unwrap();
+    upstream.until_seen("the request", |seen| seen.target == "/wait");
+    drop(client);
+    upstream.until_seen("the end of the connection", |seen| seen.gone);
+    eventually("the call to be no longer in flight", || {
+        (mesh.replicas("site")[0]["inFlight"] == 0).then_some(())
+    });
+}
+
+#[test]
+fn an_upgrade_becomes_a_tunnel_for_bytes_in_both_directions() {
+    let upstream = Upstream::new();
+    let mesh = site(&upstream);
+    let mut client = Connection::open(mesh.gateway);
+    client
+        .write(
+            head(&mesh, "GET /site/upgrade HTTP/1.1") + "connection: upgrade\r\nupgrade: echo/1\r\n\r\nearly",
+        )
+        .unwrap();
+    let answer = client.answer_head().unwrap();
+    assert_eq!((answer.status, answer.header("upgrade")), (101, Some("echo/1")));
+    assert_eq!(client.exactly(5).unwrap(), b"early");
+    client.write("more").unwrap();
+    assert_eq!(client.exactly(4).unwrap(), b"more");
+    eventually("the tunnel to count as in flight", || {
+        (mesh.replicas("site")[0]["inFlight"] == 1).then_some(())
+    });
+    client.socket().shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(client.rest().unwrap(), b"", "the end passes through, too");
+    eventually("the tunnel to be over", || (mesh.replicas("site")[0]["inFlight"] == 0).then_some(()));
+}
+
+#[test]
+fn a_replica_that_changes_the_protocol_unasked_is_refused() {
+    let upstream = Upstream::new();
+    let mesh = site(&upstream);
+    let get = |path: &str| {
+        let mut client = Connection::open(mesh.gateway);
+        client.write(head(&mesh, &format!("GET /site{path} HTTP/1.1")) + "\r\n").unwrap();
+        client.answer_head().unwrap().status
+    };
+    assert_eq!(get("/upgrade"), 502);
+    assert_eq!(get("/fixed/1"), 200);
+}
+
+#[test]
+fn a_route_strips_its_prefix_and_is_found_by_host_path_and_header() {
+    let upstream = Upstream::new();
+    let routes = "routes: [\
+         {match: {path: '/exact'}, public: true}, \
+         {match: {path: '/users/{id}/orders'}, public: true}, \
+         {match: {path: '/kept/{*rest}'}, public: true}, \
+         {match: {path: '/cut/{*rest}'}, stripPrefix: true, public: true}, \
+         {match: {path: '/cut2', methods: [POST]}, stripPrefix: true, public: true}]";
+    let other = Upstream::new();
+    let hosts = "routes: [\
+         {match: {host: api.example.org, path: '/exact'}, public: true}, \
+         {match: {host: '*.example.org', path: '/exact'}, public: true}, \
+         {match: {path: '/kept/{*rest}', headers: {x-beta: '1'}}, public: true}]";
+    let mesh = Mesh::new().endpoints_with("site", &[upstream.address], routes).endpoints_with(
+        "other",
+        &[other.address],
+        hosts,
+    );
+    let mesh = mesh.up();
+    let ask = |host: &str, first: &str, fields: &str| {
+        let mut client = Connection::open(mesh.gateway);
+        client.write(format!("{first} HTTP/1.1\r\nhost: {host}\r\n{fields}\r\n")).unwrap();
+        let answer = client.answer().unwrap();
+        let last = |upstream: &Upstream| upstream.seen().last().map(|seen| seen.target.clone());
+        let before = (upstream.count(), other.count());
+        drop(before);
+        (answer.header("x-request-id").is_some(), answer.status, last(&upstream), last(&other))
+    };
+    let target = |found: (bool, u16, Option<String>, Option<String>)| found.2.unwrap_or_default();
+    assert_eq!(target(ask("a", "GET /exact?q=1", "")), "/exact?q=1");
+    assert_eq!(target(ask("a", "GET /users/7/orders", "")), "/users/7/orders");
+    assert_eq!(target(ask("a", "GET /kept/a/b?c", "")), "/kept/a/b?c");
+    assert_eq!(target(ask("a", "GET /cut/a/b?c", "")), "/a/b?c");
+    assert_eq!(target(ask("a", "POST /cut2?c", "content-length: 0\r\n")), "/?c");
+    assert_eq!(ask("a", "GET /users//orders", "").1, 400);
+    assert_eq!(ask("a", "GET /users/7", "").1, 404);
+    assert_eq!(ask("a", "GET /cut2", "").1, 405);
+    let before = upstream.count();
+    let other_target = |found: (bool, u16, Option<String>, Option<String>)| found.3.unwrap_or_default();
+    assert_eq!(other_target(ask("api.example.org", "GET /exact?1", "")), "/exact?1");
+    assert_eq!(other_target(ask("API.example.org:8080", "GET /exact?2", "")), "/exact?2");
+    assert_eq!(other_target(ask("b.example.org", "GET /exact?3", "")), "/exact?3");
+    assert_eq!(other_target(ask("a", "GET /kept/x", "x-beta: 1\r\n")), "/kept/x");
+    assert_eq!(upstream.count(), before, "none of these went to the other service");
+    assert_eq!(target(ask("example.org", "GET /exact?4", "")), "/exact?4", "a name is not beneath itself");
+    assert_eq!(target(ask("a", "GET /kept/y", "x-beta: 2\r\n")), "/kept/y");
+}
+
+#[test]
+fn what_is_over_a_limit_is_refused_and_what_is_at_it_passes() {
+    let upstream = Upstream::new();
+    let limits = "limits: {bodyBytes: 1KiB, headerBytes: 4KiB, headers: 20, urlBytes: 256B}";
+    let small = "routes: [{match: {path: '/small/{*rest}'}, stripPrefix: true, request: {bodyBytes: 8B}}, \
+                 {match: {path: '/site/{*rest}'}, stripPrefix: true}]";
+    let mesh = Mesh::new().gateway(limits).endpoints_with("site", &[upstream.address], small).up();
+    let ask = |first: &str, rest: &str| {
+        let mut client = Connection::open(mesh.gateway);
+        client.write(head(&mesh, first) + rest).unwrap();
+        client.answer().unwrap()
+    };
+    let fixed = |size: usize| format!("content-length: {size}\r\n\r\n{}", "b".repeat(size));
+    let chunked = |size: usize| {
+        format!("transfer-encoding: chunked\r\n\r\n{size:x}\r\n{}\r\n0\r\n\r\n", "b".repeat(size))
+    };
+    for (path, limit) in [("/site/mirror", 1024), ("/small/mirror", 8)] {
+        let post = format!("POST {path} HTTP/1.1");
+        assert_eq!(ask(&post, &fixed(limit)).body.len(), limit);
+        assert_eq!(ask(&post, &chunked(limit)).body.len(), limit);
+        assert_eq!(ask(&post, &fixed(limit + 1)).problem(), (413, "BODY_TOO_LARGE".into()));
+    }
+    // The mirror has begun to answer by the time the limit is passed, so that only breaking off is left.
+    let late = std::panic::catch_unwind(|| ask("POST /site/mirror HTTP/1.1", &chunked(1025)).status);
+    assert!(!matches!(late, Ok(200)), "{late:?}");
+    assert_eq!(ask("POST /site/echo HTTP/1.1", &chunked(1025)).problem(), (413, "BODY_TOO_LARGE".into()));
+    let long = |size: usize| format!("GET /site/echo?{} HTTP/1.1", "q".repeat(size - 11));
+    assert_eq!(ask(&long(256), "\r\n").status, 200);
+    assert_eq!(ask(&long(257), "\r\n").problem(), (414, "URL_TOO_LONG".into()));
+    let many =
+        |count: usize| (2..count).map(|number| format!("x-{number}: 1\r\n")).collect::<String>() + "\r\n";
+    assert_eq!(ask("GET /site/echo HTTP/1.1", &many(20)).status, 200);
+    assert_eq!(ask("GET /site/echo HTTP/1.1", &many(21)).problem(), (431, "HEADERS_TOO_LARGE".into()));
+    let wide = format!("x-wide: {}\r\n\r\n", "w".repeat(4096));
+    assert_eq!(ask("GET /site/echo HTTP/1.1", &wide).problem(), (431, "HEADERS_TOO_LARGE".into()));
+}

@@ -1,0 +1,151 @@
+//! A client that speaks HTTP/2 and nothing else, in the clear by prior knowledge or under TLS.
+
+use std::future::Future;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{HeaderMap, Method};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::{Answer, LIMIT, Tls};
+
+/// One connection.
+pub struct Http2 {
+    runtime: Runtime,
+    send: SendRequest<Bytes>,
+}
+
+/// A request with its body, which is sent in as many pieces as the other side takes.
+type Request = (http::Request<()>, Vec<u8>, HeaderMap);
+
+impl Http2 {
+    /// Connects in the clear.
+    ///
+    /// # Panics
+    /// When there is no HTTP/2 on the other side.
+    pub fn connect(address: SocketAddr) -> Self {
+        Self::open(async move { TcpStream::connect(address).await.expect("connecting") })
+    }
+
+    /// Connects under TLS, asking for a name.
+    ///
+    /// # Panics
+    /// When there is no HTTP/2 on the other side.
+    pub fn connect_tls(address: SocketAddr, tls: &Tls, name: &str) -> Self {
+        let (connector, name) =
+            (TlsConnector::from(tls.config()), ServerName::try_from(name.to_owned()).expect("a name"));
+        Self::open(async move {
+            let stream = TcpStream::connect(address).await.expect("connecting");
+            let stream = connector.connect(name, stream).await.expect("a handshake");
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            stream
+        })
+    }
+
+    fn open<S>(connecting: impl Future<Output = S>) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("an event loop");
+        let send = runtime.block_on(async {
+            let (send, connection) = h2::client::handshake(connecting.await).await.expect("HTTP/2");
+            tokio::spawn(connection);
+            send
+        });
+        Self { runtime, send }
+    }
+
+    /// A request with these fields; the authority is `localhost`.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> http::Request<()> {
+        let mut request = http::Request::builder()
+            .method(Method::from_bytes(method.as_bytes()).expect("a method"))
+            .uri(format!("http://localhost{path}"));
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).expect("a request")
+    }
+
+    /// Sends a request with a body.
+    ///
+    /// # Panics
+    /// When there is no whole answer.
+    pub fn send(&self, request: http::Request<()>, body: Vec<u8>) -> Answer {
+        self.together(vec![(request, body, HeaderMap::new())]).remove(0).expect("a whole answer")
+    }
+
+    /// Sends requests at the same time, each with its body and trailers; their answers, in the same order.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub fn together(&self, requests: Vec<Request>) -> Vec<Result<Answer, h2::Error>> {
+        let mut answers: Vec<_> = (0..requests.len()).map(|_| None).collect();
+        self.runtime.block_on(async {
+            let mut open = JoinSet::new();
+            for (number, request) in requests.into_iter().enumerate() {
+                let send = self.send.clone();
+                open.spawn(async move { (number, exchange(send, request).await) });
+            }
+            while let Some(done) = timeout(LIMIT, open.join_next()).await.expect("answers in time") {
+                let (number, answer) = done.expect("a task that does not panic");
+                answers[number] = Some(answer);
+            }
+        });
+        answers.into_iter().map(|answer| answer.expect("an answer for each")).collect()
+    }
+}
+
+async fn exchange(send: SendRequest<Bytes>, (request, body, trailers): Request) -> Result<Answer, h2::Error> {
+    let mut send = send.ready().await?;
+    let no_body = body.is_empty() && trailers.is_empty();
+    let (response, mut sending) = send.send_request(request, no_body)?;
+    let upload = async move {
+        let mut rest = Bytes::from(body);
+        while !rest.is_empty() {
+            sending.reserve_capacity(rest.len());
+            let capacity = std::future::poll_fn(|context| sending.poll_capacity(context)).await;
+            // The answer is there already, so nobody wants the rest.
+            let Some(Ok(capacity)) = capacity else { return };
+            if sending.send_data(rest.split_to(capacity.min(rest.len())), false).is_err() {
+                return;
+            }
+        }
+        if !no_body {
+            let _the_answer_is_there = sending.send_trailers(trailers).is_err();
+        }
+    };
+    let download = async move {
+        let (parts, mut receiving) = response.await?.into_parts();
+        let mut answer = Answer {
+            status: parts.status.as_u16(),
+            headers: texts(&parts.headers),
+            body: Vec::new(),
+            trailers: Vec::new(),
+        };
+        while let Some(chunk) = receiving.data().await {
+            let chunk = chunk?;
+            answer.body.extend_from_slice(&chunk);
+            receiving.flow_control().release_capacity(chunk.len())?;
+        }
+        answer.trailers = receiving.trailers().await?.as_ref().map(texts).unwrap_or_default();
+        Ok(answer)
+    };
+    tokio::join!(upload, download).1
+}
+
+/// Fields as text.
+pub(crate) fn texts(fields: &HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    fields.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+}

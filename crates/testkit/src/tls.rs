@@ -1,0 +1,161 @@
+//! Certificates that are made for a test, and both sides of TLS with them.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
+
+use crate::{Connection, LIMIT};
+
+/// Who issues certificates.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate with its key.
+pub struct Certificate {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+/// How a client speaks TLS.
+#[derive(Clone)]
+pub struct Tls(Arc<ClientConfig>);
+
+/// A client's stream under TLS.
+pub type TlsSide = StreamOwned<ClientConnection, TcpStream>;
+
+impl Authority {
+    /// An authority of a name.
+    ///
+    /// # Panics
+    /// When the machine has no randomness.
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        Self(CertifiedIssuer::self_signed(params, key).expect("a certificate of its own"))
+    }
+
+    /// A certificate for DNS names or addresses.
+    ///
+    /// # Panics
+    /// When a name is none.
+    pub fn certificate(&self, names: &[&str]) -> Certificate {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(names).expect("names");
+        Certificate { certificate: params.signed_by(&key, &self.0).expect("a certificate"), key }
+    }
+
+    /// Writes its certificate to a file of a folder.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn write(&self, folder: &Path, name: &str) -> PathBuf {
+        let path = folder.join(name);
+        std::fs::write(&path, self.0.pem()).expect("writing a certificate");
+        path
+    }
+
+    /// Clients that trust it alone, offering these protocols.
+    ///
+    /// # Panics
+    /// Never, as its certificate is one.
+    pub fn clients(&self, protocols: &[&str]) -> Tls {
+        Tls::new(self, protocols, None)
+    }
+
+    /// The same, showing a certificate.
+    pub fn clients_with(&self, protocols: &[&str], own: &Certificate) -> Tls {
+        Tls::new(self, protocols, Some(own))
+    }
+}
+
+impl Certificate {
+    /// Writes `NAME.pem` and `NAME.key` to a folder, each in one step.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn write(&self, folder: &Path, name: &str) {
+        for (file, text) in [("key", self.key.serialize_pem()), ("pem", self.certificate.pem())] {
+            let (new, path) =
+                (folder.join(format!("{name}.{file}.new")), folder.join(format!("{name}.{file}")));
+            std::fs::write(&new, text).expect("writing a certificate");
+            std::fs::rename(new, path).expect("putting a certificate in its place");
+        }
+    }
+
+    /// The certificate as it is sent.
+    pub fn der(&self) -> &[u8] {
+        self.certificate.der()
+    }
+
+    fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::Pkcs8(self.key.serialize_der().into())
+    }
+
+    /// A server that shows it.
+    pub(crate) fn server(&self, protocols: &[&str]) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.expect("versions of TLS").with_no_client_auth();
+        let config = builder.with_single_cert(vec![self.certificate.der().clone()], self.key());
+        let mut config = config.expect("a certificate and its key");
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+}
+
+impl Tls {
+    fn new(authority: &Authority, protocols: &[&str], own: Option<&Certificate>) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::clone(authority.0.der())).expect("a certificate of an authority");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.expect("versions of TLS").with_root_certificates(roots);
+        let mut config = match own {
+            None => builder.with_no_client_auth(),
+            Some(own) => {
+                let chain = vec![own.certificate.der().clone()];
+                builder.with_client_auth_cert(chain, own.key()).expect("a certificate and its key")
+            }
+        };
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Self(Arc::new(config))
+    }
+
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.0)
+    }
+
+    /// Connects and shakes hands, asking for a name.
+    ///
+    /// # Errors
+    /// The handshake's.
+    ///
+    /// # Panics
+    /// When nobody listens.
+    pub fn connect(&self, address: SocketAddr, name: &str) -> std::io::Result<Connection<TlsSide>> {
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let mut tls = ClientConnection::new(Arc::clone(&self.0), name).expect("a client");
+        let mut stream = TcpStream::connect(address).expect("connecting");
+        stream.set_read_timeout(Some(LIMIT))?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut stream)?;
+        }
+        Ok(Connection::over(StreamOwned::new(tls, stream)))
+    }
+}
+
+impl Connection<TlsSide> {
+    /// The certificate that the other side has shown.
+    ///
+    /// # Panics
+    /// When it has shown none.
+    pub fn peer_certificate(&mut self) -> Vec<u8> {
+        self.stream().conn.peer_certificates().expect("certificates")[0].to_vec()
+    }
+}
