@@ -127,7 +127,8 @@ fn write_head(exchange: &Exchange, connection: &mut Http1Client, answer: &Answer
         }
         Framing::Chunked | Framing::UntilClose => Framing::UntilClose,
     };
-    let whole = connection.body_has_ended() || connection.skip_body();
+    // What has come of a body that is still on its way to the replica belongs to the replica.
+    let whole = connection.body_has_ended();
     let persists = persists(exchange, connection) && whole && framing != Framing::UntilClose;
     let out = &mut connection.out;
     write_status_line(out, head.status());
