@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/health` | 200 while healthy, else 500; not noted |
 //! | `/echo/…` | says as JSON what it was asked, with the body's size and checksum |
-//! | `/mirror` | sends the body back as it comes |
+//! | `/mirror` | sends the body back as it comes; `/mirror/late` begins at [`Upstream::say`] (HTTP/1.1) |
 //! | `/fixed/N`, `/chunked/N` | N bytes of [`filler`], with a length or in chunks |
 //! | `/status/N` | that status and no body; 500 is what `failing` makes of every path |
 //! | `/together/N` | answers once N requests for it are open |
@@ -100,6 +100,8 @@ impl Upstream {
 
     fn start(serve: impl FnOnce(TcpListener, Arc<Book>) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        // A server that does not read is to be felt soon; by itself the kernel takes megabytes on its behalf.
+        rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 128 << 10).expect("setting an option");
         let address = listener.local_addr().expect("an address");
         let (commands, received) = channel();
         let book = Arc::new(Book {

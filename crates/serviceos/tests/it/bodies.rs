@@ -23,6 +23,19 @@ fn write_beside(connection: &Connection<TcpStream>, bytes: Vec<u8>) -> std::thre
     std::thread::spawn(move || std::io::Write::write_all(&mut socket, &bytes).unwrap())
 }
 
+/// Writes until nothing is taken for a while; how much was.
+pub(crate) fn write_until_held_up(connection: &Connection<TcpStream>, bytes: &[u8]) -> usize {
+    let mut socket = connection.socket();
+    socket.set_write_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+    let mut written = 0;
+    while let Ok(more) = std::io::Write::write(&mut socket, &bytes[written..]) {
+        assert!(more > 0, "all {written} bytes were taken, and nothing held them up");
+        written += more;
+    }
+    socket.set_write_timeout(None).unwrap();
+    written
+}
+
 fn chunks(body: &[u8]) -> Vec<u8> {
     let chunk =
         |piece: &[u8]| [format!("{:X};name=value\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat();
@@ -49,8 +62,9 @@ fn eight_mebibytes_of_fixed_length_arrive_unchanged_in_both_directions() {
     let seen = &upstream.seen()[0];
     assert_eq!((seen.body_bytes, seen.checksum), (LARGE as u64, checksum(&body)));
     assert_eq!(seen.header("content-length"), Some(LARGE.to_string().as_str()));
+    let mut client = Connection::open(mesh.gateway);
     client.write(head(&mesh, "GET /site/fixed/8388608 HTTP/1.1") + "\r\n").unwrap();
-    assert!(client.answer().unwrap().body == filler(LARGE), "the same connection brings another large body");
+    assert!(client.answer().unwrap().body == filler(LARGE));
 }
 
 #[test]
@@ -67,8 +81,28 @@ fn eight_mebibytes_in_chunks_arrive_unchanged_in_both_directions() {
     assert!(answer.body == body, "what came back is not what was sent");
     let seen = &upstream.seen()[0];
     assert_eq!((seen.body_bytes, seen.header("transfer-encoding")), (LARGE as u64, Some("chunked")));
+    let mut client = Connection::open(mesh.gateway);
     client.write(head(&mesh, "GET /site/chunked/8388608 HTTP/1.1") + "\r\n").unwrap();
-    assert!(client.answer().unwrap().body == filler(LARGE), "the same connection brings another large body");
+    assert!(client.answer().unwrap().body == filler(LARGE));
+}
+
+#[test]
+fn an_answer_that_begins_while_the_upload_is_held_up_costs_no_byte_of_it() {
+    let upstream = Upstream::new();
+    let mesh = site(&upstream);
+    let body = filler(2 * LARGE);
+    let fixed = (format!("content-length: {}\r\n\r\n", body.len()), body.clone());
+    for (fields, sent) in [fixed, ("transfer-encoding: chunked\r\n\r\n".into(), chunks(&body))] {
+        let mut client = Connection::open(mesh.gateway);
+        client.write(head(&mesh, "POST /site/mirror/late HTTP/1.1") + &fields).unwrap();
+        // The replica does not read, so after a while nobody takes anything any more.
+        let written = write_until_held_up(&client, &sent);
+        upstream.say("go on");
+        let writing = write_beside(&client, sent[written..].to_vec());
+        let answer = client.answer().unwrap();
+        writing.join().unwrap();
+        assert!(answer.body == body, "what came back is not what was sent");
+    }
 }
 
 #[test]

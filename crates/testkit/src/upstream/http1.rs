@@ -61,7 +61,12 @@ impl<S: Read + Write> Call<'_, S> {
                 self.read_body()?;
                 self.send_json()
             }
-            "mirror" => self.mirror(),
+            "mirror" => {
+                if rest == "late" {
+                    let _the_word = self.book.command();
+                }
+                self.mirror()
+            }
             "fixed" => self.read_body().and_then(|()| self.send(200, "", &filler(number()))),
             "chunked" => self.chunked(&filler(number())),
             "status" => self.read_body().and_then(|()| self.status(rest)),
