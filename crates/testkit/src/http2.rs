@@ -85,6 +85,24 @@ impl Http2 {
         self.together(vec![(request, body, HeaderMap::new())]).remove(0).expect("a whole answer")
     }
 
+    /// Sends a request, and resets its stream once `seen` returns.
+    ///
+    /// # Panics
+    /// When it cannot be sent.
+    pub fn reset_after(&self, request: http::Request<()>, seen: impl FnOnce()) {
+        let mut sending = self.runtime.block_on(async {
+            let mut send = self.send.clone().ready().await.expect("an open connection");
+            let (response, sending) = send.send_request(request, true).expect("an open connection");
+            // The connection's task writes it.
+            tokio::task::yield_now().await;
+            (response, sending)
+        });
+        seen();
+        sending.1.send_reset(h2::Reason::CANCEL);
+        drop(sending);
+        self.runtime.block_on(tokio::task::yield_now());
+    }
+
     /// Sends requests at the same time, each with its body and trailers; their answers, in the same order.
     ///
     /// # Panics

@@ -11,6 +11,8 @@ mod docs;
 mod failover;
 mod gateway;
 mod health;
+mod http2;
+mod memory;
 mod output;
 mod refusals;
 mod reload;
