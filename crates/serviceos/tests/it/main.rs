@@ -5,6 +5,7 @@
 mod ambiguity;
 mod bodies;
 mod cli;
+mod client_address;
 mod configuration;
 mod connections;
 mod docs;
@@ -18,3 +19,4 @@ mod refusals;
 mod reload;
 mod services;
 mod shutdown;
+mod tls;

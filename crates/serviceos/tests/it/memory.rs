@@ -4,6 +4,12 @@ use testkit::{Connection, Mesh, Running, Upstream, filler, memory_kib, reset_pea
 
 use crate::bodies::{head, write_until_held_up};
 
+/// Memory is given by pages of 4 KiB: with pages of 2 MiB, one that is touched would be all that is allowed.
+fn mesh(upstream: &Upstream) -> Running {
+    let mesh = Mesh::new().env("MIMALLOC_ALLOW_THP", "0").gateway("limits: {bodyBytes: 1GiB}");
+    mesh.endpoints("site", &[upstream.address]).up()
+}
+
 /// Makes every worker pay what requests cost once: code that is read in, buffers, connections to the replica. Returns the
 /// memory that this leaves, in KiB.
 fn warm_up(mesh: &Running) -> u64 {
@@ -26,7 +32,7 @@ fn one_gibibyte_uploaded_through_the_gateway_raises_its_memory_by_less_than_2_mi
     const SIZE: usize = 1 << 30;
     const PIECE: usize = 1 << 20;
     let upstream = Upstream::new();
-    let mesh = Mesh::new().gateway("limits: {bodyBytes: 1GiB}").endpoints("site", &[upstream.address]).up();
+    let mesh = mesh(&upstream);
     let before = warm_up(&mesh);
     let mut client = Connection::open(mesh.gateway);
     client.write(head(&mesh, "POST /site/sink HTTP/1.1") + &format!("content-length: {SIZE}\r\n\r\n")).unwrap();
@@ -47,7 +53,7 @@ fn one_gibibyte_uploaded_through_the_gateway_raises_its_memory_by_less_than_2_mi
 fn a_download_that_nobody_reads_raises_memory_by_less_than_2_mib() {
     const SIZE: usize = 64 << 20;
     let upstream = Upstream::new();
-    let mesh = Mesh::new().endpoints("site", &[upstream.address]).up();
+    let mesh = mesh(&upstream);
     let before = warm_up(&mesh);
     let mut client = Connection::open(mesh.gateway);
     for how in ["fixed", "chunked"] {

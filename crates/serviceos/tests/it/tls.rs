@@ -1,0 +1,113 @@
+//! TLS on both sides of the gateway, with certificates that are made for the test.
+
+use testkit::{Authority, Connection, Http2, Mesh, Running, TlsSide, Upstream, eventually};
+
+const HTTP1: &[&str] = &["http/1.1"];
+const PUBLIC: &str = "routes: [{match: {path: '/site/{*rest}'}, stripPrefix: true, public: true}]";
+
+fn get(client: &mut Connection<TlsSide>, path: &str) -> std::io::Result<testkit::Answer> {
+    client.write(format!("GET {path} HTTP/1.1\r\nhost: a.test\r\n\r\n"))?;
+    client.answer()
+}
+
+/// A mesh under TLS whose certificates are `first` and `second` in its folder.
+fn mesh(upstream: &Upstream, authority: &Authority, more: &str) -> Running {
+    let mesh = Mesh::new();
+    authority.certificate(&["a.test", "*.a.test"]).write(mesh.folder(), "first");
+    authority.certificate(&["b.test"]).write(mesh.folder(), "second");
+    let pair = |name: &str| format!("{{certificate: {name}.pem, key: {name}.key}}");
+    let mesh = mesh.gateway(&format!("tls: {{certificates: [{}, {}]{more}}}", pair("first"), pair("second")));
+    mesh.endpoints_with("site", &[upstream.address], PUBLIC).up()
+}
+
+#[test]
+fn the_name_that_a_client_asks_for_chooses_the_certificate() {
+    let (upstream, authority) = (Upstream::new(), Authority::new("test authority"));
+    let mesh = mesh(&upstream, &authority, "");
+    let tls = authority.clients(HTTP1);
+    for name in ["a.test", "x.a.test", "b.test"] {
+        let mut client = tls.connect(mesh.gateway, name).unwrap();
+        assert_eq!(get(&mut client, "/site/echo").unwrap().status, 200, "{name}");
+    }
+    // The first certificate is for whoever asks for another name, and it is not for that name.
+    let unknown = tls.connect(mesh.gateway, "c.test").map(drop);
+    assert!(unknown.unwrap_err().to_string().contains("not valid for name"));
+    assert!(Authority::new("another").clients(HTTP1).connect(mesh.gateway, "a.test").is_err());
+    let seen = upstream.seen();
+    assert_eq!(seen.len(), 3);
+    assert!(seen.iter().all(|seen| seen.header("x-forwarded-proto") == Some("https")), "{seen:?}");
+    assert!(seen[0].header("forwarded").unwrap().contains("proto=https"));
+    let client = Http2::connect_tls(mesh.gateway, &authority.clients(&["h2", "http/1.1"]), "b.test");
+    let answer = client.send(Http2::request("GET", "/site/echo", &[]), Vec::new());
+    assert_eq!(answer.status, 200, "HTTP/2 where it is offered");
+    let mut plain = Connection::open(mesh.gateway);
+    plain.write("GET /site/echo HTTP/1.1\r\nhost: a.test\r\n\r\n").unwrap();
+    assert!(plain.answer().is_err(), "nothing is said in the clear");
+}
+
+#[test]
+fn a_new_certificate_is_shown_to_new_connections_and_old_ones_live_on() {
+    let (upstream, authority) = (Upstream::new(), Authority::new("test authority"));
+    let mesh = mesh(&upstream, &authority, "");
+    let tls = authority.clients(HTTP1);
+    let mut old = tls.connect(mesh.gateway, "a.test").unwrap();
+    assert_eq!(get(&mut old, "/site/echo").unwrap().status, 200);
+    let before = old.peer_certificate();
+    let new = authority.certificate(&["a.test"]);
+    new.write(mesh.folder(), "first");
+    eventually("the new certificate", || {
+        let shown = tls.connect(mesh.gateway, "a.test").unwrap().peer_certificate();
+        assert!(shown == before || shown == new.der());
+        (shown == new.der()).then_some(())
+    });
+    assert_eq!(get(&mut old, "/site/echo").unwrap().status, 200, "the old connection goes on");
+
+    // A file that is no certificate changes nothing, and is named.
+    let seen = mesh.log().len();
+    std::fs::write(mesh.folder().join("first.pem"), "no certificate").unwrap();
+    mesh.until_logged(seen, "first.pem");
+    assert_eq!(tls.connect(mesh.gateway, "a.test").unwrap().peer_certificate(), new.der());
+}
+
+#[test]
+fn a_client_may_show_a_certificate_but_not_a_wrong_one() {
+    let (upstream, authority, clients) = (Upstream::new(), Authority::new("servers"), Authority::new("clients"));
+    let folder = tempfile::tempdir().unwrap();
+    let ca = clients.write(folder.path(), "clients.pem");
+    let mesh = mesh(&upstream, &authority, &format!(", clientCa: {}", ca.display()));
+    let own = clients.certificate(&["client"]);
+    let foreign = Authority::new("others").certificate(&["client"]);
+    let ask = |tls: testkit::Tls| {
+        tls.connect(mesh.gateway, "a.test").and_then(|mut client| get(&mut client, "/site/echo")).map(|answer| answer.status)
+    };
+    assert_eq!(ask(authority.clients(HTTP1)).unwrap(), 200, "without a certificate");
+    assert_eq!(ask(authority.clients_with(HTTP1, &own)).unwrap(), 200, "with one of the right authority");
+    let refused = ask(authority.clients_with(HTTP1, &foreign));
+    assert!(refused.is_err(), "with one of another authority: {refused:?}");
+    assert_eq!(upstream.count(), 2);
+}
+
+#[test]
+fn an_endpoint_under_tls_is_called_if_its_certificate_is_for_its_name() {
+    let authority = Authority::new("endpoints");
+    let (right, wrong) =
+        (Upstream::tls(&authority.certificate(&["127.0.0.1"])), Upstream::tls(&authority.certificate(&["other.test"])));
+    let mesh = Mesh::new();
+    let roots = authority.write(mesh.folder(), "roots.pem");
+    let service = |name: &str, upstream: &Upstream| {
+        let routes = PUBLIC.replace("/site/", &format!("/{name}/"));
+        let check = "healthCheck: {interval: 100ms, timeout: 100ms}";
+        format!("    {name}: {{endpoints: ['https://{}'], attestation: none, {check}, {routes}}}\n", upstream.address)
+    };
+    let mesh = mesh.env("SSL_CERT_FILE", roots.to_str().unwrap());
+    let mesh = mesh.yaml(&service("right", &right)).yaml(&service("wrong", &wrong));
+    let replica = |status: &serde_json::Value, place: usize| status["services"][place]["replicas"][0].clone();
+    let mesh = mesh.up_when("both to be checked", |status| {
+        replica(status, 0)["selectable"] == true && replica(status, 1)["reason"].is_string()
+    });
+    let reason = replica(&mesh.status(), 1)["reason"].to_string();
+    assert!(reason.contains("TLS") && reason.contains("not valid for name"), "{reason}");
+    assert_eq!(mesh.get("/right/echo").status, 200);
+    assert_eq!(mesh.get("/wrong/echo").problem(), (503, "NO_REPLICA_SELECTABLE".into()));
+    assert_eq!(wrong.count(), 0);
+}
