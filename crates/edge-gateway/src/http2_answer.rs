@@ -7,7 +7,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
-use http1::{Framing, Known};
+use http1::{Framing, Known, Trailers, may_pass_as_grpc_metadata};
 use service_router::{Answer, BodyError, Timer};
 use tokio::time::Instant;
 use types::headers::REQUEST_ID;
@@ -177,6 +177,26 @@ async fn send_answer(exchange: &mut Exchange, body: &mut Http2Body, timer: &mut 
     }
 }
 
+/// What of a replica's trailers the client gets; none where there is nothing.
+fn trailers(answer: &mut Answer) -> Option<Box<Trailers>> {
+    let trailers = answer.take_trailers()?;
+    let head = answer.head();
+    if head.value(Known::ContentType).is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+        return grpc_metadata(&trailers);
+    }
+    let declared: Vec<&[u8]> = head.values(Known::Trailer).collect();
+    passing_trailers(&trailers, declared.into_iter())
+}
+
+/// The metadata behind an answer in gRPC.
+fn grpc_metadata(trailers: &Trailers) -> Option<Box<Trailers>> {
+    let mut passing = Box::<Trailers>::default();
+    for (_, name, value) in trailers.fields().filter(|(_, name, _)| may_pass_as_grpc_metadata(name)) {
+        passing.append(name, value);
+    }
+    (passing.field_count() > 0).then_some(passing)
+}
+
 /// Passes on what there is of a body; ready when it has ended.
 fn pass(
     context: &mut Context<'_>,
@@ -192,12 +212,7 @@ fn pass(
             return Poll::Ready(Err(BodyError::Client("the client reset the stream")));
         }
         if !ready!(answer.poll_data(context, body))? {
-            let declared: Vec<&[u8]> = answer.head().values(Known::Trailer).collect();
-            let declared: Vec<Vec<u8>> = declared.into_iter().map(<[u8]>::to_vec).collect();
-            let trailers = answer.take_trailers();
-            let passing =
-                trailers.and_then(|trailers| passing_trailers(&trailers, declared.iter().map(Vec::as_slice)));
-            let ended = match passing {
+            let ended = match trailers(answer) {
                 Some(trailers) => sending.send_trailers(trailers.to_http2()),
                 None => sending.send_data(Bytes::new(), true),
             };

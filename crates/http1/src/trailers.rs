@@ -122,20 +122,27 @@ fn parse(section: &[u8]) -> Result<Trailers, BodyFault> {
 /// Whether a field may be passed on behind a body: those of gRPC, and those that the head has declared; never one that
 /// frames, routes, authenticates or controls the message (RFC 9110 section 6.5.1).
 pub fn may_pass_as_trailer<'a>(name: &[u8], mut declared: impl Iterator<Item = &'a [u8]>) -> bool {
-    let begins = |prefix: &str| {
-        name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()))
-    };
-    let forbidden = Known::of(name).is_some_and(|known| !matches!(known, Known::GrpcStatus))
-        || NEVER_BEHIND.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
-        || FAMILIES_NEVER_BEHIND.into_iter().any(begins)
-        || name.contains(&b'_');
-    if forbidden {
+    if !may_pass_as_grpc_metadata(name) || name.contains(&b'_') {
         return false;
     }
-    let of_grpc = name.len() > "grpc-".len() && begins("grpc-");
+    let of_grpc = name.len() > "grpc-".len() && begins(name, "grpc-");
     let names =
         |list: &[u8]| list.split(|byte| *byte == b',').any(|own| own.trim_ascii().eq_ignore_ascii_case(name));
     of_grpc || declared.any(names)
+}
+
+/// Whether a field may be passed on behind the body of an answer in gRPC, where trailers are metadata that nobody declares
+/// (gRPC over HTTP/2, `Trailers`): all but those that frame, route, authenticate or control the message.
+pub fn may_pass_as_grpc_metadata(name: &[u8]) -> bool {
+    let of_message = Known::of(name)
+        .is_some_and(|known| !matches!(known, Known::GrpcStatus | Known::GrpcRetryPushbackMs));
+    !of_message
+        && !NEVER_BEHIND.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
+        && !FAMILIES_NEVER_BEHIND.into_iter().any(|family| begins(name, family))
+}
+
+fn begins(name: &[u8], prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()))
 }
 
 #[cfg(test)]
@@ -185,10 +192,21 @@ mod tests {
             ("content-encoding", false),
             ("If-Match", false),
             ("range", false),
+            ("grpc-retry-pushback-ms", true),
             ("grpc-timeout", false),
             ("host", false),
         ] {
             assert_eq!(may_pass_as_trailer(name.as_bytes(), declared()), passes, "{name}");
+        }
+        for (name, passes) in [
+            ("grpc-status", true),
+            ("x-undeclared", true),
+            ("with_underscore", true),
+            ("content-length", false),
+            ("authorization", false),
+            ("x-serviceos-tenant", false),
+        ] {
+            assert_eq!(may_pass_as_grpc_metadata(name.as_bytes()), passes, "{name}");
         }
     }
 }
