@@ -18,7 +18,7 @@ pub use http::{Answer, Client, Request};
 pub use http2::Http2;
 pub use mesh::{Finished, Mesh, Running, kill};
 pub use process::{exists, memory_kib, processes_of, reset_peak, wait_until_gone};
-pub use program::has_program;
+pub use program::{GRPC, PYTHON, Script, WEBSOCKETS, has_program};
 pub use tls::{Authority, Certificate, Tls, TlsSide};
 pub use upstream::{Seen, Upstream, checksum, filler};
 

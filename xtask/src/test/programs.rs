@@ -8,6 +8,7 @@ use std::path::Path;
 /// A program that some test runs.
 #[derive(Debug)]
 pub(crate) struct Program {
+    /// Its name in `PATH`, or the absolute path of a file that its package brings.
     pub(crate) name: &'static str,
     /// The Debian package that holds it.
     pub(crate) package: &'static str,
@@ -16,18 +17,32 @@ pub(crate) struct Program {
 }
 
 pub(crate) const PROGRAMS: &[Program] = &[
-    Program { name: "curl", package: "curl", wanted_for: "the command that the README shows, pasted" },
+    Program { name: "curl", package: "curl", wanted_for: "the command that the README shows, pasted; HTTP/2 by another's client" },
     Program {
         name: "promtool",
         package: "prometheus",
         wanted_for: "the metrics page, read by Prometheus' own parser",
     },
+    Program {
+        name: "/usr/lib/python3/dist-packages/grpc/__init__.py",
+        package: "python3-grpcio",
+        wanted_for: "gRPC with grpcio on both sides of the gateway",
+    },
+    Program {
+        name: "/usr/lib/python3/dist-packages/websockets/__init__.py",
+        package: "python3-websockets",
+        wanted_for: "WebSocket with a library on both sides of the gateway",
+    },
 ];
 
-/// Those of `programs` that are not in `PATH`.
+/// Those of `programs` that are not there.
 pub(crate) fn missing(programs: &'static [Program]) -> Vec<&'static Program> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    programs.iter().filter(|program| !is_in_path(program.name, &path)).collect()
+    programs.iter().filter(|program| !is_there(program.name, &path)).collect()
+}
+
+fn is_there(name: &str, path: &OsStr) -> bool {
+    if name.starts_with('/') { Path::new(name).is_file() } else { is_in_path(name, path) }
 }
 
 pub(crate) fn is_in_path(name: &str, path: &OsStr) -> bool {
@@ -62,5 +77,8 @@ mod tests {
         let path = std::env::join_paths([Path::new("/nowhere"), folder.path()]).unwrap();
         let found = ["program", "notes", "absent"].map(|name| is_in_path(name, &path));
         assert_eq!(found, [true, false, false]);
+        let notes = folder.path().join("notes");
+        assert!(is_there(notes.to_str().unwrap(), &path), "a file of an absolute path need not be executed");
+        assert!(is_there("program", &path) && !is_there("/nowhere/notes", &path));
     }
 }

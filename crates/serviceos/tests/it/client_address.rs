@@ -100,7 +100,11 @@ fn what_a_trusted_proxy_says_is_taken_over_and_added_to() {
         log.lines().find(|line| line.contains("given-1")).map(str::to_owned)
     });
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-    assert_eq!((&line["client"], &line["forwardedFor"]), (&"127.0.0.1".into(), &"192.0.2.1".into()), "{line}");
+    assert_eq!(
+        (&line["client"], &line["forwardedFor"]),
+        (&"127.0.0.1".into(), &"192.0.2.1".into()),
+        "{line}"
+    );
     for unusable in ["with space", "a\u{e9}", &"x".repeat(300)] {
         let seen = ask(&mesh, &upstream, b"", &format!("x-request-id: {unusable}\r\n"));
         assert_ne!(seen.header("x-request-id"), Some(unusable));

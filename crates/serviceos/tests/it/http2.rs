@@ -82,7 +82,10 @@ fn head_and_empty_answers_have_no_body() {
     let own = client.send(request(&mesh, "HEAD", "/nowhere"), Vec::new());
     assert_eq!((own.status, own.body.len()), (404, 0));
     assert!(own.header("content-length").is_some_and(|length| length != "0"));
-    assert_eq!(client.send(request(&mesh, "GET", "/nowhere"), Vec::new()).problem(), (404, "ROUTE_NOT_FOUND".into()));
+    assert_eq!(
+        client.send(request(&mesh, "GET", "/nowhere"), Vec::new()).problem(),
+        (404, "ROUTE_NOT_FOUND".into())
+    );
 }
 
 #[test]
@@ -95,10 +98,15 @@ fn trailers_pass_from_and_to_both_versions() {
     for (name, upstream) in [("one", &one), ("two", &two)] {
         let answer = client.send(request(&mesh, "GET", &format!("/{name}/trailers")), Vec::new());
         assert_eq!(answer.text(), "body");
-        let trailers = (answer.trailer("x-sum"), answer.trailer("grpc-status"), answer.trailer("x-undeclared"));
+        let trailers =
+            (answer.trailer("x-sum"), answer.trailer("grpc-status"), answer.trailer("x-undeclared"));
         assert_eq!(trailers, (Some("7"), Some("0"), None), "{name}");
 
-        let with = Http2::request("POST", &format!("/{name}/echo"), &[("x-api-key", &mesh.key), ("trailer", "x-sum")]);
+        let with = Http2::request(
+            "POST",
+            &format!("/{name}/echo"),
+            &[("x-api-key", &mesh.key), ("trailer", "x-sum")],
+        );
         let sent = (with, b"body".to_vec(), HeaderMap::from_iter(fields.map(named)));
         let answer = client.together(vec![sent]).remove(0).unwrap();
         assert_eq!(answer.status, 200);
@@ -111,7 +119,11 @@ fn trailers_pass_from_and_to_both_versions() {
 #[test]
 fn an_upload_over_the_limit_is_refused_and_the_connection_goes_on() {
     let two = Upstream::http2();
-    let mesh = Mesh::new().gateway("limits: {bodyBytes: 1KiB}").endpoints_with("two", &[two.address], "protocol: http2");
+    let mesh = Mesh::new().gateway("limits: {bodyBytes: 1KiB}").endpoints_with(
+        "two",
+        &[two.address],
+        "protocol: http2",
+    );
     let mesh = mesh.up();
     let client = Http2::connect(mesh.gateway);
     let refused: Answer = client.send(request(&mesh, "POST", "/two/echo"), filler(1025));
@@ -129,7 +141,8 @@ fn a_stream_that_the_client_resets_ends_the_call_on_the_replica() {
     for (name, upstream) in [("one", &one), ("two", &two)] {
         let client = Http2::connect(mesh.gateway);
         let request = request(&mesh, "GET", &format!("/{name}/wait"));
-        client.reset_after(request, || drop(upstream.until_seen("the request", |seen| seen.target == "/wait")));
+        client
+            .reset_after(request, || drop(upstream.until_seen("the request", |seen| seen.target == "/wait")));
         upstream.until_seen("the end of the call", |seen| seen.gone);
         assert_eq!(client.send(self::request(&mesh, "GET", "/one/echo"), Vec::new()).status, 200);
     }
@@ -159,8 +172,12 @@ fn curl_speaks_http2_in_the_clear_and_under_tls() {
     let (version, body) = curl(&["--http2"], &mesh, "http", "/one/echo");
     assert_eq!(version, "1.1 200");
     let seen: serde_json::Value = serde_json::from_str(&body).unwrap();
-    let fields: Vec<&str> = seen["headers"].as_array().unwrap().iter().filter_map(|field| field[0].as_str()).collect();
-    assert!(!fields.iter().any(|name| ["upgrade", "http2-settings", "connection"].contains(name)), "{fields:?}");
+    let fields: Vec<&str> =
+        seen["headers"].as_array().unwrap().iter().filter_map(|field| field[0].as_str()).collect();
+    assert!(
+        !fields.iter().any(|name| ["upgrade", "http2-settings", "connection"].contains(name)),
+        "{fields:?}"
+    );
 
     let mesh = Mesh::new();
     authority.certificate(&["localhost"]).write(mesh.folder(), "own");

@@ -35,7 +35,9 @@ fn one_gibibyte_uploaded_through_the_gateway_raises_its_memory_by_less_than_2_mi
     let mesh = mesh(&upstream);
     let before = warm_up(&mesh);
     let mut client = Connection::open(mesh.gateway);
-    client.write(head(&mesh, "POST /site/sink HTTP/1.1") + &format!("content-length: {SIZE}\r\n\r\n")).unwrap();
+    client
+        .write(head(&mesh, "POST /site/sink HTTP/1.1") + &format!("content-length: {SIZE}\r\n\r\n"))
+        .unwrap();
     let piece = vec![b'b'; 64 * PIECE];
     let mut written = write_until_held_up(&client, &piece);
     upstream.say("read on");

@@ -71,14 +71,17 @@ fn a_new_certificate_is_shown_to_new_connections_and_old_ones_live_on() {
 
 #[test]
 fn a_client_may_show_a_certificate_but_not_a_wrong_one() {
-    let (upstream, authority, clients) = (Upstream::new(), Authority::new("servers"), Authority::new("clients"));
+    let (upstream, authority, clients) =
+        (Upstream::new(), Authority::new("servers"), Authority::new("clients"));
     let folder = tempfile::tempdir().unwrap();
     let ca = clients.write(folder.path(), "clients.pem");
     let mesh = mesh(&upstream, &authority, &format!(", clientCa: {}", ca.display()));
     let own = clients.certificate(&["client"]);
     let foreign = Authority::new("others").certificate(&["client"]);
     let ask = |tls: testkit::Tls| {
-        tls.connect(mesh.gateway, "a.test").and_then(|mut client| get(&mut client, "/site/echo")).map(|answer| answer.status)
+        tls.connect(mesh.gateway, "a.test")
+            .and_then(|mut client| get(&mut client, "/site/echo"))
+            .map(|answer| answer.status)
     };
     assert_eq!(ask(authority.clients(HTTP1)).unwrap(), 200, "without a certificate");
     assert_eq!(ask(authority.clients_with(HTTP1, &own)).unwrap(), 200, "with one of the right authority");
@@ -90,14 +93,19 @@ fn a_client_may_show_a_certificate_but_not_a_wrong_one() {
 #[test]
 fn an_endpoint_under_tls_is_called_if_its_certificate_is_for_its_name() {
     let authority = Authority::new("endpoints");
-    let (right, wrong) =
-        (Upstream::tls(&authority.certificate(&["127.0.0.1"])), Upstream::tls(&authority.certificate(&["other.test"])));
+    let (right, wrong) = (
+        Upstream::tls(&authority.certificate(&["127.0.0.1"])),
+        Upstream::tls(&authority.certificate(&["other.test"])),
+    );
     let mesh = Mesh::new();
     let roots = authority.write(mesh.folder(), "roots.pem");
     let service = |name: &str, upstream: &Upstream| {
         let routes = PUBLIC.replace("/site/", &format!("/{name}/"));
         let check = "healthCheck: {interval: 100ms, timeout: 100ms}";
-        format!("    {name}: {{endpoints: ['https://{}'], attestation: none, {check}, {routes}}}\n", upstream.address)
+        format!(
+            "    {name}: {{endpoints: ['https://{}'], attestation: none, {check}, {routes}}}\n",
+            upstream.address
+        )
     };
     let mesh = mesh.env("SSL_CERT_FILE", roots.to_str().unwrap());
     let mesh = mesh.yaml(&service("right", &right)).yaml(&service("wrong", &wrong));
