@@ -4,7 +4,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::SendStream;
+use h2::client::{ResponseFuture, SendRequest};
 use http::{HeaderMap, Method};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -85,22 +86,29 @@ impl Http2 {
         self.together(vec![(request, body, HeaderMap::new())]).remove(0).expect("a whole answer")
     }
 
-    /// Sends a request, and resets its stream once `seen` returns.
+    /// Sends a request without a body, and resets its stream once `seen` returns.
     ///
     /// # Panics
     /// When it cannot be sent.
     pub fn reset_after(&self, request: http::Request<()>, seen: impl FnOnce()) {
-        let mut sending = self.runtime.block_on(async {
+        let mut open = self.begin(request);
+        seen();
+        open.1.send_reset(h2::Reason::CANCEL);
+        self.runtime.block_on(tokio::task::yield_now());
+    }
+
+    /// Sends a request without a body, whose answer nobody reads.
+    ///
+    /// # Panics
+    /// When it cannot be sent.
+    pub fn begin(&self, request: http::Request<()>) -> (ResponseFuture, SendStream<Bytes>) {
+        self.runtime.block_on(async {
             let mut send = self.send.clone().ready().await.expect("an open connection");
-            let (response, sending) = send.send_request(request, true).expect("an open connection");
+            let open = send.send_request(request, true).expect("an open connection");
             // The connection's task writes it.
             tokio::task::yield_now().await;
-            (response, sending)
-        });
-        seen();
-        sending.1.send_reset(h2::Reason::CANCEL);
-        drop(sending);
-        self.runtime.block_on(tokio::task::yield_now());
+            open
+        })
     }
 
     /// Sends requests at the same time, each with its body and trailers; their answers, in the same order.

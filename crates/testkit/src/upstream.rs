@@ -13,7 +13,7 @@
 //! | `/trailers` | a body with trailers that are declared, undeclared and forbidden |
 //! | `/wait` | never answers, and notices when the connection ends |
 //!
-//! HTTP/1.1 alone also has `/refuse` (413 before the body), `/break/fixed` and `/break/chunked` (ends in the middle), `/bare`
+//! HTTP/1.1 alone also has `/refuse` (413 before the body), `/break/fixed` and `/break/chunked` (ends in the middle), `/break/before` (no answer), `/bare`
 //! (a body without a length), `/unchanged` (304 with a length), `/upgrade` (echoes whatever comes) and `/bad-accept` (a
 //! WebSocket's handshake that proves nothing).
 
@@ -95,7 +95,13 @@ impl Upstream {
 
     /// A server that speaks HTTP/2 in the clear.
     pub fn http2() -> Self {
-        Self::start(|listener, book| http2::serve(listener, &book))
+        Self::start(|listener, book| http2::serve(listener, &book, None))
+    }
+
+    /// A server that speaks HTTP/2 under TLS.
+    pub fn http2_tls(certificate: &Certificate) -> Self {
+        let config = certificate.server(&["h2"]);
+        Self::start(move |listener, book| http2::serve(listener, &book, Some(config)))
     }
 
     fn start(serve: impl FnOnce(TcpListener, Arc<Book>) + Send + 'static) -> Self {

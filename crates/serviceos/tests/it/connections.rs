@@ -236,3 +236,48 @@ fn what_is_over_a_limit_is_refused_and_what_is_at_it_passes() {
     let wide = format!("x-wide: {}\r\n\r\n", "w".repeat(4096));
     assert_eq!(ask("GET /site/echo HTTP/1.1", &wide).problem(), (431, "HEADERS_TOO_LARGE".into()));
 }
+
+#[test]
+fn only_a_call_that_may_be_repeated_is_sent_again_and_then_whole() {
+    let upstreams = [Upstream::new(), Upstream::new()];
+    let addresses = upstreams.each_ref().map(|upstream| upstream.address);
+    let mesh = Mesh::new().endpoints("site", &addresses).up();
+    let body = "a body that is kept for another try";
+    let ask = |method: &str, fields: &str| {
+        let before: usize = upstreams.iter().map(Upstream::count).sum();
+        let mut client = Connection::open(mesh.gateway);
+        let length = format!("content-length: {}\r\n\r\n{body}", body.len());
+        client
+            .write(head(&mesh, &format!("{method} /site/break/before HTTP/1.1")) + fields + &length)
+            .unwrap();
+        assert_eq!(client.answer().unwrap().problem(), (502, "UPSTREAM_FAILED".into()));
+        upstreams.iter().map(Upstream::count).sum::<usize>() - before
+    };
+    assert_eq!(ask("POST", ""), 1, "what may have been executed is not executed twice");
+    mesh.until_selectable();
+    assert_eq!(ask("PUT", ""), 2);
+    mesh.until_selectable();
+    assert_eq!(ask("POST", "idempotency-key: 1\r\n"), 2);
+    let seen: Vec<_> = upstreams.iter().flat_map(Upstream::seen).collect();
+    let whole = testkit::checksum(body.as_bytes());
+    assert!(seen.iter().all(|seen| seen.checksum == whole && seen.whole), "{seen:?}");
+}
+
+#[test]
+fn fields_of_the_connection_stay_on_it() {
+    let upstream = Upstream::new();
+    let mesh = site(&upstream);
+    let mut client = Connection::open(mesh.gateway);
+    let fields = "connection: keep-alive, x-secret\r\nx-secret: 1\r\nkeep-alive: timeout=5\r\nte: trailers\r\n\
+                  proxy-authorization: Basic YTpi\r\nproxy-connection: keep-alive\r\nx-public: 1\r\n\r\n";
+    client.write(head(&mesh, "GET /site/echo HTTP/1.1") + fields).unwrap();
+    assert_eq!(client.answer().unwrap().status, 200);
+    let seen = upstream.seen().pop().unwrap();
+    let left: Vec<&str> = seen.headers.iter().map(|(name, _)| name.as_str()).collect();
+    for gone in
+        ["connection", "x-secret", "keep-alive", "proxy-authorization", "proxy-connection", "x-api-key"]
+    {
+        assert!(!left.contains(&gone), "{gone}: {left:?}");
+    }
+    assert_eq!(seen.header("x-public"), Some("1"));
+}

@@ -149,6 +149,47 @@ fn a_stream_that_the_client_resets_ends_the_call_on_the_replica() {
 }
 
 #[test]
+fn a_connection_that_ends_ends_all_of_its_calls() {
+    let (one, two) = (Upstream::new(), Upstream::http2());
+    let mesh = both(&one, &two);
+    let client = Http2::connect(mesh.gateway);
+    let mut open = Vec::new();
+    for (name, upstream) in [("one", &one), ("two", &two)] {
+        open.push(client.begin(request(&mesh, "GET", &format!("/{name}/wait"))));
+        upstream.until_seen("the request", |seen| seen.target == "/wait");
+    }
+    drop((open, client));
+    for upstream in [&one, &two] {
+        upstream.until_seen("the end of the call", |seen| seen.gone);
+    }
+}
+
+#[test]
+fn an_early_answer_reaches_a_client_that_still_sends() {
+    let (one, two) = (Upstream::new(), Upstream::http2());
+    let mesh = both(&one, &two);
+    let client = Http2::connect(mesh.gateway);
+    for _ in 0..3 {
+        let answer = client.send(request(&mesh, "POST", "/one/refuse"), filler(LARGE));
+        assert_eq!((answer.status, answer.text().as_str()), (413, "too much"));
+    }
+    assert_eq!(client.send(request(&mesh, "GET", "/one/echo"), Vec::new()).status, 200);
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_seen_to_be_broken() {
+    let (one, two) = (Upstream::new(), Upstream::http2());
+    let mesh = both(&one, &two);
+    let client = Http2::connect(mesh.gateway);
+    for how in ["fixed", "chunked"] {
+        let broken = (request(&mesh, "GET", &format!("/one/break/{how}")), Vec::new(), HeaderMap::new());
+        let answer = client.together(vec![broken]).remove(0);
+        assert!(answer.is_err(), "{how}: {answer:?}");
+    }
+    assert_eq!(client.send(request(&mesh, "GET", "/one/echo"), Vec::new()).status, 200);
+}
+
+#[test]
 fn curl_speaks_http2_in_the_clear_and_under_tls() {
     if !has_program("curl") {
         return;

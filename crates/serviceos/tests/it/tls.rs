@@ -1,6 +1,6 @@
 //! TLS on both sides of the gateway, with certificates that are made for the test.
 
-use testkit::{Authority, Connection, Http2, Mesh, Running, TlsSide, Upstream, eventually};
+use testkit::{Authority, Connection, Http2, Mesh, Running, TlsSide, Upstream, checksum, eventually, filler};
 
 const HTTP1: &[&str] = &["http/1.1"];
 const PUBLIC: &str = "routes: [{match: {path: '/site/{*rest}'}, stripPrefix: true, public: true}]";
@@ -118,4 +118,62 @@ fn an_endpoint_under_tls_is_called_if_its_certificate_is_for_its_name() {
     assert_eq!(mesh.get("/right/echo").status, 200);
     assert_eq!(mesh.get("/wrong/echo").problem(), (503, "NO_REPLICA_SELECTABLE".into()));
     assert_eq!(wrong.count(), 0);
+}
+
+#[test]
+fn large_bodies_and_single_events_pass_under_tls_on_both_sides() {
+    const LARGE: usize = 4 << 20;
+    let authority = Authority::new("test authority");
+    let certificate = authority.certificate(&["127.0.0.1"]);
+    let (one, two) = (Upstream::tls(&certificate), Upstream::http2_tls(&certificate));
+    let mesh = Mesh::new();
+    let roots = authority.write(mesh.folder(), "roots.pem");
+    certificate.write(mesh.folder(), "own");
+    let service = |name: &str, upstream: &Upstream, more: &str| {
+        let routes = PUBLIC.replace("/site/", &format!("/{name}/"));
+        format!(
+            "    {name}: {{endpoints: ['https://{}'], attestation: none, {routes}{more}}}\n",
+            upstream.address
+        )
+    };
+    let mesh = mesh.env("SSL_CERT_FILE", roots.to_str().unwrap());
+    let tls = "tls: {certificates: [{certificate: own.pem, key: own.key}]}, limits: {bodyBytes: 16MiB}";
+    let mesh = mesh
+        .gateway(tls)
+        .yaml(&service("one", &one, ""))
+        .yaml(&service("two", &two, ", protocol: http2"))
+        .up();
+    let body = filler(LARGE);
+    let client = Http2::connect_tls(mesh.gateway, &authority.clients(&["h2"]), "127.0.0.1");
+    for name in ["one", "two"] {
+        let answer = client.send(Http2::request("POST", &format!("/{name}/mirror"), &[]), body.clone());
+        assert_eq!(answer.status, 200);
+        assert!(answer.body == body, "what came back from {name} is not what was sent");
+        let mut client = authority.clients(HTTP1).connect(mesh.gateway, "127.0.0.1").unwrap();
+        client
+            .write(format!("POST /{name}/echo HTTP/1.1\r\nhost: a\r\ncontent-length: {LARGE}\r\n\r\n"))
+            .unwrap();
+        client.write(&body).unwrap();
+        assert_eq!(client.answer().unwrap().json()["checksum"], checksum(&body));
+        assert!(get(&mut client, &format!("/{name}/fixed/{LARGE}")).unwrap().body == body, "{name}");
+    }
+    let mut client = authority.clients(HTTP1).connect(mesh.gateway, "127.0.0.1").unwrap();
+    assert!(get(&mut client, &format!("/one/chunked/{LARGE}")).unwrap().body == body);
+    client.write("GET /one/command HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    assert_eq!(client.answer_head().unwrap().status, 200);
+    for event in ["data: 1\n\n", "data: 2\n\n"] {
+        one.say(event);
+        assert_eq!(client.chunk().unwrap().as_deref(), Some(event.as_bytes()), "no event waits for the next");
+    }
+    one.end();
+    assert_eq!(client.chunk().unwrap(), None);
+    assert_eq!(client.fields().unwrap(), []);
+    client
+        .write("GET /one/upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+        .unwrap();
+    assert_eq!(client.answer_head().unwrap().status, 101);
+    for size in [1, 100_000, 1] {
+        client.write(filler(size)).unwrap();
+        assert!(client.exactly(size).unwrap() == filler(size), "{size}");
+    }
 }

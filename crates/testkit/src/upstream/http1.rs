@@ -231,6 +231,9 @@ impl<S: Read + Write> Call<'_, S> {
     }
 
     fn break_off(&mut self, how: &str) -> Result<After> {
+        if how == "before" {
+            return self.read_body().map(|()| After::Close);
+        }
         let framing = if how == "fixed" { "content-length: 100" } else { "transfer-encoding: chunked" };
         let piece = if how == "fixed" { "0123456789" } else { "a\r\n0123456789\r\n" };
         self.raw(&format!("HTTP/1.1 200 -\r\n{framing}\r\n\r\n{piece}"), After::Close)

@@ -8,14 +8,16 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use super::{Book, Seen, filler, lock};
 use crate::http2::texts;
 
-pub(super) fn serve(listener: StdTcpListener, book: &Arc<Book>) {
+pub(super) fn serve(listener: StdTcpListener, book: &Arc<Book>, tls: Option<Arc<rustls::ServerConfig>>) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("an event loop");
     runtime.block_on(async {
         listener.set_nonblocking(true).expect("setting an option");
@@ -26,12 +28,22 @@ pub(super) fn serve(listener: StdTcpListener, book: &Arc<Book>) {
                 return;
             }
             let number = book.connections.fetch_add(1, Ordering::SeqCst) + 1;
-            open.spawn(connection(stream, Arc::clone(book), number));
+            let (book, tls) = (Arc::clone(book), tls.clone());
+            open.spawn(async move {
+                match tls {
+                    None => connection(stream, book, number).await,
+                    Some(config) => match TlsAcceptor::from(config).accept(stream).await {
+                        Ok(stream) => connection(stream, book, number).await,
+                        // A client that does not trust it is what is tested.
+                        Err(_) => {}
+                    },
+                }
+            });
         }
     });
 }
 
-async fn connection(stream: TcpStream, book: Arc<Book>, number: u64) {
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, book: Arc<Book>, number: u64) {
     let mut open = JoinSet::new();
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     while let Some(Ok((request, respond))) = connection.accept().await {
