@@ -32,7 +32,7 @@ impl Http2 {
     /// # Panics
     /// When there is no HTTP/2 on the other side.
     pub fn connect(address: SocketAddr) -> Self {
-        Self::open(async move { TcpStream::connect(address).await.expect("connecting") })
+        Self::open(connected(address))
     }
 
     /// Connects under TLS, asking for a name.
@@ -43,8 +43,7 @@ impl Http2 {
         let (connector, name) =
             (TlsConnector::from(tls.config()), ServerName::try_from(name.to_owned()).expect("a name"));
         Self::open(async move {
-            let stream = TcpStream::connect(address).await.expect("connecting");
-            let stream = connector.connect(name, stream).await.expect("a handshake");
+            let stream = connector.connect(name, connected(address).await).await.expect("a handshake");
             assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
             stream
         })
@@ -130,6 +129,12 @@ impl Http2 {
         });
         answers.into_iter().map(|answer| answer.expect("an answer for each")).collect()
     }
+}
+
+async fn connected(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.expect("connecting");
+    stream.set_nodelay(true).expect("setting an option");
+    stream
 }
 
 async fn exchange(send: SendRequest<Bytes>, (request, body, trailers): Request) -> Result<Answer, h2::Error> {

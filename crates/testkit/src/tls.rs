@@ -142,6 +142,7 @@ impl Tls {
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let mut tls = ClientConnection::new(Arc::clone(&self.0), name).expect("a client");
         let mut stream = TcpStream::connect(address).expect("connecting");
+        stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(LIMIT))?;
         while tls.is_handshaking() {
             tls.complete_io(&mut stream)?;

@@ -27,6 +27,7 @@ pub(super) fn serve(listener: StdTcpListener, book: &Arc<Book>, tls: Option<Arc<
             if book.stops() {
                 return;
             }
+            let _delayed = stream.set_nodelay(true);
             let number = book.connections.fetch_add(1, Ordering::SeqCst) + 1;
             let (book, tls) = (Arc::clone(book), tls.clone());
             open.spawn(async move {
