@@ -17,7 +17,11 @@ pub(crate) struct Program {
 }
 
 pub(crate) const PROGRAMS: &[Program] = &[
-    Program { name: "curl", package: "curl", wanted_for: "the command that the README shows, pasted; HTTP/2 by another's client" },
+    Program {
+        name: "curl",
+        package: "curl",
+        wanted_for: "the command that the README shows, pasted; HTTP/2 by another's client",
+    },
     Program {
         name: "promtool",
         package: "prometheus",
