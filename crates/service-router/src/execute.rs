@@ -124,13 +124,13 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     async fn attempt(&mut self, endpoint: &Rc<Endpoint>) -> Result<Carrier, Try> {
         let another = self.tries.left > 0;
         let timeout = self.options.timeout;
-        let patience = if another { timeout.min(self.policy.per_try_timeout) } else { timeout };
+        let mut patience = if another { timeout.min(self.policy.per_try_timeout) } else { timeout };
         let mut deadline = self.deadline().min(self.now + patience);
         let (mut carrier, reused) = match self.policy.protocol {
             UpstreamProtocol::Http1 => self.http1(endpoint, deadline).await?,
             UpstreamProtocol::Http2 => self.http2(endpoint, deadline).await?,
         };
-        let Self { head, body, upload, timer, options, .. } = self;
+        let Self { head, body, upload, timer, options, router, view, request, tries, .. } = self;
         let sent = poll_fn(|context| {
             let polled = carrier.poll_head(context, head.method(), upload, *body);
             if options.replay == Replay::Unsafe && carrier.was_written() {
@@ -144,9 +144,19 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             }
             while timer.poll_reached(context, deadline) {
                 // The time pauses while the body makes progress.
-                match upload.moved().map(|moved| moved + patience).filter(|later| *later > Instant::now()) {
-                    Some(later) => deadline = later,
-                    None => return Poll::Ready(None),
+                let now = Instant::now();
+                let moved = upload.moved().map(|moved| moved + patience).filter(|later| *later > now);
+                if let Some(later) = moved {
+                    deadline = later;
+                } else if patience < timeout
+                    && !(upload.can_restart() && tries.has_another(view, request, endpoint, router, now))
+                {
+                    // Nobody else could be asked, so this answer is waited for; whether the replica hangs, a check shows.
+                    router.report(endpoint, SuspicionKind::Reset);
+                    let since = upload.moved().map_or(options.began, |moved| moved.max(options.began));
+                    (patience, deadline) = (timeout, since + timeout);
+                } else {
+                    return Poll::Ready(None);
                 }
             }
             Poll::Pending

@@ -4,15 +4,17 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use observability::{CircuitLimit, RetryDenied, UpstreamFailure};
+use tokio::time::Instant;
 use types::ReplicaId;
 
-use crate::SuspicionKind;
 use crate::answer::LiveCall;
+use crate::balance::Request;
 use crate::call::{CallError, CallHead, Failure};
 use crate::endpoint::{Endpoint, Pending};
 use crate::execute::{Execution, backoff};
 use crate::request_body::{BodyError, RequestBody};
 use crate::view::{Excluded, ServiceView};
+use crate::{SuspicionKind, WorkerRouter};
 
 /// One try that failed.
 pub(crate) enum Try {
@@ -81,6 +83,21 @@ impl Tries {
     /// A pooled connection has failed this call already, at this endpoint or more than once.
     pub(crate) fn needs_fresh_connection(&self, incarnation: u64) -> bool {
         self.repeated || self.excluded.rather_not.contains(&incarnation)
+    }
+
+    /// Whether another endpoint than this one could be asked now.
+    pub(crate) fn has_another(
+        &self,
+        view: &ServiceView,
+        request: &Request,
+        endpoint: &Endpoint,
+        router: &WorkerRouter,
+        now: Instant,
+    ) -> bool {
+        let mut tried = self.excluded.tried.clone();
+        tried.push(endpoint.instance.incarnation);
+        let excluded = Excluded { tried, rather_not: Vec::new() };
+        view.select(request, &excluded, &mut router.random.borrow_mut(), now).is_some()
     }
 
     pub(crate) fn give_back_retry(&mut self) {
