@@ -134,8 +134,8 @@ pub fn may_pass_as_trailer<'a>(name: &[u8], mut declared: impl Iterator<Item = &
 /// Whether a field may be passed on behind the body of an answer in gRPC, where trailers are metadata that nobody declares
 /// (gRPC over HTTP/2, `Trailers`): all but those that frame, route, authenticate or control the message.
 pub fn may_pass_as_grpc_metadata(name: &[u8]) -> bool {
-    let of_message = Known::of(name)
-        .is_some_and(|known| !matches!(known, Known::GrpcStatus | Known::GrpcRetryPushbackMs));
+    let of_message =
+        Known::of(name).is_some_and(|known| !matches!(known, Known::GrpcStatus | Known::GrpcRetryPushbackMs));
     !of_message
         && !NEVER_BEHIND.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
         && !FAMILIES_NEVER_BEHIND.into_iter().any(|family| begins(name, family))
@@ -178,7 +178,11 @@ mod tests {
 
     #[test]
     fn only_trailers_of_grpc_and_declared_ones_pass_and_never_those_of_the_message() {
-        let lists = [&b"X-Sum, content-length , authorization"[..], b"x-serviceos-tenant", b"Content-Encoding,if-match,range"];
+        let lists = [
+            &b"X-Sum, content-length , authorization"[..],
+            b"x-serviceos-tenant",
+            b"Content-Encoding,if-match,range",
+        ];
         let declared = || lists.into_iter();
         for (name, passes) in [
             ("grpc-status", true),

@@ -115,7 +115,7 @@ impl<S: Read + Write> Connection<S> {
         match framing(&answer.headers, Framing::UntilClose)? {
             _ if matches!(answer.status, 204 | 304) => {}
             Framing::Length(length) => {
-                answer.body = self.exactly(usize::try_from(length).expect("a size"))?
+                answer.body = self.exactly(usize::try_from(length).expect("a size"))?;
             }
             Framing::UntilClose => answer.body = self.rest()?,
             Framing::Chunked => {

@@ -96,7 +96,7 @@ impl Mesh {
     /// Adds a service of servers that run elsewhere, all of them without TLS.
     #[must_use]
     pub fn endpoints(self, name: &str, addresses: &[SocketAddr]) -> Self {
-        self.endpoints_with(name, addresses, "healthCheck: {interval: 100ms, timeout: 100ms}")
+        self.endpoints_with(name, addresses, "healthCheck: {interval: 1s, timeout: 1s}")
     }
 
     /// The same with more keys of the service, as in a mapping in braces.

@@ -13,7 +13,7 @@
 //! | `/trailers` | a body with trailers that are declared, undeclared and forbidden |
 //! | `/wait` | never answers, and notices when the connection ends |
 //!
-//! HTTP/1.1 alone also has `/refuse` (413 before the body), `/break/fixed` and `/break/chunked` (ends in the middle), `/break/before` (no answer), `/bare`
+//! HTTP/1.1 alone also has `/late` (`/echo` at [`Upstream::say`]), `/refuse` (413 before the body), `/break/fixed` and `/break/chunked` (ends in the middle), `/break/before` (no answer), `/bare`
 //! (a body without a length), `/unchanged` (304 with a length), `/upgrade` (echoes whatever comes) and `/bad-accept` (a
 //! WebSocket's handshake that proves nothing).
 

@@ -1,5 +1,8 @@
 //! Connections of HTTP/1.1 and what happens on them out of turn.
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use testkit::{Connection, Mesh, Upstream, eventually, filler};
 
 use crate::bodies::{head, site};
@@ -280,4 +283,44 @@ fn fields_of_the_connection_stay_on_it() {
         assert!(!left.contains(&gone), "{gone}: {left:?}");
     }
     assert_eq!(seen.header("x-public"), Some("1"));
+}
+
+#[test]
+fn the_time_of_one_try_ends_a_try_only_where_another_replica_can_be_asked() {
+    let upstreams = [Upstream::new(), Upstream::new()];
+    let addresses = upstreams.each_ref().map(|upstream| upstream.address);
+    let keys = "retry: {perTryTimeout: 200ms}, routes: [{match: {path: '/NAME/{*rest}'}, stripPrefix: true}]";
+    let mesh = Mesh::new()
+        .endpoints_with("alone", &addresses[..1], &keys.replace("NAME", "alone"))
+        .endpoints_with("both", &addresses, &keys.replace("NAME", "both"))
+        .up();
+    let begin = |first: &str, body: usize| {
+        let mut client = Connection::open(mesh.gateway);
+        client.write(head(&mesh, first) + &format!("content-length: {body}\r\n\r\n")).unwrap();
+        client.write(filler(body)).unwrap();
+        client
+    };
+    // One that can be asked nowhere else, and one that cannot be sent twice.
+    for (first, body) in [("GET /alone/late HTTP/1.1", 0), ("PUT /both/late HTTP/1.1", 100_000)] {
+        let before: usize = upstreams.iter().map(Upstream::count).sum();
+        let mut client = begin(first, body);
+        client.socket().set_read_timeout(Some(Duration::from_millis(600))).unwrap();
+        assert_eq!(client.some(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "{first}");
+        client.socket().set_read_timeout(Some(testkit::LIMIT)).unwrap();
+        upstreams.iter().for_each(|upstream| upstream.say("answer"));
+        assert_eq!(client.answer().unwrap().status, 200, "{first}");
+        assert_eq!(upstreams.iter().map(Upstream::count).sum::<usize>() - before, 1, "{first}");
+    }
+}
+
+#[test]
+fn a_slow_try_is_given_up_for_another_replica() {
+    let upstreams = [Upstream::new(), Upstream::new()];
+    let addresses = upstreams.each_ref().map(|upstream| upstream.address);
+    let mesh = Mesh::new().endpoints_with("site", &addresses, "retry: {perTryTimeout: 200ms}").up();
+    let mut client = Connection::open(mesh.gateway);
+    client.write(head(&mesh, "GET /site/late HTTP/1.1") + "\r\n").unwrap();
+    eventually("both to be asked", || upstreams.iter().all(|upstream| upstream.count() == 1).then_some(()));
+    upstreams.iter().for_each(|upstream| upstream.say("answer"));
+    assert_eq!(client.answer().unwrap().status, 200);
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use testkit::{GRPC, Mesh, Running, Script, eventually, has_program};
 
 /// One method has little time; all others have what a route has.
-const ROUTES: &str = "protocol: grpc, healthCheck: {interval: 100ms, timeout: 100ms, unhealthyThreshold: 1}, routes: [\
+const ROUTES: &str = "protocol: grpc, healthCheck: {interval: 200ms, timeout: 200ms}, routes: [\
      {match: {path: '/test.Echo/{method}'}}, {match: {path: '/test.Echo/Slow'}, timeout: 300ms}]";
 
 fn script(name: &str) -> String {

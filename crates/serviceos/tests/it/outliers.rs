@@ -70,7 +70,7 @@ fn the_last_replicas_are_not_ejected_however_they_fail() {
 fn a_replica_that_fails_its_checks_gets_nothing_until_it_passes_them() {
     let upstreams = [Upstream::new(), Upstream::new()];
     let addresses = upstreams.each_ref().map(|upstream| upstream.address);
-    let keys = "healthCheck: {interval: 50ms, timeout: 50ms, unhealthyThreshold: 2}";
+    let keys = "healthCheck: {interval: 200ms, timeout: 200ms}";
     let mesh = Mesh::new().endpoints_with("site", &addresses, keys).up();
     let mut client = Client::connect(mesh.gateway).unwrap();
     upstreams[0].set_healthy(false);
@@ -92,7 +92,7 @@ fn a_replica_that_fails_its_checks_gets_nothing_until_it_passes_them() {
 fn a_check_over_tcp_asks_only_whether_a_connection_is_accepted() {
     let upstream = Upstream::new();
     upstream.set_healthy(false);
-    let keys = "healthCheck: {protocol: tcp, interval: 50ms, timeout: 50ms, unhealthyThreshold: 2}";
+    let keys = "healthCheck: {protocol: tcp, interval: 200ms, timeout: 200ms}";
     let mesh = Mesh::new().endpoints_with("site", &[upstream.address], keys).up();
     assert_eq!(get(&mut Client::connect(mesh.gateway).unwrap(), &mesh), 200);
     drop(upstream);
@@ -113,7 +113,7 @@ fn logged_calls_of(mesh: &Running, replica: &str) -> usize {
 
 #[test]
 fn a_replica_that_hangs_under_load_costs_no_request_and_gets_no_more() {
-    let keys = "replicas: 3, healthCheck: {interval: 10s, timeout: 200ms}, retry: {perTryTimeout: 200ms}";
+    let keys = "replicas: 3, healthCheck: {interval: 10s, timeout: 500ms}, retry: {perTryTimeout: 500ms}";
     let mesh = Mesh::new().yaml(&format!("    vrf: {{{keys}}}\n")).up();
     under_load(&mesh, "/v1/random/keys", |load| {
         load.until_more(300);

@@ -14,7 +14,7 @@ fn service(name: &str, upstreams: &[&Upstream], more: &str) -> String {
         upstreams.iter().map(|upstream| format!("'http://{}'", upstream.address)).collect();
     let route = format!("{{match: {{path: '/{name}/{{*rest}}'}}, stripPrefix: true, public: true}}");
     format!(
-        "  {name}: {{endpoints: [{}], attestation: none, healthCheck: {{interval: 100ms, timeout: 100ms}}, routes: [{route}]{more}}}\n",
+        "  {name}: {{endpoints: [{}], attestation: none, healthCheck: {{interval: 1s, timeout: 1s}}, routes: [{route}]{more}}}\n",
         urls.join(", ")
     )
 }

@@ -101,7 +101,7 @@ fn an_endpoint_under_tls_is_called_if_its_certificate_is_for_its_name() {
     let roots = authority.write(mesh.folder(), "roots.pem");
     let service = |name: &str, upstream: &Upstream| {
         let routes = PUBLIC.replace("/site/", &format!("/{name}/"));
-        let check = "healthCheck: {interval: 100ms, timeout: 100ms}";
+        let check = "healthCheck: {interval: 1s, timeout: 1s}";
         format!(
             "    {name}: {{endpoints: ['https://{}'], attestation: none, {check}, {routes}}}\n",
             upstream.address

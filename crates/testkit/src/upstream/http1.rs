@@ -74,6 +74,11 @@ impl<S: Read + Write> Call<'_, S> {
                 self.raw("HTTP/1.1 304 -\r\netag: \"1\"\r\ncontent-length: 1234\r\n\r\n", After::Open)
             }
             "together" => self.together(target, number()),
+            "late" => {
+                self.read_body()?;
+                let _the_word = self.book.command();
+                self.send_json()
+            }
             "command" => self.command(),
             "sink" => self.sink(),
             "trailers" => self.trailers(),

@@ -31,13 +31,10 @@ pub(super) fn serve(listener: StdTcpListener, book: &Arc<Book>, tls: Option<Arc<
             let number = book.connections.fetch_add(1, Ordering::SeqCst) + 1;
             let (book, tls) = (Arc::clone(book), tls.clone());
             open.spawn(async move {
-                match tls {
-                    None => connection(stream, book, number).await,
-                    Some(config) => match TlsAcceptor::from(config).accept(stream).await {
-                        Ok(stream) => connection(stream, book, number).await,
-                        // A client that does not trust it is what is tested.
-                        Err(_) => {}
-                    },
+                let Some(config) = tls else { return connection(stream, book, number).await };
+                // A client that does not trust it is what is tested.
+                if let Ok(stream) = TlsAcceptor::from(config).accept(stream).await {
+                    connection(stream, book, number).await;
                 }
             });
         }
