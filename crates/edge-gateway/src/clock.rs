@@ -21,6 +21,8 @@ pub(crate) struct Clock {
 pub(crate) struct RequestId {
     text: [u8; Self::MAX_BYTES],
     length: u8,
+    /// The number that it is, where it was made here.
+    own: Option<[u8; 16]>,
 }
 
 impl RequestId {
@@ -33,7 +35,7 @@ impl RequestId {
         if text.is_empty() || text.len() > Self::MAX_BYTES || !text.iter().all(plain) {
             return None;
         }
-        let mut id = Self { text: [0; Self::MAX_BYTES], length: 0 };
+        let mut id = Self { text: [0; Self::MAX_BYTES], length: 0, own: None };
         id.text[..text.len()].copy_from_slice(text);
         id.length = u8::try_from(text.len()).ok()?;
         Some(id)
@@ -43,15 +45,9 @@ impl RequestId {
         &self.text[..usize::from(self.length)]
     }
 
-    /// The id as that of a trace, where it is a UUID.
+    /// The id as that of a trace, where it was made here.
     pub(crate) fn trace_id(&self) -> Option<[u8; 32]> {
-        let text: &[u8; 36] = self.as_bytes().try_into().ok()?;
-        let mut digits = [0; 32];
-        for (from, to) in [(0..8, 0..8), (9..13, 8..12), (14..18, 12..16), (19..23, 16..20), (24..36, 20..32)]
-        {
-            digits[to].copy_from_slice(&text[from]);
-        }
-        digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')).then_some(digits)
+        self.own.map(hex_of)
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -108,7 +104,7 @@ impl Clock {
             let length = part.len() * 2;
             write_hex(&mut text[place..place + length], &bytes[part]);
         }
-        RequestId { text, length: 36 }
+        RequestId { text, length: 36, own: Some(bytes) }
     }
 
     /// The trace context of a request (W3C Trace Context, level 1): the client's trace where it has one, else one whose id is

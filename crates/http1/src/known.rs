@@ -3,6 +3,8 @@
 /// Declares the names once: the variants, their text, and how a name is recognised.
 macro_rules! known {
     ($($variant:ident = $text:literal,)*) => {
+        const NAMES: &[&str] = &[$($text,)*];
+
         /// A header field that the gateway knows by name.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
@@ -16,7 +18,7 @@ macro_rules! known {
 
             /// The name in lower case.
             pub fn name(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
+                NAMES[self as usize]
             }
         }
     };
@@ -98,14 +100,14 @@ const fn by_length() -> [&'static [Known]; LONGEST + 1] {
 }
 
 impl Known {
-    /// The field of that name, in any case.
+    /// The field of that name, a token in any case.
     pub fn of(name: &[u8]) -> Option<Self> {
         let candidates = BY_LENGTH.get(name.len())?;
-        // Almost every name differs from almost every other in its first or last letter, so most are told apart by those.
-        let ends = (name.first()? | 0x20, name.last()? | 0x20);
+        // In a token this bit tells upper case from lower case, and nothing else that stands in one of these names.
+        let lower = |byte: &u8| byte | 0x20;
         candidates.iter().copied().find(|known| {
             let own = known.name().as_bytes();
-            (own[0], own[own.len() - 1]) == ends && (own == name || own.eq_ignore_ascii_case(name))
+            own[0] == lower(&name[0]) && own.iter().zip(name).all(|(own, byte)| *own == lower(byte))
         })
     }
 

@@ -59,11 +59,20 @@ pub(crate) fn is_authority(text: &[u8]) -> bool {
         (inner.is_some(), &text[end + 1..])
     } else {
         let end = text.iter().position(|byte| *byte == b':').unwrap_or(text.len());
-        let name = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'A'..=b'Z' | b'_');
-        (end > 0 && text[..end].iter().all(name), &text[end..])
+        (end > 0 && text[..end].iter().all(|byte| IN_NAME[usize::from(*byte)]), &text[end..])
     };
     host_is_valid && is_port(rest)
 }
+
+/// What a host's name is made of.
+static IN_NAME: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0_u8);
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        byte += 1;
+    }
+    table
+};
 
 /// Nothing, or a colon and a number that is a port.
 fn is_port(rest: &[u8]) -> bool {

@@ -54,43 +54,51 @@ impl Wire {
 
     /// Reads more; 0 when the other side has ended its sending.
     pub fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if let Stream::Plain(stream) = &self.stream {
-            // Most often nothing is there yet, and then no buffer is needed either.
-            if stream.poll_read_ready(context)?.is_pending() {
-                self.was_full = false;
-                self.release();
-                return Poll::Pending;
+        loop {
+            if let Stream::Plain(stream) = &self.stream {
+                // Most often nothing is there yet, and then no buffer is needed either.
+                match stream.poll_read_ready(context) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return self.nothing_yet(),
+                }
             }
+            self.make_room();
+            let room = self.input.space();
+            let size = room.len();
+            let read = match &mut self.stream {
+                Stream::Plain(stream) => match receive(stream, room)? {
+                    Some(read) => read,
+                    // It was not ready after all.
+                    None => continue,
+                },
+                Stream::Tls(stream) => {
+                    let mut room = ReadBuf::new(room);
+                    match Pin::new(stream).poll_read(context, &mut room)? {
+                        Poll::Ready(()) => room.filled().len(),
+                        Poll::Pending => return self.nothing_yet(),
+                    }
+                }
+            };
+            self.was_full = read == size;
+            self.input.filled(read);
+            return Poll::Ready(Ok(read));
         }
+    }
+
+    fn nothing_yet(&mut self) -> Poll<io::Result<usize>> {
+        self.was_full = false;
+        self.release();
+        Poll::Pending
+    }
+
+    fn make_room(&mut self) {
         if self.input.capacity() == 0 {
             self.input = self.pool.take();
         }
         let grows = self.was_full && self.input.capacity() <= BufferPool::SMALL_BYTES;
         if self.input.space().is_empty() || grows {
             self.pool.enlarge(&mut self.input);
-        }
-        let room = self.input.space();
-        let size = room.len();
-        let polled = match &mut self.stream {
-            Stream::Plain(stream) => poll_receive(stream, context, room),
-            Stream::Tls(stream) => {
-                let mut room = ReadBuf::new(room);
-                let polled = Pin::new(stream).poll_read(context, &mut room);
-                polled.map_ok(|()| room.filled().len())
-            }
-        };
-        match polled {
-            Poll::Ready(Ok(read)) => {
-                self.was_full = read == size;
-                self.input.filled(read);
-                Poll::Ready(Ok(read))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => {
-                self.was_full = false;
-                self.release();
-                Poll::Pending
-            }
         }
     }
 
@@ -154,23 +162,18 @@ impl Wire {
 }
 
 /// Receives by the system call itself: the C library's is a cancellation point, which costs more than all of the rest on this
-/// side of it. As tokio's own reading does, it takes a short read as a sign that nothing more is there.
-fn poll_receive(stream: &TcpStream, context: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(stream.poll_read_ready(context))?;
-        let mut received = None;
-        let tried = stream.try_io(Interest::READABLE, || {
-            let (_, bytes) = rustix::net::recv(stream, &mut *room, RecvFlags::empty())?;
-            received = Some(bytes);
-            if bytes > 0 && bytes < room.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        match (received, tried) {
-            (Some(bytes), _) => return Poll::Ready(Ok(bytes)),
-            (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
-                return Poll::Ready(Err(error));
-            }
-            (None, _) => {}
-        }
+/// side of it. As tokio's own reading does, it takes a short read as a sign that nothing more is there. `None` when there
+/// was nothing.
+fn receive(stream: &TcpStream, room: &mut [u8]) -> io::Result<Option<usize>> {
+    let mut received = None;
+    let tried = stream.try_io(Interest::READABLE, || {
+        let (_, bytes) = rustix::net::recv(stream, &mut *room, RecvFlags::empty())?;
+        received = Some(bytes);
+        if bytes > 0 && bytes < room.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match tried {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(received),
     }
 }
 
