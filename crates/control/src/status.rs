@@ -56,7 +56,7 @@ pub struct ReplicaStatus {
     pub since: String,
     /// Where it listens.
     pub address: Option<SocketAddr>,
-    /// `healthy`, `unhealthy` or `unknown`.
+    /// `unknown`, `healthy`, `unhealthy` or `ejected`.
     pub health: String,
     /// `open`.
     pub gate: String,

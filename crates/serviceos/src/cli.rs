@@ -86,7 +86,8 @@ pub(crate) enum KeysCommand {
         /// Whom it acts for.
         #[arg(long)]
         tenant: Option<String>,
-        /// How much it may ask for: `free`, `developer`, `production`, or `unlimited`, which it is when left out.
+        /// How much it may ask for: `free`, `developer`, `production`, a tier of the file, or `unlimited`, which it is when left
+        /// out.
         #[arg(long)]
         tier: Option<String>,
         /// After how long it is refused, such as `90d` or `12h`.
