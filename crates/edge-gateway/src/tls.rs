@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use configuration::TlsSettings;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 use thiserror::Error;
@@ -48,6 +48,17 @@ impl ResolvesServerCert for Certificates {
         let beneath = || name.split_once('.').and_then(|(_, parent)| self.beneath.get(parent));
         Some(Arc::clone(self.exact.get(name).or_else(beneath).unwrap_or(&self.first)))
     }
+}
+
+/// What resumes the sessions of clients: one for the whole life of the process, so that a changed configuration ends no
+/// session. Its key changes by itself every few hours.
+fn tickets() -> Result<Arc<dyn ProducesTickets>, TlsError> {
+    static TICKETS: OnceLock<Arc<dyn ProducesTickets>> = OnceLock::new();
+    if let Some(known) = TICKETS.get() {
+        return Ok(Arc::clone(known));
+    }
+    let made = aws_lc_rs::Ticketer::new().map_err(|error| TlsError::Setup(error.to_string()))?;
+    Ok(Arc::clone(TICKETS.get_or_init(|| made)))
 }
 
 /// Reads the files and makes of them what connections are accepted with.
@@ -103,8 +114,7 @@ pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, TlsErr
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
     config.max_early_data_size = 0;
-    let ticketer = aws_lc_rs::Ticketer::new();
-    config.ticketer = ticketer.map_err(|error| TlsError::Setup(error.to_string()))?;
+    config.ticketer = tickets()?;
     Ok(Arc::new(config))
 }
 

@@ -149,10 +149,14 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
                 if let Some(later) = moved {
                     deadline = later;
                 } else if patience < timeout
-                    && !(upload.can_restart() && tries.has_another(view, request, endpoint, router, now))
+                    && (upload.waits_for_client()
+                        || !(upload.can_restart() && tries.has_another(view, request, endpoint, router, now)))
                 {
-                    // Nobody else could be asked, so this answer is waited for; whether the replica hangs, a check shows.
-                    router.report(endpoint, SuspicionKind::Reset);
+                    // Nobody else could do better, so this answer is waited for. Where the client is not who keeps it
+                    // waiting, a check shows whether the replica hangs.
+                    if !upload.waits_for_client() {
+                        router.report(endpoint, SuspicionKind::Reset);
+                    }
                     let since = upload.moved().map_or(options.began, |moved| moved.max(options.began));
                     (patience, deadline) = (timeout, since + timeout);
                 } else {

@@ -316,11 +316,12 @@ async fn a_try_that_takes_too_long_moves_on_where_the_call_may_be_repeated() {
         "vrf/0: hang",
         "GET",
         expect![[r#"
-        GET
-          vrf/0 has GET 0: hang
-          failed, tries: 1: no answer in time
-        suspected: vrf/0 Reset
-    "#]],
+            GET
+              vrf/0 has GET 0: hang
+              failed, tries: 1: no answer in time
+            suspected: vrf/0 Reset
+            suspected: vrf/0 Reset
+        "#]],
     )
     .await;
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use configuration::{
-    BalancingPolicy, Builtin, HashOn, RouteAccess, RouteSettings, ServiceSettings, Settings,
+    BalancingPolicy, Builtin, EndpointSettings, HashOn, RouteAccess, RouteSettings, Runs, ServiceSettings,
+    Settings,
 };
 use edge_gateway::{OwnPage, Route, RouteTable};
 use http::Method;
@@ -62,13 +63,18 @@ impl Plan {
         let mut unresolved = Vec::new();
         let known = registry.snapshot();
         let services = settings.services.iter().map(|service| match &service.runs {
-            configuration::Runs::Builtin(process) => {
+            Runs::Builtin(process) => {
                 let stays = known.service(&service.name).filter(|_| previous.is_some());
-                stays.cloned().unwrap_or_else(|| Arc::new(of_processes(service, process.replicas)))
+                Arc::new(match stays {
+                    Some(stays) => Service { required: service.required, ..Service::clone(stays) },
+                    None => of_processes(service, process.replicas),
+                })
             }
-            configuration::Runs::Endpoints(endpoints) => {
+            Runs::Endpoints(endpoints) => {
                 let stays = known.service(&service.name);
-                let built = endpoints::service(service, endpoints, stays, registry, &mut unresolved);
+                let before = previous.and_then(|previous| endpoints_of(previous.settings, &service.name));
+                let before = before.unwrap_or_default();
+                let built = endpoints::service(service, endpoints, before, stays, registry, &mut unresolved);
                 Arc::new(built)
             }
         });
@@ -123,6 +129,13 @@ impl Plan {
             proxy_protocol: gateway.proxy_protocol.clone(),
             trusted_proxies: gateway.trusted_proxies.clone(),
         })
+    }
+}
+
+fn endpoints_of<'a>(settings: &'a Settings, name: &ServiceName) -> Option<&'a [EndpointSettings]> {
+    match &settings.services.iter().find(|service| service.name == *name)?.runs {
+        Runs::Endpoints(endpoints) => Some(endpoints),
+        Runs::Builtin(_) => None,
     }
 }
 

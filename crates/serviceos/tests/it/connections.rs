@@ -179,8 +179,6 @@ fn a_route_strips_its_prefix_and_is_found_by_host_path_and_header() {
         client.write(format!("{first} HTTP/1.1\r\nhost: {host}\r\n{fields}\r\n")).unwrap();
         let answer = client.answer().unwrap();
         let last = |upstream: &Upstream| upstream.seen().last().map(|seen| seen.target.clone());
-        let before = (upstream.count(), other.count());
-        drop(before);
         (answer.header("x-request-id").is_some(), answer.status, last(&upstream), last(&other))
     };
     let target = |found: (bool, u16, Option<String>, Option<String>)| found.2.unwrap_or_default();

@@ -27,16 +27,20 @@ pub(crate) struct Unresolved {
 pub(super) fn service(
     settings: &ServiceSettings,
     endpoints: &[EndpointSettings],
-    before: Option<&Arc<Service>>,
+    before: &[EndpointSettings],
+    known: Option<&Arc<Service>>,
     registry: &Registry,
     unresolved: &mut Vec<Unresolved>,
 ) -> Service {
     let mut replicas = Vec::new();
     for (ordinal, endpoint) in endpoints.iter().enumerate() {
         let id = ReplicaId::new(settings.name.clone(), u32::try_from(ordinal).unwrap_or(u32::MAX));
-        let kept =
-            before.and_then(|before| before.replicas.get(ordinal)).filter(|replica| is_at(replica, endpoint));
-        if let Some(kept) = kept {
+        let known = known.and_then(|known| known.replicas.get(ordinal));
+        if let Some(kept) = known.filter(|_| before.get(ordinal) == Some(endpoint)) {
+            if endpoint.host.parse::<IpAddr>().is_err() {
+                // Its address may change, and meanwhile it stays where it is.
+                unresolved.push(Unresolved { replica: id, endpoint: endpoint.clone() });
+            }
             replicas.push(kept.clone());
             continue;
         }
@@ -60,17 +64,6 @@ pub(super) fn service(
         required: settings.required,
         replicas,
     }
-}
-
-/// Whether a replica is this endpoint already. One that is known by a name is looked up anew.
-fn is_at(replica: &Replica, endpoint: &EndpointSettings) -> bool {
-    let Some(instance) = &replica.instance else { return false };
-    let address = endpoint.host.parse::<IpAddr>().map(|address| SocketAddr::new(address, endpoint.port));
-    address.is_ok_and(|address| address == instance.address)
-        && instance.version == endpoint.version
-        && instance.weight == endpoint.weight
-        && instance.priority == endpoint.priority
-        && instance.channel == channel(endpoint)
 }
 
 fn channel(endpoint: &EndpointSettings) -> Channel {
