@@ -54,7 +54,7 @@ fn fifty_reloads_under_load_lose_no_request_and_no_connection() {
             1 => service("site", &[one, two, three], more),
             _ => service("site", &[three, two], more),
         };
-        let extra = if round % 2 == 0 { String::new() } else { service("extra", &[three], "") };
+        let extra = if round.is_multiple_of(2) { String::new() } else { service("extra", &[three], "") };
         format!("gateway: {{limits: {{headers: {}}}}}\nservices:\n{site}{extra}", 50 + round)
     };
     mesh.write(&file(0));
@@ -64,7 +64,7 @@ fn fifty_reloads_under_load_lose_no_request_and_no_connection() {
             change(&mesh, &file(round), APPLIED);
             load.until_more(4);
             let extra = status_of(&mesh, "/extra/fixed/1");
-            if round % 2 == 0 {
+            if round.is_multiple_of(2) {
                 assert_eq!(extra, 404, "round {round}");
             } else {
                 eventually("the added service", || (status_of(&mesh, "/extra/fixed/1") == 200).then_some(()));
