@@ -12,6 +12,8 @@ use super::Facts;
 
 /// How long the start is shown before the rest is said anyway; replicas that are not Ready then keep being tried.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the workers may take until all of them know who may serve.
+const TAKE_OVER: Duration = Duration::from_secs(1);
 /// How long the last lines may take.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// How often the times in the table move.
@@ -65,6 +67,10 @@ impl Screen {
                 drawn = self.draw(&snapshot, drawn);
             }
             let ready = replicas(&snapshot).all(|replica| replica.selectable().is_ok());
+            if ready {
+                // Whoever calls once this is said must not meet a worker that has not heard of it.
+                let _by_all_or_late = registry.confirmed(snapshot.epoch, TAKE_OVER).await;
+            }
             if ready || began.elapsed() > PATIENCE {
                 break ready;
             }
