@@ -242,28 +242,22 @@ fn what_is_over_a_limit_is_refused_and_what_is_at_it_passes() {
 
 #[test]
 fn only_a_call_that_may_be_repeated_is_sent_again_and_then_whole() {
-    let upstreams = [Upstream::new(), Upstream::new()];
-    let addresses = upstreams.each_ref().map(|upstream| upstream.address);
-    let mesh = Mesh::new().endpoints("site", &addresses).up();
     let body = "a body that is kept for another try";
-    let ask = |method: &str, fields: &str| {
-        let before: usize = upstreams.iter().map(Upstream::count).sum();
+    for (method, fields, tries) in [("POST", "", 1), ("PUT", "", 2), ("POST", "idempotency-key: 1\r\n", 2)] {
+        let upstreams = [Upstream::new(), Upstream::new()];
+        let addresses = upstreams.each_ref().map(|upstream| upstream.address);
+        let mesh = Mesh::new().endpoints("site", &addresses).up();
         let mut client = Connection::open(mesh.gateway);
         let length = format!("content-length: {}\r\n\r\n{body}", body.len());
         client
             .write(head(&mesh, &format!("{method} /site/break/before HTTP/1.1")) + fields + &length)
             .unwrap();
         assert_eq!(client.answer().unwrap().problem(), (502, "UPSTREAM_FAILED".into()));
-        upstreams.iter().map(Upstream::count).sum::<usize>() - before
-    };
-    assert_eq!(ask("POST", ""), 1, "what may have been executed is not executed twice");
-    mesh.until_selectable();
-    assert_eq!(ask("PUT", ""), 2);
-    mesh.until_selectable();
-    assert_eq!(ask("POST", "idempotency-key: 1\r\n"), 2);
-    let seen: Vec<_> = upstreams.iter().flat_map(Upstream::seen).collect();
-    let whole = testkit::checksum(body.as_bytes());
-    assert!(seen.iter().all(|seen| seen.checksum == whole && seen.whole), "{seen:?}");
+        let seen: Vec<_> = upstreams.iter().flat_map(Upstream::seen).collect();
+        assert_eq!(seen.len(), tries, "{method} {fields}");
+        let whole = testkit::checksum(body.as_bytes());
+        assert!(seen.iter().all(|seen| seen.checksum == whole && seen.whole), "{seen:?}");
+    }
 }
 
 #[test]
