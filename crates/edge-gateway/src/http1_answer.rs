@@ -234,9 +234,10 @@ impl Passing {
                     }
                 }
             }
-            let before = connection.out_at;
+            let (before, something) = (connection.out_at, connection.out_at < connection.out.len());
             let written = connection.poll_write_out(context).map_err(gone)?;
-            self.moved |= written.is_ready() || connection.out_at > before;
+            // Where there is nothing to write, nothing moves.
+            self.moved |= something && written.is_ready() || connection.out_at > before;
             ready!(written);
             if self.ended {
                 return Poll::Ready(Ok(()));
