@@ -218,17 +218,18 @@ impl Passing {
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Ready(Ok(false)) => self.end(connection, answer),
                     Poll::Ready(Ok(true)) => {
-                        self.moved = true;
                         let length = answer.data().len();
                         if length <= SMALL_PIECE || self.framing == Framing::Chunked {
                             exchange.bytes += length as u64;
                             self.collect(connection, answer);
+                            self.moved = true;
                             if answer.has_all() {
                                 continue;
                             }
                         } else {
                             let written = ready!(write_large(context, connection, answer)).map_err(gone)?;
                             exchange.bytes += written as u64;
+                            self.moved = true;
                             continue;
                         }
                     }
