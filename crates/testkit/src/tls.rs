@@ -1,5 +1,6 @@
 //! Certificates that are made for a test, and both sides of TLS with them.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -139,11 +140,28 @@ impl Tls {
     /// # Panics
     /// When nobody listens.
     pub fn connect(&self, address: SocketAddr, name: &str) -> std::io::Result<Connection<TlsSide>> {
+        self.connect_behind(b"", address, name)
+    }
+
+    /// The same, with something in the clear before the handshake.
+    ///
+    /// # Errors
+    /// The handshake's.
+    ///
+    /// # Panics
+    /// When nobody listens.
+    pub fn connect_behind(
+        &self,
+        prefix: &[u8],
+        address: SocketAddr,
+        name: &str,
+    ) -> std::io::Result<Connection<TlsSide>> {
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let mut tls = ClientConnection::new(Arc::clone(&self.0), name).expect("a client");
         let mut stream = TcpStream::connect(address).expect("connecting");
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(LIMIT))?;
+        stream.write_all(prefix)?;
         while tls.is_handshaking() {
             tls.complete_io(&mut stream)?;
         }

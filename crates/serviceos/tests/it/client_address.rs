@@ -1,6 +1,6 @@
 //! What a replica is told about who calls: by the network, by a proxy in front, and never by the client alone.
 
-use testkit::{Connection, Mesh, Running, Seen, Upstream, eventually};
+use testkit::{Authority, Connection, Mesh, Running, Seen, Upstream, eventually};
 
 const ROUTES: &str = "routes: [{match: {path: '/echo'}, public: true}]";
 const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -109,4 +109,23 @@ fn what_a_trusted_proxy_says_is_taken_over_and_added_to() {
         let seen = ask(&mesh, &upstream, b"", &format!("x-request-id: {unusable}\r\n"));
         assert_ne!(seen.header("x-request-id"), Some(unusable));
     }
+}
+
+#[test]
+fn the_proxy_protocol_stands_before_tls() {
+    let (upstream, authority, mesh) = (Upstream::new(), Authority::new("test authority"), Mesh::new());
+    authority.certificate(&["a.test"]).write(mesh.folder(), "own");
+    let keys = "proxyProtocol: [127.0.0.0/8], tls: {certificates: [{certificate: own.pem, key: own.key}]}";
+    let mesh = mesh.gateway(keys).endpoints_with("site", &[upstream.address], ROUTES).up();
+    let tls = authority.clients(&["http/1.1"]);
+    let prefix = b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 443\r\n";
+    let mut client = tls.connect_behind(prefix, mesh.gateway, "a.test").unwrap();
+    client.write("GET /echo HTTP/1.1\r\nhost: a.test\r\n\r\n").unwrap();
+    assert_eq!(client.answer().unwrap().status, 200);
+    let seen = upstream.seen().pop().unwrap();
+    assert_eq!(
+        (seen.header("x-forwarded-for"), seen.header("x-forwarded-proto")),
+        (Some("192.0.2.7"), Some("https"))
+    );
+    assert!(tls.connect(mesh.gateway, "a.test").is_err());
 }

@@ -14,6 +14,7 @@ mod gateway;
 mod grpc;
 mod health;
 mod http2;
+mod limits;
 mod load;
 mod memory;
 mod outliers;
