@@ -106,12 +106,10 @@ impl Upload {
         }
         let polled = body.poll_data(context);
         self.starved = polled.is_pending();
-        if let Poll::Ready(found) = &polled {
+        if polled == Poll::Ready(Ok(false)) {
             self.moved = Some(Instant::now());
-            if *found == Ok(false) {
-                self.source = Source::Ended;
-                self.trailers = body.take_trailers();
-            }
+            self.source = Source::Ended;
+            self.trailers = body.take_trailers();
         }
         polled
     }
@@ -138,6 +136,8 @@ impl Upload {
                 self.kept = None;
             }
         }
+        // Only now: what lies ready and is not taken does not move.
+        self.moved = Some(Instant::now());
         body.consume(bytes);
     }
 }
