@@ -170,8 +170,12 @@ async fn send_answer(
             if std::mem::take(&mut passing.moved) {
                 deadline = Instant::now() + idle_timeout;
             }
-            if timer.poll_reached(context, deadline) {
-                return Poll::Ready(Err(BodyError::Upstream("nothing moved for the idle timeout".into())));
+            while timer.poll_reached(context, deadline) {
+                // The request may still be on its way, and moves by itself.
+                match answer.request_moved().map(|moved| moved + idle_timeout) {
+                    Some(later) if later > deadline => deadline = later,
+                    _ => return Poll::Ready(Err(BodyError::Upstream("nothing moved for the idle timeout".into()))),
+                }
             }
         }
         polled

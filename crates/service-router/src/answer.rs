@@ -186,6 +186,11 @@ impl Answer {
         self.upload.has_ended()
     }
 
+    /// When the request's body last moved; `None` before it did.
+    pub fn request_moved(&self) -> Option<Instant> {
+        self.upload.moved()
+    }
+
     /// How the request's body is delimited.
     pub fn request_framing(&self) -> Framing {
         self.upload.framing()
