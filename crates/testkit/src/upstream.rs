@@ -9,7 +9,7 @@
 //! | `/status/N` | that status and no body; 500 is what `failing` makes of every path |
 //! | `/together/N` | answers once N requests for it are open |
 //! | `/command` | events, one chunk for each [`Upstream::say`], until [`Upstream::end`] |
-//! | `/sink` | begins to read the body at [`Upstream::say`], and says how much came |
+//! | `/sink` | begins to read the body at [`Upstream::say`], and says how much came; `/sink/early` begins to answer first |
 //! | `/trailers` | a body with trailers that are declared, undeclared and forbidden |
 //! | `/wait` | never answers, and notices when the connection ends |
 //!

@@ -4,9 +4,9 @@ use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use testkit::{Connection, Http2, LIMIT, Mesh, Running, Upstream, eventually};
+use testkit::{Connection, Http2, LIMIT, Mesh, Running, Upstream, eventually, filler};
 
-use crate::bodies::head;
+use crate::bodies::{head, write_until_held_up};
 
 fn mesh(upstream: &Upstream, limits: &str, keys: &str) -> Running {
     Mesh::new()
@@ -63,6 +63,32 @@ fn an_upload_may_take_its_time_but_not_stand_still() {
     let mut client = begin();
     client.write("1234").unwrap();
     assert_eq!(client.answer().unwrap().problem(), (408, "REQUEST_TIMEOUT".into()));
+}
+
+#[test]
+fn an_upload_that_the_replica_does_not_take_ends_in_time() {
+    let upstream = Upstream::new();
+    let mesh = mesh(&upstream, "requestTimeout: 500ms, bodyBytes: 32MiB", "retry: {attempts: 0}");
+    let body = filler(32 << 20);
+    let mut client = Connection::open(mesh.gateway);
+    client.write(head(&mesh, "POST /site/sink HTTP/1.1") + "content-length: 33554432\r\n\r\n").unwrap();
+    write_until_held_up(&client, &body);
+    assert_eq!(client.answer().unwrap().problem(), (504, "UPSTREAM_TIMEOUT".into()));
+}
+
+#[test]
+fn an_answer_that_has_begun_waits_for_as_long_as_the_upload_moves() {
+    let upstream = Upstream::new();
+    let mesh = mesh(&upstream, "idleTimeout: 500ms", "retry: {attempts: 0}");
+    let mut client = Connection::open(mesh.gateway);
+    client.write(head(&mesh, "POST /site/sink/early HTTP/1.1") + "content-length: 8\r\n\r\n").unwrap();
+    upstream.say("read on");
+    assert_eq!(client.answer_head().unwrap().status, 200);
+    for piece in ["12", "34", "56", "78"] {
+        stays_silent(&mut client, Duration::from_millis(300));
+        client.write(piece).unwrap();
+    }
+    assert_eq!(client.chunk().unwrap().as_deref(), Some(&b"8 bytes"[..]));
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl<S: Read + Write> Call<'_, S> {
                 self.send_json()
             }
             "command" => self.command(),
-            "sink" => self.sink(),
+            "sink" => self.sink(rest),
             "trailers" => self.trailers(),
             "wait" => self.wait(),
             "refuse" => self.refuse(),
@@ -196,10 +196,13 @@ impl<S: Read + Write> Call<'_, S> {
     }
 
     /// Counts alone, as a checksum of a gigabyte would be what is measured.
-    fn sink(&mut self) -> Result<After> {
+    fn sink(&mut self, how: &str) -> Result<After> {
         let Framing::Length(length) = self.framing else { return Ok(After::Close) };
         let (mut left, mut room) = (length, vec![0; 256 << 10]);
         let _the_word = self.book.command();
+        if how == "early" {
+            self.connection.write("HTTP/1.1 200 -\r\ntransfer-encoding: chunked\r\n\r\n")?;
+        }
         while left > 0 {
             let read = self.connection.some(&mut room)? as u64;
             if read == 0 {
@@ -208,6 +211,10 @@ impl<S: Read + Write> Call<'_, S> {
             left -= read;
         }
         self.book.note(self.number, |seen| (seen.body_bytes, seen.whole) = (length, true));
+        if how == "early" {
+            let said = chunk(format!("{length} bytes").as_bytes());
+            return self.connection.write([&said[..], b"0\r\n\r\n"].concat()).map(|()| After::Open);
+        }
         self.send_json()
     }
 
