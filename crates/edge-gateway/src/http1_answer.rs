@@ -174,7 +174,11 @@ async fn send_answer(
                 // The request may still be on its way, and moves by itself.
                 match answer.request_moved().map(|moved| moved + idle_timeout) {
                     Some(later) if later > deadline => deadline = later,
-                    _ => return Poll::Ready(Err(BodyError::Upstream("nothing moved for the idle timeout".into()))),
+                    _ => {
+                        return Poll::Ready(Err(BodyError::Upstream(
+                            "nothing moved for the idle timeout".into(),
+                        )));
+                    }
                 }
             }
         }

@@ -162,7 +162,11 @@ async fn send_answer(exchange: &mut Exchange, body: &mut Http2Body, timer: &mut 
                 // The request may still be on its way, and moves by itself.
                 match answer.request_moved().map(|moved| moved + idle_timeout) {
                     Some(later) if later > deadline => deadline = later,
-                    _ => return Poll::Ready(Err(BodyError::Upstream("nothing moved for the idle timeout".into()))),
+                    _ => {
+                        return Poll::Ready(Err(BodyError::Upstream(
+                            "nothing moved for the idle timeout".into(),
+                        )));
+                    }
                 }
             }
         }
