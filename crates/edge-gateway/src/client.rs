@@ -30,7 +30,13 @@ pub(crate) struct Client {
     /// What replicas are told of every request of this connection, as lines of HTTP/1.1.
     pub(crate) lines: Box<[u8]>,
     /// The same of the caller who asked last.
-    pub(crate) caller_lines: RefCell<Option<(Arc<Caller>, Box<[u8]>)>>,
+    pub(crate) caller_lines: RefCell<Option<CallerLines>>,
+}
+
+/// What replicas are told of a caller.
+pub(crate) struct CallerLines {
+    pub(crate) caller: Arc<Caller>,
+    pub(crate) lines: Box<[u8]>,
 }
 
 /// How a client reaches the gateway.

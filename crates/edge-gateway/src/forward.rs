@@ -8,7 +8,7 @@ use http1::{Field, Framing, Known, write_field};
 use service_router::CallHead;
 use types::headers::{DEFAULT_TENANT, REQUEST_ID, RESERVED_PREFIX, SCOPES, SUBJECT, TENANT};
 
-use crate::client::Scheme;
+use crate::client::{CallerLines, Scheme};
 use crate::exchange::Exchange;
 use crate::route::Route;
 use crate::validate::upgrade;
@@ -84,14 +84,14 @@ impl CallHead for Forward<'_> {
             None => put_caller(None, &mut |name, value| write_field(out, name, value)),
             Some(caller) => {
                 let mut known = client.caller_lines.borrow_mut();
-                if known.as_ref().is_none_or(|(known, _)| !Arc::ptr_eq(known, caller)) {
+                let same = known.take().filter(|known| Arc::ptr_eq(&known.caller, caller));
+                let lines = same.unwrap_or_else(|| {
                     let mut lines = Vec::new();
                     put_caller(Some(caller), &mut |name, value| write_field(&mut lines, name, value));
-                    *known = Some((Arc::clone(caller), lines.into()));
-                }
-                if let Some((_, lines)) = &*known {
-                    out.extend_from_slice(lines);
-                }
+                    CallerLines { caller: Arc::clone(caller), lines: lines.into() }
+                });
+                out.extend_from_slice(&lines.lines);
+                *known = Some(lines);
             }
         }
     }

@@ -95,10 +95,10 @@ impl Http1Client {
         let mut last_chance = None;
         std::future::poll_fn(|context| {
             loop {
-                if !self.wire.peek().is_empty() {
-                    if let Some(next) = self.look(&plan, worker, &mut scan) {
-                        return Poll::Ready(next);
-                    }
+                if !self.wire.peek().is_empty()
+                    && let Some(next) = self.look(&plan, worker, &mut scan)
+                {
+                    return Poll::Ready(next);
                 }
                 match self.wire.poll_fill(context) {
                     Poll::Ready(Ok(1..)) => {}
