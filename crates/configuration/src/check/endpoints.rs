@@ -15,8 +15,6 @@ use crate::settings::{EndpointSettings, Scheme};
 const MAX_ENDPOINTS: usize = 1_000;
 const MAX_WEIGHT: i128 = 1_000;
 const MAX_PRIORITY: i128 = 15;
-/// The longest name of a zone, in bytes.
-const MAX_ZONE_BYTES: usize = 40;
 
 impl Checker {
     pub(super) fn endpoints(
@@ -92,7 +90,6 @@ impl Checker {
             },
             weight: self.whole(&format!("{key}.weight"), raw.weight, 1..=MAX_WEIGHT),
             priority: self.whole(&format!("{key}.priority"), raw.priority, 0..=MAX_PRIORITY),
-            zone: raw.zone.map(|zone| self.zone(&format!("{key}.zone"), zone)),
         }
     }
 
@@ -106,16 +103,6 @@ impl Checker {
                 None
             }
         }
-    }
-
-    fn zone(&mut self, key: &str, zone: Text) -> String {
-        let word = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if !zone.value.bytes().all(word) || !(1..=MAX_ZONE_BYTES).contains(&zone.value.len()) {
-            let message = format!("{key}: expected a word such as eu-1a, found {}", quoted(&zone.value));
-            let help = format!("a zone is at most {MAX_ZONE_BYTES} letters, digits and the characters . _ -");
-            self.wrong(zone.origin, message, Some(help));
-        }
-        zone.value
     }
 }
 

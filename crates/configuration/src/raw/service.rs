@@ -85,13 +85,11 @@ pub(crate) struct RawEndpoint {
     pub(crate) version: Option<Text>,
     pub(crate) weight: Field<Whole>,
     pub(crate) priority: Field<Whole>,
-    /// No zone.
-    pub(crate) zone: Option<Text>,
 }
 
 impl Default for RawEndpoint {
     fn default() -> Self {
-        Self { url: None, version: None, weight: whole(1), priority: whole(0), zone: None }
+        Self { url: None, version: None, weight: whole(1), priority: whole(0) }
     }
 }
 

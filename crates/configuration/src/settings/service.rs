@@ -98,8 +98,6 @@ pub struct EndpointSettings {
     pub weight: u32,
     /// 0 to 15; a higher number is used only as far as the lower ones are down.
     pub priority: u32,
-    /// Where it stands.
-    pub zone: Option<String>,
 }
 
 impl EndpointSettings {

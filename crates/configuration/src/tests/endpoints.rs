@@ -11,7 +11,7 @@ fn endpoints_are_read_with_their_attributes() {
         "services:
   legacy: {version: 2.0, endpoints: [\"http://10.0.0.5:8080\", \"https://[FD00::5]/\"], attestation: none}
   split:
-    endpointSet: [{url: \"http://A.example.org\"}, {url: \"http://b\", version: 1.10, weight: 1000, priority: 15, zone: a}]
+    endpointSet: [{url: \"http://A.example.org\"}, {url: \"http://b\", version: 1.10, weight: 1000, priority: 15}]
     attestation: none
 ",
     )
@@ -23,22 +23,21 @@ fn endpoints_are_read_with_their_attributes() {
         for endpoint in endpoints {
             let scheme = if endpoint.scheme == Scheme::Http { "http" } else { "https" };
             text += &format!(
-                "{}: {scheme}://{} ({}) {} {} {} {:?}\n",
+                "{}: {scheme}://{} ({}) {} {} {}\n",
                 service.name,
                 endpoint.authority(),
                 endpoint.host,
                 endpoint.version,
                 endpoint.weight,
-                endpoint.priority,
-                endpoint.zone
+                endpoint.priority
             );
         }
     }
     expect![[r#"
-        legacy: http://10.0.0.5:8080 (10.0.0.5) 2.0 1 0 None
-        legacy: https://[fd00::5]:443 (fd00::5) 2.0 1 0 None
-        split: http://a.example.org:80 (a.example.org) 1.0.0 1 0 None
-        split: http://b:80 (b) 1.10 1000 15 Some("a")
+        legacy: http://10.0.0.5:8080 (10.0.0.5) 2.0 1 0
+        legacy: https://[fd00::5]:443 (fd00::5) 2.0 1 0
+        split: http://a.example.org:80 (a.example.org) 1.0.0 1 0
+        split: http://b:80 (b) 1.10 1000 15
     "#]]
     .assert_eq(&text);
 }
@@ -183,7 +182,7 @@ fn what_is_wrong_with_endpoints_is_said_at_each() {
   c:
     attestation: none
     endpointSet:
-      - {url: \"http://a\", version: \"a b\", weight: 0, priority: 16, zone: \"a b\"}
+      - {url: \"http://a\", version: \"a b\", weight: 0, priority: 16}
       - {weight: 1001}
       - {url: \"http://a\"}
   d:
@@ -246,21 +245,16 @@ fn what_is_wrong_with_endpoints_is_said_at_each() {
             help: keep one of the two
 
             serviceos.yaml:11:36: services.c.endpointSet[0].version: expected 1 to 40 visible ASCII characters such as 1.0.0, found `a b`
-              11 |       - {url: "http://a", version: "a b", weight: 0, priority: 16, zone: "a b"}
+              11 |       - {url: "http://a", version: "a b", weight: 0, priority: 16}
                  |                                    ^^^^^
 
             serviceos.yaml:11:51: services.c.endpointSet[0].weight: expected a whole number from 1 to 1000, found `0`
-              11 |       - {url: "http://a", version: "a b", weight: 0, priority: 16, zone: "a b"}
+              11 |       - {url: "http://a", version: "a b", weight: 0, priority: 16}
                  |                                                   ^
 
             serviceos.yaml:11:64: services.c.endpointSet[0].priority: expected a whole number from 0 to 15, found `16`
-              11 |       - {url: "http://a", version: "a b", weight: 0, priority: 16, zone: "a b"}
+              11 |       - {url: "http://a", version: "a b", weight: 0, priority: 16}
                  |                                                                ^^
-
-            serviceos.yaml:11:74: services.c.endpointSet[0].zone: expected a word such as eu-1a, found `a b`
-              11 |       - {url: "http://a", version: "a b", weight: 0, priority: 16, zone: "a b"}
-                 |                                                                          ^^^^^
-            help: a zone is at most 40 letters, digits and the characters . _ -
 
             serviceos.yaml:12:9: services.c.endpointSet[1].url: an endpoint needs a URL
               12 |       - {weight: 1001}
@@ -290,6 +284,18 @@ fn what_is_wrong_with_endpoints_is_said_at_each() {
               20 |     endpointSet: []
                  |                  ^
             help: write `["http://10.0.0.5:8080"]`"#]],
+    );
+}
+
+#[test]
+fn an_attribute_that_nothing_uses_is_unknown() {
+    check(
+        "services: {a: {attestation: none, endpointSet: [{url: \"http://a\", zone: a}]}}",
+        expect![[r#"
+            serviceos.yaml:1:67: unknown key `zone`
+              1 | services: {a: {attestation: none, endpointSet: [{url: "http://a", zone: a}]}}
+                |                                                                   ^^^^
+            help: the keys here are `url`, `version`, `weight` and `priority`"#]],
     );
 }
 
