@@ -113,7 +113,7 @@ fn base(service: &Service) -> Map<String, Value> {
 fn instance(replica: &Replica) -> Value {
     let instance = replica.instance.as_ref();
     let health = &replica.health;
-    json!({
+    let mut shown = json!({
         "id": replica.id,
         "state": replica.state.as_str(),
         "reason": why(replica),
@@ -124,7 +124,11 @@ fn instance(replica: &Replica) -> Value {
         "restarts": replica.restarts,
         "lastError": instance.and_then(|instance| instance.last_check.error()),
         "selectable": replica.selectable().is_ok(),
-    })
+    });
+    if let Some(attestation) = replica.attestation {
+        shown["attestation"] = json!(attestation.as_str());
+    }
+    shown
 }
 
 /// Milliseconds with three decimals.
@@ -139,12 +143,13 @@ pub(crate) fn rfc3339(time: Timestamp) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use expect_test::expect;
-    use service_registry::{Instance, Verdict};
+    use service_registry::{Attestation, Instance, Verdict};
     use types::ReplicaId;
 
     use super::*;
 
-    /// A service with a replica for each letter: r Ready and healthy, u Ready and unhealthy, s Starting, x Stopped.
+    /// A service with a replica for each letter: r Ready and healthy, u Ready and unhealthy, e the same
+    /// and an endpoint, s Starting, x Stopped.
     pub(crate) fn service(name: &str, replicas: &str, required: bool) -> Arc<Service> {
         let replicas = replicas.chars().zip(0_u32..).map(|(letter, ordinal)| {
             let id = ReplicaId::new(name.parse().unwrap(), ordinal);
@@ -156,7 +161,8 @@ pub(crate) mod tests {
             };
             replica.reason = (letter == 'x').then(|| "exited with code 1".to_owned());
             replica.health.verdict = if letter == 'r' { Verdict::Healthy } else { Verdict::Unhealthy };
-            if letter == 'r' || letter == 'u' {
+            replica.attestation = (letter == 'e').then_some(Attestation::Exempt);
+            if "rue".contains(letter) {
                 let instance = Instance::new(id, 1, ([127, 0, 0, 1], 41233).into(), "1.0.0".into());
                 instance.last_check.passed(Duration::from_micros(12_345 + 1000 * u64::from(ordinal)));
                 (replica.pid, replica.instance) = (Some(4711), Some(Arc::new(instance)));
@@ -199,7 +205,7 @@ pub(crate) mod tests {
 
     #[test]
     fn detailed_says_why() {
-        let snapshot = Snapshot { epoch: 1, services: vec![service("vrf", "rx", true)] };
+        let snapshot = Snapshot { epoch: 1, services: vec![service("vrf", "rxe", true)] };
         let report = HealthReport::new(Arc::new(snapshot), false);
         expect![[r#"
             {
@@ -212,7 +218,7 @@ pub(crate) mod tests {
                   "required": true,
                   "replicas": {
                     "Starting": 0,
-                    "Ready": 1,
+                    "Ready": 2,
                     "Draining": 0,
                     "Stopped": 1
                   },
@@ -240,6 +246,19 @@ pub(crate) mod tests {
                       "restarts": 0,
                       "lastError": null,
                       "selectable": false
+                    },
+                    {
+                      "id": "vrf/2",
+                      "state": "Ready",
+                      "reason": null,
+                      "since": "1970-01-01T00:00:00.000Z",
+                      "health": "unhealthy",
+                      "latency_ms": 14.345,
+                      "inFlight": 0,
+                      "restarts": 0,
+                      "lastError": null,
+                      "selectable": false,
+                      "attestation": "exempt"
                     }
                   ]
                 }

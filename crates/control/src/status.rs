@@ -58,6 +58,9 @@ pub struct ReplicaStatus {
     pub address: Option<SocketAddr>,
     /// `unknown`, `healthy`, `unhealthy` or `ejected`.
     pub health: String,
+    /// `exempt` for an endpoint; left out for a process, which is not attested yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<String>,
     /// `open`.
     pub gate: String,
     /// Whether requests may reach it.
@@ -110,6 +113,7 @@ fn replica_status(replica: &Replica) -> ReplicaStatus {
         since: rfc3339(replica.since),
         address: instance.map(|instance| instance.address),
         health: replica.health.verdict.as_str().to_owned(),
+        attestation: replica.attestation.map(|attestation| attestation.as_str().to_owned()),
         gate: replica.gate.as_str().to_owned(),
         selectable: replica.selectable().is_ok(),
         restarts: replica.restarts,
@@ -126,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_contract_of_status_json() {
-        let snapshot = Arc::new(Snapshot { epoch: 1, services: vec![service("vrf", "rx", true)] });
+        let snapshot = Arc::new(Snapshot { epoch: 1, services: vec![service("vrf", "rxe", true)] });
         let mut status = Status::new(
             &snapshot,
             false,
@@ -144,8 +148,8 @@ mod tests {
                 {
                   "name": "vrf",
                   "version": "1.0.0",
-                  "desired": 2,
-                  "ready": 1,
+                  "desired": 3,
+                  "ready": 2,
                   "replicas": [
                     {
                       "id": "vrf/0",
@@ -168,6 +172,20 @@ mod tests {
                       "since": "1970-01-01T00:00:00.000Z",
                       "address": null,
                       "health": "unhealthy",
+                      "gate": "open",
+                      "selectable": false,
+                      "restarts": 0,
+                      "inFlight": 0
+                    },
+                    {
+                      "id": "vrf/2",
+                      "pid": 4711,
+                      "state": "Ready",
+                      "reason": null,
+                      "since": "1970-01-01T00:00:00.000Z",
+                      "address": "127.0.0.1:41233",
+                      "health": "unhealthy",
+                      "attestation": "exempt",
                       "gate": "open",
                       "selectable": false,
                       "restarts": 0,

@@ -10,7 +10,7 @@ mod outcomes;
 mod registry;
 mod snapshot;
 
-pub use facts::{Gate, Health, LifecycleState, Verdict};
+pub use facts::{Attestation, Gate, Health, LifecycleState, Verdict};
 pub use in_flight::{InFlight, InFlightGuard};
 pub use outcomes::{Claim, Outcomes};
 pub use registry::{Change, Confirmed, Registry, WorkerSubscription};

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use types::{ReplicaId, ServiceName};
 
-use crate::{Gate, Health, InFlight, LifecycleState, Outcomes, Verdict};
+use crate::{Attestation, Gate, Health, InFlight, LifecycleState, Outcomes, Verdict};
 
 /// All services at one moment.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +55,8 @@ pub struct Replica {
     pub health: Health,
     /// Its gate.
     pub gate: Gate,
+    /// Its attestation; none for a process of this machine, which has nothing to show yet.
+    pub attestation: Option<Attestation>,
 }
 
 /// One run of a replica that listens. A restart makes a new one.
@@ -175,6 +177,7 @@ impl Replica {
             instance: None,
             health: Health { verdict: Verdict::Unknown, since: now, reason: None, answered: 0 },
             gate: Gate::Open,
+            attestation: None,
         }
     }
 

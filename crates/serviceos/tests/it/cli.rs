@@ -1,7 +1,7 @@
 //! The command line's contracts: JSON, tables and exit codes.
 
 use serde_json::Value;
-use testkit::{Mesh, Request};
+use testkit::{Mesh, Request, Upstream};
 
 /// The seed's four lines, word for word.
 const SEED: &str = "services:
@@ -34,6 +34,20 @@ fn the_seeds_file_alone_becomes_three_ready_replicas() {
         assert_eq!((&replica["selectable"], &replica["reason"]), (&Value::Bool(true), &Value::Null));
         assert!(replica.get("attestation").is_none(), "what does not exist yet is not shown");
     }
+}
+
+#[test]
+fn endpoints_are_shown_as_exempt_from_attestation() {
+    let upstream = Upstream::new();
+    let mesh = Mesh::new().endpoints_with("site", &[upstream.address], "version: 2.0.0").up();
+    assert_eq!(mesh.replicas("site")[0]["attestation"], "exempt");
+    let health = Request::new("GET", "/health/detailed").send(mesh.gateway).json();
+    assert_eq!(health["services"]["site"]["instances"][0]["attestation"], "exempt");
+    assert!(health["services"]["vrf"]["instances"][0].get("attestation").is_none(), "{health}");
+    let table = mesh.run(&["status"]).out;
+    let row = |name: &str| table.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
+    assert!(row("REPLICA").contains("ATTESTATION") && row("site/0").contains("exempt"), "{table}");
+    assert!(!row("vrf/0").contains("exempt"), "{table}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use configuration::{EndpointSettings, Scheme, ServiceSettings};
 use jiff::Timestamp;
 use service_registry::{
-    Change, Channel, Health, Instance, LifecycleState, Registry, Replica, Service, Verdict,
+    Attestation, Change, Channel, Health, Instance, LifecycleState, Registry, Replica, Service, Verdict,
 };
 use tokio::sync::watch;
 use types::ReplicaId;
@@ -45,6 +45,7 @@ pub(super) fn service(
             continue;
         }
         let mut replica = Replica::stopped(id.clone(), Timestamp::now());
+        replica.attestation = Some(Attestation::Exempt);
         match endpoint.host.parse::<IpAddr>() {
             Ok(address) => {
                 let address = SocketAddr::new(address, endpoint.port);
