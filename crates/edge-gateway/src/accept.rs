@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use observability::{GatewayShard, TlsHandshake};
+use observability::{GatewayShard, Refused, TlsHandshake};
 use rustls::HandshakeKind;
 use service_router::{Stream, Wire};
 use tokio::io::AsyncReadExt;
@@ -34,7 +34,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, d
     drop(plan);
     // Boxed, since it is over before the connection idles.
     let prepared = Box::pin(prepare(&worker, stream, peer, proxied, tls));
-    let Ok(Some((stream, address, http2))) = timeout(limit, prepared).await else { return };
+    let Ok(prepared) = timeout(limit, prepared).await else {
+        return worker.shard.requests_refused.add_one(Refused::HeaderTimeout);
+    };
+    let Some((stream, address, http2)) = prepared else { return };
     let scheme = if matches!(stream, Stream::Tls(_)) { Scheme::Https } else { Scheme::Http };
     let client = Client::new(address, scheme, draining);
     let wire = Wire::new(stream, Rc::clone(&worker.buffers));

@@ -7,7 +7,7 @@ use http1::RequestFault;
 use observability::Refused;
 use service_router::{BodyError, CallError};
 use thiserror::Error;
-use types::Problem;
+use types::{ByteSize, Problem};
 
 use crate::answer::{After, OwnAnswer};
 
@@ -20,9 +20,12 @@ pub enum FlowError {
     /// The target is over the limit.
     #[error("the URL is longer than {0} bytes")]
     UrlTooLong(u64),
-    /// The headers are over a limit.
-    #[error("the request has more headers than are allowed: {0}")]
-    HeadersTooLarge(String),
+    /// The headers have too many bytes.
+    #[error("the request has more headers than are allowed: at most {0}")]
+    HeadersTooLarge(ByteSize),
+    /// The headers have too many lines.
+    #[error("the request has more headers than are allowed: at most {0} lines")]
+    TooManyHeaders(usize),
     /// An `Expect` other than `100-continue`.
     #[error("only `Expect: 100-continue` is understood")]
     Expectation,
@@ -50,7 +53,10 @@ pub enum FlowError {
     /// The client stopped sending its body, or sends what is none.
     #[error("the request body did not arrive whole: {0}")]
     BodyIncomplete(&'static str),
-    /// The client sends its request too slowly.
+    /// The client sends its head too slowly.
+    #[error("the request did not arrive in time")]
+    HeadTimeout,
+    /// The client sends its body too slowly.
     #[error("the request did not arrive in time")]
     RequestTimeout,
     /// The caller has used what its tier allows.
@@ -133,8 +139,8 @@ impl FlowError {
         match fault {
             RequestFault::Malformed(why) => Self::Malformed(why),
             RequestFault::TargetTooLong => Self::UrlTooLong(limits.url_bytes.0),
-            RequestFault::TooManyBytes => Self::HeadersTooLarge(format!("at most {}", limits.header_bytes)),
-            RequestFault::TooManyFields => Self::HeadersTooLarge(format!("at most {} lines", limits.headers)),
+            RequestFault::TooManyBytes => Self::HeadersTooLarge(limits.header_bytes),
+            RequestFault::TooManyFields => Self::TooManyHeaders(limits.headers),
         }
     }
 }
@@ -147,7 +153,7 @@ impl FlowError {
                 (StatusCode::BAD_REQUEST, "REQUEST_MALFORMED", "Malformed request")
             }
             Self::UrlTooLong(_) => (StatusCode::URI_TOO_LONG, "URL_TOO_LONG", "URL too long"),
-            Self::HeadersTooLarge(_) => {
+            Self::HeadersTooLarge(_) | Self::TooManyHeaders(_) => {
                 (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "HEADERS_TOO_LARGE", "Headers too large")
             }
             Self::Expectation => (StatusCode::EXPECTATION_FAILED, "EXPECTATION_FAILED", "Expectation failed"),
@@ -160,7 +166,9 @@ impl FlowError {
             Self::AuthExpired => (StatusCode::UNAUTHORIZED, "AUTH_KEY_EXPIRED", "Expired credential"),
             Self::ScopeMissing(_) => (StatusCode::FORBIDDEN, "SCOPE_MISSING", "Missing scope"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Body too large"),
-            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "Request timed out"),
+            Self::HeadTimeout | Self::RequestTimeout => {
+                (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "Request timed out")
+            }
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", "Rate limit reached"),
             Self::Overloaded(_) | Self::Exhausted(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", "Overloaded")
@@ -181,14 +189,16 @@ impl FlowError {
         }
     }
 
-    /// Which limit has refused the request, where one has.
+    /// Which limit has refused the request, where one has. A replica that is too slow is the service's failure.
     pub(crate) fn refusal(&self) -> Option<Refused> {
         match self {
             Self::Malformed(_) | Self::BodyIncomplete(_) => Some(Refused::Malformed),
             Self::UrlTooLong(_) => Some(Refused::UrlBytes),
             Self::HeadersTooLarge(_) => Some(Refused::HeaderBytes),
+            Self::TooManyHeaders(_) => Some(Refused::Headers),
             Self::BodyTooLarge(_) => Some(Refused::BodyBytes),
-            Self::RequestTimeout | Self::UpstreamTimeout => Some(Refused::RequestTimeout),
+            Self::HeadTimeout => Some(Refused::HeaderTimeout),
+            Self::RequestTimeout => Some(Refused::RequestTimeout),
             Self::RateLimited { .. } => Some(Refused::RateLimited),
             _ => None,
         }
@@ -249,9 +259,11 @@ impl FlowError {
             Self::Malformed(_)
             | Self::BodyIncomplete(_)
             | Self::BodyTooLarge(_)
+            | Self::HeadTimeout
             | Self::RequestTimeout
             | Self::UrlTooLong(_)
-            | Self::HeadersTooLarge(_) => After::Close,
+            | Self::HeadersTooLarge(_)
+            | Self::TooManyHeaders(_) => After::Close,
             _ => After::Open,
         };
         let grpc = Some((self.grpc_status(), self.detail().into_owned()));

@@ -8,6 +8,7 @@ use http1::{
     BodyDecoder, Framing, HeadScan, RequestFault, RequestHead, Step, Trailers, may_pass_as_trailer,
     parse_request,
 };
+use observability::Refused;
 use service_router::{BodyError, RequestBody, Timer, Wire};
 use tokio::time::Instant;
 
@@ -59,6 +60,8 @@ pub(crate) enum Next {
     Refused(RequestFault),
     /// A head that did not come in time.
     Late,
+    /// No head came for as long as a connection may idle.
+    Idle,
     /// The client speaks HTTP/2.
     Http2,
     /// Nothing more.
@@ -115,7 +118,11 @@ impl Http1Client {
                 None => last_chance.unwrap_or(self.idle_since + limits.idle_timeout),
             };
             if timer.poll_reached(context, deadline) {
-                return Poll::Ready(if began.is_some() { Next::Late } else { Next::Closed });
+                return Poll::Ready(match (began, last_chance) {
+                    (Some(_), _) => Next::Late,
+                    (None, None) => Next::Idle,
+                    (None, Some(_)) => Next::Closed,
+                });
             }
             if began.is_none() && last_chance.is_none() {
                 let said = client.draining.was_said() || draining.as_mut().poll(context).is_ready();
@@ -317,6 +324,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
     loop {
         match connection.next(&worker, &client, &mut timer, draining.as_mut()).await {
             Next::Closed => return,
+            Next::Idle => return worker.shard.requests_refused.add_one(Refused::IdleTimeout),
             Next::Http2 => {
                 return Box::pin(http2_client::serve(worker, connection.wire, client)).await;
             }
@@ -334,7 +342,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
                 break Box::pin(refuse_head(&worker, &client, &mut connection, &mut timer, error)).await;
             }
             Next::Late => {
-                let error = FlowError::RequestTimeout;
+                let error = FlowError::HeadTimeout;
                 break Box::pin(refuse_head(&worker, &client, &mut connection, &mut timer, error)).await;
             }
         }

@@ -10,7 +10,7 @@ use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Method, Request, header};
 use http1::{Framing, Trailers};
-use observability::Http2Refused;
+use observability::{Http2Refused, Refused};
 use service_router::{BodyError, RequestBody, Timer, Wire};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -49,15 +49,19 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
         .handshake::<_, Bytes>(wire);
-    let Ok(Ok(mut connection)) = timeout(limits.header_timeout, handshake).await else { return };
+    let mut connection = match timeout(limits.header_timeout, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return note(&worker, &error),
+        Err(_) => return worker.shard.requests_refused.add_one(Refused::HeaderTimeout),
+    };
     let (mut open, mut timer) = (JoinSet::new(), Timer::new(Instant::now()));
     let mut draining = std::pin::pin!(client.draining.clone().said());
-    let (mut idle_since, mut drains) = (Instant::now(), false);
+    let (mut idle_since, mut patience, mut drains) = (Instant::now(), limits.idle_timeout, false);
     loop {
         while open.try_join_next().is_some() {
             idle_since = Instant::now();
         }
-        let deadline = if open.is_empty() { idle_since + limits.idle_timeout } else { Instant::now() + FAR };
+        let deadline = if open.is_empty() { idle_since + patience } else { Instant::now() + FAR };
         let next = poll_fn(|context| {
             if let Poll::Ready(accepted) = connection.poll_accept(context) {
                 return Poll::Ready(Event::Accepted(accepted));
@@ -75,22 +79,26 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
                 let served = stream(Rc::clone(&worker), Rc::clone(&client), request, respond);
                 open.spawn_local(served);
             }
-            Event::Accepted(Some(Err(error))) => {
-                note(&worker, &error);
-                return;
-            }
+            Event::Accepted(Some(Err(error))) => return note(&worker, &error),
             Event::Accepted(None) => return,
             Event::Ended => idle_since = Instant::now(),
             Event::Drain => {
                 drains = true;
                 connection.graceful_shutdown();
             }
-            Event::Idle if open.is_empty() => connection.graceful_shutdown(),
-            Event::Idle => {}
+            Event::Idle if !open.is_empty() => {}
+            Event::Idle if patience == limits.idle_timeout => {
+                worker.shard.requests_refused.add_one(Refused::IdleTimeout);
+                connection.graceful_shutdown();
+                patience += GOODBYE;
+            }
+            Event::Idle => return,
         }
     }
 }
 
+/// How long a client that was told of the end may take to close its idle connection.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Longer than anything is waited for.
 const FAR: Duration = Duration::from_secs(86_400);
 
@@ -109,9 +117,15 @@ enum Event {
     Idle,
 }
 
+/// Counts a connection that h2 ended. Which flood it was h2 does not say, and nothing at all of single streams it refuses.
 fn note(worker: &Worker, error: &h2::Error) {
-    if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
-        worker.shard.http2_refused.add_one(Http2Refused::Resets);
+    match error.reason() {
+        Some(Reason::ENHANCE_YOUR_CALM) if error.is_library() => {
+            worker.shard.http2_refused.add_one(Http2Refused::Flood);
+        }
+        Some(_) if error.is_library() => worker.shard.http2_refused.add_one(Http2Refused::Protocol),
+        // The client's word, or the network's.
+        _ => {}
     }
     tracing::debug!(%error, "a client's HTTP/2 connection ended with an error");
 }

@@ -88,14 +88,13 @@ reasons! {
 }
 
 reasons! {
-    /// Why an HTTP/2 connection was refused or ended: floods that no honest client sends.
+    /// Why the gateway ended an HTTP/2 connection.
     Http2Refused {
-        /// Too many streams that the client reset (CVE-2023-44487).
-        Resets = "resets",
-        /// Too many CONTINUATION frames (CVE-2024-27316).
-        Continuation = "continuation",
-        /// More streams at once than were allowed.
-        Streams = "streams",
+        /// More resets (CVE-2023-44487), CONTINUATION frames (CVE-2024-27316), headers or tiny frames than an honest
+        /// client sends.
+        Flood = "flood",
+        /// The client broke the protocol.
+        Protocol = "protocol",
     }
 }
 

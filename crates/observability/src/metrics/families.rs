@@ -99,7 +99,7 @@ impl Families<'_> {
         let help = "Requests that the gateway refused or gave up, by reason";
         self.expose_reasons(out, name, help, "reason", |shard| &shard.requests_refused);
         let name = "serviceos_http2_refused_total";
-        let help = "HTTP/2 streams and connections refused, by reason";
+        let help = "HTTP/2 connections that the gateway ended, by reason";
         self.expose_reasons(out, name, help, "reason", |shard| &shard.http2_refused);
         let name = "serviceos_tls_handshakes_total";
         self.expose_reasons(out, name, "TLS handshakes with clients, by how they ended", "result", |shard| {

@@ -102,7 +102,7 @@ fn all_counted() -> Metrics {
         vrf.upstream_failures.add_one(UpstreamFailure::Reset);
         let gateway = metrics.gateway(worker);
         gateway.requests_refused.add_one(Refused::RateLimited);
-        gateway.http2_refused.add_one(Http2Refused::Continuation);
+        gateway.http2_refused.add_one(Http2Refused::Flood);
         gateway.tls_handshakes.add_one(TlsHandshake::Resumed);
     }
     metrics.service(1, "vrf").upstream_failures.add_one(UpstreamFailure::Tls);
@@ -140,7 +140,7 @@ fn what_all_workers_counted_is_added_up_by_reason() {
         serviceos_requests_refused_total{reason="header_bytes"} 1
         serviceos_requests_refused_total{reason="rate_limited"} 2
         # TYPE serviceos_http2_refused_total counter
-        serviceos_http2_refused_total{reason="continuation"} 2
+        serviceos_http2_refused_total{reason="flood"} 2
         # TYPE serviceos_tls_handshakes_total counter
         serviceos_tls_handshakes_total{result="resumed"} 2"##]]
     .assert_eq(&shown.collect::<Vec<_>>().join("\n"));

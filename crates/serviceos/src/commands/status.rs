@@ -82,12 +82,18 @@ mod tests {
         endpoint["id"] = "legacy/0".into();
         endpoint["pid"] = Value::Null;
         endpoint["attestation"] = "exempt".into();
-        check(std::slice::from_ref(&process), expect![[r#"
+        check(
+            std::slice::from_ref(&process),
+            expect![[r#"
             REPLICA  STATE  HEALTH   SELECTABLE  PID   ADDRESS          RESTARTS  REASON
-            vrf/0    Ready  healthy  yes         4711  127.0.0.1:41233  0"#]]);
-        check(&[process, endpoint], expect![[r#"
+            vrf/0    Ready  healthy  yes         4711  127.0.0.1:41233  0"#]],
+        );
+        check(
+            &[process, endpoint],
+            expect![[r#"
             REPLICA   STATE  HEALTH   ATTESTATION  SELECTABLE  PID   ADDRESS          RESTARTS  REASON
             vrf/0     Ready  healthy  -            yes         4711  127.0.0.1:41233  0
-            legacy/0  Ready  healthy  exempt       yes         -     127.0.0.1:41233  0"#]]);
+            legacy/0  Ready  healthy  exempt       yes         -     127.0.0.1:41233  0"#]],
+        );
     }
 }

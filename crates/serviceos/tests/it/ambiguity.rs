@@ -22,6 +22,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use testkit::Mesh;
 
+use crate::limits::until_counted;
+
 use corpus::{Case, Corpus};
 use recorder::Recorder;
 
@@ -100,6 +102,9 @@ fn no_ambiguous_input_is_accepted() {
     let (http1, http2) = (http1().cases, http2().cases);
     let mut seen = send_all(mesh.gateway, &http1, 0, client::http1);
     seen.extend(send_all(mesh.gateway, &http2, http1.len(), client::http2));
+    for reason in ["flood", "protocol"] {
+        until_counted(&mesh, "serviceos_http2_refused_total", reason, 1);
+    }
     drop(mesh);
     let streams = recorder.finish();
     let received = verdict::Received::of(&streams);

@@ -39,7 +39,7 @@ fn the_seeds_file_alone_becomes_three_ready_replicas() {
 #[test]
 fn endpoints_are_shown_as_exempt_from_attestation() {
     let upstream = Upstream::new();
-    let mesh = Mesh::new().endpoints_with("site", &[upstream.address], "version: 2.0.0").up();
+    let mesh = Mesh::new().service("vrf", 1).endpoints("site", &[upstream.address]).up();
     assert_eq!(mesh.replicas("site")[0]["attestation"], "exempt");
     let health = Request::new("GET", "/health/detailed").send(mesh.gateway).json();
     assert_eq!(health["services"]["site"]["instances"][0]["attestation"], "exempt");

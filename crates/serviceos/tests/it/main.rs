@@ -19,6 +19,7 @@ mod load;
 mod memory;
 mod outliers;
 mod output;
+mod refusal_counts;
 mod refusals;
 mod reload;
 mod reload_under_load;
