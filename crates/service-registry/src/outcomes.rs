@@ -36,6 +36,11 @@ impl Outcomes {
         if self.failures_in_a_row.load(Ordering::Relaxed) != 0 {
             self.failures_in_a_row.store(0, Ordering::Relaxed);
         }
+        self.trust();
+    }
+
+    /// A call is being answered: it keeps others from being made no longer, although it may still fail.
+    pub fn trust(&self) {
         if self.trust.load(Ordering::Relaxed) != TRUSTED {
             self.trust.store(TRUSTED, Ordering::Relaxed);
         }

@@ -11,9 +11,11 @@ use types::ReplicaId;
 
 use crate::circuit::CallPlace;
 use crate::endpoint::Pending;
+use crate::grpc::{self, Outcome};
 use crate::http1_connection::{Http1Connection, SendError};
 use crate::http2_connection::Http2Call;
 use crate::request_body::{BodyError, RequestBody};
+use crate::suspicion::Suspicions;
 use crate::upload::Upload;
 use crate::view::ServiceView;
 use crate::wire::Wire;
@@ -38,6 +40,10 @@ pub struct Answer {
     /// From the last sending to the head of the answer.
     pub first_byte: Duration,
     pub(crate) carrier: Option<Carrier>,
+    /// What stands behind the body, once that was looked at.
+    pub(crate) trailers: Option<Box<Trailers>>,
+    /// Whom the end of the answer may concern, where only that shows how the call ended.
+    pub(crate) judge: Option<Suspicions>,
     pub(crate) upload: Upload,
     pub(crate) pending: Pending,
     pub(crate) view: Rc<ServiceView>,
@@ -141,7 +147,23 @@ impl Answer {
             let now = Instant::now();
             self.pending.endpoint().latency.fail(self.view.usual_load(now), now);
         }
+        if let Poll::Ready(Ok(false)) = &polled {
+            self.judge();
+        }
         polled
+    }
+
+    /// What the end of an answer says of the replica that gave it.
+    fn judge(&mut self) {
+        let Some(suspicions) = self.judge.take() else { return };
+        self.trailers = self.take_trailers();
+        match grpc::of_trailers(self.trailers.as_deref()) {
+            Outcome::Failed => {
+                self.view.shard.upstream_failures.add_one(UpstreamFailure::Status);
+                self.view.count_failure(&self.pending, &suspicions, Instant::now());
+            }
+            Outcome::Succeeded | Outcome::Open => self.pending.succeeded(),
+        }
     }
 
     /// The data at hand.
@@ -175,10 +197,11 @@ impl Answer {
 
     /// What stands behind the body, once it has ended.
     pub fn take_trailers(&mut self) -> Option<Box<Trailers>> {
-        match self.carrier_mut() {
+        let known = self.trailers.take();
+        known.or_else(|| match self.carrier_mut() {
             Carrier::Http1(connection) => connection.take_trailers(),
             Carrier::Http2(call) => call.take_trailers(),
-        }
+        })
     }
 
     /// Whether the replica has all of the request.

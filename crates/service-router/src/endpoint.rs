@@ -155,6 +155,11 @@ impl Pending {
         self.endpoint.instance.outcomes.succeeded();
     }
 
+    /// The call is being answered, and only the end will show how. That is enough for others to be called there too.
+    pub(crate) fn answers(&self) {
+        self.endpoint.instance.outcomes.trust();
+    }
+
     /// The call failed. Returns how many did so in a row; a failed probe counts as enough of them.
     pub(crate) fn failed(&self) -> u32 {
         let in_a_row = self.endpoint.instance.outcomes.failed();

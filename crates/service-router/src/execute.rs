@@ -14,6 +14,7 @@ use crate::call::{CallError, CallHead, CallOptions, Failure, Replay};
 use crate::circuit::CallPlace;
 use crate::connect::{ConnectError, connect};
 use crate::endpoint::{Endpoint, Pending};
+use crate::grpc::{self, Outcome};
 use crate::http1_connection::{Http1Connection, SendError};
 use crate::http2_connection::Http2Connection;
 use crate::policy::{RouterPolicy, UpstreamProtocol};
@@ -221,12 +222,15 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
 
     /// What an answer says about the replica that gave it.
     fn judge(&self, pending: &Pending, carrier: &Carrier, began: Instant) {
-        if carrier.head().status().is_server_error() {
-            self.view.shard.upstream_failures.add_one(UpstreamFailure::Status);
-            self.count_failure(pending);
-            return;
+        match grpc::of_head(carrier.head()) {
+            Outcome::Failed => {
+                self.view.shard.upstream_failures.add_one(UpstreamFailure::Status);
+                self.count_failure(pending);
+                return;
+            }
+            Outcome::Succeeded => pending.succeeded(),
+            Outcome::Open => pending.answers(),
         }
-        pending.succeeded();
         // From when on the replica is who was waited for; never when it answered before it had the whole request.
         let since = match self.upload.moved() {
             None => Some(began),
@@ -239,12 +243,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
 
     /// Counts a failed call against the replica, and tells the health owner when there were too many in a row.
     pub(crate) fn count_failure(&self, pending: &Pending) {
-        let endpoint = pending.endpoint();
-        endpoint.latency.fail(self.view.usual_load(self.now), self.now);
-        let (in_a_row, limit) = (pending.failed(), self.policy.failures_in_a_row);
-        if limit > 0 && in_a_row >= limit {
-            self.router.report(endpoint, SuspicionKind::Failing);
-        }
+        self.view.count_failure(pending, &self.router.suspicions, self.now);
     }
 
     /// Another endpoint for a call that was answered with a status which may be hidden; `None` when the answer stands.
@@ -274,6 +273,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         place: CallPlace,
         began: Instant,
     ) -> Answer {
+        let open = grpc::of_head(carrier.head()) == Outcome::Open;
         Answer {
             replica: endpoint.instance.replica.clone(),
             attempts: self.tries.attempts,
@@ -281,6 +281,8 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             before: began - self.options.began,
             first_byte: self.now - began,
             carrier: Some(carrier),
+            trailers: None,
+            judge: open.then(|| self.router.suspicions.clone()),
             upload: self.upload,
             pending,
             view: Rc::clone(self.view),

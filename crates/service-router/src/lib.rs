@@ -11,6 +11,7 @@ mod circuit;
 mod connect;
 mod endpoint;
 mod execute;
+mod grpc;
 mod health;
 mod http1_connection;
 mod http2_connection;

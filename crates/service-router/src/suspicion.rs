@@ -1,6 +1,9 @@
 //! What the request path tells the health owner.
 
+use tokio::sync::mpsc;
 use types::ReplicaId;
+
+use crate::endpoint::Endpoint;
 
 /// A call went wrong in a way that says something about the replica, not about the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,4 +25,20 @@ pub enum SuspicionKind {
     Reset,
     /// Its calls fail, one after the other: it is left alone for a while.
     Failing,
+}
+
+/// Where suspicions go.
+#[derive(Clone)]
+pub(crate) struct Suspicions(pub(crate) mpsc::Sender<Suspicion>);
+
+impl Suspicions {
+    /// Tells the health owner that something may be wrong; whether it will look.
+    pub(crate) fn report(&self, endpoint: &Endpoint, kind: SuspicionKind) -> bool {
+        let suspicion = Suspicion {
+            replica: endpoint.instance.replica.clone(),
+            incarnation: endpoint.instance.incarnation,
+            kind,
+        };
+        self.0.try_send(suspicion).is_ok()
+    }
 }

@@ -11,12 +11,14 @@ use service_registry::{NotSelectable, Service};
 use tokio::time::Instant;
 use types::ServiceName;
 
+use crate::SuspicionKind;
 use crate::balance::{Balancer, Loads, Request, Target};
 use crate::budget::RetryBudget;
 use crate::circuit::Circuit;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Pending};
 use crate::peak_ewma::{FIRST_ESTIMATE, median};
 use crate::policy::RouterPolicy;
+use crate::suspicion::Suspicions;
 
 /// A service on one worker.
 pub struct ServiceView {
@@ -188,6 +190,16 @@ impl ServiceView {
         let load =
             |endpoint: &Rc<Endpoint>| endpoint.latency.latency(now) * f64::from(endpoint.pending() + 1);
         median(endpoints.list.iter().map(load)).unwrap_or_default()
+    }
+
+    /// Counts a failed call against the replica, and tells the health owner when there were too many in a row.
+    pub(crate) fn count_failure(&self, pending: &Pending, suspicions: &Suspicions, now: Instant) {
+        let endpoint = pending.endpoint();
+        endpoint.latency.fail(self.usual_load(now), now);
+        let (in_a_row, limit) = (pending.failed(), self.policy.borrow().failures_in_a_row);
+        if limit > 0 && in_a_row >= limit {
+            suspicions.report(endpoint, SuspicionKind::Failing);
+        }
     }
 
     pub(crate) fn prune(&self) {

@@ -16,6 +16,7 @@ use types::ServiceName;
 use crate::circuit::Circuit;
 use crate::endpoint::Endpoint;
 use crate::policy::RouterPolicy;
+use crate::suspicion::Suspicions;
 use crate::view::ServiceView;
 use crate::{Suspicion, SuspicionKind};
 
@@ -46,7 +47,7 @@ pub struct ServicePlan {
 pub struct WorkerRouter {
     views: RefCell<HashMap<ServiceName, Rc<ServiceView>>>,
     pub(crate) random: RefCell<fastrand::Rng>,
-    suspicions: mpsc::Sender<Suspicion>,
+    pub(crate) suspicions: Suspicions,
     registry: Registry,
     pub(crate) buffers: Rc<BufferPool>,
 }
@@ -61,7 +62,7 @@ impl WorkerRouter {
     ) -> (Self, WorkerSubscription) {
         let RouterPlan { registry, suspicions } = plan;
         let subscription = registry.subscribe_worker();
-        let random = RefCell::new(random);
+        let (random, suspicions) = (RefCell::new(random), Suspicions(suspicions));
         (Self { views: RefCell::default(), random, suspicions, registry, buffers }, subscription)
     }
 
@@ -123,12 +124,7 @@ impl WorkerRouter {
 
     /// Tells the health owner that something may be wrong; whether it will look.
     pub(crate) fn report(&self, endpoint: &Endpoint, kind: SuspicionKind) -> bool {
-        let suspicion = Suspicion {
-            replica: endpoint.instance.replica.clone(),
-            incarnation: endpoint.instance.incarnation,
-            kind,
-        };
-        self.suspicions.try_send(suspicion).is_ok()
+        self.suspicions.report(endpoint, kind)
     }
 
     /// Leaves an endpoint alone until the health owner has looked at it. When that has more to look at than it can, nobody

@@ -1,6 +1,7 @@
 //! What a call makes of replicas that fail. `bench.rs` is the language that these tests are written in.
 
 mod bench;
+mod grpc;
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Replicas that are up and yet do no good: their checks fail, their calls fail, or they hang.
 
 use rustix::process::Signal;
-use testkit::{Client, Mesh, Request, Running, Upstream, eventually, kill};
+use testkit::{Client, Http2, Mesh, Request, Running, Upstream, eventually, kill};
 
 use crate::load::under_load;
 
@@ -50,6 +50,31 @@ fn a_replica_whose_calls_fail_is_left_alone_until_one_probe_succeeds() {
         (failing.count() > failed + 5).then_some(())
     });
     assert_eq!(health(&mesh, 1), "healthy");
+}
+
+#[test]
+fn a_status_of_grpc_behind_the_body_is_a_failure_too() {
+    let upstreams = [Upstream::http2(), Upstream::http2()];
+    upstreams[1].set_failing(true);
+    let addresses = upstreams.each_ref().map(|upstream| upstream.address);
+    let keys = "protocol: http2, healthCheck: {protocol: http}, \
+        outlier: {consecutiveFailures: 3, ejection: 60s}, loadBalancing: {policy: round-robin}";
+    let mesh = Mesh::new().endpoints_with("site", &addresses, keys).up();
+    let client = Http2::connect(mesh.gateway);
+    let call = |status: u16| {
+        let request = Http2::request("POST", &format!("/site/grpc/{status}"), &[("x-api-key", &mesh.key)]);
+        client.send(request, Vec::new()).trailer("grpc-status").unwrap().to_owned()
+    };
+    // Back-pressure is no failure, however often it is answered.
+    let statuses: Vec<_> = (0..20).map(|_| call(8)).collect();
+    assert_eq!(statuses.iter().filter(|status| *status == "8").count(), 10, "{statuses:?}");
+    eventually("the ejection", || {
+        let _good_or_bad = call(14);
+        (health(&mesh, 1) == "ejected").then_some(())
+    });
+    let refused = upstreams[1].count();
+    assert_eq!((0..10).map(|_| call(14)).collect::<Vec<_>>(), ["0"; 10]);
+    assert_eq!(upstreams[1].count(), refused);
 }
 
 #[test]

@@ -83,6 +83,16 @@ async fn stream_of(
     }
     read(body, book, number, None).await?;
     match first {
+        "grpc" => {
+            let status = if book.is_failing() { rest } else { "0" };
+            let mut head = response(200);
+            head.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+            let mut sending = respond.send_response(head, false)?;
+            sending.send_data(Bytes::from_static(b"body"), false)?;
+            let status = HeaderValue::from_str(status).expect("a status");
+            sending
+                .send_trailers(HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), status)]))
+        }
         _ if book.is_failing() => respond.send_response(response(500), true).map(drop),
         "echo" => {
             let body = lock(&book.seen)[number].json().to_string();

@@ -7,6 +7,7 @@
 //! | word | what the replica does |
 //! |---|---|
 //! | `200` | answers so, with its name as the body; `503-later` adds `Retry-After` |
+//! | `grpc-14` | answers 200, and with this status of gRPC in the head; `body-grpc-14` has it behind the body |
 //! | `reset` | reads the request and closes the connection |
 //! | `nonsense` | reads the request and answers what is no HTTP |
 //! | `hang` | reads the request and does no more |
@@ -181,6 +182,20 @@ impl Bench {
         answer.finish();
     }
 
+    /// From now on one call decides about a replica.
+    pub(super) fn put_on_probation(&self, id: &str) {
+        let snapshot = self.registry.snapshot();
+        let instance = snapshot.replica(&id.parse().unwrap()).unwrap().instance.clone().unwrap();
+        instance.outcomes.begin_probation();
+    }
+
+    /// What the health owner was told since the last time.
+    pub(super) fn suspicions(&mut self) -> String {
+        let told = std::iter::from_fn(|| self.suspicions.try_recv().ok());
+        let told = told.map(|suspicion| format!("{} {:?}", suspicion.replica, suspicion.kind));
+        told.collect::<Vec<_>>().join(", ")
+    }
+
     /// Everything that happened, and what it says of the replicas and of the service.
     pub(super) fn shows(&mut self, expected: Expect) {
         while let Ok(suspicion) = self.suspicions.try_recv() {
@@ -289,6 +304,7 @@ async fn carry(mut stream: TcpStream, id: String, words: Vec<String>, log: Log) 
             "reset" => return,
             "hang" => std::future::pending().await,
             "nonsense" => "SSH-2.0-replica\r\n\r\n".to_owned(),
+            status if status.contains("grpc-") => grpc_answer(status, &id),
             status => format!("HTTP/1.1 {status} -\r\n{later}content-length: {}\r\n\r\n{id}", id.len()),
         };
         // Whoever asked may have gone away.
@@ -296,6 +312,20 @@ async fn carry(mut stream: TcpStream, id: String, words: Vec<String>, log: Log) 
     }
     // Open until the other side ends it.
     let _ended = stream.read(&mut [0]).await.is_err();
+}
+
+fn grpc_answer(word: &str, id: &str) -> String {
+    let head = "HTTP/1.1 200 -\r\ncontent-type: application/grpc\r\n";
+    let length = id.len();
+    match word.strip_prefix("body-grpc-") {
+        Some(status) => format!(
+            "{head}transfer-encoding: chunked\r\n\r\n{length:x}\r\n{id}\r\n0\r\ngrpc-status: {status}\r\n\r\n"
+        ),
+        None => {
+            let status = &word["grpc-".len()..];
+            format!("{head}grpc-status: {status}\r\ncontent-length: {length}\r\n\r\n{id}")
+        }
+    }
 }
 
 /// The method and the size of the body of a whole request; `None` where the connection ends instead.
