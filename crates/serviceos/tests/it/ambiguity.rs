@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use testkit::Mesh;
 
-use crate::limits::until_counted;
+use crate::refusal_counts::until_counted;
 
 use corpus::{Case, Corpus};
 use recorder::Recorder;
