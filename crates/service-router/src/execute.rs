@@ -2,16 +2,17 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use observability::UpstreamFailure;
+use observability::{CircuitLimit, UpstreamFailure};
 use tokio::time::Instant;
 
 use crate::answer::{Answer, Carrier};
 use crate::balance::Request;
 use crate::call::{CallError, CallHead, CallOptions, Failure, Replay};
-use crate::circuit::CallPlace;
+use crate::circuit::{CallPlace, Permit};
 use crate::connect::{ConnectError, connect};
 use crate::endpoint::{Endpoint, Pending};
 use crate::grpc::{self, Outcome};
@@ -331,12 +332,13 @@ async fn open_http2(
     Ok(connection)
 }
 
-async fn permit(view: &ServiceView) -> Result<crate::circuit::Permit, Try> {
-    let circuit = std::sync::Arc::clone(&view.circuit.borrow());
-    match circuit.connection() {
-        Some(permit) => Ok(permit),
-        None => circuit.wait_for_connection().await.map_err(Try::Shed),
+async fn permit(view: &ServiceView) -> Result<Permit, Try> {
+    let circuit = Arc::clone(&view.circuit.borrow());
+    if let Some(permit) = circuit.connection() {
+        return Ok(permit);
     }
+    view.shard.circuit_open.add_one(CircuitLimit::Connections);
+    circuit.wait_for_connection().await.map_err(Try::Shed)
 }
 
 impl Try {
