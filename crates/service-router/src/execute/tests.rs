@@ -605,6 +605,7 @@ async fn over_the_limit_on_connections_the_next_call_is_shed() {
         GET
           vrf/0 has GET 0: 200
           200 by vrf/0, tries: 1
+        shed for Connections: 1
         shed for Pending: 1
     "#]]);
 }

@@ -64,11 +64,11 @@ impl Plan {
         let known = registry.snapshot();
         let services = settings.services.iter().map(|service| match &service.runs {
             Runs::Builtin(process) => {
-                let stays = known.service(&service.name).filter(|_| previous.is_some());
-                Arc::new(match stays {
-                    Some(stays) => Service { required: service.required, ..Service::clone(stays) },
-                    None => of_processes(service, process.replicas),
-                })
+                match known.service(&service.name).filter(|_| previous.is_some()) {
+                    Some(stays) if stays.required == service.required => Arc::clone(stays),
+                    Some(stays) => Arc::new(Service { required: service.required, ..Service::clone(stays) }),
+                    None => Arc::new(of_processes(service, process.replicas)),
+                }
             }
             Runs::Endpoints(endpoints) => {
                 let stays = known.service(&service.name);
