@@ -153,7 +153,7 @@ async fn stream(
         _ => Dialect::Plain,
     };
     let mut exchange = Exchange::begin(&worker, &client, head);
-    let mut timer = Timer::new(exchange.began);
+    let mut timer = worker.take_timer(exchange.began);
     let flow = match set {
         Ok(()) => answer(&mut exchange, &mut body, &mut timer).await,
         Err(fault) => {
@@ -162,6 +162,7 @@ async fn stream(
         }
     };
     send(&mut exchange, &mut body, &mut timer, flow, dialect).await;
+    worker.give_back_timer(timer);
 }
 
 /// The body of a request on its stream.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use access::KeyTable;
 use http1::{BufferPool, RequestHead};
 use observability::{GatewayShard, LineBuffer, Metrics};
-use service_router::{PRUNE_INTERVAL, WorkerRouter};
+use service_router::{PRUNE_INTERVAL, Timer, WorkerRouter};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -45,6 +45,7 @@ pub(crate) struct Worker {
     #[expect(clippy::vec_box, reason = "the boxes are what is handed out, so that no head is copied")]
     heads: RefCell<Vec<Box<RequestHead>>>,
     outs: RefCell<Vec<Vec<u8>>>,
+    timers: RefCell<Vec<Timer>>,
     metrics: Arc<Metrics>,
     number: usize,
 }
@@ -116,6 +117,7 @@ impl Worker {
             lines,
             heads,
             outs,
+            timers: RefCell::default(),
             metrics,
             number,
         })
@@ -164,6 +166,19 @@ impl Worker {
         let mut heads = self.heads.borrow_mut();
         if heads.len() < KEPT {
             heads.push(head);
+        }
+    }
+
+    /// A timer for a task that lives no longer than a request.
+    pub(crate) fn take_timer(&self, now: Instant) -> Timer {
+        self.timers.borrow_mut().pop().unwrap_or_else(|| Timer::new(now))
+    }
+
+    pub(crate) fn give_back_timer(&self, mut timer: Timer) {
+        timer.disarm();
+        let mut timers = self.timers.borrow_mut();
+        if timers.len() < KEPT {
+            timers.push(timer);
         }
     }
 

@@ -24,6 +24,12 @@ impl Timer {
         Self { sleep: Box::pin(sleep_until(now)), armed: false }
     }
 
+    /// Makes it ready to be given to another task. It stays where it is in the runtime's wheel: to put one there wakes the
+    /// event loop by a system call, and to move its task costs none.
+    pub fn disarm(&mut self) {
+        self.armed = false;
+    }
+
     /// Whether a deadline is reached. If not, the task is woken when it may be.
     pub fn poll_reached(&mut self, context: &mut Context<'_>, deadline: Instant) -> bool {
         if self.sleep.deadline() > deadline {
@@ -82,5 +88,12 @@ mod tests {
         assert_eq!(began.elapsed(), Duration::from_secs(12));
         timer.sleep(Duration::from_secs(3)).await;
         assert_eq!(began.elapsed(), Duration::from_secs(15));
+        timer.disarm();
+        let other = tokio::spawn(async move {
+            let deadline = Instant::now() + Duration::from_secs(2);
+            timer.limit(deadline, pending::<()>()).await
+        });
+        assert!(other.await.unwrap().is_none(), "it wakes another task");
+        assert_eq!(began.elapsed(), Duration::from_secs(17));
     }
 }

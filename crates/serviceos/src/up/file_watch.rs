@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -19,6 +20,8 @@ const MAX_LINKS: usize = 16;
 /// Watches the folders in which a change of the files would show.
 pub(crate) struct FileWatch {
     watcher: Option<RecommendedWatcher>,
+    /// The files, and the links on the way to them. Others in their folders may change as they like.
+    places: Arc<Mutex<BTreeSet<PathBuf>>>,
     folders: BTreeSet<PathBuf>,
     events: mpsc::Receiver<()>,
 }
@@ -27,8 +30,15 @@ impl FileWatch {
     /// Watches nothing yet. Where the machine offers no watching, changes are not noticed, and that is said.
     pub(crate) fn new() -> Self {
         let (noticed, events) = mpsc::channel(1);
+        let places = Arc::<Mutex<BTreeSet<PathBuf>>>::default();
+        let known = Arc::clone(&places);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
+            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let concerns = |event: &notify::Event| {
+                !event.kind.is_access()
+                    && (event.paths.is_empty() || event.paths.iter().any(|path| known.contains(path)))
+            };
+            if event.is_ok_and(|event| concerns(&event)) {
                 // A full queue means that a look is due already.
                 let _due_already = noticed.try_send(()).is_err();
             }
@@ -38,17 +48,20 @@ impl FileWatch {
                 tracing::warn!(%error, "changes of the configuration file are not noticed: it cannot be watched");
             })
             .ok();
-        Self { watcher, folders: BTreeSet::new(), events }
+        Self { watcher, places, folders: BTreeSet::new(), events }
     }
 
     /// Watches these files, and no others any more.
     pub(crate) fn follow(&mut self, files: &[PathBuf]) {
         let Some(watcher) = &mut self.watcher else { return };
-        let mut wanted = BTreeSet::new();
+        let mut places = BTreeSet::new();
         for file in files {
             let mut links = MAX_LINKS;
-            add_folders(file, &mut wanted, &mut links);
+            add_places(file, &mut places, &mut links);
         }
+        let folder = |place: &PathBuf| place.parent().map(Path::to_owned);
+        let wanted: BTreeSet<PathBuf> = places.iter().filter_map(folder).collect();
+        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
         for gone in self.folders.difference(&wanted) {
             let _gone_already = watcher.unwatch(gone).is_err();
         }
@@ -74,20 +87,18 @@ impl FileWatch {
     }
 }
 
-/// The folder of a file, and of every link on the way to it.
-fn add_folders(file: &Path, folders: &mut BTreeSet<PathBuf>, links: &mut usize) {
-    if let Some(folder) = file.parent() {
-        folders.insert(folder.to_owned());
-    }
+/// A file, and every link on the way to it.
+fn add_places(file: &Path, places: &mut BTreeSet<PathBuf>, links: &mut usize) {
+    places.insert(file.to_owned());
     for part in file.ancestors() {
         let Ok(target) = std::fs::read_link(part) else { continue };
         let Some(folder) = part.parent().filter(|_| *links > 0) else { continue };
         *links -= 1;
-        folders.insert(folder.to_owned());
+        places.insert(part.to_owned());
         let rest = file.strip_prefix(part).unwrap_or(Path::new(""));
         let target = folder.join(target);
         let onward = if rest.as_os_str().is_empty() { target } else { target.join(rest) };
-        add_folders(&onward, folders, links);
+        add_places(&onward, places, links);
     }
 }
 

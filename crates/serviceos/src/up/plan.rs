@@ -63,13 +63,11 @@ impl Plan {
         let mut unresolved = Vec::new();
         let known = registry.snapshot();
         let services = settings.services.iter().map(|service| match &service.runs {
-            Runs::Builtin(process) => {
-                match known.service(&service.name).filter(|_| previous.is_some()) {
-                    Some(stays) if stays.required == service.required => Arc::clone(stays),
-                    Some(stays) => Arc::new(Service { required: service.required, ..Service::clone(stays) }),
-                    None => Arc::new(of_processes(service, process.replicas)),
-                }
-            }
+            Runs::Builtin(process) => match known.service(&service.name).filter(|_| previous.is_some()) {
+                Some(stays) if stays.required == service.required => Arc::clone(stays),
+                Some(stays) => Arc::new(Service { required: service.required, ..Service::clone(stays) }),
+                None => Arc::new(of_processes(service, process.replicas)),
+            },
             Runs::Endpoints(endpoints) => {
                 let stays = known.service(&service.name);
                 let before = previous.and_then(|previous| endpoints_of(previous.settings, &service.name));
