@@ -15,6 +15,8 @@ mod drain_signal;
 mod error;
 mod exchange;
 mod forward;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gateway;
 mod http1_answer;
 mod http1_client;

@@ -132,7 +132,7 @@ fn list<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> FieldList {
     fields.map(|(name, value)| (name.to_ascii_lowercase(), value.to_vec())).collect()
 }
 
-fn message(head: &RequestHead) -> Message {
+pub(crate) fn message(head: &RequestHead) -> Message {
     let frames = [&b"host"[..], b"content-length"];
     let own = head.fields().filter(|(field, ..)| !field.hop_by_hop).map(|(_, name, value)| (name, value));
     Message {
