@@ -53,7 +53,7 @@ pub enum Verdict {
     Healthy,
     /// Failed as many checks as it may, or refused a connection.
     Unhealthy,
-    /// Passes its checks, but failed as many calls in a row as it may; left alone for a while.
+    /// Passes its checks, but failed too many calls, in a row or beside the others; left alone for a while.
     Ejected,
 }
 

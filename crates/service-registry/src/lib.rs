@@ -4,12 +4,14 @@
 //! else reads a published [`Snapshot`], and the gateway's workers confirm which one they use, so that a drain can wait for
 //! them instead of sleeping.
 
+mod calls;
 mod facts;
 mod in_flight;
 mod outcomes;
 mod registry;
 mod snapshot;
 
+pub use calls::{CallCount, CallCounts, Calls};
 pub use facts::{Attestation, Gate, Health, LifecycleState, Verdict};
 pub use in_flight::{InFlight, InFlightGuard};
 pub use outcomes::{Claim, Outcomes};

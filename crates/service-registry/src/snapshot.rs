@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use types::{ReplicaId, ServiceName};
 
-use crate::{Attestation, Gate, Health, InFlight, LifecycleState, Outcomes, Verdict};
+use crate::{Attestation, CallCounts, Gate, Health, InFlight, LifecycleState, Outcomes, Verdict};
 
 /// All services at one moment.
 #[derive(Debug, Clone, Default)]
@@ -84,6 +84,8 @@ pub struct Instance {
     pub last_check: LastCheck,
     /// How calls end.
     pub outcomes: Outcomes,
+    /// How many there were.
+    pub calls: CallCounts,
 }
 
 /// How an instance is reached.
@@ -110,6 +112,7 @@ impl Instance {
             in_flight: Arc::default(),
             last_check: LastCheck::default(),
             outcomes: Outcomes::default(),
+            calls: CallCounts::default(),
         }
     }
 }

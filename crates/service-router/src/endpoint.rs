@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use service_registry::{Claim, InFlightGuard, Instance};
+use service_registry::{CallCount, Claim, InFlightGuard, Instance};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -22,6 +22,8 @@ const MAX_SHARED: usize = 8;
 pub(crate) struct Endpoint {
     pub(crate) instance: Arc<Instance>,
     pub(crate) latency: PeakEwma,
+    /// How many of this worker's calls there were.
+    calls: Arc<CallCount>,
     pending: Cell<u32>,
     /// Most recently used last, so that the ones that nobody needs grow old.
     idle: RefCell<Vec<(Box<Http1Connection>, u32)>>,
@@ -43,11 +45,14 @@ pub(crate) struct Pending {
     _in_flight: InFlightGuard,
     /// Whether the call decides over the endpoint and has not done so yet.
     probes: Cell<bool>,
+    /// Whether it is among the calls that were counted.
+    counted: Cell<bool>,
 }
 
 impl Endpoint {
     pub(crate) fn new(instance: Arc<Instance>, estimate: Duration, answered: u64, now: Instant) -> Self {
         Self {
+            calls: instance.calls.begin(),
             instance,
             latency: PeakEwma::new(estimate, now),
             pending: Cell::new(0),
@@ -70,7 +75,8 @@ impl Endpoint {
         };
         self.pending.set(self.pending.get() + 1);
         let in_flight = self.instance.in_flight.begin();
-        Some(Pending { endpoint: Rc::clone(self), _in_flight: in_flight, probes: Cell::new(probes) })
+        let (probes, counted) = (Cell::new(probes), Cell::new(false));
+        Some(Pending { endpoint: Rc::clone(self), _in_flight: in_flight, probes, counted })
     }
 
     /// Calls of this worker in flight.
@@ -152,6 +158,7 @@ impl Pending {
     /// The call was answered well.
     pub(crate) fn succeeded(&self) {
         self.probes.set(false);
+        self.count();
         self.endpoint.instance.outcomes.succeeded();
     }
 
@@ -162,8 +169,19 @@ impl Pending {
 
     /// The call failed. Returns how many did so in a row; a failed probe counts as enough of them.
     pub(crate) fn failed(&self) -> u32 {
+        self.count();
+        self.endpoint.calls.add_failure();
         let in_a_row = self.endpoint.instance.outcomes.failed();
         if self.probes.replace(false) { u32::MAX } else { in_a_row }
+    }
+}
+
+impl Pending {
+    /// A call whose answer breaks off has succeeded before it fails, and is still one.
+    fn count(&self) {
+        if !self.counted.replace(true) {
+            self.endpoint.calls.add_call();
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! and the answer to a suspicion, are published; a check that changes nothing publishes nothing.
 //!
 //! ```text
-//! unknown ──checks pass──▶ healthy ──calls fail in a row──▶ ejected ──time──▶ on probation: one call decides
+//! unknown ──checks pass──▶ healthy ──too many calls fail──▶ ejected ──time──▶ on probation: one call decides
 //!                           │   ▲                             ▲                  │ fails        │ succeeds
 //!             checks fail   ▼   │ checks pass                 └──────────────────┘              ▼
 //!                          unhealthy                                                          healthy
@@ -13,6 +13,7 @@
 mod check;
 mod ejection;
 mod subject;
+mod success_rate;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::CheckPolicy;
 use super::check::{CheckChannel, CheckError};
 use super::ejection::{Ejections, may_eject};
+use super::success_rate::SuccessRate;
 use crate::SuspicionKind;
 
 /// Between checks of a replica that was never healthy: the first wait, doubled up to [`UNSETTLED`].
@@ -33,6 +34,7 @@ pub(super) struct Subject {
     /// What the checks say.
     checked: Verdict,
     ejections: Ejections,
+    success_rate: SuccessRate,
 }
 
 impl Subject {
@@ -45,13 +47,16 @@ impl Subject {
         random: fastrand::Rng,
     ) -> Self {
         // Another policy is no reason to forget what the last one has found.
-        let known = registry.snapshot().replica(&instance.replica).map(|replica| replica.health.verdict);
+        let snapshot = registry.snapshot();
+        let known = snapshot.replica(&instance.replica).map(|replica| replica.health.verdict);
         let checked = match known {
             Some(Verdict::Ejected) => Verdict::Healthy,
             Some(verdict) => verdict,
             None => Verdict::Unknown,
         };
         let ejections = Ejections::default();
+        let service = snapshot.service(&instance.replica.service);
+        let success_rate = SuccessRate::new(service.map(|service| &**service));
         Self {
             registry,
             instance,
@@ -63,6 +68,7 @@ impl Subject {
             failed: 0,
             checked,
             ejections,
+            success_rate,
         }
     }
 
@@ -83,6 +89,7 @@ impl Subject {
                 result.unwrap_or_else(|_| Err(CheckError::Failed(format!("no answer within {limit:?}"))));
             self.conclude(&result, began.elapsed(), suspected);
             self.publish(result.err().map(CheckError::into_text), suspected);
+            self.judge_success_rate();
             let settled = self.checked == Verdict::Healthy && self.failed == 0;
             let wait = if settled {
                 self.policy.interval.mul_f64(0.9 + self.random.f64() * 0.2)
@@ -146,12 +153,21 @@ impl Subject {
             self.publish(Some("it refused a connection".into()), 0);
         }
         if kinds.contains(&SuspicionKind::Failing) {
-            self.eject();
+            self.eject("its calls fail");
         }
         kinds.len() as u64
     }
 
-    fn eject(&mut self) {
+    fn judge_success_rate(&mut self) {
+        let snapshot = self.registry.snapshot();
+        let service = snapshot.service(&self.instance.replica.service);
+        if let Some(percent) = service.and_then(|service| self.success_rate.too_low(service, &self.instance))
+        {
+            self.eject(&format!("only {percent} % of its calls succeed"));
+        }
+    }
+
+    fn eject(&mut self, why: &str) {
         if self.checked != Verdict::Healthy || self.ejections.until().is_some() {
             return;
         }
@@ -161,13 +177,13 @@ impl Subject {
             .service(&id.service)
             .is_some_and(|service| may_eject(service, id, self.policy.max_ejected_percent));
         if !allowed {
-            tracing::warn!(replica = %id, "its calls fail, but too few other replicas would be left to eject it");
+            tracing::warn!(replica = %id, why, "it is not left alone, since too few other replicas would be left");
             self.instance.outcomes.succeeded();
             return;
         }
         let length = self.ejections.begin(self.policy.ejection, Instant::now());
         self.shard.ejections.add_one();
-        self.publish(Some(format!("its calls fail; left alone for {length:?}")), 0);
+        self.publish(Some(format!("{why}; left alone for {length:?}")), 0);
     }
 
     fn verdict(&self) -> Verdict {

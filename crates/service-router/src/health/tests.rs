@@ -11,6 +11,8 @@ use super::check::CheckError;
 use super::*;
 use crate::policy::UpstreamProtocol;
 
+mod success_rate;
+
 /// One checked replica of a service.
 struct Scene {
     /// What the health of the service's other replicas is.

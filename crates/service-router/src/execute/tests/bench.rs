@@ -28,7 +28,7 @@ use http::Method;
 use http1::{BodyDecoder, Buffer, BufferPool, HeadScan, Limits, RequestHead, Step, parse_request};
 use jiff::Timestamp;
 use observability::{CircuitLimit, Metrics, RetryDenied, ServiceShard};
-use service_registry::{Change, Instance, LifecycleState, Registry, Replica, Service, Verdict};
+use service_registry::{Calls, Change, Instance, LifecycleState, Registry, Replica, Service, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -184,9 +184,17 @@ impl Bench {
 
     /// From now on one call decides about a replica.
     pub(super) fn put_on_probation(&self, id: &str) {
+        self.instance(id).outcomes.begin_probation();
+    }
+
+    /// How many calls a replica had.
+    pub(super) fn calls_of(&self, id: &str) -> Calls {
+        self.instance(id).calls.total()
+    }
+
+    fn instance(&self, id: &str) -> Arc<Instance> {
         let snapshot = self.registry.snapshot();
-        let instance = snapshot.replica(&id.parse().unwrap()).unwrap().instance.clone().unwrap();
-        instance.outcomes.begin_probation();
+        snapshot.replica(&id.parse().unwrap()).unwrap().instance.clone().unwrap()
     }
 
     /// What the health owner was told since the last time.

@@ -1,6 +1,7 @@
 //! Calls that fail in gRPC, which HTTP calls a success.
 
 use expect_test::expect;
+use service_registry::Calls;
 
 use super::bench::Bench;
 
@@ -47,6 +48,19 @@ async fn statuses_that_blame_the_replica_count_as_failures_wherever_they_stand()
         grpc-14 body-grpc-8 body-grpc-14: nothing
     "#]]
     .assert_eq(&shown);
+}
+
+#[tokio::test]
+async fn each_call_is_counted_once_and_each_failure_too() {
+    let mut bench = Bench::new("vrf/0: 200 500 429 grpc-14 body-grpc-14 body-grpc-0");
+    for _ in 0..6 {
+        bench.call("GET").await;
+    }
+    assert_eq!(bench.calls_of("vrf/0"), Calls { all: 6, failed: 3 });
+    let mut bench = Bench::new("vrf/0: reset; vrf/1: 200");
+    bench.call("GET").await;
+    assert_eq!(bench.calls_of("vrf/0"), Calls { all: 1, failed: 1 });
+    assert_eq!(bench.calls_of("vrf/1"), Calls { all: 1, failed: 0 });
 }
 
 #[tokio::test]
