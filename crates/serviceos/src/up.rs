@@ -3,6 +3,7 @@
 
 mod background;
 mod claims;
+mod contents;
 mod data_dir;
 mod descriptors;
 mod file_watch;
@@ -39,9 +40,10 @@ use crate::failure::Failure;
 use background::Background;
 use claims::Claims;
 use data_dir::DataDir;
+use file_watch::FileWatch;
 use plan::{Plan, TlsClients};
 pub(crate) use reload::Source;
-use reload::{Live, Resolving, Watched};
+use reload::{Live, Resolving};
 use replica_process::ReplicaLauncher;
 use screen::Screen;
 pub(crate) use screen::counted;
@@ -112,7 +114,8 @@ struct Facts {
 
 impl Running {
     /// Refuses first, starts then: whatever can be in the way is met before the first replica is launched.
-    async fn start(settings: Settings, source: Source) -> Result<Self, Failure> {
+    async fn start(settings: Settings, mut source: Source) -> Result<Self, Failure> {
+        source.follow(&settings);
         let Claims { data_dir, listeners, admin_port, admin, keys, secrets, access_log, token, socket } =
             Claims::make(&settings).await?;
         let (access_log, access_log_handle) = access_log.unzip();
@@ -164,7 +167,7 @@ impl Running {
             development_key,
             example,
         };
-        let (resolving, watched) = (Resolving::default(), Watched::default());
+        let (resolving, files) = (Resolving::default(), FileWatch::new());
         let mut live = Live {
             source,
             settings,
@@ -176,7 +179,7 @@ impl Running {
             circuits,
             tls,
             resolving,
-            watched,
+            files,
         };
         live.begin(unresolved);
         Ok(Self {

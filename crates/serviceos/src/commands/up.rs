@@ -5,7 +5,7 @@ use configuration::Overrides;
 use crate::cli::UpArgs;
 use crate::commands::block_on;
 use crate::failure::Failure;
-use crate::up::{Source, check_service_config, start_and_serve};
+use crate::up::{Source, start_and_serve};
 
 pub(crate) fn run(args: UpArgs) -> Result<(), Failure> {
     let overrides = Overrides {
@@ -14,6 +14,7 @@ pub(crate) fn run(args: UpArgs) -> Result<(), Failure> {
         admin: args.admin,
         mode: args.mode,
     };
-    let settings = configuration::load(&args.place.config, &overrides, check_service_config)?;
-    block_on(start_and_serve(settings, Source { path: args.place.config, overrides }))
+    let source = Source::new(args.place.config, overrides);
+    let settings = source.load()?;
+    block_on(start_and_serve(settings, source))
 }

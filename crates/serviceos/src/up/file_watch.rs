@@ -24,10 +24,13 @@ pub(crate) struct FileWatch {
     places: Arc<Mutex<BTreeSet<PathBuf>>>,
     folders: BTreeSet<PathBuf>,
     events: mpsc::Receiver<()>,
+    /// Whether something may have changed that nobody has looked at.
+    due: bool,
 }
 
 impl FileWatch {
-    /// Watches nothing yet. Where the machine offers no watching, changes are not noticed, and that is said.
+    /// Watches nothing yet; a first look is due, since what happened before was not noticed. Where the machine offers no
+    /// watching, changes are not noticed, and that is said.
     pub(crate) fn new() -> Self {
         let (noticed, events) = mpsc::channel(1);
         let places = Arc::<Mutex<BTreeSet<PathBuf>>>::default();
@@ -48,7 +51,7 @@ impl FileWatch {
                 tracing::warn!(%error, "changes of the configuration file are not noticed: it cannot be watched");
             })
             .ok();
-        Self { watcher, places, folders: BTreeSet::new(), events }
+        Self { watcher, places, folders: BTreeSet::new(), events, due: true }
     }
 
     /// Watches these files, and no others any more.
@@ -75,15 +78,18 @@ impl FileWatch {
 
     /// Returns when something has changed and is quiet again.
     pub(crate) async fn changed(&mut self) {
-        if self.events.recv().await.is_none() {
+        if !self.due && self.events.recv().await.is_none() {
             std::future::pending::<()>().await;
         }
+        // Whoever gives this up finds it due the next time.
+        self.due = true;
         let quiet = async {
             while let Ok(Some(())) = timeout(QUIET, self.events.recv()).await {
                 sleep(QUIET / 10).await;
             }
         };
         let _quiet_or_out_of_patience = timeout(PATIENCE, quiet).await;
+        self.due = false;
     }
 }
 
@@ -126,6 +132,7 @@ mod tests {
         symlink("data/file", root.join("file")).unwrap();
         let mut watch = FileWatch::new();
         watch.follow(&[root.join("file")]);
+        noticed(&mut watch).await;
         assert!(watch.folders.contains(&root) && watch.folders.contains(&root.join("one")));
 
         symlink("two", root.join("new")).unwrap();
@@ -136,5 +143,16 @@ mod tests {
 
         std::fs::write(root.join("two/file"), "three").unwrap();
         noticed(&mut watch).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_is_given_up_is_due_again() {
+        let (noticed, events) = mpsc::channel(1);
+        let mut watch = FileWatch { watcher: None, folders: BTreeSet::new(), events, due: false };
+        assert!(timeout(PATIENCE, watch.changed()).await.is_err(), "nothing has changed");
+        noticed.send(()).await.unwrap();
+        assert!(timeout(QUIET / 2, watch.changed()).await.is_err(), "it is not quiet yet");
+        timeout(PATIENCE, watch.changed()).await.expect("it is looked at the next time");
+        assert!(timeout(PATIENCE, watch.changed()).await.is_err());
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use access::ApiKeys;
 use anyhow::{Result, bail};
-use configuration::{Overrides, Settings};
+use configuration::{LoadError, Overrides, Settings};
 use edge_gateway::Gateway;
 use observability::Metrics;
 use service_registry::Registry;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use types::ServiceName;
 
+use super::contents::Contents;
 use super::file_watch::FileWatch;
 use super::plan::{self, Plan, Previous, TlsClients};
 use super::{check_service_config, health_pages, provisioning};
@@ -28,8 +29,42 @@ const TAKE_OVER: Duration = Duration::from_secs(10);
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
-    pub(crate) path: PathBuf,
-    pub(crate) overrides: Overrides,
+    path: PathBuf,
+    overrides: Overrides,
+    contents: Contents,
+}
+
+impl Source {
+    /// A file, looked at before it is read.
+    pub(crate) fn new(path: PathBuf, overrides: Overrides) -> Self {
+        let mut source = Self { path, overrides, contents: Contents::default() };
+        source.contents.follow(&[source.file()]);
+        source
+    }
+
+    /// Reads the file and checks it whole.
+    pub(crate) fn load(&self) -> Result<Settings, LoadError> {
+        configuration::load(&self.path, &self.overrides, check_service_config)
+    }
+
+    /// The files that these settings consist of are those that matter. Returns them.
+    pub(crate) fn follow(&mut self, settings: &Settings) -> Vec<PathBuf> {
+        let paths = self.paths(settings);
+        self.contents.follow(&paths);
+        paths
+    }
+
+    fn paths(&self, settings: &Settings) -> Vec<PathBuf> {
+        let tls = settings.gateway.tls.iter();
+        let certificates = tls.clone().flat_map(|tls| &tls.certificates);
+        let files = certificates.flat_map(|files| [files.certificate.clone(), files.key.clone()]);
+        let authorities = tls.filter_map(|tls| tls.client_ca.clone());
+        std::iter::once(self.file()).chain(files).chain(authorities).collect()
+    }
+
+    fn file(&self) -> PathBuf {
+        std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone())
+    }
 }
 
 /// The configuration in force, and everything that another one changes.
@@ -44,21 +79,7 @@ pub(crate) struct Live {
     pub(crate) circuits: BTreeMap<ServiceName, Arc<Circuit>>,
     pub(crate) tls: TlsClients,
     pub(crate) resolving: Resolving,
-    pub(crate) watched: Watched,
-}
-
-/// The files of the configuration.
-pub(crate) struct Watched {
-    files: FileWatch,
-    /// What they held when they were looked at last.
-    seen: Vec<Option<Vec<u8>>>,
-}
-
-impl Default for Watched {
-    /// No files yet.
-    fn default() -> Self {
-        Self { files: FileWatch::new(), seen: Vec::new() }
-    }
+    pub(crate) files: FileWatch,
 }
 
 /// The look-up of the endpoints that are known by name.
@@ -94,21 +115,16 @@ impl Live {
     }
 
     fn watch(&mut self) {
-        let paths = self.paths();
-        self.watched.files.follow(&paths);
-        self.watched.seen = look(&paths);
+        self.files.follow(&self.source.follow(&self.settings));
     }
 
-    /// Returns when one of the files holds something else.
+    /// Returns when one of the files holds something else than what is in force.
     pub(crate) async fn changed(&mut self) {
         loop {
-            self.watched.files.changed().await;
+            self.files.changed().await;
             // A link may lead elsewhere now.
-            let paths = self.paths();
-            self.watched.files.follow(&paths);
-            let found = look(&paths);
-            if found != self.watched.seen {
-                self.watched.seen = found;
+            self.watch();
+            if self.source.contents.look() {
                 return;
             }
         }
@@ -118,9 +134,7 @@ impl Live {
     pub(crate) async fn reload(&mut self, gateway: &Gateway) {
         let began = Instant::now();
         let source = self.source.clone();
-        let loaded = tokio::task::spawn_blocking(move || {
-            configuration::load(&source.path, &source.overrides, check_service_config)
-        });
+        let loaded = tokio::task::spawn_blocking(move || source.load());
         let file = self.source.path.display().to_string();
         let settings = match loaded.await {
             Ok(Ok(settings)) => settings,
@@ -135,6 +149,10 @@ impl Live {
                 return;
             }
         };
+        // The files that it names are looked at before they are read, as it was itself.
+        let paths = [self.source.paths(&self.settings), self.source.paths(&settings)].concat();
+        self.files.follow(&paths);
+        self.source.contents.follow(&paths);
         let services = settings.services.len();
         match self.apply(settings, gateway).await {
             Ok(()) => {
@@ -188,21 +206,6 @@ impl Live {
         (self.settings, self.circuits) = (settings, circuits);
         Ok(())
     }
-
-    /// The files that the configuration consists of.
-    fn paths(&self) -> Vec<PathBuf> {
-        let path = std::path::absolute(&self.source.path).unwrap_or_else(|_| self.source.path.clone());
-        let tls = self.settings.gateway.tls.iter();
-        let certificates = tls.clone().flat_map(|tls| &tls.certificates);
-        let files = certificates.flat_map(|files| [files.certificate.clone(), files.key.clone()]);
-        let authorities = tls.filter_map(|tls| tls.client_ca.clone());
-        std::iter::once(path).chain(files).chain(authorities).collect()
-    }
-}
-
-/// The content of every file; `None` where there is none.
-fn look(paths: &[PathBuf]) -> Vec<Option<Vec<u8>>> {
-    paths.iter().map(|path| std::fs::read(path).ok()).collect()
 }
 
 /// The services and routes that metrics are kept of.

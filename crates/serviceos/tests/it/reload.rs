@@ -1,5 +1,8 @@
 //! Another configuration while everything runs.
 
+use std::fs::File;
+
+use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::Value;
 use testkit::{Client, Mesh, Request, Running, eventually};
 
@@ -32,6 +35,32 @@ fn other_routes_are_taken_over_without_ending_a_connection_or_a_replica() {
     change(&mesh, &format!("services:\n  vrf:\n    replicas: 1\n    routes:\n      - {{{dice}}}\n"));
     eventually("the new route", || (status(&after) == 200).then_some(()));
     assert_eq!((status(&before), mesh.pids("vrf")), (404, pids));
+}
+
+#[test]
+fn an_edit_while_it_still_starts_is_taken_over() {
+    let mesh = Mesh::new();
+    // A start waits until somebody reads the pipe that is its access log.
+    let pipe = mesh.folder().join("pipe");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    let log = format!("telemetry: {{accessLog: '{}'}}", pipe.display());
+    let file = |routes: &str| format!("{log}\nservices:\n  vrf: {{replicas: 1{routes}}}\n");
+    mesh.write(&file(""));
+    let lock = mesh.folder().join(".serviceos/run/lock");
+    let reader = std::thread::spawn({
+        let folder = mesh.folder().to_owned();
+        let edited = file(", routes: []");
+        move || {
+            eventually("the start to have read its file", || lock.exists().then_some(()));
+            std::fs::write(folder.join("new.yaml"), edited).unwrap();
+            std::fs::rename(folder.join("new.yaml"), folder.join("serviceos.yaml")).unwrap();
+            let _lines = std::io::copy(&mut File::open(pipe).unwrap(), &mut std::io::sink()).unwrap();
+        }
+    });
+    let mesh = mesh.up();
+    eventually("the edit to be taken over", || (mesh.get("/v1/random/keys").status == 404).then_some(()));
+    drop(mesh);
+    reader.join().unwrap();
 }
 
 #[test]
