@@ -148,7 +148,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_look_that_is_given_up_is_due_again() {
         let (noticed, events) = mpsc::channel(1);
-        let mut watch = FileWatch { watcher: None, folders: BTreeSet::new(), events, due: false };
+        let mut watch =
+            FileWatch { watcher: None, places: Arc::default(), folders: BTreeSet::new(), events, due: false };
         assert!(timeout(PATIENCE, watch.changed()).await.is_err(), "nothing has changed");
         noticed.send(()).await.unwrap();
         assert!(timeout(QUIET / 2, watch.changed()).await.is_err(), "it is not quiet yet");
