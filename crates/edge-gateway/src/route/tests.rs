@@ -116,6 +116,41 @@ fn the_host_comes_before_the_path_and_headers_come_last() {
 }
 
 #[test]
+fn a_request_that_lacks_a_header_goes_to_no_less_specific_pattern_of_its_host() {
+    let beta = vec![("x-beta".to_owned(), "1".to_owned())];
+    let host = Some(HostPattern::Exact("api.example.org".into()));
+    check(
+        vec![
+            Route { host: host.clone(), headers: beta.clone(), ..route("/v1/feeds", &[]) },
+            Route { host, ..route("/{*rest}", &[]) },
+            route("/v1/feeds", &[]),
+            route("/{*rest}", &[]),
+        ],
+        &[
+            "GET api.example.org /v1/feeds x-beta: 1",
+            "GET api.example.org /v1/feeds",
+            "GET api.example.org /v1/other",
+            "GET a /v1/feeds",
+        ],
+        expect![[r#"
+            GET api.example.org /v1/feeds x-beta: 1: 0
+            GET api.example.org /v1/feeds: 2
+            GET api.example.org /v1/other: 1
+            GET a /v1/feeds: 2
+        "#]],
+    );
+    check(
+        vec![Route { headers: beta, ..route("/v1/feeds", &[]) }, route("/{*rest}", &[])],
+        &["GET a /v1/feeds x-beta: 1", "GET a /v1/feeds", "GET a /v1/other"],
+        expect![[r#"
+            GET a /v1/feeds x-beta: 1: 0
+            GET a /v1/feeds: no route matches this path
+            GET a /v1/other: 1
+        "#]],
+    );
+}
+
+#[test]
 fn a_path_parameter_can_be_what_is_hashed() {
     let hash_on = Some(HashOn::PathParameter("pair".into()));
     check(
