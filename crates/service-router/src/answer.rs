@@ -204,19 +204,9 @@ impl Answer {
         })
     }
 
-    /// Whether the replica has all of the request.
-    pub fn request_was_sent(&self) -> bool {
-        self.upload.has_ended()
-    }
-
     /// When the request's body last moved; `None` before it did.
     pub fn request_moved(&self) -> Option<Instant> {
         self.upload.moved()
-    }
-
-    /// How the request's body is delimited.
-    pub fn request_framing(&self) -> Framing {
-        self.upload.framing()
     }
 
     /// Gives the connection back where it can be used again.
