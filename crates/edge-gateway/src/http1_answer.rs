@@ -19,6 +19,7 @@ use crate::client::Client;
 use crate::exchange::Exchange;
 use crate::forward::answer_passes;
 use crate::http1_client::{Http1Client, passing_trailers};
+use crate::idle::IdleDeadline;
 use crate::request_flow::{Flow, answer, refuse};
 use crate::tunnel;
 use crate::worker::Worker;
@@ -162,25 +163,14 @@ async fn send_answer(
 ) -> After {
     let (framing, persists) = write_head(exchange, connection, &answer);
     let mut passing = Passing { framing, ended: false, moved: false };
-    let idle_timeout = exchange.plan.plan.limits.idle_timeout;
-    let mut deadline = answer.at + idle_timeout;
+    let mut idle = IdleDeadline::new(answer.at, exchange.plan.plan.limits.idle_timeout);
     let passed = poll_fn(|context| {
         let polled = passing.poll(context, exchange, connection, &mut answer);
         if polled.is_pending() {
             if std::mem::take(&mut passing.moved) {
-                deadline = Instant::now() + idle_timeout;
+                idle.extend();
             }
-            while timer.poll_reached(context, deadline) {
-                // The request may still be on its way, and moves by itself.
-                match answer.request_moved().map(|moved| moved + idle_timeout) {
-                    Some(later) if later > deadline => deadline = later,
-                    _ => {
-                        return Poll::Ready(Err(BodyError::Upstream(
-                            "nothing moved for the idle timeout".into(),
-                        )));
-                    }
-                }
-            }
+            return idle.poll(context, timer, &answer).map(Err);
         }
         polled
     })

@@ -17,6 +17,7 @@ use crate::exchange::Exchange;
 use crate::forward::answer_passes;
 use crate::http1_client::passing_trailers;
 use crate::http2_client::Http2Body;
+use crate::idle::IdleDeadline;
 use crate::request_flow::Flow;
 
 /// What is handed to the stream at once.
@@ -150,25 +151,15 @@ async fn send_answer(exchange: &mut Exchange, body: &mut Http2Body, timer: &mut 
         answer.finish();
         return;
     }
-    let idle_timeout = exchange.plan.plan.limits.idle_timeout;
-    let (mut deadline, mut moved) = (Instant::now() + idle_timeout, false);
+    let mut idle = IdleDeadline::new(answer.at, exchange.plan.plan.limits.idle_timeout);
+    let mut moved = false;
     let passed = poll_fn(|context| {
         let polled = pass(context, exchange, body, &mut sending, &mut answer, &mut moved);
         if polled.is_pending() {
             if std::mem::take(&mut moved) {
-                deadline = Instant::now() + idle_timeout;
+                idle.extend();
             }
-            while timer.poll_reached(context, deadline) {
-                // The request may still be on its way, and moves by itself.
-                match answer.request_moved().map(|moved| moved + idle_timeout) {
-                    Some(later) if later > deadline => deadline = later,
-                    _ => {
-                        return Poll::Ready(Err(BodyError::Upstream(
-                            "nothing moved for the idle timeout".into(),
-                        )));
-                    }
-                }
-            }
+            return idle.poll(context, timer, &answer).map(Err);
         }
         polled
     })

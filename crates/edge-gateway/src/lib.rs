@@ -22,6 +22,7 @@ mod http1_answer;
 mod http1_client;
 mod http2_answer;
 mod http2_client;
+mod idle;
 mod linger;
 mod listener;
 mod path;
