@@ -169,7 +169,8 @@ impl WorkerSeed {
             let Self { plan, router, keys, metrics, access_log, requests, mut random, number } = self;
             let lines = access_log.map(|log| LineBuffer::new(log, metrics.gateway(number)));
             let buffers = Rc::new(BufferPool::default());
-            let (router, subscription) = WorkerRouter::new(router, random.fork(), Rc::clone(&buffers));
+            let (router, subscription) =
+                WorkerRouter::new(router, number, random.fork(), Rc::clone(&buffers));
             let (plan, keys, clock) = (plan.plan, Keys::new(keys), Clock::new(random));
             let parts = Parts { plan, keys, router, clock, requests, buffers, lines, metrics, number };
             let worker = Worker::new(parts);

@@ -85,7 +85,7 @@ async fn request_flow(
     validate_length(&exchange.head, route)?;
     body.set_limit(route.body_limit);
 
-    let view = plan.view(route);
+    let view = plan.view(route, &worker.router);
     let options = CallOptions {
         began: exchange.began,
         replay: replay(&exchange.head),

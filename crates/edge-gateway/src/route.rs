@@ -7,14 +7,11 @@ use std::time::Duration;
 use configuration::{HashOn, HostPattern, Sticky};
 use http::{Method, StatusCode};
 use http1::RequestHead;
+use observability::RouteSeries;
 use service_router::stable_hash;
 
 use crate::FlowError;
 use crate::access_line::route_part;
-
-/// How requests that no route matched are counted.
-pub(crate) const UNMATCHED_SERVICE: &str = "gateway";
-pub(crate) const UNMATCHED_ROUTE: &str = "unmatched";
 
 /// A route with everything that the request flow needs of it.
 #[derive(Debug)]
@@ -25,6 +22,8 @@ pub struct Route {
     pub service: usize,
     /// What every access log line of it has in common.
     pub(crate) log_part: Vec<u8>,
+    /// Where its requests are counted.
+    pub(crate) counted: Arc<RouteSeries>,
     /// The hosts that it is for; all of them without.
     pub host: Option<HostPattern>,
     /// The matchit pattern.
@@ -51,11 +50,18 @@ pub struct Route {
 
 impl Route {
     /// A public route without limits of its own; the fields say the rest.
-    pub fn new(service: usize, template: &str, service_name: &str, version: &str) -> Self {
+    pub fn new(
+        service: usize,
+        template: &str,
+        service_name: &str,
+        version: &str,
+        counted: Arc<RouteSeries>,
+    ) -> Self {
         Self {
             number: 0,
             service,
             log_part: route_part(template, service_name, version),
+            counted,
             host: None,
             template: template.to_owned(),
             methods: Vec::new(),

@@ -46,7 +46,6 @@ pub(crate) struct Worker {
     heads: RefCell<Vec<Box<RequestHead>>>,
     outs: RefCell<Vec<Vec<u8>>>,
     timers: RefCell<Vec<Timer>>,
-    metrics: Arc<Metrics>,
     number: usize,
 }
 
@@ -103,7 +102,8 @@ pub(crate) struct Parts {
 impl Worker {
     pub(crate) fn new(parts: Parts) -> Rc<Self> {
         let Parts { plan, keys, router, clock, requests, buffers, lines, metrics, number } = parts;
-        let plan = WorkerPlan::new(plan, &router, &metrics, number).into();
+        router.use_services(&plan.services);
+        let plan = WorkerPlan::new(plan, number).into();
         let shard = metrics.gateway(number);
         let (heads, outs, lines) = (RefCell::default(), RefCell::default(), lines.map(RefCell::new));
         Rc::new(Self {
@@ -118,7 +118,6 @@ impl Worker {
             heads,
             outs,
             timers: RefCell::default(),
-            metrics,
             number,
         })
     }
@@ -130,8 +129,8 @@ impl Worker {
 
     /// Every request from now on is handled by this configuration; those that have begun end with theirs.
     fn use_plan(&self, published: &PublishedPlan) {
-        let plan = WorkerPlan::new(Arc::clone(&published.plan), &self.router, &self.metrics, self.number);
-        *self.plan.borrow_mut() = plan;
+        self.router.use_services(&published.plan.services);
+        *self.plan.borrow_mut() = WorkerPlan::new(Arc::clone(&published.plan), self.number);
     }
 
     /// Refuses a request when too many are in flight; it counts itself already.

@@ -1,7 +1,7 @@
 //! The metrics of the process: which services and routes are counted, and the shards in which each worker counts them.
 //!
-//! Services and routes come and go while the process runs. A worker asks for its shards when it takes up a configuration,
-//! which takes a lock; from then on it counts without one. Labels are bounded: routes are templates, a method is one of
+//! Services and routes come and go while the process runs. Whoever makes a configuration asks for their series, which takes a
+//! lock; the workers count in them without one. Labels are bounded: routes are templates, a method is one of
 //! eight, a status one of five hundred, and what the configuration no longer names is forgotten.
 
 mod families;
@@ -37,7 +37,7 @@ struct Known {
 
 /// One service, and a shard of it for each worker.
 #[derive(Debug)]
-struct ServiceSeries {
+pub struct ServiceSeries {
     name: String,
     shards: Box<[Arc<ServiceShard>]>,
     health: Arc<HealthShard>,
@@ -46,10 +46,10 @@ struct ServiceSeries {
 
 /// One route, and a shard of it for each worker.
 #[derive(Debug)]
-struct RouteSeries {
+pub struct RouteSeries {
     service: String,
     route: String,
-    shards: Box<[Arc<RouteShard>]>,
+    shards: Box<[RouteShard]>,
 }
 
 impl Metrics {
@@ -61,25 +61,20 @@ impl Metrics {
         Self { workers, gateway, known: known.into() }
     }
 
-    /// What a worker counts of a route, `service` and its template. The same labels give the same counters until `retain`
-    /// forgets them. Only that worker writes them.
-    pub fn route(&self, worker: usize, service: &str, route: &str) -> Arc<RouteShard> {
-        Arc::clone(&self.known().route(self.workers, service, route).shards[worker])
+    /// What is counted of a route, `service` and its template. The same labels give the same counters until `retain`
+    /// forgets them.
+    pub fn route(&self, service: &str, route: &str) -> Arc<RouteSeries> {
+        Arc::clone(self.known().route(self.workers, service, route))
     }
 
-    /// What a worker counts of requests that no route matched.
-    pub fn unmatched(&self, worker: usize) -> Arc<RouteShard> {
-        self.route(worker, GATEWAY, UNMATCHED)
+    /// What is counted of requests that no route matched.
+    pub fn unmatched(&self) -> Arc<RouteSeries> {
+        self.route(GATEWAY, UNMATCHED)
     }
 
-    /// What a worker counts of a service. Only that worker writes it.
-    pub fn service(&self, worker: usize, service: &str) -> Arc<ServiceShard> {
-        Arc::clone(&self.known().service(self.workers, service).shards[worker])
-    }
-
-    /// What the health owner counts of a service. Only the health owner writes it.
-    pub fn health(&self, service: &str) -> Arc<HealthShard> {
-        Arc::clone(&self.known().service(self.workers, service).health)
+    /// What is counted of a service, under the same terms.
+    pub fn service(&self, service: &str) -> Arc<ServiceSeries> {
+        Arc::clone(self.known().service(self.workers, service))
     }
 
     /// What a worker counts of the gateway itself. Only that worker writes it.
@@ -113,7 +108,7 @@ impl Metrics {
 
     /// Writes the metrics.
     pub fn expose(&self, out: &mut Exposition) {
-        // The page is written from copies of the lists: a worker that takes up a configuration does not wait for it.
+        // The page is written from copies of the lists: a configuration that is made meanwhile does not wait for it.
         let (services, routes) = self.known().lists();
         Families { gateway: &self.gateway, services: &services, routes: &routes }.expose(out);
     }
@@ -149,6 +144,16 @@ impl Known {
 }
 
 impl ServiceSeries {
+    /// What a worker counts. Only that worker writes it.
+    pub fn shard(&self, worker: usize) -> &Arc<ServiceShard> {
+        &self.shards[worker]
+    }
+
+    /// What the health owner counts. Only the health owner writes it.
+    pub fn health(&self) -> &Arc<HealthShard> {
+        &self.health
+    }
+
     fn new(workers: usize, name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -170,9 +175,13 @@ impl ServiceSeries {
 }
 
 impl RouteSeries {
+    /// What a worker counts. Only that worker writes it.
+    pub fn shard(&self, worker: usize) -> &RouteShard {
+        &self.shards[worker]
+    }
+
     fn new(service: &ServiceSeries, route: &str) -> Self {
-        let shards =
-            service.shards.iter().map(|shard| Arc::new(RouteShard::new(Arc::clone(shard)))).collect();
+        let shards = service.shards.iter().map(|shard| RouteShard::new(Arc::clone(shard))).collect();
         Self { service: service.name.clone(), route: route.to_owned(), shards }
     }
 }

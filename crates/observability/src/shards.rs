@@ -1,4 +1,4 @@
-//! What one thread counts. Each shard is written by one thread only, and is an allocation that shares no cache line with
+//! What one thread counts. Each shard is written by one thread only, and shares no cache line with
 //! that of another thread: counting is loads and stores in memory that nobody else writes.
 
 use std::sync::{Arc, OnceLock};

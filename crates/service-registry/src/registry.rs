@@ -77,16 +77,19 @@ impl Registry {
     /// which on the change is seen.
     pub fn update(&self, id: &ReplicaId, change: impl FnOnce(&mut Replica) -> Change) -> u64 {
         self.0.snapshot.send_if_modified(|published| {
-            let mut snapshot = Snapshot::clone(published);
-            let place = snapshot.services.iter().position(|service| service.name == id.service);
-            let Some(service) = place.map(|place| Arc::make_mut(&mut snapshot.services[place])) else {
+            let place = published.services.iter().position(|service| service.name == id.service);
+            let Some(place) = place else { return false };
+            let known = &published.services[place];
+            let Some(of_service) = known.place(id) else { return false };
+            let mut replica = known.replicas[of_service].clone();
+            if change(&mut replica) == Change::None {
                 return false;
-            };
-            let replica =
-                usize::try_from(id.ordinal).ok().and_then(|ordinal| service.replicas.get_mut(ordinal));
-            let Some(Change::Made) = replica.map(change) else { return false };
-            snapshot.epoch += 1;
-            *published = Arc::new(snapshot);
+            }
+            let mut service = Service::clone(known);
+            service.replicas[of_service] = replica;
+            let mut services = published.services.clone();
+            services[place] = Arc::new(service);
+            *published = Arc::new(Snapshot { epoch: published.epoch + 1, services });
             true
         });
         self.0.snapshot.borrow().epoch

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -30,7 +30,7 @@ pub struct Service {
     pub version: String,
     /// Whether its being down makes the whole unhealthy.
     pub required: bool,
-    /// Its replicas by ordinal; as many as are wanted.
+    /// Its replicas, as many as are wanted. Each is found by its id, which says nothing of its place.
     pub replicas: Vec<Replica>,
 }
 
@@ -55,6 +55,10 @@ pub struct Replica {
     pub health: Health,
     /// Its gate.
     pub gate: Gate,
+    /// Its part of the calls beside that of the others, 1 to 1,000.
+    pub weight: u32,
+    /// Those of the lowest number serve while they can.
+    pub priority: u32,
     /// Its attestation; none for a process of this machine, which has nothing to show yet.
     pub attestation: Option<Attestation>,
 }
@@ -72,12 +76,10 @@ pub struct Instance {
     pub version: String,
     /// How it is reached.
     pub channel: Channel,
-    /// Its share of the calls beside that of the others, 1 to 1,000.
-    pub weight: u32,
-    /// Those of the lowest number serve while they can.
-    pub priority: u32,
-    /// When it began to listen.
-    pub since: Instant,
+    /// What stays when it is started again or found elsewhere: what hashing goes by.
+    pub identity: String,
+    /// When it was healthy for the first time.
+    pub served_first: OnceLock<Instant>,
     /// The requests that it has.
     pub in_flight: Arc<InFlight>,
     /// The last health check.
@@ -98,17 +100,16 @@ pub enum Channel {
 }
 
 impl Instance {
-    /// A run that began now, reached in the clear, of the usual weight; the fields say the rest.
+    /// A run that is reached in the clear, and is known by its replica; the fields say the rest.
     pub fn new(replica: ReplicaId, incarnation: u64, address: SocketAddr, version: String) -> Self {
         Self {
+            identity: replica.to_string(),
             replica,
             incarnation,
             address,
             version,
             channel: Channel::Plain,
-            weight: 1,
-            priority: 0,
-            since: Instant::now(),
+            served_first: OnceLock::new(),
             in_flight: Arc::default(),
             last_check: LastCheck::default(),
             outcomes: Outcomes::default(),
@@ -180,6 +181,8 @@ impl Replica {
             instance: None,
             health: Health { verdict: Verdict::Unknown, since: now, reason: None, answered: 0 },
             gate: Gate::Open,
+            weight: 1,
+            priority: 0,
             attestation: None,
         }
     }
@@ -201,6 +204,18 @@ impl Replica {
 }
 
 impl Service {
+    /// A replica by id.
+    pub fn replica(&self, id: &ReplicaId) -> Option<&Replica> {
+        self.place(id).map(|place| &self.replicas[place])
+    }
+
+    /// Where a replica stands: at its ordinal, unless others have come and gone.
+    pub(crate) fn place(&self, id: &ReplicaId) -> Option<usize> {
+        let ordinal = usize::try_from(id.ordinal).ok()?;
+        let is_there = self.replicas.get(ordinal).is_some_and(|replica| replica.id == *id);
+        if is_there { Some(ordinal) } else { self.replicas.iter().position(|replica| replica.id == *id) }
+    }
+
     /// The replicas that may serve.
     pub fn selectable(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.replicas.iter().filter_map(|replica| replica.selectable().ok())
@@ -223,6 +238,6 @@ impl Snapshot {
 
     /// A replica by id.
     pub fn replica(&self, id: &ReplicaId) -> Option<&Replica> {
-        self.service(&id.service)?.replicas.get(usize::try_from(id.ordinal).ok()?)
+        self.service(&id.service)?.replica(id)
     }
 }

@@ -19,8 +19,24 @@ use crate::wire::{Stream, Wire};
 /// How long a connection may take to be made, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What TLS to a service's instances is made with.
-pub type TlsClient = Arc<ClientConfig>;
+/// What TLS to a service's instances is made with. Equal to itself and to its clones.
+#[derive(Debug, Clone)]
+pub struct TlsClient(Arc<ClientConfig>);
+
+impl TlsClient {
+    /// TLS as this says.
+    pub fn new(config: ClientConfig) -> Self {
+        Self(Arc::new(config))
+    }
+}
+
+impl PartialEq for TlsClient {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for TlsClient {}
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -61,7 +77,7 @@ pub(crate) async fn secured(instance: &Instance, tls: Option<&TlsClient>) -> Res
     };
     let refused = |error: String| ConnectError::Tls(format!("TLS with {}: {error}", instance.address));
     let name = ServerName::try_from(name.clone()).map_err(|error| refused(error.to_string()))?;
-    let secured = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;
+    let secured = TlsConnector::from(Arc::clone(&config.0)).connect(name, stream).await;
     let secured = secured.map_err(|error| refused(error.to_string()))?;
     Ok(Stream::Tls(Box::new(secured.into())))
 }

@@ -15,15 +15,16 @@ mod ejection;
 mod subject;
 mod success_rate;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use observability::Metrics;
-use service_registry::Registry;
+use service_registry::{Registry, Service, Snapshot};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 use types::ServiceName;
 
 pub use check::{CheckChannel, Probe};
@@ -33,9 +34,12 @@ use crate::{Suspicion, SuspicionKind};
 
 /// Suspicions waiting at one checker; more say nothing new.
 const QUEUED_SUSPICIONS: usize = 16;
+/// Between the first checks of instances that come together: thousands of them begin one after the other, so that neither
+/// they nor the requests beside them have to wait for a burst.
+const FIRST_CHECKS: Duration = Duration::from_micros(500);
 
 /// How the replicas of a service are checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckPolicy {
     /// What is asked, and how.
     pub channel: CheckChannel,
@@ -65,10 +69,31 @@ pub struct HealthOwner {
     random: fastrand::Rng,
 }
 
+/// The checkers of one service, by the incarnation of what they check.
+type Checkers = HashMap<u64, Checker>;
+
 struct Checker {
-    policy: Arc<CheckPolicy>,
+    /// Another one is taken over without beginning anew: what was found under the one before stays.
+    policy: watch::Sender<Arc<CheckPolicy>>,
     suspicions: mpsc::Sender<SuspicionKind>,
     task: AbortHandle,
+}
+
+impl Drop for Checker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What is being checked, and up to where the registry was followed.
+#[derive(Default)]
+struct Watched {
+    services: HashMap<ServiceName, Checkers>,
+    snapshot: Arc<Snapshot>,
+    policies: CheckPolicies,
+    tasks: JoinSet<()>,
+    /// When the next first check may begin.
+    next_first: Option<Instant>,
 }
 
 impl HealthOwner {
@@ -88,11 +113,10 @@ impl HealthOwner {
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let mut snapshots = self.registry.subscribe();
         let mut policies = self.policies.clone();
-        let mut checkers: HashMap<u64, Checker> = HashMap::new();
-        let mut tasks = JoinSet::new();
+        let mut watched = Watched::default();
         tokio::pin!(shutdown);
         loop {
-            self.follow(&mut checkers, &mut tasks);
+            self.follow(&mut watched);
             tokio::select! {
                 () = &mut shutdown => return,
                 changed = snapshots.changed() => if changed.is_err() {
@@ -102,48 +126,79 @@ impl HealthOwner {
                     return;
                 },
                 Some(suspicion) = self.suspicions.recv() => {
-                    if let Some(checker) = checkers.get(&suspicion.incarnation) {
+                    let of_service = watched.services.get(&suspicion.replica.service);
+                    if let Some(checker) = of_service.and_then(|checkers| checkers.get(&suspicion.incarnation)) {
                         // A full queue means that a check is about to run anyway.
                         let _full_or_ended = checker.suspicions.try_send(suspicion.kind).is_err();
                     }
                 }
             }
-            while tasks.try_join_next().is_some() {}
+            while watched.tasks.try_join_next().is_some() {}
         }
     }
 
-    /// One checker for each instance there is, none for those that are gone; another one where the policy is another.
-    fn follow(&mut self, checkers: &mut HashMap<u64, Checker>, tasks: &mut JoinSet<()>) {
-        let snapshot = self.registry.snapshot();
-        let policies = Arc::clone(&self.policies.borrow_and_update());
-        let mut wanted = HashMap::new();
-        for replica in snapshot.services.iter().flat_map(|service| &service.replicas) {
-            if let (Some(instance), Some(policy)) = (&replica.instance, policies.get(&replica.id.service)) {
-                wanted.insert(instance.incarnation, (instance, policy));
+    /// One checker for each instance there is, none for those that are gone. Only what has changed is looked at.
+    fn follow(&mut self, watched: &mut Watched) {
+        let (snapshot, policies) = (self.registry.snapshot(), Arc::clone(&self.policies.borrow_and_update()));
+        if Arc::ptr_eq(&snapshot, &watched.snapshot) && Arc::ptr_eq(&policies, &watched.policies) {
+            return;
+        }
+        let before = std::mem::replace(&mut watched.snapshot, Arc::clone(&snapshot));
+        let former = std::mem::replace(&mut watched.policies, Arc::clone(&policies));
+        let mut moved = before.services.len() != snapshot.services.len();
+        for (place, service) in snapshot.services.iter().enumerate() {
+            let known = before.services.get(place);
+            moved |= known.is_none_or(|known| known.name != service.name);
+            let policy = policies.get(&service.name);
+            let is_as_it_was = known.is_some_and(|known| Arc::ptr_eq(known, service))
+                && former.get(&service.name).map(Arc::as_ptr) == policy.map(Arc::as_ptr);
+            if !is_as_it_was {
+                self.follow_service(watched, service, policy);
             }
         }
-        checkers.retain(|incarnation, checker| {
-            let same =
-                wanted.get(incarnation).is_some_and(|(_, policy)| Arc::ptr_eq(policy, &checker.policy));
-            if !same {
-                checker.task.abort();
+        if moved {
+            let names: HashSet<_> = snapshot.services.iter().map(|service| &service.name).collect();
+            watched.services.retain(|name, _| names.contains(name));
+        }
+    }
+
+    fn follow_service(
+        &mut self,
+        watched: &mut Watched,
+        service: &Service,
+        policy: Option<&Arc<CheckPolicy>>,
+    ) {
+        let Some(policy) = policy else {
+            watched.services.remove(&service.name);
+            return;
+        };
+        let checkers = watched.services.entry(service.name.clone()).or_default();
+        let instances = || service.replicas.iter().filter_map(|replica| replica.instance.as_ref());
+        let wanted: HashSet<u64> = instances().map(|instance| instance.incarnation).collect();
+        checkers.retain(|incarnation, _| wanted.contains(incarnation));
+        for instance in instances() {
+            if let Some(checker) = checkers.get(&instance.incarnation) {
+                checker.policy.send_if_modified(|known| {
+                    let differs = !Arc::ptr_eq(known, policy);
+                    known.clone_from(policy);
+                    differs
+                });
+                continue;
             }
-            same
-        });
-        for (incarnation, (instance, policy)) in wanted {
-            checkers.entry(incarnation).or_insert_with(|| {
-                let (suspicions, received) = mpsc::channel(QUEUED_SUSPICIONS);
-                let subject = Subject::new(
-                    self.registry.clone(),
-                    Arc::clone(instance),
-                    Arc::clone(policy),
-                    received,
-                    self.metrics.health(instance.replica.service.as_str()),
-                    self.random.fork(),
-                );
-                let task = tasks.spawn(subject.keep_checking(check::run));
-                Checker { policy: Arc::clone(policy), suspicions, task }
-            });
+            let (suspicions, received) = mpsc::channel(QUEUED_SUSPICIONS);
+            let (policies, follows) = watch::channel(Arc::clone(policy));
+            let subject = Subject::new(
+                self.registry.clone(),
+                Arc::clone(instance),
+                follows,
+                received,
+                Arc::clone(self.metrics.service(service.name.as_str()).health()),
+                self.random.fork(),
+            );
+            let begins = watched.next_first.map_or_else(Instant::now, |next| next.max(Instant::now()));
+            watched.next_first = Some(begins + FIRST_CHECKS);
+            let task = watched.tasks.spawn(subject.keep_checking(begins, check::run));
+            checkers.insert(instance.incarnation, Checker { policy: policies, suspicions, task });
         }
     }
 }

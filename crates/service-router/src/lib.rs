@@ -37,4 +37,4 @@ pub use suspicion::{Suspicion, SuspicionKind};
 pub use timer::Timer;
 pub use view::{ServiceView, stable_hash};
 pub use wire::{Stream, Wire};
-pub use worker::{PRUNE_INTERVAL, RouterPlan, ServicePlan, WorkerRouter};
+pub use worker::{PRUNE_INTERVAL, RouterPlan, ServicePlan, ServicePlans, WorkerRouter};

@@ -6,7 +6,7 @@ use crate::balance;
 use crate::connect::TlsClient;
 
 /// The policy of one service.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouterPolicy {
     /// What is spoken to its replicas.
     pub protocol: UpstreamProtocol,
@@ -75,7 +75,14 @@ pub struct Balancing {
 }
 
 impl Balancing {
-    pub(crate) fn settings(&self) -> balance::Settings {
+    /// In the words of the balancer, which knows versions by the numbers that `number_of` gives them.
+    pub(crate) fn settings(&self, mut number_of: impl FnMut(&str) -> usize) -> balance::Settings {
+        let mut version_weights = Vec::new();
+        for (version, weight) in &self.version_weights {
+            let number = number_of(version);
+            version_weights.resize(version_weights.len().max(number + 1), 0);
+            version_weights[number] = *weight;
+        }
         balance::Settings {
             policy: match self.policy {
                 BalancingPolicy::PeakEwma => balance::Policy::PeakEwma,
@@ -86,12 +93,7 @@ impl Balancing {
             },
             slow_start: self.slow_start,
             panic_threshold_percent: self.panic_threshold_percent,
-            version_weights: self.version_weights.iter().map(|(_, weight)| *weight).collect(),
+            version_weights,
         }
-    }
-
-    /// The versions that have a weight, in the order of the weights.
-    pub(crate) fn versions(&self) -> Vec<String> {
-        self.version_weights.iter().map(|(version, _)| version.clone()).collect()
     }
 }

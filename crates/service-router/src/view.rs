@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use observability::ServiceShard;
-use service_registry::{NotSelectable, Service};
+use service_registry::{Instance, NotSelectable, Replica, Service};
 use tokio::time::Instant;
 use types::ServiceName;
 
@@ -19,11 +19,15 @@ use crate::endpoint::{Endpoint, Pending};
 use crate::peak_ewma::{FIRST_ESTIMATE, median};
 use crate::policy::RouterPolicy;
 use crate::suspicion::Suspicions;
+use crate::worker::ServicePlan;
 
 /// A service on one worker.
 pub struct ServiceView {
     pub(crate) name: ServiceName,
+    /// A copy of this worker's own, so that calls do not count their references where other workers do.
     pub(crate) policy: RefCell<Rc<RouterPolicy>>,
+    /// What it is a copy of.
+    given: RefCell<Arc<RouterPolicy>>,
     pub(crate) circuit: RefCell<Arc<Circuit>>,
     pub(crate) shard: Arc<ServiceShard>,
     pub(crate) budget: RetryBudget,
@@ -36,6 +40,7 @@ pub struct ServiceView {
 struct Endpoints {
     list: Vec<Rc<Endpoint>>,
     balancer: Option<Balancer>,
+    /// All that there ever were: a call keeps the number of the version that it asks for over all its tries.
     versions: Vec<String>,
 }
 
@@ -75,17 +80,14 @@ impl Loads for Candidates<'_> {
 }
 
 impl ServiceView {
-    pub(crate) fn new(
-        name: ServiceName,
-        policy: RouterPolicy,
-        circuit: Arc<Circuit>,
-        shard: Arc<ServiceShard>,
-    ) -> Self {
+    /// The view of the worker of this number.
+    pub(crate) fn new(service: &ServicePlan, worker: usize) -> Self {
         Self {
-            name,
-            policy: RefCell::new(Rc::new(policy)),
-            circuit: RefCell::new(circuit),
-            shard,
+            name: service.name.clone(),
+            policy: RefCell::new(Rc::new(RouterPolicy::clone(&service.policy))),
+            given: RefCell::new(Arc::clone(&service.policy)),
+            circuit: RefCell::new(Arc::clone(&service.circuit)),
+            shard: Arc::clone(service.series.shard(worker)),
             budget: RetryBudget::new(Instant::now()),
             endpoints: RefCell::default(),
             service: RefCell::default(),
@@ -98,9 +100,13 @@ impl ServiceView {
     }
 
     /// Takes another policy; connections and estimates stay.
-    pub(crate) fn set_policy(&self, policy: RouterPolicy, circuit: Arc<Circuit>) {
-        *self.policy.borrow_mut() = Rc::new(policy);
-        *self.circuit.borrow_mut() = circuit;
+    pub(crate) fn set_policy(&self, policy: &Arc<RouterPolicy>, circuit: &Arc<Circuit>) {
+        *self.circuit.borrow_mut() = Arc::clone(circuit);
+        if Arc::ptr_eq(&self.given.borrow(), policy) {
+            return;
+        }
+        *self.policy.borrow_mut() = Rc::new(RouterPolicy::clone(policy));
+        *self.given.borrow_mut() = Arc::clone(policy);
         let service = self.service.borrow_mut().take();
         if let Some(service) = service {
             self.follow(&service, Instant::now());
@@ -115,13 +121,21 @@ impl ServiceView {
         }
         let policy = Rc::clone(&self.policy.borrow());
         let mut endpoints = self.endpoints.borrow_mut();
+        let mut versions = std::mem::take(&mut endpoints.versions);
         // A new endpoint begins where the others are, so that it is neither flooded nor starved.
         let estimates = endpoints.list.iter().map(|endpoint| endpoint.latency.latency(now));
         let estimate = median(estimates).map_or(FIRST_ESTIMATE, Duration::from_secs_f64);
         let known: HashMap<u64, &Rc<Endpoint>> =
             endpoints.list.iter().map(|endpoint| (endpoint.instance.incarnation, endpoint)).collect();
         let (mut list, mut targets) = (Vec::new(), Vec::new());
-        let (settings, mut versions) = (policy.balancing.settings(), policy.balancing.versions());
+        let mut number_of = |version: &str| {
+            let known = versions.iter().position(|known| known == version);
+            known.unwrap_or_else(|| {
+                versions.push(version.to_owned());
+                versions.len() - 1
+            })
+        };
+        let settings = policy.balancing.settings(&mut number_of);
         for replica in &service.replicas {
             let healthy = match (replica.selectable(), &replica.instance) {
                 (Ok(_), _) => true,
@@ -138,18 +152,13 @@ impl ServiceView {
                 }
                 None => Rc::new(Endpoint::new(Arc::clone(instance), estimate, answered, now)),
             };
-            let version = versions.iter().position(|version| *version == instance.version);
-            let version = version.unwrap_or_else(|| {
-                versions.push(instance.version.clone());
-                versions.len() - 1
-            });
             targets.push(Target {
-                key: key_of(instance),
-                weight: instance.weight,
-                priority: instance.priority,
-                version: u32::try_from(version).unwrap_or(u32::MAX),
+                key: stable_hash(instance.identity.as_bytes()),
+                weight: replica.weight,
+                priority: replica.priority,
+                version: u32::try_from(number_of(&instance.version)).unwrap_or(u32::MAX),
                 healthy,
-                since: instance.since,
+                since: instance.served_first.get().copied().unwrap_or(now),
             });
             list.push(endpoint);
         }
@@ -197,8 +206,11 @@ impl ServiceView {
         let endpoint = pending.endpoint();
         endpoint.latency.fail(self.usual_load(now), now);
         let (in_a_row, limit) = (pending.failed(), self.policy.borrow().failures_in_a_row);
-        if limit > 0 && in_a_row >= limit {
-            suspicions.report(endpoint, SuspicionKind::Failing);
+        let enough = limit > 0 && in_a_row >= limit;
+        // A probe decides whatever the limit is; where nobody hears of it, another one may.
+        let probed = in_a_row == u32::MAX;
+        if (enough || probed) && !suspicions.report(endpoint, SuspicionKind::Failing) && probed {
+            endpoint.instance.outcomes.probe_again();
         }
     }
 
@@ -213,17 +225,20 @@ impl ServiceView {
         if service.replicas.is_empty() {
             return format!("{} has no replicas: it is scaled to 0", service.name);
         }
-        let fact = |replica: &service_registry::Replica| match replica.selectable() {
+        let endpoints = self.endpoints.borrow();
+        let trusted = |instance: &Instance| {
+            let same = |endpoint: &&Rc<Endpoint>| endpoint.instance.incarnation == instance.incarnation;
+            endpoints.list.iter().find(same).is_none_or(|endpoint| endpoint.trusted())
+        };
+        let fact = |replica: &Replica| match replica.selectable() {
+            Ok(instance) if trusted(instance) => {
+                format!("{} was tried, or is not of the version that was asked for", replica.id)
+            }
             Ok(_) => format!("{} is being checked after a failed call", replica.id),
             Err(fact) => format!("{} is {fact}", replica.id),
         };
         service.replicas.iter().map(fact).collect::<Vec<_>>().join(", ")
     }
-}
-
-/// The same for an instance on every worker and after a restart of its replica.
-fn key_of(instance: &service_registry::Instance) -> u64 {
-    stable_hash(format!("{} {}", instance.replica, instance.address).as_bytes())
 }
 
 /// FNV-1a: the same everywhere and always, and short.

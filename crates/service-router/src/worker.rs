@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http1::BufferPool;
-use observability::ServiceShard;
+use observability::ServiceSeries;
 use service_registry::{Registry, Snapshot, WorkerSubscription};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -33,19 +33,60 @@ pub struct RouterPlan {
 }
 
 /// A service as the configuration has it.
-#[derive(Clone)]
 pub struct ServicePlan {
     /// Its name.
     pub name: ServiceName,
-    /// How calls are made.
-    pub policy: RouterPolicy,
+    /// How calls are made. The same policy is the same allocation, by which a worker knows that nothing has changed.
+    pub policy: Arc<RouterPolicy>,
     /// How much may be asked at once, over all workers.
     pub circuit: Arc<Circuit>,
+    /// What is counted.
+    pub series: Arc<ServiceSeries>,
+}
+
+/// The services of one configuration, made once and read by all workers.
+#[derive(Default)]
+pub struct ServicePlans {
+    list: Vec<ServicePlan>,
+    places: HashMap<ServiceName, usize>,
+}
+
+impl ServicePlans {
+    /// These services, whose names differ; routes say the places in this order.
+    pub fn new(list: Vec<ServicePlan>) -> Self {
+        let places = list.iter().enumerate().map(|(place, service)| (service.name.clone(), place));
+        Self { places: places.collect(), list }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// A service by name.
+    pub fn named(&self, name: &ServiceName) -> Option<&ServicePlan> {
+        self.places.get(name).map(|place| &self.list[*place])
+    }
+}
+
+impl std::ops::Index<usize> for ServicePlans {
+    type Output = ServicePlan;
+
+    /// The service at a place, of which [`Self::count`] says how many there are.
+    fn index(&self, place: usize) -> &ServicePlan {
+        &self.list[place]
+    }
 }
 
 /// The services as one worker sees them. Lives on that worker's thread.
 pub struct WorkerRouter {
+    /// The services of the configuration in force.
+    plans: RefCell<Arc<ServicePlans>>,
+    /// Those of them that this worker has been asked for.
     views: RefCell<HashMap<ServiceName, Rc<ServiceView>>>,
+    /// The snapshot that all views follow.
+    followed: RefCell<Arc<Snapshot>>,
+    number: usize,
     pub(crate) random: RefCell<fastrand::Rng>,
     pub(crate) suspicions: Suspicions,
     registry: Registry,
@@ -53,65 +94,77 @@ pub struct WorkerRouter {
 }
 
 impl WorkerRouter {
-    /// A worker's router, on the thread where it will be used. From now on a drain waits for this worker's word, which
-    /// [`Self::follow_snapshots`] gives.
+    /// The router of the worker of this number, on the thread where it will be used. From now on a drain waits for this
+    /// worker's word, which [`Self::follow_snapshots`] gives.
     pub fn new(
         plan: RouterPlan,
+        number: usize,
         random: fastrand::Rng,
         buffers: Rc<BufferPool>,
     ) -> (Self, WorkerSubscription) {
         let RouterPlan { registry, suspicions } = plan;
         let subscription = registry.subscribe_worker();
-        let (random, suspicions) = (RefCell::new(random), Suspicions(suspicions));
-        (Self { views: RefCell::default(), random, suspicions, registry, buffers }, subscription)
+        let router = Self {
+            plans: RefCell::default(),
+            views: RefCell::default(),
+            followed: RefCell::default(),
+            number,
+            random: RefCell::new(random),
+            suspicions: Suspicions(suspicions),
+            registry,
+            buffers,
+        };
+        (router, subscription)
     }
 
-    /// Takes the services of another configuration, in their order. A service that stays keeps its connections and
-    /// estimates.
-    pub fn use_services(
-        &self,
-        services: &[ServicePlan],
-        shard: impl Fn(&str) -> Arc<ServiceShard>,
-    ) -> Vec<Rc<ServiceView>> {
-        let mut views = HashMap::new();
-        let mut known = self.views.borrow_mut();
-        let ordered: Vec<_> = services
-            .iter()
-            .map(|service| {
-                let ServicePlan { name, policy, circuit } = service.clone();
-                let view = match known.remove(&name) {
-                    Some(view) => {
-                        view.set_policy(policy, circuit);
-                        view
-                    }
-                    None => Rc::new(ServiceView::new(name.clone(), policy, circuit, shard(name.as_str()))),
-                };
-                views.insert(name, Rc::clone(&view));
-                view
-            })
-            .collect();
-        *known = views;
-        drop(known);
-        self.use_snapshot(&self.registry.snapshot());
-        ordered
+    /// Takes the services of another configuration. A service that stays keeps its connections and estimates; what this
+    /// worker was never asked for costs nothing.
+    pub fn use_services(&self, plans: &Arc<ServicePlans>) {
+        self.views.borrow_mut().retain(|name, view| {
+            let service = plans.named(name);
+            service.inspect(|service| view.set_policy(&service.policy, &service.circuit)).is_some()
+        });
+        *self.plans.borrow_mut() = Arc::clone(plans);
+    }
+
+    /// This worker's view of a service of some configuration. Where a newer one is in force already, its word counts; a
+    /// service that is none any more is seen as it was left.
+    pub fn view(&self, service: &ServicePlan) -> Rc<ServiceView> {
+        if let Some(view) = self.views.borrow().get(&service.name) {
+            return Rc::clone(view);
+        }
+        let plans = self.plans.borrow();
+        let newest = plans.named(&service.name);
+        let view = Rc::new(ServiceView::new(newest.unwrap_or(service), self.number));
+        if let Some(facts) = self.registry.snapshot().service(&service.name) {
+            view.follow(facts, Instant::now());
+        }
+        if newest.is_some() {
+            self.views.borrow_mut().insert(service.name.clone(), Rc::clone(&view));
+        }
+        view
     }
 
     /// Follows the published snapshots and confirms each one that is used. Runs as long as the worker does.
     pub async fn follow_snapshots(&self, mut subscription: WorkerSubscription) {
         loop {
             let snapshot = Arc::clone(&subscription.snapshots.borrow_and_update());
-            self.use_snapshot(&snapshot);
-            subscription.confirm(snapshot.epoch);
+            let epoch = snapshot.epoch;
+            self.use_snapshot(snapshot);
+            subscription.confirm(epoch);
             if subscription.snapshots.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    fn use_snapshot(&self, snapshot: &Snapshot) {
+    /// Looks only at what is not as it was: with many services, most are.
+    fn use_snapshot(&self, snapshot: Arc<Snapshot>) {
         let (now, views) = (Instant::now(), self.views.borrow());
-        for service in &snapshot.services {
-            if let Some(view) = views.get(&service.name) {
+        let before = self.followed.replace(Arc::clone(&snapshot));
+        for (place, service) in snapshot.services.iter().enumerate() {
+            let is_as_it_was = before.services.get(place).is_some_and(|known| Arc::ptr_eq(known, service));
+            if !is_as_it_was && let Some(view) = views.get(&service.name) {
                 view.follow(service, now);
             }
         }

@@ -41,9 +41,9 @@ use background::Background;
 use claims::Claims;
 use data_dir::DataDir;
 use file_watch::FileWatch;
-use plan::{Plan, TlsClients};
+use plan::{Plan, Resolving, TlsClients};
+use reload::Live;
 pub(crate) use reload::Source;
-use reload::{Live, Resolving};
 use replica_process::ReplicaLauncher;
 use screen::Screen;
 pub(crate) use screen::counted;
@@ -120,15 +120,14 @@ impl Running {
             Claims::make(&settings).await?;
         let (access_log, access_log_handle) = access_log.unzip();
         let (registry, tls) = (Registry::default(), TlsClients::default());
-        let Plan { services, router, checks, lives, routes, unresolved, example } =
-            Plan::of(&settings, &registry, &tls, None)?;
-        registry.replace_services(|_none| services);
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
+        let Plan { services, router, checks, lives, routes, unresolved, example } =
+            Plan::of(&settings, &registry, &metrics, &tls, None)?;
+        registry.replace_services(|_none| services);
         let draining = Arc::new(AtomicBool::new(false));
         let (suspicions, suspected) = mpsc::channel(QUEUED_SUSPICIONS);
-        let circuits =
-            router.iter().map(|service| (service.name.clone(), Arc::clone(&service.circuit))).collect();
-        let plan = Plan::gateway(routes, router, &settings, health_pages(&registry, &draining))?;
+        let own = health_pages(&registry, &draining);
+        let plan = Plan::gateway(routes, Arc::clone(&router), &settings, &metrics, own)?;
         let mut random = fastrand::Rng::new();
         let parts = GatewayParts {
             plan,
@@ -176,7 +175,7 @@ impl Running {
             keys,
             draining,
             checks,
-            circuits,
+            router,
             tls,
             resolving,
             files,

@@ -57,7 +57,7 @@ impl Sender {
 
 /// What the replica gets of a request.
 async fn check(sender: Sender, lines: &[&str], expected: Expect) {
-    let (exchange, route) = (sender.sends(lines).await, Route::new(0, "/{*rest}", "vrf", "1.0.0"));
+    let (exchange, route) = (sender.sends(lines).await, route("/{*rest}"));
     let forward = Forward::new(&exchange, &route);
     let mut shown =
         format!("{} {} at {}\n", forward.method(), text(forward.target().0), text(forward.host()));
@@ -65,6 +65,10 @@ async fn check(sender: Sender, lines: &[&str], expected: Expect) {
         shown += &format!("{}: {}\n", String::from_utf8_lossy(name), String::from_utf8_lossy(value));
     });
     expected.assert_eq(&shown);
+}
+
+fn route(template: &str) -> Route {
+    Route::new(0, template, "vrf", "1.0.0", Metrics::new(1).route("vrf", template))
 }
 
 async fn worker() -> Rc<Worker> {
@@ -75,7 +79,8 @@ async fn worker() -> Rc<Worker> {
     let plan = Plan {
         routes: RouteTable::new(Vec::new(), Vec::new()).unwrap(),
         limits: gateway.limits,
-        services: Vec::new(),
+        services: Arc::default(),
+        unmatched: Metrics::new(1).unmatched(),
         tls: None,
         proxy_protocol: Vec::new(),
         trusted_proxies: gateway.trusted_proxies,
@@ -83,7 +88,8 @@ async fn worker() -> Rc<Worker> {
     let buffers = Rc::new(BufferPool::default());
     let (suspicions, _unread) = mpsc::channel(1);
     let router = RouterPlan { registry: Registry::default(), suspicions };
-    let (router, _subscription) = WorkerRouter::new(router, fastrand::Rng::with_seed(1), Rc::clone(&buffers));
+    let (router, _subscription) =
+        WorkerRouter::new(router, 0, fastrand::Rng::with_seed(1), Rc::clone(&buffers));
     let store = Store::open(&folder.path().join("store.redb")).unwrap();
     let pepper = Zeroizing::new(vec![5; 32]);
     let keys = ApiKeys::open(store, &pepper, KeyKind::Test, Tiers::built_in()).await.unwrap();
@@ -225,7 +231,7 @@ async fn what_a_trusted_proxy_has_written_is_taken_over_and_added_to() {
 
 #[tokio::test]
 async fn the_prefix_of_a_route_is_stripped_where_the_route_says_so() {
-    let mut route = Route::new(0, "/dice/{*rest}", "vrf", "1.0.0");
+    let mut route = route("/dice/{*rest}");
     let mut shown = String::new();
     for strip_prefix in [None, Some("/dice".to_owned())] {
         route.strip_prefix = strip_prefix;

@@ -3,7 +3,8 @@ use expect_test::{Expect, expect};
 use super::*;
 
 fn route(template: &str, methods: &[Method]) -> Route {
-    Route { methods: methods.to_vec(), ..Route::new(0, template, "vrf", "1.0.0") }
+    let counted = observability::Metrics::new(1).route("vrf", template);
+    Route { methods: methods.to_vec(), ..Route::new(0, template, "vrf", "1.0.0", counted) }
 }
 
 /// Where requests lead to; each is written `METHOD HOST PATH`, and perhaps a field.

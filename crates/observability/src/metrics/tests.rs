@@ -40,14 +40,14 @@ fn get(route: &RouteShard, status: u16) {
 #[test]
 fn the_four_metrics_have_the_names_and_labels_that_were_promised() {
     let metrics = Metrics::new(2);
-    let vrf = [0, 1].map(|worker| metrics.route(worker, "vrf", "/v1/random"));
+    let vrf = metrics.route("vrf", "/v1/random");
     metrics.sample_error_rates();
-    for (worker, route) in vrf.iter().enumerate() {
+    for worker in 0..2 {
         metrics.gateway(worker).client_connections.add_one();
-        route.request(MethodLabel::of("POST"), 200, Duration::from_millis(2));
+        vrf.shard(worker).request(MethodLabel::of("POST"), 200, Duration::from_millis(2));
     }
-    vrf[0].request(MethodLabel::of("BREW"), 502, Duration::from_secs(60));
-    metrics.unmatched(1).request(MethodLabel::of("GET"), 404, Duration::from_micros(1));
+    vrf.shard(0).request(MethodLabel::of("BREW"), 502, Duration::from_secs(60));
+    metrics.unmatched().shard(1).request(MethodLabel::of("GET"), 404, Duration::from_micros(1));
     metrics.sample_error_rates();
     check(
         &metrics,
@@ -91,9 +91,10 @@ fn the_four_metrics_have_the_names_and_labels_that_were_promised() {
 /// Metrics in which every family has a sample.
 fn all_counted() -> Metrics {
     let metrics = Metrics::new(2);
-    get(&metrics.route(0, "vrf", "/v1/random"), 200);
+    get(metrics.route("vrf", "/v1/random").shard(0), 200);
+    let service = metrics.service("vrf");
     for worker in 0..2 {
-        let vrf = metrics.service(worker, "vrf");
+        let vrf = service.shard(worker);
         vrf.connections.add_one();
         vrf.connects.add_one();
         vrf.retries.add_one();
@@ -105,9 +106,9 @@ fn all_counted() -> Metrics {
         gateway.http2_refused.add_one(Http2Refused::Flood);
         gateway.tls_handshakes.add_one(TlsHandshake::Resumed);
     }
-    metrics.service(1, "vrf").upstream_failures.add_one(UpstreamFailure::Tls);
+    metrics.service("vrf").shard(1).upstream_failures.add_one(UpstreamFailure::Tls);
     metrics.gateway(1).requests_refused.add_one(Refused::HeaderBytes);
-    metrics.health("vrf").ejections.add_one();
+    metrics.service("vrf").health().ejections.add_one();
     metrics
 }
 
@@ -167,26 +168,24 @@ fn every_family_and_every_reason_is_documented() {
 #[test]
 fn the_same_labels_give_the_same_counters_and_each_worker_has_its_own() {
     let metrics = Metrics::new(2);
-    let route = metrics.route(0, "vrf", "/v1/random");
-    let service = metrics.service(0, "vrf");
-    assert!(Arc::ptr_eq(&route, &metrics.route(0, "vrf", "/v1/random")));
-    assert!(Arc::ptr_eq(&service, &metrics.service(0, "vrf")));
-    assert!(Arc::ptr_eq(&metrics.health("vrf"), &metrics.health("vrf")));
-    assert!(!Arc::ptr_eq(&route, &metrics.route(1, "vrf", "/v1/random")));
-    assert!(!Arc::ptr_eq(&route, &metrics.route(0, "oracle", "/v1/random")));
-    assert!(!Arc::ptr_eq(&service, &metrics.service(1, "vrf")));
+    let (route, service) = (metrics.route("vrf", "/v1/random"), metrics.service("vrf"));
+    assert!(Arc::ptr_eq(&route, &metrics.route("vrf", "/v1/random")));
+    assert!(Arc::ptr_eq(&service, &metrics.service("vrf")));
+    assert!(!Arc::ptr_eq(&route, &metrics.route("oracle", "/v1/random")));
+    assert!(!std::ptr::eq(route.shard(0), route.shard(1)));
+    assert!(!Arc::ptr_eq(service.shard(0), service.shard(1)));
 }
 
 #[test]
 fn what_is_not_retained_disappears_and_the_rest_keeps_its_counts() {
     let metrics = Metrics::new(1);
     for (service, route) in [("vrf", "/a"), ("vrf", "/b"), ("oracle", "/c")] {
-        get(&metrics.route(0, service, route), 200);
+        get(metrics.route(service, route).shard(0), 200);
     }
-    metrics.health("oracle").ejections.add_one();
-    get(&metrics.unmatched(0), 404);
+    metrics.service("oracle").health().ejections.add_one();
+    get(metrics.unmatched().shard(0), 404);
     metrics.retain(&names(&["vrf"]), &pairs(&[("vrf", "/b")]));
-    get(&metrics.route(0, "vrf", "/b"), 200);
+    get(metrics.route("vrf", "/b").shard(0), 200);
     check(
         &metrics,
         expect![[r##"
@@ -228,26 +227,26 @@ fn what_is_not_retained_disappears_and_the_rest_keeps_its_counts() {
 #[test]
 fn a_route_that_stays_keeps_its_service() {
     let metrics = Metrics::new(1);
-    let (route, service) = (metrics.route(0, "vrf", "/a"), metrics.service(0, "vrf"));
+    let (route, service) = (metrics.route("vrf", "/a"), metrics.service("vrf"));
     metrics.retain(&names(&[]), &pairs(&[("vrf", "/a")]));
-    assert!(Arc::ptr_eq(&route, &metrics.route(0, "vrf", "/a")));
-    assert!(Arc::ptr_eq(&service, &metrics.service(0, "vrf")));
+    assert!(Arc::ptr_eq(&route, &metrics.route("vrf", "/a")));
+    assert!(Arc::ptr_eq(&service, &metrics.service("vrf")));
 }
 
 #[test]
 fn a_service_that_comes_back_begins_anew_and_late_counts_of_its_former_self_are_unseen() {
     let metrics = Metrics::new(1);
-    let before = metrics.route(0, "vrf", "/a");
-    (0..10).for_each(|_| get(&before, 500));
+    let before = metrics.route("vrf", "/a");
+    (0..10).for_each(|_| get(before.shard(0), 500));
     metrics.sample_error_rates();
     assert_eq!(samples(&metrics, "error_rate{service=\"vrf\""), ["error_rate{service=\"vrf\"} 1"]);
     metrics.retain(&names(&[]), &pairs(&[]));
     metrics.sample_error_rates();
     assert_eq!(samples(&metrics, "error_rate{service=\"vrf\""), [""; 0]);
-    let after = metrics.route(0, "vrf", "/a");
-    get(&after, 200);
-    get(&after, 502);
-    get(&before, 500);
+    let after = metrics.route("vrf", "/a");
+    get(after.shard(0), 200);
+    get(after.shard(0), 502);
+    get(before.shard(0), 500);
     metrics.sample_error_rates();
     assert_eq!(samples(&metrics, "error_rate{service=\"vrf\""), ["error_rate{service=\"vrf\"} 0.5"]);
     assert_eq!(samples(&metrics, "request_count{service=\"vrf\"").len(), 2);
@@ -260,11 +259,11 @@ fn nothing_is_lost_while_others_reload_sample_and_ask() {
     let kept = (names(&["vrf"]), pairs(&[("vrf", "/a")]));
     std::thread::scope(|threads| {
         let counting = [0, 1].map(|worker| {
-            let route = metrics.route(worker, "vrf", "/a");
-            threads.spawn(move || (0..REQUESTS).for_each(|_| get(&route, 200)))
+            let route = metrics.route("vrf", "/a");
+            threads.spawn(move || (0..REQUESTS).for_each(|_| get(route.shard(worker), 200)))
         });
         loop {
-            metrics.route(0, "oracle", "/b");
+            metrics.route("oracle", "/b");
             metrics.retain(&kept.0, &kept.1);
             metrics.sample_error_rates();
             page(&metrics);

@@ -27,7 +27,7 @@ pub enum Probe {
 }
 
 /// How a check reaches an instance.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckChannel {
     /// What is asked.
     pub probe: Probe,

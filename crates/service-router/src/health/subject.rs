@@ -1,14 +1,15 @@
 //! One instance under observation.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use observability::HealthShard;
 use service_registry::{Change, Health, Instance, Registry, Verdict};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::CheckPolicy;
 use super::check::{CheckChannel, CheckError};
@@ -20,11 +21,17 @@ use crate::SuspicionKind;
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 /// Between checks while the state changes, unless the interval is shorter.
 const UNSETTLED: Duration = Duration::from_secs(1);
+/// How long a check may take that decides about a suspicion…
+const DECIDING: Duration = Duration::from_millis(50);
+/// …or as many times what the last passed check took, where that is longer: a replica that is far away does not come nearer
+/// because it is suspected.
+const DECIDING_CHECKS: u32 = 4;
 
 /// One instance and what is known of it.
 pub(super) struct Subject {
     registry: Registry,
     instance: Arc<Instance>,
+    policies: watch::Receiver<Arc<CheckPolicy>>,
     policy: Arc<CheckPolicy>,
     suspicions: mpsc::Receiver<SuspicionKind>,
     shard: Arc<HealthShard>,
@@ -41,12 +48,13 @@ impl Subject {
     pub(super) fn new(
         registry: Registry,
         instance: Arc<Instance>,
-        policy: Arc<CheckPolicy>,
+        mut policies: watch::Receiver<Arc<CheckPolicy>>,
         suspicions: mpsc::Receiver<SuspicionKind>,
         shard: Arc<HealthShard>,
         random: fastrand::Rng,
     ) -> Self {
-        // Another policy is no reason to forget what the last one has found.
+        let policy = Arc::clone(&policies.borrow_and_update());
+        // An endpoint whose version alone is another is held for what it was held before.
         let snapshot = registry.snapshot();
         let known = snapshot.replica(&instance.replica).map(|replica| replica.health.verdict);
         let checked = match known {
@@ -60,6 +68,7 @@ impl Subject {
         Self {
             registry,
             instance,
+            policies,
             policy,
             suspicions,
             shard,
@@ -72,22 +81,18 @@ impl Subject {
         }
     }
 
-    /// Checks until the task is aborted. `probe` is the seam: what one check does.
-    pub(super) async fn keep_checking<P, F>(mut self, probe: P)
+    /// Checks from `begins` on, until the task is aborted. `probe` is the seam: what one check does.
+    pub(super) async fn keep_checking<P, F>(mut self, begins: Instant, probe: P)
     where
         P: Fn(Arc<Instance>, CheckChannel) -> F,
         F: Future<Output = Result<(), CheckError>>,
     {
+        sleep_until(begins).await;
         let mut first_wait = FIRST_WAIT;
         let mut suspected = 0;
         loop {
-            let began = Instant::now();
-            let limit = self.policy.timeout;
-            let checked = probe(Arc::clone(&self.instance), self.policy.channel.clone());
-            let result = timeout(limit, checked).await;
-            let result =
-                result.unwrap_or_else(|_| Err(CheckError::Failed(format!("no answer within {limit:?}"))));
-            self.conclude(&result, began.elapsed(), suspected);
+            let (result, took) = self.check(&probe, &mut suspected).await;
+            self.conclude(&result, took, suspected);
             self.publish(result.err().map(CheckError::into_text), suspected);
             self.judge_success_rate();
             let settled = self.checked == Verdict::Healthy && self.failed == 0;
@@ -102,6 +107,36 @@ impl Subject {
             };
             suspected = self.wait(wait).await;
         }
+    }
+
+    /// One check, and how long it took. A suspicion that comes meanwhile begins another one, since what the running one finds
+    /// may be from before; but one that answers suspicions already is short, and is not begun again.
+    async fn check<P, F>(&mut self, probe: &P, suspected: &mut u64) -> (Result<(), CheckError>, Duration)
+    where
+        P: Fn(Arc<Instance>, CheckChannel) -> F,
+        F: Future<Output = Result<(), CheckError>>,
+    {
+        loop {
+            let (began, limit) = (Instant::now(), self.limit(*suspected));
+            let checked = probe(Arc::clone(&self.instance), self.policy.channel.clone());
+            let mut checked = pin!(timeout(limit, checked));
+            tokio::select! {
+                biased;
+                result = &mut checked => {
+                    let late = |_| Err(CheckError::Failed(format!("no answer within {limit:?}")));
+                    return (result.unwrap_or_else(late), began.elapsed());
+                }
+                Some(kind) = self.suspicions.recv(), if *suspected == 0 => *suspected = self.hear(kind),
+            }
+        }
+    }
+
+    fn limit(&self, suspected: u64) -> Duration {
+        if suspected == 0 {
+            return self.policy.timeout;
+        }
+        let usual = self.instance.last_check.latency().unwrap_or_default();
+        DECIDING.max(usual * DECIDING_CHECKS).min(self.policy.timeout)
     }
 
     /// What the result of a check makes of the verdict.
@@ -134,16 +169,24 @@ impl Subject {
     async fn wait(&mut self, wait: Duration) -> u64 {
         let now = Instant::now();
         let until = self.ejections.until().map_or(now + wait, |until| until.min(now + wait));
-        let received = tokio::time::timeout_at(until, self.suspicions.recv()).await;
+        let heard = tokio::select! {
+            biased;
+            Some(kind) = self.suspicions.recv() => Some(kind),
+            Ok(()) = self.policies.changed() => {
+                self.policy = Arc::clone(&self.policies.borrow_and_update());
+                None
+            }
+            () = sleep_until(until) => None,
+        };
         if self.ejections.end_if_over(Instant::now()) {
             // Before it is published: whoever sees that it may be chosen must also see that one call decides.
             self.instance.outcomes.begin_probation();
         }
-        let Ok(received) = received else { return 0 };
-        let Some(first) = received else {
-            // The owner is gone and this task about to be.
-            return std::future::pending().await;
-        };
+        heard.map_or(0, |kind| self.hear(kind))
+    }
+
+    /// What suspicions change before a check has answered them. Returns how many there were.
+    fn hear(&mut self, first: SuspicionKind) -> u64 {
         let mut kinds = vec![first];
         while let Ok(another) = self.suspicions.try_recv() {
             kinds.push(another);
@@ -203,6 +246,11 @@ impl Subject {
                 return Change::None;
             }
             changed = replica.health.verdict != verdict;
+            if changed && verdict == Verdict::Healthy {
+                self.instance.served_first.get_or_init(Instant::now);
+                // A probe that failed while the checks did is decided by the checks first, then by another one.
+                self.instance.outcomes.probe_again();
+            }
             let since = if changed { Timestamp::now() } else { replica.health.since };
             let reason = match verdict {
                 Verdict::Healthy => None,

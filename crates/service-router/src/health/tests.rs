@@ -63,14 +63,15 @@ impl Scene {
         let registry = self.registry();
         let instance = registry.snapshot().services[0].replicas[0].instance.clone().unwrap();
         let (suspect, received) = mpsc::channel(QUEUED_SUSPICIONS);
-        let shard = Metrics::new(1).health("vrf");
+        let shard = Arc::clone(Metrics::new(1).service("vrf").health());
+        let (_policy, policies) = watch::channel(self.policy());
         let random = fastrand::Rng::with_seed(1);
         let checked = Arc::clone(&instance);
-        let subject = Subject::new(registry.clone(), checked, self.policy(), received, shard, random);
+        let subject = Subject::new(registry.clone(), checked, policies, received, shard, random);
         let began = Instant::now();
         let log = Arc::new(Mutex::new(String::new()));
-        let watching = tokio::spawn(watch(registry.subscribe(), instance, Arc::clone(&log)));
-        let checking = tokio::spawn(subject.keep_checking(scripted(results)));
+        let watching = tokio::spawn(note(registry.subscribe(), instance, Arc::clone(&log)));
+        let checking = tokio::spawn(subject.keep_checking(Instant::now(), scripted(results)));
         for (at, kind) in suspicions {
             tokio::time::sleep_until(began + Duration::from_secs(*at)).await;
             suspect.send(*kind).await.unwrap();
@@ -110,7 +111,7 @@ fn scripted(results: &str) -> impl Fn(Arc<Instance>, CheckChannel) -> Checked + 
 }
 
 /// Writes down each change; where one call decides about the replica, makes that call and lets it succeed.
-async fn watch(
+async fn note(
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
     instance: Arc<Instance>,
     log: Arc<Mutex<String>>,
@@ -188,6 +189,7 @@ async fn a_refused_connection_takes_it_out_at_once_until_a_check_passes() {
             expect![[r#"
             0s healthy answered=0
             3s unhealthy answered=0 it refused a connection
+            3s unhealthy answered=1 no answer within 50ms
         "#]],
         )
         .await;
@@ -207,6 +209,89 @@ async fn after_a_reset_one_failed_check_is_enough() {
     "#]],
         )
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_decides_about_a_suspicion_is_short() {
+    Scene::alone()
+        .observe(
+            "+h+",
+            &[(3, SuspicionKind::Reset)],
+            8,
+            expect![[r#"
+                0s healthy answered=0
+                3s unhealthy answered=1 no answer within 50ms
+                4s healthy answered=1
+            "#]],
+        )
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspicion_does_not_wait_for_a_check_that_hangs() {
+    Scene::alone()
+        .observe(
+            "+h-+",
+            &[(12, SuspicionKind::Reset)],
+            14,
+            expect![[r#"
+                0s healthy answered=0
+                12s unhealthy answered=1 answered 500
+                13s healthy answered=1
+            "#]],
+        )
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_policy_ends_no_ejection() {
+    let scene = Scene::among(&[Verdict::Healthy, Verdict::Healthy], 50);
+    let registry = scene.registry();
+    let instance = registry.snapshot().services[0].replicas[0].instance.clone().unwrap();
+    let (suspect, received) = mpsc::channel(QUEUED_SUSPICIONS);
+    let shard = Arc::clone(Metrics::new(1).service("vrf").health());
+    let (policy, policies) = watch::channel(scene.policy());
+    let random = fastrand::Rng::with_seed(1);
+    let subject = Subject::new(registry.clone(), Arc::clone(&instance), policies, received, shard, random);
+    let log = Arc::new(Mutex::new(String::new()));
+    let noting = tokio::spawn(note(registry.subscribe(), instance, Arc::clone(&log)));
+    let checking = tokio::spawn(subject.keep_checking(Instant::now(), scripted("+")));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    suspect.send(SuspicionKind::Failing).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    policy.send_replace(Scene { max_ejected_percent: 10, ..scene }.policy());
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    checking.abort();
+    noting.abort();
+    expect![[r#"
+        0s healthy answered=0
+        3s ejected answered=1 its calls fail; left alone for 30s
+        33s healthy answered=1 on probation
+    "#]]
+    .assert_eq(&log.lock().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_was_refused_is_made_again_once_checks_pass() {
+    let scene = Scene::among(&[Verdict::Healthy], 100);
+    let registry = scene.registry();
+    let instance = registry.snapshot().services[0].replicas[0].instance.clone().unwrap();
+    let (suspect, received) = mpsc::channel(QUEUED_SUSPICIONS);
+    let shard = Arc::clone(Metrics::new(1).service("vrf").health());
+    let (_policy, policies) = watch::channel(scene.policy());
+    let random = fastrand::Rng::with_seed(1);
+    let subject = Subject::new(registry.clone(), Arc::clone(&instance), policies, received, shard, random);
+    let checking = tokio::spawn(subject.keep_checking(Instant::now(), scripted("+")));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    instance.outcomes.begin_probation();
+    assert_eq!(instance.outcomes.claim(), Claim::Probe);
+    suspect.send(SuspicionKind::Refused).await.unwrap();
+    suspect.send(SuspicionKind::Failing).await.unwrap();
+    assert_eq!(instance.outcomes.claim(), Claim::Refused);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(registry.snapshot().services[0].replicas[0].health.verdict, Verdict::Healthy);
+    assert_eq!(instance.outcomes.claim(), Claim::Probe);
+    checking.abort();
 }
 
 #[tokio::test(start_paused = true)]

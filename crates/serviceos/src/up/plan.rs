@@ -2,30 +2,31 @@
 
 mod endpoints;
 mod policies;
+mod resolve;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use anyhow::Context;
 use configuration::{
-    BalancingPolicy, Builtin, EndpointSettings, HashOn, RouteAccess, RouteSettings, Runs, ServiceSettings,
-    Settings,
+    BalancingPolicy, Builtin, HashOn, RouteAccess, RouteSettings, Runs, ServiceSettings, Settings,
 };
 use edge_gateway::{OwnPage, Route, RouteTable};
 use http::Method;
 use jiff::Timestamp;
+use observability::Metrics;
 use service_lifecycle::Policy;
 use service_registry::{Registry, Replica, Service};
-use service_router::{CheckPolicies, CheckPolicy, Circuit, ServicePlan};
+use service_router::{CheckPolicies, Circuit, ServicePlan, ServicePlans};
 use types::{ReplicaId, ServiceName};
 
-pub(crate) use endpoints::{Unresolved, resolve};
 pub(crate) use policies::TlsClients;
+pub(crate) use resolve::{Resolving, Unresolved};
 
 /// What each part needs. Services have the same order everywhere.
 pub(crate) struct Plan {
     pub(crate) services: Vec<Arc<Service>>,
-    pub(crate) router: Vec<ServicePlan>,
+    pub(crate) router: Arc<ServicePlans>,
     pub(crate) checks: CheckPolicies,
     pub(crate) lives: BTreeMap<ServiceName, Policy>,
     pub(crate) routes: Vec<Route>,
@@ -38,7 +39,7 @@ pub(crate) struct Plan {
 pub(crate) struct Previous<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) checks: &'a CheckPolicies,
-    pub(crate) circuits: &'a BTreeMap<ServiceName, Arc<Circuit>>,
+    pub(crate) router: &'a ServicePlans,
 }
 
 /// A request to show.
@@ -57,48 +58,41 @@ impl Plan {
     pub(crate) fn of(
         settings: &Settings,
         registry: &Registry,
+        metrics: &Metrics,
         tls: &TlsClients,
         previous: Option<&Previous<'_>>,
     ) -> anyhow::Result<Self> {
         let mut unresolved = Vec::new();
-        let known = registry.snapshot();
-        let services = settings.services.iter().map(|service| match &service.runs {
-            Runs::Builtin(process) => match known.service(&service.name).filter(|_| previous.is_some()) {
-                Some(stays) if stays.required == service.required => Arc::clone(stays),
-                Some(stays) => Arc::new(Service { required: service.required, ..Service::clone(stays) }),
-                None => Arc::new(of_processes(service, process.replicas)),
-            },
-            Runs::Endpoints(endpoints) => {
-                let stays = known.service(&service.name);
-                let before = previous.and_then(|previous| endpoints_of(previous.settings, &service.name));
-                let before = before.unwrap_or_default();
-                let built = endpoints::service(service, endpoints, before, stays, registry, &mut unresolved);
-                Arc::new(built)
-            }
-        });
-        let services = services.collect();
+        let services = services(settings, registry, previous, &mut unresolved);
         let mut router = Vec::new();
         let mut checks = BTreeMap::new();
         for service in &settings.services {
             let policy = policies::router_policy(service, tls)?;
-            let circuit = previous.and_then(|previous| previous.circuits.get(&service.name));
-            let limits = policies::circuit_limits(&service.circuit);
-            let circuit = circuit.filter(|circuit| circuit.limits() == limits).cloned();
-            let circuit = circuit.unwrap_or_else(|| Circuit::new(limits));
             let check = policies::check_policy(service, policy.protocol, policy.tls.clone());
-            checks.insert(service.name.clone(), kept_check(service, check, previous));
-            router.push(ServicePlan { name: service.name.clone(), policy, circuit });
+            let known = previous.and_then(|previous| previous.router.named(&service.name));
+            let circuit = policies::circuit_limits(&service.circuit);
+            let checked = previous.and_then(|previous| previous.checks.get(&service.name));
+            checks.insert(service.name.clone(), kept(checked, check));
+            router.push(ServicePlan {
+                name: service.name.clone(),
+                policy: kept(known.map(|known| &known.policy), policy),
+                circuit: match known.filter(|known| known.circuit.limits() == circuit) {
+                    Some(known) => Arc::clone(&known.circuit),
+                    None => Circuit::new(circuit),
+                },
+                series: metrics.service(service.name.as_str()),
+            });
         }
         let routes = settings.services.iter().enumerate();
         let routes = routes.flat_map(|(place, service)| {
             service
                 .routes
                 .iter()
-                .map(move |settings_of_route| route(settings, service, settings_of_route, place))
+                .map(move |settings_of_route| route(settings, service, settings_of_route, place, metrics))
         });
         Ok(Self {
             services,
-            router,
+            router: Arc::new(ServicePlans::new(router)),
             checks: Arc::new(checks),
             lives: settings.services.iter().filter_map(policies::life_policy).collect(),
             routes: routes.collect(),
@@ -113,8 +107,9 @@ impl Plan {
     /// A route that cannot be added, or a certificate that cannot be used.
     pub(crate) fn gateway(
         routes: Vec<Route>,
-        router: Vec<ServicePlan>,
+        router: Arc<ServicePlans>,
         settings: &Settings,
+        metrics: &Metrics,
         own: Vec<OwnPage>,
     ) -> anyhow::Result<edge_gateway::Plan> {
         let gateway = &settings.gateway;
@@ -123,6 +118,7 @@ impl Plan {
             routes: RouteTable::new(routes, own).map_err(|reason| anyhow::anyhow!(reason))?,
             limits: gateway.limits.clone(),
             services: router,
+            unmatched: metrics.unmatched(),
             tls: tls.context("failed to set up TLS for clients")?,
             proxy_protocol: gateway.proxy_protocol.clone(),
             trusted_proxies: gateway.trusted_proxies.clone(),
@@ -130,11 +126,48 @@ impl Plan {
     }
 }
 
-fn endpoints_of<'a>(settings: &'a Settings, name: &ServiceName) -> Option<&'a [EndpointSettings]> {
-    match &settings.services.iter().find(|service| service.name == *name)?.runs {
-        Runs::Endpoints(endpoints) => Some(endpoints),
-        Runs::Builtin(_) => None,
-    }
+/// The services as the registry has them, in the order of the file.
+fn services(
+    settings: &Settings,
+    registry: &Registry,
+    previous: Option<&Previous<'_>>,
+    unresolved: &mut Vec<Unresolved>,
+) -> Vec<Arc<Service>> {
+    let snapshot = registry.snapshot();
+    let known: HashMap<_, _> = snapshot.services.iter().map(|service| (&service.name, service)).collect();
+    let before = previous.iter().flat_map(|previous| &previous.settings.services);
+    let before: HashMap<_, _> = before.map(|service| (&service.name, service)).collect();
+    let service = |service: &ServiceSettings| {
+        let stays = before.get(&service.name).zip(known.get(&service.name));
+        match (&service.runs, stays) {
+            (Runs::Builtin(_), Some((_, stays))) if stays.required == service.required => Arc::clone(stays),
+            (Runs::Builtin(_), Some((_, stays))) => {
+                Arc::new(Service { required: service.required, ..Service::clone(stays) })
+            }
+            (Runs::Builtin(process), None) => Arc::new(of_processes(service, process.replicas)),
+            (Runs::Endpoints(endpoints), stays) => {
+                let before = stays.and_then(|(before, service)| endpoints::Before::new(before, service));
+                let built = endpoints::service(service, endpoints, before.as_ref(), registry, unresolved);
+                match stays {
+                    Some((_, stays)) if is_the_same(stays, &built) => Arc::clone(stays),
+                    _ => Arc::new(built),
+                }
+            }
+        }
+    };
+    settings.services.iter().map(service).collect()
+}
+
+/// Whether a service that was built from what is known of it differs in nothing.
+fn is_the_same(known: &Service, built: &Service) -> bool {
+    let same = |(known, built): (&Replica, &Replica)| {
+        let instance = |replica: &Replica| replica.instance.as_ref().map(Arc::as_ptr);
+        (&known.id, known.weight, known.priority, instance(known))
+            == (&built.id, built.weight, built.priority, instance(built))
+    };
+    (&known.version, known.required, known.replicas.len())
+        == (&built.version, built.required, built.replicas.len())
+        && known.replicas.iter().zip(&built.replicas).all(same)
 }
 
 fn of_processes(service: &ServiceSettings, replicas: u32) -> Service {
@@ -148,31 +181,25 @@ fn of_processes(service: &ServiceSettings, replicas: u32) -> Service {
     }
 }
 
-/// The check that runs already, where nothing about it has changed.
-fn kept_check(
-    service: &ServiceSettings,
-    check: CheckPolicy,
-    previous: Option<&Previous<'_>>,
-) -> Arc<CheckPolicy> {
-    let same = |before: &&ServiceSettings| {
-        before.name == service.name
-            && before.health_check == service.health_check
-            && before.outlier == service.outlier
-            && before.protocol == service.protocol
-    };
-    let kept = previous.and_then(|previous| {
-        previous.settings.services.iter().find(same)?;
-        previous.checks.get(&service.name).cloned()
-    });
-    kept.unwrap_or_else(|| Arc::new(check))
+/// What is there already, where it is no other: whoever uses it sees that nothing has changed.
+fn kept<T: PartialEq>(known: Option<&Arc<T>>, wanted: T) -> Arc<T> {
+    known.filter(|known| ***known == wanted).cloned().unwrap_or_else(|| Arc::new(wanted))
 }
 
-fn route(settings: &Settings, service: &ServiceSettings, route: &RouteSettings, place: usize) -> Route {
+fn route(
+    settings: &Settings,
+    service: &ServiceSettings,
+    route: &RouteSettings,
+    place: usize,
+    metrics: &Metrics,
+) -> Route {
     let limits = &settings.gateway.limits;
     let method = |method: &String| {
         Method::from_bytes(method.as_bytes()).expect("the configuration checked the method")
     };
-    let mut built = Route::new(place, &route.path, service.name.as_str(), &service.version);
+    let name = service.name.as_str();
+    let counted = metrics.route(name, &route.path);
+    let mut built = Route::new(place, &route.path, name, &service.version, counted);
     built.host = route.host.clone();
     built.methods = route.methods.iter().map(method).collect();
     built.headers = route.headers.clone();
@@ -240,7 +267,8 @@ mod tests {
     }
 
     fn plan(text: &str) -> Plan {
-        Plan::of(&settings(text), &Registry::default(), &TlsClients::default(), None).unwrap()
+        let (registry, metrics, tls) = (Registry::default(), Metrics::new(1), TlsClients::default());
+        Plan::of(&settings(text), &registry, &metrics, &tls, None).unwrap()
     }
 
     #[test]
@@ -249,7 +277,7 @@ mod tests {
             "services: {vrf: {replicas: 2}, oracle: , a: {endpoints: [\"http://127.0.0.1:1\"], attestation: none}}",
         );
         let names: Vec<_> = plan.services.iter().map(|service| service.name.as_str()).collect();
-        let called: Vec<_> = plan.router.iter().map(|service| service.name.as_str()).collect();
+        let called: Vec<_> = (0..plan.router.count()).map(|place| plan.router[place].name.as_str()).collect();
         assert_eq!((&names[..], &called), (&["vrf", "oracle", "a"][..], &names));
         let replicas: Vec<_> = plan.services.iter().map(|service| service.replicas.len()).collect();
         assert_eq!(replicas, [2, 1, 1]);
@@ -265,29 +293,94 @@ mod tests {
         assert_eq!(lives, ["oracle", "vrf"], "nothing is launched for endpoints");
     }
 
+    /// A plan, and the one of the settings that come after it.
+    fn replaced(before: &str, after: &str, between: impl FnOnce(&Registry)) -> (Plan, Plan) {
+        let (registry, metrics, tls) = (Registry::default(), Metrics::new(1), TlsClients::default());
+        let before = settings(before);
+        let first = Plan::of(&before, &registry, &metrics, &tls, None).unwrap();
+        registry.replace_services(|_none| first.services.clone());
+        between(&registry);
+        let previous = Previous { settings: &before, checks: &first.checks, router: &first.router };
+        let second = Plan::of(&settings(after), &registry, &metrics, &tls, Some(&previous)).unwrap();
+        (first, second)
+    }
+
     #[test]
     fn of_the_configuration_before_everything_is_kept_that_stays_the_same() {
-        let (registry, tls) = (Registry::default(), TlsClients::default());
-        let before = settings("services: {vrf: , oracle: , datafeed: }");
-        let first = Plan::of(&before, &registry, &tls, None).unwrap();
-        registry.replace_services(|_none| first.services.clone());
-        let circuits =
-            first.router.iter().map(|service| (service.name.clone(), Arc::clone(&service.circuit)));
-        let circuits = circuits.collect();
-        let previous = Previous { settings: &before, checks: &first.checks, circuits: &circuits };
-        let after =
-            "services: {vrf: , oracle: {circuit: {requests: 5}}, datafeed: {healthCheck: {interval: 9s}}}";
-        let second = Plan::of(&settings(after), &registry, &tls, Some(&previous)).unwrap();
+        let (first, second) = replaced(
+            "services: {vrf: , oracle: , datafeed: }",
+            "services: {vrf: {retry: {attempts: 3}}, oracle: {circuit: {requests: 5}}, datafeed: {healthCheck: {interval: 9s}}}",
+            |_| {},
+        );
         let kept = |place: usize| {
-            let name = &first.router[place].name;
+            let (before, after) = (&first.router[place], &second.router[place]);
             let service = Arc::ptr_eq(&first.services[place], &second.services[place]);
-            let circuit = Arc::ptr_eq(&first.router[place].circuit, &second.router[place].circuit);
-            let check = Arc::ptr_eq(&first.checks[name], &second.checks[name]);
-            (service, circuit, check)
+            let policy = Arc::ptr_eq(&before.policy, &after.policy);
+            let circuit = Arc::ptr_eq(&before.circuit, &after.circuit);
+            let check = Arc::ptr_eq(&first.checks[&before.name], &second.checks[&before.name]);
+            (service, policy, circuit, check)
         };
         assert_eq!(
             [kept(0), kept(1), kept(2)],
-            [(true, true, true), (true, false, true), (true, true, false)]
+            [(true, false, true, true), (true, true, false, true), (true, true, true, false)]
+        );
+    }
+
+    #[test]
+    fn an_endpoint_that_speaks_tls_from_now_on_is_checked_under_tls() {
+        let of = |scheme| {
+            format!("services: {{a: {{endpoints: [\"{scheme}://127.0.0.1:1\"], attestation: none}}}}")
+        };
+        let (_, second) = replaced(&of("http"), &of("https"), |_| {});
+        let check = &second.checks[&second.router[0].name];
+        assert!(check.channel.tls.is_some() && second.router[0].policy.tls.is_some());
+    }
+
+    /// What is known of the endpoints of `a` after a reload, all of which were healthy before it.
+    fn endpoints(before: &str, after: &str) -> Vec<String> {
+        let text = |list: &str| format!("services: {{a: {{endpointSet: [{list}], attestation: none}}}}");
+        let healthy = |registry: &Registry| {
+            for replica in &registry.snapshot().services[0].replicas {
+                registry.update(&replica.id, |replica| {
+                    replica.health.verdict = service_registry::Verdict::Healthy;
+                    service_registry::Change::Made
+                });
+            }
+        };
+        let (_, second) = replaced(&text(before), &text(after), healthy);
+        let shown = |replica: &Replica| {
+            let instance = replica.instance.as_ref().unwrap();
+            let health = replica.health.verdict.as_str();
+            format!(
+                "{} {} run {} weight {} {health}",
+                replica.id, instance.identity, instance.incarnation, replica.weight
+            )
+        };
+        second.services[0].replicas.iter().map(shown).collect()
+    }
+
+    #[test]
+    fn an_endpoint_stays_what_it_is_wherever_it_stands_in_the_file() {
+        let two = r#"{url: "http://10.0.0.1:1"}, {url: "http://10.0.0.2:1"}"#;
+        let one = "a/0 10.0.0.1:1 run 1 weight 1 healthy";
+        let other = "a/1 10.0.0.2:1 run 2 weight 1 healthy";
+        assert_eq!(endpoints(two, r#"{url: "http://10.0.0.2:1"}"#), [other]);
+        let turned = r#"{url: "http://10.0.0.2:1"}, {url: "http://10.0.0.1:1"}"#;
+        assert_eq!(endpoints(two, turned), [other, one]);
+        let inserted =
+            r#"{url: "http://10.0.0.3:1"}, {url: "http://10.0.0.1:1"}, {url: "http://10.0.0.2:1"}"#;
+        assert_eq!(endpoints(two, inserted), ["a/2 10.0.0.3:1 run 3 weight 1 unknown", one, other]);
+        let instead = r#"{url: "http://10.0.0.3:1"}, {url: "http://10.0.0.2:1"}"#;
+        assert_eq!(endpoints(two, instead), ["a/0 10.0.0.3:1 run 3 weight 1 unknown", other]);
+    }
+
+    #[test]
+    fn another_weight_or_version_takes_no_endpoint_out() {
+        let before = r#"{url: "http://10.0.0.1:1"}, {url: "http://10.0.0.2:1"}"#;
+        let after = r#"{url: "http://10.0.0.1:1", weight: 9}, {url: "http://10.0.0.2:1", version: "2"}"#;
+        assert_eq!(
+            endpoints(before, after),
+            ["a/0 10.0.0.1:1 run 1 weight 9 healthy", "a/1 10.0.0.2:1 run 3 weight 1 healthy"]
         );
     }
 

@@ -1,7 +1,7 @@
 //! Another configuration while everything runs: read, checked whole, and taken over whole, or not at all. No connection is
 //! touched by it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,14 +13,13 @@ use configuration::{LoadError, Overrides, Settings};
 use edge_gateway::Gateway;
 use observability::Metrics;
 use service_registry::Registry;
-use service_router::{CheckPolicies, Circuit};
+use service_router::{CheckPolicies, ServicePlans};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use types::ServiceName;
 
 use super::contents::Contents;
 use super::file_watch::FileWatch;
-use super::plan::{self, Plan, Previous, TlsClients};
+use super::plan::{Plan, Previous, Resolving, TlsClients, Unresolved};
 use super::{check_service_config, health_pages, provisioning};
 
 /// How long the workers may take until all of them use another configuration.
@@ -76,40 +75,15 @@ pub(crate) struct Live {
     pub(crate) keys: Arc<ApiKeys>,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) checks: watch::Sender<CheckPolicies>,
-    pub(crate) circuits: BTreeMap<ServiceName, Arc<Circuit>>,
+    pub(crate) router: Arc<ServicePlans>,
     pub(crate) tls: TlsClients,
     pub(crate) resolving: Resolving,
     pub(crate) files: FileWatch,
 }
 
-/// The look-up of the endpoints that are known by name.
-#[derive(Default)]
-pub(crate) struct Resolving {
-    stop: Option<watch::Sender<bool>>,
-    task: JoinSet<()>,
-}
-
-impl Resolving {
-    /// Looks up these from now on, and no others.
-    pub(crate) fn begin(&mut self, unresolved: Vec<plan::Unresolved>, registry: &Registry) {
-        self.end();
-        if !unresolved.is_empty() {
-            let (stop, stopped) = watch::channel(false);
-            self.stop = Some(stop);
-            self.task.spawn(plan::resolve(unresolved, registry.clone(), stopped));
-        }
-    }
-
-    pub(crate) fn end(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            stop.send_replace(true);
-        }
-    }
-}
-
 impl Live {
     /// From now on the files are watched, and these endpoints looked up.
-    pub(crate) fn begin(&mut self, unresolved: Vec<plan::Unresolved>) {
+    pub(crate) fn begin(&mut self, unresolved: Vec<Unresolved>) {
         self.resolving.begin(unresolved, &self.registry);
         self.watch();
     }
@@ -176,15 +150,15 @@ impl Live {
             );
         }
         let checks = Arc::clone(&self.checks.borrow());
-        let previous = Previous { settings: &self.settings, checks: &checks, circuits: &self.circuits };
-        let plan = Plan::of(&settings, &self.registry, &self.tls, Some(&previous))?;
+        let previous = Previous { settings: &self.settings, checks: &checks, router: &self.router };
+        let plan = Plan::of(&settings, &self.registry, &self.metrics, &self.tls, Some(&previous))?;
         let Plan { services, router, checks, routes, unresolved, .. } = plan;
         let labels = labels(&settings);
-        let circuits =
-            router.iter().map(|service| (service.name.clone(), Arc::clone(&service.circuit))).collect();
         let own = health_pages(&self.registry, &self.draining);
-        let gateway_plan = Plan::gateway(routes, router, &settings, own)?;
+        let gateway_plan = Plan::gateway(routes, Arc::clone(&router), &settings, &self.metrics, own)?;
 
+        // What was looked up for the configuration before is nothing to this one.
+        self.resolving.end();
         // Those that go stay until no worker sends requests there any more.
         let names: BTreeSet<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
         self.registry.replace_services(|known| {
@@ -198,12 +172,12 @@ impl Live {
         }
         let order: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
         self.registry.replace_services(|known| {
-            let named = |name: &ServiceName| known.iter().find(|service| service.name == *name).cloned();
-            order.iter().filter_map(named).collect()
+            let known: HashMap<_, _> = known.iter().map(|service| (&service.name, service)).collect();
+            order.iter().filter_map(|name| known.get(name).copied().cloned()).collect()
         });
         self.metrics.retain(&labels.0, &labels.1);
         self.resolving.begin(unresolved, &self.registry);
-        (self.settings, self.circuits) = (settings, circuits);
+        (self.settings, self.router) = (settings, router);
         Ok(())
     }
 }

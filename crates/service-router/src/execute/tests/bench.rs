@@ -100,18 +100,21 @@ impl Bench {
         let (suspect, suspicions) = mpsc::channel(100);
         let plan = RouterPlan { registry: registry.clone(), suspicions: suspect };
         let (router, _subscription) =
-            WorkerRouter::new(plan, fastrand::Rng::with_seed(1), Rc::new(BufferPool::default()));
+            WorkerRouter::new(plan, 0, fastrand::Rng::with_seed(1), Rc::new(BufferPool::default()));
         let limits = CircuitLimits { connections: 100, pending: 100, requests: 100 };
-        let plan = ServicePlan { name, policy: policy(), circuit: Circuit::new(limits) };
-        let shard = Metrics::new(1).service(0, "vrf");
-        let view = router.use_services(std::slice::from_ref(&plan), |_| Arc::clone(&shard)).remove(0);
+        let series = Metrics::new(1).service("vrf");
+        let shard = Arc::clone(series.shard(0));
+        let plan = ServicePlan { name, policy: Arc::new(policy()), circuit: Circuit::new(limits), series };
+        let view = router.view(&plan);
         let timeout = Duration::from_secs(10);
         let _refusing = refusing;
         Self { router, registry, view, plan, shard, suspicions, _refusing, log, timeout }
     }
 
     pub(super) fn change_policy(&mut self, change: impl FnOnce(&mut RouterPolicy)) {
-        change(&mut self.plan.policy);
+        let mut policy = RouterPolicy::clone(&self.plan.policy);
+        change(&mut policy);
+        self.plan.policy = Arc::new(policy);
         self.use_plan();
     }
 
@@ -121,7 +124,7 @@ impl Bench {
     }
 
     fn use_plan(&self) {
-        self.router.use_services(std::slice::from_ref(&self.plan), |_| Arc::clone(&self.shard));
+        self.view.set_policy(&self.plan.policy, &self.plan.circuit);
     }
 
     /// From now on a replica takes no more calls.
@@ -130,7 +133,7 @@ impl Bench {
             replica.state = LifecycleState::Draining;
             Change::Made
         });
-        self.use_plan();
+        self.view.follow(&self.registry.snapshot().services[0], Instant::now());
     }
 
     pub(super) fn use_up_the_budget(&self) {
@@ -229,8 +232,8 @@ impl Bench {
 fn ready(id: ReplicaId, address: SocketAddr, level: u32) -> Replica {
     let mut replica = Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH);
     let run = u64::from(id.ordinal) + 1;
-    let instance = Instance { priority: level, ..Instance::new(id, run, address, "1.0.0".into()) };
-    replica.instance = Some(Arc::new(instance));
+    replica.instance = Some(Arc::new(Instance::new(id, run, address, "1.0.0".into())));
+    replica.priority = level;
     (replica.state, replica.health.verdict) = (LifecycleState::Ready, Verdict::Healthy);
     replica
 }

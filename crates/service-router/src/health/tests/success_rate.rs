@@ -13,11 +13,12 @@ async fn after(own: (u64, u64), others: (u64, u64)) -> String {
     // What came before is never looked at.
     instances.iter().for_each(|instance| count(instance, (500, 250)));
     let (_suspect, received) = mpsc::channel(QUEUED_SUSPICIONS);
-    let (shard, random) = (Metrics::new(1).health("vrf"), fastrand::Rng::with_seed(1));
+    let (series, random) = (Metrics::new(1).service("vrf"), fastrand::Rng::with_seed(1));
+    let shard = Arc::clone(series.health());
+    let (_policy, policies) = watch::channel(scene.policy());
     let checked = Arc::clone(&instances[0]);
-    let subject =
-        Subject::new(registry.clone(), checked, scene.policy(), received, Arc::clone(&shard), random);
-    let checking = tokio::spawn(subject.keep_checking(scripted("+")));
+    let subject = Subject::new(registry.clone(), checked, policies, received, Arc::clone(&shard), random);
+    let checking = tokio::spawn(subject.keep_checking(Instant::now(), scripted("+")));
     tokio::time::sleep(Duration::from_secs(1)).await;
     count(&instances[0], own);
     count(&instances[1], (others.0 / 2, others.1 / 2));

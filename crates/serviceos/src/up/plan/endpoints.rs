@@ -3,59 +3,48 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use configuration::{EndpointSettings, Scheme, ServiceSettings};
+use configuration::{EndpointSettings, Runs, Scheme, ServiceSettings};
 use jiff::Timestamp;
 use service_registry::{
-    Attestation, Change, Channel, Health, Instance, LifecycleState, Registry, Replica, Service, Verdict,
+    Attestation, Channel, Health, Instance, LifecycleState, Registry, Replica, Service, Verdict,
 };
-use tokio::sync::watch;
 use types::ReplicaId;
 
-/// How often names are looked up again.
-const LOOK_UP: Duration = Duration::from_secs(30);
+use super::resolve::Unresolved;
 
-/// An endpoint whose address has to be looked up.
-#[derive(Debug, Clone)]
-pub(crate) struct Unresolved {
-    replica: ReplicaId,
-    endpoint: EndpointSettings,
+/// A service's endpoints in the configuration before, and what is known of them.
+pub(super) struct Before<'a> {
+    endpoints: &'a [EndpointSettings],
+    service: &'a Service,
 }
 
-/// The service as the registry has it. An endpoint that is what it was before stays with all that is known of it.
+/// The service as the registry has it. An endpoint that was there before, which is to say the same server, keeps its number
+/// and all that is known of it; others get the lowest numbers that are free.
 pub(super) fn service(
     settings: &ServiceSettings,
     endpoints: &[EndpointSettings],
-    before: &[EndpointSettings],
-    known: Option<&Arc<Service>>,
+    before: Option<&Before<'_>>,
     registry: &Registry,
     unresolved: &mut Vec<Unresolved>,
 ) -> Service {
+    let kept: Vec<Option<(&EndpointSettings, &Replica)>> =
+        endpoints.iter().map(|endpoint| before?.find(endpoint)).collect();
+    let taken: Vec<u32> = kept.iter().flatten().map(|(_, replica)| replica.id.ordinal).collect();
+    let mut free = (0_u32..).filter(|ordinal| !taken.contains(ordinal));
     let mut replicas = Vec::new();
-    for (ordinal, endpoint) in endpoints.iter().enumerate() {
-        let id = ReplicaId::new(settings.name.clone(), u32::try_from(ordinal).unwrap_or(u32::MAX));
-        let known = known.and_then(|known| known.replicas.get(ordinal));
-        if let Some(kept) = known.filter(|_| before.get(ordinal) == Some(endpoint)) {
-            if endpoint.host.parse::<IpAddr>().is_err() {
-                // Its address may change, and meanwhile it stays where it is.
-                unresolved.push(Unresolved { replica: id, endpoint: endpoint.clone() });
+    for (endpoint, kept) in endpoints.iter().zip(kept) {
+        let mut replica = match kept {
+            Some((before, known)) => stays(known, before, endpoint, registry),
+            None => {
+                let id = ReplicaId::new(settings.name.clone(), free.next().unwrap_or(u32::MAX));
+                begins(id, endpoint, registry)
             }
-            replicas.push(kept.clone());
-            continue;
-        }
-        let mut replica = Replica::stopped(id.clone(), Timestamp::now());
-        replica.attestation = Some(Attestation::Exempt);
-        match endpoint.host.parse::<IpAddr>() {
-            Ok(address) => {
-                let address = SocketAddr::new(address, endpoint.port);
-                put(&mut replica, instance(&id, endpoint, address, registry));
-            }
-            Err(_) => {
-                (replica.state, replica.reason) =
-                    (LifecycleState::Starting, Some(format!("{} is being looked up", endpoint.host)));
-                unresolved.push(Unresolved { replica: id, endpoint: endpoint.clone() });
-            }
+        };
+        (replica.weight, replica.priority) = (endpoint.weight, endpoint.priority);
+        if endpoint.host.parse::<IpAddr>().is_err() {
+            // Its address may change; until then it stays where it is.
+            unresolved.push(Unresolved { replica: replica.id.clone(), endpoint: endpoint.clone() });
         }
         replicas.push(replica);
     }
@@ -67,11 +56,69 @@ pub(super) fn service(
     }
 }
 
-fn channel(endpoint: &EndpointSettings) -> Channel {
-    match endpoint.scheme {
-        Scheme::Http => Channel::Plain,
-        Scheme::Https => Channel::Tls(endpoint.host.clone()),
+impl<'a> Before<'a> {
+    /// `None` where its replicas were processes.
+    pub(super) fn new(settings: &'a ServiceSettings, service: &'a Service) -> Option<Self> {
+        match &settings.runs {
+            Runs::Endpoints(endpoints) => Some(Self { endpoints, service }),
+            Runs::Builtin(_) => None,
+        }
     }
+
+    /// The same server, whatever else is said of it. The registry has its endpoints in the order of the file.
+    fn find(&self, endpoint: &EndpointSettings) -> Option<(&'a EndpointSettings, &'a Replica)> {
+        let same = |before: &EndpointSettings| {
+            (before.scheme, &before.host, before.port) == (endpoint.scheme, &endpoint.host, endpoint.port)
+        };
+        let place = self.endpoints.iter().position(same)?;
+        Some((&self.endpoints[place], self.service.replicas.get(place)?))
+    }
+}
+
+/// Another version is another instance, of which is held what was held of the one before.
+fn stays(
+    known: &Replica,
+    before: &EndpointSettings,
+    endpoint: &EndpointSettings,
+    registry: &Registry,
+) -> Replica {
+    let mut replica = known.clone();
+    if before.version != endpoint.version
+        && let Some(known) = &known.instance
+    {
+        let instance = instance(&replica.id, endpoint, known.address, registry);
+        if let Some(first) = known.served_first.get() {
+            let _is_empty = instance.served_first.set(*first).is_ok();
+        }
+        replica.instance = Some(Arc::new(instance));
+    }
+    replica
+}
+
+fn begins(id: ReplicaId, endpoint: &EndpointSettings, registry: &Registry) -> Replica {
+    let mut replica = Replica::stopped(id, Timestamp::now());
+    replica.attestation = Some(Attestation::Exempt);
+    match endpoint.host.parse::<IpAddr>() {
+        Ok(address) => put(&mut replica, endpoint, SocketAddr::new(address, endpoint.port), registry),
+        Err(_) => {
+            let reason = format!("{} is being looked up", endpoint.host);
+            (replica.state, replica.reason) = (LifecycleState::Starting, Some(reason));
+        }
+    }
+    replica
+}
+
+/// The endpoint is at this address from now on, and nothing is known of it there.
+pub(super) fn put(
+    replica: &mut Replica,
+    endpoint: &EndpointSettings,
+    address: SocketAddr,
+    registry: &Registry,
+) {
+    let now = Timestamp::now();
+    (replica.state, replica.reason, replica.since) = (LifecycleState::Ready, None, now);
+    replica.instance = Some(Arc::new(instance(&replica.id, endpoint, address, registry)));
+    replica.health = Health { verdict: Verdict::Unknown, since: now, reason: None, answered: 0 };
 }
 
 fn instance(
@@ -79,55 +126,14 @@ fn instance(
     endpoint: &EndpointSettings,
     address: SocketAddr,
     registry: &Registry,
-) -> Arc<Instance> {
+) -> Instance {
     let built = Instance::new(id.clone(), registry.next_incarnation(), address, endpoint.version.clone());
-    Arc::new(Instance {
-        channel: channel(endpoint),
-        weight: endpoint.weight,
-        priority: endpoint.priority,
-        ..built
-    })
+    Instance { channel: channel(endpoint), identity: endpoint.authority(), ..built }
 }
 
-fn put(replica: &mut Replica, instance: Arc<Instance>) {
-    let now = Timestamp::now();
-    (replica.state, replica.reason, replica.since) = (LifecycleState::Ready, None, now);
-    replica.instance = Some(instance);
-    replica.health = Health { verdict: Verdict::Unknown, since: now, reason: None, answered: 0 };
-}
-
-/// Looks up the addresses of endpoints that are known by a name, now and again every 30 s, until it is told to stop. What
-/// cannot be looked up any more stays where it was.
-pub(crate) async fn resolve(
-    unresolved: Vec<Unresolved>,
-    registry: Registry,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let mut ticks = tokio::time::interval(LOOK_UP);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            _ = stopped.wait_for(|stopped| *stopped) => return,
-        }
-        for Unresolved { replica, endpoint } in &unresolved {
-            let found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await;
-            let found = found.map(|mut addresses| addresses.next());
-            registry.update(replica, |known| match &found {
-                Ok(Some(address))
-                    if known.instance.as_ref().is_some_and(|instance| instance.address == *address) =>
-                {
-                    Change::None
-                }
-                Ok(Some(address)) => {
-                    put(known, instance(replica, endpoint, *address, &registry));
-                    Change::Made
-                }
-                Ok(None) | Err(_) if known.instance.is_some() => Change::None,
-                Ok(None) | Err(_) => {
-                    known.reason = Some(format!("{} cannot be looked up", endpoint.host));
-                    Change::Made
-                }
-            });
-        }
+fn channel(endpoint: &EndpointSettings) -> Channel {
+    match endpoint.scheme {
+        Scheme::Http => Channel::Plain,
+        Scheme::Https => Channel::Tls(endpoint.host.clone()),
     }
 }

@@ -26,10 +26,10 @@ impl TlsClients {
             UpstreamProtocol::Http2 => (&self.http2, b"h2"),
         };
         if let Some(known) = place.get() {
-            return Ok(Arc::clone(known));
+            return Ok(known.clone());
         }
         let made = client_config(name).context("failed to set up TLS to endpoints")?;
-        Ok(Arc::clone(place.get_or_init(|| made)))
+        Ok(place.get_or_init(|| made).clone())
     }
 }
 
@@ -42,7 +42,7 @@ fn client_config(protocol: &[u8]) -> anyhow::Result<TlsClient> {
         .with_safe_default_protocol_versions()?;
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
-    Ok(Arc::new(config))
+    Ok(TlsClient::new(config))
 }
 
 pub(super) fn router_policy(service: &ServiceSettings, tls: &TlsClients) -> anyhow::Result<RouterPolicy> {
