@@ -1,6 +1,7 @@
 //! Which route a request takes: a pure look-up that names what the next steps enforce.
 
-use std::collections::BTreeMap;
+mod hosts;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use service_router::stable_hash;
 
 use crate::FlowError;
 use crate::access_line::route_part;
+use hosts::Hosts;
 
 /// A route with everything that the request flow needs of it.
 #[derive(Debug)]
@@ -117,17 +119,9 @@ const ANY: [Method; 7] =
 
 /// All routes.
 pub struct RouteTable {
-    /// The most specific hosts first, those for any host last.
-    hosts: Vec<HostRoutes>,
+    hosts: Hosts,
     routes: Vec<Route>,
     own: Vec<OwnPage>,
-}
-
-/// The routes of one host.
-struct HostRoutes {
-    host: Option<HostPattern>,
-    /// The numbers of the routes under each pattern, those that want most of a request first.
-    patterns: matchit::Router<Vec<usize>>,
 }
 
 /// What a request leads to.
@@ -149,22 +143,7 @@ impl RouteTable {
         for (number, route) in routes.iter_mut().enumerate() {
             route.number = number;
         }
-        let mut hosts: Vec<Option<HostPattern>> = routes.iter().map(|route| route.host.clone()).collect();
-        hosts.sort_by_key(|host| std::cmp::Reverse(specificity(host.as_ref())));
-        hosts.dedup();
-        let of_host = |host: Option<HostPattern>| -> Result<HostRoutes, String> {
-            let mut by_pattern: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-            for route in routes.iter().filter(|route| route.host == host) {
-                by_pattern.entry(&route.template).or_default().push(route.number);
-            }
-            let mut patterns = matchit::Router::new();
-            for (pattern, mut numbers) in by_pattern {
-                numbers.sort_by_key(|number| std::cmp::Reverse(routes[*number].headers.len()));
-                patterns.insert(pattern, numbers).map_err(|error| format!("{pattern}: {error}"))?;
-            }
-            Ok(HostRoutes { host, patterns })
-        };
-        let hosts = hosts.into_iter().map(of_host).collect::<Result<_, _>>()?;
+        let hosts = Hosts::new(&routes)?;
         Ok(Self { hosts, routes, own })
     }
 
@@ -183,8 +162,8 @@ impl RouteTable {
             };
         }
         let mut others: Vec<&Route> = Vec::new();
-        for host in self.hosts.iter().filter(|host| matches(host.host.as_ref(), head.host())) {
-            let Ok(found) = host.patterns.at(path) else { continue };
+        for patterns in self.hosts.of(head.host()) {
+            let Ok(found) = patterns.at(path) else { continue };
             let mut candidates = found.value.iter().map(|number| &self.routes[*number]);
             if let Some(route) = candidates.clone().find(|route| route.takes(head)) {
                 let hash = match &route.hash_on {
@@ -209,32 +188,6 @@ fn refusal(head: &RequestHead, others: &[&Route]) -> FlowError {
     methods.sort_unstable();
     methods.dedup();
     FlowError::MethodNotAllowed(methods.join(", "))
-}
-
-/// An exact host before those beneath one, and of those the longest first.
-fn specificity(host: Option<&HostPattern>) -> (u8, usize, Option<HostPattern>) {
-    match host {
-        Some(exact @ HostPattern::Exact(name)) => (2, name.len(), Some(exact.clone())),
-        Some(beneath @ HostPattern::Beneath(name)) => (1, name.len(), Some(beneath.clone())),
-        None => (0, 0, None),
-    }
-}
-
-/// Whether a host, as the client wrote it, is one of these.
-fn matches(pattern: Option<&HostPattern>, host: &[u8]) -> bool {
-    let Some(pattern) = pattern else { return true };
-    let host = std::str::from_utf8(host).unwrap_or_default();
-    let name = if host.ends_with(']') { host } else { host.rsplit_once(':').map_or(host, |(name, _)| name) };
-    match pattern {
-        HostPattern::Exact(wanted) => name.eq_ignore_ascii_case(wanted),
-        HostPattern::Beneath(wanted) => {
-            name.len().checked_sub(wanted.len() + 1).and_then(|dot| name.split_at_checked(dot)).is_some_and(
-                |(label, rest)| {
-                    !label.is_empty() && rest.starts_with('.') && rest[1..].eq_ignore_ascii_case(wanted)
-                },
-            )
-        }
-    }
 }
 
 #[cfg(test)]

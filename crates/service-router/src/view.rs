@@ -206,10 +206,11 @@ impl ServiceView {
         let endpoint = pending.endpoint();
         endpoint.latency.fail(self.usual_load(now), now);
         let (in_a_row, limit) = (pending.failed(), self.policy.borrow().failures_in_a_row);
-        let enough = limit > 0 && in_a_row >= limit;
-        // A probe decides whatever the limit is; where nobody hears of it, another one may.
+        // A probe decides whatever the limit is.
         let probed = in_a_row == u32::MAX;
-        if (enough || probed) && !suspicions.report(endpoint, SuspicionKind::Failing) && probed {
+        let enough = probed || (limit > 0 && in_a_row >= limit);
+        let heard = enough && suspicions.report(endpoint, SuspicionKind::Failing);
+        if probed && !heard {
             endpoint.instance.outcomes.probe_again();
         }
     }

@@ -93,6 +93,7 @@ fn the_host_comes_before_the_path_and_headers_come_last() {
             "GET x.y.eu.example.org /a",
             "GET example.org /a",
             "GET notexample.org /a",
+            "GET api.example.org.:80 /a",
             "GET .example.org /a",
             "GET [::1]:80 /a",
             "GET api.example.org /b",
@@ -107,6 +108,7 @@ fn the_host_comes_before_the_path_and_headers_come_last() {
             GET x.y.eu.example.org /a: 2
             GET example.org /a: 0
             GET notexample.org /a: 0
+            GET api.example.org.:80 /a: 3
             GET .example.org /a: 0
             GET [::1]:80 /a: 0
             GET api.example.org /b: 0
