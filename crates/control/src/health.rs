@@ -178,7 +178,7 @@ pub(crate) mod tests {
     }
 
     fn brief(services: Vec<Arc<Service>>, draining: bool) -> String {
-        let snapshot = Snapshot { epoch: 1, services };
+        let snapshot = Snapshot::new(1, services);
         let report = HealthReport::new(Arc::new(snapshot), draining);
         format!("{} {}\n", report.http_status(), report.brief())
     }
@@ -205,7 +205,7 @@ pub(crate) mod tests {
 
     #[test]
     fn detailed_says_why() {
-        let snapshot = Snapshot { epoch: 1, services: vec![service("vrf", "rxe", true)] };
+        let snapshot = Snapshot::new(1, vec![service("vrf", "rxe", true)]);
         let report = HealthReport::new(Arc::new(snapshot), false);
         expect![[r#"
             {

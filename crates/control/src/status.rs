@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_contract_of_status_json() {
-        let snapshot = Arc::new(Snapshot { epoch: 1, services: vec![service("vrf", "rxe", true)] });
+        let snapshot = Arc::new(Snapshot::new(1, vec![service("vrf", "rxe", true)]));
         let mut status = Status::new(
             &snapshot,
             false,

@@ -45,7 +45,7 @@ impl Registry {
     pub fn new(services: Vec<Service>) -> Self {
         let services = services.into_iter().map(Arc::new).collect();
         Self(Arc::new(Inner {
-            snapshot: watch::Sender::new(Arc::new(Snapshot { epoch: 1, services })),
+            snapshot: watch::Sender::new(Arc::new(Snapshot::new(1, services))),
             workers: Mutex::default(),
             incarnations: AtomicU64::new(1),
         }))
@@ -77,8 +77,7 @@ impl Registry {
     /// which on the change is seen.
     pub fn update(&self, id: &ReplicaId, change: impl FnOnce(&mut Replica) -> Change) -> u64 {
         self.0.snapshot.send_if_modified(|published| {
-            let place = published.services.iter().position(|service| service.name == id.service);
-            let Some(place) = place else { return false };
+            let Some(place) = published.place(&id.service) else { return false };
             let known = &published.services[place];
             let Some(of_service) = known.place(id) else { return false };
             let mut replica = known.replicas[of_service].clone();
@@ -87,9 +86,7 @@ impl Registry {
             }
             let mut service = Service::clone(known);
             service.replicas[of_service] = replica;
-            let mut services = published.services.clone();
-            services[place] = Arc::new(service);
-            *published = Arc::new(Snapshot { epoch: published.epoch + 1, services });
+            *published = Arc::new(published.with(place, service));
             true
         });
         self.0.snapshot.borrow().epoch
@@ -100,7 +97,7 @@ impl Registry {
     pub fn replace_services(&self, change: impl FnOnce(&[Arc<Service>]) -> Vec<Arc<Service>>) -> u64 {
         self.0.snapshot.send_modify(|published| {
             let services = change(&published.services);
-            *published = Arc::new(Snapshot { epoch: published.epoch + 1, services });
+            *published = Arc::new(Snapshot::new(published.epoch + 1, services));
         });
         self.0.snapshot.borrow().epoch
     }

@@ -1,5 +1,6 @@
 //! What everyone but the writers sees: one consistent picture of all replicas.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,8 @@ pub struct Snapshot {
     pub epoch: u64,
     /// The services in the order of the configuration.
     pub services: Vec<Arc<Service>>,
+    /// Where each one stands; shared by all snapshots between which no service comes or goes.
+    places: Arc<HashMap<ServiceName, usize>>,
 }
 
 /// One service with its replicas.
@@ -231,9 +234,27 @@ impl Service {
 }
 
 impl Snapshot {
+    /// These services, whose names differ.
+    pub fn new(epoch: u64, services: Vec<Arc<Service>>) -> Self {
+        let places = services.iter().enumerate().map(|(place, service)| (service.name.clone(), place));
+        Self { epoch, places: Arc::new(places.collect()), services }
+    }
+
+    /// The next one, in which one service is another.
+    pub(crate) fn with(&self, place: usize, service: Service) -> Self {
+        let mut services = self.services.clone();
+        services[place] = Arc::new(service);
+        Self { epoch: self.epoch + 1, services, places: Arc::clone(&self.places) }
+    }
+
     /// A service by name.
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<Service>> {
-        self.services.iter().find(|service| service.name == *name)
+        self.place(name).map(|place| &self.services[place])
+    }
+
+    /// Where a service stands.
+    pub(crate) fn place(&self, name: &ServiceName) -> Option<usize> {
+        self.places.get(name).copied()
     }
 
     /// A replica by id.

@@ -145,14 +145,17 @@ impl HealthOwner {
         }
         let before = std::mem::replace(&mut watched.snapshot, Arc::clone(&snapshot));
         let former = std::mem::replace(&mut watched.policies, Arc::clone(&policies));
+        let same_policies = Arc::ptr_eq(&former, &policies);
         let mut moved = before.services.len() != snapshot.services.len();
         for (place, service) in snapshot.services.iter().enumerate() {
             let known = before.services.get(place);
+            let same_facts = known.is_some_and(|known| Arc::ptr_eq(known, service));
+            if same_facts && same_policies {
+                continue;
+            }
             moved |= known.is_none_or(|known| known.name != service.name);
             let policy = policies.get(&service.name);
-            let is_as_it_was = known.is_some_and(|known| Arc::ptr_eq(known, service))
-                && former.get(&service.name).map(Arc::as_ptr) == policy.map(Arc::as_ptr);
-            if !is_as_it_was {
+            if !same_facts || former.get(&service.name).map(Arc::as_ptr) != policy.map(Arc::as_ptr) {
                 self.follow_service(watched, service, policy);
             }
         }
