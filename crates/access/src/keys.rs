@@ -9,7 +9,7 @@ use aws_lc_rs::hmac;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::{Outcome, Store, Transaction};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::task::JoinHandle;
 use ulid::Ulid;
 use zeroize::Zeroizing;
@@ -280,19 +280,10 @@ impl ApiKeys {
         Ok(record)
     }
 
-    /// Puts other tiers in force. A key whose tier allows the same as before keeps its bucket; in one that is changed, what
-    /// was used of the burst stays used. A key whose tier is known no longer falls to `free`, and the operator is warned.
-    ///
-    /// `now_ns` is the time that [`Gcra::check`] is asked with. A request that is checked against the table before this
-    /// one, in the moment of the change, may be missing in a changed bucket.
-    pub async fn set_tiers(&self, tiers: Tiers, now_ns: u64) {
-        let mut ring = self.ring.lock().await;
-        for key in &mut ring.keys {
-            key.change_tier(&tiers, now_ns);
-        }
-        ring.tiers = tiers;
-        ring.warn_of_unknown_tiers();
-        self.publish(&ring);
+    /// Waits until no other change is under way, which may be as long as the disk takes, and begins one of the tiers. Nothing
+    /// has changed when it is given up.
+    pub async fn begin_tiers(&self) -> TiersChange<'_> {
+        TiersChange { keys: self, ring: self.ring.lock().await }
     }
 
     fn publish(&self, ring: &Ring) {
@@ -306,6 +297,28 @@ impl ApiKeys {
             Outcome::Committed { .. } => Ok(()),
             Outcome::Conflict { .. } => unreachable!("a transaction without comparisons has no conflict"),
         }
+    }
+}
+
+/// A change of the tiers that nothing is in the way of any more.
+pub struct TiersChange<'a> {
+    keys: &'a ApiKeys,
+    ring: MutexGuard<'a, Ring>,
+}
+
+impl TiersChange<'_> {
+    /// Puts other tiers in force. A key whose tier allows the same as before keeps its bucket; in one that is changed, what
+    /// was used of the burst stays used. A key whose tier is known no longer falls to `free`, and the operator is warned.
+    ///
+    /// `now_ns` is the time that [`Gcra::check`] is asked with. A request that is checked against the table before this
+    /// one, in the moment of the change, may be missing in a changed bucket.
+    pub fn set(mut self, tiers: Tiers, now_ns: u64) {
+        for key in &mut self.ring.keys {
+            key.change_tier(&tiers, now_ns);
+        }
+        self.ring.tiers = tiers;
+        self.ring.warn_of_unknown_tiers();
+        self.keys.publish(&self.ring);
     }
 }
 

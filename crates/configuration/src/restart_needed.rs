@@ -1,7 +1,10 @@
 //! What of a new file a running system cannot take over. Everything about processes and listeners is such; routes,
 //! limits, policies and endpoints are not.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+
+use types::ServiceName;
 
 use crate::settings::{GatewaySettings, ProcessSettings, Runs, ServiceSettings, Settings, Telemetry};
 
@@ -32,16 +35,19 @@ impl Settings {
         keys.push(*admin != new.admin, "admin.listen");
         keys.push(*logs != new.telemetry.logs, "telemetry.logs");
         keys.push(access_log_moved, "telemetry.accessLog");
+        let (before, after) = (by_name(services), by_name(&new.services));
         for service in services {
-            keys.service(service, new.services.iter().find(|other| other.name == service.name));
+            keys.service(service, after.get(&service.name).copied());
         }
-        for service in &new.services {
-            if !services.iter().any(|other| other.name == service.name) {
-                keys.service(service, None);
-            }
+        for service in new.services.iter().filter(|service| !before.contains_key(&service.name)) {
+            keys.service(service, None);
         }
         keys.0
     }
+}
+
+fn by_name(services: &[ServiceSettings]) -> HashMap<&ServiceName, &ServiceSettings> {
+    services.iter().map(|service| (&service.name, service)).collect()
 }
 
 /// The keys that changed.

@@ -212,7 +212,7 @@ async fn a_tier_that_is_not_defined_is_refused_with_those_that_are() {
     let owner = keys(&folder).await;
     let refused = owner.create(in_tier("gold"), at(100)).await.unwrap_err().to_string();
     assert_eq!(refused, r#"there is no tier "gold"; there are developer, free, production, unlimited"#);
-    owner.set_tiers(with_tier("gold", 5, 1), 0).await;
+    owner.begin_tiers().await.set(with_tier("gold", 5, 1), 0);
     assert_eq!(owner.create(in_tier("gold"), at(100)).await.unwrap().0.tier, "gold");
 }
 
@@ -240,7 +240,7 @@ async fn changes_of_other_keys_and_the_same_tiers_again_refill_no_bucket() {
     owner.revoke(&other.id, at(100)).await.unwrap();
     assert_eq!(take().unwrap(), 7);
     let held = caller(&owner, &key);
-    owner.set_tiers(with_tier("gold", 5, 1), 0).await;
+    owner.begin_tiers().await.set(with_tier("gold", 5, 1), 0);
     assert_eq!(
         held.limiter().unwrap().check(0).unwrap().remaining,
         6,
@@ -258,10 +258,10 @@ async fn a_changed_tier_is_in_force_at_once_and_gives_nothing_back() {
     table.mark_unchanged();
     let take = || caller(&owner, &key).limiter().expect("a limit").check(0).map(|allowed| allowed.remaining);
     assert!((0..10).all(|_| take().is_ok()) && take().is_err());
-    owner.set_tiers(with_tier("free", 60, 12), 0).await;
+    owner.begin_tiers().await.set(with_tier("free", 60, 12), 0);
     assert!(table.has_changed().unwrap(), "workers are told");
     assert_eq!(take().unwrap(), 1);
-    owner.set_tiers(with_tier("free", 1, 5), 0).await;
+    owner.begin_tiers().await.set(with_tier("free", 1, 5), 0);
     assert_eq!(take().unwrap_err().retry_after, Duration::from_secs(60));
 }
 
@@ -269,7 +269,7 @@ async fn a_changed_tier_is_in_force_at_once_and_gives_nothing_back() {
 async fn a_key_of_a_tier_that_is_gone_falls_to_free_with_one_warning() {
     let folder = tempfile::tempdir().unwrap();
     let owner = keys(&folder).await;
-    owner.set_tiers(with_tier("gold", 1_000_000, 1000), 0).await;
+    owner.begin_tiers().await.set(with_tier("gold", 1_000_000, 1000), 0);
     let (_, key) = owner.create(in_tier("gold"), at(100)).await.unwrap();
     assert_eq!(caller(&owner, &key).tier(), "gold");
     drop(owner);
@@ -282,7 +282,7 @@ async fn a_key_of_a_tier_that_is_gone_falls_to_free_with_one_warning() {
     ring.unknown_tiers.clear();
     assert_eq!(ring.newly_unknown_tiers(), BTreeMap::from([("gold".to_owned(), 1)]));
     drop(ring);
-    owner.set_tiers(with_tier("gold", 5, 1), 0).await;
+    owner.begin_tiers().await.set(with_tier("gold", 5, 1), 0);
     assert_eq!(caller(&owner, &key).tier(), "gold", "defined again, it is in force again");
     assert_eq!(owner.ring.lock().await.unknown_tiers, BTreeSet::new());
 }

@@ -133,14 +133,18 @@ impl Live {
                 let elapsed_ms = began.elapsed().as_millis();
                 tracing::info!(elapsed_ms, services, "the configuration was applied");
             }
-            Err(error) => tracing::error!(
-                "{file} has changed and cannot be applied: {error:#}; the configuration before stays in force"
-            ),
+            Err(error) => {
+                let (services, routes) = labels(&self.settings);
+                self.metrics.retain(&services, &routes);
+                tracing::error!(
+                    "{file} has changed and cannot be applied: {error:#}; the configuration before stays in force"
+                );
+            }
         }
         self.watch();
     }
 
-    /// Takes other settings over. Everything that can fail comes first.
+    /// Takes other settings over. Everything that can fail, and that can keep it waiting, comes first.
     async fn apply(&mut self, settings: Settings, gateway: &Gateway) -> Result<()> {
         let waiting = self.settings.restart_needed(&settings);
         if !waiting.is_empty() {
@@ -149,6 +153,7 @@ impl Live {
                 waiting.join(", ")
             );
         }
+        let tiers = self.keys.begin_tiers().await;
         let checks = Arc::clone(&self.checks.borrow());
         let previous = Previous { settings: &self.settings, checks: &checks, router: &self.router };
         let plan = Plan::of(&settings, &self.registry, &self.metrics, &self.tls, Some(&previous))?;
@@ -166,7 +171,7 @@ impl Live {
             services.iter().chain(going).cloned().collect()
         });
         self.checks.send_replace(checks);
-        self.keys.set_tiers(provisioning::tiers(&settings), edge_gateway::nanoseconds_now()).await;
+        tiers.set(provisioning::tiers(&settings), edge_gateway::nanoseconds_now());
         if !gateway.apply(gateway_plan, TAKE_OVER).await {
             tracing::warn!("a gateway worker has not taken the configuration over in time");
         }
