@@ -140,6 +140,9 @@ pub(crate) async fn start(bench: &Bench, subject: Subject, front: Front) -> anyh
         let path = if bench.backend == Backend::Vrf { "/v1/random/keys" } else { running.path };
         return checked(until_answering(bench, Running { path, ..running }, front).await?, front).await;
     }
+    if subject == Subject::Floor {
+        return start_floor(bench, bench.upstreams.ports.map(local)).await;
+    }
     let program = bench.programs.find(subject)?;
     let folder = bench.new_folder()?;
     let ports = free_ports::<4>()?.map(local);
@@ -147,7 +150,7 @@ pub(crate) async fn start(bench: &Bench, subject: Subject, front: Front) -> anyh
     let (name, arguments) = match subject {
         Subject::Nginx => ("nginx.conf", words(&["-p", ".", "-c", "nginx.conf"])),
         Subject::Haproxy => ("haproxy.cfg", words(&["-db", "-f", "haproxy.cfg"])),
-        Subject::Envoy => (
+        Subject::Envoy | Subject::Floor | Subject::Serviceos => (
             "envoy.yaml",
             words(&[
                 "-c",
@@ -159,7 +162,6 @@ pub(crate) async fn start(bench: &Bench, subject: Subject, front: Front) -> anyh
                 "warning",
             ]),
         ),
-        Subject::Floor | Subject::Serviceos => ("nothing", floor_arguments(http, bench)),
     };
     let config = fill(subject.template(front, bench.backend), &values(bench, folder.path(), ports)?)?;
     std::fs::write(folder.path().join(name), config)?;
@@ -173,8 +175,26 @@ pub(crate) async fn start(bench: &Bench, subject: Subject, front: Front) -> anyh
     };
     let running =
         Running { child, scope: Scope::Tree, address, key: KEY.to_owned(), path: "/v1/bench", folder };
-    let running = until_answering(bench, running, front).await?;
-    if subject == Subject::Floor { Ok(running) } else { checked(running, front).await }
+    checked(until_answering(bench, running, front).await?, front).await
+}
+
+/// Starts the floor in front of these upstreams, and waits until it answers.
+///
+/// # Errors
+///
+/// It does not start, or gives no good answer within 15 s.
+pub(crate) async fn start_floor(
+    bench: &Bench,
+    upstreams: impl IntoIterator<Item = SocketAddr>,
+) -> anyhow::Result<Running> {
+    let folder = bench.new_folder()?;
+    let [address] = free_ports::<1>()?.map(local);
+    let arguments: Vec<String> =
+        std::iter::once(address).chain(upstreams).map(|address| address.to_string()).collect();
+    let child = Child::start(bench.programs.find(Subject::Floor)?, &arguments, Cores::Proxy, folder.path())?;
+    let (key, path) = (KEY.to_owned(), "/v1/bench");
+    until_answering(bench, Running { child, scope: Scope::Tree, address, key, path, folder }, Front::Http1)
+        .await
 }
 
 async fn checked(running: Running, front: Front) -> anyhow::Result<Running> {
@@ -356,13 +376,6 @@ fn values(
         ("certificate_key", shown(&bench.certificate.key)),
         ("certificate_and_key", shown(&bench.certificate.both)),
     ])
-}
-
-fn floor_arguments(listen: SocketAddr, bench: &Bench) -> Vec<String> {
-    std::iter::once(listen)
-        .chain(bench.upstreams.ports.map(local))
-        .map(|address| address.to_string())
-        .collect()
 }
 
 fn words(words: &[&str]) -> Vec<String> {

@@ -1,16 +1,19 @@
 //! 1,000 routes to 100 services with 1,000 endpoints beside one route to one service with three: the same requests must
-//! cost the same.
+//! cost the same. The floor knows no routes, and shows what the kernel asks for 1,000 endpoints instead of three.
 
 use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{CONNECTIONS, WARM_UP};
 use crate::bench::{Bench, Work, measured};
 use crate::child::Cores;
 use crate::load::wrk::Wrk;
 use crate::metric::{Metric, Sample};
-use crate::subject::{Front, Running, start_serviceos, until_answering};
+use crate::subject::{Front, Running, start_floor, start_serviceos, until_answering};
 use crate::target::{Against, Bound, Outcome, Target};
 
+const FLOOR_FEW: &str = "floor, 3 endpoints";
+const FLOOR_MANY: &str = "floor, 1,000 endpoints";
 const FEW: &str = "1 route, 1 service, 3 endpoints";
 const MANY: &str = "1,000 routes, 100 services, 1,000 endpoints";
 const SERVICES: usize = 100;
@@ -27,15 +30,27 @@ pub(super) async fn run(bench: &Bench) -> Outcome {
         bound: Bound::AtMost(1.05),
         stretch: None,
     };
-    let work = Work { name: "ServiceOS, 64 connections that ask for all routes", targets: vec![target] };
-    let configurations = [few(bench.upstreams.ports), many(bench.upstreams.ports)];
-    let measure = async |number: usize| once(bench, &configurations[number]).await;
-    bench.compare_ways("many routes, services and endpoints", work, &[FEW, MANY], measure).await
+    let work = Work { name: "64 connections that ask for all routes", targets: vec![target] };
+    let ports = bench.upstreams.ports;
+    let measure = async |number: usize| {
+        let running = match number {
+            0 => start_floor(bench, (0..3).map(|number| endpoint(ports, number))).await,
+            1 => start_floor(bench, (0..SERVICES * ENDPOINTS).map(|number| endpoint(ports, number))).await,
+            2 => start(bench, &few(ports)).await,
+            _ => start(bench, &many(ports)).await,
+        };
+        once(bench, running?).await
+    };
+    let names = [FLOOR_FEW, FLOOR_MANY, FEW, MANY];
+    bench.compare_ways("many routes, services and endpoints", work, &names, measure).await
 }
 
-async fn once(bench: &Bench, configuration: &str) -> anyhow::Result<Sample> {
+async fn start(bench: &Bench, configuration: &str) -> anyhow::Result<Running> {
     let running = start_serviceos(bench, configuration, Cores::Proxy).await?;
-    let running = until_answering(bench, Running { path: "/s00/r0/x", ..running }, Front::Http1).await?;
+    until_answering(bench, Running { path: "/s00/r0/x", ..running }, Front::Http1).await
+}
+
+async fn once(bench: &Bench, running: Running) -> anyhow::Result<Sample> {
     let url = running.url("http", "");
     let wrk = Wrk { url: &url, key: &running.key, connections: CONNECTIONS, script: "routes.lua" };
     wrk.run(bench, WARM_UP).await?;
@@ -72,9 +87,14 @@ fn many(ports: [u16; 3]) -> String {
 }
 
 /// The upstreams are behind every address of 127.0.0.0/8, so three ports make as many endpoints as one likes.
+fn endpoint(ports: [u16; 3], number: usize) -> SocketAddr {
+    let part = |number: usize| u8::try_from(1 + number).expect("there are fewer than 60,000 endpoints");
+    let address = Ipv4Addr::new(127, 0, part(number / 250), part(number % 250));
+    (address, ports[number % ports.len()]).into()
+}
+
 fn endpoint_url(ports: [u16; 3], number: usize) -> String {
-    let (high, low) = (1 + number / 250, 1 + number % 250);
-    format!("\"http://127.0.{high}.{low}:{}\"", ports[number % ports.len()])
+    format!("\"http://{}\"", endpoint(ports, number))
 }
 
 /// Checks are rare, because 1,000 endpoints have more of them than three, and they are not what is compared.
