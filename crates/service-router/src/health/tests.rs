@@ -11,6 +11,7 @@ use super::check::CheckError;
 use super::*;
 use crate::policy::UpstreamProtocol;
 
+mod follow;
 mod success_rate;
 
 /// One checked replica of a service.
