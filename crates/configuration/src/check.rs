@@ -28,8 +28,8 @@ use types::duration;
 const MIN_DURATION: Duration = Duration::from_millis(1);
 /// The longest duration that any key takes.
 const MAX_DURATION: Duration = Duration::from_secs(86_400);
-/// Every other whole number fits into 32 bits.
-const MAX_COUNT: i128 = u32::MAX as i128;
+/// The sizes that a request body may be limited to. Nobody sends more than the largest, and no sum with it overflows.
+const BODY_BYTES: RangeInclusive<ByteSize> = ByteSize(1)..=ByteSize(1 << 40);
 /// The longest name of a domain, in bytes (RFC 1035, section 2.3.4).
 const MAX_DOMAIN_BYTES: usize = 253;
 /// The longest label of one, in bytes (RFC 1035, section 2.3.4).
@@ -100,16 +100,13 @@ impl Checker {
             Ok(Whole(number)) => Mismatch { found: format!("`{number}`"), help: None },
             Err(mismatch) => mismatch,
         };
-        let expected = match range.into_inner() {
-            (least, MAX_COUNT) => format!("a whole number of at least {least}"),
-            (least, most) => format!("a whole number from {least} to {most}"),
-        };
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
         self.mismatch(field.origin, key, &expected, mismatch);
         1
     }
 
-    fn count(&mut self, key: &str, field: Field<Whole>) -> usize {
-        usize::try_from(self.whole(key, field, 1..=MAX_COUNT)).unwrap_or(usize::MAX)
+    fn count(&mut self, key: &str, field: Field<Whole>, range: RangeInclusive<i128>) -> usize {
+        usize::try_from(self.whole(key, field, range)).unwrap_or(usize::MAX)
     }
 
     /// A duration from 1 ms to 1 day.
@@ -167,15 +164,17 @@ impl Checker {
         [short, long]
     }
 
-    /// A size of at least one byte.
-    fn size(&mut self, key: &str, field: Field<ByteSize>) -> ByteSize {
+    fn size(&mut self, key: &str, field: Field<ByteSize>, range: RangeInclusive<ByteSize>) -> ByteSize {
         let origin = field.origin;
         match self.value(key, field) {
-            Some(ByteSize(0)) => {
-                self.wrong(origin, format!("{key}: expected a size of at least 1B, found `0B`"), None);
-                ByteSize(1)
+            Some(size) if range.contains(&size) => size,
+            Some(size) => {
+                let (least, most) = (range.start(), range.end());
+                let message = format!("{key}: expected a size from {least} to {most}, found `{size}`");
+                self.wrong(origin, message, None);
+                *least
             }
-            size => size.unwrap_or(ByteSize(1)),
+            None => *range.start(),
         }
     }
 

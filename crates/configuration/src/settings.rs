@@ -80,7 +80,7 @@ pub struct CertificateFiles {
 pub struct TierSettings {
     /// In the long run.
     pub rate: Rate,
-    /// At once, after a pause; at least 1.
+    /// At once, after a pause; from 1 to [`Rate::MAX_COUNT`].
     pub burst: u32,
 }
 
@@ -101,13 +101,13 @@ impl Rate {
 /// Limits of client connections and requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayLimits {
-    /// All header lines of a request together.
+    /// All header lines of a request together, 256 B to 512 KiB.
     pub header_bytes: ByteSize,
-    /// Header lines of a request.
+    /// Header lines of a request, 1 to 1,000.
     pub headers: usize,
-    /// The request target.
+    /// The request target, 64 B to 32 KiB.
     pub url_bytes: ByteSize,
-    /// A request body, unless the route says otherwise.
+    /// A request body, unless the route says otherwise; 1 B to 1 TiB.
     pub body_bytes: ByteSize,
     /// From the first byte a connection waits for until its request head is complete.
     pub header_timeout: Duration,
@@ -115,9 +115,9 @@ pub struct GatewayLimits {
     pub idle_timeout: Duration,
     /// From the request head until the response head, unless the route says otherwise.
     pub request_timeout: Duration,
-    /// Open client connections of the whole process.
+    /// Open client connections of the whole process, 1 to 1,000,000.
     pub connections: usize,
-    /// Requests in flight in the whole process.
+    /// Requests in flight in the whole process, 1 to 1,000,000.
     pub requests: usize,
 }
 

@@ -3,19 +3,29 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
-use types::ServiceName;
+use types::{ByteSize, ServiceName};
 
-use super::{Checker, MAX_COUNT, Surroundings};
+use super::{BODY_BYTES, Checker, Surroundings};
 use crate::raw::{Entries, RawCertificate, RawGateway, RawLimits, RawTier, RawTls};
 use crate::report::Origin;
 use crate::scalar::{Field, Scalar, Text, Workers, quoted};
-use crate::settings::{CertificateFiles, GatewayLimits, GatewaySettings, TierSettings, TlsSettings};
+use crate::settings::{CertificateFiles, GatewayLimits, GatewaySettings, Rate, TierSettings, TlsSettings};
 
 const MAX_WORKERS: i128 = 512;
+/// All header lines of a request. The least has room for a host; the most is held in memory for each connection that sends
+/// so much, and with the longest URL it is still less than the 1 MiB that the built-in services read.
+const HEADER_BYTES: RangeInclusive<ByteSize> = ByteSize(256)..=ByteSize(512 << 10);
+/// Header lines of a request; with what the gateway adds the most is no more than the built-in services read.
+const MAX_HEADERS: i128 = 1_000;
+/// A path and query. In HTTP/2 none is longer than 64 KiB, where its parser ends.
+const URL_BYTES: RangeInclusive<ByteSize> = ByteSize(64)..=ByteSize(32 << 10);
+/// The most connections, and the most requests, at the same time.
+const MAX_AT_ONCE: i128 = 1_000_000;
 /// The built-in tier that the file may not change.
 const UNLIMITED: &str = "unlimited";
 
@@ -97,7 +107,7 @@ impl Checker {
                 }
             };
             let burst = match burst {
-                Some(burst) => self.whole(&format!("{key}.burst"), burst, 1..=MAX_COUNT),
+                Some(burst) => self.whole(&format!("{key}.burst"), burst, 1..=Rate::MAX_COUNT.into()),
                 None => {
                     let help = Some("write `burst: 500`: so many at once after a pause".to_owned());
                     self.wrong(name.origin, format!("{key}.burst: a tier needs a burst"), help);
@@ -130,15 +140,15 @@ impl Checker {
 
     fn limits(&mut self, raw: RawLimits) -> GatewayLimits {
         GatewayLimits {
-            header_bytes: self.size("gateway.limits.headerBytes", raw.header_bytes),
-            headers: self.count("gateway.limits.headers", raw.headers),
-            url_bytes: self.size("gateway.limits.urlBytes", raw.url_bytes),
-            body_bytes: self.size("gateway.limits.bodyBytes", raw.body_bytes),
+            header_bytes: self.size("gateway.limits.headerBytes", raw.header_bytes, HEADER_BYTES),
+            headers: self.count("gateway.limits.headers", raw.headers, 1..=MAX_HEADERS),
+            url_bytes: self.size("gateway.limits.urlBytes", raw.url_bytes, URL_BYTES),
+            body_bytes: self.size("gateway.limits.bodyBytes", raw.body_bytes, BODY_BYTES),
             header_timeout: self.duration("gateway.limits.headerTimeout", raw.header_timeout),
             idle_timeout: self.duration("gateway.limits.idleTimeout", raw.idle_timeout),
             request_timeout: self.duration("gateway.limits.requestTimeout", raw.request_timeout),
-            connections: self.count("gateway.limits.connections", raw.connections),
-            requests: self.count("gateway.limits.requests", raw.requests),
+            connections: self.count("gateway.limits.connections", raw.connections, 1..=MAX_AT_ONCE),
+            requests: self.count("gateway.limits.requests", raw.requests, 1..=MAX_AT_ONCE),
         }
     }
 

@@ -6,8 +6,8 @@ use matchit::InsertError;
 use serde_saphyr::Spanned;
 use types::ServiceName;
 
-use super::Checker;
 use super::pattern::check_pattern;
+use super::{BODY_BYTES, Checker};
 use crate::builtin::default_routes;
 use crate::raw::{RawMatch, RawRoute};
 use crate::report::Origin;
@@ -181,7 +181,7 @@ impl Checker {
             body_bytes: raw
                 .request
                 .body_bytes
-                .map(|field| self.size(&format!("{key}.request.bodyBytes"), field)),
+                .map(|field| self.size(&format!("{key}.request.bodyBytes"), field, BODY_BYTES)),
             timeout: raw.timeout.map(|field| self.duration(&format!("{key}.timeout"), field)),
             access,
             strip_prefix: self.flag(&format!("{key}.stripPrefix"), raw.strip_prefix),

@@ -121,7 +121,7 @@ fn tiers_have_a_rate_and_a_burst() {
                 |                 ^^^^^^
             help: write a whole number from 1 to 1000000000, a slash, and s, min, h or d
 
-            serviceos.yaml:7:32: gateway.rateLimits.tiers.a.burst: expected a whole number of at least 1, found `0`
+            serviceos.yaml:7:32: gateway.rateLimits.tiers.a.burst: expected a whole number from 1 to 1000000000, found `0`
               7 |       a: {rate: 5000/m, burst: 0}
                 |                                ^
 
@@ -139,7 +139,7 @@ fn tiers_have_a_rate_and_a_burst() {
               10 |       d: {rate: [], burst: x}
                  |                 ^
 
-            serviceos.yaml:10:28: gateway.rateLimits.tiers.d.burst: expected a whole number of at least 1, found `x`
+            serviceos.yaml:10:28: gateway.rateLimits.tiers.d.burst: expected a whole number from 1 to 1000000000, found `x`
               10 |       d: {rate: [], burst: x}
                  |                            ^
 
@@ -182,4 +182,69 @@ fn limits_that_are_not_built_are_unknown_keys() {
             |                                                 ^^^^^
         help: the keys here are `rate` and `burst`"#]],
     );
+}
+
+#[test]
+fn limits_have_ranges_in_which_they_can_be_kept() {
+    check(
+        &with(
+            "limits: {headerBytes: 513KiB, headers: 1001, urlBytes: 4294967296GiB, bodyBytes: 1025GiB,
+    connections: 4294967296, requests: 0}",
+        ),
+        expect![[r#"
+            serviceos.yaml:2:25: gateway.limits.headerBytes: expected a size from 256B to 512KiB, found `513KiB`
+              2 |   limits: {headerBytes: 513KiB, headers: 1001, urlBytes: 4294967296GiB, bodyBytes: 1025GiB,
+                |                         ^^^^^^
+
+            serviceos.yaml:2:42: gateway.limits.headers: expected a whole number from 1 to 1000, found `1001`
+              2 |   limits: {headerBytes: 513KiB, headers: 1001, urlBytes: 4294967296GiB, bodyBytes: 1025GiB,
+                |                                          ^^^^
+
+            serviceos.yaml:2:58: gateway.limits.urlBytes: expected a size from 64B to 32KiB, found `4294967296GiB`
+              2 |   limits: {headerBytes: 513KiB, headers: 1001, urlBytes: 4294967296GiB, bodyBytes: 1025GiB,
+                |                                                          ^^^^^^^^^^^^^
+
+            serviceos.yaml:2:84: gateway.limits.bodyBytes: expected a size from 1B to 1024GiB, found `1025GiB`
+              2 |   limits: {headerBytes: 513KiB, headers: 1001, urlBytes: 4294967296GiB, bodyBytes: 1025GiB,
+                |                                                                                    ^^^^^^^
+
+            serviceos.yaml:3:18: gateway.limits.connections: expected a whole number from 1 to 1000000, found `4294967296`
+              3 |     connections: 4294967296, requests: 0}
+                |                  ^^^^^^^^^^
+
+            serviceos.yaml:3:40: gateway.limits.requests: expected a whole number from 1 to 1000000, found `0`
+              3 |     connections: 4294967296, requests: 0}
+                |                                        ^"#]],
+    );
+    check(
+        &with(
+            "limits: {headerBytes: 255B, headers: 0, urlBytes: 63B, connections: 1000001, requests: 1000001}",
+        ),
+        expect![[r#"
+            serviceos.yaml:2:25: gateway.limits.headerBytes: expected a size from 256B to 512KiB, found `255B`
+              2 |   limits: {headerBytes: 255B, headers: 0, urlBytes: 63B, connections: 1000001, requests: 1000001}
+                |                         ^^^^
+
+            serviceos.yaml:2:40: gateway.limits.headers: expected a whole number from 1 to 1000, found `0`
+              2 |   limits: {headerBytes: 255B, headers: 0, urlBytes: 63B, connections: 1000001, requests: 1000001}
+                |                                        ^
+
+            serviceos.yaml:2:53: gateway.limits.urlBytes: expected a size from 64B to 32KiB, found `63B`
+              2 |   limits: {headerBytes: 255B, headers: 0, urlBytes: 63B, connections: 1000001, requests: 1000001}
+                |                                                     ^^^
+
+            serviceos.yaml:2:71: gateway.limits.connections: expected a whole number from 1 to 1000000, found `1000001`
+              2 |   limits: {headerBytes: 255B, headers: 0, urlBytes: 63B, connections: 1000001, requests: 1000001}
+                |                                                                       ^^^^^^^
+
+            serviceos.yaml:2:90: gateway.limits.requests: expected a whole number from 1 to 1000000, found `1000001`
+              2 |   limits: {headerBytes: 255B, headers: 0, urlBytes: 63B, connections: 1000001, requests: 1000001}
+                |                                                                                          ^^^^^^^"#]],
+    );
+    let widest = "limits: {headerBytes: 512KiB, headers: 1000, urlBytes: 32KiB, bodyBytes: 1024GiB, connections: 1000000, requests: 1000000}";
+    let least =
+        "limits: {headerBytes: 256B, headers: 1, urlBytes: 64B, bodyBytes: 1B, connections: 1, requests: 1}";
+    for good in [widest, least] {
+        assert!(read(&with(good)).is_ok(), "{good}");
+    }
 }

@@ -206,7 +206,7 @@ fn methods_scopes_and_public_are_checked() {
               9 |         timeout: 0s
                 |                  ^^
 
-            serviceos.yaml:10:30: services.vrf.routes[1].request.bodyBytes: expected a size of at least 1B, found `0B`
+            serviceos.yaml:10:30: services.vrf.routes[1].request.bodyBytes: expected a size from 1B to 1024GiB, found `0B`
               10 |         request: {bodyBytes: 0B}
                  |                              ^^"#]],
     );

@@ -43,11 +43,11 @@ services:
               4 |   workers: 0
                 |            ^
 
-            serviceos.yaml:5:21: gateway.limits.headers: expected a whole number of at least 1, found `0`
+            serviceos.yaml:5:21: gateway.limits.headers: expected a whole number from 1 to 1000, found `0`
               5 |   limits: {headers: 0, bodyBytes: 0B}
                 |                     ^
 
-            serviceos.yaml:5:35: gateway.limits.bodyBytes: expected a size of at least 1B, found `0B`
+            serviceos.yaml:5:35: gateway.limits.bodyBytes: expected a size from 1B to 1024GiB, found `0B`
               5 |   limits: {headers: 0, bodyBytes: 0B}
                 |                                   ^^
 
