@@ -1,7 +1,7 @@
 //! The file as it is written: its keys, and the only place where defaults live.
 //!
-//! Nothing is judged here but the shape. A null stands for all defaults wherever a mapping or a list may stand, so
-//! that `datafeed:` alone is a service.
+//! Nothing is judged here but the shape. A null stands for all defaults wherever a mapping may stand, so that `datafeed:`
+//! alone is a service, and for an empty list wherever a list may: one whose items are all commented out has none.
 
 mod gateway;
 mod service;

@@ -46,7 +46,8 @@ impl Checker {
         let protocol = self.protocol(&key, raw.protocol, &runs);
         let runs = self.runs(&key, name, parsed.is_some(), &version, runs);
         let before = self.findings.len();
-        let routes = self.routes(&key, name.origin, parsed.as_ref(), raw.routes, table);
+        let written_routes = raw.routes.map(|routes| routes.value);
+        let routes = self.routes(&key, name.origin, parsed.as_ref(), written_routes, table);
         // A wrong route is left out, so what it would have had cannot be missed.
         let known_routes = (self.findings.len() == before).then_some(&routes[..]);
         let versions = runs.as_ref().map(|runs| versions(&version, runs));

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use serde::de::Deserializer;
 use serde_saphyr::Spanned;
 use types::ByteSize;
 
@@ -16,7 +15,7 @@ use crate::settings::Rate;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawGateway {
-    #[serde(deserialize_with = "or_default_listen")]
+    #[serde(deserialize_with = "or_default")]
     pub(crate) listen: Vec<Field<SocketAddr>>,
     pub(crate) workers: Field<Workers>,
     /// No TLS.
@@ -104,9 +103,4 @@ pub(crate) struct RawRateLimits {
 pub(crate) struct RawTier {
     pub(crate) rate: Option<Field<Rate>>,
     pub(crate) burst: Option<Field<Whole>>,
-}
-
-fn or_default_listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Field<SocketAddr>>, D::Error> {
-    let written = Option::<Vec<Field<SocketAddr>>>::deserialize(deserializer)?;
-    Ok(written.unwrap_or_else(|| RawGateway::default().listen))
 }

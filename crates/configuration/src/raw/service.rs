@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::Deserializer;
 use serde_saphyr::Spanned;
 use types::ByteSize;
 
@@ -31,7 +30,8 @@ pub(crate) struct RawService {
     #[serde(deserialize_with = "or_default")]
     pub(crate) health_check: RawHealthCheck,
     /// The routes of the built-in one, or everything under `/<name>`.
-    pub(crate) routes: Option<Vec<Spanned<RawRoute>>>,
+    #[serde(deserialize_with = "written")]
+    pub(crate) routes: Option<Spanned<Vec<Spanned<RawRoute>>>>,
     #[serde(deserialize_with = "or_default")]
     pub(crate) load_balancing: RawLoadBalancing,
     /// No split of versions, and no stickiness.
@@ -205,7 +205,7 @@ impl Default for RawTraffic {
 pub(crate) struct RawRetry {
     pub(crate) attempts: Field<Whole>,
     pub(crate) per_try_timeout: Field<Duration>,
-    #[serde(deserialize_with = "or_default_causes")]
+    #[serde(deserialize_with = "or_default")]
     pub(crate) on: Vec<Field<RetryCause>>,
     pub(crate) budget: Field<Percent>,
 }
@@ -285,11 +285,6 @@ impl Default for RawRestart {
             reset_after: seconds(60),
         }
     }
-}
-
-fn or_default_causes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Field<RetryCause>>, D::Error> {
-    let written = Option::<Vec<Field<RetryCause>>>::deserialize(deserializer)?;
-    Ok(written.unwrap_or_else(|| RawRetry::default().on))
 }
 
 fn percent(number: u8) -> Field<Percent> {

@@ -297,11 +297,12 @@ fn failures_to_retry_after_are_words_and_statuses() {
           1 | services: {vrf: {retry: {on: [conect, timeout, 499, "600", 5xx, "+50", []]}}}
             |                                                                        ^"#]],
     );
-    let on = |text: &str| {
-        let settings = read(&format!("services: {{vrf: {{retry: {{on: {text}}}}}}}")).unwrap();
+    let retry = |text: &str| {
+        let settings = read(&format!("services: {{vrf: {{retry: {{{text}}}}}}}")).unwrap();
         settings.services[0].retry.on.clone()
     };
-    let by_default = on("");
+    let on = |causes: &str| retry(&format!("on: {causes}"));
+    let by_default = retry("");
     assert_eq!((by_default.connect, by_default.reset), (true, true));
     assert_eq!(by_default.statuses, [502, 503, 504]);
     let written = on("[599, \"500\", reset, 599]");

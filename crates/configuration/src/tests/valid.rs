@@ -53,16 +53,26 @@ fn names_alone_are_enough_and_bring_the_default_routes() {
 }
 
 #[test]
-fn empty_mappings_and_lists_mean_their_defaults() {
+fn empty_mappings_mean_their_defaults() {
     let short = read("services: {vrf: }").unwrap();
-    let long = "mode: development\ngateway:\nadmin:\ntelemetry: {}\nservices:\n  vrf:\n    healthCheck:\n    retry:\n    drain: {}\n    restart:\n    routes:\n    config:\n    builtin:\n";
+    let long = "mode: development\ngateway:\nadmin:\ntelemetry: {}\nservices:\n  vrf:\n    healthCheck:\n    retry:\n    drain: {}\n    restart:\n    config:\n    builtin:\n";
     assert_eq!(read(long).unwrap(), short);
-    assert_eq!(read("gateway: {listen: , limits: }\nservices: {vrf: }").unwrap(), short);
+    assert_eq!(read("gateway: {limits: }\nservices: {vrf: }").unwrap(), short);
 }
 
 #[test]
 fn an_empty_list_of_routes_leaves_a_service_without_any() {
     assert_eq!(read("services: {vrf: {routes: []}}").unwrap().services[0].routes, []);
+}
+
+#[test]
+fn a_list_whose_items_are_all_commented_out_is_empty() {
+    let routes = "services:\n  vrf:\n    routes:\n      # - match: {path: /v1/random}\n";
+    assert_eq!(read(routes).unwrap().services[0].routes, []);
+    let causes = &read("services: {vrf: {retry: {on: }}}").unwrap().services[0].retry.on;
+    assert_eq!((causes.connect, causes.reset, &causes.statuses[..]), (false, false, &[][..]));
+    let listen = read("gateway: {listen: }\nservices: {vrf: }").unwrap_err().to_string();
+    assert!(listen.contains("gateway.listen: expected at least one address"), "{listen}");
 }
 
 #[test]
