@@ -85,6 +85,16 @@ impl Checker {
         raw: RawTraffic,
         versions: Option<&BTreeSet<String>>,
     ) -> Traffic {
+        if let (None, Some(sticky)) = (&raw.weights, &raw.sticky) {
+            self.wrong(
+                sticky.origin,
+                format!("{key}.sticky: without weights no version is chosen that a caller could be kept at"),
+                Some(
+                    "write `weights` beside it; `loadBalancing: {policy: maglev, hashOn: caller}` keeps a caller at a replica"
+                        .to_owned(),
+                ),
+            );
+        }
         let weights_key = format!("{key}.weights");
         let weights = raw.weights.map(|weights| self.weights(&weights_key, weights, versions));
         Traffic {

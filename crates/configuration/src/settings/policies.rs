@@ -80,11 +80,11 @@ pub struct Traffic {
     pub weights: BTreeMap<String, u32>,
     /// The header with which a request chooses its version, in lower case.
     pub header: String,
-    /// What keeps a caller where it was.
+    /// What keeps a caller at its version; only beside weights.
     pub sticky: Option<Sticky>,
 }
 
-/// The key by which a caller stays where it was.
+/// The key by which a caller stays at its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sticky {
     /// The value of this cookie.

@@ -237,19 +237,19 @@ fn a_version_has_one_weight_however_it_is_quoted() {
 #[test]
 fn the_header_of_a_version_and_stickiness_are_checked() {
     check(
-        "services:\n  vrf: {traffic: {header: \"a b\", sticky: \"path:x\"}}\n  oracle: {traffic: {sticky: \"cokie:x\"}}\n",
+        "services:\n  vrf: {traffic: {header: \"a b\", weights: {1.0.0: 1}, sticky: \"path:x\"}}\n  oracle: {traffic: {weights: {1.0.0: 1}, sticky: \"cokie:x\"}}\n",
         expect![[r#"
             serviceos.yaml:2:27: services.vrf.traffic.header: expected the name of a header such as x-beta, found `a b`
-              2 |   vrf: {traffic: {header: "a b", sticky: "path:x"}}
+              2 |   vrf: {traffic: {header: "a b", weights: {1.0.0: 1}, sticky: "path:x"}}
                 |                           ^^^^^
 
-            serviceos.yaml:2:42: services.vrf.traffic.sticky: expected `cookie:NAME`, `header:NAME` or `caller`, found `path:x`
-              2 |   vrf: {traffic: {header: "a b", sticky: "path:x"}}
-                |                                          ^^^^^^^^
+            serviceos.yaml:2:63: services.vrf.traffic.sticky: expected `cookie:NAME`, `header:NAME` or `caller`, found `path:x`
+              2 |   vrf: {traffic: {header: "a b", weights: {1.0.0: 1}, sticky: "path:x"}}
+                |                                                               ^^^^^^^^
 
-            serviceos.yaml:3:30: services.oracle.traffic.sticky: expected `cookie:NAME`, `header:NAME` or `caller`, found `cokie:x`
-              3 |   oracle: {traffic: {sticky: "cokie:x"}}
-                |                              ^^^^^^^^^
+            serviceos.yaml:3:51: services.oracle.traffic.sticky: expected `cookie:NAME`, `header:NAME` or `caller`, found `cokie:x`
+              3 |   oracle: {traffic: {weights: {1.0.0: 1}, sticky: "cokie:x"}}
+                |                                                   ^^^^^^^^^
             help: did you mean `cookie:x`?"#]],
     );
     let traffic = |text: &str| {
@@ -257,9 +257,24 @@ fn the_header_of_a_version_and_stickiness_are_checked() {
         settings.services[0].traffic.clone().unwrap()
     };
     assert_eq!(traffic("").header, "service-version");
-    assert_eq!(traffic("{sticky: caller}").sticky, Some(Sticky::Caller));
-    assert_eq!(traffic("{sticky: \"header:X-A\"}").sticky, Some(Sticky::Header("x-a".to_owned())));
+    assert_eq!(traffic("{weights: {1.0.0: 1}, sticky: caller}").sticky, Some(Sticky::Caller));
+    assert_eq!(
+        traffic("{weights: {1.0.0: 1}, sticky: \"header:X-A\"}").sticky,
+        Some(Sticky::Header("x-a".to_owned()))
+    );
     assert_eq!(read("services: {vrf: }").unwrap().services[0].traffic, None);
+}
+
+#[test]
+fn stickiness_without_weights_would_do_nothing() {
+    check(
+        "services: {vrf: {traffic: {sticky: caller}}}\n",
+        expect![[r#"
+        serviceos.yaml:1:36: services.vrf.traffic.sticky: without weights no version is chosen that a caller could be kept at
+          1 | services: {vrf: {traffic: {sticky: caller}}}
+            |                                    ^^^^^^
+        help: write `weights` beside it; `loadBalancing: {policy: maglev, hashOn: caller}` keeps a caller at a replica"#]],
+    );
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn everything_else_changes_while_it_runs() {
         ("gateway:", "gateway:\n  rateLimits: {tiers: {free: {rate: 1/s, burst: 1}}}"),
         ("vrf: {", "vrf: {required: false, routes: [], "),
         ("vrf: {", "vrf: {healthCheck: {interval: 5s}, loadBalancing: {policy: random}, "),
-        ("vrf: {", "vrf: {traffic: {sticky: caller}, retry: {attempts: 2}, "),
+        ("vrf: {", "vrf: {traffic: {header: x-version}, retry: {attempts: 2}, "),
         ("vrf: {", "vrf: {circuit: {requests: 5}, outlier: {ejection: 5s}, "),
         ("\"http://a\"", "\"http://a\", \"http://b\""),
         (legacy, "attestation: none, version: 2.0.0, protocol: grpc, drain: {timeout: 1s}}"),
