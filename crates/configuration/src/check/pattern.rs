@@ -12,8 +12,8 @@ pub(super) fn check_pattern(path: &str) -> Result<(), &'static str> {
     if path.len() > MAX_PATH_BYTES {
         return Err("a route's path has at most 512 bytes");
     }
-    if !path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`|".contains(&byte)) {
-        return Err("a route's path has only the characters of a URL path, without a query");
+    if !path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#;\"<>\\^`|".contains(&byte)) {
+        return Err("a route's path has only the characters of a URL path, without a query or a semicolon");
     }
     if path.matches('{').count() > MAX_PARAMETERS {
         return Err("a route's path has at most 16 parameters");

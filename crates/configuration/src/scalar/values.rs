@@ -101,24 +101,44 @@ impl Scalar for SocketAddr {
     }
 }
 
+/// The bits before an IPv4 address that is written in IPv6.
+const MAPPED_PREFIX_BITS: u8 = 96;
+
 impl Scalar for IpNet {
     const EXPECTED: &'static str = "a network such as 10.0.0.0/8 or fd00::/8, or an IP address";
 
     fn read(shape: &Shape) -> Option<Self> {
         let Shape::Text(text) = shape else { return None };
-        let alone = text.parse::<IpAddr>().map(Self::from).ok();
-        alone.or_else(|| text.parse().ok().filter(|network: &Self| network.trunc() == *network))
+        let network = network(text)?;
+        (network.trunc() == network && unmapped(network).is_none()).then_some(network)
     }
 
     fn help(shape: &Shape) -> Option<String> {
         let Shape::Text(text) = shape else { return None };
-        let network = text.parse::<Self>().ok()?;
+        let network = network(text)?;
+        if let Some(unmapped) = unmapped(network) {
+            let alone = unmapped.prefix_len() == unmapped.max_prefix_len();
+            let plain = if alone { unmapped.addr().to_string() } else { unmapped.trunc().to_string() };
+            return Some(format!("a client over IPv4 is known by its IPv4 address: write {plain}"));
+        }
         Some(format!(
             "the network that {} lies in is {}; the address alone is {0}",
             network.addr(),
             network.trunc()
         ))
     }
+}
+
+/// An address alone is a network of itself.
+fn network(text: &str) -> Option<IpNet> {
+    text.parse::<IpAddr>().map(IpNet::from).ok().or_else(|| text.parse().ok())
+}
+
+/// The IPv4 network that is written in IPv6 (RFC 4291, section 2.5.5.2), which no client would ever be found in.
+fn unmapped(network: IpNet) -> Option<IpNet> {
+    let IpNet::V6(network) = network else { return None };
+    let address = network.addr().to_ipv4_mapped()?;
+    IpNet::new(address.into(), network.prefix_len().checked_sub(MAPPED_PREFIX_BITS)?).ok()
 }
 
 /// What a rate may be counted over, in seconds.

@@ -81,6 +81,29 @@ fn networks_are_written_without_host_bits() {
 }
 
 #[test]
+fn a_network_of_ipv4_is_written_as_such() {
+    check(
+        &with("trustedProxies: [\"::ffff:10.0.0.0/104\", \"::ffff:10.0.0.5\", \"::ffff:10.1.2.3/112\"]"),
+        expect![[r#"
+            serviceos.yaml:2:20: gateway.trustedProxies: expected a network such as 10.0.0.0/8 or fd00::/8, or an IP address, found `::ffff:10.0.0.0/104`
+              2 |   trustedProxies: ["::ffff:10.0.0.0/104", "::ffff:10.0.0.5", "::ffff:10.1.2.3/112"]
+                |                    ^^^^^^^^^^^^^^^^^^^^^
+            help: a client over IPv4 is known by its IPv4 address: write 10.0.0.0/8
+
+            serviceos.yaml:2:43: gateway.trustedProxies: expected a network such as 10.0.0.0/8 or fd00::/8, or an IP address, found `::ffff:10.0.0.5`
+              2 |   trustedProxies: ["::ffff:10.0.0.0/104", "::ffff:10.0.0.5", "::ffff:10.1.2.3/112"]
+                |                                           ^^^^^^^^^^^^^^^^^
+            help: a client over IPv4 is known by its IPv4 address: write 10.0.0.5
+
+            serviceos.yaml:2:62: gateway.trustedProxies: expected a network such as 10.0.0.0/8 or fd00::/8, or an IP address, found `::ffff:10.1.2.3/112`
+              2 |   trustedProxies: ["::ffff:10.0.0.0/104", "::ffff:10.0.0.5", "::ffff:10.1.2.3/112"]
+                |                                                              ^^^^^^^^^^^^^^^^^^^^^
+            help: a client over IPv4 is known by its IPv4 address: write 10.1.0.0/16"#]],
+    );
+    assert!(read(&with("trustedProxies: [\"::/0\", \"64:ff9b::/96\"]")).is_ok());
+}
+
+#[test]
 fn tiers_have_a_rate_and_a_burst() {
     check(
         &with(

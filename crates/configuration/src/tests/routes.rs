@@ -100,6 +100,7 @@ fn routes_that_are_no_paths_are_refused() {
       - match: {path: \"/{{a}}\"}
       - match: {path: /a//b}
       - match: {path: /a/../b}
+      - match: {path: /a;b}
 ",
         expect![[r#"
             serviceos.yaml:4:9: services.vrf.routes[0].match.path: a route needs a path
@@ -112,12 +113,12 @@ fn routes_that_are_no_paths_are_refused() {
                 |                       ^^
             help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}
 
-            serviceos.yaml:6:23: services.vrf.routes[2].match.path: a route's path has only the characters of a URL path, without a query, found `/a b`
+            serviceos.yaml:6:23: services.vrf.routes[2].match.path: a route's path has only the characters of a URL path, without a query or a semicolon, found `/a b`
               6 |       - match: {path: /a b}
                 |                       ^^^^
             help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}
 
-            serviceos.yaml:7:23: services.vrf.routes[3].match.path: a route's path has only the characters of a URL path, without a query, found `/a?b`
+            serviceos.yaml:7:23: services.vrf.routes[3].match.path: a route's path has only the characters of a URL path, without a query or a semicolon, found `/a?b`
               7 |       - match: {path: "/a?b"}
                 |                       ^^^^^^
             help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}
@@ -155,6 +156,11 @@ fn routes_that_are_no_paths_are_refused() {
             serviceos.yaml:14:23: services.vrf.routes[10].match.path: a route's path has no part `.` or `..`, found `/a/../b`
               14 |       - match: {path: /a/../b}
                  |                       ^^^^^^^
+            help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}
+
+            serviceos.yaml:15:23: services.vrf.routes[11].match.path: a route's path has only the characters of a URL path, without a query or a semicolon, found `/a;b`
+              15 |       - match: {path: /a;b}
+                 |                       ^^^^
             help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}"#]],
     );
 }
