@@ -40,9 +40,7 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
         out.push(b'"');
     }
     text(out, b",\"method\":", exchange.head.method().as_str());
-    out.extend_from_slice(b",\"path\":\"");
-    write_json_ascii(out, exchange.head.path());
-    out.push(b'"');
+    text(out, b",\"path\":", &String::from_utf8_lossy(exchange.head.path()));
     if let Some(route) = route {
         out.extend_from_slice(&route.log_part);
     }
@@ -77,16 +75,6 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
     }
     milliseconds(out, b",\"totalMs\":", total);
     out.push(b'}');
-}
-
-/// Visible ASCII as part of a JSON string: only two of its characters have to be escaped.
-fn write_json_ascii(out: &mut Vec<u8>, text: &[u8]) {
-    for byte in text {
-        if matches!(byte, b'"' | b'\\') {
-            out.push(b'\\');
-        }
-        out.push(*byte);
-    }
 }
 
 fn text(out: &mut Vec<u8>, label: &[u8], value: &str) {

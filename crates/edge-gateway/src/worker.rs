@@ -31,6 +31,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const KEPT: usize = 256;
 /// Output buffers that grew larger than this are not kept.
 const KEPT_OUT_BYTES: usize = 64 << 10;
+/// Heads that grew larger than this are not kept: few are longer, and all that are kept together are 1 MiB at the most.
+const KEPT_HEAD_BYTES: usize = 4 << 10;
 
 /// What every connection and request of this worker shares.
 pub(crate) struct Worker {
@@ -161,9 +163,11 @@ impl Worker {
         self.heads.borrow_mut().pop().unwrap_or_default()
     }
 
-    pub(crate) fn give_back_head(&self, head: Box<RequestHead>) {
+    pub(crate) fn give_back_head(&self, mut head: Box<RequestHead>) {
         let mut heads = self.heads.borrow_mut();
-        if heads.len() < KEPT {
+        if heads.len() < KEPT && head.capacity() <= KEPT_HEAD_BYTES {
+            // Nobody reads a credential in it later, by whatever mistake.
+            head.clear();
             heads.push(head);
         }
     }

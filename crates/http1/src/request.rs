@@ -116,10 +116,18 @@ impl RequestHead {
         self.upgrade.and_then(|upgrade| std::str::from_utf8(&self.bytes[upgrade.range()]).ok())
     }
 
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.fields.clear();
-        self.upgrade = None;
+    /// Forgets the request and keeps the room that it took. What cannot be read leaves a head as this does: a GET without
+    /// a path.
+    pub fn clear(&mut self) {
+        let (mut bytes, mut fields) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.fields));
+        bytes.clear();
+        fields.clear();
+        *self = Self { bytes, fields, ..Self::default() };
+    }
+
+    /// The room that it takes for bytes, used or not.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// Takes over the head of an HTTP/2 request, whose names are in lower case already and whose connection has no fields

@@ -50,6 +50,8 @@ struct FullBuffer {
 #[derive(Debug)]
 pub struct LineBuffer {
     lines: Vec<u8>,
+    /// How much of it is whole lines.
+    whole: usize,
     count: u64,
     writer: AccessLogHandle,
     home: SyncSender<Vec<u8>>,
@@ -109,13 +111,15 @@ impl LineBuffer {
     /// An empty buffer of a worker.
     pub fn new(writer: AccessLogHandle, shard: Arc<GatewayShard>) -> Self {
         let (home, emptied) = sync_channel(SPARE_BUFFERS);
-        Self { lines: empty_buffer(), count: 0, writer, home, emptied, shard }
+        Self { lines: empty_buffer(), whole: 0, count: 0, writer, home, emptied, shard }
     }
 
-    /// Adds a line; `write` appends it without the line end.
+    /// Adds a line; `write` appends it without the line end. Should that panic, nothing of the line is kept.
     pub fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.lines.truncate(self.whole);
         write(&mut self.lines);
         self.lines.push(b'\n');
+        self.whole = self.lines.len();
         self.count += 1;
         if self.lines.len() >= BUFFER_BYTES {
             self.flush();
@@ -124,6 +128,7 @@ impl LineBuffer {
 
     /// Hands the lines over. When the writer cannot keep up they are dropped and counted: requests never wait for a disk.
     pub fn flush(&mut self) {
+        self.lines.truncate(std::mem::take(&mut self.whole));
         if self.lines.is_empty() {
             return;
         }
@@ -213,5 +218,26 @@ mod tests {
             assert!(buffer.lines.is_empty());
             assert_eq!(buffer.lines.as_ptr(), place);
         }
+    }
+
+    #[test]
+    fn a_line_that_is_not_finished_is_no_line() {
+        let (sender, receiver) = sync_channel(1);
+        let mut buffer = LineBuffer::new(AccessLogHandle(sender), Metrics::new(1).gateway(0));
+        let mut half = |buffer: &mut LineBuffer| {
+            let panicking = std::panic::AssertUnwindSafe(|| {
+                buffer.line(|out| {
+                    out.extend_from_slice(b"half");
+                    panic!("as it is meant to");
+                });
+            });
+            std::panic::catch_unwind(panicking).unwrap_err();
+        };
+        buffer.line(|out| out.push(b'a'));
+        half(&mut buffer);
+        buffer.line(|out| out.push(b'b'));
+        half(&mut buffer);
+        buffer.flush();
+        assert_eq!(receiver.recv().unwrap().lines, b"a\nb\n");
     }
 }

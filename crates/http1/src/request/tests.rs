@@ -260,6 +260,33 @@ fn a_head_of_http_2_has_the_same_form() {
     assert!(set(Some("a"), "/", &fields).is_err());
 }
 
+#[test]
+fn a_head_that_cannot_be_read_shows_nothing_of_the_one_before() {
+    let plain: HeaderMap =
+        [(http::header::AUTHORIZATION, "Bearer secret".parse().unwrap())].into_iter().collect();
+    let many: HeaderMap = (0..11)
+        .map(|number| (http::HeaderName::try_from(format!("x-{number}")).unwrap(), "1".parse().unwrap()))
+        .collect();
+    let wide: HeaderMap = [(http::header::ACCEPT, "w".repeat(1100).parse().unwrap())].into_iter().collect();
+    let long = "/".repeat(101);
+    for (origin, fields) in
+        [("/a", &many), (&*long, &plain), ("/a", &wide), ("*", &plain), ("/é", &plain), ("", &plain)]
+    {
+        let mut head = RequestHead::default();
+        let before = b"POST /before?q HTTP/1.0\r\nHost: a\r\nContent-Length: 5\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
+        parse_request(before, &LIMITS, &mut head).unwrap();
+        let refused = head.set_http2(&Method::GET, Some("a"), origin, fields, Framing::Length(0), &LIMITS);
+        assert!(refused.is_err(), "{origin}");
+        let shown = (head.path(), head.origin(), head.framing(), head.upgrade());
+        assert_eq!(shown, (&b""[..], &b""[..], Framing::Length(0), None), "{origin}");
+
+        parse_request(before, &LIMITS, &mut head).unwrap();
+        parse_request(b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", &LIMITS, &mut head).unwrap_err();
+        let shown = (head.method(), head.path(), head.framing(), head.persists(), head.upgrade());
+        assert_eq!(shown, (&Method::GET, &b""[..], Framing::Length(0), true, None));
+    }
+}
+
 proptest! {
     #[test]
     fn no_head_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
