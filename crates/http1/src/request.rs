@@ -156,7 +156,8 @@ impl RequestHead {
         let origin = self.append(origin.as_bytes());
         let authority = authority.map(|authority| self.append(authority.as_bytes()));
         self.push_http2_fields(fields);
-        if self.bytes.len() > limits.head_bytes + limits.target_bytes {
+        // The target has a limit of its own, so a short one leaves no more to the fields.
+        if self.bytes.len() - origin.len() > limits.head_bytes {
             return Err(RequestFault::TooManyBytes);
         }
         if self.bytes[origin.range()].first() != Some(&b'/') {

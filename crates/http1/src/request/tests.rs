@@ -287,6 +287,21 @@ fn a_head_that_cannot_be_read_shows_nothing_of_the_one_before() {
     }
 }
 
+#[test]
+fn a_short_target_leaves_no_more_room_for_the_fields_of_http_2() {
+    let set = |target: usize, value: usize| {
+        let fields = [(http::header::ACCEPT, "w".repeat(value).parse().unwrap())].into_iter().collect();
+        let origin = format!("/{}", "a".repeat(target - 1));
+        let mut head = RequestHead::default();
+        head.set_http2(&Method::GET, Some("a"), &origin, &fields, Framing::Length(0), &LIMITS)
+    };
+    let most = LIMITS.head_bytes - "a".len() - "accept".len();
+    for target in [1, LIMITS.target_bytes] {
+        assert_eq!(set(target, most), Ok(()));
+        assert_eq!(set(target, most + 1), Err(RequestFault::TooManyBytes));
+    }
+}
+
 proptest! {
     #[test]
     fn no_head_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
