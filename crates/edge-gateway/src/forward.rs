@@ -10,6 +10,7 @@ use types::headers::{DEFAULT_TENANT, REQUEST_ID, RESERVED_PREFIX, SCOPES, SUBJEC
 
 use crate::client::{CallerLines, Scheme};
 use crate::exchange::Exchange;
+use crate::path::strip_prefix;
 use crate::route::Route;
 use crate::validate::upgrade;
 
@@ -36,7 +37,7 @@ impl CallHead for Forward<'_> {
     fn target(&self) -> (&[u8], &[u8]) {
         let origin = self.exchange.head.origin();
         let prefix = self.route.strip_prefix.as_deref().map(str::as_bytes);
-        match prefix.and_then(|prefix| origin.strip_prefix(prefix)) {
+        match prefix.and_then(|prefix| strip_prefix(origin, prefix)) {
             None => (origin, b""),
             Some(rest) if rest.starts_with(b"/") => (rest, b""),
             // Nothing is left of the path, or only a query.

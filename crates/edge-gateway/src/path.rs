@@ -1,5 +1,8 @@
 //! Which request paths are taken as they are. A path that a replica might read differently than the route table did is
-//! refused, so that no spelling reaches a route that the plain path could not.
+//! refused, and routes know a path by its plain spelling alone, so that no spelling reaches a route that the plain path
+//! could not.
+
+use std::borrow::Cow;
 
 /// Why a path is refused; `None` when it is plain.
 pub(crate) fn ambiguity(path: &[u8]) -> Option<&'static str> {
@@ -50,6 +53,60 @@ fn is_overlong(lead: u8, rest: &[u8]) -> bool {
         0xf0 => second().is_some_and(|second| second < 0x90),
         _ => false,
     }
+}
+
+/// The path as routes know it: a visible character behind a percent sign means what it means bare, and the digits of all
+/// others are capitals (RFC 3986 section 6.2.2).
+pub(crate) fn plain(path: &[u8]) -> Cow<'_, [u8]> {
+    if !path.contains(&b'%') {
+        return Cow::Borrowed(path);
+    }
+    let (mut plain, mut rest) = (Vec::with_capacity(path.len()), path);
+    while let Some((meaning, after)) = first(rest) {
+        plain.extend_from_slice(meaning.as_bytes());
+        rest = after;
+    }
+    Cow::Owned(plain)
+}
+
+/// What is left of a path behind a beginning in its plain spelling, however that is spelled here.
+pub(crate) fn strip_prefix<'a>(path: &'a [u8], mut prefix: &[u8]) -> Option<&'a [u8]> {
+    let mut rest = path;
+    while !prefix.is_empty() {
+        let (meaning, after) = first(rest)?;
+        prefix = prefix.strip_prefix(meaning.as_bytes())?;
+        rest = after;
+    }
+    Some(rest)
+}
+
+/// One character of a path.
+enum Meaning {
+    Bare(u8),
+    /// One that is not visible, with its percent sign.
+    Escaped([u8; 3]),
+}
+
+impl Meaning {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Bare(byte) => std::slice::from_ref(byte),
+            Self::Escaped(bytes) => bytes,
+        }
+    }
+}
+
+/// What the beginning of a path means, and what follows.
+fn first(path: &[u8]) -> Option<(Meaning, &[u8])> {
+    let (byte, after) = path.split_first()?;
+    let Some(digits) = after.first_chunk::<2>().filter(|_| *byte == b'%') else {
+        return Some((Meaning::Bare(*byte), after));
+    };
+    let meaning = match decode(digits) {
+        Some(visible) if visible.is_ascii_graphic() => Meaning::Bare(visible),
+        _ => Meaning::Escaped([b'%', digits[0].to_ascii_uppercase(), digits[1].to_ascii_uppercase()]),
+    };
+    Some((meaning, &after[2..]))
 }
 
 fn decode(digits: &[u8; 2]) -> Option<u8> {
@@ -115,6 +172,29 @@ mod tests {
         ];
         for trick in tricks {
             assert!(ambiguity(trick.as_bytes()).is_some(), "{trick}");
+        }
+    }
+
+    #[test]
+    fn every_spelling_of_a_path_has_the_same_plain_one() {
+        for (spelled, expected) in [
+            ("/v1/feeds", "/v1/feeds"),
+            ("/v1/%66eed%73", "/v1/feeds"),
+            ("/%7e%2D", "/~-"),
+            ("/caf%c3%a9%20", "/caf%C3%A9%20"),
+            ("/a%3fb%23", "/a?b#"),
+        ] {
+            assert_eq!(plain(spelled.as_bytes()), expected.as_bytes(), "{spelled}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_stripped_however_it_is_spelled_and_the_rest_keeps_its_spelling() {
+        let rest = |path: &'static str| strip_prefix(path.as_bytes(), b"/caf%C3%A9");
+        assert_eq!(rest("/caf%C3%A9/%78?%79"), Some(&b"/%78?%79"[..]));
+        assert_eq!(rest("/%63af%c3%a9"), Some(&b""[..]));
+        for other in ["/caf%C3", "/caf", "/cafe", "/CAF%C3%A9", "/caf%C3%A8"] {
+            assert_eq!(rest(other), None, "{other}");
         }
     }
 }

@@ -13,6 +13,7 @@ use service_router::stable_hash;
 
 use crate::FlowError;
 use crate::access_line::route_part;
+use crate::path::plain;
 use hosts::Hosts;
 
 /// A route with everything that the request flow needs of it.
@@ -153,8 +154,9 @@ impl RouteTable {
     }
 
     pub(crate) fn find(&self, head: &RequestHead) -> Result<Target<'_>, FlowError> {
-        // A path is visible ASCII.
-        let path = std::str::from_utf8(head.path()).unwrap_or_default();
+        // Visible ASCII, as the path of a head is. A replica may take every spelling for the same, so routes do.
+        let path = plain(head.path());
+        let path = std::str::from_utf8(&path).unwrap_or_default();
         if let Some(page) = self.own.iter().find(|page| page.path == path) {
             return match *head.method() {
                 Method::GET | Method::HEAD => Ok(Target::Own(page)),

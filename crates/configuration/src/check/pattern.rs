@@ -15,6 +15,11 @@ pub(super) fn check_pattern(path: &str) -> Result<(), &'static str> {
     if !path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#;\"<>\\^`|".contains(&byte)) {
         return Err("a route's path has only the characters of a URL path, without a query or a semicolon");
     }
+    if !path.split('%').skip(1).all(is_needed_escape) {
+        return Err(
+            "a route's path escapes only what is no visible character, and in capitals, as in `%C3%A9`",
+        );
+    }
     if path.matches('{').count() > MAX_PARAMETERS {
         return Err("a route's path has at most 16 parameters");
     }
@@ -24,6 +29,14 @@ pub(super) fn check_pattern(path: &str) -> Result<(), &'static str> {
         check_segment(segment, last)?;
     }
     Ok(())
+}
+
+/// Whether what follows a percent sign is the only spelling of a character: requests are looked up by their plain spelling,
+/// and with another one a route would never be found.
+fn is_needed_escape(after: &str) -> bool {
+    let capital = |digits: &&str| digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
+    let byte = after.get(..2).filter(capital).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    byte.is_some_and(|byte| !byte.is_ascii_graphic())
 }
 
 fn check_segment(segment: &str, last: bool) -> Result<(), &'static str> {

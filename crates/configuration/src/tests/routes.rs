@@ -84,6 +84,41 @@ fn routes_that_take_the_same_requests_are_refused() {
 }
 
 #[test]
+fn a_path_that_no_request_is_looked_up_by_is_refused() {
+    check(
+        "services:
+  vrf:
+    routes:
+      - match: {path: /%66eeds}
+      - match: {path: /caf%c3%a9}
+      - match: {path: /a%}
+      - match: {path: /a%+F}
+",
+        expect![[r#"
+            serviceos.yaml:4:23: services.vrf.routes[0].match.path: a route's path escapes only what is no visible character, and in capitals, as in `%C3%A9`, found `/%66eeds`
+              4 |       - match: {path: /%66eeds}
+                |                       ^^^^^^^^
+            help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}
+
+            serviceos.yaml:5:23: services.vrf.routes[1].match.path: a route's path escapes only what is no visible character, and in capitals, as in `%C3%A9`, found `/caf%c3%a9`
+              5 |       - match: {path: /caf%c3%a9}
+                |                       ^^^^^^^^^^
+            help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}
+
+            serviceos.yaml:6:23: services.vrf.routes[2].match.path: a route's path escapes only what is no visible character, and in capitals, as in `%C3%A9`, found `/a%`
+              6 |       - match: {path: /a%}
+                |                       ^^^
+            help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}
+
+            serviceos.yaml:7:23: services.vrf.routes[3].match.path: a route's path escapes only what is no visible character, and in capitals, as in `%C3%A9`, found `/a%+F`
+              7 |       - match: {path: /a%+F}
+                |                       ^^^^^
+            help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}"#]],
+    );
+    assert!(read("services:\n  vrf:\n    routes:\n      - match: {path: /caf%C3%A9}\n").is_ok());
+}
+
+#[test]
 fn routes_that_are_no_paths_are_refused() {
     check(
         "services:

@@ -1,4 +1,5 @@
 use expect_test::{Expect, expect};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -164,4 +165,67 @@ fn a_path_parameter_can_be_what_is_hashed() {
             GET a /v1/price/ETH-USD: 0 with false
         "#]],
     );
+}
+
+#[test]
+fn a_path_is_found_by_what_it_means() {
+    check(
+        vec![
+            route("/v1/feeds", &[]),
+            route("/caf%C3%A9", &[]),
+            Route { hash_on: Some(HashOn::PathParameter("pair".into())), ..route("/v1/price/{pair}", &[]) },
+            route("/{*rest}", &[]),
+        ],
+        &[
+            "GET a /v1/%66eeds",
+            "GET a /%76%31/feed%73",
+            "GET a /v1/feeds/",
+            "GET a /caf%c3%a9",
+            "GET a /v1/price/%42TC%2dUSD",
+            "GET a /%68ealth",
+        ],
+        expect![[r#"
+            GET a /v1/%66eeds: 0
+            GET a /%76%31/feed%73: 0
+            GET a /v1/feeds/: 3
+            GET a /caf%c3%a9: 1
+            GET a /v1/price/%42TC%2dUSD: 2 with true
+            GET a /%68ealth: own /health
+        "#]],
+    );
+}
+
+fn found(table: &RouteTable, path: &str) -> String {
+    let text = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    let limits = http1::Limits { head_bytes: 1024, fields: 10, target_bytes: 200 };
+    let mut head = RequestHead::default();
+    http1::parse_request(text.as_bytes(), &limits, &mut head).unwrap();
+    match table.find(&head) {
+        Ok(Target::Route { route, hash }) => format!("{} {hash:?}", route.number),
+        Ok(Target::Own(page)) => page.path.to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_spelling_of_a_path_leads_elsewhere(
+        path in "/(v1|[a~])/(feeds|price)(/[a-c!$&'()*+,:@=~-]{1,4})?",
+        escaped in proptest::collection::vec(0..3u8, 40),
+    ) {
+        let routes = ["/v1/feeds", "/v1/price/{pair}", "/v1/{*rest}", "/{*rest}"];
+        let hashed = |template| Route {
+            hash_on: Some(HashOn::PathParameter("pair".into())),
+            ..route(template, &[])
+        };
+        let table = RouteTable::new(routes.map(hashed).into(), Vec::new()).unwrap();
+        let spelled: String = path.chars().zip(escaped).map(|(letter, how)| match how {
+            _ if letter == '/' => letter.to_string(),
+            0 => letter.to_string(),
+            1 => format!("%{:02x}", u32::from(letter)),
+            _ => format!("%{:02X}", u32::from(letter)),
+        }).collect();
+        prop_assert_eq!(crate::path::ambiguity(spelled.as_bytes()), None);
+        prop_assert_eq!(found(&table, &spelled), found(&table, &path), "{}", spelled);
+    }
 }

@@ -188,6 +188,8 @@ fn a_route_strips_its_prefix_and_is_found_by_host_path_and_header() {
         ("a", "GET /users/7/orders", "", "site /users/7/orders"),
         ("a", "GET /kept/a/b?c", "", "site /kept/a/b?c"),
         ("a", "GET /cut/a/b?c", "", "site /a/b?c"),
+        ("a", "GET /%6bept/%61?%62", "", "site /%6bept/%61?%62"),
+        ("a", "GET /%63ut/%61?%62", "", "site /%61?%62"),
         ("a", "POST /cut2?c", "content-length: 0\r\n", "site /?c"),
         ("a", "GET /users//orders", "", "400"),
         ("a", "GET /users/7", "", "404"),
@@ -201,6 +203,21 @@ fn a_route_strips_its_prefix_and_is_found_by_host_path_and_header() {
     ] {
         assert_eq!(ask(host, first, fields), expected, "{host} {first} {fields}");
     }
+}
+
+#[test]
+fn no_spelling_of_a_guarded_path_reaches_a_route_for_everything_else() {
+    let upstream = Upstream::new();
+    let routes = "routes: [{match: {path: '/v1/feeds'}}, {match: {path: '/{*rest}'}, public: true}]";
+    let mesh = Mesh::new().endpoints_with("site", &[upstream.address], routes).up();
+    for (path, status) in
+        [("/v1/feeds", 401), ("/v1/%66eeds", 401), ("/%761/feed%73", 401), ("/v1/feeds/", 404)]
+    {
+        let mut client = Connection::open(mesh.gateway);
+        client.write(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).unwrap();
+        assert_eq!(client.answer().unwrap().status, status, "{path}");
+    }
+    assert_eq!(upstream.count(), 1, "a slash at the end makes another path");
 }
 
 #[test]

@@ -391,22 +391,14 @@ fn paths(corpus: &mut Corpus) {
     for path in AMBIGUOUS_PATHS {
         corpus.refused(&shown(path), format!("GET {path} HTTP/1.1\r\nhost: a\r\nx: {{id}}\r\n\r\n"));
     }
-    for path in [
-        "/R/{id}",
-        "/r%20/{id}",
-        "/%72/{id}",
-        "/r.{id}",
-        "/rr/{id}",
-        "/r",
-        "/",
-        "/*",
-        "/strip.",
-        "/private%20/{id}",
-        "/%70rivate/{id}",
-    ] {
+    for path in
+        ["/R/{id}", "/r%20/{id}", "/r.{id}", "/rr/{id}", "/r", "/", "/*", "/strip.", "/private%20/{id}"]
+    {
         corpus.denied(path, 404, format!("GET {path} HTTP/1.1\r\nhost: a\r\nx: {{id}}\r\n\r\n"));
     }
-    for path in ["/private/{id}", "/private/r/{id}", "/private/{id}?/r/"] {
+    for path in
+        ["/private/{id}", "/private/r/{id}", "/private/{id}?/r/", "/%70rivate/{id}", "/priv%61%74%65/{id}"]
+    {
         corpus.denied(path, 401, format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
     }
     for path in [
@@ -423,12 +415,14 @@ fn paths(corpus: &mut Corpus) {
         "/r/{id}*",
         "/r/{id}~",
         "/r/%70rivate/{id}",
+        "/%72/{id}",
     ] {
         corpus.passes(path, format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"), Meaning::new("GET", path));
     }
     for (path, rest) in [
         ("/strip/{id}", "/{id}"),
         ("/strip/strip/{id}", "/strip/{id}"),
+        ("/%73tri%70/%73trip/{id}", "/%73trip/{id}"),
         ("/strip/{id}?/strip/", "/{id}?/strip/"),
     ] {
         corpus.passes(path, format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"), Meaning::new("GET", rest));
