@@ -224,7 +224,7 @@ mod tests {
     fn a_line_that_is_not_finished_is_no_line() {
         let (sender, receiver) = sync_channel(1);
         let mut buffer = LineBuffer::new(AccessLogHandle(sender), Metrics::new(1).gateway(0));
-        let mut half = |buffer: &mut LineBuffer| {
+        let half = |buffer: &mut LineBuffer| {
             let panicking = std::panic::AssertUnwindSafe(|| {
                 buffer.line(|out| {
                     out.extend_from_slice(b"half");
