@@ -236,7 +236,7 @@ pub(crate) async fn run(worker: Rc<Worker>, inputs: Inputs, following: impl Futu
         tokio::select! {
             () = &mut finished => break,
             () = sleep_until(deadline) => {
-                tracing::warn!("the drain's time is over; open client connections are closed");
+                tracing::warn!("open client connections are closed before their requests have ended");
                 break;
             }
             // A second order may shorten the time.

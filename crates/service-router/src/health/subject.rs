@@ -161,6 +161,10 @@ impl Subject {
                 if enough && self.checked != Verdict::Unknown {
                     self.checked = Verdict::Unhealthy;
                 }
+                // Its verdict does not change, so this is the only word about it.
+                if self.checked == Verdict::Unknown && self.failed == self.policy.unhealthy_threshold {
+                    tracing::warn!(replica = %self.instance.replica, reason, "the replica has passed no check yet");
+                }
             }
         }
     }

@@ -36,9 +36,19 @@ impl DataDir {
         &self.run
     }
 
-    /// The store's file.
-    pub(crate) fn store(&self) -> PathBuf {
-        self.root.join("store.redb")
+    /// The store's file. It is made before the master key is, so a key without a store is one whose store was lost: to begin
+    /// anew beside it would exchange every key and secret without a word.
+    pub(crate) fn store(&self) -> Result<PathBuf> {
+        let (store, key) = (self.root.join("store.redb"), self.master_key());
+        if key.exists() && !store.exists() {
+            bail!(
+                "{} is there, but {} is not: restore the store from a backup, or move the key away to begin anew with other \
+                 keys and secrets",
+                key.display(),
+                store.display()
+            );
+        }
+        Ok(store)
     }
 
     /// The master key's file.

@@ -20,7 +20,7 @@ pub(crate) async fn open(
     data_dir: &DataDir,
     settings: &Settings,
 ) -> Result<(ApiKeys, BTreeMap<ServiceName, SecretSet>)> {
-    let path = data_dir.store();
+    let path = data_dir.store()?;
     let store = tokio::task::spawn_blocking(move || Store::open(&path))
         .await
         .context("failed to open the store")?

@@ -11,6 +11,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use anyhow::Context;
 use configuration::{Builtin, ServiceSettings, Settings};
 use mesh_protocol::{Assignment, Report, SecretSet, read_frame, write_frame};
 use rustix::process::{Pid, PidfdFlags, Signal as UnixSignal, kill_process_group, pidfd_open};
@@ -74,9 +75,13 @@ impl ReplicaLauncher {
         Self { run: run.to_owned(), services }
     }
 
-    fn spawn(&self, replica: &ReplicaId, spec: &Spec) -> std::io::Result<ReplicaProcess> {
+    fn spawn(&self, replica: &ReplicaId, spec: &Spec) -> anyhow::Result<ReplicaProcess> {
         let output = self.run.join(format!("{}.log", replica.file_stem()));
-        let (output_file, output_start) = open_output(&output)?;
+        // Everything else of the start needs the folder too, so it is this step that finds it missing.
+        let opened = open_output(&output);
+        let (output_file, output_start) = opened.with_context(|| {
+            format!("{} cannot be opened; is the data directory there?", output.display())
+        })?;
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let leash = UnixStream::from_std(ours)?;
@@ -95,7 +100,7 @@ impl ReplicaLauncher {
             .kill_on_drop(true);
         let child = command.spawn()?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        let group = pid.ok_or_else(|| std::io::Error::other("the process has no number"))?;
+        let group = pid.context("the process has no number")?;
         let ended = watch_end(group)?;
         let assignment = Assignment {
             replica: replica.clone(),
@@ -115,7 +120,7 @@ impl Launch for ReplicaLauncher {
         let spec =
             spec.ok_or_else(|| LaunchError(format!("{} is not in the configuration", replica.service)))?;
         self.spawn(replica, spec)
-            .map_err(|error| LaunchError(format!("failed to start the process: {error}")))
+            .map_err(|error| LaunchError(format!("failed to start the process: {error:#}")))
     }
 }
 

@@ -57,6 +57,19 @@ fn a_store_that_is_none_is_left_as_it_was() {
 }
 
 #[test]
+fn a_lost_store_is_not_replaced() {
+    let mut mesh = Mesh::new().service("vrf", 1).up();
+    assert_eq!(mesh.run(&["down"]).code, 0);
+    assert_eq!(mesh.wait().code, 0);
+    let store = mesh.folder().join(".serviceos/store.redb");
+    std::fs::remove_file(&store).unwrap();
+    let again = mesh.run(&["up", "--gateway=127.0.0.1:0", "--admin=127.0.0.1:0"]);
+    assert_eq!(again.code, 1);
+    assert!(again.err.contains("store.redb is not: restore the store from a backup"), "{}", again.err);
+    assert!(!store.exists());
+}
+
+#[test]
 fn a_lost_master_key_is_not_replaced() {
     let mut mesh = Mesh::new().service("vrf", 1).up();
     assert_eq!(mesh.run(&["down"]).code, 0);
