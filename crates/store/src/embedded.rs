@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use types::wire::{Message, Reader};
@@ -18,10 +18,17 @@ const REVISION: &str = "revision";
 
 /// An open store. Clones share it.
 #[derive(Clone)]
-pub struct Store {
-    database: Arc<Database>,
+pub struct Store(Arc<Held>);
+
+/// The database, and how to open it again: after an error of the disk redb refuses everything until it is.
+struct Held {
+    /// `None` from such an error on until somebody asks for something.
+    database: Mutex<Option<Arc<Database>>>,
+    open: Box<Open>,
     path: PathBuf,
 }
+
+type Open = dyn Fn() -> Result<Database, DatabaseError> + Send + Sync;
 
 impl Store {
     /// Opens the file, or makes it. Blocks; an interrupted earlier run is repaired here.
@@ -31,7 +38,13 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let failed = |reason: String| StoreError::Open { path: path.to_owned(), reason };
         make_whole(path).map_err(|error| failed(error.to_string()))?;
-        let database = Database::open(path).map_err(|error| match error {
+        let file = path.to_owned();
+        Self::open_by(path, Box::new(move || Database::open(&file)))
+    }
+
+    fn open_by(path: &Path, open: Box<Open>) -> Result<Self, StoreError> {
+        let failed = |reason: String| StoreError::Open { path: path.to_owned(), reason };
+        let database = open().map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
             other => failed(other.to_string()),
         })?;
@@ -39,12 +52,13 @@ impl Store {
         write.open_table(ROWS).map_err(|error| failed(error.to_string()))?;
         write.open_table(META).map_err(|error| failed(error.to_string()))?;
         write.commit().map_err(|error| failed(error.to_string()))?;
-        Ok(Self { database: Arc::new(database), path: path.to_owned() })
+        let database = Mutex::new(Some(Arc::new(database)));
+        Ok(Self(Arc::new(Held { database, open, path: path.to_owned() })))
     }
 
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.0.path
     }
 
     /// The value of a key.
@@ -86,8 +100,30 @@ impl Store {
         &self,
         work: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let database = Arc::clone(&self.database);
-        tokio::task::spawn_blocking(move || work(&database)).await.map_err(failed)?
+        let held = Arc::clone(&self.0);
+        let done = tokio::task::spawn_blocking(move || held.carry_out(work)).await;
+        done.map_err(|error| StoreError::Failed(error.to_string()))?
+    }
+}
+
+impl Held {
+    fn carry_out<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let database = self.database()?;
+        let done = work(&database);
+        if matches!(done, Err(StoreError::Disk(_))) {
+            let mut present = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+            present.take_if(|present| Arc::ptr_eq(present, &database));
+        }
+        done
+    }
+
+    fn database(&self) -> Result<Arc<Database>, StoreError> {
+        let mut present = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = &*present {
+            return Ok(Arc::clone(database));
+        }
+        let opened = (self.open)().map_err(|error| StoreError::Disk(error.to_string()))?;
+        Ok(Arc::clone(present.insert(Arc::new(opened))))
     }
 }
 
@@ -105,8 +141,12 @@ fn make_whole(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn failed(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Failed(error.to_string())
+fn failed(error: impl Into<redb::Error>) -> StoreError {
+    match error.into() {
+        redb::Error::Io(error) => StoreError::Disk(error.to_string()),
+        redb::Error::PreviousIo => StoreError::Disk("an earlier write failed".to_owned()),
+        other => StoreError::Failed(other.to_string()),
+    }
 }
 
 fn within_limits(transaction: &Transaction) -> Result<(), StoreError> {

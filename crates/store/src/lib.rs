@@ -37,7 +37,10 @@ pub enum StoreError {
     /// A transaction over one of the limits.
     #[error("the transaction is over a limit: {0}")]
     TooLarge(&'static str),
-    /// The disk or the file failed.
+    /// The disk failed. The store is opened again when it is asked for something next.
+    #[error("the disk of the store failed: {0}")]
+    Disk(String),
+    /// The file or its format failed.
     #[error("the store failed: {0}")]
     Failed(String),
     /// A stored row is not what this program writes.

@@ -4,6 +4,82 @@ use proptest::prelude::*;
 
 use super::*;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::StorageBackend;
+use redb::backends::FileBackend;
+
+/// A file on a disk that may be full.
+#[derive(Debug)]
+struct Limited {
+    file: FileBackend,
+    is_full: Arc<AtomicBool>,
+}
+
+impl Limited {
+    fn room(&self) -> std::io::Result<()> {
+        if self.is_full.load(Ordering::Relaxed) {
+            Err(std::io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl StorageBackend for Limited {
+    fn len(&self) -> std::io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.room()?;
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.room()?;
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.room()?;
+        self.file.write(offset, data)
+    }
+
+    fn close(&self) -> std::io::Result<()> {
+        self.file.close()
+    }
+}
+
+#[tokio::test]
+async fn once_the_disk_has_room_again_so_has_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    make_whole(&path).unwrap();
+    let is_full = Arc::new(AtomicBool::new(false));
+    let (file, full) = (path.clone(), Arc::clone(&is_full));
+    let open = move || {
+        let file = File::options().read(true).write(true).open(&file)?;
+        let backend = Limited { file: FileBackend::new(file)?, is_full: Arc::clone(&full) };
+        Database::builder().create_with_backend(backend)
+    };
+    let store = Store::open_by(&path, Box::new(open)).unwrap();
+    store.commit(Transaction::new().put("a", "1")).await.unwrap();
+    is_full.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        let refused = store.commit(Transaction::new().put("a", "2")).await;
+        assert!(matches!(refused, Err(StoreError::Disk(_))), "{refused:?}");
+    }
+    is_full.store(false, Ordering::Relaxed);
+    assert_eq!(store.get("a").await.unwrap().unwrap().value, b"1");
+    store.commit(Transaction::new().put("a", "3")).await.unwrap();
+    assert_eq!(store.get("a").await.unwrap().unwrap().value, b"3");
+}
+
 fn temporary() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("store.redb")).unwrap();
