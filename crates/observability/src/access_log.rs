@@ -2,7 +2,7 @@
 //! allocates nothing once each worker has the buffers that it needs.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use thiserror::Error;
 
-use crate::GatewayShard;
+use crate::{Counter, GatewayShard};
 
 /// Buffers on their way to the file, of all workers together.
 const QUEUED_BUFFERS: usize = 64;
@@ -39,11 +39,13 @@ pub struct AccessLog {
 #[derive(Debug, Clone)]
 pub struct AccessLogHandle(SyncSender<FullBuffer>);
 
-/// Lines on their way to the file, and where the buffer goes when it is empty again.
+/// Lines on their way to the file, where the buffer goes when it is empty again, and where lines are counted that could not
+/// be written.
 #[derive(Debug)]
 struct FullBuffer {
     lines: Vec<u8>,
     home: SyncSender<Vec<u8>>,
+    unwritten: Arc<Counter>,
 }
 
 /// The lines of one worker that were not handed over yet.
@@ -67,10 +69,12 @@ impl AccessLog {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
+        let torn = file.metadata().is_ok_and(|metadata| metadata.is_file()) && ends_in_half_a_line(path);
+        let writer = Writer { file, torn, failing: false };
         let (sender, receiver) = sync_channel(QUEUED_BUFFERS);
         let thread = std::thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || write(file, &receiver))
+            .spawn(move || writer.run(&receiver))
             .map_err(failed)?;
         Ok((Self { thread }, AccessLogHandle(sender)))
     }
@@ -83,25 +87,72 @@ impl AccessLog {
     }
 }
 
-fn write(mut file: File, receiver: &Receiver<FullBuffer>) {
-    let mut failing = false;
-    while let Ok(full) = receiver.recv() {
-        match file.write_all(&full.lines) {
-            Ok(()) => failing = false,
-            Err(error) if !failing => {
+/// Whether the last writer ended in the middle of a line. A file that cannot be read is taken to be whole.
+fn ends_in_half_a_line(path: &Path) -> bool {
+    let mut last = [b'\n'];
+    let read = File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)
+    });
+    read.is_ok() && last != [b'\n']
+}
+
+/// What the writer's thread does with full buffers.
+struct Writer<W> {
+    file: W,
+    /// The file ends in half a line, which the next line must not be glued to.
+    torn: bool,
+    failing: bool,
+}
+
+impl<W: Write> Writer<W> {
+    fn run(mut self, receiver: &Receiver<FullBuffer>) {
+        while let Ok(full) = receiver.recv() {
+            self.take(full);
+        }
+    }
+
+    fn take(&mut self, full: FullBuffer) {
+        let (written, ended) = self.write(&full.lines);
+        if let Err(error) = ended {
+            let lost = full.lines[written..].iter().filter(|byte| **byte == b'\n').count();
+            full.unwritten.add(lost as u64);
+            self.torn |= full.lines[..written].last().is_some_and(|last| *last != b'\n');
+            if !self.failing {
                 tracing::error!(%error, "the access log cannot be written; lines are lost until it can");
-                failing = true;
             }
-            Err(_) => {}
+            self.failing = true;
+        } else if std::mem::take(&mut self.failing) {
+            tracing::warn!("the access log is written again");
         }
         full.give_back();
+    }
+
+    /// Writes as far as it goes: how many bytes of the lines, and why no more.
+    fn write(&mut self, lines: &[u8]) -> (usize, std::io::Result<()>) {
+        if self.torn
+            && let Err(error) = self.file.write_all(b"\n")
+        {
+            return (0, Err(error));
+        }
+        self.torn = false;
+        let mut written = 0;
+        while written < lines.len() {
+            match self.file.write(&lines[written..]) {
+                Ok(0) => return (written, Err(ErrorKind::WriteZero.into())),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return (written, Err(error)),
+            }
+        }
+        (written, Ok(()))
     }
 }
 
 impl FullBuffer {
     /// A worker that has enough of them, or is gone, does not take it.
     fn give_back(self) {
-        let Self { mut lines, home } = self;
+        let Self { mut lines, home, unwritten: _ } = self;
         lines.clear();
         drop(home.try_send(lines));
     }
@@ -132,7 +183,11 @@ impl LineBuffer {
         if self.lines.is_empty() {
             return;
         }
-        let full = FullBuffer { lines: std::mem::take(&mut self.lines), home: self.home.clone() };
+        let full = FullBuffer {
+            lines: std::mem::take(&mut self.lines),
+            home: self.home.clone(),
+            unwritten: Arc::clone(&self.shard.log_lines_unwritten),
+        };
         match self.writer.0.try_send(full) {
             Ok(()) => self.lines = self.emptied.try_recv().unwrap_or_else(|_none_yet| empty_buffer()),
             Err(TrySendError::Full(kept) | TrySendError::Disconnected(kept)) => {
@@ -239,5 +294,59 @@ mod tests {
         half(&mut buffer);
         buffer.flush();
         assert_eq!(receiver.recv().unwrap().lines, b"a\nb\n");
+    }
+
+    /// A disk with so much room left.
+    struct Disk {
+        content: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let taken = bytes.len().min(self.room);
+            if taken == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            self.content.extend_from_slice(&bytes[..taken]);
+            self.room -= taken;
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_a_full_disk_does_not_take_are_counted_and_none_is_glued_to_half_a_line() {
+        let shard = Metrics::new(1).gateway(0);
+        let disk = Disk { content: Vec::new(), room: 9 };
+        let mut writer = Writer { file: disk, torn: false, failing: false };
+        let take = |writer: &mut Writer<Disk>, lines: &[u8]| {
+            let (home, unwritten) = (sync_channel(1).0, Arc::clone(&shard.log_lines_unwritten));
+            writer.take(FullBuffer { lines: lines.to_vec(), home, unwritten });
+            (shard.log_lines_unwritten.value(), writer.failing)
+        };
+        assert_eq!(take(&mut writer, b"one\n"), (0, false));
+        assert_eq!(take(&mut writer, b"two\nthree\nfour\n"), (2, true), "in the middle of the third");
+        assert_eq!(take(&mut writer, b"five\n"), (3, true), "not even the end of the half line");
+        writer.file.room = 100;
+        assert_eq!(take(&mut writer, b"six\n"), (3, false));
+        assert_eq!(take(&mut writer, b"seven\n"), (3, false));
+        assert_eq!(String::from_utf8(writer.file.content).unwrap(), "one\ntwo\nt\nsix\nseven\n");
+    }
+
+    #[test]
+    fn half_a_line_that_an_earlier_writer_left_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.jsonl");
+        std::fs::write(&path, "whole\nha").unwrap();
+        let (log, handle) = AccessLog::open(&path).unwrap();
+        let mut buffer = LineBuffer::new(handle, Metrics::new(1).gateway(0));
+        buffer.line(|out| out.extend_from_slice(b"next"));
+        drop(buffer);
+        log.finish();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\nha\nnext\n");
     }
 }

@@ -35,6 +35,8 @@ pub struct GatewayShard {
     pub tls_handshakes: CountersBy<TlsHandshake>,
     /// Access log lines dropped because the writer could not keep up.
     pub log_lines_dropped: Counter,
+    /// Access log lines that could not be written. The writer's thread counts them, so they have an allocation of their own.
+    pub log_lines_unwritten: Arc<Counter>,
 }
 
 /// What one worker counts of one service.

@@ -86,14 +86,16 @@ impl Families<'_> {
 
     fn expose_gateway(&self, out: &mut Exposition) {
         let name = "serviceos_connections_refused_total";
-        self.expose_total(out, name, "Client connections over the limit", |shard| &shard.connections_refused);
+        self.expose_total(out, name, "Client connections over the limit", |shard| {
+            shard.connections_refused.value()
+        });
         let name = "serviceos_requests_shed_total";
         self.expose_total(out, name, "Requests over the limit on those in flight", |shard| {
-            &shard.requests_shed
+            shard.requests_shed.value()
         });
         let name = "serviceos_access_log_dropped_total";
-        self.expose_total(out, name, "Access log lines dropped under pressure", |shard| {
-            &shard.log_lines_dropped
+        self.expose_total(out, name, "Access log lines that were not written", |shard| {
+            shard.log_lines_dropped.value() + shard.log_lines_unwritten.value()
         });
         let name = "serviceos_requests_refused_total";
         let help = "Requests that the gateway refused or gave up, by reason";
@@ -147,10 +149,10 @@ impl Families<'_> {
         out: &mut Exposition,
         name: &str,
         help: &str,
-        counter: impl Fn(&GatewayShard) -> &Counter,
+        value: impl Fn(&GatewayShard) -> u64,
     ) {
         out.family(name, MetricType::Counter, help);
-        out.sample(name, &[], self.gateway.iter().map(|shard| counter(shard).value()).sum::<u64>());
+        out.sample(name, &[], self.gateway.iter().map(|shard| value(shard)).sum::<u64>());
     }
 
     fn expose_reasons<R: Reason>(

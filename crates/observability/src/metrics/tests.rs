@@ -82,7 +82,7 @@ fn the_four_metrics_have_the_names_and_labels_that_were_promised() {
             # HELP serviceos_requests_shed_total Requests over the limit on those in flight
             # TYPE serviceos_requests_shed_total counter
             serviceos_requests_shed_total 0
-            # HELP serviceos_access_log_dropped_total Access log lines dropped under pressure
+            # HELP serviceos_access_log_dropped_total Access log lines that were not written
             # TYPE serviceos_access_log_dropped_total counter
             serviceos_access_log_dropped_total 0"##]],
     );
@@ -218,7 +218,7 @@ fn what_is_not_retained_disappears_and_the_rest_keeps_its_counts() {
             # HELP serviceos_requests_shed_total Requests over the limit on those in flight
             # TYPE serviceos_requests_shed_total counter
             serviceos_requests_shed_total 0
-            # HELP serviceos_access_log_dropped_total Access log lines dropped under pressure
+            # HELP serviceos_access_log_dropped_total Access log lines that were not written
             # TYPE serviceos_access_log_dropped_total counter
             serviceos_access_log_dropped_total 0"##]],
     );
