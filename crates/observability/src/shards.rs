@@ -53,7 +53,7 @@ pub struct ServiceShard {
     pub retries: Counter,
     /// Failed calls that were not tried again.
     pub retries_denied: CountersBy<RetryDenied>,
-    /// Calls refused because a limit of the circuit was reached.
+    /// Calls that met a limit of the circuit: they waited for a connection, or were refused.
     pub circuit_open: CountersBy<CircuitLimit>,
     /// Tries at a replica that failed.
     pub upstream_failures: CountersBy<UpstreamFailure>,

@@ -71,7 +71,7 @@ impl Families<'_> {
         let help = "Failed calls that were not tried again, by reason";
         self.expose_service_reasons(out, name, help, "reason", |shard| &shard.retries_denied);
         let name = "serviceos_circuit_open_total";
-        let help = "Calls refused because a limit of the service's circuit was reached";
+        let help = "Calls that met a limit of the service's circuit, and waited or were refused";
         self.expose_service_reasons(out, name, help, "limit", |shard| &shard.circuit_open);
         let name = "serviceos_upstream_failures_total";
         let help = "Tries at a replica that failed, by how they failed";
