@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use access::{ApiKeys, KeyRecord, NewKey};
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, Request, State};
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
@@ -23,6 +24,9 @@ use crate::health::HealthReport;
 use crate::metrics_page;
 use crate::problem::AdminProblem;
 use crate::status::Status;
+
+/// The largest body of a request, in bytes; the longest key that can be asked for has a fifth of it.
+pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024;
 
 /// The request of `POST /v1/keys`.
 pub type NewKeyRequest = NewKey;
@@ -125,6 +129,7 @@ fn finish(routes: Router<AdminState>, state: AdminState) -> Router {
                 detail,
             )
         })
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(state)
 }
 
@@ -172,9 +177,9 @@ async fn status(State(state): State<AdminState>) -> Json<Status> {
 
 async fn create_key(
     State(state): State<AdminState>,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<CreatedKey>), AdminProblem> {
-    let new: NewKey = serde_json::from_slice(&body).map_err(|error| {
+    let new: NewKey = serde_json::from_slice(&body?).map_err(|error| {
         AdminProblem::new(
             StatusCode::BAD_REQUEST,
             "VALIDATION_FAILED",
@@ -193,8 +198,9 @@ async fn list_keys(State(state): State<AdminState>) -> Json<Vec<KeyRecord>> {
 
 async fn revoke_key(
     State(state): State<AdminState>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<KeyRecord>, AdminProblem> {
+    let Path(id) = id?;
     let record = state.keys.revoke(&id, Timestamp::now()).await?;
     tracing::info!(key = record.id, name = record.name, "an API key was revoked");
     Ok(Json(record))
@@ -208,7 +214,12 @@ async fn shut_down(State(state): State<AdminState>) -> StatusCode {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
     use axum::body::Body;
+    use expect_test::expect;
+    use hyper::body::Frame;
     use service_registry::Service;
     use tower::ServiceExt;
 
@@ -323,6 +334,64 @@ mod tests {
         let listed: Vec<KeyRecord> = serde_json::from_str(&listed).unwrap();
         let tiers: Vec<_> = listed.iter().map(|key| key.tier.as_str()).collect();
         assert_eq!(tiers, ["developer", "unlimited"]);
+    }
+
+    #[tokio::test]
+    async fn every_error_is_a_problem_document_with_a_code() {
+        let folder = tempfile::tempdir().unwrap();
+        let router = on_port(state(&folder, "127.0.0.1:7070").await, AdminToken::of_test());
+        let mut seen = String::new();
+        for (method, path, body) in [
+            ("GET", "/nowhere", Body::empty()),
+            ("PUT", "/v1/keys", Body::empty()),
+            ("POST", "/health", Body::empty()),
+            ("DELETE", "/v1/keys/%ff", Body::empty()),
+            ("DELETE", "/v1/keys/none", Body::empty()),
+            ("POST", "/v1/keys", Body::from("{")),
+            ("POST", "/v1/keys", Body::from(vec![b' '; MAX_BODY_BYTES + 1])),
+            ("POST", "/v1/keys", Body::new(Unfinished)),
+        ] {
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header("host", "127.0.0.1:7070")
+                .header("authorization", "Bearer token")
+                .header("content-type", "text/plain");
+            let answer = router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+            assert_eq!(answer.headers()["content-type"], types::Problem::MEDIA_TYPE, "{method} {path}");
+            let (status, body) = text(answer).await;
+            let problem: types::Problem = serde_json::from_str(&body).unwrap();
+            assert_eq!(status.as_u16(), problem.status);
+            seen.push_str(&format!(
+                "{method} {path}: {} {}: {}\n",
+                problem.status, problem.code, problem.detail
+            ));
+        }
+        expect![[r#"
+            GET /nowhere: 404 ROUTE_NOT_FOUND: the admin API has no such path
+            PUT /v1/keys: 405 METHOD_NOT_ALLOWED: this path does not take that method; the Allow header names those that it takes
+            POST /health: 405 METHOD_NOT_ALLOWED: this path does not take that method; the Allow header names those that it takes
+            DELETE /v1/keys/%ff: 404 KEY_UNKNOWN: no API key has an id that is not UTF-8
+            DELETE /v1/keys/none: 404 KEY_UNKNOWN: there is no key none; `serviceos keys list` shows them
+            POST /v1/keys: 400 VALIDATION_FAILED: EOF while parsing an object at line 1 column 1
+            POST /v1/keys: 413 BODY_TOO_LARGE: the body has more than 16384 bytes
+            POST /v1/keys: 400 VALIDATION_FAILED: the body did not come to its end
+        "#]].assert_eq(&seen);
+    }
+
+    /// A body that breaks off.
+    struct Unfinished;
+
+    impl hyper::body::Body for Unfinished {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _context: &mut Context<'_>,
+        ) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+            Poll::Ready(Some(Err(std::io::ErrorKind::UnexpectedEof.into())))
+        }
     }
 
     async fn text(response: Response) -> (StatusCode, String) {

@@ -1,9 +1,12 @@
 //! Errors of the admin API as problem documents.
 
 use access::AccessError;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use types::Problem;
+
+use crate::admin::MAX_BODY_BYTES;
 
 /// An error answer.
 pub(crate) struct AdminProblem(pub(crate) Problem);
@@ -27,6 +30,25 @@ impl From<AccessError> for AdminProblem {
             }
         };
         Self::new(status, code, title, error.to_string())
+    }
+}
+
+impl From<BytesRejection> for AdminProblem {
+    fn from(rejection: BytesRejection) -> Self {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let detail = format!("the body has more than {MAX_BODY_BYTES} bytes");
+            return Self::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Body too large", detail);
+        }
+        let detail = "the body did not come to its end";
+        Self::new(StatusCode::BAD_REQUEST, "VALIDATION_FAILED", "Validation failed", detail)
+    }
+}
+
+impl From<PathRejection> for AdminProblem {
+    /// The only parameter of a path is the id of a key, and none has one that is not UTF-8.
+    fn from(_not_utf8: PathRejection) -> Self {
+        let detail = "no API key has an id that is not UTF-8";
+        Self::new(StatusCode::NOT_FOUND, "KEY_UNKNOWN", "Unknown key", detail)
     }
 }
 
