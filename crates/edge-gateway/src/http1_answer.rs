@@ -9,7 +9,7 @@ use http1::{
     Framing, Known, LAST_CHUNK, RequestHead, Version, write_chunk_size, write_decimal, write_field,
     write_status_line,
 };
-use service_router::{Answer, BodyError, Timer};
+use service_router::{Answer, BodyError, RequestBody, Timer};
 use tokio::time::Instant;
 use types::headers::REQUEST_ID;
 
@@ -90,12 +90,15 @@ async fn send_own(
         out.extend_from_slice(&own.body);
         exchange.bytes = own.body.len() as u64;
     }
+    let written = write_out(exchange, connection, timer).await;
+    if written.is_some() && persists { After::Open } else { After::Close }
+}
+
+/// Writes what is at hand whole; `None` when the client is gone, or took too long.
+async fn write_out(exchange: &Exchange, connection: &mut Http1Client, timer: &mut Timer) -> Option<()> {
     let deadline = Instant::now() + exchange.plan.plan.limits.idle_timeout;
-    let written = poll_fn(|context| match connection.poll_write_out(context) {
-        Poll::Pending if timer.poll_reached(context, deadline) => Poll::Ready(false),
-        written => written.map(|written| written.is_ok()),
-    });
-    if written.await && persists { After::Open } else { After::Close }
+    let written = poll_fn(|context| connection.poll_write_out(context));
+    timer.limit(deadline, written).await?.ok()
 }
 
 fn persists(exchange: &Exchange, connection: &Http1Client) -> bool {
@@ -167,6 +170,10 @@ async fn send_answer(
     let passed = poll_fn(|context| {
         let polled = passing.poll(context, exchange, connection, &mut answer);
         if polled.is_pending() {
+            // Once all of the answer is here, there is no call any more that could be ended.
+            if !passing.ended && connection.poll_gone(context).is_ready() {
+                return Poll::Ready(Err(BodyError::Client("the client went away")));
+            }
             if std::mem::take(&mut passing.moved) {
                 idle.extend();
             }
@@ -320,7 +327,7 @@ async fn switch(exchange: &mut Exchange, connection: &mut Http1Client, timer: &m
         write_field(out, b"upgrade", protocol);
     }
     out.extend_from_slice(b"\r\n");
-    if poll_fn(|context| connection.poll_write_out(context)).await.is_err() {
+    if write_out(exchange, connection, timer).await.is_none() {
         return;
     }
     let Some((mut upstream, _counted)) = answer.into_tunnel() else { return };

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use http1::{
-    BodyDecoder, Framing, HeadScan, RequestFault, RequestHead, Step, Trailers, may_pass_as_trailer,
-    parse_request,
+    BodyDecoder, BufferPool, Framing, HeadScan, RequestFault, RequestHead, Step, Trailers,
+    may_pass_as_trailer, parse_request,
 };
 use observability::Refused;
 use service_router::{BodyError, RequestBody, Timer, Wire};
@@ -22,6 +22,8 @@ use crate::{FlowError, http2_client, linger};
 
 /// What HTTP/2 begins with (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What is read ahead of a client whose answer is on its way.
+const READ_AHEAD_BYTES: usize = BufferPool::SMALL_BYTES;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// One connection.
@@ -280,14 +282,17 @@ impl RequestBody for Http1Client {
     }
 
     fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        // What has come already is the next request, so the client is still there.
-        if !self.wire.peek().is_empty() {
-            return Poll::Pending;
+        // The end can stand behind the next request, which stays in the buffer for its turn. A client that sends more than
+        // that ahead is not watched any more, since nothing bounds what would have to be kept.
+        while self.wire.peek().data().len() < READ_AHEAD_BYTES {
+            match ready!(self.wire.poll_fill(context)) {
+                Ok(1..) => {}
+                // A client that ends its sending alone cannot be told from one that went away, and few would want the
+                // answer then: as for nginx and Envoy, it is gone.
+                Ok(0) | Err(_) => return Poll::Ready(()),
+            }
         }
-        match ready!(self.wire.poll_fill(context)) {
-            Ok(1..) => Poll::Pending,
-            Ok(0) | Err(_) => Poll::Ready(()),
-        }
+        Poll::Pending
     }
 
     fn take_trailers(&mut self) -> Option<Box<Trailers>> {

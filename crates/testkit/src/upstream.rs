@@ -11,7 +11,7 @@
 //! | `/command` | events, one chunk for each [`Upstream::say`], until [`Upstream::end`] |
 //! | `/sink` | begins to read the body at [`Upstream::say`], and says how much came; `/sink/early` begins to answer first |
 //! | `/trailers` | a body with trailers that are declared, undeclared and forbidden |
-//! | `/wait` | never answers, and notices when the connection ends |
+//! | `/wait` | never answers, and notices when the connection ends; `/wait/begun` begins to (HTTP/1.1) |
 //!
 //! HTTP/1.1 alone also has `/late` (`/echo` at [`Upstream::say`]), `/refuse` (413 before the body), `/break/fixed` and `/break/chunked` (ends in the middle), `/break/before` (no answer), `/bare`
 //! (a body without a length), `/unchanged` (304 with a length), `/upgrade` (echoes whatever comes) and `/bad-accept` (a

@@ -1,6 +1,7 @@
 //! Connections of HTTP/1.1 and what happens on them out of turn.
 
 use std::io::ErrorKind;
+use std::net::Shutdown;
 use std::time::Duration;
 
 use testkit::{Connection, Mesh, Upstream, eventually, filler};
@@ -119,6 +120,52 @@ fn a_client_that_goes_away_ends_the_call_on_the_replica() {
 }
 
 #[test]
+fn a_client_that_goes_away_is_noticed_while_its_answer_says_nothing_and_behind_its_next_request() {
+    let upstream = Upstream::new();
+    let mesh = site(&upstream);
+    let next = head(&mesh, "GET /site/fixed/3 HTTP/1.1") + "\r\n";
+    for (number, (path, next, end)) in [
+        ("/wait/begun", "", Shutdown::Both),
+        ("/wait/begun", "", Shutdown::Write),
+        ("/wait/begun", next.as_str(), Shutdown::Both),
+        ("/wait", next.as_str(), Shutdown::Both),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = Connection::open(mesh.gateway);
+        client.write(head(&mesh, &format!("GET /site{path} HTTP/1.1")) + "\r\n" + next).unwrap();
+        if path == "/wait/begun" {
+            assert_eq!(client.answer_head().unwrap().status, 200);
+            assert_eq!(client.chunk().unwrap().as_deref(), Some(&b"first"[..]));
+        }
+        eventually("the request", || (upstream.count() == number + 1).then_some(()));
+        client.socket().shutdown(end).unwrap();
+        eventually("the end of the call", || upstream.seen()[number].gone.then_some(()));
+    }
+    assert!(upstream.seen().iter().all(|seen| seen.target != "/fixed/3"), "nobody is left who asked for it");
+}
+
+#[test]
+fn a_request_that_comes_while_the_answer_before_it_passes_is_kept_for_its_turn() {
+    let upstream = Upstream::new();
+    let mesh = site(&upstream);
+    let mut client = Connection::open(mesh.gateway);
+    client.write(head(&mesh, "GET /site/command HTTP/1.1") + "\r\n").unwrap();
+    assert_eq!(client.answer_head().unwrap().status, 200);
+    // More than is read ahead, so that the gateway stops reading in the middle of it.
+    let large = head(&mesh, "POST /site/mirror HTTP/1.1") + "content-length: 300000\r\n\r\n";
+    client.write([large.as_bytes(), &filler(300_000)].concat()).unwrap();
+    for word in ["one", "two"] {
+        upstream.say(word);
+        assert_eq!(client.chunk().unwrap().as_deref(), Some(word.as_bytes()));
+    }
+    upstream.end();
+    assert_eq!((client.chunk().unwrap(), client.fields().unwrap()), (None, Vec::new()));
+    assert!(client.answer().unwrap().body == filler(300_000));
+}
+
+#[test]
 fn an_upgrade_becomes_a_tunnel_for_bytes_in_both_directions() {
     let upstream = Upstream::new();
     let mesh = site(&upstream);
@@ -136,7 +183,7 @@ fn an_upgrade_becomes_a_tunnel_for_bytes_in_both_directions() {
     eventually("the tunnel to count as in flight", || {
         (mesh.replicas("site")[0]["inFlight"] == 1).then_some(())
     });
-    client.socket().shutdown(std::net::Shutdown::Write).unwrap();
+    client.socket().shutdown(Shutdown::Write).unwrap();
     assert_eq!(client.rest().unwrap(), b"", "the end passes through, too");
     eventually("the tunnel to be over", || (mesh.replicas("site")[0]["inFlight"] == 0).then_some(()));
 }

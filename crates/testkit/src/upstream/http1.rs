@@ -82,7 +82,7 @@ impl<S: Read + Write> Call<'_, S> {
             "command" => self.command(),
             "sink" => self.sink(rest),
             "trailers" => self.trailers(),
-            "wait" => self.wait(),
+            "wait" => self.wait(rest),
             "refuse" => self.refuse(),
             "break" => self.break_off(rest),
             "bare" => {
@@ -228,7 +228,12 @@ impl<S: Read + Write> Call<'_, S> {
     }
 
     /// Reads on, so that nothing but the end of the connection is noticed.
-    fn wait(&mut self) -> Result<After> {
+    fn wait(&mut self, how: &str) -> Result<After> {
+        if how == "begun" {
+            let head =
+                "HTTP/1.1 200 -\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+            self.connection.write([head.as_bytes(), &chunk(b"first")].concat())?;
+        }
         let ended = matches!(self.connection.some(&mut [0; 1024]), Ok(0) | Err(_));
         self.book.note(self.number, |seen| seen.gone = ended);
         Ok(After::Close)
