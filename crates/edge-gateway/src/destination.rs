@@ -61,8 +61,12 @@ fn grpc_timeout(text: &str) -> Option<Duration> {
 }
 
 fn caller(exchange: &Exchange) -> Option<u64> {
-    let subject = exchange.caller.as_ref().map(|caller| stable_hash(caller.subject()));
-    subject.or_else(|| Some(stable_hash(exchange.client.address_text.as_bytes())))
+    Some(match (&exchange.caller, exchange.forwarded_for) {
+        (Some(caller), _) => stable_hash(caller.subject()),
+        // Behind a proxy all clients connect from one address.
+        (None, Some(address)) => stable_hash(address.to_string().as_bytes()),
+        (None, None) => stable_hash(exchange.client.address_text.as_bytes()),
+    })
 }
 
 /// The value of a cookie.

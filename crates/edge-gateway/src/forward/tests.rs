@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use access::{ApiKeys, Caller, KeyKind, Tiers};
+use configuration::{HashOn, Sticky};
 use expect_test::{Expect, expect};
 use http1::{BufferPool, Limits, RequestHead, parse_request};
 use observability::Metrics;
@@ -227,6 +228,21 @@ async fn what_a_trusted_proxy_has_written_is_taken_over_and_added_to() {
         "#]],
     )
     .await;
+}
+
+#[tokio::test]
+async fn clients_behind_a_trusted_proxy_are_balanced_as_different_callers() {
+    let hash = async |address: &'static str, forwarded_for: &str| {
+        let lines = ["GET / HTTP/1.1", "host: a", &format!("x-forwarded-for: {forwarded_for}")];
+        let exchange = Sender { address, ..Sender::default() }.sends(&lines).await;
+        let caller = crate::destination::hash(Some(&HashOn::Caller), &exchange);
+        assert_eq!(caller, crate::destination::sticky_hash(Some(&Sticky::Caller), &exchange));
+        caller
+    };
+    let (proxy, stranger) = ("192.0.2.7", "10.0.0.9");
+    assert_ne!(hash(proxy, "198.51.100.1").await, hash(proxy, "198.51.100.2").await);
+    assert_eq!(hash(proxy, "198.51.100.1").await, hash(proxy, "9.9.9.9, 198.51.100.1").await);
+    assert_eq!(hash(stranger, "198.51.100.1").await, hash(stranger, "198.51.100.2").await);
 }
 
 #[tokio::test]
