@@ -67,6 +67,11 @@ async fn send_own(
     dialect: Dialect,
 ) {
     let mut fields = HeaderMap::new();
+    for (name, value) in &own.fields {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            fields.insert(HeaderName::from_static(name), value);
+        }
+    }
     if dialect == Dialect::Grpc
         && let Some((status, message)) = &own.grpc
     {
@@ -82,11 +87,6 @@ async fn send_own(
     }
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(own.content_type));
     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(own.body.len()));
-    for (name, value) in &own.fields {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            fields.insert(HeaderName::from_static(name), value);
-        }
-    }
     let bodiless = dialect == Dialect::Head || own.body.is_empty();
     let Ok(mut sending) = respond.send_response(response(exchange, own.status, fields), bodiless) else {
         return;

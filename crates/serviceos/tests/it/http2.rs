@@ -190,6 +190,23 @@ fn an_answer_that_breaks_off_is_seen_to_be_broken() {
 }
 
 #[test]
+fn a_refusal_in_grpc_says_what_it_says_otherwise() {
+    let (one, two) = (Upstream::new(), Upstream::http2());
+    let mesh = both(&one, &two);
+    let client = Http2::connect(mesh.gateway);
+    let ask = |method: &str, path: &str, key: &str| {
+        let fields = [("content-type", "application/grpc"), ("x-api-key", key)];
+        client.send(Http2::request(method, path, &fields), Vec::new())
+    };
+    let refused = ask("POST", "/one/echo", "sk_test_wrong");
+    assert_eq!((refused.status, refused.header("grpc-status")), (200, Some("16")));
+    assert_eq!(refused.header("www-authenticate"), Some("Bearer error=\"invalid_token\""));
+    let refused = ask("TRACE", "/one/echo", &mesh.key);
+    assert_eq!(refused.header("grpc-status"), Some("12"));
+    assert!(refused.header("allow").is_some_and(|allow| allow.contains("POST")), "{refused:?}");
+}
+
+#[test]
 fn curl_speaks_http2_in_the_clear_and_under_tls() {
     if !has_program("curl") {
         return;
