@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use access::Caller;
 use http::Method;
-use http1::{Field, Framing, Known, write_field};
+use http1::{Field, Framing, Known, Version, write_field};
 use service_router::CallHead;
 use types::headers::{DEFAULT_TENANT, REQUEST_ID, RESERVED_PREFIX, SCOPES, SUBJECT, TENANT};
 
@@ -13,9 +13,6 @@ use crate::exchange::Exchange;
 use crate::path::strip_prefix;
 use crate::route::Route;
 use crate::validate::upgrade;
-
-/// How the gateway names itself to whoever comes next (RFC 9110 section 7.6.3).
-const VIA: &[u8] = b"1.1 serviceos";
 
 /// A request as its replica gets it.
 pub(crate) struct Forward<'a> {
@@ -119,7 +116,6 @@ fn put_connection(address: &str, scheme: Scheme, put: &mut impl FnMut(&[u8], &[u
     put(b"x-forwarded-for", address.as_bytes());
     put(b"x-forwarded-proto", scheme.as_str().as_bytes());
     put(b"forwarded", forwarded(address, scheme).as_bytes());
-    put(b"via", VIA);
 }
 
 /// An element of `Forwarded` (RFC 7239); the host stands in a field of its own, whose value needs no quotes.
@@ -142,12 +138,22 @@ fn put_proxied(exchange: &Exchange, put: &mut impl FnMut(&[u8], &[u8])) {
         put(b"forwarded", value);
     }
     put(b"forwarded", forwarded(&client.address_text, client.scheme).as_bytes());
-    put(b"via", VIA);
 }
 
 fn put_request(exchange: &Exchange, put: &mut impl FnMut(&[u8], &[u8])) {
+    put(b"via", via(exchange.head.version()));
     put(REQUEST_ID.as_bytes(), exchange.request_id.as_bytes());
     put(b"traceparent", &exchange.traceparent);
+}
+
+/// How the gateway names itself to whoever comes next, behind the version in which it got the request (RFC 9110 section
+/// 7.6.3).
+fn via(received: Version) -> &'static [u8] {
+    match received {
+        Version::Http10 => b"1.0 serviceos",
+        Version::Http11 => b"1.1 serviceos",
+        Version::Http2 => b"2.0 serviceos",
+    }
 }
 
 fn put_caller(caller: Option<&Caller>, put: &mut impl FnMut(&[u8], &[u8])) {

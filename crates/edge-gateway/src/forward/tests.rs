@@ -147,8 +147,8 @@ async fn a_client_can_set_neither_the_gateways_headers_nor_hop_by_hop_ones() {
             x-forwarded-for: 10.0.0.9
             x-forwarded-proto: http
             forwarded: for=10.0.0.9;proto=http
-            via: 1.1 serviceos
             x-forwarded-host: api.example.org
+            via: 1.1 serviceos
             x-request-id: 0192-id
             traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
             x-serviceos-tenant: acme
@@ -169,8 +169,8 @@ async fn without_a_caller_the_tenant_is_default_and_there_is_no_subject() {
             x-forwarded-for: 10.0.0.9
             x-forwarded-proto: http
             forwarded: for=10.0.0.9;proto=http
-            via: 1.1 serviceos
             x-forwarded-host: a
+            via: 1.1 serviceos
             x-request-id: 0192-id
             traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
             x-serviceos-tenant: default
@@ -190,8 +190,8 @@ async fn the_address_of_an_ipv6_client_is_quoted_where_that_is_needed() {
             x-forwarded-for: 2001:db8::1
             x-forwarded-proto: https
             forwarded: for="[2001:db8::1]";proto=https
-            via: 1.1 serviceos
             x-forwarded-host: a:8443
+            via: 1.1 serviceos
             x-request-id: 0192-id
             traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
             x-serviceos-tenant: default

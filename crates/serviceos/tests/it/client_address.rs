@@ -1,6 +1,6 @@
 //! What a replica is told about who calls: by the network, by a proxy in front, and never by the client alone.
 
-use testkit::{Authority, Connection, Mesh, Running, Seen, Upstream, eventually};
+use testkit::{Authority, Connection, Http2, Mesh, Running, Seen, Upstream, eventually};
 
 const ROUTES: &str = "routes: [{match: {path: '/echo'}, public: true}]";
 const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -82,6 +82,22 @@ fn what_a_client_says_about_itself_is_dropped() {
     assert!(trace[0].ends_with("-01") && !trace[0].contains("-0123456789abcdef-"), "{trace:?}");
     assert_eq!(seen.headers_of("tracestate"), ["a=b"]);
     assert_eq!(seen.headers_of("host"), ["api.test:8080"]);
+}
+
+#[test]
+fn via_names_the_version_that_the_client_spoke() {
+    let upstream = Upstream::new();
+    let mesh = mesh(&upstream, "trustedProxies: [192.0.2.0/24]");
+    let via = || upstream.seen().pop().unwrap().headers_of("via").join("|");
+    for (version, said) in [("1.1", "1.1 serviceos"), ("1.0", "1.0 serviceos")] {
+        let mut client = Connection::open(mesh.gateway);
+        client.write(format!("GET /echo HTTP/{version}\r\nhost: a\r\nvia: 1.1 other\r\n\r\n")).unwrap();
+        assert_eq!(client.answer().unwrap().status, 200);
+        assert_eq!(via(), format!("1.1 other|{said}"));
+    }
+    let client = Http2::connect(mesh.gateway);
+    assert_eq!(client.send(Http2::request("GET", "/echo", &[]), Vec::new()).status, 200);
+    assert_eq!(via(), "2.0 serviceos");
 }
 
 #[test]
