@@ -96,6 +96,12 @@ impl Exchange {
         !proxies.is_empty() && self.client.is_trusted(proxies)
     }
 
+    /// Whether the trace that the client named goes on.
+    pub(crate) fn continues_trace(&self) -> bool {
+        let given = self.head.only_value(Known::Traceparent);
+        given.is_some_and(|given| given.get(3..35) == Some(&self.traceparent[3..35]))
+    }
+
     pub(crate) fn own_page(&mut self) {
         self.counted = Counted::No;
     }

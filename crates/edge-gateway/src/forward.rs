@@ -105,7 +105,7 @@ pub(crate) fn connection_lines(address: &str, scheme: Scheme) -> Box<[u8]> {
 /// The client's own fields.
 fn put_message(exchange: &Exchange, put: &mut impl FnMut(&[u8], &[u8])) {
     for (field, name, value) in exchange.head.fields() {
-        if passes(field, name, exchange.head.framing()) {
+        if passes(exchange, field, name) {
             put(name, value);
         }
     }
@@ -169,13 +169,24 @@ fn put_caller(caller: Option<&Caller>, put: &mut impl FnMut(&[u8], &[u8])) {
 
 /// Whether a field of the client's reaches the replica: not what belongs to the connection or frames the message, not the
 /// credential, and nothing that only the gateway may say.
-fn passes(field: &Field, name: &[u8], framing: Framing) -> bool {
+fn passes(exchange: &Exchange, field: &Field, name: &[u8]) -> bool {
     if field.hop_by_hop {
         return false;
     }
     match field.known() {
         None => !is_reserved(name),
-        Some(Known::Trailer) => framing == Framing::Chunked,
+        Some(Known::Trailer) => exchange.head.framing() == Framing::Chunked,
+        // Nothing but what it belongs to gives it a meaning (W3C Trace Context, section 3.3).
+        Some(Known::Tracestate) => exchange.continues_trace(),
+        // What many servers take for the client's address or for the URL, although anybody can write it.
+        Some(
+            Known::XForwardedPort
+            | Known::XForwardedPrefix
+            | Known::XForwardedServer
+            | Known::XOriginalUrl
+            | Known::XRealIp
+            | Known::XRewriteUrl,
+        ) => exchange.is_from_proxy(),
         Some(known) => !matches!(
             known,
             Known::ApiKey

@@ -63,9 +63,15 @@ known! {
     XApiKey = "x-api-key",
     XForwardedFor = "x-forwarded-for",
     XForwardedHost = "x-forwarded-host",
+    XForwardedPort = "x-forwarded-port",
+    XForwardedPrefix = "x-forwarded-prefix",
     XForwardedProto = "x-forwarded-proto",
+    XForwardedServer = "x-forwarded-server",
+    XOriginalUrl = "x-original-url",
+    XRealIp = "x-real-ip",
     XRequestId = "x-request-id",
     XRequestTimeout = "x-request-timeout",
+    XRewriteUrl = "x-rewrite-url",
 }
 
 /// The longest name among them, in bytes.
@@ -81,17 +87,17 @@ const fn by_length() -> [&'static [Known]; LONGEST + 1] {
     table[4] = &[Known::Host, Known::Date];
     table[6] = &[Known::Accept, Known::Cookie, Known::ApiKey, Known::Server, Known::Expect];
     table[7] = &[Known::Trailer, Known::Upgrade];
-    table[9] = &[Known::XApiKey, Known::Forwarded];
+    table[9] = &[Known::XApiKey, Known::Forwarded, Known::XRealIp];
     table[10] = &[Known::UserAgent, Known::Connection, Known::KeepAlive, Known::Tracestate];
     table[11] = &[Known::Traceparent, Known::GrpcStatus, Known::RetryAfter];
     table[12] = &[Known::ContentType, Known::XRequestId, Known::GrpcTimeout];
-    table[13] = &[Known::Authorization, Known::CacheControl];
-    table[14] = &[Known::ContentLength, Known::Http2Settings];
+    table[13] = &[Known::Authorization, Known::CacheControl, Known::XRewriteUrl];
+    table[14] = &[Known::ContentLength, Known::Http2Settings, Known::XOriginalUrl];
     table[15] = &[Known::AcceptEncoding, Known::XForwardedFor, Known::IdempotencyKey];
-    table[16] = &[Known::XForwardedHost, Known::ProxyConnection];
+    table[16] = &[Known::XForwardedHost, Known::XForwardedPort, Known::ProxyConnection];
     table[17] =
         &[Known::XForwardedProto, Known::TransferEncoding, Known::SecWebsocketKey, Known::XRequestTimeout];
-    table[18] = &[Known::ProxyAuthenticate];
+    table[18] = &[Known::ProxyAuthenticate, Known::XForwardedPrefix, Known::XForwardedServer];
     table[19] = &[Known::ProxyAuthorization];
     table[20] = &[Known::SecWebsocketAccept];
     table[21] = &[Known::SecWebsocketVersion];

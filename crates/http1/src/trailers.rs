@@ -13,7 +13,7 @@ pub const MAX_TRAILER_BYTES: usize = 8 << 10;
 const MAX_FIELDS: usize = 32;
 /// What stands in front of a body or nowhere, beside the known names: it says how to route, to read, to cache or to
 /// authenticate the message (RFC 9110 section 6.5.1).
-const NEVER_BEHIND: [&str; 13] = [
+const NEVER_BEHIND: [&str; 10] = [
     "age",
     "authentication-info",
     "expires",
@@ -24,9 +24,6 @@ const NEVER_BEHIND: [&str; 13] = [
     "set-cookie",
     "vary",
     "www-authenticate",
-    "x-original-url",
-    "x-real-ip",
-    "x-rewrite-url",
 ];
 /// The same for all names that begin so.
 const FAMILIES_NEVER_BEHIND: [&str; 7] =

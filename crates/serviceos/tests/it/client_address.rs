@@ -3,6 +3,9 @@
 use testkit::{Authority, Connection, Http2, Mesh, Running, Seen, Upstream, eventually};
 
 const ROUTES: &str = "routes: [{match: {path: '/echo'}, public: true}]";
+/// What many servers believe about a client and its URL, beside what the gateway says itself.
+const ABOUT_CLIENTS: [&str; 6] =
+    ["x-forwarded-port", "x-forwarded-prefix", "x-forwarded-server", "x-original-url", "x-real-ip", "x-rewrite-url"];
 const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 fn mesh(upstream: &Upstream, gateway: &str) -> Running {
@@ -16,6 +19,10 @@ fn ask(mesh: &Running, upstream: &Upstream, prefix: &[u8], fields: &str) -> Seen
     client.write([prefix, request.as_bytes()].concat()).unwrap();
     assert_eq!(client.answer().unwrap().status, 200);
     upstream.seen().pop().unwrap()
+}
+
+fn about_clients() -> String {
+    ABOUT_CLIENTS.map(|name| format!("{name}: claimed\r\n")).concat()
 }
 
 fn version_2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
@@ -67,7 +74,7 @@ fn what_a_client_says_about_itself_is_dropped() {
     let claims = "x-forwarded-for: 9.9.9.9\r\nx-forwarded-proto: https\r\nx-forwarded-host: bank.test\r\nforwarded: for=9.9.9.9\r\n\
                   x-request-id: chosen\r\nx-real-ip: 9.9.9.9\r\nx_forwarded_for: 9.9.9.9\r\nx-serviceos-tenant: acme\r\n\
                   traceparent: 00-0123456789abcdef0123456789abcdef-0123456789abcdef-01\r\ntracestate: a=b\r\n";
-    let seen = ask(&mesh, &upstream, b"", claims);
+    let seen = ask(&mesh, &upstream, b"", &(claims.to_owned() + &about_clients()));
     assert_eq!(seen.headers_of("x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!(seen.headers_of("x-forwarded-proto"), ["http"]);
     assert_eq!(seen.headers_of("x-forwarded-host"), ["api.test:8080"]);
@@ -81,7 +88,21 @@ fn what_a_client_says_about_itself_is_dropped() {
     assert!(trace.len() == 1 && trace[0].starts_with("00-0123456789abcdef0123456789abcdef-"), "{trace:?}");
     assert!(trace[0].ends_with("-01") && !trace[0].contains("-0123456789abcdef-"), "{trace:?}");
     assert_eq!(seen.headers_of("tracestate"), ["a=b"]);
+    for name in ABOUT_CLIENTS {
+        assert_eq!(seen.headers_of(name), [""; 0], "{name}");
+    }
     assert_eq!(seen.headers_of("host"), ["api.test:8080"]);
+}
+
+#[test]
+fn the_state_of_a_trace_goes_only_with_the_trace() {
+    let upstream = Upstream::new();
+    let mesh = mesh(&upstream, "trustedProxies: [192.0.2.0/24]");
+    for parent in ["", "traceparent: 00-00000000000000000000000000000000-0123456789abcdef-01\r\n"] {
+        let seen = ask(&mesh, &upstream, b"", &format!("{parent}tracestate: a=b\r\n"));
+        assert_eq!(seen.headers_of("tracestate"), [""; 0], "{parent}");
+        assert_eq!(seen.headers_of("traceparent").len(), 1, "{parent}");
+    }
 }
 
 #[test]
@@ -106,11 +127,14 @@ fn what_a_trusted_proxy_says_is_taken_over_and_added_to() {
     let mesh = mesh(&upstream, "trustedProxies: [127.0.0.1, 10.0.0.0/8]");
     let claims = "x-forwarded-for: 9.9.9.9, 192.0.2.1\r\nx-forwarded-for: 10.0.0.3\r\nx-forwarded-proto: https\r\n\
                   x-forwarded-host: api.example.org\r\nx-request-id: given-1\r\n";
-    let seen = ask(&mesh, &upstream, b"", claims);
+    let seen = ask(&mesh, &upstream, b"", &(claims.to_owned() + &about_clients()));
     assert_eq!(seen.headers_of("x-forwarded-for"), ["9.9.9.9, 192.0.2.1", "10.0.0.3", "127.0.0.1"]);
     assert_eq!(seen.headers_of("x-forwarded-proto"), ["https"]);
     assert_eq!(seen.headers_of("x-forwarded-host"), ["api.example.org"]);
     assert_eq!(seen.headers_of("x-request-id"), ["given-1"]);
+    for name in ABOUT_CLIENTS {
+        assert_eq!(seen.headers_of(name), ["claimed"], "{name}");
+    }
     let line = eventually("the request in the access log", || {
         let log = std::fs::read_to_string(mesh.folder().join(".serviceos/logs/access.jsonl")).ok()?;
         log.lines().find(|line| line.contains("given-1")).map(str::to_owned)
