@@ -219,6 +219,13 @@ fn reserved_names(corpus: &mut Corpus) {
         "x-forwarded-host",
         "x_forwarded_host",
         "forwarded",
+        "x-real-ip",
+        "x_real_ip",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-server",
+        "x-original-url",
+        "x-rewrite-url",
         "x-request-id",
         "x_request_id",
         "traceparent",
@@ -248,7 +255,7 @@ fn reserved_names(corpus: &mut Corpus) {
             Meaning::get(),
         );
     }
-    for name in ["x-serviceo-tenant", "xserviceos-tenant", "x-a_b", "_", "x-real-ip", "x-forwarded-port"] {
+    for name in ["x-serviceo-tenant", "xserviceos-tenant", "x-a_b", "_", "x-real", "x-forwarded"] {
         corpus.passes(name, format!("{GET}{name}: 5\r\n\r\n"), Meaning::get().field(name, "5"));
     }
 }
