@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use configuration::LoadError;
 use control::ClientError;
+use edge_gateway::TlsError;
 
 /// A command's failure.
 #[derive(Debug)]
@@ -38,8 +39,13 @@ impl fmt::Display for Failure {
 }
 
 impl From<anyhow::Error> for Failure {
+    /// A certificate that the configuration names is a part of it.
     fn from(error: anyhow::Error) -> Self {
-        Self::Failed(error)
+        if error.is::<TlsError>() {
+            Self::Configuration(format!("serviceos: {error:#}"))
+        } else {
+            Self::Failed(error)
+        }
     }
 }
 

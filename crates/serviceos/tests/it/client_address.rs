@@ -4,8 +4,14 @@ use testkit::{Authority, Connection, Http2, Mesh, Running, Seen, Upstream, event
 
 const ROUTES: &str = "routes: [{match: {path: '/echo'}, public: true}]";
 /// What many servers believe about a client and its URL, beside what the gateway says itself.
-const ABOUT_CLIENTS: [&str; 6] =
-    ["x-forwarded-port", "x-forwarded-prefix", "x-forwarded-server", "x-original-url", "x-real-ip", "x-rewrite-url"];
+const ABOUT_CLIENTS: [&str; 6] = [
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+];
 const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 fn mesh(upstream: &Upstream, gateway: &str) -> Running {

@@ -177,3 +177,31 @@ fn large_bodies_and_single_events_pass_under_tls_on_both_sides() {
         assert!(client.exactly(size).unwrap() == filler(size), "{size}");
     }
 }
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_a_wrong_configuration() {
+    let mesh = Mesh::new();
+    let authority = Authority::new("tests");
+    authority.certificate(&["localhost"]).write(mesh.folder(), "one");
+    authority.certificate(&["localhost"]).write(mesh.folder(), "two");
+    let file = |certificate: &str, key: &str| {
+        format!(
+            "gateway: {{tls: {{certificates: [{{certificate: {certificate}, key: {key}}}]}}}}\nservices: {{vrf: }}\n"
+        )
+    };
+    for (certificate, key, reason) in [
+        ("one.pem", "two.key", "it is not the key of the certificate"),
+        ("nowhere.pem", "one.key", "nowhere.pem"),
+        (".", "one.key", "directory"),
+    ] {
+        mesh.write(&file(certificate, key));
+        for command in [&["config", "validate"][..], &["up", "--gateway=127.0.0.1:0", "--admin=127.0.0.1:0"]]
+        {
+            let refused = mesh.run(command);
+            assert_eq!(refused.code, 2, "{command:?} with {certificate} and {key}: {}", refused.err);
+            assert!(refused.err.contains(reason), "{}", refused.err);
+        }
+    }
+    mesh.write(&file("one.pem", "one.key"));
+    assert_eq!(mesh.run(&["config", "validate"]).code, 0);
+}
