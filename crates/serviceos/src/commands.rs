@@ -14,6 +14,7 @@ use configuration::Overrides;
 
 use crate::cli::{Cli, Command, PlaceArgs};
 use crate::failure::Failure;
+use crate::output::note;
 
 /// How long blocking work that nobody waits for any more may take at the end.
 const LAST_WORK: Duration = Duration::from_secs(1);
@@ -32,13 +33,22 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
 
 impl PlaceArgs {
     /// The data directory of commands that only talk to a running serviceos. A file that is broken right now must not
-    /// keep anyone from asking how things are, so then the folder beside it is taken.
+    /// keep anyone from asking how things are, so then the folder beside it is taken, and that is said: the file may name
+    /// another.
     fn data_dir(&self) -> PathBuf {
         let overrides = Overrides { data_dir: self.data_dir.clone(), ..Overrides::default() };
         match (configuration::load(&self.config, &overrides, configuration::any_config), &self.data_dir) {
             (Ok(settings), _) => settings.data_dir,
             (Err(_), Some(given)) => given.clone(),
-            (Err(_), None) => self.config.with_file_name(".serviceos"),
+            (Err(_), None) => {
+                let (file, beside) = (self.config.display(), self.config.with_file_name(".serviceos"));
+                note(format_args!(
+                    "serviceos: {file} cannot be used (`serviceos config validate` says why), so the data directory \
+                     is taken to be {}; --data-dir names another",
+                    beside.display()
+                ));
+                beside
+            }
         }
     }
 }

@@ -22,5 +22,10 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 
 /// Tells why a command failed. Where nobody can be told, the exit code says it.
 pub(crate) fn complain(failure: &Failure) {
-    let _nobody_reads = writeln!(std::io::stderr(), "{failure}").is_err();
+    note(failure);
+}
+
+/// Tells people something that is no part of the answer.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    let _nobody_reads = writeln!(std::io::stderr(), "{text}").is_err();
 }

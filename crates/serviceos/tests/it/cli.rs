@@ -116,8 +116,14 @@ fn exit_codes_tell_what_is_wrong() {
 }
 
 #[test]
-fn status_answers_while_the_file_is_broken() {
+fn status_answers_while_the_file_is_broken_and_says_which_folder_it_took() {
     let mesh = Mesh::new().service("vrf", 1).up();
     std::fs::write(mesh.folder().join("serviceos.yaml"), "services: [").unwrap();
-    assert_eq!(mesh.run(&["status"]).code, 0);
+    let asked = mesh.run(&["status", "--json"]);
+    assert_eq!(asked.code, 0);
+    assert!(serde_json::from_str::<Value>(&asked.out).is_ok(), "{}", asked.out);
+    let said = "serviceos.yaml cannot be used (`serviceos config validate` says why), so the data directory is taken \
+                to be .serviceos; --data-dir names another";
+    assert!(asked.err.contains(said), "{}", asked.err);
+    assert_eq!(mesh.run(&["status", "--data-dir", ".serviceos"]).err, "");
 }
