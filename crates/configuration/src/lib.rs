@@ -16,7 +16,7 @@ mod scalar;
 mod settings;
 mod syntax;
 
-pub use load::{ConfigCheck, MAX_FILE_BYTES, Overrides, any_config, load, parse};
+pub use load::{ConfigCheck, MAX_FILE_BYTES, Overrides, any_config, cores, from_bytes, load, parse, read};
 pub use report::LoadError;
 pub use settings::{
     BalancingPolicy, Builtin, CertificateFiles, Circuit, EndpointSettings, GatewayLimits, GatewaySettings,

@@ -42,19 +42,48 @@ pub fn any_config(_builtin: Builtin, _config: &serde_json::Value) -> Result<(), 
 
 /// Reads the file, applies the overrides and checks the whole, each service's `config` by `config_check`.
 ///
-/// The gateway's `workers: auto` becomes the number of cores that this process may use.
+/// The gateway's `workers: auto` becomes the number of [`cores`].
 ///
 /// # Errors
 /// The report of everything that is wrong: with the file's text, with its values, or with reading it at all.
 pub fn load(path: &Path, overrides: &Overrides, config_check: ConfigCheck) -> Result<Settings, LoadError> {
-    let source_name = path.display().to_string();
-    let text = read(path).map_err(|finding| LoadError::new(&source_name, "", vec![finding]))?;
+    from_bytes(&read(path)?, path, cores(), overrides, config_check)
+}
+
+/// The number of cores that this process may use now, which is what `workers: auto` means.
+pub fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Reads what may be a configuration, to its end, which may be at most [`MAX_FILE_BYTES`] away. A pipe can be read only once.
+///
+/// # Errors
+/// The report of why it cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+    match read {
+        Err(error) => Err(without_text(path, unreadable(&error))),
+        // The byte order mark counts, so a file of exactly the limit with a mark is refused here rather than cut.
+        Ok(_) if is_too_large(bytes.len()) => Err(without_text(path, too_large())),
+        Ok(_) => Ok(bytes),
+    }
+}
+
+/// Checks what was [`read`] from `path` as [`load`] does; `cores` is what `workers: auto` means.
+///
+/// # Errors
+/// The report of everything that is wrong.
+pub fn from_bytes(
+    bytes: &[u8],
+    path: &Path,
+    cores: NonZeroUsize,
+    overrides: &Overrides,
+    config_check: ConfigCheck,
+) -> Result<Settings, LoadError> {
+    let text = text(bytes).map_err(|finding| without_text(path, finding))?;
     let no_directory = |what: &str, error: io::Error| {
-        LoadError::new(
-            &source_name,
-            "",
-            vec![unplaced(format!("{what} has no absolute path: {error}"), None)],
-        )
+        without_text(path, unplaced(format!("{what} has no absolute path: {error}"), None))
     };
     let file = std::path::absolute(path).map_err(|error| no_directory("the file", error))?;
     let base_dir = file.parent().unwrap_or(Path::new("/"));
@@ -63,8 +92,7 @@ pub fn load(path: &Path, overrides: &Overrides, config_check: ConfigCheck) -> Re
         let absolute = std::path::absolute(given).map_err(|error| no_directory("--data-dir", error))?;
         overrides.data_dir = Some(absolute);
     }
-    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    settings(&text, &source_name, base_dir, cores, &overrides, config_check)
+    settings(text, &path.display().to_string(), base_dir, cores, &overrides, config_check)
 }
 
 /// Checks a text as [`load`] does, without touching the machine.
@@ -95,7 +123,7 @@ fn settings(
     // Editors of some systems put a byte order mark first, which would move every column of the first line.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let report = |findings| LoadError::new(source_name, text, findings);
-    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
+    if is_too_large(text.len()) {
         return Err(report(vec![too_large()]));
     }
     let mut raw: RawFile = serde_saphyr::from_str_with_options(text, options())
@@ -137,20 +165,21 @@ fn apply(raw: &mut RawFile, overrides: &Overrides) {
     }
 }
 
-fn read(path: &Path) -> Result<String, Finding> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| unreadable(&error))?;
-    // The byte order mark counts, so a file of exactly the limit with a mark is refused here rather than cut.
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
-        return Err(too_large());
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+fn is_too_large(bytes: usize) -> bool {
+    u64::try_from(bytes).unwrap_or(u64::MAX) > MAX_FILE_BYTES
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Finding> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let good = &bytes[..error.valid_up_to()];
         let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
         unplaced(format!("line {line} is not UTF-8"), Some("save the file as UTF-8".to_owned()))
     })
+}
+
+/// The report of something that is wrong with the file rather than with what it says.
+fn without_text(path: &Path, finding: Finding) -> LoadError {
+    LoadError::new(&path.display().to_string(), "", vec![finding])
 }
 
 fn unreadable(error: &io::Error) -> Finding {
