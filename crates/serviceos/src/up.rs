@@ -7,12 +7,14 @@ mod contents;
 mod data_dir;
 mod descriptors;
 mod file_watch;
+mod files;
 mod plan;
 mod provisioning;
 mod reload;
 mod replica_process;
 mod screen;
 mod signals;
+mod source;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -40,14 +42,14 @@ use crate::failure::Failure;
 use background::Background;
 use claims::Claims;
 use data_dir::DataDir;
-use file_watch::FileWatch;
+use files::Files;
 use plan::{Plan, Resolving, TlsClients};
 use reload::Live;
-pub(crate) use reload::Source;
 use replica_process::ReplicaLauncher;
 use screen::Screen;
 pub(crate) use screen::counted;
 use signals::Orders;
+pub(crate) use source::Source;
 
 /// How long the last lines of everything may take.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -114,8 +116,7 @@ struct Facts {
 
 impl Running {
     /// Refuses first, starts then: whatever can be in the way is met before the first replica is launched.
-    async fn start(settings: Settings, mut source: Source) -> Result<Self, Failure> {
-        source.follow(&settings);
+    async fn start(settings: Settings, source: Source) -> Result<Self, Failure> {
         let Claims { data_dir, listeners, admin_port, admin, keys, secrets, access_log, token, socket } =
             Claims::make(&settings).await?;
         let (access_log, access_log_handle) = access_log.unzip();
@@ -166,10 +167,11 @@ impl Running {
             development_key,
             example,
         };
-        let (resolving, files) = (Resolving::default(), FileWatch::new());
-        let mut live = Live {
-            source,
+        let (refused, files, mut resolving) = (None, Files::new(source), Resolving::default());
+        resolving.begin(unresolved, &registry);
+        let live = Live {
             settings,
+            refused,
             registry,
             metrics,
             keys,
@@ -180,7 +182,6 @@ impl Running {
             resolving,
             files,
         };
-        live.begin(unresolved);
         Ok(Self {
             gateway,
             drivers,
@@ -219,8 +220,7 @@ impl Running {
         let mut is_shown = false;
         loop {
             tokio::select! {
-                signal = orders.first() => return Ok(signal),
-                _ = self.shutdown_requests.recv() => return Ok("serviceos down"),
+                order = told(orders, &mut self.shutdown_requests) => return Ok(order),
                 () = self.gateway.worker_ended() => return Err("a gateway worker"),
                 Some(_ended) = self.drivers.join_next(), if !self.drivers.is_empty() => {
                     return Err("the driver of a replica");
@@ -228,7 +228,11 @@ impl Running {
                 () = self.background.one_ended() => {
                     return Err("the health owner or the admin API");
                 }
-                () = self.live.changed() => self.live.reload(&self.gateway).await,
+                found = self.live.files.changed() => tokio::select! {
+                    () = self.live.take_over(found, &self.gateway) => {}
+                    // What it has begun need not come to its end: nothing is served by it but what is in flight.
+                    order = told(orders, &mut self.shutdown_requests) => return Ok(order),
+                },
                 () = &mut shown, if !is_shown => is_shown = true,
             }
         }
@@ -284,6 +288,14 @@ impl Running {
                 Err(anyhow!("stopped at once; requests in flight may have been cut off").into())
             }
         }
+    }
+}
+
+/// Who says that it is over.
+async fn told(orders: &mut Orders, shutdown_requests: &mut mpsc::Receiver<()>) -> &'static str {
+    tokio::select! {
+        signal = orders.first() => signal,
+        _ = shutdown_requests.recv() => "serviceos down",
     }
 }
 

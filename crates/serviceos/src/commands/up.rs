@@ -14,7 +14,7 @@ pub(crate) fn run(args: UpArgs) -> Result<(), Failure> {
         admin: args.admin,
         mode: args.mode,
     };
-    let source = Source::new(args.place.config, overrides);
-    let settings = source.load()?;
+    // Before anything else runs: a pipe that nobody writes can be given up with Ctrl-C.
+    let (source, settings) = Source::open(args.place.config, overrides)?;
     block_on(start_and_serve(settings, source))
 }

@@ -2,14 +2,13 @@
 //! touched by it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use access::ApiKeys;
 use anyhow::{Result, bail};
-use configuration::{LoadError, Overrides, Settings};
+use configuration::Settings;
 use edge_gateway::Gateway;
 use observability::Metrics;
 use service_registry::Registry;
@@ -17,59 +16,19 @@ use service_router::{CheckPolicies, ServicePlans};
 use tokio::sync::watch;
 use types::ServiceName;
 
-use super::contents::Contents;
-use super::file_watch::FileWatch;
-use super::plan::{Plan, Previous, Resolving, TlsClients, Unresolved};
-use super::{check_service_config, health_pages, provisioning};
+use super::files::Files;
+use super::plan::{Plan, Previous, Resolving, TlsClients};
+use super::source::{Found, named};
+use super::{health_pages, provisioning};
 
 /// How long the workers may take until all of them use another configuration.
 const TAKE_OVER: Duration = Duration::from_secs(10);
 
-/// Where the configuration comes from.
-#[derive(Debug, Clone)]
-pub(crate) struct Source {
-    path: PathBuf,
-    overrides: Overrides,
-    contents: Contents,
-}
-
-impl Source {
-    /// A file, looked at before it is read.
-    pub(crate) fn new(path: PathBuf, overrides: Overrides) -> Self {
-        let mut source = Self { path, overrides, contents: Contents::default() };
-        source.contents.follow(&[source.file()]);
-        source
-    }
-
-    /// Reads the file and checks it whole.
-    pub(crate) fn load(&self) -> Result<Settings, LoadError> {
-        configuration::load(&self.path, &self.overrides, check_service_config)
-    }
-
-    /// The files that these settings consist of are those that matter. Returns them.
-    pub(crate) fn follow(&mut self, settings: &Settings) -> Vec<PathBuf> {
-        let paths = self.paths(settings);
-        self.contents.follow(&paths);
-        paths
-    }
-
-    fn paths(&self, settings: &Settings) -> Vec<PathBuf> {
-        let tls = settings.gateway.tls.iter();
-        let certificates = tls.clone().flat_map(|tls| &tls.certificates);
-        let files = certificates.flat_map(|files| [files.certificate.clone(), files.key.clone()]);
-        let authorities = tls.filter_map(|tls| tls.client_ca.clone());
-        std::iter::once(self.file()).chain(files).chain(authorities).collect()
-    }
-
-    fn file(&self) -> PathBuf {
-        std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone())
-    }
-}
-
 /// The configuration in force, and everything that another one changes.
 pub(crate) struct Live {
-    pub(crate) source: Source,
     pub(crate) settings: Settings,
+    /// What the file says, where it is valid and could not be taken over.
+    pub(crate) refused: Option<Settings>,
     pub(crate) registry: Registry,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) keys: Arc<ApiKeys>,
@@ -78,70 +37,74 @@ pub(crate) struct Live {
     pub(crate) router: Arc<ServicePlans>,
     pub(crate) tls: TlsClients,
     pub(crate) resolving: Resolving,
-    pub(crate) files: FileWatch,
+    pub(crate) files: Files,
+}
+
+/// What became of other settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Applied {
+    Yes,
+    No,
 }
 
 impl Live {
-    /// From now on the files are watched, and these endpoints looked up.
-    pub(crate) fn begin(&mut self, unresolved: Vec<Unresolved>) {
-        self.resolving.begin(unresolved, &self.registry);
-        self.watch();
-    }
-
-    fn watch(&mut self) {
-        self.files.follow(&self.source.follow(&self.settings));
-    }
-
-    /// Returns when one of the files holds something else than what is in force.
-    pub(crate) async fn changed(&mut self) {
-        loop {
-            self.files.changed().await;
-            // A link may lead elsewhere now.
-            self.watch();
-            if self.source.contents.look() {
-                return;
-            }
-        }
-    }
-
-    /// Reads the file again and takes it over. What is wrong with it is said, and everything stays as it is.
-    pub(crate) async fn reload(&mut self, gateway: &Gateway) {
-        let began = Instant::now();
-        let source = self.source.clone();
-        let loaded = tokio::task::spawn_blocking(move || source.load());
-        let file = self.source.path.display().to_string();
-        let settings = match loaded.await {
-            Ok(Ok(settings)) => settings,
-            Ok(Err(report)) => {
+    /// Takes over what was found. What is wrong with it is said, and everything stays as it is.
+    pub(crate) async fn take_over(&mut self, found: Found, gateway: &Gateway) {
+        let concerns = |settings: &Settings| named(settings).any(|file| found.others.contains(file));
+        let renewed = concerns(&self.settings);
+        let wanted = match found.settings {
+            None => self.refused.take_if(|refused| concerns(refused)),
+            Some(Ok(settings)) => Some(settings),
+            Some(Err(report)) => {
                 tracing::error!(
-                    "{file} has changed and is not valid; the configuration before stays in force:\n{report}"
+                    "{} has changed and is not valid; the configuration before stays in force:\n{report}",
+                    self.files.name()
                 );
-                return;
-            }
-            Err(error) => {
-                tracing::error!(%error, "{file} has changed and could not be read; the configuration before stays in force");
-                return;
+                self.refused = None;
+                None
             }
         };
-        // The files that it names are looked at before they are read, as it was itself.
-        let paths = [self.source.paths(&self.settings), self.source.paths(&settings)].concat();
-        self.files.follow(&paths);
-        self.source.contents.follow(&paths);
-        let services = settings.services.len();
-        match self.apply(settings, gateway).await {
+        let applied = match wanted {
+            Some(settings) => self.replace(settings, gateway).await,
+            None => Applied::No,
+        };
+        if renewed && applied == Applied::No {
+            self.renew_certificates(gateway).await;
+        }
+        self.files.keep(std::iter::once(&self.settings).chain(&self.refused));
+    }
+
+    async fn replace(&mut self, settings: Settings, gateway: &Gateway) -> Applied {
+        let (began, services) = (Instant::now(), settings.services.len());
+        self.refused = None;
+        match self.apply(settings.clone(), gateway).await {
             Ok(()) => {
                 let elapsed_ms = began.elapsed().as_millis();
                 tracing::info!(elapsed_ms, services, "the configuration was applied");
+                Applied::Yes
             }
             Err(error) => {
                 let (services, routes) = labels(&self.settings);
                 self.metrics.retain(&services, &routes);
                 tracing::error!(
-                    "{file} has changed and cannot be applied: {error:#}; the configuration before stays in force"
+                    "{} has changed and cannot be applied: {error:#}; the configuration before stays in force",
+                    self.files.name()
                 );
+                self.refused = Some(settings);
+                Applied::No
             }
         }
-        self.watch();
+    }
+
+    /// The configuration in force once more, since its certificates are others. Whatever the file says by now, they must not
+    /// run out for that.
+    async fn renew_certificates(&mut self, gateway: &Gateway) {
+        match self.apply(self.settings.clone(), gateway).await {
+            Ok(()) => tracing::info!("changed certificates were taken over"),
+            Err(error) => tracing::error!(
+                "a certificate has changed and cannot be taken over: {error:#}; the one before stays in force"
+            ),
+        }
     }
 
     /// Takes other settings over. Everything that can fail, and that can keep it waiting, comes first.

@@ -121,3 +121,60 @@ fn a_key_is_held_to_its_tier_and_another_file_changes_what_the_tier_allows() {
     change(&mesh, &limited("1000000/s"));
     eventually("the tier to allow more", || (ask().status == 200).then_some(()));
 }
+
+#[test]
+fn a_file_that_goes_changes_nothing_and_is_taken_when_it_is_back() {
+    let mesh = Mesh::new().service("vrf", 1).up();
+    std::fs::remove_file(mesh.folder().join("serviceos.yaml")).unwrap();
+    until_said(&mesh, "there is no such file");
+    assert_eq!(mesh.get("/v1/random/keys").status, 200);
+    change(&mesh, "services:\n  vrf: {replicas: 1, routes: []}\n");
+    eventually("the next file to be read", || (mesh.get("/v1/random/keys").status == 404).then_some(()));
+    assert_eq!(mesh.log().matches("there is no such file").count(), 1);
+}
+
+/// A mesh whose configuration is what `--config` names.
+fn configured_by(path: &str) -> Mesh {
+    Mesh::new().arguments(&[
+        "--gateway=127.0.0.1:0",
+        "--admin=127.0.0.1:0",
+        "--data-dir=.serviceos",
+        "--config",
+        path,
+    ])
+}
+
+#[test]
+fn a_folder_that_is_replaced_is_followed() {
+    let mesh = configured_by("conf/serviceos.yaml");
+    let folder = |name: &str, routes: &str| {
+        std::fs::create_dir(mesh.folder().join(name)).unwrap();
+        let file = mesh.folder().join(name).join("serviceos.yaml");
+        std::fs::write(file, format!("services:\n  vrf: {{replicas: 1{routes}}}\n")).unwrap();
+    };
+    folder("conf", "");
+    folder("new", ", routes: []");
+    let mesh = mesh.up();
+    let rename = |from: &str, to: &str| {
+        std::fs::rename(mesh.folder().join(from), mesh.folder().join(to)).unwrap();
+    };
+    rename("conf", "old");
+    rename("new", "conf");
+    let served = |status: u16| (mesh.get("/v1/random/keys").status == status).then_some(());
+    eventually("the new folder to be looked at", || served(404));
+    std::fs::remove_dir_all(mesh.folder().join("conf")).unwrap();
+    rename("old", "conf");
+    eventually("the old folder to be looked at", || served(200));
+}
+
+#[test]
+fn a_configuration_out_of_a_pipe_is_read_once() {
+    let mesh = configured_by("pipe");
+    let pipe = mesh.folder().join("pipe");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    let writer = std::thread::spawn(|| std::fs::write(pipe, "services:\n  vrf: {replicas: 1}\n").unwrap());
+    let mesh = mesh.up();
+    writer.join().unwrap();
+    assert_eq!(mesh.get("/v1/random/keys").status, 200);
+    assert!(mesh.log().contains("pipe is no file: it was read once"), "{}", mesh.log());
+}

@@ -70,6 +70,43 @@ fn a_new_certificate_is_shown_to_new_connections_and_old_ones_live_on() {
 }
 
 #[test]
+fn a_certificate_is_renewed_whatever_the_file_says_by_then() {
+    let (upstream, authority) = (Upstream::new(), Authority::new("test authority"));
+    let mesh = mesh(&upstream, &authority, "");
+    let file = mesh.folder().join("serviceos.yaml");
+    let valid = std::fs::read_to_string(&file).unwrap();
+    let tls = authority.clients(HTTP1);
+    let more = std::thread::available_parallelism().unwrap().get() + 1;
+    let moved = valid.replace("gateway: {", &format!("gateway: {{workers: {more}, "));
+    for (text, said) in [("services: [", "is not valid"), (&moved, "can be changed only by a new start")] {
+        let seen = mesh.log().len();
+        std::fs::write(&file, text).unwrap();
+        mesh.until_logged(seen, said);
+        let new = authority.certificate(&["a.test"]);
+        new.write(mesh.folder(), "first");
+        eventually("the new certificate", || {
+            (tls.connect(mesh.gateway, "a.test").ok()?.peer_certificate() == new.der()).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_file_that_names_a_certificate_before_it_is_there_is_taken_over_when_it_comes() {
+    let (upstream, authority) = (Upstream::new(), Authority::new("test authority"));
+    let mesh = mesh(&upstream, &authority, "");
+    let file = mesh.folder().join("serviceos.yaml");
+    let valid = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, valid.replace("first", "third")).unwrap();
+    mesh.until_logged(0, "third.pem");
+    let third = authority.certificate(&["a.test"]);
+    third.write(mesh.folder(), "third");
+    let tls = authority.clients(HTTP1);
+    eventually("the new certificate", || {
+        (tls.connect(mesh.gateway, "a.test").ok()?.peer_certificate() == third.der()).then_some(())
+    });
+}
+
+#[test]
 fn a_client_may_show_a_certificate_but_not_a_wrong_one() {
     let (upstream, authority, clients) =
         (Upstream::new(), Authority::new("servers"), Authority::new("clients"));

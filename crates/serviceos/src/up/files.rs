@@ -1,0 +1,161 @@
+//! The files of the configuration while everything runs: watched, and looked at on a thread of their own, so that a disk that
+//! does not answer keeps nobody but those who wait for a change.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use configuration::Settings;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::file_watch::{FileWatch, Folders, Followed, Hint};
+use super::source::{At, Found, Source};
+
+/// How long a look may take before the file that does not answer is named.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The files, and the look at them that is going on.
+pub(crate) struct Files {
+    name: String,
+    watch: FileWatch,
+    disk: Arc<Mutex<Disk>>,
+    at: At,
+    /// Kept when whoever waits for it gives up, so that there is never a second one.
+    look: Option<JoinHandle<Looked>>,
+}
+
+/// What is asked for on a thread that may wait.
+struct Disk {
+    source: Source,
+    folders: Folders,
+}
+
+/// What came of a look.
+struct Looked {
+    found: Option<Found>,
+    followed: Followed,
+}
+
+impl Files {
+    /// Files that are watched from the first time that somebody asks for a change.
+    pub(crate) fn new(source: Source) -> Self {
+        if !source.is_followed() {
+            tracing::warn!("{} is no file: it was read once, and no change of it is noticed", source.name());
+        }
+        let (watch, folders) = FileWatch::new();
+        let (name, at) = (source.name(), source.at());
+        Self { name, watch, disk: Arc::new(Mutex::new(Disk { source, folders })), at, look: None }
+    }
+
+    /// What people call the file.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns when one of the files holds something else than it did. It may be given up at any time, and goes on the next.
+    pub(crate) async fn changed(&mut self) -> Found {
+        loop {
+            let look = match &mut self.look {
+                Some(look) => look,
+                None => {
+                    let (hint, disk) = (self.watch.changed().await, Arc::clone(&self.disk));
+                    let look = move || disk.lock().unwrap_or_else(PoisonError::into_inner).look(hint);
+                    self.look.insert(tokio::task::spawn_blocking(look))
+                }
+            };
+            let looked = patiently(look, &self.at).await;
+            self.look = None;
+            match looked {
+                Ok(Looked { found, followed }) => {
+                    if followed == Followed::New {
+                        self.watch.look_again();
+                    }
+                    if let Some(found) = found {
+                        return found;
+                    }
+                }
+                Err(error) => tracing::error!(
+                    %error,
+                    "{} has changed and could not be read; the configuration before stays in force",
+                    self.name
+                ),
+            }
+        }
+    }
+
+    /// The files that these settings name are those that matter. To be said between two changes: nothing is asked of the disk.
+    pub(crate) fn keep<'a>(&self, settings: impl Iterator<Item = &'a Settings>) {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner).source.keep(settings);
+    }
+}
+
+impl Disk {
+    /// Whatever is watched first and looked at then cannot change unnoticed.
+    fn look(&mut self, hint: Hint) -> Looked {
+        if hint == Hint::Glance && !self.source.glance() {
+            return Looked { found: None, followed: Followed::AsBefore };
+        }
+        // A link may lead elsewhere now.
+        let before = self.follow();
+        let found = self.source.look();
+        let after = if found.settings.is_some() { self.follow() } else { Followed::AsBefore };
+        let is_change = found.settings.is_some() || !found.others.is_empty();
+        let followed = if before == Followed::New { before } else { after };
+        Looked { found: is_change.then_some(found), followed }
+    }
+
+    fn follow(&mut self) -> Followed {
+        let at = self.source.at();
+        self.folders.follow(&self.source.paths(), |path| at.set(path))
+    }
+}
+
+/// Waits to the end, which nothing can bring about sooner, and says when that takes long.
+async fn patiently<T>(mut look: &mut JoinHandle<T>, at: &At) -> Result<T, tokio::task::JoinError> {
+    if let Ok(looked) = timeout(LOOK, &mut look).await {
+        return looked;
+    }
+    tracing::error!(
+        "{} does not answer for {} seconds; the configuration before stays in force until it does",
+        at.get().display(),
+        LOOK.as_secs()
+    );
+    look.await
+}
+
+#[cfg(test)]
+mod tests {
+    use configuration::Overrides;
+
+    use super::*;
+
+    const VALID: &str = "services: {vrf: {replicas: 1}}";
+
+    fn files(folder: &tempfile::TempDir) -> Files {
+        let path = folder.path().join("serviceos.yaml");
+        std::fs::write(&path, VALID).unwrap();
+        Files::new(Source::open(path, Overrides::default()).unwrap().0)
+    }
+
+    #[tokio::test(start_paused = true)]
+    #[expect(clippy::await_holding_lock, reason = "it is held as a disk would hold it")]
+    async fn a_disk_that_does_not_answer_keeps_nobody_and_what_it_held_back_is_found_in_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = files(&folder);
+        let disk = Arc::clone(&files.disk);
+        let held = disk.lock().unwrap();
+        for _ in 0..3 {
+            let gone = async { tokio::time::advance(LOOK * 2).await };
+            tokio::select! {
+                biased;
+                _ = files.changed() => panic!("nobody can look"),
+                () = gone => {}
+            }
+        }
+        assert!(files.look.is_some(), "one look, however often somebody gives up");
+        std::fs::write(folder.path().join("serviceos.yaml"), "services: {oracle: }").unwrap();
+        drop(held);
+        let found = files.changed().await;
+        assert_eq!(found.settings.unwrap().unwrap().services[0].name.as_str(), "oracle");
+    }
+}

@@ -1,0 +1,194 @@
+//! Where the configuration comes from: one file, and the certificates that it names. Each is read, compared with what it held
+//! when it was read before, and no more; what becomes of a change is for others. All of it asks the disk, so it is for a thread
+//! that may wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use configuration::{LoadError, Overrides, Settings};
+
+use super::check_service_config;
+use super::contents::{Contents, Mark, Stamp};
+
+/// The file that is being asked for, so that one that does not answer can be named.
+#[derive(Debug, Clone, Default)]
+pub(super) struct At(Arc<Mutex<PathBuf>>);
+
+impl At {
+    /// This one is asked for next.
+    pub(super) fn set(&self, path: &Path) {
+        path.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The file that was asked for last.
+    pub(super) fn get(&self) -> PathBuf {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The file that was named, and what it and the certificates held when they were looked at.
+#[derive(Debug)]
+pub(crate) struct Source {
+    path: PathBuf,
+    overrides: Overrides,
+    /// What `workers: auto` means. It stays what it was at the start, as the workers do.
+    cores: NonZeroUsize,
+    kind: Kind,
+    /// What was read, or why it could not be.
+    text: Result<Mark, String>,
+    /// The certificates, keys and authorities of the settings that matter.
+    named: Vec<PathBuf>,
+    contents: Contents,
+    stamps: Stamps,
+    at: At,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    /// A pipe or a device, which has nothing more to say once it was read.
+    Stream,
+}
+
+/// How the files looked from outside.
+#[derive(Debug, Default)]
+struct Stamps {
+    at_the_last_look: BTreeMap<PathBuf, Option<Stamp>>,
+    at_the_last_glance: BTreeMap<PathBuf, Option<Stamp>>,
+}
+
+/// What a look has found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The settings of a file that holds something else now, or the report of what is wrong with it.
+    pub(super) settings: Option<Result<Settings, String>>,
+    /// The other files that hold something else now.
+    pub(super) others: BTreeSet<PathBuf>,
+}
+
+impl Source {
+    /// Reads the file, once, and checks it; then looks at what it names, before anybody reads that.
+    ///
+    /// # Errors
+    /// The report of everything that is wrong.
+    pub(crate) fn open(path: PathBuf, overrides: Overrides) -> Result<(Self, Settings), LoadError> {
+        let is_file = |path: &Path| path.metadata().is_ok_and(|found| found.is_file());
+        let kind = if is_file(&path) { Kind::File } else { Kind::Stream };
+        let bytes = configuration::read(&path)?;
+        let cores = configuration::cores();
+        let settings = configuration::from_bytes(&bytes, &path, cores, &overrides, check_service_config)?;
+        let mut source = Self {
+            text: mark(&bytes),
+            named: named(&settings).cloned().collect(),
+            contents: Contents::default(),
+            stamps: Stamps::default(),
+            at: At::default(),
+            path,
+            overrides,
+            cores,
+            kind,
+        };
+        source.contents.follow(&source.named, |_| {});
+        Ok((source, settings))
+    }
+
+    /// What people call the file.
+    pub(super) fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Which file is being asked for, to be seen from elsewhere.
+    pub(super) fn at(&self) -> At {
+        self.at.clone()
+    }
+
+    /// Whether the file itself can be read again.
+    pub(super) fn is_followed(&self) -> bool {
+        self.kind == Kind::File
+    }
+
+    /// The files in which a change matters, as absolute paths.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        let file = self.is_followed().then(|| std::path::absolute(&self.path).ok()).flatten();
+        file.into_iter().chain(self.named.iter().cloned()).collect()
+    }
+
+    /// The files that these settings name are those that matter, and no others any more.
+    pub(super) fn keep<'a>(&mut self, settings: impl Iterator<Item = &'a Settings>) {
+        let files: BTreeSet<PathBuf> = settings.flat_map(named).cloned().collect();
+        self.named = files.into_iter().collect();
+    }
+
+    /// Whether the files look otherwise than when they were looked at, and as they did at the glance before, so that nobody is
+    /// writing them.
+    pub(super) fn glance(&mut self) -> bool {
+        let stamps = self.stamps();
+        let otherwise = stamps != self.stamps.at_the_last_look && stamps == self.stamps.at_the_last_glance;
+        self.stamps.at_the_last_glance = stamps;
+        otherwise
+    }
+
+    /// Reads all files again. What a file newly names is looked at as well: it is read after that.
+    pub(super) fn look(&mut self) -> Found {
+        self.stamps.at_the_last_look = self.stamps();
+        let (at, keep) = (self.at.clone(), self.named.clone());
+        self.contents.follow(&keep, |path| at.set(path));
+        let settings = self.read_again();
+        let others = self.contents.look(|path| at.set(path));
+        if let Some(Ok(settings)) = &settings {
+            self.named.extend(named(settings).cloned());
+            self.contents.follow(&self.named, |path| at.set(path));
+        }
+        Found { settings, others }
+    }
+
+    fn read_again(&mut self) -> Option<Result<Settings, String>> {
+        if !self.is_followed() {
+            return None;
+        }
+        self.at.set(&self.path);
+        let is_other = self.path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir());
+        let read = if is_other {
+            // Opening a pipe waits for whoever writes it.
+            Err(format!("{}: this is no file any more", self.name()))
+        } else {
+            configuration::read(&self.path).map_err(|report| report.to_string())
+        };
+        let text = read.as_ref().map_err(Clone::clone).and_then(|bytes| mark(bytes));
+        if text == self.text {
+            return None;
+        }
+        self.text = text;
+        let check = |bytes: Vec<u8>| {
+            configuration::from_bytes(&bytes, &self.path, self.cores, &self.overrides, check_service_config)
+        };
+        Some(read.and_then(|bytes| check(bytes).map_err(|report| report.to_string())))
+    }
+
+    fn stamps(&self) -> BTreeMap<PathBuf, Option<Stamp>> {
+        let stamp = |path: PathBuf| {
+            self.at.set(&path);
+            let stamp = Stamp::of(&path);
+            (path, stamp)
+        };
+        self.paths().into_iter().map(stamp).collect()
+    }
+}
+
+/// Bytes in memory can always be read.
+fn mark(bytes: &[u8]) -> Result<Mark, String> {
+    Mark::of(bytes).map_err(|error| error.to_string())
+}
+
+/// The files that settings name and that are read again when they change.
+pub(super) fn named(settings: &Settings) -> impl Iterator<Item = &PathBuf> {
+    let tls = settings.gateway.tls.iter();
+    let pairs = tls.clone().flat_map(|tls| &tls.certificates);
+    let pairs = pairs.flat_map(|files| [&files.certificate, &files.key]);
+    pairs.chain(tls.filter_map(|tls| tls.client_ca.as_ref()))
+}
+
+#[cfg(test)]
+mod tests;
