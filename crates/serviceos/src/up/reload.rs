@@ -65,7 +65,7 @@ impl Live {
             }
         };
         let applied = match wanted {
-            Some(settings) => self.replace(settings, gateway).await,
+            Some(settings) => self.replace(settings, found.began, gateway).await,
             None => Applied::No,
         };
         if renewed && applied == Applied::No {
@@ -74,8 +74,8 @@ impl Live {
         self.files.keep(std::iter::once(&self.settings).chain(&self.refused));
     }
 
-    async fn replace(&mut self, settings: Settings, gateway: &Gateway) -> Applied {
-        let (began, services) = (Instant::now(), settings.services.len());
+    async fn replace(&mut self, settings: Settings, began: Instant, gateway: &Gateway) -> Applied {
+        let services = settings.services.len();
         self.refused = None;
         match self.apply(settings.clone(), gateway).await {
             Ok(()) => {

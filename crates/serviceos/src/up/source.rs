@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use configuration::{LoadError, Overrides, Settings};
 
@@ -62,6 +63,8 @@ struct Stamps {
 /// What a look has found.
 #[derive(Debug)]
 pub(super) struct Found {
+    /// When the look began.
+    pub(super) began: Instant,
     /// The settings of a file that holds something else now, or the report of what is wrong with it.
     pub(super) settings: Option<Result<Settings, String>>,
     /// The other files that hold something else now.
@@ -132,6 +135,7 @@ impl Source {
 
     /// Reads all files again. What a file newly names is looked at as well: it is read after that.
     pub(super) fn look(&mut self) -> Found {
+        let began = Instant::now();
         self.stamps.at_the_last_look = self.stamps();
         let (at, keep) = (self.at.clone(), self.named.clone());
         self.contents.follow(&keep, |path| at.set(path));
@@ -141,7 +145,7 @@ impl Source {
             self.named.extend(named(settings).cloned());
             self.contents.follow(&self.named, |path| at.set(path));
         }
-        Found { settings, others }
+        Found { began, settings, others }
     }
 
     fn read_again(&mut self) -> Option<Result<Settings, String>> {

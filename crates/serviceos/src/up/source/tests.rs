@@ -33,7 +33,7 @@ impl Bench {
     }
 
     fn check(&mut self, expected: Expect) {
-        let Found { settings, others } = self.source.look();
+        let Found { settings, others, .. } = self.source.look();
         let settings = match settings {
             None => "as before".to_owned(),
             Some(Ok(settings)) => format!("valid, {} workers", settings.gateway.workers),
