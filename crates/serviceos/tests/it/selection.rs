@@ -116,6 +116,17 @@ fn maglev_sends_the_same_address_to_the_same_replica() {
 }
 
 #[test]
+fn maglev_sends_an_address_that_a_trusted_proxy_forwards_for_to_the_same_replica() {
+    let keys = balanced("policy: maglev, hashOn: caller");
+    let mesh = Mesh::new().gateway("trustedProxies: [127.0.0.0/8]");
+    let fleet = Fleet::behind(mesh, &["", "", ""], &keys);
+    check_hashed(&fleet, |value| {
+        let request = get().header("x-forwarded-for", &format!("192.0.2.{value}"));
+        fleet.server_of(&mut fleet.client(), &request)
+    });
+}
+
+#[test]
 fn who_hashes_to_a_replica_that_fails_goes_elsewhere_and_the_others_stay() {
     let fleet = Fleet::up(&["", "", ""], &balanced("policy: maglev, hashOn: 'header:x-user'"));
     let ask = || -> Vec<_> {
