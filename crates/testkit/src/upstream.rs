@@ -16,7 +16,9 @@
 //! HTTP/1.1 alone also has `/late` (`/echo` at [`Upstream::say`]), `/refuse` (413 before the body), `/break/fixed` and `/break/chunked` (ends in the middle), `/break/before` (no answer), `/bare`
 //! (a body without a length), `/unchanged` (304 with a length), `/upgrade` (echoes whatever comes) and `/bad-accept` (a
 //! WebSocket's handshake that proves nothing). HTTP/2 alone has `/grpc/N`: 200 with the status N of gRPC behind the body
-//! while failing, else 0.
+//! while failing, else 0; and `/reset/N`: the stream is reset with the code N while failing, else 200.
+//!
+//! One that is dropped ends as a process does that is killed: all of its sockets at once, and without a word.
 
 mod http1;
 mod http2;
@@ -29,6 +31,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::{Certificate, LIMIT};
 
@@ -73,6 +76,8 @@ struct Book {
     open: Mutex<BTreeMap<u64, TcpStream>>,
     unhealthy: AtomicBool,
     failing: AtomicBool,
+    /// How often it was told to take leave of its connections.
+    leaves: watch::Sender<u64>,
     commands: Mutex<Receiver<Option<String>>>,
     stops: AtomicBool,
 }
@@ -96,7 +101,15 @@ impl Upstream {
 
     /// A server that speaks HTTP/2 in the clear.
     pub fn http2() -> Self {
-        Self::start(|listener, book| http2::serve(listener, &book, None))
+        Self::http2_at(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// The same where one was before.
+    ///
+    /// # Panics
+    /// When the port is taken.
+    pub fn http2_at(address: SocketAddr) -> Self {
+        Self::start_at(address, |listener, book| http2::serve(listener, &book, None))
     }
 
     /// A server that speaks HTTP/2 under TLS.
@@ -106,7 +119,11 @@ impl Upstream {
     }
 
     fn start(serve: impl FnOnce(TcpListener, Arc<Book>) + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), serve)
+    }
+
+    fn start_at(address: SocketAddr, serve: impl FnOnce(TcpListener, Arc<Book>) + Send + 'static) -> Self {
+        let listener = TcpListener::bind(address).expect("a port");
         // A server that does not read is to be felt soon; by itself the kernel takes megabytes on its behalf.
         rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 128 << 10).expect("setting an option");
         let address = listener.local_addr().expect("an address");
@@ -118,6 +135,7 @@ impl Upstream {
             open: Mutex::default(),
             unhealthy: AtomicBool::new(false),
             failing: AtomicBool::new(false),
+            leaves: watch::Sender::new(0),
             commands: Mutex::new(received),
             stops: AtomicBool::new(false),
         });
@@ -152,6 +170,12 @@ impl Upstream {
     /// Makes it answer every request with 500, health checks left out.
     pub fn set_failing(&self, failing: bool) {
         self.book.failing.store(failing, Ordering::SeqCst);
+    }
+
+    /// Makes it take leave of every connection over HTTP/2 that is open (GOAWAY): what runs on it goes on to its end, and
+    /// nothing else is begun on it.
+    pub fn take_leave(&self) {
+        self.book.leaves.send_modify(|times| *times += 1);
     }
 
     /// Gives one open `/command` or `/sink` its next word.

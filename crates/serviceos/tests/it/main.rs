@@ -16,6 +16,7 @@ mod gateway;
 mod grpc;
 mod health;
 mod http2;
+mod http2_replicas;
 mod limits;
 mod load;
 mod memory;

@@ -42,9 +42,17 @@ pub(super) fn serve(listener: StdTcpListener, book: &Arc<Book>, tls: Option<Arc<
 }
 
 async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, book: Arc<Book>, number: u64) {
-    let mut open = JoinSet::new();
+    let (mut open, mut leaves) = (JoinSet::new(), book.leaves.subscribe());
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
-    while let Some(Ok((request, respond))) = connection.accept().await {
+    loop {
+        let next = tokio::select! {
+            next = connection.accept() => next,
+            Ok(()) = leaves.changed() => {
+                connection.graceful_shutdown();
+                continue;
+            }
+        };
+        let Some(Ok((request, respond))) = next else { return };
         let book = Arc::clone(&book);
         open.spawn(async move {
             // Clients that break off are what is tested.
@@ -93,7 +101,12 @@ async fn stream_of(
             sending
                 .send_trailers(HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), status)]))
         }
+        "reset" if book.is_failing() => {
+            respond.send_reset(rest.parse::<u32>().expect("a code").into());
+            Ok(())
+        }
         _ if book.is_failing() => respond.send_response(response(500), true).map(drop),
+        "reset" => respond.send_response(response(200), true).map(drop),
         "echo" => {
             let body = lock(&book.seen)[number].json().to_string();
             send(&mut respond, response(200), body.into()).await
