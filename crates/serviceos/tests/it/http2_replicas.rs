@@ -7,6 +7,7 @@ use crate::load::under_load;
 
 /// Codes of RFC 9113 section 7.
 const INTERNAL_ERROR: u32 = 2;
+const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 
 fn mesh(upstreams: &[Upstream], keys: &str) -> Running {
@@ -127,4 +128,47 @@ fn a_stream_that_is_reset_does_not_touch_the_others_of_its_connection() {
         calls.iter_mut().for_each(Stream::goes_on);
         calls.into_iter().for_each(Stream::ends);
     }
+}
+
+#[test]
+fn a_replica_that_takes_leave_ends_what_it_has_begun_and_gets_the_rest_over_another_connection() {
+    let upstreams = [Upstream::http2()];
+    let mesh = mesh(&upstreams, "retry: {}");
+    let mut calls: Vec<_> = (0..4).map(|_| Stream::begin(&mesh)).collect();
+    let before = upstreams[0].seen().iter().map(|seen| seen.connection).max();
+    upstreams[0].take_leave();
+    // Every call of a client that a connection which ends could have hit, whatever its method.
+    for method in ["GET", "POST"].repeat(20) {
+        let request = Request::new(method, "/site/status/200").key(&mesh.key).header("content-length", "0");
+        assert_eq!(request.send(mesh.gateway).status, 200, "{method}");
+        calls.iter_mut().for_each(Stream::goes_on);
+    }
+    assert!(upstreams[0].seen().last().map(|seen| seen.connection) > before, "over a new connection");
+    calls.into_iter().for_each(Stream::ends);
+    assert_eq!(upstreams[0].count(), 4 + 40, "none was sent twice");
+}
+
+#[test]
+fn a_stream_that_a_replica_refuses_is_sent_to_another_whatever_its_method() {
+    let upstreams = [Upstream::http2(), Upstream::http2()];
+    let mesh = mesh(&upstreams, "outlier: {consecutiveFailures: 0}");
+    upstreams[0].set_failing(true);
+    for method in ["GET", "POST"].repeat(10) {
+        let path = format!("/site/reset/{REFUSED_STREAM}");
+        let request = Request::new(method, &path).key(&mesh.key).header("content-length", "0");
+        assert_eq!(request.send(mesh.gateway).status, 200, "{method}");
+    }
+    assert!(upstreams[0].count() > 0, "it was asked");
+}
+
+#[test]
+fn a_replica_that_refuses_every_stream_is_not_asked_for_ever() {
+    let upstreams = [Upstream::http2()];
+    let mesh = mesh(&upstreams, "outlier: {consecutiveFailures: 0}");
+    let call = Stream::begin(&mesh);
+    upstreams[0].set_failing(true);
+    let status = mesh.get(&format!("/site/reset/{REFUSED_STREAM}")).status;
+    assert!(matches!(status, 502 | 503), "{status}");
+    assert!(upstreams[0].count() < 10, "{} times", upstreams[0].count());
+    call.ends();
 }
