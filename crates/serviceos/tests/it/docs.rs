@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use testkit::{Mesh, has_program};
+use testkit::{Authority, Mesh, has_program};
 
 /// The fenced blocks of a language, with the file and line that they begin at.
 fn blocks(language: &str, files: &[&str]) -> Vec<(String, String)> {
@@ -35,6 +35,7 @@ fn every_yaml_example_is_a_valid_file() {
     for (place, example) in examples {
         let mesh = Mesh::new();
         mesh.write(&example);
+        write_certificates(&mesh, &example);
         let finished = mesh.run(&["config", "validate"]);
         assert_eq!(finished.code, 0, "{place}: {}", finished.err);
     }
@@ -42,6 +43,18 @@ fn every_yaml_example_is_a_valid_file() {
     let mesh = Mesh::new();
     mesh.write(&own);
     assert_eq!(mesh.run(&["config", "validate"]).out, "serviceos.yaml is valid: 3 services, 7 replicas\n");
+}
+
+/// The files that an example names, which are read too.
+fn write_certificates(mesh: &Mesh, example: &str) {
+    let authority = Authority::new("an example");
+    let words = || example.split(|byte: char| byte.is_whitespace() || "{},[]".contains(byte));
+    for path in words().filter_map(|word| word.strip_suffix(".pem")) {
+        let (folder, name) = path.rsplit_once('/').unwrap();
+        let folder = mesh.folder().join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        authority.certificate(&["localhost"]).write(&folder, name);
+    }
 }
 
 #[test]
