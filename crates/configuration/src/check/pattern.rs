@@ -17,7 +17,7 @@ pub(super) fn check_pattern(path: &str) -> Result<(), &'static str> {
     }
     if !path.split('%').skip(1).all(is_needed_escape) {
         return Err(
-            "a route's path escapes only what is no visible character, and in capitals, as in `%C3%A9`",
+            "a route's path escapes only spaces and what lies outside of ASCII, in capitals, as in `%C3%A9`",
         );
     }
     if path.matches('{').count() > MAX_PARAMETERS {
@@ -31,12 +31,13 @@ pub(super) fn check_pattern(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether what follows a percent sign is the only spelling of a character: requests are looked up by their plain spelling,
-/// and with another one a route would never be found.
+/// Whether what follows a percent sign is the only spelling of a character that a request may have: requests are looked up
+/// by their plain spelling, and one with a control character, or with `C0` or `C1`, which only begin a character that UTF-8
+/// writes shorter, is refused. With any of these a route would never be found.
 fn is_needed_escape(after: &str) -> bool {
     let capital = |digits: &&str| digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
     let byte = after.get(..2).filter(capital).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-    byte.is_some_and(|byte| !byte.is_ascii_graphic())
+    byte.is_some_and(|byte| matches!(byte, b' ' | 0x80..=0xbf | 0xc2..))
 }
 
 fn check_segment(segment: &str, last: bool) -> Result<(), &'static str> {
