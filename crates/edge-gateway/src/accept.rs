@@ -56,7 +56,7 @@ async fn prepare(
     proxied: bool,
     tls: Option<Arc<rustls::ServerConfig>>,
 ) -> Option<(Stream, IpAddr, bool)> {
-    let address = if proxied { proxied_for(&mut stream).await?.unwrap_or(peer) } else { peer };
+    let address = if proxied { proxied_for(worker, &mut stream).await?.unwrap_or(peer) } else { peer };
     let Some(config) = tls else { return Some((Stream::Plain(stream), address, false)) };
     match TlsAcceptor::from(config).accept(stream).await {
         Ok(stream) => {
@@ -78,13 +78,14 @@ async fn prepare(
 }
 
 /// Reads the PROXY header byte by byte beyond what it needs at least, so that nothing of what follows is taken.
-async fn proxied_for(stream: &mut TcpStream) -> Option<Option<IpAddr>> {
+async fn proxied_for(worker: &Worker, stream: &mut TcpStream) -> Option<Option<IpAddr>> {
     let mut header = Vec::new();
     loop {
         match proxy_protocol::read(&header) {
             Ok(Some(found)) => return Some(found.source.map(|source| source.ip())),
             Ok(None) => header.push(stream.read_u8().await.ok()?),
             Err(why) => {
+                worker.shard.requests_refused.add_one(Refused::ProxyHeader);
                 tracing::debug!(why, "a connection without a valid PROXY header was closed");
                 return None;
             }

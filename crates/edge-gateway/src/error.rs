@@ -50,7 +50,7 @@ pub enum FlowError {
     /// The body is over the limit.
     #[error("the request body is larger than {0} bytes")]
     BodyTooLarge(u64),
-    /// The client stopped sending its body, or sends what is none.
+    /// The client sends what is no body.
     #[error("the request body did not arrive whole: {0}")]
     BodyIncomplete(&'static str),
     /// The client sends its head too slowly.
@@ -128,6 +128,7 @@ impl From<BodyError> for FlowError {
             BodyError::TooLarge(limit) => Self::BodyTooLarge(limit),
             BodyError::ClientIdle => Self::RequestTimeout,
             BodyError::Client(why) => Self::BodyIncomplete(why),
+            BodyError::Gone(_) => Self::Cancelled,
             BodyError::Upstream(reason) => Self::Upstream(reason),
         }
     }

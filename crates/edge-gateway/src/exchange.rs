@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use access::Caller;
 use http::StatusCode;
 use http1::{Known, RequestHead};
-use observability::MethodLabel;
+use observability::{MethodLabel, Served};
+use service_router::Answer;
 use tokio::time::Instant;
 use types::ReplicaId;
 
@@ -42,6 +43,7 @@ pub(crate) struct Exchange {
     pub(crate) before: Option<Duration>,
     pub(crate) first_byte: Option<Duration>,
     pub(crate) status: u16,
+    pub(crate) served: Served,
     pub(crate) code: Option<&'static str>,
     /// What only the operator is told.
     pub(crate) error: Option<String>,
@@ -83,6 +85,7 @@ impl Exchange {
             before: None,
             first_byte: None,
             status: CLIENT_WENT_AWAY,
+            served: Served::AsAnswered,
             code: None,
             error: None,
             bytes: 0,
@@ -106,6 +109,13 @@ impl Exchange {
         self.counted = Counted::No;
     }
 
+    /// A replica's answer is over, whole or not.
+    pub(crate) fn passed(&mut self, answer: &Answer) {
+        if answer.has_failed() {
+            self.served = Served::Failed;
+        }
+    }
+
     pub(crate) fn answered(&mut self, status: StatusCode) {
         self.status = status.as_u16();
     }
@@ -119,7 +129,7 @@ impl Drop for Exchange {
         if self.counted == Counted::Yes {
             let total = now - self.began;
             let method = MethodLabel::of(self.head.method().as_str());
-            self.plan.shard(self.route).request(method, self.status, total);
+            self.plan.shard(self.route).request(method, self.status, self.served, total);
             self.worker.log(self, total);
         }
         self.worker.give_back_head(std::mem::take(&mut self.head));

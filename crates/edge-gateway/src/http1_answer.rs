@@ -9,19 +9,21 @@ use http1::{
     Framing, Known, LAST_CHUNK, RequestHead, Version, write_chunk_size, write_decimal, write_field,
     write_status_line,
 };
+use observability::Refused;
 use service_router::{Answer, BodyError, RequestBody, Timer};
 use tokio::time::Instant;
 use types::headers::REQUEST_ID;
 
 use crate::FlowError;
 use crate::answer::{After, OwnAnswer};
+use crate::broken::{self, Broken, Waiting};
 use crate::client::Client;
 use crate::exchange::Exchange;
 use crate::forward::answer_passes;
 use crate::http1_client::{Http1Client, passing_trailers};
 use crate::idle::IdleDeadline;
 use crate::request_flow::{Flow, answer, refuse};
-use crate::tunnel;
+use crate::tunnel::{self, Ended};
 use crate::worker::Worker;
 
 /// Pieces of a body up to this size are written together with what stands before them: copying them costs less than another
@@ -98,7 +100,11 @@ async fn send_own(
 async fn write_out(exchange: &Exchange, connection: &mut Http1Client, timer: &mut Timer) -> Option<()> {
     let deadline = Instant::now() + exchange.plan.plan.limits.idle_timeout;
     let written = poll_fn(|context| connection.poll_write_out(context));
-    timer.limit(deadline, written).await?.ok()
+    let in_time = timer.limit(deadline, written).await;
+    if in_time.is_none() {
+        exchange.worker.shard.requests_refused.add_one(Refused::IdleTimeout);
+    }
+    in_time?.ok()
 }
 
 fn persists(exchange: &Exchange, connection: &Http1Client) -> bool {
@@ -165,34 +171,31 @@ async fn send_answer(
     mut answer: Answer,
 ) -> After {
     let (framing, persists) = write_head(exchange, connection, &answer);
-    let mut passing = Passing { framing, ended: false, moved: false };
+    let mut passing = Passing { framing, ended: false, moved: false, waiting: Waiting::ForReplica };
     let mut idle = IdleDeadline::new(answer.at, exchange.plan.plan.limits.idle_timeout);
     let passed = poll_fn(|context| {
         let polled = passing.poll(context, exchange, connection, &mut answer);
         if polled.is_pending() {
             // Once all of the answer is here, there is no call any more that could be ended.
             if !passing.ended && connection.poll_gone(context).is_ready() {
-                return Poll::Ready(Err(BodyError::Client("the client went away")));
+                return Poll::Ready(Err(BodyError::Gone("the client went away").into()));
             }
             if std::mem::take(&mut passing.moved) {
                 idle.extend();
             }
-            return idle.poll(context, timer, &answer).map(Err);
+            return idle.poll(context, timer, &answer).map(|()| Err(Broken::Idle(passing.waiting)));
         }
-        polled
+        polled.map_err(Broken::from)
     })
     .await;
+    exchange.passed(&answer);
     match passed {
         Ok(()) => {
             answer.finish();
             if persists && connection.body_has_ended() { After::Open } else { After::Close }
         }
-        Err(error) => {
-            // The head is sent, so the client sees a broken-off answer; the operator sees why.
-            if matches!(error, BodyError::Upstream(_)) {
-                exchange.code = Some("UPSTREAM_FAILED");
-            }
-            exchange.error = Some(error.to_string());
+        Err(broken) => {
+            broken::note(exchange, broken);
             After::BreakOff
         }
     }
@@ -204,6 +207,7 @@ struct Passing {
     ended: bool,
     /// Whether anything moved since the last look.
     moved: bool,
+    waiting: Waiting,
 }
 
 impl Passing {
@@ -214,8 +218,9 @@ impl Passing {
         connection: &mut Http1Client,
         answer: &mut Answer,
     ) -> Poll<Result<(), BodyError>> {
-        let gone = |_| BodyError::Client("the client went away");
+        let gone = |_| BodyError::Gone("the client went away");
         loop {
+            self.waiting = Waiting::ForClient;
             let mut starved = false;
             if !self.ended && connection.out.len() < MAX_COLLECTED {
                 match answer.poll_data(context, connection) {
@@ -249,6 +254,7 @@ impl Passing {
                 return Poll::Ready(Ok(()));
             }
             if starved {
+                self.waiting = Waiting::for_more_of(answer);
                 return Poll::Pending;
             }
         }
@@ -332,5 +338,9 @@ async fn switch(exchange: &mut Exchange, connection: &mut Http1Client, timer: &m
     }
     let Some((mut upstream, _counted)) = answer.into_tunnel() else { return };
     let idle = exchange.plan.plan.limits.idle_timeout;
-    exchange.bytes = tunnel::run(&mut connection.wire, &mut upstream, timer, idle).await;
+    let (bytes, ended) = tunnel::run(&mut connection.wire, &mut upstream, timer, idle).await;
+    exchange.bytes = bytes;
+    if ended == Ended::Idle {
+        exchange.worker.shard.requests_refused.add_one(Refused::IdleTimeout);
+    }
 }

@@ -244,7 +244,7 @@ impl RequestBody for Http1Client {
     }
 
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
-        let gone = BodyError::Client("the client went away");
+        let gone = BodyError::Gone("the client went away");
         if self.expectation != Expectation::None && ready!(self.poll_say_continue(context)).is_err() {
             return Poll::Ready(Err(gone));
         }
@@ -262,9 +262,7 @@ impl RequestBody for Http1Client {
                 Ok(Step::More) => match ready!(self.wire.poll_fill(context)) {
                     Ok(1..) => {}
                     Ok(0) => {
-                        return Poll::Ready(Err(BodyError::Client(
-                            "the connection ended before the body did",
-                        )));
+                        return Poll::Ready(Err(BodyError::Gone("the connection ended before the body did")));
                     }
                     Err(_) => return Poll::Ready(Err(gone)),
                 },

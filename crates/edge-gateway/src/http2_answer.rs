@@ -8,11 +8,13 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
 use http1::{Framing, Known, Trailers, may_pass_as_grpc_metadata};
+use observability::Refused;
 use service_router::{Answer, BodyError, Timer};
 use tokio::time::Instant;
 use types::headers::REQUEST_ID;
 
 use crate::answer::OwnAnswer;
+use crate::broken::{self, Broken, Waiting};
 use crate::exchange::Exchange;
 use crate::forward::answer_passes;
 use crate::http1_client::passing_trailers;
@@ -96,7 +98,9 @@ async fn send_own(
         let deadline = Instant::now() + exchange.plan.plan.limits.idle_timeout;
         let mut rest = Bytes::from(own.body);
         let sent = poll_fn(|context| poll_send(context, &mut sending, &mut rest));
-        let _sent_or_given_up = timer.limit(deadline, sent).await;
+        if timer.limit(deadline, sent).await.is_none() {
+            exchange.worker.shard.requests_refused.add_one(Refused::IdleTimeout);
+        }
     }
 }
 
@@ -148,29 +152,28 @@ async fn send_answer(exchange: &mut Exchange, body: &mut Http2Body, timer: &mut 
     let response = response(exchange, head.status(), fields);
     let Ok(mut sending) = body.respond.send_response(response, bodiless) else { return };
     if bodiless {
+        exchange.passed(&answer);
         answer.finish();
         return;
     }
     let mut idle = IdleDeadline::new(answer.at, exchange.plan.plan.limits.idle_timeout);
-    let mut moved = false;
+    let mut passing = Passing { moved: false, waiting: Waiting::ForReplica };
     let passed = poll_fn(|context| {
-        let polled = pass(context, exchange, body, &mut sending, &mut answer, &mut moved);
+        let polled = passing.poll(context, exchange, body, &mut sending, &mut answer);
         if polled.is_pending() {
-            if std::mem::take(&mut moved) {
+            if std::mem::take(&mut passing.moved) {
                 idle.extend();
             }
-            return idle.poll(context, timer, &answer).map(Err);
+            return idle.poll(context, timer, &answer).map(|()| Err(Broken::Idle(passing.waiting)));
         }
-        polled
+        polled.map_err(Broken::from)
     })
     .await;
+    exchange.passed(&answer);
     match passed {
         Ok(()) => answer.finish(),
-        Err(error) => {
-            if matches!(error, BodyError::Upstream(_)) {
-                exchange.code = Some("UPSTREAM_FAILED");
-            }
-            exchange.error = Some(error.to_string());
+        Err(broken) => {
+            broken::note(exchange, broken);
             sending.send_reset(Reason::INTERNAL_ERROR);
         }
     }
@@ -196,42 +199,53 @@ fn grpc_metadata(trailers: &Trailers) -> Option<Box<Trailers>> {
     (passing.field_count() > 0).then_some(passing)
 }
 
-/// Passes on what there is of a body; ready when it has ended.
-fn pass(
-    context: &mut Context<'_>,
-    exchange: &mut Exchange,
-    body: &mut Http2Body,
-    sending: &mut SendStream<Bytes>,
-    answer: &mut Answer,
-    moved: &mut bool,
-) -> Poll<Result<(), BodyError>> {
-    let gone = |_| BodyError::Client("the client reset the stream");
-    loop {
-        if sending.poll_reset(context).is_ready() {
-            return Poll::Ready(Err(BodyError::Client("the client reset the stream")));
-        }
-        if !ready!(answer.poll_data(context, body))? {
-            let ended = match trailers(answer) {
-                Some(trailers) => sending.send_trailers(trailers.to_http2()),
-                None => sending.send_data(Bytes::new(), true),
+/// A body on its way from a replica to a client.
+struct Passing {
+    /// Whether anything moved since the last look.
+    moved: bool,
+    waiting: Waiting,
+}
+
+impl Passing {
+    /// Passes on what there is of a body; ready when it has ended.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        exchange: &mut Exchange,
+        body: &mut Http2Body,
+        sending: &mut SendStream<Bytes>,
+        answer: &mut Answer,
+    ) -> Poll<Result<(), BodyError>> {
+        const GONE: BodyError = BodyError::Gone("the client reset the stream");
+        loop {
+            if sending.poll_reset(context).is_ready() {
+                return Poll::Ready(Err(GONE));
+            }
+            let more = answer.poll_data(context, body);
+            self.waiting = if more.is_pending() { Waiting::for_more_of(answer) } else { Waiting::ForClient };
+            if !ready!(more)? {
+                let ended = match trailers(answer) {
+                    Some(trailers) => sending.send_trailers(trailers.to_http2()),
+                    None => sending.send_data(Bytes::new(), true),
+                };
+                return Poll::Ready(ended.map_err(|_| GONE));
+            }
+            let wanted = answer.data().len().min(MAX_PIECE);
+            sending.reserve_capacity(wanted);
+            let Some(Ok(capacity)) = ready!(sending.poll_capacity(context)) else {
+                return Poll::Ready(Err(GONE));
             };
-            return Poll::Ready(ended.map_err(gone));
-        }
-        let wanted = answer.data().len().min(MAX_PIECE);
-        sending.reserve_capacity(wanted);
-        let Some(capacity) = ready!(sending.poll_capacity(context)) else {
-            return Poll::Ready(Err(BodyError::Client("the client reset the stream")));
-        };
-        let size = capacity.map_err(gone)?.min(wanted);
-        let piece = Bytes::copy_from_slice(&answer.data()[..size]);
-        answer.consume(size);
-        exchange.bytes += size as u64;
-        *moved = true;
-        // The end goes with the last piece where it is known, one frame less.
-        let last = answer.has_all() && answer.data().is_empty() && !answer.may_have_trailers();
-        sending.send_data(piece, last).map_err(gone)?;
-        if last {
-            return Poll::Ready(Ok(()));
+            let size = capacity.min(wanted);
+            let piece = Bytes::copy_from_slice(&answer.data()[..size]);
+            answer.consume(size);
+            exchange.bytes += size as u64;
+            self.moved = true;
+            // The end goes with the last piece where it is known, one frame less.
+            let last = answer.has_all() && answer.data().is_empty() && !answer.may_have_trailers();
+            sending.send_data(piece, last).map_err(|_| GONE)?;
+            if last {
+                return Poll::Ready(Ok(()));
+            }
         }
     }
 }

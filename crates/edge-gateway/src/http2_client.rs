@@ -205,27 +205,36 @@ impl Http2Body {
     }
 }
 
+/// Why a body did not come whole: h2 itself ends a stream that is longer or shorter than was announced.
+fn body_error(error: &h2::Error) -> BodyError {
+    if error.is_library() {
+        BodyError::Client("the client broke the protocol")
+    } else {
+        BodyError::Gone("the client reset the stream")
+    }
+}
+
 impl RequestBody for Http2Body {
     fn framing(&self) -> Framing {
         self.framing
     }
 
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
-        let gone = |_| BodyError::Client("the client reset the stream");
         while self.chunk.is_empty() {
             if self.ended {
                 return Poll::Ready(Ok(false));
             }
             match ready!(self.receiving.poll_data(context)) {
                 Some(chunk) => {
-                    let chunk = chunk.map_err(gone)?;
+                    let chunk = chunk.map_err(|error| body_error(&error))?;
                     if chunk.len() as u64 > self.remaining {
                         return Poll::Ready(Err(BodyError::TooLarge(self.limit)));
                     }
                     self.chunk = chunk;
                 }
                 None => {
-                    let trailers = ready!(self.receiving.poll_trailers(context)).map_err(gone)?;
+                    let trailers = ready!(self.receiving.poll_trailers(context));
+                    let trailers = trailers.map_err(|error| body_error(&error))?;
                     let declared = self.declared.iter().map(Vec::as_slice);
                     self.trailers =
                         trailers.and_then(|fields| passing_trailers(&Trailers::of_http2(&fields), declared));

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use service_router::{Answer, BodyError, Timer};
+use service_router::{Answer, Timer};
 use tokio::time::Instant;
 
 /// When an exchange in which nothing moves is given up.
@@ -25,16 +25,11 @@ impl IdleDeadline {
 
     /// Ready once nothing moved for the timeout, in either direction: the request may still be on its way, and moves by
     /// itself.
-    pub(crate) fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-        timer: &mut Timer,
-        answer: &Answer,
-    ) -> Poll<BodyError> {
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>, timer: &mut Timer, answer: &Answer) -> Poll<()> {
         while timer.poll_reached(context, self.at) {
             match answer.request_moved().map(|moved| moved + self.timeout) {
                 Some(later) if later > self.at => self.at = later,
-                _ => return Poll::Ready(BodyError::Upstream("nothing moved for the idle timeout".into())),
+                _ => return Poll::Ready(()),
             }
         }
         Poll::Pending

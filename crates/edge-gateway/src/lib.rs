@@ -8,6 +8,7 @@ mod accept;
 mod access_line;
 mod answer;
 mod authenticate;
+mod broken;
 mod client;
 mod clock;
 mod destination;

@@ -17,28 +17,42 @@ enum Direction {
     Ended,
 }
 
-/// Passes bytes on; returns how many the client was sent.
-pub(crate) async fn run(client: &mut Wire, upstream: &mut Wire, timer: &mut Timer, idle: Duration) -> u64 {
+/// Why a tunnel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// By one of its sides.
+    Closed,
+    /// Nothing moved any more.
+    Idle,
+}
+
+/// Passes bytes on; returns how many the client was sent, and why that ended.
+pub(crate) async fn run(
+    client: &mut Wire,
+    upstream: &mut Wire,
+    timer: &mut Timer,
+    idle: Duration,
+) -> (u64, Ended) {
     let (mut up, mut down, mut sent) = (Direction::Open, Direction::Open, 0);
     let mut deadline = Instant::now() + idle;
-    poll_fn(|context| {
+    let ended = poll_fn(|context| {
         let mut moved = 0;
         let upward = pass(context, client, upstream, &mut up, &mut moved);
         let mut moved_down = 0;
         let downward = pass(context, upstream, client, &mut down, &mut moved_down);
         sent += moved_down;
         match (upward, downward) {
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(Ended::Closed),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ended::Closed),
             _ => {}
         }
         if moved + moved_down > 0 {
             deadline = Instant::now() + idle;
         }
-        if timer.poll_reached(context, deadline) { Poll::Ready(()) } else { Poll::Pending }
+        if timer.poll_reached(context, deadline) { Poll::Ready(Ended::Idle) } else { Poll::Pending }
     })
     .await;
-    sent
+    (sent, ended)
 }
 
 /// Passes on what there is; ready when this direction has ended.

@@ -24,4 +24,4 @@ pub use process_log::start_process_log;
 pub use reasons::{
     CircuitLimit, CountersBy, Http2Refused, Reason, Refused, RetryDenied, TlsHandshake, UpstreamFailure,
 };
-pub use shards::{GatewayShard, HealthShard, MethodLabel, RouteShard, ServiceShard};
+pub use shards::{GatewayShard, HealthShard, MethodLabel, RouteShard, Served, ServiceShard};

@@ -74,6 +74,8 @@ reasons! {
         UrlBytes = "url_bytes",
         /// `limits.bodyBytes`, or the limit of the route.
         BodyBytes = "body_bytes",
+        /// The connection has to begin with a PROXY header and does not.
+        ProxyHeader = "proxy_header",
         /// `limits.headerTimeout`.
         HeaderTimeout = "header_timeout",
         /// `limits.idleTimeout`.
@@ -163,7 +165,7 @@ mod tests {
         refused.add_one(Refused::RateLimited);
         refused.add_one(Refused::RateLimited);
         let counted: Vec<_> = (0..Refused::LABELS.len()).map(|place| refused.at(place)).collect();
-        assert_eq!(counted, [1, 0, 0, 0, 0, 0, 0, 0, 2]);
+        assert_eq!(counted, [1, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
         assert_eq!(Refused::LABELS[Refused::RateLimited.place()], "rate_limited");
     }
 

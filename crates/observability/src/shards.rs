@@ -17,6 +17,15 @@ const STATUSES: usize = 500;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MethodLabel(usize);
 
+/// How a request was served, beyond what its status says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// As its status says.
+    AsAnswered,
+    /// The replica failed it: its answer broke off, or has the status of a failure in gRPC.
+    Failed,
+}
+
 /// What one worker counts of the gateway itself.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -103,15 +112,15 @@ impl RouteShard {
         Self { latency: Histogram::default(), service, by_method: Default::default() }
     }
 
-    /// Counts an answered request: 5xx count as errors, upstream failures among them.
-    pub fn request(&self, method: MethodLabel, status: u16, latency: Duration) {
+    /// Counts an answered request. Errors are 5xx, and whatever failed under another status.
+    pub fn request(&self, method: MethodLabel, status: u16, served: Served, latency: Duration) {
         let statuses = self.by_method[method.0].get_or_init(Box::default);
         if let Some(counter) = statuses.of(status) {
             counter.add_one();
         }
         self.latency.observe(latency);
         self.service.requests.add_one();
-        if status >= 500 {
+        if status >= 500 || served == Served::Failed {
             self.service.errors.add_one();
         }
     }
@@ -164,7 +173,7 @@ mod tests {
         let route = RouteShard::new(Arc::clone(&service));
         let get = MethodLabel::of("GET");
         for status in [0, 99, 100, 599, 600, u16::MAX] {
-            route.request(get, status, Duration::ZERO);
+            route.request(get, status, Served::AsAnswered, Duration::ZERO);
         }
         let statuses = route.statuses(get).unwrap();
         let counted: Vec<_> = Statuses::all()
@@ -172,5 +181,15 @@ mod tests {
             .collect();
         assert_eq!(counted, [100, 599]);
         assert_eq!((service.requests.value(), service.errors.value()), (6, 3));
+    }
+
+    #[test]
+    fn a_request_that_failed_under_a_good_status_is_an_error_and_counts_once() {
+        let service = Arc::new(ServiceShard::default());
+        let route = RouteShard::new(Arc::clone(&service));
+        for (status, served) in [(200, Served::AsAnswered), (200, Served::Failed), (503, Served::Failed)] {
+            route.request(MethodLabel::of("POST"), status, served, Duration::ZERO);
+        }
+        assert_eq!((service.requests.value(), service.errors.value()), (3, 2));
     }
 }

@@ -44,6 +44,7 @@ pub struct Answer {
     pub(crate) trailers: Option<Box<Trailers>>,
     /// Whom the end of the answer may concern, where only that shows how the call ended.
     pub(crate) judge: Option<Suspicions>,
+    pub(crate) failed: bool,
     pub(crate) upload: Upload,
     pub(crate) pending: Pending,
     pub(crate) view: Rc<ServiceView>,
@@ -142,6 +143,7 @@ impl Answer {
             Carrier::Http2(call) => call.poll_data(context, &mut self.upload, body),
         };
         if let Poll::Ready(Err(BodyError::Upstream(_))) = &polled {
+            self.failed = true;
             self.view.shard.upstream_failures.add_one(UpstreamFailure::Reset);
             self.pending.failed();
             let now = Instant::now();
@@ -159,6 +161,7 @@ impl Answer {
         self.trailers = self.take_trailers();
         match grpc::of_trailers(self.trailers.as_deref()) {
             Outcome::Failed => {
+                self.failed = true;
                 self.view.shard.upstream_failures.add_one(UpstreamFailure::Status);
                 self.view.count_failure(&self.pending, &suspicions, Instant::now());
             }
@@ -202,6 +205,17 @@ impl Answer {
             Carrier::Http1(connection) => connection.take_trailers(),
             Carrier::Http2(call) => call.take_trailers(),
         })
+    }
+
+    /// Whether the rest of the request is what is waited for.
+    pub fn waits_for_client(&self) -> bool {
+        self.upload.waits_for_client()
+    }
+
+    /// Whether the replica has failed the call, as far as is known: by its status, by that of gRPC, or because the answer broke
+    /// off.
+    pub fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// When the request's body last moved; `None` before it did.

@@ -274,7 +274,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         place: CallPlace,
         began: Instant,
     ) -> Answer {
-        let open = grpc::of_head(carrier.head()) == Outcome::Open;
+        let outcome = grpc::of_head(carrier.head());
         Answer {
             replica: endpoint.instance.replica.clone(),
             attempts: self.tries.attempts,
@@ -283,7 +283,8 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             first_byte: self.now - began,
             carrier: Some(carrier),
             trailers: None,
-            judge: open.then(|| self.router.suspicions.clone()),
+            judge: (outcome == Outcome::Open).then(|| self.router.suspicions.clone()),
+            failed: outcome == Outcome::Failed,
             upload: self.upload,
             pending,
             view: Rc::clone(self.view),

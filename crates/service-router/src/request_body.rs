@@ -11,9 +11,12 @@ pub enum BodyError {
     /// The client sends more than the route allows.
     #[error("the request body is larger than {0} bytes")]
     TooLarge(u64),
-    /// The client stopped sending, or sends what is no body.
+    /// The client sends what is no body.
     #[error("{0}")]
     Client(&'static str),
+    /// The client has gone away.
+    #[error("{0}")]
+    Gone(&'static str),
     /// The client sent nothing for too long.
     #[error("the client sent nothing in time")]
     ClientIdle,

@@ -4,7 +4,8 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::{
-    CircuitLimit, Http2Refused, MethodLabel, Reason, Refused, RetryDenied, TlsHandshake, UpstreamFailure,
+    CircuitLimit, Http2Refused, MethodLabel, Reason, Refused, RetryDenied, Served, TlsHandshake,
+    UpstreamFailure,
 };
 
 fn page(metrics: &Metrics) -> String {
@@ -34,7 +35,7 @@ fn pairs(pairs: &[(&str, &str)]) -> BTreeSet<(String, String)> {
 }
 
 fn get(route: &RouteShard, status: u16) {
-    route.request(MethodLabel::of("GET"), status, Duration::from_millis(1));
+    route.request(MethodLabel::of("GET"), status, Served::AsAnswered, Duration::from_millis(1));
 }
 
 #[test]
@@ -44,10 +45,15 @@ fn the_four_metrics_have_the_names_and_labels_that_were_promised() {
     metrics.sample_error_rates();
     for worker in 0..2 {
         metrics.gateway(worker).client_connections.add_one();
-        vrf.shard(worker).request(MethodLabel::of("POST"), 200, Duration::from_millis(2));
+        vrf.shard(worker).request(MethodLabel::of("POST"), 200, Served::AsAnswered, Duration::from_millis(2));
     }
-    vrf.shard(0).request(MethodLabel::of("BREW"), 502, Duration::from_secs(60));
-    metrics.unmatched().shard(1).request(MethodLabel::of("GET"), 404, Duration::from_micros(1));
+    vrf.shard(0).request(MethodLabel::of("BREW"), 502, Served::AsAnswered, Duration::from_secs(60));
+    metrics.unmatched().shard(1).request(
+        MethodLabel::of("GET"),
+        404,
+        Served::AsAnswered,
+        Duration::from_micros(1),
+    );
     metrics.sample_error_rates();
     check(
         &metrics,

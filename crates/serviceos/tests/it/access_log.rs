@@ -2,9 +2,10 @@
 
 use http::{HeaderMap, Uri};
 use serde_json::Value;
-use testkit::{Connection, Http2, Mesh, Running, Upstream, eventually};
+use testkit::{Connection, Http2, Mesh, Request, Running, Upstream, eventually};
 
 use crate::bodies::head;
+use crate::refusal_counts::until_counted;
 
 /// The first lines of the access log, once there are so many.
 pub(crate) fn lines(mesh: &Running, wanted: usize) -> Vec<Value> {
@@ -62,4 +63,90 @@ fn a_head_that_cannot_be_read_has_a_line_without_a_path() {
     assert_eq!(client.answer().unwrap().status, 400);
     let line = &lines(&mesh, 2)[1];
     assert_eq!((&line["method"], &line["path"], &line["status"]), (&"GET".into(), &"".into(), &400.into()));
+}
+
+#[test]
+fn a_client_that_goes_away_in_the_middle_of_its_body_has_broken_nothing() {
+    let upstream = Upstream::new();
+    let mesh = Mesh::new().endpoints("site", &[upstream.address]).up();
+    for begun in ["content-length: 9\r\n\r\nhalf", "transfer-encoding: chunked\r\n\r\n9\r\nhalf"] {
+        let mut client = Connection::open(mesh.gateway);
+        client.write(head(&mesh, "POST /site/echo HTTP/1.1") + begun).unwrap();
+    }
+    for line in lines(&mesh, 2) {
+        assert_eq!((&line["status"], &line["code"]), (&499.into(), &Value::Null), "{line}");
+    }
+    let metrics = Request::new("GET", "/metrics").send(mesh.admin).text();
+    assert!(!metrics.contains("serviceos_requests_refused_total{"), "{metrics}");
+}
+
+#[test]
+fn an_answer_that_breaks_off_says_whose_doing_it_was() {
+    let upstream = Upstream::new();
+    let limits = "limits: {idleTimeout: 500ms, bodyBytes: 1KiB}";
+    let mesh = Mesh::new().gateway(limits).endpoints("site", &[upstream.address]).up();
+    let refused = "serviceos_requests_refused_total";
+    let begin = |request: &str, rest: &str| {
+        let mut client = Connection::open(mesh.gateway);
+        client.write(head(&mesh, request) + rest).unwrap();
+        client
+    };
+    let broken = begin("GET /site/break/fixed HTTP/1.1", "\r\n");
+    let last = || lines(&mesh, 1).pop().unwrap();
+    let line = last();
+    assert_eq!((&line["status"], &line["code"]), (&200.into(), &"UPSTREAM_FAILED".into()), "{line}");
+
+    let late = begin("GET /site/wait/begun HTTP/1.1", "\r\n");
+    let line = lines(&mesh, 2).pop().unwrap();
+    assert_eq!(line["code"], "UPSTREAM_TIMEOUT", "{line}");
+    assert_eq!(line["error"], "the replica sent nothing for the idle timeout");
+    until_counted(&mesh, refused, "idle_timeout", 1);
+
+    let deaf = begin("GET /site/fixed/50000000 HTTP/1.1", "\r\n");
+    let line = lines(&mesh, 3).pop().unwrap();
+    assert_eq!((&line["status"], &line["code"]), (&200.into(), &Value::Null), "{line}");
+    assert_eq!(line["error"], "the client took and sent nothing for the idle timeout");
+    until_counted(&mesh, refused, "idle_timeout", 2);
+
+    let tunnel = begin("GET /site/upgrade HTTP/1.1", "connection: upgrade\r\nupgrade: echo\r\n\r\n");
+    assert_eq!(lines(&mesh, 4).pop().unwrap()["status"], 101);
+    until_counted(&mesh, refused, "idle_timeout", 3);
+
+    let mut large = begin("POST /site/mirror HTTP/1.1", "transfer-encoding: chunked\r\n\r\n1\r\nb\r\n");
+    assert_eq!(large.answer_head().unwrap().status, 200);
+    large.write(format!("401\r\n{}\r\n", "b".repeat(1025))).unwrap();
+    let line = lines(&mesh, 5).pop().unwrap();
+    assert_eq!((&line["status"], &line["code"]), (&200.into(), &"BODY_TOO_LARGE".into()), "{line}");
+    until_counted(&mesh, refused, "body_bytes", 1);
+    drop((broken, late, deaf, tunnel));
+}
+
+/// Waits for the error rate of the only service.
+fn until_error_rate(mesh: &Running, service: &str, rate: &str) {
+    let sample = format!("error_rate{{service=\"{service}\"}} {rate}");
+    eventually(&sample, || {
+        let page = Request::new("GET", "/metrics").send(mesh.admin).text();
+        page.lines().any(|line| line == sample).then_some(())
+    });
+}
+
+#[test]
+fn calls_that_fail_behind_a_good_status_are_part_of_the_error_rate() {
+    let (one, two) = (Upstream::new(), Upstream::http2());
+    let mesh = Mesh::new().endpoints("one", &[one.address]);
+    let mesh = mesh.endpoints_with("two", &[two.address], "protocol: http2").up();
+    for path in ["/one/break/chunked", "/one/fixed/3"] {
+        let mut client = Connection::open(mesh.gateway);
+        client.write(head(&mesh, &format!("GET {path} HTTP/1.1")) + "\r\n").unwrap();
+        let _whole_or_not = client.answer().is_ok();
+    }
+    until_error_rate(&mesh, "one", "0.5");
+    two.set_failing(true);
+    let client = Http2::connect(mesh.gateway);
+    for status in ["0", "3", "13", "14"] {
+        let call = Http2::request("POST", &format!("/two/grpc/{status}"), &[("x-api-key", &mesh.key)]);
+        let answer = client.send(call, Vec::new());
+        assert_eq!((answer.status, answer.trailer("grpc-status")), (200, Some(status)));
+    }
+    until_error_rate(&mesh, "two", "0.5");
 }

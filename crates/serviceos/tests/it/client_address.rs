@@ -2,6 +2,8 @@
 
 use testkit::{Authority, Connection, Http2, Mesh, Running, Seen, Upstream, eventually};
 
+use crate::refusal_counts::until_counted;
+
 const ROUTES: &str = "routes: [{match: {path: '/echo'}, public: true}]";
 /// What many servers believe about a client and its URL, beside what the gateway says itself.
 const ABOUT_CLIENTS: [&str; 6] = [
@@ -61,6 +63,7 @@ fn a_connection_without_the_header_that_it_must_have_is_closed() {
         assert_eq!(client.rest().unwrap_or_default(), b"");
     }
     assert_eq!(upstream.count(), 0);
+    until_counted(&mesh, "serviceos_requests_refused_total", "proxy_header", 3);
 }
 
 #[test]
