@@ -18,7 +18,7 @@ use crate::broken::{self, Broken, Waiting};
 use crate::exchange::Exchange;
 use crate::forward::answer_passes;
 use crate::http1_client::passing_trailers;
-use crate::http2_client::Http2Body;
+use crate::http2_client::{Http2Body, StreamEnd};
 use crate::idle::IdleDeadline;
 use crate::request_flow::Flow;
 
@@ -35,19 +35,20 @@ pub(crate) enum Dialect {
     Grpc,
 }
 
-/// Sends an answer on its stream.
+/// Sends an answer on its stream; how that ended.
 pub(crate) async fn send(
     exchange: &mut Exchange,
     body: &mut Http2Body,
     timer: &mut Timer,
     flow: Flow,
     dialect: Dialect,
-) {
-    match flow {
+) -> StreamEnd {
+    let begun = match flow {
         Flow::Own(own) => send_own(exchange, timer, &mut body.respond, own, dialect).await,
-        Flow::Gone => {}
+        Flow::Gone => None,
         Flow::Upstream(answer) => send_answer(exchange, body, timer, *answer).await,
-    }
+    };
+    begun.map_or(StreamEnd::Reset, |()| StreamEnd::Answered)
 }
 
 fn response(exchange: &Exchange, status: StatusCode, mut fields: HeaderMap) -> Response<()> {
@@ -61,13 +62,14 @@ fn response(exchange: &Exchange, status: StatusCode, mut fields: HeaderMap) -> R
     response
 }
 
+/// `None` when the stream has ended before.
 async fn send_own(
     exchange: &mut Exchange,
     timer: &mut Timer,
     respond: &mut SendResponse<Bytes>,
     own: OwnAnswer,
     dialect: Dialect,
-) {
+) -> Option<()> {
     let mut fields = HeaderMap::new();
     for (name, value) in &own.fields {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -83,16 +85,12 @@ async fn send_own(
         if let Ok(message) = HeaderValue::try_from(percent_encoded(message)) {
             fields.insert("grpc-message", message);
         }
-        let _the_stream_has_ended =
-            respond.send_response(response(exchange, StatusCode::OK, fields), true).is_err();
-        return;
+        return respond.send_response(response(exchange, StatusCode::OK, fields), true).ok().map(drop);
     }
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(own.content_type));
     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(own.body.len()));
     let bodiless = dialect == Dialect::Head || own.body.is_empty();
-    let Ok(mut sending) = respond.send_response(response(exchange, own.status, fields), bodiless) else {
-        return;
-    };
+    let mut sending = respond.send_response(response(exchange, own.status, fields), bodiless).ok()?;
     if !bodiless {
         exchange.bytes = own.body.len() as u64;
         let deadline = Instant::now() + exchange.plan.plan.limits.idle_timeout;
@@ -102,6 +100,7 @@ async fn send_own(
             exchange.worker.shard.requests_refused.add_one(Refused::IdleTimeout);
         }
     }
+    Some(())
 }
 
 /// Sends all of `rest` and ends the stream.
@@ -131,7 +130,13 @@ fn percent_encoded(text: &str) -> String {
     out
 }
 
-async fn send_answer(exchange: &mut Exchange, body: &mut Http2Body, timer: &mut Timer, mut answer: Answer) {
+/// `None` when the stream has ended before.
+async fn send_answer(
+    exchange: &mut Exchange,
+    body: &mut Http2Body,
+    timer: &mut Timer,
+    mut answer: Answer,
+) -> Option<()> {
     let head = answer.head();
     let mut fields = HeaderMap::with_capacity(head.field_count() + 2);
     for (field, name, value) in head.fields() {
@@ -150,11 +155,11 @@ async fn send_answer(exchange: &mut Exchange, body: &mut Http2Body, timer: &mut 
     }
     let bodiless = head.framing() == Framing::Length(0);
     let response = response(exchange, head.status(), fields);
-    let Ok(mut sending) = body.respond.send_response(response, bodiless) else { return };
+    let mut sending = body.respond.send_response(response, bodiless).ok()?;
     if bodiless {
         exchange.passed(&answer);
         answer.finish();
-        return;
+        return Some(());
     }
     let mut idle = IdleDeadline::new(answer.at, exchange.plan.plan.limits.idle_timeout);
     let mut passing = Passing { moved: false, waiting: Waiting::ForReplica };
@@ -177,6 +182,7 @@ async fn send_answer(exchange: &mut Exchange, body: &mut Http2Body, timer: &mut 
             sending.send_reset(Reason::INTERNAL_ERROR);
         }
     }
+    Some(())
 }
 
 /// What of a replica's trailers the client gets; none where there is nothing.

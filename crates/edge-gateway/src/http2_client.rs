@@ -34,6 +34,9 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Streams that a client resets before they were accepted, and that this side resets for its errors: more end the connection.
 const MAX_PENDING_RESETS: usize = 50;
 const MAX_ERROR_RESETS: usize = 200;
+/// Streams of a connection that the client reset before they were answered: so many, and more than half of all, end it
+/// (CVE-2023-44487). A client that gives up many calls and waits for more is none that floods.
+const MAX_UNANSWERED_RESETS: u64 = 1000;
 
 /// Serves a connection until either side ends it, or until it is told to drain, after which open requests are finished.
 pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
@@ -54,20 +57,17 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
         Ok(Err(error)) => return note(&worker, &error),
         Err(_) => return worker.shard.requests_refused.add_one(Refused::HeaderTimeout),
     };
-    let (mut open, mut timer) = (JoinSet::new(), Timer::new(Instant::now()));
+    let (mut open, mut timer, mut resets) = (JoinSet::new(), Timer::new(Instant::now()), Resets::default());
     let mut draining = std::pin::pin!(client.draining.clone().said());
     let (mut idle_since, mut patience, mut drains) = (Instant::now(), limits.idle_timeout, false);
     loop {
-        while open.try_join_next().is_some() {
-            idle_since = Instant::now();
-        }
         let deadline = if open.is_empty() { idle_since + patience } else { Instant::now() + FAR };
         let next = poll_fn(|context| {
+            if let Poll::Ready(Some(ended)) = open.poll_join_next(context) {
+                return Poll::Ready(Event::Ended(ended.unwrap_or(StreamEnd::Answered)));
+            }
             if let Poll::Ready(accepted) = connection.poll_accept(context) {
                 return Poll::Ready(Event::Accepted(accepted));
-            }
-            if !open.is_empty() && open.poll_join_next(context).is_ready() {
-                return Poll::Ready(Event::Ended);
             }
             if !drains && (client.draining.was_said() || draining.as_mut().poll(context).is_ready()) {
                 return Poll::Ready(Event::Drain);
@@ -81,7 +81,17 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
             }
             Event::Accepted(Some(Err(error))) => return note(&worker, &error),
             Event::Accepted(None) => return,
-            Event::Ended => idle_since = Instant::now(),
+            Event::Ended(end) => {
+                idle_since = Instant::now();
+                resets.count(end);
+                if resets.are_a_flood() {
+                    worker.shard.http2_refused.add_one(Http2Refused::Flood);
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    let told = poll_fn(|context| connection.poll_closed(context));
+                    let _closed_or_too_late = timer.limit(Instant::now() + GOODBYE, told).await;
+                    return;
+                }
+            }
             Event::Drain => {
                 drains = true;
                 connection.graceful_shutdown();
@@ -112,9 +122,36 @@ type Opened = (Request<RecvStream>, SendResponse<Bytes>);
 enum Event {
     Accepted(Option<Result<Opened, h2::Error>>),
     /// A stream ended.
-    Ended,
+    Ended(StreamEnd),
     Drain,
     Idle,
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamEnd {
+    /// With an answer, or with a part of one.
+    Answered,
+    /// The client took it back before.
+    Reset,
+}
+
+/// The streams of a connection that have ended. h2 counts those alone that are reset before they were accepted.
+#[derive(Debug, Default)]
+struct Resets {
+    ended: u64,
+    reset: u64,
+}
+
+impl Resets {
+    fn count(&mut self, end: StreamEnd) {
+        self.ended += 1;
+        self.reset += u64::from(end == StreamEnd::Reset);
+    }
+
+    fn are_a_flood(&self) -> bool {
+        self.reset >= MAX_UNANSWERED_RESETS && self.reset > self.ended / 2
+    }
 }
 
 /// Counts a connection that h2 ended. Which flood it was h2 does not say, and nothing at all of single streams it refuses.
@@ -136,7 +173,7 @@ async fn stream(
     client: Rc<Client>,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
-) {
+) -> StreamEnd {
     let (parts, receiving) = request.into_parts();
     let mut body = Http2Body::new(receiving, respond, &parts.headers);
     let plan = worker.plan();
@@ -156,13 +193,15 @@ async fn stream(
     let mut timer = worker.take_timer(exchange.began);
     let flow = match set {
         Ok(()) => answer(&mut exchange, &mut body, &mut timer).await,
+        // Frames say where each request ends, so one that means nothing ends its stream alone.
         Err(fault) => {
             let error = FlowError::of_head(fault, &plan.plan.limits);
             Flow::Own(refuse(&mut exchange, &error))
         }
     };
-    send(&mut exchange, &mut body, &mut timer, flow, dialect).await;
+    let end = send(&mut exchange, &mut body, &mut timer, flow, dialect).await;
     worker.give_back_timer(timer);
+    end
 }
 
 /// The body of a request on its stream.
@@ -267,5 +306,27 @@ impl RequestBody for Http2Body {
 impl ClientBody for Http2Body {
     fn set_limit(&mut self, bytes: u64) {
         (self.limit, self.remaining) = (bytes, bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resets_are_a_flood_when_they_are_many_and_most_of_all() {
+        let mut resets = Resets::default();
+        let mut count = |end, times| {
+            (0..times).for_each(|_| resets.count(end));
+            resets.are_a_flood()
+        };
+        assert!(!count(StreamEnd::Answered, 1500));
+        assert!(!count(StreamEnd::Reset, 1500), "half of all");
+        assert!(count(StreamEnd::Reset, 2));
+        let mut resets = Resets::default();
+        for number in 1..=MAX_UNANSWERED_RESETS {
+            resets.count(StreamEnd::Reset);
+            assert_eq!(resets.are_a_flood(), number == MAX_UNANSWERED_RESETS, "{number}");
+        }
     }
 }

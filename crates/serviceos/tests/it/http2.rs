@@ -4,7 +4,9 @@ use std::process::Command;
 
 use http::{HeaderMap, HeaderValue};
 use serde_json::json;
-use testkit::{Answer, Authority, Http2, Mesh, Running, Upstream, checksum, filler, has_program};
+use testkit::{Answer, Authority, Http2, Mesh, Running, Upstream, checksum, eventually, filler, has_program};
+
+use crate::refusal_counts::until_counted;
 
 const LARGE: usize = 8 << 20;
 
@@ -146,6 +148,22 @@ fn a_stream_that_the_client_resets_ends_the_call_on_the_replica() {
         upstream.until_seen("the end of the call", |seen| seen.gone);
         assert_eq!(client.send(self::request(&mesh, "GET", "/one/echo"), Vec::new()).status, 200);
     }
+}
+
+#[test]
+fn a_client_that_takes_back_whatever_it_asks_for_is_told_to_calm_down() {
+    let two = Upstream::http2();
+    let mesh = Mesh::new().endpoints_with("two", &[two.address], "protocol: http2").up();
+    let client = Http2::connect(mesh.gateway);
+    for number in 1..=1000 {
+        let request = request(&mesh, "GET", &format!("/two/wait/{number}"));
+        client.reset_after(request, || eventually("the request", || (two.count() == number).then_some(())));
+    }
+    until_counted(&mesh, "serviceos_http2_refused_total", "flood", 1);
+    let refused = (request(&mesh, "GET", "/two/echo"), Vec::new(), HeaderMap::new());
+    let error = client.together(vec![refused]).remove(0).unwrap_err();
+    // ENHANCE_YOUR_CALM
+    assert_eq!(error.reason().map(u32::from), Some(11), "{error}");
 }
 
 #[test]
