@@ -3,18 +3,17 @@
 
 use std::time::Duration;
 
-use http1::{Known, write_decimal};
+use http1::write_decimal;
 use observability::write_json_string;
 
 use crate::exchange::Exchange;
 use crate::route::Route;
 
 /// What every line of a route has in common, escaped once.
-pub(crate) fn route_part(template: &str, service: &str, version: &str) -> Vec<u8> {
+pub(crate) fn route_part(template: &str, service: &str) -> Vec<u8> {
     let mut out = Vec::new();
     text(&mut out, b",\"route\":", template);
     text(&mut out, b",\"service\":", service);
-    text(&mut out, b",\"version\":", version);
     out
 }
 
@@ -30,11 +29,9 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
     if let Some(address) = exchange.forwarded_for {
         text(out, b",\"forwardedFor\":", &address.to_string());
     }
-    // A trace that begins here has the request's id.
+    // A trace that begins here has the request's id, unless a proxy gave the request one that cannot be a trace's.
     let trace = &exchange.traceparent[3..35];
-    if exchange.head.has(Known::Traceparent)
-        && exchange.request_id.trace_id().as_ref().is_none_or(|own| own != trace)
-    {
+    if exchange.request_id.trace_id().as_ref().is_none_or(|own| own != trace) {
         out.extend_from_slice(b",\"traceId\":\"");
         out.extend_from_slice(trace);
         out.push(b'"');
@@ -50,12 +47,14 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
         out.extend_from_slice(caller.subject());
         out.push(b'"');
     }
-    if let Some(replica) = &exchange.replica {
+    if let Some(instance) = &exchange.instance {
+        let replica = &instance.replica;
         out.extend_from_slice(b",\"replica\":\"");
         out.extend_from_slice(replica.service.as_str().as_bytes());
         out.push(b'/');
         write_decimal(out, u64::from(replica.ordinal));
         out.push(b'"');
+        text(out, b",\"version\":", &instance.version);
         number(out, b",\"attempts\":", u64::from(exchange.attempts));
     }
     number(out, b",\"status\":", u64::from(exchange.status));
@@ -69,6 +68,9 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
     // Time passes before the last sending only where another replica was tried first.
     if let Some(before) = exchange.before.filter(|before| !before.is_zero()) {
         milliseconds(out, b",\"queueMs\":", before);
+    }
+    if let Some(connect) = exchange.connect {
+        milliseconds(out, b",\"connectMs\":", connect);
     }
     if let Some(first_byte) = exchange.first_byte {
         milliseconds(out, b",\"firstByteMs\":", first_byte);

@@ -10,9 +10,8 @@ use access::Caller;
 use http::StatusCode;
 use http1::{Known, RequestHead};
 use observability::{MethodLabel, Served};
-use service_router::Answer;
+use service_router::{Answer, Instance};
 use tokio::time::Instant;
-use types::ReplicaId;
 
 use crate::client::{Client, forwarded_for};
 use crate::clock::{RequestId, Traceparent};
@@ -38,9 +37,11 @@ pub(crate) struct Exchange {
     /// The number of the route; `None` until one matched.
     pub(crate) route: Option<usize>,
     pub(crate) caller: Option<Arc<Caller>>,
-    pub(crate) replica: Option<ReplicaId>,
+    /// The last one that was tried.
+    pub(crate) instance: Option<Arc<Instance>>,
     pub(crate) attempts: u32,
     pub(crate) before: Option<Duration>,
+    pub(crate) connect: Option<Duration>,
     pub(crate) first_byte: Option<Duration>,
     pub(crate) status: u16,
     pub(crate) served: Served,
@@ -80,9 +81,10 @@ impl Exchange {
             head,
             route: None,
             caller: None,
-            replica: None,
+            instance: None,
             attempts: 0,
             before: None,
+            connect: None,
             first_byte: None,
             status: CLIENT_WENT_AWAY,
             served: Served::AsAnswered,

@@ -1,6 +1,7 @@
 //! The request flow, step by step in the seed's order. This file is the order; each step has a file of its own.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http1::{Known, RequestHead};
 use jiff::Timestamp;
@@ -35,9 +36,10 @@ pub(crate) enum Flow {
 pub(crate) async fn answer(exchange: &mut Exchange, body: &mut impl ClientBody, timer: &mut Timer) -> Flow {
     match request_flow(exchange, body, timer).await {
         Ok(Flow::Upstream(answer)) => {
-            exchange.replica = Some(answer.replica.clone());
+            exchange.instance = Some(Arc::clone(answer.instance()));
             exchange.attempts = answer.attempts;
-            (exchange.before, exchange.first_byte) = (Some(answer.before), Some(answer.first_byte));
+            (exchange.before, exchange.connect) = (Some(answer.before), answer.connect);
+            exchange.first_byte = Some(answer.first_byte);
             exchange.answered(answer.head().status());
             Flow::Upstream(answer)
         }
@@ -98,7 +100,7 @@ async fn request_flow(
     match called {
         Ok(answer) => switching_is_wanted(exchange, &answer).map(|()| Flow::Upstream(Box::new(answer))),
         Err(failure) => {
-            (exchange.replica, exchange.attempts) = (failure.replica, failure.attempts);
+            (exchange.instance, exchange.attempts) = (failure.instance, failure.attempts);
             Err(failure.error.into())
         }
     }

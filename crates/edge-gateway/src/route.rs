@@ -53,17 +53,11 @@ pub struct Route {
 
 impl Route {
     /// A public route without limits of its own; the fields say the rest.
-    pub fn new(
-        service: usize,
-        template: &str,
-        service_name: &str,
-        version: &str,
-        counted: Arc<RouteSeries>,
-    ) -> Self {
+    pub fn new(service: usize, template: &str, service_name: &str, counted: Arc<RouteSeries>) -> Self {
         Self {
             number: 0,
             service,
-            log_part: route_part(template, service_name, version),
+            log_part: route_part(template, service_name),
             counted,
             host: None,
             template: template.to_owned(),

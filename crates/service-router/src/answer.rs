@@ -1,11 +1,13 @@
 //! A replica's answer: its head, and its body on the way to the client.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http1::{Framing, ResponseHead, Trailers};
 use observability::{ServiceShard, UpstreamFailure};
+use service_registry::Instance;
 use tokio::time::Instant;
 use types::ReplicaId;
 
@@ -35,8 +37,10 @@ pub struct Answer {
     pub attempts: u32,
     /// When its head had come.
     pub at: Instant,
-    /// From the beginning of the call to the last sending.
+    /// From the beginning of the call to its last try.
     pub before: Duration,
+    /// What the last try took to make a connection, where it made one.
+    pub connect: Option<Duration>,
     /// From the last sending to the head of the answer.
     pub first_byte: Duration,
     pub(crate) carrier: Option<Carrier>,
@@ -118,6 +122,11 @@ impl Carrier {
 }
 
 impl Answer {
+    /// Which run of the replica gave it.
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.pending.endpoint().instance
+    }
+
     fn carrier(&self) -> &Carrier {
         self.carrier.as_ref().expect("only what consumes the answer takes the carrier")
     }
@@ -258,12 +267,12 @@ pub struct TunnelGuard {
 
 /// The connections gauge of a service, for as long as a connection lives.
 #[derive(Debug)]
-pub(crate) struct Open(std::sync::Arc<ServiceShard>);
+pub(crate) struct Open(Arc<ServiceShard>);
 
 impl Open {
-    pub(crate) fn new(shard: &std::sync::Arc<ServiceShard>) -> Self {
+    pub(crate) fn new(shard: &Arc<ServiceShard>) -> Self {
         shard.connections.add_one();
-        Self(std::sync::Arc::clone(shard))
+        Self(Arc::clone(shard))
     }
 }
 

@@ -1,12 +1,13 @@
 //! A call to a service: what is asked for, and why there may be no answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
 use http1::write_field;
+use service_registry::Instance;
 use thiserror::Error;
 use tokio::time::Instant;
-use types::ReplicaId;
 
 use crate::request_body::BodyError;
 
@@ -67,8 +68,8 @@ pub enum Replay {
 pub struct Failure {
     /// Why.
     pub error: CallError,
-    /// The last replica that was tried.
-    pub replica: Option<ReplicaId>,
+    /// The last one that was tried.
+    pub instance: Option<Arc<Instance>>,
     /// How often the call was tried.
     pub attempts: u32,
 }

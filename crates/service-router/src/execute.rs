@@ -40,6 +40,8 @@ pub(crate) struct Execution<'a, H, B> {
     pub(crate) tries: Tries,
     /// When the running try, or what comes after it, began.
     pub(crate) now: Instant,
+    /// When the running try had made a connection, where it had to.
+    connected: Option<Instant>,
 }
 
 impl WorkerRouter {
@@ -61,8 +63,20 @@ impl WorkerRouter {
         let request = Request { hash: options.hash, version: options.version, sticky_hash: options.sticky };
         let upload = Upload::new(body);
         let (tries, now) = (Tries::new(view, left), options.began);
-        let mut execution =
-            Execution { router: self, view, policy, options, request, head, body, timer, upload, tries, now };
+        let mut execution = Execution {
+            router: self,
+            view,
+            policy,
+            options,
+            request,
+            head,
+            body,
+            timer,
+            upload,
+            tries,
+            now,
+            connected: None,
+        };
         let place = view.circuit.borrow().call();
         let place = match place {
             Ok(place) => place,
@@ -128,6 +142,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         let timeout = self.options.timeout;
         let mut patience = if another { timeout.min(self.policy.per_try_timeout) } else { timeout };
         let mut deadline = self.deadline().min(self.now + patience);
+        self.connected = None;
         let (mut carrier, reused) = match self.policy.protocol {
             UpstreamProtocol::Http1 => self.http1(endpoint, deadline).await?,
             UpstreamProtocol::Http2 => self.http2(endpoint, deadline).await?,
@@ -184,7 +199,9 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             // Boxed: connecting is rare, and its state would make every call's larger.
             None => {
                 let opened = Box::pin(open_http1(self.router, self.view, &self.policy, endpoint));
-                self.timer.limit(deadline, opened).await.unwrap_or(Err(Try::TimedOut))?
+                let opened = self.timer.limit(deadline, opened).await.unwrap_or(Err(Try::TimedOut))?;
+                self.connected = Some(Instant::now());
+                opened
             }
         };
         let reused = connection.reused;
@@ -198,7 +215,9 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             Some(connection) => (connection, true),
             None => {
                 let opened = Box::pin(open_http2(self.router, self.view, &self.policy, endpoint));
-                (self.timer.limit(deadline, opened).await.unwrap_or(Err(Try::TimedOut))?, false)
+                let opened = self.timer.limit(deadline, opened).await.unwrap_or(Err(Try::TimedOut))?;
+                self.connected = Some(Instant::now());
+                (opened, false)
             }
         };
         let call = connection.begin(self.head, &self.upload, self.time_left_ms(), endpoint.prunes());
@@ -280,7 +299,8 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             attempts: self.tries.attempts,
             at: self.now,
             before: began - self.options.began,
-            first_byte: self.now - began,
+            connect: self.connected.map(|connected| connected - began),
+            first_byte: self.now - self.connected.unwrap_or(began),
             carrier: Some(carrier),
             trailers: None,
             judge: (outcome == Outcome::Open).then(|| self.router.suspicions.clone()),

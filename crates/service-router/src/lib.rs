@@ -33,6 +33,7 @@ pub use connect::TlsClient;
 pub use health::{CheckChannel, CheckPolicies, CheckPolicy, HealthOwner, Probe};
 pub use policy::{Balancing, BalancingPolicy, RetryOn, RouterPolicy, UpstreamProtocol};
 pub use request_body::{BodyError, RequestBody};
+pub use service_registry::Instance;
 pub use suspicion::{Suspicion, SuspicionKind};
 pub use timer::Timer;
 pub use view::{ServiceView, stable_hash};

@@ -1,11 +1,12 @@
 //! What a failed try means: for the replica, and for the call.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use observability::{CircuitLimit, RetryDenied, UpstreamFailure};
+use service_registry::Instance;
 use tokio::time::Instant;
-use types::ReplicaId;
 
 use crate::answer::LiveCall;
 use crate::balance::Request;
@@ -53,7 +54,7 @@ pub(crate) struct Tries {
     /// executes it go from replica to replica.
     pub(crate) repeated: bool,
     pub(crate) attempts: u32,
-    replica: Option<ReplicaId>,
+    instance: Option<Arc<Instance>>,
     /// How the last try failed that had sent something.
     last_error: Option<CallError>,
     pub(crate) live: LiveCall,
@@ -66,7 +67,7 @@ impl Tries {
             left,
             repeated: false,
             attempts: 0,
-            replica: None,
+            instance: None,
             last_error: None,
             live: LiveCall::begin(view),
         }
@@ -74,7 +75,7 @@ impl Tries {
 
     pub(crate) fn begins(&mut self, endpoint: &Endpoint, view: &ServiceView) {
         self.attempts += 1;
-        self.replica = Some(endpoint.instance.replica.clone());
+        self.instance = Some(Arc::clone(&endpoint.instance));
         if self.attempts > 1 {
             view.shard.retries.add_one();
         }
@@ -106,7 +107,7 @@ impl Tries {
     }
 
     pub(crate) fn into_failure(self, error: CallError) -> Failure {
-        Failure { error, replica: self.replica, attempts: self.attempts }
+        Failure { error, instance: self.instance, attempts: self.attempts }
     }
 
     /// Nobody is left to try. Where something had been sent, the replica's failure is what the caller must know.

@@ -69,7 +69,7 @@ async fn check(sender: Sender, lines: &[&str], expected: Expect) {
 }
 
 fn route(template: &str) -> Route {
-    Route::new(0, template, "vrf", "1.0.0", Metrics::new(1).route("vrf", template))
+    Route::new(0, template, "vrf", Metrics::new(1).route("vrf", template))
 }
 
 async fn worker() -> Rc<Worker> {

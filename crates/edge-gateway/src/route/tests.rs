@@ -5,7 +5,7 @@ use super::*;
 
 fn route(template: &str, methods: &[Method]) -> Route {
     let counted = observability::Metrics::new(1).route("vrf", template);
-    Route { methods: methods.to_vec(), ..Route::new(0, template, "vrf", "1.0.0", counted) }
+    Route { methods: methods.to_vec(), ..Route::new(0, template, "vrf", counted) }
 }
 
 /// Where requests lead to; each is written `METHOD HOST PATH`, and perhaps a field.

@@ -199,7 +199,7 @@ fn route(
     };
     let name = service.name.as_str();
     let counted = metrics.route(name, &route.path);
-    let mut built = Route::new(place, &route.path, name, &service.version, counted);
+    let mut built = Route::new(place, &route.path, name, counted);
     built.host = route.host.clone();
     built.methods = route.methods.iter().map(method).collect();
     built.headers = route.headers.clone();

@@ -150,3 +150,55 @@ fn calls_that_fail_behind_a_good_status_are_part_of_the_error_rate() {
     }
     until_error_rate(&mesh, "two", "0.5");
 }
+
+#[test]
+fn a_line_names_the_version_that_answered_and_the_parts_of_its_time() {
+    let (old, new) = (Upstream::new(), Upstream::new());
+    let mesh = Mesh::new().yaml(&format!(
+        "    site:\n      attestation: none\n      healthCheck: {{protocol: tcp}}\n      traffic: {{weights: {{1.0.0: 1, 1.1.0: 1}}}}\n\
+         \x20     endpointSet: [{{url: 'http://{}'}}, {{url: 'http://{}', version: 1.1.0}}]\n",
+        old.address, new.address
+    ));
+    let mesh = mesh.up();
+    // One connection, so that one worker has those to the replicas.
+    let mut client = Connection::open(mesh.gateway);
+    for version in ["1.0.0", "1.1.0", "1.1.0"] {
+        let fields = format!("service-version: {version}\r\n\r\n");
+        client.write(head(&mesh, "GET /site/fixed/3 HTTP/1.1") + &fields).unwrap();
+        assert_eq!(client.answer().unwrap().status, 200);
+    }
+    client.write(head(&mesh, "GET /nowhere HTTP/1.1") + "\r\n").unwrap();
+    assert_eq!(client.answer().unwrap().status, 404);
+    let lines = lines(&mesh, 4);
+    let versions: Vec<_> = lines.iter().map(|line| line["version"].clone()).collect();
+    assert_eq!(versions, ["1.0.0".into(), "1.1.0".into(), "1.1.0".into(), Value::Null]);
+    let connected: Vec<_> = lines.iter().map(|line| line["connectMs"].is_number()).collect();
+    assert_eq!(connected, [true, true, false, false]);
+    for line in &lines[..3] {
+        let part = |name: &str| line[name].as_f64().unwrap_or_default();
+        let parts = part("queueMs") + part("connectMs") + part("firstByteMs");
+        assert!(parts > 0.0 && parts <= part("totalMs") + 0.01, "{line}");
+    }
+}
+
+#[test]
+fn a_trace_that_has_another_id_than_its_request_is_named() {
+    let upstream = Upstream::new();
+    let mesh = Mesh::new().gateway("trustedProxies: [127.0.0.0/8]").endpoints("site", &[upstream.address]);
+    let mesh = mesh.up();
+    for fields in ["x-request-id: given-1\r\n\r\n", "\r\n"] {
+        let mut client = Connection::open(mesh.gateway);
+        client.write(head(&mesh, "GET /site/fixed/3 HTTP/1.1") + fields).unwrap();
+        assert_eq!(client.answer().unwrap().status, 200);
+    }
+    let traces: Vec<String> =
+        upstream.seen().iter().map(|seen| seen.header("traceparent").unwrap()[3..35].to_owned()).collect();
+    let (given, own) = {
+        let lines = lines(&mesh, 2);
+        let (given, own): (Vec<_>, Vec<_>) =
+            lines.into_iter().partition(|line| line["requestId"] == "given-1");
+        (given[0].clone(), own[0].clone())
+    };
+    assert_eq!((&given["traceId"], &own["traceId"]), (&traces[0].as_str().into(), &Value::Null));
+    assert_eq!(own["requestId"].as_str().unwrap().replace('-', ""), traces[1]);
+}
