@@ -103,8 +103,14 @@ impl Fields {
         self.list.is_empty()
     }
 
-    pub(crate) fn list_mut(&mut self) -> &mut [Field] {
-        &mut self.list
+    /// A field turns out to belong to the connection: it stays, and is found by no name any more.
+    pub(crate) fn hide(&mut self, place: usize) {
+        let field = &mut self.list[place];
+        field.hop_by_hop = true;
+        if let Some(known) = field.known {
+            self.slots[known as usize] = NONE;
+            self.repeated &= !(1 << (known as u8));
+        }
     }
 
     pub(crate) fn list(&self) -> &[Field] {
@@ -169,10 +175,10 @@ macro_rules! field_access {
                     .map(|field| self.value_of(field))
             }
 
-            /// The values of all fields of a name in lower case, known or not.
+            /// The values of all fields of a name in lower case, known or not, but for those of the connection.
             pub fn values_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-                let named = move |(_, own, _): &(&$crate::Field, &[u8], &[u8])| {
-                    own.eq_ignore_ascii_case(name.as_bytes())
+                let named = move |(field, own, _): &(&$crate::Field, &[u8], &[u8])| {
+                    !field.hop_by_hop && own.eq_ignore_ascii_case(name.as_bytes())
                 };
                 self.fields().filter(named).map(|(_, _, value)| value)
             }

@@ -71,9 +71,9 @@ fn mark(bytes: &[u8], fields: &mut Fields, option: &[u8]) -> Result<(), Malforme
     if Known::of(option).is_some_and(|known| NEVER_NAMED.contains(&known)) {
         return Err("its Connection header names a field of the message");
     }
-    for field in fields.list_mut() {
-        if bytes[field.name().range()].eq_ignore_ascii_case(option) {
-            field.hop_by_hop = true;
+    for place in 0..fields.len() {
+        if bytes[fields.list()[place].name().range()].eq_ignore_ascii_case(option) {
+            fields.hide(place);
         }
     }
     Ok(())

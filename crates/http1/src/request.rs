@@ -289,7 +289,8 @@ fn judge_http1(head: &mut RequestHead) -> Result<(), Malformed> {
     let options = judge::connection(&head.bytes, &mut head.fields)?;
     head.persists = options.persists(head.version);
     head.framing = judge::framing(&head.bytes, &head.fields, head.version)?.unwrap_or(Framing::Length(0));
-    if options.upgrade && !head.fields.is_repeated(Known::Upgrade) {
+    // HTTP/1.0 has no upgrades (RFC 9110 section 7.8).
+    if options.upgrade && head.version >= Version::Http11 && !head.fields.is_repeated(Known::Upgrade) {
         let wanted = head.fields.first(Known::Upgrade).map(|field| field.value());
         let is_token =
             |span: &Span| span.len() > 0 && head.bytes[span.range()].iter().all(u8::is_ascii_graphic);

@@ -87,6 +87,26 @@ fn http_1_0_closes_unless_it_says_otherwise() {
 }
 
 #[test]
+fn a_field_that_connection_names_counts_for_nothing() {
+    let text = "GET / HTTP/1.1\r\nHost: a\r\nIdempotency-Key: 1\r\nx-user: 1\r\nidempotency-key: 2\r\n\
+                Connection: Idempotency-Key, X-User\r\n\r\n";
+    let head = parse(text.as_bytes()).unwrap();
+    assert!(!head.has(Known::IdempotencyKey) && !head.is_repeated(Known::IdempotencyKey));
+    assert_eq!(head.value(Known::IdempotencyKey), None);
+    assert_eq!((head.values(Known::IdempotencyKey).count(), head.values_of("x-user").count()), (0, 0));
+    assert_eq!(head.field_count(), 5);
+}
+
+#[test]
+fn http_1_0_has_no_upgrades() {
+    let wanted = |version| {
+        let text = format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+        parse(text.as_bytes()).unwrap().upgrade().map(str::to_owned)
+    };
+    assert_eq!((wanted("1.1").as_deref(), wanted("1.0")), (Some("x"), None));
+}
+
+#[test]
 fn what_could_mean_two_things_is_refused() {
     let mut text = String::new();
     for fields in [
