@@ -151,10 +151,12 @@ fn write_head(exchange: &Exchange, connection: &mut Http1Client, answer: &Answer
     match framing {
         Framing::Length(length) if !bodiless => write_length(out, length),
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        // An answer to HEAD, or that nothing has changed, says how long the body would be.
+        // An answer to HEAD, or that nothing has changed, says how long the body would be; one without content must not say
+        // anything of it (RFC 9110 section 8.6).
         _ => match head.announced_length() {
+            _ if head.status() == StatusCode::NO_CONTENT => {}
             Some(length) => write_field(out, b"content-length", length),
-            None if head.status() == StatusCode::NO_CONTENT || head.status() == StatusCode::NOT_MODIFIED => {}
+            None if head.status() == StatusCode::NOT_MODIFIED => {}
             None if *exchange.head.method() == Method::HEAD || framing == Framing::UntilClose => {}
             None => write_length(out, 0),
         },

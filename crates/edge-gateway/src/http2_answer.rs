@@ -146,6 +146,7 @@ async fn send_answer(
         }
     }
     let length = match head.framing() {
+        _ if head.status() == StatusCode::NO_CONTENT => None,
         Framing::Length(0) => head.announced_length().and_then(|length| HeaderValue::from_bytes(length).ok()),
         Framing::Length(length) => Some(HeaderValue::from(length)),
         Framing::Chunked | Framing::UntilClose => None,

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use http::{HeaderMap, HeaderValue};
 use serde_json::json;
-use testkit::{Answer, Authority, Http2, Mesh, Running, Upstream, checksum, eventually, filler, has_program};
+use testkit::{Answer, Authority, Http2, Mesh, Request, Running, Upstream, checksum, eventually, filler, has_program};
 
 use crate::refusal_counts::until_counted;
 
@@ -80,6 +80,11 @@ fn head_and_empty_answers_have_no_body() {
             let answer = client.send(request(&mesh, "GET", &format!("/{name}/status/{status}")), Vec::new());
             assert_eq!((answer.status, answer.body.len()), (status, 0), "{name}");
         }
+    }
+    // No content has no length, whatever the replica says.
+    let get = Request::new("GET", "/one/empty").key(&mesh.key);
+    for answer in [client.send(request(&mesh, "GET", "/one/empty"), Vec::new()), get.send(mesh.gateway)] {
+        assert_eq!((answer.status, answer.header("content-length")), (204, None));
     }
     let own = client.send(request(&mesh, "HEAD", "/nowhere"), Vec::new());
     assert_eq!((own.status, own.body.len()), (404, 0));

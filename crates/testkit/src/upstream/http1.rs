@@ -73,6 +73,7 @@ impl<S: Read + Write> Call<'_, S> {
             "unchanged" => {
                 self.raw("HTTP/1.1 304 -\r\netag: \"1\"\r\ncontent-length: 1234\r\n\r\n", After::Open)
             }
+            "empty" => self.raw("HTTP/1.1 204 -\r\ncontent-length: 0\r\n\r\n", After::Open),
             "together" => self.together(target, number()),
             "late" => {
                 self.read_body()?;
