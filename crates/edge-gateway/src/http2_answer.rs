@@ -7,7 +7,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
-use http1::{Framing, Known, Trailers, may_pass_as_grpc_metadata};
+use http1::{Framing, Known, Trailers, is_grpc, may_pass_as_grpc_metadata};
 use observability::Refused;
 use service_router::{Answer, BodyError, Timer};
 use tokio::time::Instant;
@@ -190,7 +190,7 @@ async fn send_answer(
 fn trailers(answer: &mut Answer) -> Option<Box<Trailers>> {
     let trailers = answer.take_trailers()?;
     let head = answer.head();
-    if head.value(Known::ContentType).is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+    if head.value(Known::ContentType).is_some_and(is_grpc) {
         return grpc_metadata(&trailers);
     }
     let declared: Vec<&[u8]> = head.values(Known::Trailer).collect();

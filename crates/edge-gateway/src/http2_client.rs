@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Method, Request, header};
-use http1::{Framing, Trailers};
+use http1::{Framing, Trailers, is_grpc};
 use observability::{Http2Refused, Refused};
 use service_router::{BodyError, RequestBody, Timer, Wire};
 use tokio::task::JoinSet;
@@ -186,7 +186,7 @@ async fn stream(
     let kind = parts.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
     let dialect = match kind {
         _ if parts.method == Method::HEAD => Dialect::Head,
-        Some(kind) if kind.starts_with(b"application/grpc") => Dialect::Grpc,
+        Some(kind) if is_grpc(kind) => Dialect::Grpc,
         _ => Dialect::Plain,
     };
     let mut exchange = Exchange::begin(&worker, &client, head);

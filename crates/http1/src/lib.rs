@@ -27,5 +27,5 @@ pub use known::Known;
 pub use request::{Limits, RequestHead, Version, parse_request};
 pub use response::{ResponseHead, parse_response};
 pub use scan::HeadScan;
-pub use trailers::{MAX_TRAILER_BYTES, Trailers, may_pass_as_grpc_metadata, may_pass_as_trailer};
+pub use trailers::{MAX_TRAILER_BYTES, Trailers, is_grpc, may_pass_as_grpc_metadata, may_pass_as_trailer};
 pub use write::{write_decimal, write_field, write_status_line};

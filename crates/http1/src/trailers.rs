@@ -128,6 +128,14 @@ pub fn may_pass_as_trailer<'a>(name: &[u8], mut declared: impl Iterator<Item = &
     of_grpc || declared.any(names)
 }
 
+/// Whether a media type is gRPC's, with or without the name of its messages' format. gRPC-Web is another protocol, whose
+/// status stands in the body.
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let Some((begin, rest)) = content_type.split_at_checked(GRPC.len()) else { return false };
+    begin.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'\t'))
+}
+
 /// Whether a field may be passed on behind the body of an answer in gRPC, where trailers are metadata that nobody declares
 /// (gRPC over HTTP/2, `Trailers`): all but those that frame, route, authenticate or control the message.
 pub fn may_pass_as_grpc_metadata(name: &[u8]) -> bool {
@@ -170,6 +178,21 @@ mod tests {
             many.as_bytes(),
         ] {
             assert!(read_trailers(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn grpc_is_told_from_what_begins_like_it() {
+        for (kind, expected) in [
+            ("application/grpc", true),
+            ("Application/gRPC+proto", true),
+            ("application/grpc; charset=x", true),
+            ("application/grpc-web", false),
+            ("application/grpc-web+proto", false),
+            ("application/grp", false),
+            ("application/json", false),
+        ] {
+            assert_eq!(is_grpc(kind.as_bytes()), expected, "{kind}");
         }
     }
 

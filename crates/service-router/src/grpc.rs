@@ -1,7 +1,7 @@
 //! What the head and the end of an answer say of the replica that gave it. In gRPC a call that failed is answered with 200
 //! too, and says so in `grpc-status`.
 
-use http1::{Framing, Known, ResponseHead, Trailers};
+use http1::{Framing, Known, ResponseHead, Trailers, is_grpc};
 
 /// How a call ended, as far as the replica is to be blamed or praised for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,12 +20,12 @@ pub(crate) fn of_head(head: &ResponseHead) -> Outcome {
     if let Some(status) = head.value(Known::GrpcStatus) {
         return of_status(status);
     }
-    let grpc = head.value(Known::ContentType).is_some_and(|kind| kind.starts_with(b"application/grpc"));
+    let grpc = head.value(Known::ContentType).is_some_and(is_grpc);
     // Trailers stand behind chunks only, and behind a body in HTTP/2 of no announced length.
     if grpc && head.framing() == Framing::Chunked { Outcome::Open } else { Outcome::Succeeded }
 }
 
-/// What the end shows. Without a status, as in gRPC-Web, the answer that came whole is one.
+/// What the end shows. Without a status the answer that came whole is one.
 pub(crate) fn of_trailers(trailers: Option<&Trailers>) -> Outcome {
     let status = trailers.and_then(|trailers| trailers.value(Known::GrpcStatus));
     status.map_or(Outcome::Succeeded, of_status)
