@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
-use http::{Method, Request, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http1::{Framing, Trailers, is_grpc};
 use observability::{Http2Refused, Refused};
 use service_router::{BodyError, RequestBody, Timer, Wire};
@@ -213,6 +213,8 @@ pub(crate) struct Http2Body {
     framing: Framing,
     remaining: u64,
     limit: u64,
+    /// Whether the client waits to be told that its body is wanted (RFC 9110 section 10.1.1).
+    waits: bool,
     declared: Vec<Vec<u8>>,
     trailers: Option<Box<Trailers>>,
     ended: bool,
@@ -237,6 +239,7 @@ impl Http2Body {
             framing,
             remaining: 0,
             limit: 0,
+            waits: !ended && fields.contains_key(header::EXPECT),
             declared,
             trailers: None,
             ended,
@@ -262,6 +265,11 @@ impl RequestBody for Http2Body {
         while self.chunk.is_empty() {
             if self.ended {
                 return Poll::Ready(Ok(false));
+            }
+            if std::mem::take(&mut self.waits) {
+                let mut go_on = Response::new(());
+                *go_on.status_mut() = StatusCode::CONTINUE;
+                self.respond.send_informational(go_on).map_err(|error| body_error(&error))?;
             }
             match ready!(self.receiving.poll_data(context)) {
                 Some(chunk) => {
