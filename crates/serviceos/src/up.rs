@@ -139,34 +139,9 @@ impl Running {
             random: random.fork(),
         };
         let gateway = Gateway::start(listeners, parts).context("failed to start the gateway")?;
-        let gateway_address = gateway.addresses()[0];
 
-        let (shutdown, shutdown_requests) = mpsc::channel(1);
-        let (development_key, keys) = (keys.development_key().clone(), Arc::new(keys));
-        let state = AdminState {
-            registry: registry.clone(),
-            metrics: Arc::clone(&metrics),
-            keys: Arc::clone(&keys),
-            draining: Arc::clone(&draining),
-            gateway: gateway_address,
-            admin,
-            shutdown,
-        };
         let (checks, policies) = watch::channel(checks);
-        let owner =
-            HealthOwner::new(registry.clone(), policies, suspected, Arc::clone(&metrics), random.fork());
-        let mut background = Background::begin(data_dir.run(), &metrics, owner);
-        background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
-        background.add(|stopped| control::serve_socket(socket, state, stopped));
-        let launcher = ReplicaLauncher::new(data_dir.run(), &settings, &secrets);
-        let (drivers, stop) = drive(&registry, &lives, launcher, &mut random);
-        let facts = Facts {
-            gateway: gateway_address,
-            admin,
-            data_dir: settings.data_dir.clone(),
-            development_key,
-            example,
-        };
+        let (development_key, keys) = (keys.development_key().clone(), Arc::new(keys));
         let (refused, files, mut resolving) = (None, Files::new(source), Resolving::default());
         resolving.begin(unresolved, &registry);
         let live = Live {
@@ -182,6 +157,17 @@ impl Running {
             resolving,
             files,
         };
+        let (address, data_path) = (gateway.addresses()[0], live.settings.data_dir.clone());
+        let facts = Facts { gateway: address, admin, data_dir: data_path, development_key, example };
+        let (registry, metrics) = (live.registry.clone(), Arc::clone(&live.metrics));
+        let owner = HealthOwner::new(registry, policies, suspected, metrics, random.fork());
+        let mut background = Background::begin(data_dir.run(), &live.metrics, owner);
+        let (shutdown, shutdown_requests) = mpsc::channel(1);
+        let state = admin_state(&live, &facts, shutdown);
+        background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
+        background.add(|stopped| control::serve_socket(socket, state, stopped));
+        let launcher = ReplicaLauncher::new(data_dir.run(), &live.settings, &secrets);
+        let (drivers, stop) = drive(&live.registry, &lives, launcher, &mut random);
         Ok(Self {
             gateway,
             drivers,
@@ -313,6 +299,19 @@ impl Patience {
             std::process::exit(1);
         }
         Self::Lost
+    }
+}
+
+/// What the admin API shows and changes.
+fn admin_state(live: &Live, facts: &Facts, shutdown: mpsc::Sender<()>) -> AdminState {
+    AdminState {
+        registry: live.registry.clone(),
+        metrics: Arc::clone(&live.metrics),
+        keys: Arc::clone(&live.keys),
+        draining: Arc::clone(&live.draining),
+        gateway: facts.gateway,
+        admin: facts.admin,
+        shutdown,
     }
 }
 
