@@ -80,6 +80,11 @@ impl Level {
         position.map(|position| self.members[position].index)
     }
 
+    /// Whether one of them is eligible.
+    pub(super) fn reaches(&self, loads: &impl Loads) -> bool {
+        self.members.iter().any(|member| loads.eligible(member.index))
+    }
+
     /// The cheaper of two. `cost` is what equals are compared by; the other one takes how much a request in flight counts.
     #[inline]
     fn two_choices<L: Loads>(
@@ -118,6 +123,10 @@ impl Level {
         let hash = pick.hash.unwrap_or_else(|| random.u64(..));
         let pending = |position: usize| pick.loads.pending(self.members[position].index);
         let assigned = self.assigned.as_ref()?;
+        // With nobody eligible all slots would be looked at, which are many more than the members.
+        if !self.reaches(pick.loads) {
+            return None;
+        }
         let picked = assigned.pick(hash, |position| self.fits(position, pick), pending);
         // Of more members than slots some have none.
         picked.or_else(|| self.draw(pick, random))

@@ -116,3 +116,25 @@ fn of_more_targets_than_slots_each_can_still_be_picked() {
     let mut random = fastrand::Rng::with_seed(1);
     assert_eq!(balancer.pick(&loads, &Request::default(), &mut random, now), Some(count - 1));
 }
+
+#[test]
+fn where_nobody_is_eligible_the_members_are_looked_at_and_not_the_slots() {
+    struct Looked(Cell<usize>);
+    impl Loads for Looked {
+        fn eligible(&self, _index: usize) -> bool {
+            self.0.set(self.0.get() + 1);
+            false
+        }
+        fn load(&self, _index: usize) -> f64 {
+            0.0
+        }
+        fn pending(&self, _index: usize) -> u32 {
+            0
+        }
+    }
+    let now = Instant::now();
+    let balancer = Balancer::new(&settings(Policy::Maglev), &targets(&[1, 1, 1], now), None);
+    let (looked, mut random) = (Looked(Cell::new(0)), fastrand::Rng::with_seed(1));
+    assert_eq!(balancer.pick(&looked, &Request::default(), &mut random, now), None);
+    assert!(looked.0.get() < 100, "{}", looked.0.get());
+}
