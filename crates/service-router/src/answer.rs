@@ -17,7 +17,6 @@ use crate::grpc::{self, Outcome};
 use crate::http1_connection::{Http1Connection, SendError};
 use crate::http2_connection::Http2Call;
 use crate::request_body::{BodyError, RequestBody};
-use crate::suspicion::Suspicions;
 use crate::upload::Upload;
 use crate::view::ServiceView;
 use crate::wire::Wire;
@@ -46,8 +45,8 @@ pub struct Answer {
     pub(crate) carrier: Option<Carrier>,
     /// What stands behind the body, once that was looked at.
     pub(crate) trailers: Option<Box<Trailers>>,
-    /// Whom the end of the answer may concern, where only that shows how the call ended.
-    pub(crate) judge: Option<Suspicions>,
+    /// Whether the end of the answer has yet to show how the call ended.
+    pub(crate) undecided: bool,
     pub(crate) failed: bool,
     pub(crate) upload: Upload,
     pub(crate) pending: Pending,
@@ -76,12 +75,6 @@ impl LiveCall {
 
     pub(crate) fn retries(&self) -> u32 {
         self.retries
-    }
-
-    /// A retry that was taken from the budget is not needed after all.
-    pub(crate) fn give_back_retry(&mut self) {
-        self.retries -= 1;
-        self.view.budget.give_back();
     }
 }
 
@@ -112,11 +105,19 @@ impl Carrier {
         }
     }
 
-    /// Whether anything of the call may have reached the replica.
-    pub(crate) fn was_written(&self) -> bool {
+    /// Whether the call may have been executed already, as far as is known now. Over HTTP/2 only what ends a call shows that,
+    /// so until then it is kept as one that was not.
+    pub(crate) fn may_be_executed(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.was_written(),
-            Self::Http2(call) => call.was_written(),
+            Self::Http2(_) => false,
+        }
+    }
+
+    /// There was no answer in time.
+    pub(crate) fn timed_out(&self) {
+        if let Self::Http2(call) = self {
+            call.timed_out();
         }
     }
 }
@@ -151,31 +152,41 @@ impl Answer {
             Carrier::Http1(connection) => connection.poll_data(context, &mut self.upload, body),
             Carrier::Http2(call) => call.poll_data(context, &mut self.upload, body),
         };
-        if let Poll::Ready(Err(BodyError::Upstream(_))) = &polled {
-            self.failed = true;
-            self.view.shard.upstream_failures.add_one(UpstreamFailure::Reset);
-            self.pending.failed();
-            let now = Instant::now();
-            self.pending.endpoint().latency.fail(self.view.usual_load(now), now);
-        }
-        if let Poll::Ready(Ok(false)) = &polled {
-            self.judge();
+        match &polled {
+            Poll::Ready(Ok(false)) => self.judge(),
+            Poll::Ready(Err(BodyError::Upstream(_))) => self.failed(UpstreamFailure::Reset),
+            _ => {}
         }
         polled
     }
 
-    /// What the end of an answer says of the replica that gave it.
+    /// What the end of an answer says of the replica that gave it. Not before: one that breaks all of its answers off would
+    /// never have failed twice in a row.
     fn judge(&mut self) {
-        let Some(suspicions) = self.judge.take() else { return };
+        if !self.undecided {
+            return;
+        }
         self.trailers = self.take_trailers();
         match grpc::of_trailers(self.trailers.as_deref()) {
-            Outcome::Failed => {
-                self.failed = true;
-                self.view.shard.upstream_failures.add_one(UpstreamFailure::Status);
-                self.view.count_failure(&self.pending, &suspicions, Instant::now());
+            Outcome::Failed if self.is_open() => self.failed(UpstreamFailure::Status),
+            _ => {
+                self.undecided = false;
+                self.pending.succeeded();
             }
-            Outcome::Succeeded | Outcome::Open => self.pending.succeeded(),
         }
+    }
+
+    fn failed(&mut self, failure: UpstreamFailure) {
+        if std::mem::replace(&mut self.undecided, false) {
+            self.failed = true;
+            self.view.shard.upstream_failures.add_one(failure);
+            self.view.count_failure(&self.pending, Instant::now());
+        }
+    }
+
+    /// Whether the head left open how the call ends.
+    fn is_open(&self) -> bool {
+        grpc::of_head(self.head()) == Outcome::Open
     }
 
     /// The data at hand.
@@ -234,26 +245,41 @@ impl Answer {
 
     /// Gives the connection back where it can be used again.
     pub fn finish(mut self) {
+        self.judge();
         // A replica may answer before it has the whole request; that connection still carries the rest and is of no use.
         let whole = self.upload.has_ended();
-        if let Some(Carrier::Http1(mut connection)) = self.carrier.take()
+        let (carrier, endpoint) = (self.carrier.take(), self.pending.endpoint());
+        if self.view.circuit.borrow().is_awaited() {
+            // Somebody waits for a place among the connections, maybe on another worker.
+            drop(carrier);
+            endpoint.close_idle();
+        } else if let Some(Carrier::Http1(mut connection)) = carrier
             && whole
             && connection.is_reusable()
-            && !self.view.circuit.borrow().is_awaited()
         {
-            self.pending.endpoint().give_back(connection);
+            endpoint.give_back(connection);
         }
     }
 
     /// The socket to the replica, once both sides speak another protocol. The call counts as in flight for as long as what
     /// is returned beside it lives.
     pub fn into_tunnel(mut self) -> Option<(Wire, TunnelGuard)> {
+        self.judge();
         match self.carrier.take() {
             Some(Carrier::Http1(connection)) => {
                 let (wire, permit, open) = connection.into_wire();
                 Some((wire, TunnelGuard { _answer: self, _permit: permit, _open: open }))
             }
             _ => None,
+        }
+    }
+}
+
+impl Drop for Answer {
+    /// Whoever asked has gone away, which is no reason to think ill of an answer that was good as far as it came.
+    fn drop(&mut self) {
+        if self.carrier.is_some() && self.undecided && !self.is_open() {
+            self.pending.succeeded();
         }
     }
 }

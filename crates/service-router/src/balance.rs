@@ -154,6 +154,11 @@ impl Balancer {
         }
     }
 
+    /// Whether [`Self::pick`] would find one. Nothing is drawn, and nobody's turn goes by.
+    pub(crate) fn reaches(&self, loads: &impl Loads, request: &Request) -> bool {
+        self.versions.reaches(request.version, loads)
+    }
+
     fn turns_by_key(&self) -> impl Iterator<Item = (u64, f64)> {
         self.keys.iter().copied().zip(self.turns.iter().map(Cell::get))
     }

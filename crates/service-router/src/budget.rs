@@ -39,9 +39,10 @@ impl RetryBudget {
         self.retries.set(self.retries.get() - retries);
     }
 
-    /// A retry that was taken was not made.
-    pub(crate) fn give_back(&self) {
-        self.retries.set(self.retries.get() - 1);
+    /// Retries that are not over.
+    #[cfg(test)]
+    pub(crate) fn retries(&self) -> u32 {
+        self.retries.get()
     }
 
     /// Takes one retry, if the budget has one: up to `percent` of the calls in flight, or one of the floor.

@@ -1,12 +1,14 @@
 //! One instance as one worker sees it.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use service_registry::{CallCount, Claim, InFlightGuard, Instance};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::http1_connection::Http1Connection;
@@ -15,8 +17,8 @@ use crate::peak_ewma::PeakEwma;
 
 /// Idle connections kept for an instance on one worker.
 const MAX_IDLE: usize = 256;
-/// Connections over HTTP/2 to an instance on one worker; each carries as many calls as the instance allows.
-const MAX_SHARED: usize = 8;
+/// Connections over HTTP/2 to an instance on one worker that take calls. More calls than they carry wait.
+pub(crate) const MAX_SHARED: usize = 8;
 
 /// An instance with this worker's connections to it and its opinion of it.
 pub(crate) struct Endpoint {
@@ -27,10 +29,18 @@ pub(crate) struct Endpoint {
     pending: Cell<u32>,
     /// Most recently used last, so that the ones that nobody needs grow old.
     idle: RefCell<Vec<(Box<Http1Connection>, u32)>>,
-    /// The connections that calls over HTTP/2 share.
-    shared: RefCell<Vec<Http2Connection>>,
+    /// The connections that calls over HTTP/2 share, with their numbers.
+    shared: RefCell<Vec<(Http2Connection, u64)>>,
+    /// What drives those, and those that only finish their calls.
+    drivers: RefCell<JoinSet<()>>,
+    /// How many of those were made.
+    made: Cell<u64>,
+    /// How often making one of those failed.
+    not_made: Cell<u64>,
     /// Held by whoever makes another of those.
     pub(crate) connecting: Mutex<()>,
+    /// Told when one of those may have room for another call.
+    pub(crate) room: Rc<Notify>,
     /// How often the idle connections were looked through: their clock, since it is read with every call.
     prunes: Cell<u32>,
     /// While set, this worker leaves the instance alone until more suspicions than these were answered by a check.
@@ -58,7 +68,11 @@ impl Endpoint {
             pending: Cell::new(0),
             idle: RefCell::default(),
             shared: RefCell::default(),
+            drivers: RefCell::default(),
+            made: Cell::new(0),
+            not_made: Cell::new(0),
             connecting: Mutex::default(),
+            room: Rc::default(),
             prunes: Cell::new(0),
             suspected_at: Cell::new(None),
             answered: Cell::new(answered),
@@ -125,23 +139,63 @@ impl Endpoint {
         let now = self.prunes.get() + 1;
         self.prunes.set(now);
         self.idle.borrow_mut().retain_mut(|(connection, since)| now - *since < 2 && connection.is_open());
-        self.shared.borrow_mut().retain(|connection| !connection.is_idle_or_closed(now));
+        self.shared.borrow_mut().retain(|(connection, _)| !connection.is_idle_or_closed(now));
     }
 
-    /// A connection over HTTP/2 that takes another call; at the most there may be, the one with the fewest calls.
-    pub(crate) fn shared_connection(&self) -> Option<Http2Connection> {
+    /// Closes the idle connection that was used least recently, where there is one; whether there was.
+    pub(crate) fn close_idle(&self) -> bool {
+        let (mut idle, mut shared) = (self.idle.borrow_mut(), self.shared.borrow_mut());
+        if !idle.is_empty() {
+            drop(idle.remove(0));
+            return true;
+        }
+        let unused = shared.iter().position(|(connection, _)| connection.calls() == 0);
+        unused.map(|place| shared.swap_remove(place)).is_some()
+    }
+
+    /// A connection over HTTP/2 that takes another call, of those with this number or a later one.
+    pub(crate) fn shared_connection(&self, since: u64) -> Option<Http2Connection> {
         let mut shared = self.shared.borrow_mut();
-        shared.retain(Http2Connection::is_open);
-        let free = shared.iter().find(|connection| connection.has_room());
-        let full = || {
-            shared.iter().filter(|_| shared.len() >= MAX_SHARED).min_by_key(|connection| connection.calls())
-        };
-        free.or_else(full).cloned()
+        shared.retain(|(connection, _)| connection.is_open());
+        let free = shared.iter().find(|(connection, number)| *number >= since && connection.has_room());
+        free.map(|(connection, _)| connection.clone())
     }
 
-    /// Lets other calls use a connection too.
-    pub(crate) fn share(&self, connection: Http2Connection) {
-        self.shared.borrow_mut().push(connection);
+    /// How many connections over HTTP/2 may take calls, some of which may have no room now.
+    pub(crate) fn shared_connections(&self) -> usize {
+        self.shared.borrow().len()
+    }
+
+    /// Hands one of them, the oldest one, to no further call.
+    pub(crate) fn retire_shared(&self) {
+        let mut shared = self.shared.borrow_mut();
+        if !shared.is_empty() {
+            drop(shared.remove(0));
+        }
+    }
+
+    /// How many calls the replica is expected to take on another connection.
+    pub(crate) fn calls_expected(&self) -> usize {
+        Http2Connection::calls_expected(self.shared.borrow().iter().map(|(connection, _)| connection))
+    }
+
+    /// The number of the next connection over HTTP/2, and how often making one has failed.
+    pub(crate) fn connections(&self) -> (u64, u64) {
+        (self.made.get(), self.not_made.get())
+    }
+
+    /// Making a connection over HTTP/2 has failed, which those that wait for it need not find out again.
+    pub(crate) fn not_connected(&self) {
+        self.not_made.set(self.not_made.get() + 1);
+    }
+
+    /// Lets calls use a connection, and drives it.
+    pub(crate) fn share(&self, connection: Http2Connection, driver: impl Future<Output = ()> + 'static) {
+        let number = self.made.replace(self.made.get() + 1);
+        self.shared.borrow_mut().push((connection, number));
+        let mut drivers = self.drivers.borrow_mut();
+        while drivers.try_join_next().is_some() {}
+        drivers.spawn_local(driver);
     }
 
     /// The clock of idle connections.

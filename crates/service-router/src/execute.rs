@@ -2,26 +2,23 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use observability::{CircuitLimit, UpstreamFailure};
+use observability::UpstreamFailure;
 use tokio::time::Instant;
 
 use crate::answer::{Answer, Carrier};
 use crate::balance::Request;
 use crate::call::{CallError, CallHead, CallOptions, Failure, Replay};
-use crate::circuit::{CallPlace, Permit};
-use crate::connect::{ConnectError, connect};
+use crate::circuit::CallPlace;
 use crate::endpoint::{Endpoint, Pending};
 use crate::grpc::{self, Outcome};
-use crate::http1_connection::{Http1Connection, SendError};
-use crate::http2_connection::Http2Connection;
-use crate::policy::{RouterPolicy, UpstreamProtocol};
-use crate::request_body::{BodyError, RequestBody};
+use crate::http1_connection::SendError;
+use crate::policy::RouterPolicy;
+use crate::request_body::RequestBody;
 use crate::timer::Timer;
-use crate::tries::{Tries, Try};
+use crate::tries::{Ended, Tries, Try};
 use crate::upload::Upload;
 use crate::view::ServiceView;
 use crate::{SuspicionKind, WorkerRouter};
@@ -31,17 +28,17 @@ pub(crate) struct Execution<'a, H, B> {
     pub(crate) router: &'a WorkerRouter,
     pub(crate) view: &'a Rc<ServiceView>,
     pub(crate) policy: Rc<RouterPolicy>,
-    options: CallOptions,
-    request: Request,
-    head: &'a H,
+    pub(crate) options: CallOptions,
+    pub(crate) request: Request,
+    pub(crate) head: &'a H,
     body: &'a mut B,
-    timer: &'a mut Timer,
+    pub(crate) timer: &'a mut Timer,
     pub(crate) upload: Upload,
     pub(crate) tries: Tries,
     /// When the running try, or what comes after it, began.
     pub(crate) now: Instant,
-    /// When the running try had made a connection, where it had to.
-    connected: Option<Instant>,
+    /// Since when the replica of the running try is waited for.
+    pub(crate) asked: Instant,
 }
 
 impl WorkerRouter {
@@ -75,7 +72,7 @@ impl WorkerRouter {
             upload,
             tries,
             now,
-            connected: None,
+            asked: now,
         };
         let place = view.circuit.borrow().call();
         let place = match place {
@@ -96,9 +93,8 @@ impl WorkerRouter {
 
 impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     async fn until_answered(&mut self) -> Result<(Rc<Endpoint>, Pending, Carrier, Instant), CallError> {
-        let mut chosen = None;
         loop {
-            let Some(endpoint) = chosen.take().or_else(|| self.select()) else {
+            let Some(endpoint) = self.select() else {
                 return Err(self.tries.none_left(self.view));
             };
             let Some(pending) = endpoint.begin() else {
@@ -107,26 +103,28 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             };
             self.tries.begins(&endpoint, self.view);
             let began = self.now;
+            self.asked = began;
             let outcome = self.attempt(&endpoint).await;
             // The clock is read once for each try, since reading it costs as much as choosing an endpoint.
             self.now = Instant::now();
-            let failed = match outcome {
+            let wait = match outcome {
                 Ok(carrier) => {
                     self.judge(&pending, &carrier, began);
-                    chosen = self.better_than(&endpoint, &carrier);
-                    if chosen.is_none() {
-                        return Ok((endpoint, pending, carrier, began));
+                    match self.wait_to_hide(&endpoint, &carrier) {
+                        Some(wait) => wait,
+                        None => return Ok((endpoint, pending, carrier, began)),
                     }
-                    Try::Status(carrier.head().status().as_u16())
                 }
-                Err(failed) => failed,
+                Err(failed) => self.after(&pending, failed)?,
             };
-            let wait = self.after(&pending, failed)?;
             drop(pending);
             self.upload.restart();
             if !wait.is_zero() {
                 self.timer.sleep(wait).await;
                 self.now = Instant::now();
+            }
+            if self.now >= self.deadline() {
+                return Err(CallError::Timeout);
             }
         }
     }
@@ -136,21 +134,22 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         self.view.select(&self.request, &self.tries.excluded, &mut random, self.now)
     }
 
+    /// Whether another endpoint than this one could be asked.
+    pub(crate) fn has_another(&self, endpoint: &Endpoint, now: Instant) -> bool {
+        self.tries.has_another(self.view, &self.request, endpoint, now)
+    }
+
     /// One try: a connection, the request, the head of the answer.
     async fn attempt(&mut self, endpoint: &Rc<Endpoint>) -> Result<Carrier, Try> {
-        let another = self.tries.left > 0;
+        let (mut carrier, reused) = self.open(endpoint).await?;
         let timeout = self.options.timeout;
-        let mut patience = if another { timeout.min(self.policy.per_try_timeout) } else { timeout };
-        let mut deadline = self.deadline().min(self.now + patience);
-        self.connected = None;
-        let (mut carrier, reused) = match self.policy.protocol {
-            UpstreamProtocol::Http1 => self.http1(endpoint, deadline).await?,
-            UpstreamProtocol::Http2 => self.http2(endpoint, deadline).await?,
-        };
+        let mut patience =
+            if self.tries.left > 0 { timeout.min(self.policy.per_try_timeout) } else { timeout };
+        let mut deadline = self.deadline().min(self.asked + patience);
         let Self { head, body, upload, timer, options, router, view, request, tries, .. } = self;
         let sent = poll_fn(|context| {
             let polled = carrier.poll_head(context, head.method(), upload, *body);
-            if options.replay == Replay::Unsafe && carrier.was_written() {
+            if options.replay == Replay::Unsafe && carrier.may_be_executed() {
                 upload.keep_no_more();
             }
             if let Poll::Ready(sent) = polled {
@@ -167,7 +166,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
                     deadline = later;
                 } else if patience < timeout
                     && (upload.waits_for_client()
-                        || !(upload.can_restart() && tries.has_another(view, request, endpoint, router, now)))
+                        || !(upload.can_restart() && tries.has_another(view, request, endpoint, now)))
                 {
                     // Nobody else could do better, so this answer is waited for. Where the client is not who keeps it
                     // waiting, a check shows whether the replica hangs.
@@ -186,43 +185,11 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         match sent {
             Some(Ok(())) => Ok(carrier),
             Some(Err(error)) => Err(Try::of(error, reused)),
-            None => Err(Try::TimedOut),
+            None => {
+                carrier.timed_out();
+                Err(Try::TimedOut)
+            }
         }
-    }
-
-    /// A connection that has the call in front of it, and whether it was used before.
-    async fn http1(&mut self, endpoint: &Rc<Endpoint>, deadline: Instant) -> Result<(Carrier, bool), Try> {
-        let fresh_only = self.tries.needs_fresh_connection(endpoint.instance.incarnation);
-        let idle = if fresh_only { None } else { endpoint.take_idle() };
-        let mut connection = match idle {
-            Some(connection) => connection,
-            // Boxed: connecting is rare, and its state would make every call's larger.
-            None => {
-                let opened = Box::pin(open_http1(self.router, self.view, &self.policy, endpoint));
-                let opened = self.timer.limit(deadline, opened).await.unwrap_or(Err(Try::TimedOut))?;
-                self.connected = Some(Instant::now());
-                opened
-            }
-        };
-        let reused = connection.reused;
-        connection.begin(self.head, self.upload.framing(), self.time_left_ms());
-        Ok((Carrier::Http1(connection), reused))
-    }
-
-    async fn http2(&mut self, endpoint: &Rc<Endpoint>, deadline: Instant) -> Result<(Carrier, bool), Try> {
-        let open = if self.tries.repeated { None } else { endpoint.shared_connection() };
-        let (connection, reused) = match open {
-            Some(connection) => (connection, true),
-            None => {
-                let opened = Box::pin(open_http2(self.router, self.view, &self.policy, endpoint));
-                let opened = self.timer.limit(deadline, opened).await.unwrap_or(Err(Try::TimedOut))?;
-                self.connected = Some(Instant::now());
-                (opened, false)
-            }
-        };
-        let call = connection.begin(self.head, &self.upload, self.time_left_ms(), endpoint.prunes());
-        let call = call.map_err(|reason| Try::Body(BodyError::Upstream(reason)))?;
-        Ok((Carrier::Http2(Box::new(call)), reused))
     }
 
     pub(crate) fn replay_is_safe(&self) -> bool {
@@ -235,7 +202,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         self.options.began.max(moved) + self.options.timeout
     }
 
-    fn time_left_ms(&self) -> u64 {
+    pub(crate) fn time_left_ms(&self) -> u64 {
         let left = self.deadline().saturating_duration_since(self.now).as_millis();
         u64::try_from(left).unwrap_or(u64::MAX)
     }
@@ -248,8 +215,8 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
                 self.count_failure(pending);
                 return;
             }
-            Outcome::Succeeded => pending.succeeded(),
-            Outcome::Open => pending.answers(),
+            // Its end will show whether it is one.
+            Outcome::Succeeded | Outcome::Open => pending.answers(),
         }
         // From when on the replica is who was waited for; never when it answered before it had the whole request.
         let since = match self.upload.moved() {
@@ -263,48 +230,44 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
 
     /// Counts a failed call against the replica, and tells the health owner when there were too many in a row.
     pub(crate) fn count_failure(&self, pending: &Pending) {
-        self.view.count_failure(pending, &self.router.suspicions, self.now);
+        self.view.count_failure(pending, self.now);
     }
 
-    /// Another endpoint for a call that was answered with a status which may be hidden; `None` when the answer stands.
-    fn better_than(&mut self, endpoint: &Endpoint, carrier: &Carrier) -> Option<Rc<Endpoint>> {
-        let head = carrier.head();
-        let hidden = self.policy.retry_on.statuses.contains(&head.status().as_u16());
-        if !hidden || self.options.replay == Replay::Unsafe || self.tries.left == 0 || asks_to_wait(head) {
+    /// How long to wait before another replica is asked, where the answer's status may be hidden; `None` when it stands.
+    fn wait_to_hide(&mut self, endpoint: &Endpoint, carrier: &Carrier) -> Option<Duration> {
+        let (head, tried) = (carrier.head(), &mut self.tries.excluded.tried);
+        let status = head.status().as_u16();
+        let hidden = self.policy.retry_on.statuses.contains(&status) && !asks_to_wait(head);
+        if !hidden || self.options.replay == Replay::Unsafe {
             return None;
         }
-        if !self.may_send_again() {
-            return None;
-        }
-        self.tries.excluded.tried.push(endpoint.instance.incarnation);
-        let better = self.select();
-        if better.is_none() {
-            self.tries.excluded.tried.pop();
-            self.tries.give_back_retry();
-        }
-        better
+        tried.push(endpoint.instance.incarnation);
+        let wait = self.take_retry()?;
+        self.tries.last_error = Some(CallError::Upstream(format!("it answered {status}")));
+        Some(wait)
     }
 
     fn into_answer(
-        self,
+        mut self,
         endpoint: &Endpoint,
         pending: Pending,
         carrier: Carrier,
         place: CallPlace,
         began: Instant,
     ) -> Answer {
-        let outcome = grpc::of_head(carrier.head());
+        self.upload.keep_no_more();
+        let failed = grpc::of_head(carrier.head()) == Outcome::Failed;
         Answer {
             replica: endpoint.instance.replica.clone(),
             attempts: self.tries.attempts,
             at: self.now,
             before: began - self.options.began,
-            connect: self.connected.map(|connected| connected - began),
-            first_byte: self.now - self.connected.unwrap_or(began),
+            connect: (self.asked > began).then(|| self.asked - began),
+            first_byte: self.now - self.asked,
             carrier: Some(carrier),
             trailers: None,
-            judge: (outcome == Outcome::Open).then(|| self.router.suspicions.clone()),
-            failed: outcome == Outcome::Failed,
+            undecided: !failed,
+            failed,
             upload: self.upload,
             pending,
             view: Rc::clone(self.view),
@@ -319,68 +282,24 @@ fn asks_to_wait(head: &http1::ResponseHead) -> bool {
     head.has(http1::Known::RetryAfter) || head.has(http1::Known::GrpcRetryPushbackMs)
 }
 
-async fn open_http1(
-    router: &WorkerRouter,
-    view: &ServiceView,
-    policy: &RouterPolicy,
-    endpoint: &Endpoint,
-) -> Result<Box<Http1Connection>, Try> {
-    let permit = permit(view).await?;
-    let wire = connect(&endpoint.instance, policy.tls.as_ref(), Rc::clone(&router.buffers)).await;
-    let wire = wire.map_err(Try::not_connected)?;
-    view.shard.connects.add_one();
-    Ok(Box::new(Http1Connection::new(wire, permit, &view.shard)))
-}
-
-/// One connection at a time is made to an endpoint, so that calls that come together share it.
-async fn open_http2(
-    router: &WorkerRouter,
-    view: &ServiceView,
-    policy: &RouterPolicy,
-    endpoint: &Endpoint,
-) -> Result<Http2Connection, Try> {
-    let _alone = endpoint.connecting.lock().await;
-    if let Some(connection) = endpoint.shared_connection() {
-        return Ok(connection);
-    }
-    let permit = permit(view).await?;
-    let wire = connect(&endpoint.instance, policy.tls.as_ref(), Rc::clone(&router.buffers)).await;
-    let wire = wire.map_err(Try::not_connected)?;
-    let made = Http2Connection::new(wire, permit, &view.shard).await;
-    let connection = made.map_err(|reason| Try::not_connected(ConnectError::Refused(reason)))?;
-    view.shard.connects.add_one();
-    endpoint.share(connection.clone());
-    Ok(connection)
-}
-
-async fn permit(view: &ServiceView) -> Result<Permit, Try> {
-    let circuit = Arc::clone(&view.circuit.borrow());
-    if let Some(permit) = circuit.connection() {
-        return Ok(permit);
-    }
-    view.shard.circuit_open.add_one(CircuitLimit::Connections);
-    circuit.wait_for_connection().await.map_err(Try::Shed)
-}
-
 impl Try {
     fn of(error: SendError, reused: bool) -> Self {
         match error {
-            SendError::NotSent(_) if reused => Self::Stale,
+            SendError::NotSent(reason) if reused => Self::Stale(reason),
             SendError::NotSent(reason) => Self::NotConnected(reason),
-            SendError::Reset(reason) => Self::Reset { reused, reason, failure: UpstreamFailure::Reset },
+            SendError::Declined(reason) => Self::Declined(reason),
+            SendError::Reset(reason) => {
+                let ended = if reused { Ended::UsedConnection } else { Ended::FreshConnection };
+                Self::Reset { ended, reason, failure: UpstreamFailure::Reset }
+            }
+            SendError::StreamReset(reason) => {
+                Self::Reset { ended: Ended::Call, reason, failure: UpstreamFailure::Reset }
+            }
             SendError::Protocol(reason) => {
-                Self::Reset { reused: false, reason, failure: UpstreamFailure::Protocol }
+                Self::Reset { ended: Ended::FreshConnection, reason, failure: UpstreamFailure::Protocol }
             }
             SendError::Body(error) => Self::Body(error),
             SendError::Cancelled => Self::Cancelled,
-        }
-    }
-
-    fn not_connected(error: ConnectError) -> Self {
-        match error {
-            ConnectError::Refused(reason) => Self::NotConnected(reason),
-            ConnectError::Tls(reason) => Self::NotTrusted(reason),
-            ConnectError::Local(reason) => Self::Exhausted(reason),
         }
     }
 }

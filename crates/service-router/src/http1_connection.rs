@@ -62,8 +62,12 @@ enum Sending {
 pub(crate) enum SendError {
     /// Not a byte was written.
     NotSent(String),
+    /// The replica says that it did not begin to process it.
+    Declined(String),
     /// The connection ended after something was written.
     Reset(String),
+    /// The replica ended the call alone; the connection goes on.
+    StreamReset(String),
     /// What came is no answer.
     Protocol(String),
     /// The request's body failed.

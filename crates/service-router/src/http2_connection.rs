@@ -1,16 +1,21 @@
 //! Connections to a replica over HTTP/2, and the calls that they carry. The protocol itself is h2's.
 
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http1::{Framing, ResponseHead, Trailers};
 use observability::ServiceShard;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 use crate::answer::Open;
 use crate::call::CallHead;
@@ -20,10 +25,15 @@ use crate::request_body::{BodyError, RequestBody};
 use crate::upload::Upload;
 use crate::wire::Wire;
 
+/// Calls that one connection carries at once: 256, where the replica takes as many.
+const MAX_CALLS: u32 = 256;
+/// The same while the replica has not said yet how many it takes; RFC 9113 section 6.5.2 asks for no fewer than 100.
+const CALLS_BEFORE_SETTINGS: usize = 100;
 /// What a replica may send on one stream before it is read.
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
-/// What a replica may send on all streams of a connection before it is read.
-const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// What a replica may send on all streams of a connection before it is read: 16 MiB, which is what the calls may have on all
+/// streams together, so that clients that do not read keep no other call waiting.
+const CONNECTION_WINDOW_BYTES: u32 = MAX_CALLS * STREAM_WINDOW_BYTES;
 /// The header fields of an answer.
 const HEADER_LIST_BYTES: u32 = 128 << 10;
 /// What waits in one stream to be sent.
@@ -38,9 +48,34 @@ pub(crate) struct Http2Connection {
 
 struct Shared {
     calls: Cell<usize>,
-    closed: Cell<bool>,
+    /// Whether no further call may begin on it; those that have begun go on.
+    retired: Cell<bool>,
     /// When a call ended last, on the clock of idle connections.
     used: Cell<u32>,
+    /// How often something was read from the socket.
+    reads: Cell<u64>,
+    /// How often something was written to it.
+    writes: Cell<u64>,
+    /// Told when another call may find room.
+    room: Rc<Notify>,
+}
+
+/// What a new connection begins with.
+pub(crate) struct Start {
+    /// Its place among those that the service may have.
+    pub(crate) permit: Permit,
+    /// How many calls the replica is expected to take at once, until it says so itself.
+    pub(crate) calls: usize,
+    /// Told when another call may find room.
+    pub(crate) room: Rc<Notify>,
+}
+
+/// Why a call could not begin on a connection. Nothing was sent.
+pub(crate) enum BeginError {
+    /// The connection takes no further calls.
+    Retired(String),
+    /// The request cannot be written in HTTP/2.
+    Request(String),
 }
 
 /// One call on a connection.
@@ -50,13 +85,13 @@ pub(crate) struct Http2Call {
     chunk: Bytes,
     pub(crate) head: Box<ResponseHead>,
     trailers: Option<Box<Trailers>>,
-    #[expect(dead_code, reason = "held for its drop")]
+    /// What the connection had read and written when the call began.
+    began_at: (u64, u64),
+    /// Last, so that the stream is gone when another call takes its place.
     place: Place,
 }
 
 enum Stage {
-    /// The connection may have as many streams as it may.
-    Opening(SendRequest<Bytes>, Box<Request<()>>),
     Waiting(ResponseFuture),
     Answering(RecvStream),
     Ended,
@@ -68,34 +103,56 @@ struct Place(Rc<Shared>);
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.calls.set(self.0.calls.get() - 1);
+        self.0.room.notify_one();
     }
 }
 
 impl Http2Connection {
-    /// Makes a connection of a socket. A task of this worker drives it until it ends.
-    pub(crate) async fn new(wire: Wire, permit: Permit, shard: &Arc<ServiceShard>) -> Result<Self, String> {
+    /// Makes a connection of a socket, and what drives it until it ends.
+    pub(crate) async fn new(
+        wire: Wire,
+        start: Start,
+        shard: &Arc<ServiceShard>,
+    ) -> Result<(Self, impl Future<Output = ()> + use<>), String> {
+        let Start { permit, calls, room } = start;
+        let shared = Rc::new(Shared {
+            calls: Cell::new(0),
+            retired: Cell::new(false),
+            used: Cell::new(0),
+            reads: Cell::new(0),
+            writes: Cell::new(0),
+            room,
+        });
         let handshake = Builder::new()
+            .initial_max_send_streams(calls)
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(HEADER_LIST_BYTES)
             .max_send_buffer_size(SEND_BUFFER_BYTES)
             .enable_push(false)
-            .handshake(wire)
+            .handshake(Watched { wire, shared: Rc::clone(&shared) })
             .await;
         let (send, connection) = handshake.map_err(|error| error.to_string())?;
-        let shared = Rc::new(Shared { calls: Cell::new(0), closed: Cell::new(false), used: Cell::new(0) });
-        let (closing, open) = (Rc::clone(&shared), Open::new(shard));
-        tokio::task::spawn_local(async move {
-            let _how_it_ended_is_told_to_its_calls = connection.await.is_err();
-            closing.closed.set(true);
+        let (driven, open) = (Rc::clone(&shared), Open::new(shard));
+        let driver = async move {
+            drive(connection, &driven).await;
+            driven.retired.set(true);
             drop((permit, open));
-        });
-        Ok(Self { send, shared })
+            driven.room.notify_one();
+        };
+        Ok((Self { send, shared }, driver))
     }
 
-    /// Whether another call can begin at once.
+    /// How many calls the replica takes on a connection, as far as one of these has heard.
+    pub(crate) fn calls_expected<'a>(connections: impl Iterator<Item = &'a Self>) -> usize {
+        let allowed = connections.map(|connection| connection.send.current_max_send_streams()).min();
+        allowed.map_or(CALLS_BEFORE_SETTINGS, |allowed| allowed.min(MAX_CALLS as usize))
+    }
+
+    /// Whether another call can begin at once, as far as is known.
     pub(crate) fn has_room(&self) -> bool {
-        self.is_open() && self.shared.calls.get() < self.send.current_max_send_streams()
+        let most = self.send.current_max_send_streams().min(MAX_CALLS as usize);
+        self.is_open() && self.shared.calls.get() < most
     }
 
     /// Calls in flight.
@@ -103,8 +160,9 @@ impl Http2Connection {
         self.shared.calls.get()
     }
 
+    /// Whether further calls may begin on it.
     pub(crate) fn is_open(&self) -> bool {
-        !self.shared.closed.get()
+        !self.shared.retired.get()
     }
 
     /// Whether it may go: it is closed, or nobody used it since the look before the last.
@@ -115,25 +173,114 @@ impl Http2Connection {
         !self.is_open() || now.saturating_sub(self.shared.used.get()) >= 2
     }
 
-    /// Begins a call.
+    /// Begins a call. A connection that takes no more is handed to no other call either.
     pub(crate) fn begin(
         &self,
         head: &impl CallHead,
         upload: &Upload,
         time_left_ms: u64,
         now: u32,
-    ) -> Result<Http2Call, String> {
-        let request = request(head, upload.framing(), time_left_ms).map_err(|error| error.to_string())?;
+    ) -> Result<Http2Call, BeginError> {
+        let request = request(head, upload.framing(), time_left_ms)
+            .map_err(|error| BeginError::Request(error.to_string()))?;
+        let mut send = self.send.clone();
+        // What is asked for is whether the other side, or the numbering of streams, has ended the connection for new calls:
+        // how many streams there may be is counted here, so it never waits.
+        if let Poll::Ready(Err(error)) = send.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            self.shared.retired.set(true);
+            return Err(BeginError::Retired(error.to_string()));
+        }
+        let began_at = (self.shared.reads.get(), self.shared.writes.get());
+        let (response, sending) = send
+            .send_request(request, upload.is_empty())
+            .map_err(|error| BeginError::Request(error.to_string()))?;
         self.shared.calls.set(self.shared.calls.get() + 1);
         self.shared.used.set(now);
         Ok(Http2Call {
-            stage: Stage::Opening(self.send.clone(), Box::new(request)),
-            sending: None,
+            stage: Stage::Waiting(response),
+            sending: (!upload.is_empty()).then_some(sending),
             chunk: Bytes::new(),
             head: Box::default(),
             trailers: None,
+            began_at,
             place: Place(Rc::clone(&self.shared)),
         })
+    }
+}
+
+/// Runs a connection, and tells waiting calls when the replica takes more than before.
+async fn drive(mut connection: Connection<Watched>, shared: &Shared) {
+    let mut most = connection.max_concurrent_send_streams();
+    let ended = poll_fn(|context| {
+        let polled = Pin::new(&mut connection).poll(context);
+        let before = std::mem::replace(&mut most, connection.max_concurrent_send_streams());
+        if most > before {
+            shared.room.notify_one();
+        }
+        polled
+    });
+    let _how_it_ended_is_told_to_its_calls = ended.await.is_err();
+}
+
+/// The socket of a connection, and a note of what moves on it.
+struct Watched {
+    wire: Wire,
+    shared: Rc<Shared>,
+}
+
+impl Watched {
+    fn note_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(_)) = written {
+            self.shared.writes.set(self.shared.writes.get() + 1);
+        }
+        written
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let watched = self.get_mut();
+        let before = room.filled().len();
+        let polled = Pin::new(&mut watched.wire).poll_read(context, room);
+        if room.filled().len() > before {
+            watched.shared.reads.set(watched.shared.reads.get() + 1);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let watched = self.get_mut();
+        // By the trait's method, since the socket's own takes nothing for an error.
+        let written = AsyncWrite::poll_write(Pin::new(&mut watched.wire), context, bytes);
+        watched.note_written(written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let watched = self.get_mut();
+        let written = Pin::new(&mut watched.wire).poll_write_vectored(context, pieces);
+        watched.note_written(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(&mut self.get_mut().wire), context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_shutdown(Pin::new(&mut self.get_mut().wire), context)
     }
 }
 
@@ -146,23 +293,13 @@ impl Http2Call {
         upload: &mut Upload,
         body: &mut impl RequestBody,
     ) -> Poll<Result<(), SendError>> {
-        if let Stage::Opening(send, request) = &mut self.stage {
-            ready!(send.poll_ready(context)).map_err(|error| SendError::NotSent(error.to_string()))?;
-            let request = std::mem::take(&mut **request);
-            let (response, sending) = send
-                .send_request(request, upload.is_empty())
-                .map_err(|error| SendError::NotSent(error.to_string()))?;
-            self.sending = (!upload.is_empty()).then_some(sending);
-            self.stage = Stage::Waiting(response);
-        }
         if let Poll::Ready(Err(error)) = self.poll_send(context, upload, body) {
             return Poll::Ready(Err(SendError::Body(error)));
         }
         let Stage::Waiting(response) = &mut self.stage else {
             return Poll::Ready(Err(SendError::Protocol("it answered twice".into())));
         };
-        let response =
-            ready!(std::pin::Pin::new(response).poll(context)).map_err(|error| self.failed(&error))?;
+        let response = ready!(Pin::new(response).poll(context)).map_err(|error| self.failed(&error))?;
         let (parts, recv) = response.into_parts();
         let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let framing = match length.and_then(|text| text.parse().ok()) {
@@ -176,11 +313,32 @@ impl Http2Call {
         Poll::Ready(Ok(()))
     }
 
-    /// A stream that the replica did not begin to process can be sent again (RFC 9113 section 8.7).
+    /// What an error before the answer means. A stream that the replica did not begin to process was certainly not executed
+    /// (RFC 9113 section 8.7), and nor was one of which nothing was written.
     fn failed(&self, error: &h2::Error) -> SendError {
-        let unprocessed = error.reason() == Some(Reason::REFUSED_STREAM)
-            || error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR);
-        if unprocessed { SendError::NotSent(error.to_string()) } else { SendError::Reset(error.to_string()) }
+        let (text, remote) = (error.to_string(), error.is_remote());
+        if error.is_reset() {
+            let refused = remote && error.reason() == Some(Reason::REFUSED_STREAM);
+            return if refused { SendError::Declined(text) } else { SendError::StreamReset(text) };
+        }
+        let Shared { retired, writes, .. } = &*self.place.0;
+        retired.set(true);
+        if error.is_go_away() && remote && error.reason() == Some(Reason::NO_ERROR) {
+            SendError::Declined(text)
+        } else if writes.get() == self.began_at.1 {
+            SendError::NotSent(text)
+        } else {
+            SendError::Reset(text)
+        }
+    }
+
+    /// The call took too long. A connection on which nothing came since it began may have lost its other side, so no further
+    /// call begins on it.
+    pub(crate) fn timed_out(&self) {
+        let Shared { retired, reads, .. } = &*self.place.0;
+        if reads.get() == self.began_at.0 {
+            retired.set(true);
+        }
     }
 
     /// Sends what there is to send; an error only from the body.
@@ -264,11 +422,6 @@ impl Http2Call {
 
     pub(crate) fn take_trailers(&mut self) -> Option<Box<Trailers>> {
         self.trailers.take()
-    }
-
-    /// Whether anything of the call may have reached the replica.
-    pub(crate) fn was_written(&self) -> bool {
-        !matches!(self.stage, Stage::Opening(..))
     }
 }
 

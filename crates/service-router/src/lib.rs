@@ -15,6 +15,7 @@ mod grpc;
 mod health;
 mod http1_connection;
 mod http2_connection;
+mod opening;
 mod peak_ewma;
 mod policy;
 mod request_body;

@@ -4,10 +4,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use observability::{CircuitLimit, RetryDenied, UpstreamFailure};
+use observability::{RetryDenied, UpstreamFailure};
 use service_registry::Instance;
 use tokio::time::Instant;
 
+use crate::SuspicionKind;
 use crate::answer::LiveCall;
 use crate::balance::Request;
 use crate::call::{CallError, CallHead, Failure};
@@ -15,7 +16,6 @@ use crate::endpoint::{Endpoint, Pending};
 use crate::execute::{Execution, backoff};
 use crate::request_body::{BodyError, RequestBody};
 use crate::view::{Excluded, ServiceView};
-use crate::{SuspicionKind, WorkerRouter};
 
 /// One try that failed.
 pub(crate) enum Try {
@@ -23,25 +23,36 @@ pub(crate) enum Try {
     NotConnected(String),
     /// TLS failed: nothing was sent.
     NotTrusted(String),
-    /// A pooled connection turned out to be closed; nothing was sent.
-    Stale,
-    /// The connection ended after something was sent, or what came is no answer.
+    /// A connection that was there turned out to be closed; nothing was sent.
+    Stale(String),
+    /// The replica did not begin to process the call, and says so.
+    Declined(String),
+    /// The call ended after something was sent, or what came is no answer.
     Reset {
-        reused: bool,
+        ended: Ended,
         reason: String,
         failure: UpstreamFailure,
     },
     /// Neither answer nor failure within the time of one try.
     TimedOut,
-    /// An answer of a status that another replica, chosen already, may do better.
-    Status(u16),
     /// This machine has no room for another connection; the replica has nothing to do with it.
     Exhausted(String),
-    /// The service has as many connections as it may, or as many that wait for one.
-    Shed(CircuitLimit),
+    /// The service has as many of these as it may.
+    Shed(&'static str),
     Body(BodyError),
     /// The client has gone away.
     Cancelled,
+}
+
+/// What ended with a call that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// A connection that was there before the call.
+    UsedConnection,
+    /// A connection that was made for it.
+    FreshConnection,
+    /// The call alone.
+    Call,
 }
 
 /// The state of one call over its tries.
@@ -52,11 +63,15 @@ pub(crate) struct Tries {
     /// Whether the call's one repeat that counts as none was taken: a pooled connection may have been closed by the replica
     /// in the very moment of sending, which is no failure of the call. More than one would let a call that kills whoever
     /// executes it go from replica to replica.
-    pub(crate) repeated: bool,
+    repeated: bool,
+    /// Whether a connection that was there has failed the call, which from then on is sent over fresh ones.
+    pub(crate) fresh_only: bool,
+    /// Whether a connection ended under the call before: it may be the call that ends them.
+    was_reset: bool,
     pub(crate) attempts: u32,
     instance: Option<Arc<Instance>>,
-    /// How the last try failed that had sent something.
-    last_error: Option<CallError>,
+    /// How the last try failed whose failure is the replica's.
+    pub(crate) last_error: Option<CallError>,
     pub(crate) live: LiveCall,
 }
 
@@ -66,6 +81,8 @@ impl Tries {
             excluded: Excluded::default(),
             left,
             repeated: false,
+            fresh_only: false,
+            was_reset: false,
             attempts: 0,
             instance: None,
             last_error: None,
@@ -81,29 +98,24 @@ impl Tries {
         }
     }
 
-    /// A pooled connection has failed this call already, at this endpoint or more than once.
-    pub(crate) fn needs_fresh_connection(&self, incarnation: u64) -> bool {
-        self.repeated || self.excluded.rather_not.contains(&incarnation)
-    }
-
     /// Whether another endpoint than this one could be asked now.
     pub(crate) fn has_another(
         &self,
         view: &ServiceView,
         request: &Request,
         endpoint: &Endpoint,
-        router: &WorkerRouter,
         now: Instant,
     ) -> bool {
         let mut tried = self.excluded.tried.clone();
         tried.push(endpoint.instance.incarnation);
-        let excluded = Excluded { tried, rather_not: Vec::new() };
-        view.select(request, &excluded, &mut router.random.borrow_mut(), now).is_some()
+        view.has_candidate(request, &Excluded { tried, rather_not: Vec::new() }, now)
     }
 
-    pub(crate) fn give_back_retry(&mut self) {
-        self.left += 1;
-        self.live.give_back_retry();
+    /// Leaves an endpoint to others, and at the second time alone.
+    fn rather_not(&mut self, incarnation: u64) {
+        let Excluded { tried, rather_not } = &mut self.excluded;
+        let list = if rather_not.contains(&incarnation) { tried } else { rather_not };
+        list.push(incarnation);
     }
 
     pub(crate) fn into_failure(self, error: CallError) -> Failure {
@@ -120,21 +132,17 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     /// How long to wait before the next try, or the call's error.
     pub(crate) fn after(&mut self, pending: &Pending, failed: Try) -> Result<Duration, CallError> {
         let endpoint = pending.endpoint();
-        let incarnation = endpoint.instance.incarnation;
         let failures = &self.view.shard.upstream_failures;
         match failed {
             Try::Body(error) => Err(CallError::Body(error)),
             Try::Cancelled => Err(CallError::Cancelled),
             Try::Exhausted(reason) => Err(CallError::Exhausted(reason)),
-            Try::Shed(limit) => {
-                self.view.shard.circuit_open.add_one(limit);
-                Err(CallError::Shed("calls that wait for a connection"))
+            Try::Shed(what) => Err(CallError::Shed(what)),
+            Try::Stale(reason) => {
+                self.tries.fresh_only = true;
+                self.send_elsewhere(pending, reason)
             }
-            Try::Stale => {
-                // The connection was closed while it idled, which says nothing of the replica.
-                self.tries.excluded.rather_not.push(incarnation);
-                Ok(Duration::ZERO)
-            }
+            Try::Declined(reason) => self.send_elsewhere(pending, reason),
             Try::NotConnected(reason) => {
                 failures.add_one(UpstreamFailure::Refused);
                 self.router.suspect(endpoint, SuspicionKind::Refused);
@@ -145,28 +153,12 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
                 self.router.suspect(endpoint, SuspicionKind::Reset);
                 self.next_replica(pending, reason)
             }
-            Try::Reset { reused: true, reason, failure } => {
+            Try::Reset { ended, reason, failure } => {
                 failures.add_one(failure);
-                // One crafted request can end a connection that many share in turn, so only a check may judge.
-                self.router.report(endpoint, SuspicionKind::Reset);
-                if self.tries.repeated {
-                    return self.again(pending, CallError::Upstream(reason));
-                }
-                if !self.is_replayable() {
-                    return Err(CallError::Upstream(reason));
-                }
-                self.tries.repeated = true;
-                self.tries.excluded.rather_not.push(incarnation);
-                self.tries.last_error = Some(CallError::Upstream(reason));
-                Ok(Duration::ZERO)
-            }
-            Try::Reset { reused: false, reason, failure } => {
-                failures.add_one(failure);
-                self.count_failure(pending);
-                self.router.suspect(endpoint, SuspicionKind::Reset);
-                self.again(pending, CallError::Upstream(reason))
+                self.reset(pending, ended, CallError::Upstream(reason))
             }
             Try::TimedOut if self.upload.waits_for_client() => Err(CallError::Body(BodyError::ClientIdle)),
+            Try::TimedOut if self.was_in_haste() => Err(CallError::Timeout),
             Try::TimedOut => {
                 failures.add_one(UpstreamFailure::Timeout);
                 self.count_failure(pending);
@@ -176,12 +168,64 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
                 }
                 self.again(pending, CallError::Timeout)
             }
-            // It was counted when it was judged, and the retry was taken when another endpoint was chosen.
-            Try::Status(status) => {
-                self.tries.last_error = Some(CallError::Upstream(format!("it answered {status}")));
-                self.pause()
-            }
         }
+    }
+
+    /// Whether the call ran out of its own time before the replica had as long as the policy gives it: a client that has no
+    /// patience says nothing of the replica.
+    fn was_in_haste(&self) -> bool {
+        let patience = self.policy.per_try_timeout;
+        let short =
+            self.options.timeout < patience || self.tries.attempts > 1 && self.now - self.asked < patience;
+        short && self.now >= self.deadline()
+    }
+
+    /// What it means when a call ended after something was sent.
+    fn reset(&mut self, pending: &Pending, ended: Ended, error: CallError) -> Result<Duration, CallError> {
+        let endpoint = pending.endpoint();
+        if ended == Ended::Call {
+            self.count_failure(pending);
+            self.router.report(endpoint, SuspicionKind::Reset);
+            return self.again(pending, error);
+        }
+        let was_reset = std::mem::replace(&mut self.tries.was_reset, true);
+        let repeated = self.tries.repeated;
+        if ended == Ended::UsedConnection && !repeated {
+            // One crafted request can end a connection that many share in turn, so only a check may judge.
+            self.router.report(endpoint, SuspicionKind::Reset);
+            return self.repeat(pending, error);
+        }
+        self.count_failure(pending);
+        // What ends every connection that it comes over would leave nobody for the others.
+        if was_reset {
+            self.router.report(endpoint, SuspicionKind::Reset);
+        } else {
+            self.router.suspect(endpoint, SuspicionKind::Reset);
+        }
+        self.again(pending, error)
+    }
+
+    /// Takes the one repeat that counts as none, or ends the call with `error`.
+    fn repeat(&mut self, pending: &Pending, error: CallError) -> Result<Duration, CallError> {
+        if !self.is_replayable() {
+            return Err(error);
+        }
+        (self.tries.repeated, self.tries.fresh_only) = (true, true);
+        self.tries.rather_not(pending.endpoint().instance.incarnation);
+        self.tries.last_error = Some(error);
+        Ok(Duration::ZERO)
+    }
+
+    /// Nothing was executed, and it says nothing of the replica: any call may go on, rather elsewhere, else there once more.
+    fn send_elsewhere(&mut self, pending: &Pending, reason: String) -> Result<Duration, CallError> {
+        let error = CallError::Upstream(reason);
+        if !self.upload.can_restart() {
+            self.view.shard.retries_denied.add_one(RetryDenied::NotReplayable);
+            return Err(error);
+        }
+        self.tries.rather_not(pending.endpoint().instance.incarnation);
+        self.tries.last_error = Some(error);
+        Ok(Duration::ZERO)
     }
 
     /// Nothing was sent, so any call may go on, to a replica that was not tried yet.
@@ -198,36 +242,38 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     /// Takes one of the additional tries, or ends the call with `error`.
     fn again(&mut self, pending: &Pending, error: CallError) -> Result<Duration, CallError> {
         self.tries.excluded.tried.push(pending.endpoint().instance.incarnation);
-        if !self.policy.retry_on.reset || self.tries.left == 0 || !self.may_send_again() {
-            return Err(error);
-        }
+        let wait = if self.policy.retry_on.reset { self.take_retry() } else { None };
+        let Some(wait) = wait else { return Err(error) };
         self.tries.last_error = Some(error);
-        self.pause()
+        Ok(wait)
     }
 
     fn is_replayable(&self) -> bool {
         self.upload.can_restart() && self.policy.attempts > 0 && self.replay_is_safe()
     }
 
-    /// Takes a retry of the call and of the service's budget, where both have one.
-    pub(crate) fn may_send_again(&mut self) -> bool {
+    /// The wait before another try, which is taken from the call and from the service's budget; `None` where there is none,
+    /// or nobody to ask, or no time.
+    pub(crate) fn take_retry(&mut self) -> Option<Duration> {
         let denied = &self.view.shard.retries_denied;
+        if self.tries.left == 0 {
+            return None;
+        }
         if !self.upload.can_restart() {
             denied.add_one(RetryDenied::NotReplayable);
-            return false;
+            return None;
+        }
+        let wait = backoff(self.tries.live.retries() + 1, &mut self.router.random.borrow_mut());
+        let in_time = self.now + wait < self.deadline();
+        if !in_time || !self.view.has_candidate(&self.request, &self.tries.excluded, self.now) {
+            return None;
         }
         if !self.view.budget.take(self.policy.budget_percent, self.now) {
             denied.add_one(RetryDenied::Budget);
-            return false;
+            return None;
         }
         self.tries.left -= 1;
         self.tries.live.retried();
-        true
-    }
-
-    /// The wait before a retry that was taken, where there is time for it.
-    fn pause(&self) -> Result<Duration, CallError> {
-        let wait = backoff(self.tries.live.retries(), &mut self.router.random.borrow_mut());
-        if self.now + wait >= self.deadline() { Err(CallError::Timeout) } else { Ok(wait) }
+        Some(wait)
     }
 }

@@ -63,7 +63,7 @@ impl Upload {
 
     /// Begins another try.
     pub(crate) fn restart(&mut self) {
-        self.replayed = 0;
+        (self.replayed, self.starved) = (0, false);
     }
 
     /// The call will not be sent again, so nothing has to be kept. What is kept and was not sent yet stays.

@@ -31,6 +31,8 @@ pub struct ServiceView {
     pub(crate) circuit: RefCell<Arc<Circuit>>,
     pub(crate) shard: Arc<ServiceShard>,
     pub(crate) budget: RetryBudget,
+    /// This view's own, so that calls do not count their references where other workers do.
+    suspicions: Suspicions,
     endpoints: RefCell<Endpoints>,
     service: RefCell<Option<Arc<Service>>>,
 }
@@ -49,7 +51,7 @@ struct Endpoints {
 pub(crate) struct Excluded {
     /// Failed for this call: never again.
     pub(crate) tried: Vec<u64>,
-    /// A reused connection to them failed: rather another, else again over a fresh connection.
+    /// A connection to them failed that says nothing of them, or they declined: rather another, else once more.
     pub(crate) rather_not: Vec<u64>,
 }
 
@@ -81,8 +83,9 @@ impl Loads for Candidates<'_> {
 
 impl ServiceView {
     /// The view of the worker of this number.
-    pub(crate) fn new(service: &ServicePlan, worker: usize) -> Self {
+    pub(crate) fn new(service: &ServicePlan, worker: usize, suspicions: Suspicions) -> Self {
         Self {
+            suspicions,
             name: service.name.clone(),
             policy: RefCell::new(Rc::new(RouterPolicy::clone(&service.policy))),
             given: RefCell::new(Arc::clone(&service.policy)),
@@ -186,6 +189,13 @@ impl ServiceView {
         found.map(|index| Rc::clone(&endpoints.list[index]))
     }
 
+    /// Whether [`Self::select`] would find one. Nobody's turn goes by.
+    pub(crate) fn has_candidate(&self, request: &Request, excluded: &Excluded, now: Instant) -> bool {
+        let endpoints = self.endpoints.borrow();
+        let candidates = Candidates { endpoints: &endpoints.list, excluded, avoid: false, now };
+        endpoints.balancer.as_ref().is_some_and(|balancer| balancer.reaches(&candidates, request))
+    }
+
     /// The number of a version that a call asks for; one that nobody has is none that could be selected.
     pub fn version(&self, version: &[u8]) -> u32 {
         let endpoints = self.endpoints.borrow();
@@ -202,21 +212,36 @@ impl ServiceView {
     }
 
     /// Counts a failed call against the replica, and tells the health owner when there were too many in a row.
-    pub(crate) fn count_failure(&self, pending: &Pending, suspicions: &Suspicions, now: Instant) {
+    pub(crate) fn count_failure(&self, pending: &Pending, now: Instant) {
         let endpoint = pending.endpoint();
         endpoint.latency.fail(self.usual_load(now), now);
         let (in_a_row, limit) = (pending.failed(), self.policy.borrow().failures_in_a_row);
         // A probe decides whatever the limit is.
         let probed = in_a_row == u32::MAX;
         let enough = probed || (limit > 0 && in_a_row >= limit);
-        let heard = enough && suspicions.report(endpoint, SuspicionKind::Failing);
+        let heard = enough && self.suspicions.report(endpoint, SuspicionKind::Failing);
         if probed && !heard {
             endpoint.instance.outcomes.probe_again();
         }
     }
 
+    /// Closes connections that nobody used since the call before the last, and every idle one when one is waited for.
     pub(crate) fn prune(&self) {
+        if self.circuit.borrow().is_awaited() {
+            while self.close_idle() {}
+        }
         self.endpoints.borrow().list.iter().for_each(|endpoint| endpoint.prune());
+    }
+
+    /// Closes an idle connection, where this worker has one; whether it had.
+    pub(crate) fn close_idle(&self) -> bool {
+        self.endpoints.borrow().list.iter().any(|endpoint| endpoint.close_idle())
+    }
+
+    /// Its endpoints in the order of the snapshot.
+    #[cfg(test)]
+    pub(crate) fn endpoints(&self) -> Vec<Rc<Endpoint>> {
+        self.endpoints.borrow().list.clone()
     }
 
     /// Why nothing can be selected, in the words of the facts.

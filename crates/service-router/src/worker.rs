@@ -135,7 +135,7 @@ impl WorkerRouter {
         }
         let plans = self.plans.borrow();
         let newest = plans.named(&service.name);
-        let view = Rc::new(ServiceView::new(newest.unwrap_or(service), self.number));
+        let view = Rc::new(ServiceView::new(newest.unwrap_or(service), self.number, self.suspicions.clone()));
         if let Some(facts) = self.registry.snapshot().service(&service.name) {
             view.follow(facts, Instant::now());
         }

@@ -71,6 +71,10 @@ impl Pool {
         first.or_else(|| others.map(|(_, share)| share).find_map(|share| share.level.pick(pick, random)))
     }
 
+    pub(super) fn reaches(&self, loads: &impl Loads) -> bool {
+        self.levels.iter().any(|share| share.level.reaches(loads))
+    }
+
     fn choose<L>(&self, pick: &Pick<'_, L>, random: &mut fastrand::Rng) -> usize {
         // With Maglev the same hash must get the same level.
         let hash = pick.hash.filter(|_| pick.policy == Policy::Maglev);

@@ -79,6 +79,12 @@ impl Versions {
         }
     }
 
+    /// Whether there is an eligible target, of the version that was asked for or else of any that has a part of the traffic.
+    pub(super) fn reaches(&self, asked: Option<u32>, loads: &impl Loads) -> bool {
+        let counts = |each: &VersionPool| asked.map_or(each.weight > 0, |version| each.version == version);
+        self.each.iter().filter(|each| counts(each)).any(|each| each.pool.reaches(loads))
+    }
+
     fn pick_split<L: Loads>(
         &self,
         pick: &Pick<'_, L>,

@@ -2,6 +2,9 @@
 
 mod bench;
 mod grpc;
+mod http2;
+mod http2_replica;
+mod limits;
 
 use std::time::Duration;
 
@@ -16,22 +19,24 @@ async fn a_refused_connection_is_hidden_by_the_next_replica_whatever_the_method(
         "vrf/0: refuse; vrf/1: 200",
         &["GET"],
         expect![[r#"
-        GET
-          vrf/1 has GET 0: 200
-          200 by vrf/1, tries: 2
-        suspected: vrf/0 Refused
-    "#]],
+            GET
+              vrf/1 has GET 0: 200
+              200 by vrf/1, tries: 2
+            suspected: vrf/0 Refused
+            left alone: vrf/0
+        "#]],
     )
     .await;
     check(
         "vrf/0: refuse; vrf/1: 200",
         &["POST 9"],
         expect![[r#"
-        POST 9
-          vrf/1 has POST 9: 200
-          200 by vrf/1, tries: 2
-        suspected: vrf/0 Refused
-    "#]],
+            POST 9
+              vrf/1 has POST 9: 200
+              200 by vrf/1, tries: 2
+            suspected: vrf/0 Refused
+            left alone: vrf/0
+        "#]],
     )
     .await;
     check("vrf/0: refuse; vrf/1: refuse", &["POST 9"], expect![[r#"
@@ -39,6 +44,7 @@ async fn a_refused_connection_is_hidden_by_the_next_replica_whatever_the_method(
           failed, tries: 2: no replica can be selected: vrf/0 is being checked after a failed call, vrf/1 is being checked after a failed call
         suspected: vrf/0 Refused
         suspected: vrf/1 Refused
+        left alone: vrf/0, vrf/1
     "#]]).await;
 }
 
@@ -48,14 +54,15 @@ async fn a_refused_replica_is_left_alone_until_it_was_checked() {
         "vrf/0: refuse; vrf/1: 200 200",
         &["GET", "GET"],
         expect![[r#"
-        GET
-          vrf/1 has GET 0: 200
-          200 by vrf/1, tries: 2
-        GET
-          vrf/1 has GET 0: 200
-          200 by vrf/1, tries: 1
-        suspected: vrf/0 Refused
-    "#]],
+            GET
+              vrf/1 has GET 0: 200
+              200 by vrf/1, tries: 2
+            GET
+              vrf/1 has GET 0: 200
+              200 by vrf/1, tries: 1
+            suspected: vrf/0 Refused
+            left alone: vrf/0
+        "#]],
     )
     .await;
 }
@@ -69,6 +76,7 @@ async fn where_the_policy_hides_no_refused_connection_the_call_fails() {
         GET
           failed, tries: 1: the replica failed: connecting to vrf/0: Connection refused (os error 111)
         suspected: vrf/0 Refused
+        left alone: vrf/0
     "#]]);
 }
 
@@ -78,48 +86,52 @@ async fn a_connection_that_ends_before_the_answer_is_hidden_only_for_a_call_that
         "vrf/0: reset; vrf/1: 200",
         &["GET"],
         expect![[r#"
-        GET
-          vrf/0 has GET 0: reset
-          vrf/1 has GET 0: 200
-          200 by vrf/1, tries: 2
-        suspected: vrf/0 Reset
-    "#]],
+            GET
+              vrf/0 has GET 0: reset
+              vrf/1 has GET 0: 200
+              200 by vrf/1, tries: 2
+            suspected: vrf/0 Reset
+            left alone: vrf/0
+        "#]],
     )
     .await;
     check(
         "vrf/0: reset; vrf/1: 200",
         &["PUT 1024"],
         expect![[r#"
-        PUT 1024
-          vrf/0 has PUT 1024: reset
-          vrf/1 has PUT 1024: 200
-          200 by vrf/1, tries: 2
-        suspected: vrf/0 Reset
-    "#]],
+            PUT 1024
+              vrf/0 has PUT 1024: reset
+              vrf/1 has PUT 1024: 200
+              200 by vrf/1, tries: 2
+            suspected: vrf/0 Reset
+            left alone: vrf/0
+        "#]],
     )
     .await;
     check(
         "vrf/0: reset; vrf/1: 200",
         &["POST 9"],
         expect![[r#"
-        POST 9
-          vrf/0 has POST 9: reset
-          failed, tries: 1: the replica failed: it closed the connection
-        suspected: vrf/0 Reset
-    "#]],
+            POST 9
+              vrf/0 has POST 9: reset
+              failed, tries: 1: the replica failed: it closed the connection
+            suspected: vrf/0 Reset
+            left alone: vrf/0
+        "#]],
     )
     .await;
     check(
         "vrf/0: reset; vrf/1: reset",
         &["GET"],
         expect![[r#"
-        GET
-          vrf/0 has GET 0: reset
-          vrf/1 has GET 0: reset
-          failed, tries: 2: the replica failed: it closed the connection
-        suspected: vrf/0 Reset
-        suspected: vrf/1 Reset
-    "#]],
+            GET
+              vrf/0 has GET 0: reset
+              vrf/1 has GET 0: reset
+              failed, tries: 2: the replica failed: it closed the connection
+            suspected: vrf/0 Reset
+            suspected: vrf/1 Reset
+            left alone: vrf/0
+        "#]],
     )
     .await;
 }
@@ -130,23 +142,25 @@ async fn what_is_no_answer_counts_as_a_connection_that_ended() {
         "vrf/0: nonsense; vrf/1: 200",
         &["GET"],
         expect![[r#"
-        GET
-          vrf/0 has GET 0: nonsense
-          vrf/1 has GET 0: 200
-          200 by vrf/1, tries: 2
-        suspected: vrf/0 Reset
-    "#]],
+            GET
+              vrf/0 has GET 0: nonsense
+              vrf/1 has GET 0: 200
+              200 by vrf/1, tries: 2
+            suspected: vrf/0 Reset
+            left alone: vrf/0
+        "#]],
     )
     .await;
     check(
         "vrf/0: nonsense; vrf/1: 200",
         &["POST 9"],
         expect![[r#"
-        POST 9
-          vrf/0 has POST 9: nonsense
-          failed, tries: 1: the replica failed: its answer is malformed: its first line is not a status line
-        suspected: vrf/0 Reset
-    "#]],
+            POST 9
+              vrf/0 has POST 9: nonsense
+              failed, tries: 1: the replica failed: its answer is malformed: its first line is not a status line
+            suspected: vrf/0 Reset
+            left alone: vrf/0
+        "#]],
     )
     .await;
 }
@@ -158,15 +172,16 @@ async fn no_more_tries_are_made_than_the_policy_allows() {
         replicas,
         &["GET"],
         expect![[r#"
-        GET
-          vrf/0 has GET 0: reset
-          vrf/1 has GET 0: reset
-          vrf/2 has GET 0: reset
-          failed, tries: 3: the replica failed: it closed the connection
-        suspected: vrf/0 Reset
-        suspected: vrf/1 Reset
-        suspected: vrf/2 Reset
-    "#]],
+            GET
+              vrf/0 has GET 0: reset
+              vrf/1 has GET 0: reset
+              vrf/2 has GET 0: reset
+              failed, tries: 3: the replica failed: it closed the connection
+            suspected: vrf/0 Reset
+            suspected: vrf/1 Reset
+            suspected: vrf/2 Reset
+            left alone: vrf/0
+        "#]],
     )
     .await;
     let mut bench = Bench::new(replicas);
@@ -177,6 +192,7 @@ async fn no_more_tries_are_made_than_the_policy_allows() {
           vrf/0 has GET 0: reset
           failed, tries: 1: the replica failed: it closed the connection
         suspected: vrf/0 Reset
+        left alone: vrf/0
     "#]]);
 }
 
@@ -281,7 +297,7 @@ async fn a_repeat_after_a_pooled_connection_goes_over_a_fresh_one_and_is_made_on
 
 #[tokio::test]
 async fn a_pooled_connection_that_was_closed_while_it_idled_fails_no_get() {
-    let mut bench = Bench::new("vrf/0: 200 end | 200 end");
+    let bench = Bench::new("vrf/0: 200 end | 200 end");
     for _ in 0..20 {
         let answer = bench.begin("GET").await.unwrap();
         bench.finish(answer).await;
@@ -423,11 +439,12 @@ async fn an_answer_that_was_given_up_for_a_replica_that_refuses_is_told_as_the_f
         "vrf/0: 503; vrf/1: refuse",
         &["GET"],
         expect![[r#"
-        GET
-          vrf/0 has GET 0: 503
-          failed, tries: 2: the replica failed: it answered 503
-        suspected: vrf/1 Refused
-    "#]],
+            GET
+              vrf/0 has GET 0: 503
+              failed, tries: 2: the replica failed: it answered 503
+            suspected: vrf/1 Refused
+            left alone: vrf/1
+        "#]],
     )
     .await;
 }
@@ -449,12 +466,13 @@ async fn without_a_budget_nothing_is_sent_again() {
         "vrf/0: reset; vrf/1: 200",
         &["GET"],
         expect![[r#"
-        GET
-          vrf/0 has GET 0: reset
-          failed, tries: 1: the replica failed: it closed the connection
-        suspected: vrf/0 Reset
-        not retried for Budget: 1
-    "#]],
+            GET
+              vrf/0 has GET 0: reset
+              failed, tries: 1: the replica failed: it closed the connection
+            suspected: vrf/0 Reset
+            left alone: vrf/0
+            not retried for Budget: 1
+        "#]],
     )
     .await;
 }
@@ -465,11 +483,12 @@ async fn what_needs_no_budget_is_done_without() {
         "vrf/0: refuse; vrf/1: 200",
         &["POST 9"],
         expect![[r#"
-        POST 9
-          vrf/1 has POST 9: 200
-          200 by vrf/1, tries: 2
-        suspected: vrf/0 Refused
-    "#]],
+            POST 9
+              vrf/1 has POST 9: 200
+              200 by vrf/1, tries: 2
+            suspected: vrf/0 Refused
+            left alone: vrf/0
+        "#]],
     )
     .await;
     check_without_budget(
@@ -504,24 +523,26 @@ async fn a_body_that_is_too_long_to_keep_is_not_sent_again() {
         "vrf/0: reset; vrf/1: 200",
         &["PUT 65536"],
         expect![[r#"
-        PUT 65536
-          vrf/0 has PUT 65536: reset
-          vrf/1 has PUT 65536: 200
-          200 by vrf/1, tries: 2
-        suspected: vrf/0 Reset
-    "#]],
+            PUT 65536
+              vrf/0 has PUT 65536: reset
+              vrf/1 has PUT 65536: 200
+              200 by vrf/1, tries: 2
+            suspected: vrf/0 Reset
+            left alone: vrf/0
+        "#]],
     )
     .await;
     check(
         "vrf/0: reset; vrf/1: 200",
         &["PUT 102400"],
         expect![[r#"
-        PUT 102400
-          vrf/0 has PUT 102400: reset
-          failed, tries: 1: the replica failed: it closed the connection
-        suspected: vrf/0 Reset
-        not retried for NotReplayable: 1
-    "#]],
+            PUT 102400
+              vrf/0 has PUT 102400: reset
+              failed, tries: 1: the replica failed: it closed the connection
+            suspected: vrf/0 Reset
+            left alone: vrf/0
+            not retried for NotReplayable: 1
+        "#]],
     )
     .await;
     check(

@@ -4,7 +4,9 @@ use std::process::Command;
 
 use http::{HeaderMap, HeaderValue};
 use serde_json::json;
-use testkit::{Answer, Authority, Http2, Mesh, Request, Running, Upstream, checksum, eventually, filler, has_program};
+use testkit::{
+    Answer, Authority, Http2, Mesh, Request, Running, Upstream, checksum, eventually, filler, has_program,
+};
 
 use crate::refusal_counts::until_counted;
 

@@ -11,16 +11,21 @@
 //! | `reset` | reads the request and closes the connection |
 //! | `nonsense` | reads the request and answers what is no HTTP |
 //! | `hang` | reads the request and does no more |
+//! | `break-off` | answers 200 and closes the connection in the middle of the body |
 //! | `end` | closes the connection without waiting for a request |
 //! | `refuse` | alone: nobody listens |
+//! | `deaf` | alone: a connection is neither accepted nor refused |
+//!
+//! Replicas that speak HTTP/2 have words of their own, in `http2_replica.rs`.
 //!
 //! A call is written as its method and the size of its body, as `PUT 1024`; all but POST may be repeated.
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use expect_test::Expect;
@@ -32,9 +37,11 @@ use service_registry::{Calls, Change, Instance, LifecycleState, Registry, Replic
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::LocalSet;
 use tokio::time::Instant;
 use types::{ReplicaId, ServiceName};
 
+use super::http2_replica;
 use crate::circuit::{Circuit, CircuitLimits};
 use crate::upload::tests::Pieces;
 use crate::{
@@ -51,6 +58,18 @@ pub(super) async fn check(script: &str, calls: &[&str], expected: Expect) {
     bench.shows(expected);
 }
 
+/// The same over HTTP/2.
+pub(super) async fn check_http2(script: &str, calls: &[&str], expected: Expect) {
+    let checked = async {
+        let mut bench = Bench::http2(script);
+        for call in calls {
+            bench.call(call).await;
+        }
+        bench.shows(expected);
+    };
+    LocalSet::new().run_until(checked).await;
+}
+
 /// One worker's router to a service that a script plays.
 pub(super) struct Bench {
     router: WorkerRouter,
@@ -59,25 +78,36 @@ pub(super) struct Bench {
     plan: ServicePlan,
     shard: Arc<ServiceShard>,
     suspicions: mpsc::Receiver<Suspicion>,
-    /// Sockets that keep the ports at which nobody listens.
+    /// Sockets that keep the ports at which nobody listens, or nobody accepts.
     _refusing: Vec<TcpSocket>,
+    _deaf: Vec<(TcpListener, Vec<std::net::TcpStream>)>,
     log: Log,
     pub(super) timeout: Duration,
 }
 
 /// What happened, a line for each thing.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<String>>);
+pub(super) struct Log(Arc<Mutex<String>>);
 
 impl Log {
-    fn line(&self, line: &str) {
+    pub(super) fn line(&self, line: &str) {
         *self.0.lock().unwrap() += &format!("{}\n", line.trim_end());
     }
 }
 
 impl Bench {
     pub(super) fn new(script: &str) -> Self {
-        let (log, mut replicas, mut refusing) = (Log::default(), Vec::new(), Vec::new());
+        Self::speaking(UpstreamProtocol::Http1, script)
+    }
+
+    /// One whose replicas speak HTTP/2. Its calls are made inside of a [`LocalSet`].
+    pub(super) fn http2(script: &str) -> Self {
+        Self::speaking(UpstreamProtocol::Http2, script)
+    }
+
+    fn speaking(protocol: UpstreamProtocol, script: &str) -> Self {
+        let (log, mut replicas) = (Log::default(), Vec::new());
+        let (mut refusing, mut deaf) = (Vec::new(), Vec::new());
         let levels = script.split(';').zip(0..);
         for (level, replica) in
             levels.flat_map(|(level, number)| level.split(',').map(move |part| (number, part)))
@@ -90,9 +120,21 @@ impl Bench {
                 refusing.push(socket);
                 continue;
             }
+            if connections == "deaf" {
+                deaf.push(full(socket));
+                continue;
+            }
             let words = |connection: &str| connection.split_whitespace().map(str::to_owned).collect();
             let connections = connections.split('|').map(words).collect();
-            tokio::spawn(play(socket.listen(16).unwrap(), id.to_owned(), connections, log.clone()));
+            let listener = socket.listen(128).unwrap();
+            match protocol {
+                UpstreamProtocol::Http1 => {
+                    tokio::spawn(play(listener, id.to_owned(), connections, log.clone()))
+                }
+                UpstreamProtocol::Http2 => {
+                    tokio::spawn(http2_replica::play(listener, id.to_owned(), connections, log.clone()))
+                }
+            };
         }
         let name: ServiceName = "vrf".parse().unwrap();
         let service = Service { name: name.clone(), version: "1.0.0".into(), required: true, replicas };
@@ -104,11 +146,12 @@ impl Bench {
         let limits = CircuitLimits { connections: 100, pending: 100, requests: 100 };
         let series = Metrics::new(1).service("vrf");
         let shard = Arc::clone(series.shard(0));
-        let plan = ServicePlan { name, policy: Arc::new(policy()), circuit: Circuit::new(limits), series };
+        let policy = Arc::new(policy(protocol));
+        let plan = ServicePlan { name, policy, circuit: Circuit::new(limits), series };
         let view = router.view(&plan);
         let timeout = Duration::from_secs(10);
-        let _refusing = refusing;
-        Self { router, registry, view, plan, shard, suspicions, _refusing, log, timeout }
+        let (_refusing, _deaf) = (refusing, deaf);
+        Self { router, registry, view, plan, shard, suspicions, _refusing, _deaf, log, timeout }
     }
 
     pub(super) fn change_policy(&mut self, change: impl FnOnce(&mut RouterPolicy)) {
@@ -143,9 +186,11 @@ impl Bench {
     }
 
     /// Makes a call, reads its answer, and writes both down.
-    pub(super) async fn call(&mut self, call: &str) {
+    pub(super) async fn call(&self, call: &str) {
         match self.begin(call).await {
-            Ok(answer) => self.finish(answer).await,
+            Ok(answer) => {
+                self.finish(answer).await;
+            }
             Err(failure) => {
                 let mut error = failure.error.to_string();
                 for replica in &self.registry.snapshot().services[0].replicas {
@@ -158,7 +203,7 @@ impl Bench {
     }
 
     /// Makes a call up to the head of its answer.
-    pub(super) async fn begin(&mut self, call: &str) -> Result<Answer, Failure> {
+    pub(super) async fn begin(&self, call: &str) -> Result<Answer, Failure> {
         self.log.line(call);
         let (method, size) = call.split_once(' ').unwrap_or((call, "0"));
         let head = Head(method.parse().unwrap());
@@ -171,18 +216,63 @@ impl Bench {
         self.router.execute(&self.view, options, &head, &mut body, &mut timer).await
     }
 
-    /// Reads an answer to its end and writes it down.
-    pub(super) async fn finish(&mut self, mut answer: Answer) {
+    /// Reads an answer to its end and writes it down; how long it is.
+    pub(super) async fn finish(&self, mut answer: Answer) -> usize {
         let (mut text, mut none) = (Vec::new(), Pieces(Vec::new()));
-        while poll_fn(|context| answer.poll_data(context, &mut none)).await.unwrap() {
-            text.extend_from_slice(answer.data());
+        let (status, tries) = (answer.head().status().as_u16(), answer.attempts);
+        loop {
+            match poll_fn(|context| answer.poll_data(context, &mut none)).await {
+                Ok(true) => text.extend_from_slice(answer.data()),
+                Ok(false) => break,
+                Err(_) => {
+                    self.log.line(&format!("  {status} by {}, tries: {tries}, breaks off", answer.replica));
+                    return text.len();
+                }
+            }
             let length = answer.data().len();
             answer.consume(length);
         }
-        let (status, text) = (answer.head().status().as_u16(), String::from_utf8(text).unwrap());
-        assert_eq!(text, answer.replica.to_string());
-        self.log.line(&format!("  {status} by {text}, tries: {}", answer.attempts));
+        let name = answer.replica.to_string();
+        assert!(text.starts_with(name.as_bytes()));
+        self.log.line(&format!("  {status} by {name}, tries: {tries}"));
         answer.finish();
+        text.len()
+    }
+
+    /// Makes calls at once; who answered each of them.
+    pub(super) async fn together(&self, calls: usize, call: &str) -> String {
+        let one = async || match self.begin(call).await {
+            Ok(answer) => {
+                let replica = answer.replica.clone();
+                self.finish(answer).await;
+                replica.to_string()
+            }
+            Err(failure) => failure.error.to_string(),
+        };
+        let mut running: Vec<_> = (0..calls).map(|_| Box::pin(one())).collect();
+        let mut answered = BTreeMap::<String, usize>::new();
+        poll_fn(|context| {
+            running.retain_mut(|call| match call.as_mut().poll(context) {
+                Poll::Ready(by) => {
+                    *answered.entry(by).or_default() += 1;
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if running.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        answered.iter().map(|(by, calls)| format!("{calls} by {by}")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// How many connections were made.
+    pub(super) fn connects(&self) -> u64 {
+        self.shard.connects.value()
+    }
+
+    /// How many retries the budget has given away that are not over.
+    pub(super) fn retries(&self) -> u32 {
+        self.view.budget.retries()
     }
 
     /// From now on one call decides about a replica.
@@ -212,6 +302,12 @@ impl Bench {
         while let Ok(suspicion) = self.suspicions.try_recv() {
             self.log.line(&format!("suspected: {} {:?}", suspicion.replica, suspicion.kind));
         }
+        let alone = self.view.endpoints();
+        let alone = alone.iter().filter(|endpoint| !endpoint.trusted());
+        let alone: Vec<_> = alone.map(|endpoint| endpoint.instance.replica.to_string()).collect();
+        if !alone.is_empty() {
+            self.log.line(&format!("left alone: {}", alone.join(", ")));
+        }
         for reason in [RetryDenied::Budget, RetryDenied::NotReplayable] {
             self.count(&format!("not retried for {reason:?}"), self.shard.retries_denied.value(reason));
         }
@@ -228,6 +324,19 @@ impl Bench {
     }
 }
 
+/// A socket whose queue of connections is full, so that the kernel answers no further one.
+fn full(socket: TcpSocket) -> (TcpListener, Vec<std::net::TcpStream>) {
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let fill = |_| {
+        let connected = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(50));
+        connected.ok()
+    };
+    // As many as are taken; the queue's length is the kernel's affair.
+    let taken: Vec<_> = (0..8).map_while(fill).collect();
+    (listener, taken)
+}
+
 /// A replica that serves while those of lower levels do not.
 fn ready(id: ReplicaId, address: SocketAddr, level: u32) -> Replica {
     let mut replica = Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH);
@@ -238,9 +347,9 @@ fn ready(id: ReplicaId, address: SocketAddr, level: u32) -> Replica {
     replica
 }
 
-fn policy() -> RouterPolicy {
+fn policy(protocol: UpstreamProtocol) -> RouterPolicy {
     RouterPolicy {
-        protocol: UpstreamProtocol::Http1,
+        protocol,
         tls: None,
         attempts: 2,
         per_try_timeout: Duration::from_secs(10),
@@ -313,6 +422,7 @@ async fn carry(mut stream: TcpStream, id: String, words: Vec<String>, log: Log) 
         };
         let answer = match status {
             "reset" => return,
+            "break-off" => format!("HTTP/1.1 200 -\r\ncontent-length: 999\r\n\r\n{id}"),
             "hang" => std::future::pending().await,
             "nonsense" => "SSH-2.0-replica\r\n\r\n".to_owned(),
             status if status.contains("grpc-") => grpc_answer(status, &id),
@@ -320,6 +430,9 @@ async fn carry(mut stream: TcpStream, id: String, words: Vec<String>, log: Log) 
         };
         // Whoever asked may have gone away.
         let _gone = stream.write_all(answer.as_bytes()).await.is_err();
+        if word == "break-off" {
+            return;
+        }
     }
     // Open until the other side ends it.
     let _ended = stream.read(&mut [0]).await.is_err();

@@ -52,12 +52,12 @@ async fn statuses_that_blame_the_replica_count_as_failures_wherever_they_stand()
 
 #[tokio::test]
 async fn each_call_is_counted_once_and_each_failure_too() {
-    let mut bench = Bench::new("vrf/0: 200 500 429 grpc-14 body-grpc-14 body-grpc-0");
+    let bench = Bench::new("vrf/0: 200 500 429 grpc-14 body-grpc-14 body-grpc-0");
     for _ in 0..6 {
         bench.call("GET").await;
     }
     assert_eq!(bench.calls_of("vrf/0"), Calls { all: 6, failed: 3 });
-    let mut bench = Bench::new("vrf/0: reset; vrf/1: 200");
+    let bench = Bench::new("vrf/0: reset; vrf/1: 200");
     bench.call("GET").await;
     assert_eq!(bench.calls_of("vrf/0"), Calls { all: 1, failed: 1 });
     assert_eq!(bench.calls_of("vrf/1"), Calls { all: 1, failed: 0 });

@@ -1,0 +1,162 @@
+//! What is waited for, and who is to blame when it takes too long.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+use service_registry::Calls;
+use tokio::time::Instant;
+
+use super::bench::Bench;
+use crate::circuit::{Circuit, CircuitLimits};
+
+#[tokio::test]
+async fn a_call_that_waits_for_a_connection_in_vain_is_shed_and_no_failure_of_the_replica() {
+    let mut bench = Bench::new("vrf/0: 200 | 200");
+    bench.change_circuit(Circuit::new(CircuitLimits { connections: 1, pending: 9, requests: 9 }));
+    bench.change_policy(|policy| policy.per_try_timeout = Duration::from_millis(50));
+    bench.timeout = Duration::from_millis(100);
+    let held = bench.begin("GET").await.unwrap();
+    bench.call("GET").await;
+    assert_eq!(bench.calls_of("vrf/0"), Calls { all: 0, failed: 0 });
+    drop(held);
+    bench.shows(expect![[r#"
+        GET
+          vrf/0 has GET 0: 200
+        GET
+          failed, tries: 1: the service has as many calls that wait for a connection as it may
+        shed for Connections: 1
+    "#]]);
+}
+
+#[tokio::test]
+async fn an_idle_connection_makes_room_for_one_to_another_replica() {
+    let mut bench = Bench::new("vrf/0: 200, vrf/1: 200");
+    bench.change_circuit(Circuit::new(CircuitLimits { connections: 1, pending: 0, requests: 9 }));
+    for _ in 0..3 {
+        bench.call("GET").await;
+    }
+    bench.shows(expect![[r#"
+        GET
+          vrf/0 has GET 0: 200
+          200 by vrf/0, tries: 1
+        GET
+          vrf/1 has GET 0: 200
+          200 by vrf/1, tries: 1
+        GET
+          vrf/0 has GET 0: 200
+          200 by vrf/0, tries: 1
+    "#]]);
+}
+
+#[tokio::test]
+async fn a_caller_without_patience_says_nothing_of_the_replica() {
+    let mut bench = Bench::new("vrf/0: hang | 200");
+    bench.timeout = Duration::from_millis(20);
+    bench.change_policy(|policy| policy.failures_in_a_row = 1);
+    bench.call("GET").await;
+    assert_eq!(bench.calls_of("vrf/0"), Calls { all: 0, failed: 0 });
+    bench.shows(expect![[r#"
+        GET
+          vrf/0 has GET 0: hang
+          failed, tries: 1: no answer in time
+    "#]]);
+}
+
+#[tokio::test]
+async fn connecting_takes_as_long_as_a_try_where_another_replica_is_in_reach_and_else_as_the_call() {
+    check_deaf(
+        "vrf/0: deaf; vrf/1: 200",
+        Duration::from_millis(100),
+        expect![[r#"
+        POST 9
+          vrf/1 has POST 9: 200
+          200 by vrf/1, tries: 2
+        suspected: vrf/0 Refused
+        left alone: vrf/0
+    "#]],
+    )
+    .await;
+    check_deaf(
+        "vrf/0: deaf",
+        Duration::from_millis(400),
+        expect![[r#"
+        POST 9
+          failed, tries: 1: no answer in time
+        suspected: vrf/0 Reset
+    "#]],
+    )
+    .await;
+}
+
+async fn check_deaf(script: &str, takes: Duration, expected: Expect) {
+    let mut bench = Bench::new(script);
+    bench.timeout = Duration::from_millis(400);
+    bench.change_policy(|policy| policy.per_try_timeout = Duration::from_millis(100));
+    let began = Instant::now();
+    bench.call("POST 9").await;
+    let took = began.elapsed();
+    assert!(takes <= took && took < takes + Duration::from_millis(250), "{took:?}");
+    bench.shows(expected);
+}
+
+#[tokio::test]
+async fn who_is_asked_again_is_decided_after_the_wait() {
+    let mut bench = Bench::new("vrf/0: 503; vrf/1: 200; vrf/2: 200");
+    let mut drained = false;
+    {
+        let mut call = pin!(bench.call("GET"));
+        poll_fn(|context| {
+            let polled = call.as_mut().poll(context);
+            if bench.retries() == 1 && !drained {
+                drained = true;
+                bench.drain("vrf/1");
+            }
+            if polled.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+    assert!(drained);
+    bench.shows(expect![[r#"
+        GET
+          vrf/0 has GET 0: 503
+          vrf/2 has GET 0: 200
+          200 by vrf/2, tries: 2
+    "#]]);
+}
+
+#[tokio::test]
+async fn an_answer_that_there_is_no_time_to_better_stands() {
+    let replicas: Vec<_> = (0..20).map(|number| format!("vrf/{number}: 503")).collect();
+    let mut bench = Bench::new(&replicas.join("; "));
+    bench.change_policy(|policy| policy.attempts = 19);
+    // The waits alone are longer.
+    bench.timeout = Duration::from_millis(500);
+    let answer = bench.begin("GET").await.unwrap();
+    assert_eq!(answer.head().status(), 503);
+    assert!(1 < answer.attempts && answer.attempts < 20, "{}", answer.attempts);
+}
+
+#[tokio::test]
+async fn answers_that_break_off_are_failures_in_a_row() {
+    let mut bench = Bench::new("vrf/0: break-off");
+    bench.change_policy(|policy| policy.failures_in_a_row = 3);
+    for _ in 0..3 {
+        bench.call("GET").await;
+    }
+    assert_eq!(bench.calls_of("vrf/0"), Calls { all: 3, failed: 3 });
+    bench.shows(expect![[r#"
+        GET
+          vrf/0 has GET 0: break-off
+          200 by vrf/0, tries: 1, breaks off
+        GET
+          vrf/0 has GET 0: break-off
+          200 by vrf/0, tries: 1, breaks off
+        GET
+          vrf/0 has GET 0: break-off
+          200 by vrf/0, tries: 1, breaks off
+        suspected: vrf/0 Failing
+    "#]]);
+}
