@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use crate::answer::After;
 use crate::client::Client;
 use crate::http1_answer::{refuse_head, request};
-use crate::plan::WorkerPlan;
 use crate::request_flow::ClientBody;
 use crate::worker::Worker;
 use crate::{FlowError, http2_client, linger};
@@ -95,13 +94,12 @@ impl Http1Client {
         timer: &mut Timer,
         mut draining: Pin<&mut impl Future<Output = ()>>,
     ) -> Next {
-        let plan = worker.plan();
         let (mut scan, mut began) = (HeadScan::default(), None);
         let mut last_chance = None;
         std::future::poll_fn(|context| {
             loop {
                 if !self.wire.peek().is_empty()
-                    && let Some(next) = self.look(&plan, worker, &mut scan)
+                    && let Some(next) = self.look(worker, &mut scan)
                 {
                     return Poll::Ready(next);
                 }
@@ -114,6 +112,8 @@ impl Http1Client {
             if began.is_none() && !self.wire.peek().is_empty() {
                 began = Some(Instant::now());
             }
+            // Asked for each time, so that a connection that idles keeps no configuration that was replaced.
+            let plan = worker.plan();
             let limits = &plan.plan.limits;
             let deadline = match began {
                 Some(began) => began + limits.header_timeout,
@@ -143,7 +143,8 @@ impl Http1Client {
     }
 
     /// Whether a head, or the beginning of HTTP/2, is whole.
-    fn look(&mut self, plan: &WorkerPlan, worker: &Worker, scan: &mut HeadScan) -> Option<Next> {
+    fn look(&mut self, worker: &Worker, scan: &mut HeadScan) -> Option<Next> {
+        let plan = worker.plan();
         let data = self.wire.peek().data();
         if self.requests == 0 && data.starts_with(&HTTP2_PREFACE[..data.len().min(HTTP2_PREFACE.len())]) {
             return (data.len() >= HTTP2_PREFACE.len()).then_some(Next::Http2);

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::{Builder, SendResponse};
+use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Method, Request, Response, StatusCode, header};
 use http1::{Framing, Trailers, is_grpc};
@@ -59,9 +59,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
     };
     let (mut open, mut timer, mut resets) = (JoinSet::new(), Timer::new(Instant::now()), Resets::default());
     let mut draining = std::pin::pin!(client.draining.clone().said());
-    let (mut idle_since, mut patience, mut drains) = (Instant::now(), limits.idle_timeout, false);
+    drop(plan);
+    let (mut idle_since, mut told, mut drains) = (Instant::now(), None, false);
     loop {
-        let deadline = if open.is_empty() { idle_since + patience } else { Instant::now() + FAR };
         let next = poll_fn(|context| {
             if let Poll::Ready(Some(ended)) = open.poll_join_next(context) {
                 return Poll::Ready(Event::Ended(ended.unwrap_or(StreamEnd::Answered)));
@@ -72,7 +72,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
             if !drains && (client.draining.was_said() || draining.as_mut().poll(context).is_ready()) {
                 return Poll::Ready(Event::Drain);
             }
-            if timer.poll_reached(context, deadline) { Poll::Ready(Event::Idle) } else { Poll::Pending }
+            // Asked for each time: the connection may live longer than the configuration that it began with.
+            let deadline = told.map_or_else(
+                || idle_since + worker.plan().plan.limits.idle_timeout,
+                |told: Instant| told + GOODBYE,
+            );
+            let idle = open.is_empty() && timer.poll_reached(context, deadline);
+            if idle { Poll::Ready(Event::Idle) } else { Poll::Pending }
         });
         match next.await {
             Event::Accepted(Some(Ok((request, respond)))) => {
@@ -85,22 +91,17 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
                 idle_since = Instant::now();
                 resets.count(end);
                 if resets.are_a_flood() {
-                    worker.shard.http2_refused.add_one(Http2Refused::Flood);
-                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                    let told = poll_fn(|context| connection.poll_closed(context));
-                    let _closed_or_too_late = timer.limit(Instant::now() + GOODBYE, told).await;
-                    return;
+                    return calm(&worker, connection, timer).await;
                 }
             }
             Event::Drain => {
                 drains = true;
                 connection.graceful_shutdown();
             }
-            Event::Idle if !open.is_empty() => {}
-            Event::Idle if patience == limits.idle_timeout => {
+            Event::Idle if told.is_none() => {
                 worker.shard.requests_refused.add_one(Refused::IdleTimeout);
                 connection.graceful_shutdown();
-                patience += GOODBYE;
+                told = Some(Instant::now());
             }
             Event::Idle => return,
         }
@@ -109,8 +110,14 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
 
 /// How long a client that was told of the end may take to close its idle connection.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Longer than anything is waited for.
-const FAR: Duration = Duration::from_secs(86_400);
+
+/// Ends a connection that floods, and all of its streams.
+async fn calm(worker: &Worker, mut connection: Connection<Wire, Bytes>, mut timer: Timer) {
+    worker.shard.http2_refused.add_one(Http2Refused::Flood);
+    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+    let closed = poll_fn(|context| connection.poll_closed(context));
+    let _closed_or_too_late = timer.limit(Instant::now() + GOODBYE, closed).await;
+}
 
 /// A request, and where its answer goes.
 type Opened = (Request<RecvStream>, SendResponse<Bytes>);

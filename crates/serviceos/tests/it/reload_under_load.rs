@@ -107,6 +107,29 @@ fn routes_limits_and_endpoints_of_the_new_file_hold_at_once() {
 }
 
 #[test]
+fn the_first_request_of_a_connection_that_idled_through_a_reload_has_the_new_limits() {
+    let upstream = Upstream::new();
+    let mesh = Mesh::new();
+    let file = |limits: &str| {
+        format!("gateway: {{limits: {{{limits}}}}}\nservices:\n{}", service("site", &[&upstream], ""))
+    };
+    mesh.write(&file("headers: 3"));
+    let mesh = mesh.up();
+    let mut client = Connection::open(mesh.gateway);
+    let mut get = |fields: usize| {
+        client
+            .write(format!("GET /site/fixed/3 HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: y\r\n".repeat(fields)))
+            .unwrap();
+        client.answer().unwrap().status
+    };
+    assert_eq!(get(2), 200);
+    change(&mesh, &file("headers: 9"), APPLIED);
+    assert_eq!(get(8), 200);
+    change(&mesh, &file("headers: 3"), APPLIED);
+    assert_eq!(get(3), 431);
+}
+
+#[test]
 fn a_request_that_has_begun_ends_by_the_file_that_it_began_with() {
     let (one, two) = (Upstream::new(), Upstream::new());
     let mesh = Mesh::new();
