@@ -92,6 +92,7 @@ async fn request_flow(
         began: exchange.began,
         replay: replay(&exchange.head),
         timeout: destination::timeout(&exchange.head, route),
+        allowed: route.timeout,
         hash: hash.or_else(|| destination::hash(route.hash_on.as_ref(), exchange)),
         version: destination::version(route, &exchange.head).map(|version| view.version(version)),
         sticky: destination::sticky_hash(route.sticky.as_ref(), exchange),

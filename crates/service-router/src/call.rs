@@ -46,6 +46,8 @@ pub struct CallOptions {
     pub replay: Replay,
     /// Until the head of the answer; pauses while the body makes progress.
     pub timeout: Duration,
+    /// How long any call like it may take; who wants an answer sooner learns nothing about the replica.
+    pub allowed: Duration,
     /// What the balancing policy hashes, where it does.
     pub hash: Option<u64>,
     /// The version that it must be, as [`crate::ServiceView::version`] numbers them.

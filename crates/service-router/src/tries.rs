@@ -171,10 +171,10 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         }
     }
 
-    /// Whether the call ran out of its own time before the replica had as long as the policy gives it: a client that has no
+    /// Whether the call ran out of its own time before the replica had as long as any call gives it: a client that has no
     /// patience says nothing of the replica.
     fn was_in_haste(&self) -> bool {
-        let patience = self.policy.per_try_timeout;
+        let patience = self.policy.per_try_timeout.min(self.options.allowed);
         let short =
             self.options.timeout < patience || self.tries.attempts > 1 && self.now - self.asked < patience;
         short && self.now >= self.deadline()

@@ -144,30 +144,25 @@ fn an_upload_over_the_limit_is_refused_and_the_connection_goes_on() {
 }
 
 #[test]
-fn a_client_that_waits_to_be_told_is_told_only_once_it_may_send() {
+fn a_client_that_waits_for_a_word_before_it_sends_its_body_gets_it() {
     if !has_program("curl") {
         return;
     }
     let one = Upstream::new();
-    let mesh = Mesh::new().gateway("limits: {bodyBytes: 1KiB}").endpoints("one", &[one.address]).up();
-    let statuses = |size: usize, path: &str| {
-        let (url, key) = (format!("http://{}{path}", mesh.gateway), format!("x-api-key: {}", mesh.key));
-        let body = "b".repeat(size);
-        // Without a word of the gateway curl would wait longer than the whole call may take.
-        let output = Command::new("curl")
-            .args(["-sS", "--http2-prior-knowledge", "-D", "-", "-o", "/dev/null", "-H", &key])
-            .args(["-H", "expect: 100-continue", "--expect100-timeout", "600", "-m", "60", "-d", &body, &url])
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let statuses = text.lines().filter_map(|line| line.strip_prefix("HTTP/2 "));
-        statuses.map(|status| status.trim().to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(statuses(9, "/one/echo"), ["100", "200"]);
+    let mesh = Mesh::new().endpoints("one", &[one.address]).up();
+    let (url, key) = (format!("http://{}/one/echo", mesh.gateway), format!("x-api-key: {}", mesh.key));
+    // By itself curl would wait longer than the whole call may take.
+    let output = Command::new("curl")
+        .args(["-sS", "--http2-prior-knowledge", "-D", "-", "-o", "/dev/null", "-H", &key, "-m", "60"])
+        .args(["-H", "expect: 100-continue", "--expect100-timeout", "600", "-d", "some body", &url])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let statuses: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("HTTP/2 ")).map(str::trim).collect();
+    assert_eq!(statuses, ["100", "200"]);
     assert_eq!((one.seen()[0].body_bytes, one.seen()[0].header("expect")), (9, None));
-    assert_eq!(statuses(1025, "/one/echo"), ["413"]);
-    assert_eq!(statuses(9, "/nowhere"), ["404"]);
-    assert_eq!(one.count(), 1);
 }
 
 #[test]

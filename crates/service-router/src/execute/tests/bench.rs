@@ -49,6 +49,9 @@ use crate::{
     RouterPolicy, ServicePlan, ServiceView, Suspicion, Timer, UpstreamProtocol, WorkerRouter,
 };
 
+/// How long a call may take that asks for nothing else.
+const ALLOWED: Duration = Duration::from_secs(15);
+
 /// Makes the calls one after the other, on replicas of their own.
 pub(super) async fn check(script: &str, calls: &[&str], expected: Expect) {
     let mut bench = Bench::new(script);
@@ -210,8 +213,15 @@ impl Bench {
         let mut body = body(size.parse().unwrap());
         let replay = if head.0 == Method::POST { Replay::Unsafe } else { Replay::Safe };
         let began = Instant::now();
-        let options =
-            CallOptions { began, replay, timeout: self.timeout, hash: None, version: None, sticky: None };
+        let options = CallOptions {
+            began,
+            replay,
+            timeout: self.timeout,
+            allowed: ALLOWED,
+            hash: None,
+            version: None,
+            sticky: None,
+        };
         let mut timer = Timer::new(began);
         self.router.execute(&self.view, options, &head, &mut body, &mut timer).await
     }
