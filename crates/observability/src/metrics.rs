@@ -7,6 +7,7 @@
 mod families;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Exposition;
@@ -147,6 +148,11 @@ impl ServiceSeries {
     /// What a worker counts. Only that worker writes it.
     pub fn shard(&self, worker: usize) -> &Arc<ServiceShard> {
         &self.shards[worker]
+    }
+
+    /// How many workers count.
+    pub fn workers(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.shards.len()).unwrap_or(NonZeroUsize::MIN)
     }
 
     /// What the health owner counts. Only the health owner writes it.

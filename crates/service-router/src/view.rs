@@ -91,7 +91,7 @@ impl ServiceView {
             given: RefCell::new(Arc::clone(&service.policy)),
             circuit: RefCell::new(Arc::clone(&service.circuit)),
             shard: Arc::clone(service.series.shard(worker)),
-            budget: RetryBudget::new(Instant::now()),
+            budget: RetryBudget::new(service.series.workers(), Instant::now()),
             endpoints: RefCell::default(),
             service: RefCell::default(),
         }
