@@ -75,6 +75,8 @@ pub struct Instance {
     pub incarnation: u64,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Host and port as it is named: its address where it has no name.
+    pub authority: String,
     /// The label of its version.
     pub version: String,
     /// How it is reached.
@@ -110,6 +112,7 @@ impl Instance {
             replica,
             incarnation,
             address,
+            authority: address.to_string(),
             version,
             channel: Channel::Plain,
             served_first: OnceLock::new(),

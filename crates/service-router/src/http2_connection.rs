@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
+use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http1::{Framing, ResponseHead, Trailers};
 use observability::ServiceShard;
@@ -43,6 +44,7 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 #[derive(Clone)]
 pub(crate) struct Http2Connection {
     send: SendRequest<Bytes>,
+    scheme: Scheme,
     shared: Rc<Shared>,
 }
 
@@ -123,6 +125,7 @@ impl Http2Connection {
             writes: Cell::new(0),
             room,
         });
+        let scheme = wire.stream().scheme();
         let handshake = Builder::new()
             .initial_max_send_streams(calls)
             .initial_window_size(STREAM_WINDOW_BYTES)
@@ -140,7 +143,7 @@ impl Http2Connection {
             drop((permit, open));
             driven.room.notify_one();
         };
-        Ok((Self { send, shared }, driver))
+        Ok((Self { send, scheme, shared }, driver))
     }
 
     /// How many calls the replica takes on a connection, as far as one of these has heard.
@@ -181,7 +184,7 @@ impl Http2Connection {
         time_left_ms: u64,
         now: u32,
     ) -> Result<Http2Call, BeginError> {
-        let request = request(head, upload.framing(), time_left_ms)
+        let request = request(head, self.scheme.clone(), upload.framing(), time_left_ms)
             .map_err(|error| BeginError::Request(error.to_string()))?;
         let mut send = self.send.clone();
         // What is asked for is whether the other side, or the numbering of streams, has ended the connection for new calls:
@@ -425,10 +428,15 @@ impl Http2Call {
     }
 }
 
-fn request(head: &impl CallHead, framing: Framing, time_left_ms: u64) -> Result<Request<()>, http::Error> {
+fn request(
+    head: &impl CallHead,
+    scheme: Scheme,
+    framing: Framing,
+    time_left_ms: u64,
+) -> Result<Request<()>, http::Error> {
     let (path, query) = head.target();
     let origin = [path, query].concat();
-    let uri = Uri::builder().scheme("http").authority(head.host()).path_and_query(origin).build()?;
+    let uri = Uri::builder().scheme(scheme).authority(head.host()).path_and_query(origin).build()?;
     let mut request = Request::new(());
     (*request.method_mut(), *request.uri_mut(), *request.version_mut()) =
         (head.method().clone(), uri, Version::HTTP_2);

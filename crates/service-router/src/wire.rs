@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
+use http::uri::Scheme;
 use http1::{Buffer, BufferPool};
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -19,6 +20,16 @@ pub enum Stream {
     Plain(TcpStream),
     /// Under TLS, as either side.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// How what is asked over it is named (RFC 9110 section 4.2).
+    pub(crate) fn scheme(&self) -> Scheme {
+        match self {
+            Self::Plain(_) => Scheme::HTTP,
+            Self::Tls(_) => Scheme::HTTPS,
+        }
+    }
 }
 
 /// A socket and its read buffer.

@@ -57,6 +57,8 @@ impl CheckError {
 /// Limits of an answer's head and body; a health page is short.
 const HEAD: Limits = Limits { head_bytes: 64 << 10, fields: 100, target_bytes: 1024 };
 const MAX_BODY_BYTES: usize = 1 << 20;
+/// Interim answers before the one that counts, as for calls.
+const MAX_INTERIM: u32 = 16;
 const GRPC_CHECK: &str = "/grpc.health.v1.Health/Check";
 /// A request for the health of the whole server: a frame that holds an empty message.
 const GRPC_REQUEST: &[u8] = &[0, 0, 0, 0, 0];
@@ -70,12 +72,12 @@ pub(crate) async fn run(instance: Arc<Instance>, channel: CheckChannel) -> Resul
         ConnectError::Local(text) => CheckError::Local(text),
         ConnectError::Refused(text) | ConnectError::Tls(text) => CheckError::Failed(text),
     })?;
-    let host = instance.address.to_string();
+    let host = instance.authority.as_str();
     let asked = match (channel.probe, channel.protocol) {
         (Probe::Tcp, _) => Ok(()),
-        (Probe::Http(path), UpstreamProtocol::Http1) => over_http1(stream, &host, &path).await,
-        (Probe::Http(path), UpstreamProtocol::Http2) => over_http2(stream, &host, &path).await,
-        (Probe::Grpc, _) => over_grpc(stream, &host).await,
+        (Probe::Http(path), UpstreamProtocol::Http1) => over_http1(stream, host, &path).await,
+        (Probe::Http(path), UpstreamProtocol::Http2) => over_http2(stream, host, &path).await,
+        (Probe::Grpc, _) => over_grpc(stream, host).await,
     };
     asked.map_err(CheckError::Failed)
 }
@@ -87,18 +89,16 @@ async fn over_http1(mut stream: Stream, host: &str, path: &str) -> Result<(), St
     );
     stream.write_all(request.as_bytes()).await.map_err(|error| failed(error.to_string()))?;
     stream.flush().await.map_err(|error| failed(error.to_string()))?;
-    let (mut input, mut scan, mut head) = (Buffer::new(4096), HeadScan::default(), ResponseHead::default());
-    let length = loop {
-        if let Some(length) = scan.advance(input.data(), &HEAD).map_err(|fault| failed(fault.to_string()))? {
-            break length;
+    let (mut input, mut head) = (Buffer::new(4096), ResponseHead::default());
+    for interim in 0.. {
+        if interim > MAX_INTERIM {
+            return Err(failed("it sent only interim answers".into()));
         }
-        if read(&mut stream, &mut input).await.map_err(failed)? == 0 {
-            return Err(failed("it closed the connection".into()));
+        read_head(&mut stream, &mut input, &mut head).await.map_err(failed)?;
+        if !head.status().is_informational() {
+            break;
         }
-    };
-    let parsed = parse_response(&input.data()[..length], &Method::GET, &HEAD, &mut head);
-    parsed.map_err(|fault| failed(fault.to_string()))?;
-    input.consume(length);
+    }
     // Read to its end, so that a replica that answers a head and then hangs does not pass.
     let (mut body, mut size) = (BodyDecoder::new(head.framing()), 0);
     loop {
@@ -122,6 +122,22 @@ async fn over_http1(mut stream: Stream, host: &str, path: &str) -> Result<(), St
     passed(head.status(), path)
 }
 
+/// Reads the next head of the answer, which may be an interim one.
+async fn read_head(stream: &mut Stream, input: &mut Buffer, head: &mut ResponseHead) -> Result<(), String> {
+    let mut scan = HeadScan::default();
+    let length = loop {
+        if let Some(length) = scan.advance(input.data(), &HEAD).map_err(|fault| fault.to_string())? {
+            break length;
+        }
+        if read(stream, input).await? == 0 {
+            return Err("it closed the connection".into());
+        }
+    };
+    let parsed = parse_response(&input.data()[..length], &Method::GET, &HEAD, head);
+    input.consume(length);
+    parsed.map_err(|fault| fault.to_string())
+}
+
 fn passed(status: StatusCode, path: &str) -> Result<(), String> {
     if status.is_success() { Ok(()) } else { Err(format!("GET {path} answered {status}")) }
 }
@@ -139,14 +155,15 @@ async fn read(stream: &mut Stream, input: &mut Buffer) -> Result<usize, String> 
 }
 
 async fn over_http2(stream: Stream, host: &str, path: &str) -> Result<(), String> {
-    let request = Request::get(format!("http://{host}{path}")).header(header::USER_AGENT, "serviceos-health");
+    let request = Request::get(format!("{}://{host}{path}", stream.scheme()))
+        .header(header::USER_AGENT, "serviceos-health");
     let request = request.version(Version::HTTP_2).body(()).map_err(|error| error.to_string())?;
     let answered = ask(stream, request, None).await.map_err(|error| format!("GET {path}: {error}"))?;
     passed(answered.status, path)
 }
 
 async fn over_grpc(stream: Stream, host: &str) -> Result<(), String> {
-    let request = Request::post(format!("http://{host}{GRPC_CHECK}"))
+    let request = Request::post(format!("{}://{host}{GRPC_CHECK}", stream.scheme()))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
         .version(Version::HTTP_2)
@@ -208,5 +225,48 @@ fn exchange(
         // An answer that is trailers only has them in its head.
         let trailers = receiving.trailers().await.map_err(text)?.unwrap_or(parts.headers);
         Ok(Answered { status: parts.status, body, trailers })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What a check over HTTP/1.1 makes of an answer, and what it asked.
+    async fn check(answer: &'static str) -> (Result<(), CheckError>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answering = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = vec![0; 4096];
+            let length = stream.read(&mut asked).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            asked.truncate(length);
+            String::from_utf8(asked).unwrap()
+        });
+        let named = Instance::new("api/0".parse().unwrap(), 1, address, "1".into());
+        let instance = Instance { authority: "api.example.org:8080".into(), ..named };
+        let probe = Probe::Http("/health".into());
+        let channel = CheckChannel { probe, protocol: UpstreamProtocol::Http1, tls: None };
+        let passed = run(Arc::new(instance), channel).await;
+        (passed, answering.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn it_names_the_endpoint_as_the_configuration_does() {
+        let (passed, asked) = check("HTTP/1.1 204 -\r\n\r\n").await;
+        assert_eq!(passed, Ok(()));
+        assert!(asked.contains("\r\nhost: api.example.org:8080\r\n"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn interim_answers_are_not_the_answer() {
+        let hints = "HTTP/1.1 103 -\r\nlink: </a>\r\n\r\nHTTP/1.1 200 -\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(check(hints).await.0, Ok(()));
+        let only = "HTTP/1.1 100 -\r\n\r\n";
+        let failed = CheckError::Failed("GET /health: it closed the connection".into());
+        assert_eq!(check(only).await.0, Err(failed));
     }
 }

@@ -128,7 +128,8 @@ fn instance(
     registry: &Registry,
 ) -> Instance {
     let built = Instance::new(id.clone(), registry.next_incarnation(), address, endpoint.version.clone());
-    Instance { channel: channel(endpoint), identity: endpoint.authority(), ..built }
+    let authority = endpoint.authority();
+    Instance { channel: channel(endpoint), identity: authority.clone(), authority, ..built }
 }
 
 fn channel(endpoint: &EndpointSettings) -> Channel {
