@@ -73,7 +73,13 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             let time_left_ms = self.time_left_ms();
             let call = connection.begin(self.head, &self.upload, time_left_ms, endpoint.prunes());
             match call {
-                Ok(call) => return Ok((Carrier::Http2(Box::new(call)), reused)),
+                Ok(call) => {
+                    if connection.has_room() {
+                        // One is told of room at a time, and tells the next.
+                        endpoint.room.notify_one();
+                    }
+                    return Ok((Carrier::Http2(Box::new(call)), reused));
+                }
                 // It is among those that are shared no longer.
                 Err(BeginError::Retired(_)) if reused => {}
                 Err(BeginError::Retired(reason)) => return Err(Try::NotConnected(reason)),
@@ -92,7 +98,9 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         let (_, failures) = endpoint.connections();
         let deadline = self.deadline();
         let Some(alone) = self.timer.limit(deadline, endpoint.connecting.lock()).await else {
-            return Err(Try::Shed("calls that wait for a connection"));
+            // Whoever makes one may itself wait for the service's limit, or for the replica.
+            let limited = self.view.circuit.borrow().is_awaited();
+            return Err(if limited { Try::Shed("calls that wait for a connection") } else { Try::TimedOut });
         };
         if endpoint.connections().1 != failures {
             return Err(Try::NotConnected("the attempt before this one has failed".into()));

@@ -261,6 +261,9 @@ async fn calls_that_wait_for_a_connection_that_cannot_be_made_do_not_try_one_aft
         let began = Instant::now();
         assert_eq!(bench.together(10, "POST 9").await, "10 by vrf/1");
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        let mut alone = Bench::http2("vrf/0: deaf");
+        alone.timeout = Duration::from_millis(300);
+        assert_eq!(alone.together(3, "POST 9").await, "3 by no answer in time");
     };
     LocalSet::new().run_until(checked).await;
 }
