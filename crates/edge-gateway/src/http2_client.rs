@@ -289,9 +289,10 @@ impl RequestBody for Http2Body {
                 None => {
                     let trailers = ready!(self.receiving.poll_trailers(context));
                     let trailers = trailers.map_err(|error| body_error(&error))?;
+                    let trailers = trailers.map(|fields| Trailers::of_http2(&fields)).transpose();
+                    let trailers = trailers.map_err(|fault| BodyError::Client(fault.0))?;
                     let declared = self.declared.iter().map(Vec::as_slice);
-                    self.trailers =
-                        trailers.and_then(|fields| passing_trailers(&Trailers::of_http2(&fields), declared));
+                    self.trailers = trailers.and_then(|trailers| passing_trailers(&trailers, declared));
                     self.ended = true;
                 }
             }

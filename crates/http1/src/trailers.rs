@@ -41,12 +41,21 @@ field_access!(Trailers);
 impl Trailers {
     /// Takes over the trailers of an HTTP/2 message. Spaces around a value have no meaning in HTTP/1.1 and no place in
     /// HTTP/2.
-    pub fn of_http2(fields: &HeaderMap) -> Self {
+    ///
+    /// # Errors
+    /// More of them than HTTP/1.1 may have here.
+    pub fn of_http2(fields: &HeaderMap) -> Result<Self, BodyFault> {
+        if fields.len() > MAX_FIELDS {
+            return Err(BodyFault("it has too many trailers"));
+        }
         let mut trailers = Self::default();
         for (name, value) in fields {
             trailers.append(name.as_str().as_bytes(), value.as_bytes().trim_ascii());
         }
-        trailers
+        if trailers.bytes.len() > MAX_TRAILER_BYTES {
+            return Err(BodyFault("its trailers have too many bytes"));
+        }
+        Ok(trailers)
     }
 
     /// Appends a field.
@@ -116,16 +125,15 @@ fn parse(section: &[u8]) -> Result<Trailers, BodyFault> {
     Ok(trailers)
 }
 
-/// Whether a field may be passed on behind a body: those of gRPC, and those that the head has declared; never one that
-/// frames, routes, authenticates or controls the message (RFC 9110 section 6.5.1).
-pub fn may_pass_as_trailer<'a>(name: &[u8], mut declared: impl Iterator<Item = &'a [u8]>) -> bool {
+/// Whether a field may be passed on behind a body: those of gRPC, and those that the head has declared, of which the first
+/// 32 names count; never one that frames, routes, authenticates or controls the message (RFC 9110 section 6.5.1).
+pub fn may_pass_as_trailer<'a>(name: &[u8], declared: impl Iterator<Item = &'a [u8]>) -> bool {
     if !may_pass_as_grpc_metadata(name) || name.contains(&b'_') {
         return false;
     }
     let of_grpc = name.len() > "grpc-".len() && begins(name, "grpc-");
-    let names =
-        |list: &[u8]| list.split(|byte| *byte == b',').any(|own| own.trim_ascii().eq_ignore_ascii_case(name));
-    of_grpc || declared.any(names)
+    let names = declared.flat_map(|list| list.split(|byte| *byte == b',')).take(MAX_FIELDS);
+    of_grpc || names.into_iter().any(|own| own.trim_ascii().eq_ignore_ascii_case(name))
 }
 
 /// Whether a media type is gRPC's, with or without the name of its messages' format. gRPC-Web is another protocol, whose
@@ -179,6 +187,29 @@ mod tests {
         ] {
             assert!(read_trailers(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn trailers_of_http_2_have_the_limits_of_others() {
+        let of = |count: usize, bytes: usize| {
+            let name = |number| HeaderName::try_from(format!("x-{number:02}")).unwrap();
+            let value = HeaderValue::try_from("v".repeat(bytes)).unwrap();
+            let fields = (0..count).map(|number| (name(number), value.clone())).collect();
+            Trailers::of_http2(&fields).map(|trailers| trailers.field_count())
+        };
+        assert_eq!(of(MAX_FIELDS, 10), Ok(MAX_FIELDS));
+        assert!(of(MAX_FIELDS + 1, 10).is_err());
+        assert_eq!(of(1, MAX_TRAILER_BYTES - 4), Ok(1));
+        assert!(of(1, MAX_TRAILER_BYTES - 3).is_err());
+    }
+
+    #[test]
+    fn names_beyond_those_that_could_pass_are_not_declared() {
+        let list = (0..=MAX_FIELDS).map(|number| format!("x-{number}")).collect::<Vec<_>>().join(",");
+        let passes = |number: usize| {
+            may_pass_as_trailer(format!("x-{number}").as_bytes(), [list.as_bytes()].into_iter())
+        };
+        assert_eq!((passes(0), passes(MAX_FIELDS - 1), passes(MAX_FIELDS)), (true, true, false));
     }
 
     #[test]

@@ -398,7 +398,9 @@ impl Http2Call {
                 None => {
                     let trailers = ready!(recv.poll_trailers(context));
                     let trailers = trailers.map_err(|error| BodyError::Upstream(error.to_string()))?;
-                    self.trailers = trailers.map(|fields| Box::new(Trailers::of_http2(&fields)));
+                    let trailers = trailers.map(|fields| Trailers::of_http2(&fields)).transpose();
+                    let trailers = trailers.map_err(|fault| BodyError::Upstream(fault.to_string()))?;
+                    self.trailers = trailers.map(Box::new);
                     self.stage = Stage::Ended;
                 }
             }
