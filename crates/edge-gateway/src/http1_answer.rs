@@ -235,7 +235,8 @@ impl Passing {
                             exchange.bytes += length as u64;
                             self.collect(connection, answer);
                             self.moved = true;
-                            if answer.has_all() {
+                            // The end, or more that is there already, goes with it.
+                            if answer.has_all() || connection.out.len() < SMALL_PIECE {
                                 continue;
                             }
                         } else {

@@ -33,8 +33,19 @@ pub struct BodyDecoder {
     state: State,
     /// Data at the start of the buffer that was not consumed yet.
     ready: usize,
+    /// How many bytes may still stand around chunks.
+    around_chunks: u64,
     trailers: Option<Box<Trailers>>,
 }
+
+/// What may stand around the chunks of a body beside what their data allows: 16 KiB.
+const AROUND_CHUNKS_BYTES: u64 = 16 << 10;
+/// What each byte of data allows more: enough for chunks of one byte, which take 5, and not for long extensions of many
+/// small ones.
+const AROUND_EACH_BYTE: u64 = 8;
+
+/// What stands behind each chunk.
+const CHUNK_END: &[u8] = b"\r\n";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -60,7 +71,7 @@ impl BodyDecoder {
             Framing::Chunked => State::ChunkLine,
             Framing::UntilClose => State::UntilClose,
         };
-        Self { state, ready: 0, trailers: None }
+        Self { state, ready: 0, around_chunks: AROUND_CHUNKS_BYTES, trailers: None }
     }
 
     /// Looks at what is in the buffer. Framing is consumed; data is left for whoever wants it.
@@ -94,12 +105,18 @@ impl BodyDecoder {
                     None => return Ok(Step::More),
                     Some((size, line)) => {
                         buffer.consume(line);
+                        let allowed =
+                            self.around_chunks.saturating_add(size.saturating_mul(AROUND_EACH_BYTE));
+                        let left = allowed.checked_sub(line as u64 + CHUNK_END.len() as u64);
+                        self.around_chunks = left.ok_or(BodyFault(
+                            "its chunks have too little in them for what stands around them",
+                        ))?;
                         self.state = if size == 0 { State::Trailers } else { State::Chunk(size) };
                     }
                 },
                 State::ChunkEnd => match input {
                     [b'\r', b'\n', ..] => {
-                        buffer.consume(2);
+                        buffer.consume(CHUNK_END.len());
                         self.state = State::ChunkLine;
                     }
                     [] | [b'\r'] => return Ok(Step::More),

@@ -97,6 +97,18 @@ fn malformed_chunks_end_the_body() {
 }
 
 #[test]
+fn chunks_may_be_as_small_as_they_like_and_have_long_extensions_only_now_and_then() {
+    let tiny = "1\r\nx\r\n".repeat(50_000) + "0\r\n\r\n";
+    assert!(read(Framing::Chunked, tiny.as_bytes(), 4096).ends_with("end, 0 trailers, rest \"\""));
+    let extended = |chunks: usize| {
+        let chunk = format!("1;{}\r\nx\r\n", "e".repeat(200));
+        read(Framing::Chunked, (chunk.repeat(chunks) + "0\r\n\r\n").as_bytes(), 4096)
+    };
+    assert!(extended(80).ends_with("end, 0 trailers, rest \"\""));
+    assert!(extended(90).ends_with("its chunks have too little in them for what stands around them"));
+}
+
+#[test]
 fn without_framing_the_body_is_everything() {
     check(Framing::UntilClose, "hello", expect![[r#""hello" end, 0 trailers, rest """#]]);
     check(Framing::UntilClose, "", expect![[r#""" end, 0 trailers, rest """#]]);
