@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
 mod access_log;
+mod access_log_calls;
 mod ambiguity;
 mod bodies;
 mod cli;
 mod client_address;
 mod configuration;
 mod connections;
+mod counters;
 mod docs;
 mod failover;
 mod fleet;
