@@ -17,6 +17,7 @@ mod fleet;
 mod gateway;
 mod grpc;
 mod health;
+mod health_pages;
 mod http2;
 mod http2_replicas;
 mod limits;
