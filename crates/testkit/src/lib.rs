@@ -19,7 +19,7 @@ pub use http2::Http2;
 pub use mesh::{Finished, Mesh, Running, kill};
 pub use process::{exists, memory_kib, processes_of, reset_peak, wait_until_gone};
 pub use program::{GRPC, PYTHON, Script, WEBSOCKETS, has_program};
-pub use tls::{Authority, Certificate, Tls, TlsSide};
+pub use tls::{Authority, Certificate, Tls, TlsSide, TlsVersion};
 pub use upstream::{Seen, Upstream, checksum, filler};
 
 use std::time::{Duration, Instant};

@@ -7,7 +7,11 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ClientConfig, ClientConnection, DEFAULT_VERSIONS, ProtocolVersion, RootCertStore, ServerConfig,
+    StreamOwned, SupportedProtocolVersion,
+};
 
 use crate::{Connection, LIMIT};
 
@@ -23,6 +27,15 @@ pub struct Certificate {
 /// How a client speaks TLS.
 #[derive(Clone)]
 pub struct Tls(Arc<ClientConfig>);
+
+/// A version of TLS that clients can speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
 
 /// A client's stream under TLS.
 pub type TlsSide = StreamOwned<ClientConnection, TcpStream>;
@@ -66,12 +79,21 @@ impl Authority {
     /// # Panics
     /// Never, as its certificate is one.
     pub fn clients(&self, protocols: &[&str]) -> Tls {
-        Tls::new(self, protocols, None)
+        Tls::new(self, protocols, DEFAULT_VERSIONS, None)
+    }
+
+    /// The same, speaking this version and no other.
+    pub fn clients_of_version(&self, protocols: &[&str], version: TlsVersion) -> Tls {
+        let only = match version {
+            TlsVersion::Tls12 => &TLS12,
+            TlsVersion::Tls13 => &TLS13,
+        };
+        Tls::new(self, protocols, &[only], None)
     }
 
     /// The same, showing a certificate.
     pub fn clients_with(&self, protocols: &[&str], own: &Certificate) -> Tls {
-        Tls::new(self, protocols, Some(own))
+        Tls::new(self, protocols, DEFAULT_VERSIONS, Some(own))
     }
 }
 
@@ -111,11 +133,16 @@ impl Certificate {
 }
 
 impl Tls {
-    fn new(authority: &Authority, protocols: &[&str], own: Option<&Certificate>) -> Self {
+    fn new(
+        authority: &Authority,
+        protocols: &[&str],
+        versions: &[&'static SupportedProtocolVersion],
+        own: Option<&Certificate>,
+    ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::clone(authority.0.der())).expect("a certificate of an authority");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
         let builder = builder.expect("versions of TLS").with_root_certificates(roots);
         let mut config = match own {
             None => builder.with_no_client_auth(),
@@ -176,5 +203,17 @@ impl Connection<TlsSide> {
     /// When it has shown none.
     pub fn peer_certificate(&mut self) -> Vec<u8> {
         self.stream().conn.peer_certificates().expect("certificates")[0].to_vec()
+    }
+
+    /// The version that both sides have agreed on.
+    ///
+    /// # Panics
+    /// When it is neither of those that clients can speak.
+    pub fn version(&mut self) -> TlsVersion {
+        match self.stream().conn.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => TlsVersion::Tls12,
+            Some(ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
+            other => panic!("{other:?}"),
+        }
     }
 }

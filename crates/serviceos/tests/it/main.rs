@@ -33,5 +33,6 @@ mod selection;
 mod services;
 mod shutdown;
 mod tls;
+mod tls_versions;
 mod versions;
 mod websocket;
