@@ -11,6 +11,7 @@ mod client_address;
 mod configuration;
 mod connections;
 mod counters;
+mod deadlines;
 mod docs;
 mod failover;
 mod fleet;
