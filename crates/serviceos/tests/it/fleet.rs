@@ -62,17 +62,25 @@ impl Fleet {
         eventually("the verdict", || (self.mesh.replicas("site")[place]["health"] == verdict).then_some(()));
     }
 
-    /// Adds a server, which the file then names beside the others, without a word about any of them.
+    /// Adds a server, which the file then names behind the others.
     pub(crate) fn add_server(&mut self, keys: &str) {
         self.servers.push(Upstream::new());
-        let addresses: Vec<_> = self.servers.iter().map(|server| server.address).collect();
-        let text = format!("services:\n{}", service(&addresses, &vec![""; addresses.len()], keys));
-        std::fs::write(self.mesh.folder().join("new.yaml"), text).unwrap();
-        let seen = self.mesh.log().len();
-        std::fs::rename(self.mesh.folder().join("new.yaml"), self.mesh.folder().join("serviceos.yaml"))
-            .unwrap();
-        self.mesh.until_logged(seen, "the configuration was applied");
+        let all: Vec<_> = (0..self.servers.len()).map(|place| (place, "")).collect();
+        self.reload(&all, keys);
         self.mesh.until_selectable();
+    }
+
+    /// Puts a file in place that names these servers in this order, each with what stands beside its address, and waits
+    /// until it is in force.
+    pub(crate) fn reload(&self, servers: &[(usize, &str)], keys: &str) {
+        let (places, entries): (Vec<usize>, Vec<&str>) = servers.iter().copied().unzip();
+        let addresses: Vec<_> = places.into_iter().map(|place| self.servers[place].address).collect();
+        let text = format!("services:\n{}", service(&addresses, &entries, keys));
+        let file = |name: &str| self.mesh.folder().join(name);
+        let seen = self.mesh.log().len();
+        std::fs::write(file("new.yaml"), text).unwrap();
+        std::fs::rename(file("new.yaml"), file("serviceos.yaml")).unwrap();
+        self.mesh.until_logged(seen, "the configuration was applied");
     }
 
     fn counts(&self) -> Vec<usize> {

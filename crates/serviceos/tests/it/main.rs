@@ -29,6 +29,7 @@ mod output;
 mod refusal_counts;
 mod refusals;
 mod reload;
+mod reload_endpoints;
 mod reload_under_load;
 mod selection;
 mod services;
