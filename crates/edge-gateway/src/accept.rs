@@ -17,6 +17,22 @@ use crate::drain_signal::DrainSignal;
 use crate::worker::Worker;
 use crate::{http1_client, http2_client, proxy_protocol};
 
+/// What a connection begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    /// TLS or HTTP.
+    Plain,
+    /// A proxy's word on whom it connects for.
+    ProxyHeader,
+}
+
+/// What a client has chosen under TLS; in the clear its first bytes say whether it is HTTP/2 after all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
 /// Serves a connection until it ends.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, draining: DrainSignal) {
     let _delayed = stream.set_nodelay(true);
@@ -24,7 +40,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, d
     let plan = worker.plan();
     let (networks, tls) = (&plan.plan.proxy_protocol, plan.plan.tls.clone());
     let proxied = !networks.is_empty() && is_in(peer.to_canonical(), networks);
-    if !proxied && tls.is_none() {
+    let opening = if proxied { Opening::ProxyHeader } else { Opening::Plain };
+    if opening == Opening::Plain && tls.is_none() {
         drop(plan);
         let client = Client::new(peer, Scheme::Http, draining);
         let wire = Wire::new(Stream::Plain(stream), Rc::clone(&worker.buffers));
@@ -33,15 +50,15 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, d
     let limit = plan.plan.limits.header_timeout;
     drop(plan);
     // Boxed, since it is over before the connection idles.
-    let prepared = Box::pin(prepare(&worker, stream, peer, proxied, tls));
+    let prepared = Box::pin(prepare(&worker, stream, peer, opening, tls));
     let Ok(prepared) = timeout(limit, prepared).await else {
         return worker.shard.requests_refused.add_one(Refused::HeaderTimeout);
     };
-    let Some((stream, address, http2)) = prepared else { return };
+    let Some((stream, address, protocol)) = prepared else { return };
     let scheme = if matches!(stream, Stream::Tls(_)) { Scheme::Https } else { Scheme::Http };
     let client = Client::new(address, scheme, draining);
     let wire = Wire::new(stream, Rc::clone(&worker.buffers));
-    if http2 {
+    if protocol == Protocol::Http2 {
         Box::pin(http2_client::serve(worker, wire, client)).await;
     } else {
         http1_client::serve(worker, wire, client).await;
@@ -53,11 +70,14 @@ async fn prepare(
     worker: &Worker,
     mut stream: TcpStream,
     peer: IpAddr,
-    proxied: bool,
+    opening: Opening,
     tls: Option<Arc<rustls::ServerConfig>>,
-) -> Option<(Stream, IpAddr, bool)> {
-    let address = if proxied { proxied_for(worker, &mut stream).await?.unwrap_or(peer) } else { peer };
-    let Some(config) = tls else { return Some((Stream::Plain(stream), address, false)) };
+) -> Option<(Stream, IpAddr, Protocol)> {
+    let address = match opening {
+        Opening::ProxyHeader => proxied_for(worker, &mut stream).await?.unwrap_or(peer),
+        Opening::Plain => peer,
+    };
+    let Some(config) = tls else { return Some((Stream::Plain(stream), address, Protocol::Http1)) };
     match TlsAcceptor::from(config).accept(stream).await {
         Ok(stream) => {
             let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
@@ -66,8 +86,11 @@ async fn prepare(
             } else {
                 TlsHandshake::Full
             });
-            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            Some((Stream::Tls(Box::new(stream.into())), address, http2))
+            let protocol = match stream.get_ref().1.alpn_protocol() {
+                Some(b"h2") => Protocol::Http2,
+                _ => Protocol::Http1,
+            };
+            Some((Stream::Tls(Box::new(stream.into())), address, protocol))
         }
         Err(error) => {
             worker.shard.tls_handshakes.add_one(TlsHandshake::Failed);

@@ -78,7 +78,9 @@ async fn send_own(
     timer: &mut Timer,
     own: OwnAnswer,
 ) -> After {
-    let persists = own.connection == After::Open && persists(exchange, connection) && connection.skip_body();
+    let persists =
+        own.connection == After::Open && may_persist(exchange, connection) && connection.skip_body();
+    let after = if persists { After::Open } else { After::Close };
     let out = &mut connection.out;
     write_status_line(out, own.status);
     write_field(out, b"content-type", own.content_type.as_bytes());
@@ -87,13 +89,13 @@ async fn send_own(
     }
     write_field(out, REQUEST_ID.as_bytes(), exchange.request_id.as_bytes());
     write_length(out, own.body.len() as u64);
-    write_end_of_head(out, exchange, persists);
+    write_end_of_head(out, exchange, after);
     if *exchange.head.method() != Method::HEAD {
         out.extend_from_slice(&own.body);
         exchange.bytes = own.body.len() as u64;
     }
     let written = write_out(exchange, connection, timer).await;
-    if written.is_some() && persists { After::Open } else { After::Close }
+    if written.is_some() { after } else { After::Close }
 }
 
 /// Writes what is at hand whole; `None` when the client is gone, or took too long.
@@ -107,7 +109,7 @@ async fn write_out(exchange: &Exchange, connection: &mut Http1Client, timer: &mu
     in_time?.ok()
 }
 
-fn persists(exchange: &Exchange, connection: &Http1Client) -> bool {
+fn may_persist(exchange: &Exchange, connection: &Http1Client) -> bool {
     exchange.head.persists() && !exchange.client.draining.was_said() && !connection.waits_to_continue()
 }
 
@@ -117,8 +119,8 @@ fn write_length(out: &mut Vec<u8>, length: u64) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_end_of_head(out: &mut Vec<u8>, exchange: &Exchange, persists: bool) {
-    if !persists {
+fn write_end_of_head(out: &mut Vec<u8>, exchange: &Exchange, after: After) {
+    if after != After::Open {
         out.extend_from_slice(b"connection: close\r\n");
     } else if exchange.head.version() == Version::Http10 {
         out.extend_from_slice(b"connection: keep-alive\r\n");
@@ -127,7 +129,7 @@ fn write_end_of_head(out: &mut Vec<u8>, exchange: &Exchange, persists: bool) {
 }
 
 /// Writes the head of a replica's answer; how its body is delimited for the client, and whether the connection persists.
-fn write_head(exchange: &Exchange, connection: &mut Http1Client, answer: &Answer) -> (Framing, bool) {
+fn write_head(exchange: &Exchange, connection: &mut Http1Client, answer: &Answer) -> (Framing, After) {
     let head = answer.head();
     let bodiless = head.framing() == Framing::Length(0);
     let framing = match head.framing() {
@@ -139,7 +141,8 @@ fn write_head(exchange: &Exchange, connection: &mut Http1Client, answer: &Answer
     };
     // What has come of a body that is still on its way to the replica belongs to the replica.
     let whole = connection.body_has_ended();
-    let persists = persists(exchange, connection) && whole && framing != Framing::UntilClose;
+    let persists = may_persist(exchange, connection) && whole && framing != Framing::UntilClose;
+    let after = if persists { After::Open } else { After::Close };
     let out = &mut connection.out;
     write_status_line(out, head.status());
     for (field, name, value) in head.fields() {
@@ -161,8 +164,8 @@ fn write_head(exchange: &Exchange, connection: &mut Http1Client, answer: &Answer
             None => write_length(out, 0),
         },
     }
-    write_end_of_head(out, exchange, persists);
-    (framing, persists)
+    write_end_of_head(out, exchange, after);
+    (framing, after)
 }
 
 /// Passes a replica's answer on.
@@ -172,7 +175,7 @@ async fn send_answer(
     timer: &mut Timer,
     mut answer: Answer,
 ) -> After {
-    let (framing, persists) = write_head(exchange, connection, &answer);
+    let (framing, after) = write_head(exchange, connection, &answer);
     let mut passing = Passing { framing, ended: false, moved: false, waiting: Waiting::ForReplica };
     let mut idle = IdleDeadline::new(answer.at, exchange.plan.plan.limits.idle_timeout);
     let passed = poll_fn(|context| {
@@ -194,7 +197,7 @@ async fn send_answer(
     match passed {
         Ok(()) => {
             answer.finish();
-            if persists && connection.body_has_ended() { After::Open } else { After::Close }
+            if connection.body_has_ended() { after } else { After::Close }
         }
         Err(broken) => {
             broken::note(exchange, broken);

@@ -137,7 +137,7 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
         .map_err(|error| fault(path, format!("there is no private key in it: {error}")))
 }
 
-/// The DNS names and addresses that a certificate is for, as a client asks for them.
+/// The DNS names that a certificate is for; an address is no name that a client asks for (RFC 6066 section 3).
 fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, String> {
     let parsed = webpki::EndEntityCert::try_from(certificate).map_err(|error| error.to_string())?;
     Ok(parsed.valid_dns_names().map(str::to_ascii_lowercase).collect())
