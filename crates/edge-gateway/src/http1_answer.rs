@@ -230,7 +230,11 @@ impl Passing {
             if !self.ended && connection.out.len() < MAX_COLLECTED {
                 match answer.poll_data(context, connection) {
                     Poll::Pending => starved = true,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Err(error)) => {
+                        // What has come is the client's, as far as it takes it at once.
+                        let _as_far_as_it_goes = connection.poll_write_out(context);
+                        return Poll::Ready(Err(error));
+                    }
                     Poll::Ready(Ok(false)) => self.end(connection, answer),
                     Poll::Ready(Ok(true)) => {
                         let length = answer.data().len();
