@@ -1,9 +1,11 @@
 //! What a call makes of replicas that fail. `bench.rs` is the language that these tests are written in.
 
+mod backoff;
 mod bench;
 mod grpc;
 mod http2;
 mod http2_replica;
+mod idle;
 mod limits;
 
 use std::time::Duration;

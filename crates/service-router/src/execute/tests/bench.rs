@@ -290,6 +290,19 @@ impl Bench {
         self.instance(id).outcomes.begin_probation();
     }
 
+    /// Looks for idle connections, as is done every [`crate::PRUNE_INTERVAL`].
+    pub(super) fn prune(&self) {
+        self.view.prune();
+    }
+
+    /// Connections that are open. Those over HTTP/2 are ended by tasks of their own, which have their turn first.
+    pub(super) async fn open_connections(&self) -> i64 {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        self.shard.connections.value()
+    }
+
     /// How many calls a replica had.
     pub(super) fn calls_of(&self, id: &str) -> Calls {
         self.instance(id).calls.total()
