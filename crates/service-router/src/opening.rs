@@ -12,7 +12,7 @@ use observability::CircuitLimit;
 use tokio::time::Instant;
 
 use crate::answer::Carrier;
-use crate::call::CallHead;
+use crate::call::{CallHead, Replay};
 use crate::circuit::Permit;
 use crate::connect::{ConnectError, connect};
 use crate::endpoint::{Endpoint, MAX_SHARED};
@@ -62,6 +62,13 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
 
     async fn http2(&mut self, endpoint: &Rc<Endpoint>) -> Result<(Carrier, bool), Try> {
         let since = if self.tries.fresh_only { endpoint.connections().0 } else { 0 };
+        if self.options.replay == Replay::Unsafe
+            && endpoint.shared_connection(since).is_some_and(|idle| idle.calls() == 0)
+        {
+            // The connection gets a turn to see that the replica has closed it meanwhile. That is cheaper than a call that must
+            // fail, since it may have been executed.
+            tokio::task::yield_now().await;
+        }
         loop {
             let (connection, reused) = match endpoint.shared_connection(since) {
                 Some(connection) => (connection, true),

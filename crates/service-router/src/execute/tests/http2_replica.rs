@@ -13,10 +13,13 @@
 //! | `freeze` | neither reads nor writes on the connection any more |
 //! | `close` | closes the connection |
 //! | `end` | closes the connection in good order once the calls before are answered, without waiting for another |
+//! | `drop` | the same without a word |
 //! | `max-9` | first: takes 9 calls at once on the connection |
 //! | `disown` | alone: closes the connection in good order, having begun with none of its calls |
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::Poll;
 
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
@@ -57,8 +60,21 @@ async fn carry(stream: TcpStream, id: String, mut words: VecDeque<String>, log: 
     let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else { return };
     let mut calls = JoinSet::new();
     loop {
-        if words[0] == "end" {
-            connection.graceful_shutdown();
+        match &*words[0] {
+            "end" => connection.graceful_shutdown(),
+            "drop" => {
+                return poll_fn(|context| {
+                    let _nobody_asks = connection.poll_accept(context).is_ready();
+                    while let Poll::Ready(Some(_)) = calls.poll_join_next(context) {}
+                    if !calls.is_empty() {
+                        return Poll::Pending;
+                    }
+                    let _the_answers_are_sent = connection.poll_accept(context).is_ready();
+                    Poll::Ready(())
+                })
+                .await;
+            }
+            _ => {}
         }
         let Some(Ok((request, respond))) = connection.accept().await else { return };
         let word = if words.len() > 1 { words.pop_front().unwrap() } else { words[0].clone() };
