@@ -142,8 +142,8 @@ impl ServiceView {
         for replica in &service.replicas {
             let healthy = match (replica.selectable(), &replica.instance) {
                 (Ok(_), _) => true,
-                // Only health may be overruled, and only where the policy says so.
-                (Err(NotSelectable::Health(_)), Some(_)) if settings.panic_threshold_percent > 0 => false,
+                // How many are not healthy decides how much the next priority takes, and whether there is panic.
+                (Err(NotSelectable::Health(_)), Some(_)) => false,
                 _ => continue,
             };
             let Some(instance) = &replica.instance else { continue };

@@ -205,3 +205,11 @@ fn the_share_of_a_new_replica_grows_over_slow_start() {
     eventually("equal shares", || (fleet.shares_of(20, &get()) == [10, 10]).then_some(()));
     assert!(added.elapsed() >= WINDOW / 2, "it had its whole share too soon");
 }
+
+#[test]
+fn the_next_priority_gets_what_the_healthy_part_of_the_first_is_too_little_for() {
+    let fleet = Fleet::up(&["", "", ", priority: 1"], &balanced("policy: random"));
+    fleet.set_healthy(0, false);
+    let shares = fleet.shares_of(VALUES, &get());
+    assert!(shares[0] == 0 && shares[1] > 0 && shares[2] > 0, "{shares:?}");
+}
