@@ -73,12 +73,12 @@ pub struct BufferPool {
 impl BufferPool {
     /// Enough for almost every head: 4 KiB.
     pub const SMALL_BYTES: usize = 4 << 10;
-    /// For bodies that are more than a few packets: 64 KiB.
-    pub const LARGE_BYTES: usize = 64 << 10;
+    /// For bodies that are more than a few packets: 32 KiB. With 16 or 64 KiB the benchmark of bodies needs more processor time.
+    pub const LARGE_BYTES: usize = 32 << 10;
     /// Small buffers that are kept: 2 MiB.
     const KEPT_SMALL: usize = 512;
     /// Large buffers that are kept: 2 MiB.
-    const KEPT_LARGE: usize = 32;
+    const KEPT_LARGE: usize = 64;
 
     /// An empty buffer of [`Self::SMALL_BYTES`].
     pub fn take(&self) -> Buffer {
