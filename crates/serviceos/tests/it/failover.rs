@@ -142,9 +142,15 @@ fn a_replica_killed_while_it_starts_is_started_again_and_leaves_nothing() {
         let replicas = status["services"][0]["replicas"].as_array()?.clone();
         replicas.into_iter().find(|replica| replica["pid"] == pid).map(|replica| replica["state"].clone())
     };
-    let mut seen = vec![up];
+    // One that is not yet what it will be cannot be held: whoever starts it waits for that moment.
+    let runs = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline"));
+        line.is_ok_and(|line| line.starts_with(b"serviceos\0service\0"))
+    };
+    let mut seen = Vec::new();
     let victim = eventually("a replica that is Starting", || {
-        let found = processes_of(mesh.folder()).into_iter().find(|pid| !seen.contains(pid))?;
+        let processes = processes_of(mesh.folder());
+        let found = processes.into_iter().find(|pid| runs(pid) && !seen.contains(pid))?;
         seen.push(found);
         // Held where it stands. If that is behind its start already, its replacement is the next to be looked at.
         kill(found, Signal::STOP);
