@@ -7,7 +7,7 @@ use std::sync::Arc;
 use configuration::GatewayLimits;
 use http1::Limits;
 use ipnet::IpNet;
-use observability::{RouteSeries, RouteShard};
+use observability::RouteShard;
 use rustls::ServerConfig;
 use service_router::{ServicePlans, ServiceView, WorkerRouter};
 
@@ -22,8 +22,8 @@ pub struct Plan {
     pub limits: GatewayLimits,
     /// The services in the order that routes number them in.
     pub services: Arc<ServicePlans>,
-    /// What is counted of requests that no route matches.
-    pub unmatched: Arc<RouteSeries>,
+    /// What each worker counts of requests that no route matches.
+    pub unmatched: Arc<[RouteShard]>,
     /// What clients are served TLS with; in the clear without.
     pub tls: Option<Arc<ServerConfig>>,
     /// Who may say for whom it connects.
@@ -62,6 +62,6 @@ impl WorkerPlan {
     /// Where requests of a route are counted; those of none have a place of their own.
     pub(crate) fn shard(&self, route: Option<usize>) -> &RouteShard {
         let route = route.and_then(|route| self.plan.routes.routes().get(route));
-        route.map_or(&self.plan.unmatched, |route| &route.counted).shard(self.worker)
+        &route.map_or(&self.plan.unmatched, |route| &route.counted)[self.worker]
     }
 }

@@ -2,13 +2,14 @@
 
 mod hosts;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use configuration::{HashOn, HostPattern, Sticky};
 use http::{Method, StatusCode};
 use http1::RequestHead;
-use observability::RouteSeries;
+use observability::RouteShard;
 use service_router::stable_hash;
 
 use crate::FlowError;
@@ -25,8 +26,8 @@ pub struct Route {
     pub service: usize,
     /// What every access log line of it has in common.
     pub(crate) log_part: Vec<u8>,
-    /// Where its requests are counted.
-    pub(crate) counted: Arc<RouteSeries>,
+    /// Where each worker counts its requests.
+    pub(crate) counted: Arc<[RouteShard]>,
     /// The hosts that it is for; all of them without.
     pub host: Option<HostPattern>,
     /// The matchit pattern.
@@ -36,7 +37,7 @@ pub struct Route {
     /// Header fields that a request must have, with these values; names in lower case.
     pub headers: Vec<(String, String)>,
     /// The scopes that a caller needs; `None` when anybody may call.
-    pub scopes: Option<Vec<String>>,
+    pub scopes: Option<Arc<[String]>>,
     /// The largest request body, in bytes.
     pub body_limit: u64,
     /// Until the head of the answer.
@@ -53,7 +54,7 @@ pub struct Route {
 
 impl Route {
     /// A public route without limits of its own; the fields say the rest.
-    pub fn new(service: usize, template: &str, service_name: &str, counted: Arc<RouteSeries>) -> Self {
+    pub fn new(service: usize, template: &str, service_name: &str, counted: Arc<[RouteShard]>) -> Self {
         Self {
             number: 0,
             service,
@@ -135,8 +136,16 @@ impl RouteTable {
     /// # Errors
     /// The pattern that could not be added.
     pub fn new(mut routes: Vec<Route>, own: Vec<OwnPage>) -> Result<Self, String> {
+        // Many routes want the same scopes, which are read with every request.
+        let mut known: HashSet<Arc<[String]>> = HashSet::new();
         for (number, route) in routes.iter_mut().enumerate() {
             route.number = number;
+            if let Some(scopes) = &mut route.scopes {
+                match known.get(scopes) {
+                    Some(same) => *scopes = Arc::clone(same),
+                    None => drop(known.insert(Arc::clone(scopes))),
+                }
+            }
         }
         let hosts = Hosts::new(&routes)?;
         Ok(Self { hosts, routes, own })
@@ -160,7 +169,7 @@ impl RouteTable {
         let mut others: Vec<&Route> = Vec::new();
         for patterns in self.hosts.of(head.host()) {
             let Ok(found) = patterns.at(path) else { continue };
-            let mut candidates = found.value.iter().map(|number| &self.routes[*number]);
+            let mut candidates = found.value.as_slice().iter().map(|number| &self.routes[*number]);
             if let Some(route) = candidates.clone().find(|route| route.takes(head)) {
                 let hash = match &route.hash_on {
                     Some(HashOn::PathParameter(name)) => found.params.get(name),

@@ -71,12 +71,13 @@ const BOUNDS_US: [i32; 16] = [
     i32::MAX,
 ];
 
-/// A latency histogram over [`LATENCY_BUCKETS_MS`]. One thread writes it.
+/// A latency histogram over [`LATENCY_BUCKETS_MS`]. One thread writes it. The sum stands beside the buckets of short times.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct Histogram {
+    sum_us: Counter,
     /// Not cumulative; the last one is above the last bound.
     buckets: [Counter; 15],
-    sum_us: Counter,
 }
 
 impl Histogram {

@@ -19,7 +19,7 @@ pub use counters::{Counter, Gauge, Histogram, LATENCY_BUCKETS_MS};
 pub use exposition::{Exposition, MetricType};
 pub use json::write_json_string;
 pub use lines::Lines;
-pub use metrics::{Metrics, RouteSeries, ServiceSeries};
+pub use metrics::{Metrics, ServiceSeries};
 pub use process_log::start_process_log;
 pub use reasons::{
     CircuitLimit, CountersBy, Http2Refused, Reason, Refused, RetryDenied, TlsHandshake, UpstreamFailure,

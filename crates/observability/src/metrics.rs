@@ -45,12 +45,12 @@ pub struct ServiceSeries {
     error_rate: Mutex<ErrorRate>,
 }
 
-/// One route, and a shard of it for each worker.
+/// One route, and a shard of it for each worker, which whoever counts reaches without coming by here.
 #[derive(Debug)]
-pub struct RouteSeries {
+struct RouteSeries {
     service: String,
     route: String,
-    shards: Box<[RouteShard]>,
+    shards: Arc<[RouteShard]>,
 }
 
 impl Metrics {
@@ -62,14 +62,14 @@ impl Metrics {
         Self { workers, gateway, known: known.into() }
     }
 
-    /// What is counted of a route, `service` and its template. The same labels give the same counters until `retain`
-    /// forgets them.
-    pub fn route(&self, service: &str, route: &str) -> Arc<RouteSeries> {
-        Arc::clone(self.known().route(self.workers, service, route))
+    /// What each worker counts of a route, `service` and its template. Only that worker writes it. The same labels give the same
+    /// counters until `retain` forgets them.
+    pub fn route(&self, service: &str, route: &str) -> Arc<[RouteShard]> {
+        Arc::clone(&self.known().route(self.workers, service, route).shards)
     }
 
-    /// What is counted of requests that no route matched.
-    pub fn unmatched(&self) -> Arc<RouteSeries> {
+    /// What each worker counts of requests that no route matched.
+    pub fn unmatched(&self) -> Arc<[RouteShard]> {
         self.route(GATEWAY, UNMATCHED)
     }
 
@@ -181,11 +181,6 @@ impl ServiceSeries {
 }
 
 impl RouteSeries {
-    /// What a worker counts. Only that worker writes it.
-    pub fn shard(&self, worker: usize) -> &RouteShard {
-        &self.shards[worker]
-    }
-
     fn new(service: &ServiceSeries, route: &str) -> Self {
         let shards = service.shards.iter().map(|shard| RouteShard::new(Arc::clone(shard))).collect();
         Self { service: service.name.clone(), route: route.to_owned(), shards }

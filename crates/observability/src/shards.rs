@@ -76,14 +76,15 @@ pub struct HealthShard {
     pub ejections: Counter,
 }
 
-/// What one worker counts of one route; it counts for the route's service too.
+/// What one worker counts of one route; it counts for the route's service too. In this order most requests touch two cache
+/// lines of it: of many routes, hardly any line is still in the core's caches when the next request comes.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct RouteShard {
-    latency: Histogram,
     service: Arc<ServiceShard>,
     /// Made when the first request of the method comes: most routes have one or two methods.
     by_method: [OnceLock<Box<Statuses>>; METHODS.len()],
+    latency: Histogram,
 }
 
 /// A counter for each status.

@@ -8,8 +8,24 @@ use configuration::HostPattern;
 
 use super::Route;
 
-/// The numbers of the routes under each pattern of a path, those that want most of a request first.
-pub(super) type Patterns = matchit::Router<Vec<usize>>;
+/// The routes under each pattern of a path.
+pub(super) type Patterns = matchit::Router<Numbers>;
+
+/// The numbers of some routes, those that want most of a request first.
+pub(super) enum Numbers {
+    /// As under most patterns. It stands in the table itself, so that no other memory is read for it.
+    One(usize),
+    Several(Vec<usize>),
+}
+
+impl Numbers {
+    pub(super) fn as_slice(&self) -> &[usize] {
+        match self {
+            Self::One(number) => std::slice::from_ref(number),
+            Self::Several(numbers) => numbers,
+        }
+    }
+}
 
 /// The patterns by host.
 #[derive(Default)]
@@ -37,6 +53,8 @@ impl Hosts {
             };
             for (pattern, mut numbers) in by_pattern {
                 numbers.sort_by_key(|number| std::cmp::Reverse(routes[*number].headers.len()));
+                let numbers =
+                    if let [one] = *numbers { Numbers::One(one) } else { Numbers::Several(numbers) };
                 patterns.insert(pattern, numbers).map_err(|error| format!("{pattern}: {error}"))?;
             }
         }

@@ -199,7 +199,7 @@ impl RouteSeries {
 
     fn expose_latency(&self, out: &mut Exposition) {
         let (mut buckets, mut sum_us) = ([0; 15], 0);
-        for shard in &self.shards {
+        for shard in &*self.shards {
             let (own, own_sum) = shard.latency().value();
             buckets.iter_mut().zip(own).for_each(|(total, own)| *total += own);
             sum_us += own_sum;

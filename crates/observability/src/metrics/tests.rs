@@ -45,15 +45,10 @@ fn the_four_metrics_have_the_names_and_labels_that_were_promised() {
     metrics.sample_error_rates();
     for worker in 0..2 {
         metrics.gateway(worker).client_connections.add_one();
-        vrf.shard(worker).request(MethodLabel::of("POST"), 200, Served::AsAnswered, Duration::from_millis(2));
+        vrf[worker].request(MethodLabel::of("POST"), 200, Served::AsAnswered, Duration::from_millis(2));
     }
-    vrf.shard(0).request(MethodLabel::of("BREW"), 502, Served::AsAnswered, Duration::from_secs(60));
-    metrics.unmatched().shard(1).request(
-        MethodLabel::of("GET"),
-        404,
-        Served::AsAnswered,
-        Duration::from_micros(1),
-    );
+    vrf[0].request(MethodLabel::of("BREW"), 502, Served::AsAnswered, Duration::from_secs(60));
+    metrics.unmatched()[1].request(MethodLabel::of("GET"), 404, Served::AsAnswered, Duration::from_micros(1));
     metrics.sample_error_rates();
     check(
         &metrics,
@@ -97,7 +92,7 @@ fn the_four_metrics_have_the_names_and_labels_that_were_promised() {
 /// Metrics in which every family has a sample.
 fn all_counted() -> Metrics {
     let metrics = Metrics::new(2);
-    get(metrics.route("vrf", "/v1/random").shard(0), 200);
+    get(&metrics.route("vrf", "/v1/random")[0], 200);
     let service = metrics.service("vrf");
     for worker in 0..2 {
         let vrf = service.shard(worker);
@@ -178,7 +173,7 @@ fn the_same_labels_give_the_same_counters_and_each_worker_has_its_own() {
     assert!(Arc::ptr_eq(&route, &metrics.route("vrf", "/v1/random")));
     assert!(Arc::ptr_eq(&service, &metrics.service("vrf")));
     assert!(!Arc::ptr_eq(&route, &metrics.route("oracle", "/v1/random")));
-    assert!(!std::ptr::eq(route.shard(0), route.shard(1)));
+    assert!(!std::ptr::eq(&route[0], &route[1]));
     assert!(!Arc::ptr_eq(service.shard(0), service.shard(1)));
 }
 
@@ -186,12 +181,12 @@ fn the_same_labels_give_the_same_counters_and_each_worker_has_its_own() {
 fn what_is_not_retained_disappears_and_the_rest_keeps_its_counts() {
     let metrics = Metrics::new(1);
     for (service, route) in [("vrf", "/a"), ("vrf", "/b"), ("oracle", "/c")] {
-        get(metrics.route(service, route).shard(0), 200);
+        get(&metrics.route(service, route)[0], 200);
     }
     metrics.service("oracle").health().ejections.add_one();
-    get(metrics.unmatched().shard(0), 404);
+    get(&metrics.unmatched()[0], 404);
     metrics.retain(&names(&["vrf"]), &pairs(&[("vrf", "/b")]));
-    get(metrics.route("vrf", "/b").shard(0), 200);
+    get(&metrics.route("vrf", "/b")[0], 200);
     check(
         &metrics,
         expect![[r##"
@@ -243,16 +238,16 @@ fn a_route_that_stays_keeps_its_service() {
 fn a_service_that_comes_back_begins_anew_and_late_counts_of_its_former_self_are_unseen() {
     let metrics = Metrics::new(1);
     let before = metrics.route("vrf", "/a");
-    (0..10).for_each(|_| get(before.shard(0), 500));
+    (0..10).for_each(|_| get(&before[0], 500));
     metrics.sample_error_rates();
     assert_eq!(samples(&metrics, "error_rate{service=\"vrf\""), ["error_rate{service=\"vrf\"} 1"]);
     metrics.retain(&names(&[]), &pairs(&[]));
     metrics.sample_error_rates();
     assert_eq!(samples(&metrics, "error_rate{service=\"vrf\""), [""; 0]);
     let after = metrics.route("vrf", "/a");
-    get(after.shard(0), 200);
-    get(after.shard(0), 502);
-    get(before.shard(0), 500);
+    get(&after[0], 200);
+    get(&after[0], 502);
+    get(&before[0], 500);
     metrics.sample_error_rates();
     assert_eq!(samples(&metrics, "error_rate{service=\"vrf\""), ["error_rate{service=\"vrf\"} 0.5"]);
     assert_eq!(samples(&metrics, "request_count{service=\"vrf\"").len(), 2);
@@ -266,7 +261,7 @@ fn nothing_is_lost_while_others_reload_sample_and_ask() {
     std::thread::scope(|threads| {
         let counting = [0, 1].map(|worker| {
             let route = metrics.route("vrf", "/a");
-            threads.spawn(move || (0..REQUESTS).for_each(|_| get(route.shard(worker), 200)))
+            threads.spawn(move || (0..REQUESTS).for_each(|_| get(&route[worker], 200)))
         });
         loop {
             metrics.route("oracle", "/b");

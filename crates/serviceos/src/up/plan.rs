@@ -204,7 +204,7 @@ fn route(
     built.methods = route.methods.iter().map(method).collect();
     built.headers = route.headers.clone();
     built.scopes = match route.access {
-        RouteAccess::Callers => Some(route.scopes.clone()),
+        RouteAccess::Callers => Some(route.scopes.as_slice().into()),
         RouteAccess::Public => None,
     };
     built.body_limit = route.body_bytes.unwrap_or(limits.body_bytes).0;
