@@ -76,7 +76,7 @@ impl HealthReport {
                 .map(|state| (state.as_str().to_owned(), json!(count(state))))
                 .into_iter()
                 .collect();
-            entry.insert("version".into(), json!(service.version));
+            entry.insert("version".into(), json!(&*service.version));
             entry.insert("required".into(), json!(service.required));
             entry.insert("replicas".into(), Value::Object(counts));
             entry.insert("instances".into(), service.replicas.iter().map(instance).collect());

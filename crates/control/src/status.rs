@@ -88,7 +88,7 @@ impl Status {
 fn service_status(service: &Service) -> ServiceStatus {
     ServiceStatus {
         name: service.name.to_string(),
-        version: service.version.clone(),
+        version: service.version.to_string(),
         desired: service.replicas.len(),
         ready: service.replicas.iter().filter(|replica| replica.state == LifecycleState::Ready).count(),
         replicas: service.replicas.iter().map(replica_status).collect(),

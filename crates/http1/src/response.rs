@@ -56,6 +56,11 @@ impl ResponseHead {
         self.value(Known::ContentLength)
     }
 
+    /// The room that it takes for bytes, used or not.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     fn clear(&mut self) {
         self.bytes.clear();
         self.fields.clear();

@@ -22,7 +22,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// The label of the version that runs.
-    pub version: String,
+    pub version: Arc<str>,
     /// From the launch until it must be Ready.
     pub start_timeout: Duration,
     /// How long requests in flight may take to finish.
@@ -121,7 +121,7 @@ impl<L: Launch> Driver<L> {
         };
         self.set_pid(Some(process.pid()));
         match self.start(&mut process).await {
-            Started::Ready(in_flight) => self.serve(process, &in_flight).await,
+            Started::Ready(instance) => self.serve(process, &instance.in_flight).await,
             Started::Failed(reason) => {
                 self.terminate(&mut process).await;
                 self.failed(reason)
@@ -155,7 +155,7 @@ impl<L: Launch> Driver<L> {
             exit = process.exited() => Started::Failed(exit.to_string()),
             () = told(&mut self.stop, Stop::Drain) => Started::Stopped,
             healthy = tokio::time::timeout_at(deadline, healthy(&self.registry, &self.replica)) => match healthy {
-                Ok(()) => Started::Ready(Arc::clone(&instance.in_flight)),
+                Ok(()) => Started::Ready(Arc::clone(&instance)),
                 Err(_) => Started::Failed(match instance.last_check.error() {
                     Some(error) => format!("{late}; the last health check: {error}"),
                     None => late,
@@ -276,7 +276,7 @@ impl<L: Launch> Driver<L> {
 }
 
 enum Started {
-    Ready(Arc<InFlight>),
+    Ready(Arc<Instance>),
     Failed(String),
     Stopped,
 }

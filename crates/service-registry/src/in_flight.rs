@@ -1,26 +1,27 @@
 //! Requests in flight at one instance, counted from selection, over all workers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-/// A count that can be awaited to become zero.
+/// A count that can be awaited to become zero. Whoever counts a request in counts it out again, however it ends.
 #[derive(Debug, Default)]
 pub struct InFlight {
     count: AtomicUsize,
     idle: Notify,
 }
 
-/// One request in flight; it is over when this is dropped, however that comes about.
-#[derive(Debug)]
-pub struct InFlightGuard(Arc<InFlight>);
-
 impl InFlight {
     /// Counts one more request.
-    pub fn begin(self: &Arc<Self>) -> InFlightGuard {
+    pub fn begin(&self) {
         self.count.fetch_add(1, Ordering::AcqRel);
-        InFlightGuard(Arc::clone(self))
+    }
+
+    /// One of the requests is over.
+    pub fn end(&self) {
+        if self.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.idle.notify_waiters();
+        }
     }
 
     /// How many there are.
@@ -43,32 +44,26 @@ impl InFlight {
     }
 }
 
-impl Drop for InFlightGuard {
-    fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.idle.notify_waiters();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[tokio::test]
     async fn idle_returns_when_the_last_request_is_over() {
         let in_flight = Arc::new(InFlight::default());
         in_flight.idle().await;
-        let (first, second) = (in_flight.begin(), in_flight.begin());
+        (0..2).for_each(|_| in_flight.begin());
         let waiting = tokio::spawn({
             let in_flight = Arc::clone(&in_flight);
             async move { in_flight.idle().await }
         });
         tokio::task::yield_now().await;
-        drop(first);
+        in_flight.end();
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        drop(second);
+        in_flight.end();
         waiting.await.unwrap();
     }
 }

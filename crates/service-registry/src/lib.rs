@@ -13,7 +13,7 @@ mod snapshot;
 
 pub use calls::{CallCount, CallCounts, Calls};
 pub use facts::{Attestation, Gate, Health, LifecycleState, Verdict};
-pub use in_flight::{InFlight, InFlightGuard};
+pub use in_flight::InFlight;
 pub use outcomes::{Claim, Outcomes};
 pub use registry::{Change, Confirmed, Registry, WorkerSubscription};
 pub use snapshot::{Channel, Instance, LastCheck, NotSelectable, Replica, Service, Snapshot};

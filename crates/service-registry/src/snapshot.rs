@@ -30,7 +30,7 @@ pub struct Service {
     /// Its name.
     pub name: ServiceName,
     /// The label of its version.
-    pub version: String,
+    pub version: Arc<str>,
     /// Whether its being down makes the whole unhealthy.
     pub required: bool,
     /// Its replicas, as many as are wanted. Each is found by its id, which says nothing of its place.
@@ -67,31 +67,35 @@ pub struct Replica {
 }
 
 /// One run of a replica that listens. A restart makes a new one.
+///
+/// What each call reads comes first and lies together: of many instances, hardly anything is still in a core's caches when
+/// the next call comes.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Instance {
+    /// Which run of the replica; grows with every start, over all replicas.
+    pub incarnation: u64,
+    /// How calls end.
+    pub outcomes: Outcomes,
+    /// The requests that it has.
+    pub in_flight: InFlight,
     /// The replica.
     pub replica: ReplicaId,
-    /// Which run of it; grows with every start, over all replicas.
-    pub incarnation: u64,
+    /// The label of its version; the same allocation for all that have it from their service.
+    pub version: Arc<str>,
     /// Where it listens.
     pub address: SocketAddr,
     /// Host and port as it is named: its address where it has no name.
     pub authority: String,
-    /// The label of its version.
-    pub version: String,
     /// How it is reached.
     pub channel: Channel,
     /// What stays when it is started again or found elsewhere: what hashing goes by.
     pub identity: String,
     /// When it was healthy for the first time.
     pub served_first: OnceLock<Instant>,
-    /// The requests that it has.
-    pub in_flight: Arc<InFlight>,
     /// The last health check.
     pub last_check: LastCheck,
-    /// How calls end.
-    pub outcomes: Outcomes,
-    /// How many there were.
+    /// How many calls there were.
     pub calls: CallCounts,
 }
 
@@ -106,7 +110,7 @@ pub enum Channel {
 
 impl Instance {
     /// A run that is reached in the clear, and is known by its replica; the fields say the rest.
-    pub fn new(replica: ReplicaId, incarnation: u64, address: SocketAddr, version: String) -> Self {
+    pub fn new(replica: ReplicaId, incarnation: u64, address: SocketAddr, version: Arc<str>) -> Self {
         Self {
             identity: replica.to_string(),
             replica,
@@ -116,7 +120,7 @@ impl Instance {
             version,
             channel: Channel::Plain,
             served_first: OnceLock::new(),
-            in_flight: Arc::default(),
+            in_flight: InFlight::default(),
             last_check: LastCheck::default(),
             outcomes: Outcomes::default(),
             calls: CallCounts::default(),

@@ -9,12 +9,11 @@ use http1::{Framing, ResponseHead, Trailers};
 use observability::{ServiceShard, UpstreamFailure};
 use service_registry::Instance;
 use tokio::time::Instant;
-use types::ReplicaId;
 
 use crate::circuit::CallPlace;
 use crate::endpoint::Pending;
 use crate::grpc::{self, Outcome};
-use crate::http1_connection::{Http1Connection, SendError};
+use crate::http1_call::{Http1Call, SendError};
 use crate::http2_connection::Http2Call;
 use crate::request_body::{BodyError, RequestBody};
 use crate::upload::Upload;
@@ -23,15 +22,13 @@ use crate::wire::Wire;
 
 /// What carries a call.
 pub(crate) enum Carrier {
-    Http1(Box<Http1Connection>),
+    Http1(Http1Call),
     Http2(Box<Http2Call>),
 }
 
 /// A replica's answer. When it has been read to its end, the connection goes back to where it came from; dropped before,
 /// the call is cancelled.
 pub struct Answer {
-    /// Who gave it.
-    pub replica: ReplicaId,
     /// How often the call was sent, at least 1.
     pub attempts: u32,
     /// When its head had come.
@@ -87,7 +84,7 @@ impl Drop for LiveCall {
 impl Carrier {
     pub(crate) fn head(&self) -> &ResponseHead {
         match self {
-            Self::Http1(connection) => &connection.head,
+            Self::Http1(call) => call.head(),
             Self::Http2(call) => &call.head,
         }
     }
@@ -100,7 +97,7 @@ impl Carrier {
         body: &mut impl RequestBody,
     ) -> Poll<Result<(), SendError>> {
         match self {
-            Self::Http1(connection) => connection.poll_head(context, method, upload, body),
+            Self::Http1(call) => call.poll_head(context, method, upload, body),
             Self::Http2(call) => call.poll_head(context, method, upload, body),
         }
     }
@@ -109,7 +106,7 @@ impl Carrier {
     /// so until then it is kept as one that was not.
     pub(crate) fn may_be_executed(&self) -> bool {
         match self {
-            Self::Http1(connection) => connection.was_written(),
+            Self::Http1(call) => call.was_written(),
             Self::Http2(_) => false,
         }
     }
@@ -149,7 +146,7 @@ impl Answer {
     ) -> Poll<Result<bool, BodyError>> {
         let carrier = self.carrier.as_mut().expect("only what consumes the answer takes the carrier");
         let polled = match carrier {
-            Carrier::Http1(connection) => connection.poll_data(context, &mut self.upload, body),
+            Carrier::Http1(call) => call.poll_data(context, &mut self.upload, body),
             Carrier::Http2(call) => call.poll_data(context, &mut self.upload, body),
         };
         match &polled {
@@ -192,7 +189,7 @@ impl Answer {
     /// The data at hand.
     pub fn data(&self) -> &[u8] {
         match self.carrier() {
-            Carrier::Http1(connection) => connection.data(),
+            Carrier::Http1(call) => call.data(),
             Carrier::Http2(call) => call.data(),
         }
     }
@@ -200,7 +197,7 @@ impl Answer {
     /// So much of it was used.
     pub fn consume(&mut self, bytes: usize) {
         match self.carrier_mut() {
-            Carrier::Http1(connection) => connection.consume(bytes),
+            Carrier::Http1(call) => call.consume(bytes),
             Carrier::Http2(call) => call.consume(bytes),
         }
     }
@@ -208,7 +205,7 @@ impl Answer {
     /// Whether the data at hand is the last.
     pub fn has_all(&self) -> bool {
         match self.carrier() {
-            Carrier::Http1(connection) => connection.has_all(),
+            Carrier::Http1(call) => call.has_all(),
             Carrier::Http2(call) => call.has_all(),
         }
     }
@@ -222,7 +219,7 @@ impl Answer {
     pub fn take_trailers(&mut self) -> Option<Box<Trailers>> {
         let known = self.trailers.take();
         known.or_else(|| match self.carrier_mut() {
-            Carrier::Http1(connection) => connection.take_trailers(),
+            Carrier::Http1(call) => call.take_trailers(),
             Carrier::Http2(call) => call.take_trailers(),
         })
     }
@@ -253,9 +250,9 @@ impl Answer {
             // Somebody waits for a place among the connections, maybe on another worker.
             drop(carrier);
             endpoint.close_idle();
-        } else if let Some(Carrier::Http1(mut connection)) = carrier
+        } else if let Some(Carrier::Http1(call)) = carrier
             && whole
-            && connection.is_reusable()
+            && let Some(connection) = call.end()
         {
             endpoint.give_back(connection);
         }
@@ -266,8 +263,8 @@ impl Answer {
     pub fn into_tunnel(mut self) -> Option<(Wire, TunnelGuard)> {
         self.judge();
         match self.carrier.take() {
-            Some(Carrier::Http1(connection)) => {
-                let (wire, permit, open) = connection.into_wire();
+            Some(Carrier::Http1(call)) => {
+                let (wire, permit, open) = call.into_connection().into_parts();
                 Some((wire, TunnelGuard { _answer: self, _permit: permit, _open: open }))
             }
             _ => None,

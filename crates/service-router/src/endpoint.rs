@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use service_registry::{CallCount, Claim, InFlightGuard, Instance};
+use service_registry::{CallCount, Claim, Instance};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -21,14 +21,24 @@ const MAX_IDLE: usize = 256;
 pub(crate) const MAX_SHARED: usize = 8;
 
 /// An instance with this worker's connections to it and its opinion of it.
+///
+/// What selection reads comes first and lies together: of many endpoints, hardly anything is still in the core's caches when
+/// the next call comes.
+#[repr(C)]
 pub(crate) struct Endpoint {
     pub(crate) instance: Arc<Instance>,
     pub(crate) latency: PeakEwma,
+    pending: Cell<u32>,
+    /// How often the idle connections were looked through: their clock, since it is read with every call.
+    prunes: Cell<u32>,
+    /// While set, this worker leaves the instance alone until more suspicions than these were answered by a check.
+    suspected_at: Cell<Option<u64>>,
+    /// How many suspicions were answered, as the last snapshot says.
+    pub(crate) answered: Cell<u64>,
+    /// Most recently used last, so that the ones that nobody needs grow old.
+    idle: RefCell<Vec<(Http1Connection, u32)>>,
     /// How many of this worker's calls there were.
     calls: Arc<CallCount>,
-    pending: Cell<u32>,
-    /// Most recently used last, so that the ones that nobody needs grow old.
-    idle: RefCell<Vec<(Box<Http1Connection>, u32)>>,
     /// The connections that calls over HTTP/2 share, with their numbers.
     shared: RefCell<Vec<(Http2Connection, u64)>>,
     /// What drives those, and those that only finish their calls.
@@ -41,18 +51,11 @@ pub(crate) struct Endpoint {
     pub(crate) connecting: Mutex<()>,
     /// Told when one of those may have room for another call.
     pub(crate) room: Rc<Notify>,
-    /// How often the idle connections were looked through: their clock, since it is read with every call.
-    prunes: Cell<u32>,
-    /// While set, this worker leaves the instance alone until more suspicions than these were answered by a check.
-    suspected_at: Cell<Option<u64>>,
-    /// How many suspicions were answered, as the last snapshot says.
-    pub(crate) answered: Cell<u64>,
 }
 
 /// One call to an endpoint, counted until this is dropped.
 pub(crate) struct Pending {
     endpoint: Rc<Endpoint>,
-    _in_flight: InFlightGuard,
     /// Whether the call decides over the endpoint and has not done so yet.
     probes: Cell<bool>,
     /// Whether it is among the calls that were counted.
@@ -88,9 +91,8 @@ impl Endpoint {
             Claim::Refused => return None,
         };
         self.pending.set(self.pending.get() + 1);
-        let in_flight = self.instance.in_flight.begin();
-        let (probes, counted) = (Cell::new(probes), Cell::new(false));
-        Some(Pending { endpoint: Rc::clone(self), _in_flight: in_flight, probes, counted })
+        self.instance.in_flight.begin();
+        Some(Pending { endpoint: Rc::clone(self), probes: Cell::new(probes), counted: Cell::new(false) })
     }
 
     /// Calls of this worker in flight.
@@ -115,7 +117,7 @@ impl Endpoint {
     }
 
     /// An idle connection that is still open, the most recently used one.
-    pub(crate) fn take_idle(&self) -> Option<Box<Http1Connection>> {
+    pub(crate) fn take_idle(&self) -> Option<Http1Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some((mut connection, _)) = idle.pop() {
             if connection.is_open() {
@@ -126,7 +128,7 @@ impl Endpoint {
     }
 
     /// Keeps a connection for the next call.
-    pub(crate) fn give_back(&self, mut connection: Box<Http1Connection>) {
+    pub(crate) fn give_back(&self, mut connection: Http1Connection) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE {
             connection.reused = true;
@@ -245,5 +247,6 @@ impl Drop for Pending {
         if self.probes.get() {
             self.endpoint.instance.outcomes.probe_again();
         }
+        self.endpoint.instance.in_flight.end();
     }
 }

@@ -14,7 +14,7 @@ use crate::call::{CallError, CallHead, CallOptions, Failure, Replay};
 use crate::circuit::CallPlace;
 use crate::endpoint::{Endpoint, Pending};
 use crate::grpc::{self, Outcome};
-use crate::http1_connection::SendError;
+use crate::http1_call::SendError;
 use crate::policy::RouterPolicy;
 use crate::request_body::RequestBody;
 use crate::timer::Timer;
@@ -83,16 +83,14 @@ impl WorkerRouter {
             }
         };
         match execution.until_answered().await {
-            Ok((endpoint, pending, carrier, began)) => {
-                Ok(execution.into_answer(&endpoint, pending, carrier, place, began))
-            }
+            Ok((pending, carrier, began)) => Ok(execution.into_answer(pending, carrier, place, began)),
             Err(error) => Err(execution.tries.into_failure(error)),
         }
     }
 }
 
 impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
-    async fn until_answered(&mut self) -> Result<(Rc<Endpoint>, Pending, Carrier, Instant), CallError> {
+    async fn until_answered(&mut self) -> Result<(Pending, Carrier, Instant), CallError> {
         loop {
             let Some(endpoint) = self.select() else {
                 return Err(self.tries.none_left(self.view));
@@ -112,7 +110,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
                     self.judge(&pending, &carrier, began);
                     match self.wait_to_hide(&endpoint, &carrier) {
                         Some(wait) => wait,
-                        None => return Ok((endpoint, pending, carrier, began)),
+                        None => return Ok((pending, carrier, began)),
                     }
                 }
                 Err(failed) => self.after(&pending, failed)?,
@@ -247,18 +245,10 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         Some(wait)
     }
 
-    fn into_answer(
-        mut self,
-        endpoint: &Endpoint,
-        pending: Pending,
-        carrier: Carrier,
-        place: CallPlace,
-        began: Instant,
-    ) -> Answer {
+    fn into_answer(mut self, pending: Pending, carrier: Carrier, place: CallPlace, began: Instant) -> Answer {
         self.upload.keep_no_more();
         let failed = grpc::of_head(carrier.head()) == Outcome::Failed;
         Answer {
-            replica: endpoint.instance.replica.clone(),
             attempts: self.tries.attempts,
             at: self.now,
             before: began - self.options.began,

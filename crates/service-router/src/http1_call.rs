@@ -1,8 +1,9 @@
-//! One HTTP/1.1 connection to a replica, and the call that it carries.
+//! One call over a connection of HTTP/1.1: its head and body are sent, and the answer to it is read.
 //!
-//! It is polled by the task of the client's connection, and by nobody while it idles.
+//! It is polled by the task of the client's connection.
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use http::{Method, StatusCode};
@@ -11,14 +12,10 @@ use http1::{
     write_decimal, write_field,
 };
 
-use observability::ServiceShard;
-
-use crate::answer::Open;
 use crate::call::CallHead;
-use crate::circuit::Permit;
+use crate::http1_connection::Http1Connection;
 use crate::request_body::{BodyError, RequestBody};
 use crate::upload::Upload;
-use crate::wire::Wire;
 
 /// Limits of an answer's head: 128 KiB, 128 lines.
 const HEAD: Limits = Limits { head_bytes: 128 << 10, fields: 128, target_bytes: 1024 };
@@ -28,25 +25,80 @@ const SMALL_PIECE: usize = 16 << 10;
 /// Interim answers that are skipped before one that counts.
 const MAX_INTERIM: u32 = 16;
 
-/// A connection. What a call needs is kept for the next one.
+/// Messages of a worker that no call has at the moment: 256 of them.
+const KEPT: usize = 256;
+/// What a kept message takes for either head at the most: 16 KiB.
+const KEPT_BYTES: usize = 16 << 10;
+
+/// A call, which has the connection for itself.
 #[derive(Debug)]
-pub(crate) struct Http1Connection {
-    wire: Wire,
-    /// Whether it has carried a call before.
-    pub(crate) reused: bool,
+pub(crate) struct Http1Call {
+    connection: Http1Connection,
+    message: Box<Message>,
+    messages: Rc<Messages>,
+}
+
+/// What a call needs room for, and how far it is.
+#[derive(Debug)]
+struct Message {
+    /// To be sent.
     out: Vec<u8>,
-    /// How much of `out` is written.
+    /// How much of that is written.
     out_at: usize,
     /// Whether the kernel took anything of this call.
     written: bool,
     sending: Sending,
     scan: HeadScan,
     interim: u32,
-    pub(crate) head: ResponseHead,
+    /// Of the answer.
+    head: ResponseHead,
     decoder: BodyDecoder,
-    /// Its place among those that the service may have.
-    permit: Permit,
-    open: Open,
+}
+
+/// The messages of one worker that no call has at the moment. The next call has the room of the one that ended last,
+/// whichever connections they have: that room is in the core's caches, where that of a connection which idled is not.
+#[derive(Debug, Default)]
+pub(crate) struct Messages(
+    #[expect(clippy::vec_box, reason = "a call keeps its box over all that it does, and moves often")]
+    RefCell<Vec<Box<Message>>>,
+);
+
+impl Messages {
+    fn take(&self) -> Box<Message> {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, message: Box<Message>) {
+        let mut kept = self.0.borrow_mut();
+        if kept.len() < KEPT && message.out.capacity().max(message.head.capacity()) <= KEPT_BYTES {
+            kept.push(message);
+        }
+    }
+}
+
+impl Message {
+    /// Another call begins, with a body of this kind.
+    fn begin(&mut self, framing: Framing) {
+        self.out.clear();
+        (self.out_at, self.written, self.interim) = (0, false, 0);
+        self.sending = if framing == Framing::Length(0) { Sending::Done } else { Sending::Body };
+        (self.scan, self.decoder) = (HeadScan::default(), BodyDecoder::new(Framing::Length(0)));
+    }
+}
+
+impl Default for Message {
+    fn default() -> Self {
+        Self {
+            out: Vec::new(),
+            out_at: 0,
+            written: false,
+            sending: Sending::Done,
+            scan: HeadScan::default(),
+            interim: 0,
+            head: ResponseHead::default(),
+            decoder: BodyDecoder::new(Framing::Length(0)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,41 +128,29 @@ pub(crate) enum SendError {
     Cancelled,
 }
 
-impl Http1Connection {
-    pub(crate) fn new(wire: Wire, permit: Permit, shard: &Arc<ServiceShard>) -> Self {
-        Self {
-            wire,
-            reused: false,
-            out: Vec::new(),
-            out_at: 0,
-            written: false,
-            sending: Sending::Done,
-            scan: HeadScan::default(),
-            interim: 0,
-            head: ResponseHead::default(),
-            decoder: BodyDecoder::new(Framing::Length(0)),
-            permit,
-            open: Open::new(shard),
-        }
+impl Http1Call {
+    /// Puts a call in front of a connection.
+    pub(crate) fn new(
+        connection: Http1Connection,
+        messages: &Rc<Messages>,
+        head: &impl CallHead,
+        framing: Framing,
+        time_left_ms: u64,
+    ) -> Self {
+        let mut message = messages.take();
+        message.begin(framing);
+        write_head(&mut message.out, head, framing, time_left_ms);
+        Self { connection, message, messages: Rc::clone(messages) }
     }
 
-    /// Whether it can still be used, as far as is known.
-    pub(crate) fn is_open(&mut self) -> bool {
-        self.wire.is_quiet()
+    /// The head of the answer, once it has come.
+    pub(crate) fn head(&self) -> &ResponseHead {
+        &self.message.head
     }
 
     /// Whether the kernel took anything of the call.
     pub(crate) fn was_written(&self) -> bool {
-        self.written
-    }
-
-    /// Puts the head of a call in front of everything.
-    pub(crate) fn begin(&mut self, head: &impl CallHead, framing: Framing, time_left_ms: u64) {
-        self.out.clear();
-        (self.out_at, self.written, self.interim) = (0, false, 0);
-        self.scan = HeadScan::default();
-        self.sending = if framing == Framing::Length(0) { Sending::Done } else { Sending::Body };
-        write_head(&mut self.out, head, framing, time_left_ms);
+        self.message.written
     }
 
     /// Sends, and waits for the head of the answer.
@@ -124,30 +164,30 @@ impl Http1Connection {
         if let Poll::Ready(Err(error)) = self.poll_send(context, upload, body) {
             return Poll::Ready(Err(SendError::Body(error)));
         }
-        if let Sending::Broken(reason) = &self.sending
-            && !self.written
+        if let Sending::Broken(reason) = &self.message.sending
+            && !self.message.written
         {
             return Poll::Ready(Err(SendError::NotSent(reason.clone())));
         }
         loop {
-            let found = self.scan.advance(self.wire.input().data(), &HEAD);
+            let found = self.message.scan.advance(self.connection.wire.input().data(), &HEAD);
             if let Some(length) = found.map_err(|fault| SendError::Protocol(fault.to_string()))? {
-                let input = self.wire.input();
-                let parsed = parse_response(&input.data()[..length], method, &HEAD, &mut self.head);
+                let input = self.connection.wire.input();
+                let parsed = parse_response(&input.data()[..length], method, &HEAD, &mut self.message.head);
                 input.consume(length);
                 parsed.map_err(|fault| SendError::Protocol(fault.to_string()))?;
-                self.scan = HeadScan::default();
+                self.message.scan = HeadScan::default();
                 if self.is_interim() {
-                    self.interim += 1;
-                    if self.interim > MAX_INTERIM {
+                    self.message.interim += 1;
+                    if self.message.interim > MAX_INTERIM {
                         return Poll::Ready(Err(SendError::Protocol("it sent only interim answers".into())));
                     }
                     continue;
                 }
-                self.decoder = BodyDecoder::new(self.head.framing());
+                self.message.decoder = BodyDecoder::new(self.message.head.framing());
                 return Poll::Ready(Ok(()));
             }
-            match ready!(self.wire.poll_fill(context)) {
+            match ready!(self.connection.wire.poll_fill(context)) {
                 Ok(0) => return Poll::Ready(Err(self.closed("it closed the connection".into()))),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Err(self.closed(error.to_string()))),
@@ -156,11 +196,12 @@ impl Http1Connection {
     }
 
     fn is_interim(&self) -> bool {
-        self.head.status().is_informational() && self.head.status() != StatusCode::SWITCHING_PROTOCOLS
+        self.message.head.status().is_informational()
+            && self.message.head.status() != StatusCode::SWITCHING_PROTOCOLS
     }
 
     fn closed(&self, reason: String) -> SendError {
-        if self.written { SendError::Reset(reason) } else { SendError::NotSent(reason) }
+        if self.message.written { SendError::Reset(reason) } else { SendError::NotSent(reason) }
     }
 
     /// Sends what there is to send. Ready when all is sent or nothing more is taken; an error only from the body.
@@ -171,13 +212,13 @@ impl Http1Connection {
         body: &mut impl RequestBody,
     ) -> Poll<Result<(), BodyError>> {
         loop {
-            if self.sending == Sending::Body {
+            if self.message.sending == Sending::Body {
                 self.take_small_piece(context, upload, body)?;
             }
             if let Err(error) = ready!(self.poll_write_out(context)) {
-                self.sending = Sending::Broken(error.to_string());
+                self.message.sending = Sending::Broken(error.to_string());
             }
-            if self.sending != Sending::Body {
+            if self.message.sending != Sending::Body {
                 return Poll::Ready(Ok(()));
             }
             if !ready!(upload.poll_data(context, body))? {
@@ -188,9 +229,9 @@ impl Http1Connection {
                 self.take_piece(upload, body);
                 continue;
             }
-            match ready!(self.wire.poll_write(context, upload.data(body))) {
+            match ready!(self.connection.wire.poll_write(context, upload.data(body))) {
                 Ok(written) => upload.consume(body, written),
-                Err(error) => self.sending = Sending::Broken(error.to_string()),
+                Err(error) => self.message.sending = Sending::Broken(error.to_string()),
             }
         }
     }
@@ -202,7 +243,7 @@ impl Http1Connection {
         upload: &mut Upload,
         body: &mut impl RequestBody,
     ) -> Result<(), BodyError> {
-        if self.out_at > 0 || self.out.is_empty() || self.out.len() > SMALL_PIECE {
+        if self.message.out_at > 0 || self.message.out.is_empty() || self.message.out.len() > SMALL_PIECE {
             return Ok(());
         }
         match upload.poll_data(context, body) {
@@ -218,45 +259,46 @@ impl Http1Connection {
         let data = upload.data(body);
         let length = data.len();
         if upload.framing() == Framing::Chunked {
-            write_chunk_size(&mut self.out, length);
-            self.out.extend_from_slice(data);
-            self.out.extend_from_slice(b"\r\n");
+            write_chunk_size(&mut self.message.out, length);
+            self.message.out.extend_from_slice(data);
+            self.message.out.extend_from_slice(b"\r\n");
         } else {
-            self.out.extend_from_slice(data);
+            self.message.out.extend_from_slice(data);
         }
         upload.consume(body, length);
         if upload.has_ended() && upload.framing() != Framing::Chunked {
-            self.sending = Sending::Done;
+            self.message.sending = Sending::Done;
         }
     }
 
     fn end_body(&mut self, upload: &Upload) {
-        self.sending = Sending::Done;
+        self.message.sending = Sending::Done;
         if upload.framing() != Framing::Chunked {
             return;
         }
         match upload.trailers() {
-            None => self.out.extend_from_slice(LAST_CHUNK),
+            None => self.message.out.extend_from_slice(LAST_CHUNK),
             Some(trailers) => {
-                self.out.extend_from_slice(b"0\r\n");
+                self.message.out.extend_from_slice(b"0\r\n");
                 for (_, name, value) in trailers.fields() {
-                    write_field(&mut self.out, name, value);
+                    write_field(&mut self.message.out, name, value);
                 }
-                self.out.extend_from_slice(b"\r\n");
+                self.message.out.extend_from_slice(b"\r\n");
             }
         }
     }
 
     fn poll_write_out(&mut self, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        while self.out_at < self.out.len() {
-            self.out_at += ready!(self.wire.poll_write(context, &self.out[self.out_at..]))?;
-            self.written = true;
+        while self.message.out_at < self.message.out.len() {
+            self.message.out_at +=
+                ready!(self.connection.wire.poll_write(context, &self.message.out[self.message.out_at..]))?;
+            self.message.written = true;
         }
-        if !self.out.is_empty() {
-            self.out.clear();
-            self.out_at = 0;
+        if !self.message.out.is_empty() {
+            self.message.out.clear();
+            self.message.out_at = 0;
         }
-        self.wire.poll_flush(context)
+        self.connection.wire.poll_flush(context)
     }
 
     /// Looks for data of the answer's body, and goes on sending the request's: true when [`Self::data`] has some.
@@ -266,18 +308,23 @@ impl Http1Connection {
         upload: &mut Upload,
         body: &mut impl RequestBody,
     ) -> Poll<Result<bool, BodyError>> {
-        if !matches!(self.sending, Sending::Broken(_))
+        if !matches!(self.message.sending, Sending::Broken(_))
             && let Poll::Ready(Err(error)) = self.poll_send(context, upload, body)
         {
             return Poll::Ready(Err(error));
         }
         let broken = |why: String| BodyError::Upstream(why);
         loop {
-            match self.decoder.step(self.wire.input()).map_err(|fault| broken(fault.to_string()))? {
+            match self
+                .message
+                .decoder
+                .step(self.connection.wire.input())
+                .map_err(|fault| broken(fault.to_string()))?
+            {
                 Step::Data => return Poll::Ready(Ok(true)),
                 Step::End => return Poll::Ready(Ok(false)),
-                Step::More => match ready!(self.wire.poll_fill(context)) {
-                    Ok(0) => self.decoder.close().map_err(|fault| broken(fault.to_string()))?,
+                Step::More => match ready!(self.connection.wire.poll_fill(context)) {
+                    Ok(0) => self.message.decoder.close().map_err(|fault| broken(fault.to_string()))?,
                     Ok(_) => {}
                     Err(error) => return Poll::Ready(Err(broken(error.to_string()))),
                 },
@@ -287,35 +334,35 @@ impl Http1Connection {
 
     /// The data at hand.
     pub(crate) fn data(&self) -> &[u8] {
-        self.decoder.data(self.wire.peek())
+        self.message.decoder.data(self.connection.wire.peek())
     }
 
     pub(crate) fn consume(&mut self, bytes: usize) {
-        self.decoder.consume(self.wire.input(), bytes);
+        self.message.decoder.consume(self.connection.wire.input(), bytes);
     }
 
     pub(crate) fn take_trailers(&mut self) -> Option<Box<http1::Trailers>> {
-        self.decoder.take_trailers()
+        self.message.decoder.take_trailers()
     }
 
     /// Whether the data at hand is the last of the answer.
     pub(crate) fn has_all(&self) -> bool {
-        self.decoder.has_all()
+        self.message.decoder.has_all()
     }
 
-    /// Whether the next call may use it: everything was sent and read, and nothing was left over that nobody asked for.
-    pub(crate) fn is_reusable(&mut self) -> bool {
-        let done = self.sending == Sending::Done && self.out.is_empty() && self.decoder.has_ended();
-        let reusable = done && self.head.persists() && self.wire.input().is_empty();
-        if reusable {
-            self.wire.release();
-        }
-        reusable
+    /// Ends the call. The connection is for the next one when everything was sent and read, and nothing was left over that
+    /// nobody asked for.
+    pub(crate) fn end(self) -> Option<Http1Connection> {
+        let Self { mut connection, message, messages } = self;
+        let done = message.sending == Sending::Done && message.out.is_empty() && message.decoder.has_ended();
+        let reusable = done && message.head.persists();
+        messages.give_back(message);
+        (reusable && connection.rest()).then_some(connection)
     }
 
-    /// The socket itself, once both sides speak another protocol.
-    pub(crate) fn into_wire(self) -> (Wire, Permit, Open) {
-        (self.wire, self.permit, self.open)
+    /// The connection itself, once both sides speak another protocol.
+    pub(crate) fn into_connection(self) -> Http1Connection {
+        self.connection
     }
 }
 

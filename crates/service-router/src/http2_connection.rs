@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use crate::answer::Open;
 use crate::call::CallHead;
 use crate::circuit::Permit;
-use crate::http1_connection::{MAX_GRPC_TIMEOUT, SendError};
+use crate::http1_call::{MAX_GRPC_TIMEOUT, SendError};
 use crate::request_body::{BodyError, RequestBody};
 use crate::upload::Upload;
 use crate::wire::Wire;

@@ -13,6 +13,7 @@ mod endpoint;
 mod execute;
 mod grpc;
 mod health;
+mod http1_call;
 mod http1_connection;
 mod http2_connection;
 mod opening;

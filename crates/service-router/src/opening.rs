@@ -17,6 +17,7 @@ use crate::circuit::Permit;
 use crate::connect::{ConnectError, connect};
 use crate::endpoint::{Endpoint, MAX_SHARED};
 use crate::execute::Execution;
+use crate::http1_call::Http1Call;
 use crate::http1_connection::Http1Connection;
 use crate::http2_connection::{BeginError, Http2Connection, Start};
 use crate::policy::UpstreamProtocol;
@@ -42,22 +43,23 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
 
     async fn http1(&mut self, endpoint: &Rc<Endpoint>) -> Result<(Carrier, bool), Try> {
         let idle = if self.tries.fresh_only { None } else { endpoint.take_idle() };
-        let mut connection = match idle {
+        let connection = match idle {
             Some(connection) => connection,
             // Boxed: connecting is rare, and its state would make every call's larger.
             None => Box::pin(self.new_http1(endpoint)).await?,
         };
         let reused = connection.reused;
-        connection.begin(self.head, self.upload.framing(), self.time_left_ms());
-        Ok((Carrier::Http1(connection), reused))
+        let (messages, framing) = (&self.router.messages, self.upload.framing());
+        let call = Http1Call::new(connection, messages, self.head, framing, self.time_left_ms());
+        Ok((Carrier::Http1(call), reused))
     }
 
-    async fn new_http1(&mut self, endpoint: &Rc<Endpoint>) -> Result<Box<Http1Connection>, Try> {
+    async fn new_http1(&mut self, endpoint: &Rc<Endpoint>) -> Result<Http1Connection, Try> {
         let permit = self.permit().await?;
         let (router, policy, instance) = (self.router, Rc::clone(&self.policy), &endpoint.instance);
         let made = connect(instance, policy.tls.as_ref(), Rc::clone(&router.buffers));
         let wire = self.connected(endpoint, async { made.await.map_err(Try::not_connected) }).await?;
-        Ok(Box::new(Http1Connection::new(wire, permit, &self.view.shard)))
+        Ok(Http1Connection::new(wire, permit, &self.view.shard))
     }
 
     async fn http2(&mut self, endpoint: &Rc<Endpoint>) -> Result<(Carrier, bool), Try> {

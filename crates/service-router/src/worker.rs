@@ -15,6 +15,7 @@ use types::ServiceName;
 
 use crate::circuit::Circuit;
 use crate::endpoint::Endpoint;
+use crate::http1_call::Messages;
 use crate::policy::RouterPolicy;
 use crate::suspicion::Suspicions;
 use crate::view::ServiceView;
@@ -91,6 +92,7 @@ pub struct WorkerRouter {
     pub(crate) suspicions: Suspicions,
     registry: Registry,
     pub(crate) buffers: Rc<BufferPool>,
+    pub(crate) messages: Rc<Messages>,
 }
 
 impl WorkerRouter {
@@ -113,6 +115,7 @@ impl WorkerRouter {
             suspicions: Suspicions(suspicions),
             registry,
             buffers,
+            messages: Rc::default(),
         };
         (router, subscription)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use serde_saphyr::Spanned;
 
@@ -21,7 +22,7 @@ impl Checker {
         &mut self,
         key: &str,
         list: Spanned<Vec<Text>>,
-        version: &str,
+        version: &Arc<str>,
     ) -> Vec<EndpointSettings> {
         let whole = |url: Text| {
             let origin = url.origin;
@@ -35,7 +36,7 @@ impl Checker {
         &mut self,
         key: &str,
         set: Spanned<Vec<Spanned<RawEndpoint>>>,
-        version: &str,
+        version: &Arc<str>,
     ) -> Vec<EndpointSettings> {
         let endpoints = set.value.into_iter().map(|raw| (raw.referenced.into(), raw.value)).collect();
         self.checked(key, ".url", set.referenced.into(), endpoints, version)
@@ -48,7 +49,7 @@ impl Checker {
         url_key: &str,
         origin: Origin,
         endpoints: Vec<(Origin, RawEndpoint)>,
-        version: &str,
+        version: &Arc<str>,
     ) -> Vec<EndpointSettings> {
         if !(1..=MAX_ENDPOINTS).contains(&endpoints.len()) {
             let message =
@@ -79,14 +80,15 @@ impl Checker {
         checked
     }
 
-    fn endpoint(&mut self, key: &str, url: Url, raw: RawEndpoint, version: &str) -> EndpointSettings {
+    fn endpoint(&mut self, key: &str, url: Url, raw: RawEndpoint, version: &Arc<str>) -> EndpointSettings {
         EndpointSettings {
             scheme: url.scheme,
             host: url.host,
             port: url.port,
             version: match raw.version {
-                Some(own) => self.version(&format!("{key}.version"), own),
-                None => version.to_owned(),
+                Some(own) => self.version(&format!("{key}.version"), own).into(),
+                // The same one, so that what is read with every call is read from one place.
+                None => Arc::clone(version),
             },
             weight: self.whole(&format!("{key}.weight"), raw.weight, 1..=MAX_WEIGHT),
             priority: self.whole(&format!("{key}.priority"), raw.priority, 0..=MAX_PRIORITY),

@@ -1,5 +1,6 @@
 //! Who answers the calls of a service: a built-in one that is started here, or endpoints. Exactly one of the two.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_saphyr::Spanned;
@@ -67,7 +68,7 @@ impl Checker {
         key: &str,
         name: &Text,
         name_valid: bool,
-        version: &str,
+        version: &Arc<str>,
         raw: RawRuns,
     ) -> Option<Runs> {
         if raw.has_endpoints() {
@@ -94,7 +95,7 @@ impl Checker {
         &mut self,
         key: &str,
         name: &Text,
-        version: &str,
+        version: &Arc<str>,
         raw: RawRuns,
     ) -> Vec<EndpointSettings> {
         for (origin, unused, why) in raw.only_for_processes() {

@@ -1,6 +1,7 @@
 //! One service: its name, and the parts that others check.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use types::{NameError, ServiceName};
 
@@ -31,7 +32,7 @@ impl Checker {
     fn service(&mut self, name: &Text, raw: RawService, table: &mut RouteTable) -> Option<ServiceSettings> {
         let key = format!("services.{}", name.value);
         let parsed = self.name(name);
-        let version = self.version(&format!("{key}.version"), raw.version);
+        let version: Arc<str> = self.version(&format!("{key}.version"), raw.version).into();
         let runs = RawRuns {
             builtin: raw.builtin,
             endpoints: raw.endpoints,
@@ -127,6 +128,6 @@ impl Checker {
 fn versions(own: &str, runs: &Runs) -> BTreeSet<String> {
     match runs {
         Runs::Builtin(_) => BTreeSet::from([own.to_owned()]),
-        Runs::Endpoints(endpoints) => endpoints.iter().map(|endpoint| endpoint.version.clone()).collect(),
+        Runs::Endpoints(endpoints) => endpoints.iter().map(|endpoint| endpoint.version.to_string()).collect(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use types::{ByteSize, ServiceName};
@@ -14,7 +15,7 @@ pub struct ServiceSettings {
     /// Its name.
     pub name: ServiceName,
     /// The label of its version, such as `1.0.0`; at most 40 visible ASCII characters. Endpoints may have others.
-    pub version: String,
+    pub version: Arc<str>,
     /// Whether its being down makes the whole unhealthy.
     pub required: bool,
     /// Who answers its calls.
@@ -93,7 +94,7 @@ pub struct EndpointSettings {
     /// At least 1.
     pub port: u16,
     /// The label of its version.
-    pub version: String,
+    pub version: Arc<str>,
     /// Its share among the others of its priority, 1 to 1,000.
     pub weight: u32,
     /// 0 to 15; a higher number is used only as far as the lower ones are down.

@@ -190,12 +190,13 @@ async fn a_drain_waits_for_requests_in_flight() {
     let stage = Stage::new(&[Script::Good]);
     stage.until(LifecycleState::Ready).await;
     let snapshot = stage.registry.snapshot();
-    let request = snapshot.replica(&stage.id).unwrap().instance.as_ref().unwrap().in_flight.begin();
+    let in_flight = &snapshot.replica(&stage.id).unwrap().instance.as_ref().unwrap().in_flight;
+    in_flight.begin();
     stage.stop.send_replace(Stop::Drain);
     stage.until(LifecycleState::Draining).await;
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert!(stage.signals.lock().unwrap().is_empty(), "it was told to end with a request in flight");
-    drop(request);
+    in_flight.end();
     let expected = expect![[r#"
         0s Stopped not started yet
         0s Starting

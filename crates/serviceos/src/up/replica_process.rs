@@ -65,7 +65,7 @@ impl ReplicaLauncher {
             let process = service.process()?;
             let spec = Spec {
                 builtin: process.builtin,
-                version: service.version.clone(),
+                version: service.version.to_string(),
                 config: process.config.clone(),
                 secrets: secrets.get(&service.name).cloned().unwrap_or_default(),
             };

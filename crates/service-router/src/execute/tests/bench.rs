@@ -235,14 +235,17 @@ impl Bench {
                 Ok(true) => text.extend_from_slice(answer.data()),
                 Ok(false) => break,
                 Err(_) => {
-                    self.log.line(&format!("  {status} by {}, tries: {tries}, breaks off", answer.replica));
+                    self.log.line(&format!(
+                        "  {status} by {}, tries: {tries}, breaks off",
+                        answer.instance().replica
+                    ));
                     return text.len();
                 }
             }
             let length = answer.data().len();
             answer.consume(length);
         }
-        let name = answer.replica.to_string();
+        let name = answer.instance().replica.to_string();
         assert!(text.starts_with(name.as_bytes()));
         self.log.line(&format!("  {status} by {name}, tries: {tries}"));
         answer.finish();
@@ -253,7 +256,7 @@ impl Bench {
     pub(super) async fn together(&self, calls: usize, call: &str) -> String {
         let one = async || match self.begin(call).await {
             Ok(answer) => {
-                let replica = answer.replica.clone();
+                let replica = answer.instance().replica.clone();
                 self.finish(answer).await;
                 replica.to_string()
             }

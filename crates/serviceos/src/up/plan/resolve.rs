@@ -105,7 +105,7 @@ mod tests {
             scheme: Scheme::Http,
             host: "a.example".to_owned(),
             port: 80,
-            version: "1.0.0".to_owned(),
+            version: "1.0.0".into(),
             weight: 1,
             priority: 0,
         };
