@@ -2,10 +2,12 @@
 //! offers it.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use configuration::TlsSettings;
+use rustix::fs::{Mode, OFlags};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -61,7 +63,7 @@ fn tickets() -> Result<Arc<dyn ProducesTickets>, TlsError> {
     Ok(Arc::clone(TICKETS.get_or_init(|| made)))
 }
 
-/// Reads the files and makes of them what connections are accepted with.
+/// Reads the files and makes of them what connections are accepted with. Blocks, for as long as their disk does not answer.
 ///
 /// # Errors
 /// The file that cannot be used, and why.
@@ -123,8 +125,7 @@ fn fault(path: &Path, reason: String) -> TlsError {
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = CertificateDer::pem_file_iter(path).map_err(|error| fault(path, error.to_string()))?;
-    let chain: Result<Vec<_>, _> = read.collect();
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_reader_iter(open(path)?).collect();
     let chain = chain.map_err(|error| fault(path, error.to_string()))?;
     if chain.is_empty() {
         return Err(fault(path, "there is no certificate in it; PEM is expected".into()));
@@ -133,8 +134,22 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path)
+    PrivateKeyDer::from_pem_reader(open(path)?)
         .map_err(|error| fault(path, format!("there is no private key in it: {error}")))
+}
+
+/// A pipe would give what it holds only once, and keep whoever opens it waiting until somebody writes.
+fn open(path: &Path) -> Result<File, TlsError> {
+    let how = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let opened = rustix::fs::open(path, how, Mode::empty());
+    let file = File::from(opened.map_err(|error| fault(path, error.to_string()))?);
+    let found = file.metadata().map_err(|error| fault(path, error.to_string()))?;
+    if !found.is_file() {
+        let reason =
+            "this is a directory, a pipe or a device; name a file, since it is read again on every change";
+        return Err(fault(path, reason.into()));
+    }
+    Ok(file)
 }
 
 /// The DNS names that a certificate is for; an address is no name that a client asks for (RFC 6066 section 3).

@@ -3,6 +3,7 @@
 
 mod background;
 mod claims;
+mod client_tls;
 mod contents;
 mod data_dir;
 mod descriptors;
@@ -41,6 +42,7 @@ use types::ServiceName;
 use crate::failure::Failure;
 use background::Background;
 use claims::Claims;
+use client_tls::ClientTls;
 use data_dir::DataDir;
 use files::Files;
 use plan::{Plan, Resolving, TlsClients};
@@ -117,6 +119,7 @@ struct Facts {
 impl Running {
     /// Refuses first, starts then: whatever can be in the way is met before the first replica is launched.
     async fn start(settings: Settings, source: Source) -> Result<Self, Failure> {
+        let client_tls = ClientTls::default().of(settings.gateway.tls.as_ref()).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, secrets, access_log, token, socket } =
             Claims::make(&settings).await?;
         let (access_log, access_log_handle) = access_log.unzip();
@@ -128,7 +131,7 @@ impl Running {
         let draining = Arc::new(AtomicBool::new(false));
         let (suspicions, suspected) = mpsc::channel(QUEUED_SUSPICIONS);
         let own = health_pages(&registry, &draining);
-        let plan = Plan::gateway(routes, Arc::clone(&router), &settings, &metrics, own)?;
+        let plan = Plan::gateway(routes, Arc::clone(&router), &settings, &metrics, client_tls.config(), own)?;
         let mut random = fastrand::Rng::new();
         let parts = GatewayParts {
             plan,
@@ -154,6 +157,7 @@ impl Running {
             checks,
             router,
             tls,
+            client_tls,
             resolving,
             files,
         };

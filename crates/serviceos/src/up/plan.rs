@@ -7,7 +7,6 @@ mod resolve;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use anyhow::Context;
 use configuration::{
     BalancingPolicy, Builtin, HashOn, RouteAccess, RouteSettings, Runs, ServiceSettings, Settings,
 };
@@ -15,6 +14,7 @@ use edge_gateway::{OwnPage, Route, RouteTable};
 use http::Method;
 use jiff::Timestamp;
 use observability::Metrics;
+use rustls::ServerConfig;
 use service_lifecycle::Policy;
 use service_registry::{Registry, Replica, Service};
 use service_router::{CheckPolicies, Circuit, ServicePlan, ServicePlans};
@@ -104,22 +104,22 @@ impl Plan {
     /// The gateway's part.
     ///
     /// # Errors
-    /// A route that cannot be added, or a certificate that cannot be used.
+    /// A route that cannot be added.
     pub(crate) fn gateway(
         routes: Vec<Route>,
         router: Arc<ServicePlans>,
         settings: &Settings,
         metrics: &Metrics,
+        tls: Option<Arc<ServerConfig>>,
         own: Vec<OwnPage>,
     ) -> anyhow::Result<edge_gateway::Plan> {
         let gateway = &settings.gateway;
-        let tls = gateway.tls.as_ref().map(edge_gateway::server_config).transpose();
         Ok(edge_gateway::Plan {
             routes: RouteTable::new(routes, own).map_err(|reason| anyhow::anyhow!(reason))?,
             limits: gateway.limits.clone(),
             services: router,
             unmatched: metrics.unmatched(),
-            tls: tls.context("failed to set up TLS for clients")?,
+            tls,
             proxy_protocol: gateway.proxy_protocol.clone(),
             trusted_proxies: gateway.trusted_proxies.clone(),
         })

@@ -16,6 +16,7 @@ use service_router::{CheckPolicies, ServicePlans};
 use tokio::sync::watch;
 use types::ServiceName;
 
+use super::client_tls::ClientTls;
 use super::files::Files;
 use super::plan::{Plan, Previous, Resolving, TlsClients};
 use super::source::{Found, named};
@@ -36,6 +37,7 @@ pub(crate) struct Live {
     pub(crate) checks: watch::Sender<CheckPolicies>,
     pub(crate) router: Arc<ServicePlans>,
     pub(crate) tls: TlsClients,
+    pub(crate) client_tls: ClientTls,
     pub(crate) resolving: Resolving,
     pub(crate) files: Files,
 }
@@ -52,6 +54,9 @@ impl Live {
     pub(crate) async fn take_over(&mut self, found: Found, gateway: &Gateway) {
         let concerns = |settings: &Settings| named(settings).any(|file| found.others.contains(file));
         let renewed = concerns(&self.settings);
+        if renewed {
+            self.client_tls.forget();
+        }
         let wanted = match found.settings {
             None => self.refused.take_if(|refused| concerns(refused)),
             Some(Ok(settings)) => Some(settings),
@@ -116,6 +121,8 @@ impl Live {
                 waiting.join(", ")
             );
         }
+        // Before the tiers, which keep everybody else who changes a key waiting.
+        let client_tls = self.client_tls.of(settings.gateway.tls.as_ref()).await?;
         let tiers = self.keys.begin_tiers().await;
         let checks = Arc::clone(&self.checks.borrow());
         let previous = Previous { settings: &self.settings, checks: &checks, router: &self.router };
@@ -123,7 +130,8 @@ impl Live {
         let Plan { services, router, checks, routes, unresolved, .. } = plan;
         let labels = labels(&settings);
         let own = health_pages(&self.registry, &self.draining);
-        let gateway_plan = Plan::gateway(routes, Arc::clone(&router), &settings, &self.metrics, own)?;
+        let tls = client_tls.config();
+        let gateway_plan = Plan::gateway(routes, Arc::clone(&router), &settings, &self.metrics, tls, own)?;
 
         // What was looked up for the configuration before is nothing to this one.
         self.resolving.end();
@@ -145,7 +153,7 @@ impl Live {
         });
         self.metrics.retain(&labels.0, &labels.1);
         self.resolving.begin(unresolved, &self.registry);
-        (self.settings, self.router) = (settings, router);
+        (self.settings, self.router, self.client_tls) = (settings, router, client_tls);
         Ok(())
     }
 }

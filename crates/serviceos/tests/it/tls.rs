@@ -1,5 +1,6 @@
 //! TLS on both sides of the gateway, with certificates that are made for the test.
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use testkit::{Authority, Connection, Http2, Mesh, Running, TlsSide, Upstream, checksum, eventually, filler};
 
 const HTTP1: &[&str] = &["http/1.1"];
@@ -103,6 +104,23 @@ fn a_file_that_names_a_certificate_before_it_is_there_is_taken_over_when_it_come
     let tls = authority.clients(HTTP1);
     eventually("the new certificate", || {
         (tls.connect(mesh.gateway, "a.test").ok()?.peer_certificate() == third.der()).then_some(())
+    });
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_key_is_refused_and_stops_nothing() {
+    let (upstream, authority) = (Upstream::new(), Authority::new("test authority"));
+    let mesh = mesh(&upstream, &authority, "");
+    let (pipe, key) = (mesh.folder().join("pipe"), mesh.folder().join("first.key"));
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    std::fs::rename(pipe, &key).unwrap();
+    mesh.until_logged(0, "first.key: this is a directory, a pipe or a device");
+    mesh.until_selectable();
+    std::fs::remove_file(key).unwrap();
+    let (tls, new) = (authority.clients(HTTP1), authority.certificate(&["a.test"]));
+    new.write(mesh.folder(), "first");
+    eventually("the new certificate", || {
+        (tls.connect(mesh.gateway, "a.test").ok()?.peer_certificate() == new.der()).then_some(())
     });
 }
 
@@ -221,6 +239,7 @@ fn a_certificate_that_cannot_be_used_is_a_wrong_configuration() {
     let authority = Authority::new("tests");
     authority.certificate(&["localhost"]).write(mesh.folder(), "one");
     authority.certificate(&["localhost"]).write(mesh.folder(), "two");
+    mkfifoat(CWD, mesh.folder().join("pipe"), Mode::RUSR | Mode::WUSR).unwrap();
     let file = |certificate: &str, key: &str| {
         format!(
             "gateway: {{tls: {{certificates: [{{certificate: {certificate}, key: {key}}}]}}}}\nservices: {{vrf: }}\n"
@@ -230,14 +249,14 @@ fn a_certificate_that_cannot_be_used_is_a_wrong_configuration() {
         ("one.pem", "two.key", "it is not the key of the certificate"),
         ("nowhere.pem", "one.key", "nowhere.pem"),
         (".", "one.key", "directory"),
+        ("one.pem", "pipe", "pipe: this is a directory, a pipe or a device"),
     ] {
         mesh.write(&file(certificate, key));
-        for command in [&["config", "validate"][..], &["up", "--gateway=127.0.0.1:0", "--admin=127.0.0.1:0"]]
-        {
-            let refused = mesh.run(command);
-            assert_eq!(refused.code, 2, "{command:?} with {certificate} and {key}: {}", refused.err);
+        for refused in [mesh.up_and_fail(), mesh.run(&["config", "validate"])] {
+            assert_eq!(refused.code, 2, "{certificate} and {key}: {}", refused.err);
             assert!(refused.err.contains(reason), "{}", refused.err);
         }
+        assert!(!mesh.folder().join(".serviceos").exists(), "nothing is left behind");
     }
     mesh.write(&file("one.pem", "one.key"));
     assert_eq!(mesh.run(&["config", "validate"]).code, 0);
