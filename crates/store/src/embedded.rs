@@ -1,12 +1,19 @@
 //! The store in one redb file.
 
+mod confirmed;
+
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::backends::FileBackend;
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
+};
 use types::wire::{Message, Reader};
 
+use self::confirmed::{Confirmed, Unconfirmed};
 use crate::{
     Compare, KeyValue, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_VALUE_BYTES, Operation, Outcome, StoreError,
     Transaction,
@@ -24,11 +31,14 @@ pub struct Store(Arc<Held>);
 struct Held {
     /// `None` from such an error on until somebody asks for something.
     database: Mutex<Option<Arc<Database>>>,
+    /// Why it is not opened again. What the disk did not confirm may be in memory alone, where a database that is opened again
+    /// would find it and build on it; no later confirmation speaks of it (fsync(2)).
+    unconfirmed: Unconfirmed,
     open: Box<Open>,
     path: PathBuf,
 }
 
-type Open = dyn Fn() -> Result<Database, DatabaseError> + Send + Sync;
+type Open = dyn Fn() -> Result<Box<dyn StorageBackend>, DatabaseError> + Send + Sync;
 
 impl Store {
     /// Opens the file, or makes it. Blocks; an interrupted earlier run is repaired here.
@@ -39,12 +49,16 @@ impl Store {
         let failed = |reason: String| StoreError::Open { path: path.to_owned(), reason };
         make_whole(path).map_err(|error| failed(error.to_string()))?;
         let file = path.to_owned();
-        Self::open_by(path, Box::new(move || Database::open(&file)))
+        let open = move || -> Result<Box<dyn StorageBackend>, DatabaseError> {
+            Ok(Box::new(FileBackend::new(File::options().read(true).write(true).open(&file)?)?))
+        };
+        Self::open_by(path, Box::new(open))
     }
 
     fn open_by(path: &Path, open: Box<Open>) -> Result<Self, StoreError> {
         let failed = |reason: String| StoreError::Open { path: path.to_owned(), reason };
-        let database = open().map_err(|error| match error {
+        let unconfirmed = Unconfirmed::default();
+        let database = database(&*open, &unconfirmed).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
             other => failed(other.to_string()),
         })?;
@@ -53,7 +67,7 @@ impl Store {
         write.open_table(META).map_err(|error| failed(error.to_string()))?;
         write.commit().map_err(|error| failed(error.to_string()))?;
         let database = Mutex::new(Some(Arc::new(database)));
-        Ok(Self(Arc::new(Held { database, open, path: path.to_owned() })))
+        Ok(Self(Arc::new(Held { database, unconfirmed, open, path: path.to_owned() })))
     }
 
     /// The file.
@@ -90,7 +104,7 @@ impl Store {
         .await
     }
 
-    /// Carries a transaction out, durably, or changes nothing.
+    /// Carries a transaction out, durably, or changes nothing; only after [`StoreError::Unconfirmed`] the next start says which.
     pub async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
         within_limits(&transaction)?;
         self.blocking(move |database| commit(database, &transaction)).await
@@ -109,22 +123,46 @@ impl Store {
 impl Held {
     fn carry_out<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let database = self.database()?;
-        let done = work(&database);
-        if matches!(done, Err(StoreError::Disk(_))) {
-            let mut present = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-            present.take_if(|present| Arc::ptr_eq(present, &database));
+        match work(&database) {
+            Err(StoreError::Disk(reason)) => Err(self.given_up(&database, reason)),
+            done => done,
         }
-        done
+    }
+
+    /// The database is of no use any more.
+    fn given_up(&self, database: &Arc<Database>, reason: String) -> StoreError {
+        if let Err(unconfirmed) = self.check_confirmed() {
+            return unconfirmed;
+        }
+        let mut present = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        present.take_if(|present| Arc::ptr_eq(present, database));
+        StoreError::Disk(reason)
+    }
+
+    fn check_confirmed(&self) -> Result<(), StoreError> {
+        let Some(reason) = self.unconfirmed.get() else { return Ok(()) };
+        Err(StoreError::Unconfirmed { path: self.path.clone(), reason: reason.clone() })
     }
 
     fn database(&self) -> Result<Arc<Database>, StoreError> {
+        self.check_confirmed()?;
         let mut present = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(database) = &*present {
             return Ok(Arc::clone(database));
         }
-        let opened = (self.open)().map_err(|error| StoreError::Disk(error.to_string()))?;
+        let opened = database(&*self.open, &self.unconfirmed);
+        let opened = opened.map_err(|error| StoreError::Disk(error.to_string()))?;
         Ok(Arc::clone(present.insert(Arc::new(opened))))
     }
+}
+
+/// The database in a file that holds one already: redb would make one in an empty file.
+fn database(open: &Open, unconfirmed: &Unconfirmed) -> Result<Database, DatabaseError> {
+    let file = open()?;
+    if file.len()? == 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty").into());
+    }
+    Database::builder().create_with_backend(Confirmed { file, unconfirmed: Arc::clone(unconfirmed) })
 }
 
 /// Makes the file where there is none, under its name only once it is a whole store: a kill in between would otherwise leave

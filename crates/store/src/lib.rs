@@ -20,7 +20,7 @@ pub const MAX_KEY_BYTES: usize = 1024;
 /// The longest value, in bytes.
 pub const MAX_VALUE_BYTES: usize = 1 << 20;
 
-/// Why the store could not do what was asked. Nothing was changed.
+/// Why the store could not do what was asked. Nothing was changed, but for [`StoreError::Unconfirmed`].
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The file is open in another process.
@@ -40,6 +40,18 @@ pub enum StoreError {
     /// The disk failed. The store is opened again when it is asked for something next.
     #[error("the disk of the store failed: {0}")]
     Disk(String),
+    /// The disk took what was written and did not confirm that it is there. Whether it is, is not known before the next start,
+    /// and until then the store refuses everything.
+    #[error(
+        "the disk did not confirm what was written to {path} ({reason}), so whether it is there is not known, and the store is \
+         used no more; look after the disk, then start serviceos again"
+    )]
+    Unconfirmed {
+        /// The file.
+        path: PathBuf,
+        /// What the machine said.
+        reason: String,
+    },
     /// The file or its format failed.
     #[error("the store failed: {0}")]
     Failed(String),

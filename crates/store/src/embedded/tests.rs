@@ -6,20 +6,24 @@ use super::*;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::StorageBackend;
-use redb::backends::FileBackend;
+/// A disk that may be full, and that may lose what it was given.
+#[derive(Debug, Default)]
+struct Disk {
+    is_full: AtomicBool,
+    loses: AtomicBool,
+}
 
-/// A file on a disk that may be full.
+/// A file on such a disk.
 #[derive(Debug)]
 struct Limited {
     file: FileBackend,
-    is_full: Arc<AtomicBool>,
+    disk: Arc<Disk>,
 }
 
 impl Limited {
-    fn room(&self) -> std::io::Result<()> {
-        if self.is_full.load(Ordering::Relaxed) {
-            Err(std::io::ErrorKind::StorageFull.into())
+    fn room(&self) -> io::Result<()> {
+        if self.disk.is_full.load(Ordering::Relaxed) {
+            Err(io::ErrorKind::StorageFull.into())
         } else {
             Ok(())
         }
@@ -27,57 +31,83 @@ impl Limited {
 }
 
 impl StorageBackend for Limited {
-    fn len(&self) -> std::io::Result<u64> {
+    fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.file.read(offset, out)
     }
 
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
+    fn set_len(&self, len: u64) -> io::Result<()> {
         self.room()?;
         self.file.set_len(len)
     }
 
-    fn sync_data(&self) -> std::io::Result<()> {
-        self.room()?;
+    fn sync_data(&self) -> io::Result<()> {
+        if self.disk.loses.load(Ordering::Relaxed) {
+            return Err(io::Error::other("lost"));
+        }
         self.file.sync_data()
     }
 
-    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.room()?;
         self.file.write(offset, data)
     }
 
-    fn close(&self) -> std::io::Result<()> {
+    fn close(&self) -> io::Result<()> {
         self.file.close()
     }
 }
 
-#[tokio::test]
-async fn once_the_disk_has_room_again_so_has_the_store() {
+/// A store on such a disk.
+fn on_a_disk() -> (tempfile::TempDir, Arc<Disk>, Store) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.redb");
     make_whole(&path).unwrap();
-    let is_full = Arc::new(AtomicBool::new(false));
-    let (file, full) = (path.clone(), Arc::clone(&is_full));
-    let open = move || {
-        let file = File::options().read(true).write(true).open(&file)?;
-        let backend = Limited { file: FileBackend::new(file)?, is_full: Arc::clone(&full) };
-        Database::builder().create_with_backend(backend)
+    let disk = Arc::<Disk>::default();
+    let (file, under) = (path.clone(), Arc::clone(&disk));
+    let open = move || -> Result<Box<dyn StorageBackend>, DatabaseError> {
+        let file = FileBackend::new(File::options().read(true).write(true).open(&file)?)?;
+        Ok(Box::new(Limited { file, disk: Arc::clone(&under) }))
     };
     let store = Store::open_by(&path, Box::new(open)).unwrap();
+    (folder, disk, store)
+}
+
+#[tokio::test]
+async fn once_the_disk_has_room_again_so_has_the_store() {
+    let (_folder, disk, store) = on_a_disk();
     store.commit(Transaction::new().put("a", "1")).await.unwrap();
-    is_full.store(true, Ordering::Relaxed);
+    disk.is_full.store(true, Ordering::Relaxed);
     for _ in 0..3 {
         let refused = store.commit(Transaction::new().put("a", "2")).await;
         assert!(matches!(refused, Err(StoreError::Disk(_))), "{refused:?}");
     }
-    is_full.store(false, Ordering::Relaxed);
+    disk.is_full.store(false, Ordering::Relaxed);
     assert_eq!(store.get("a").await.unwrap().unwrap().value, b"1");
     store.commit(Transaction::new().put("a", "3")).await.unwrap();
     assert_eq!(store.get("a").await.unwrap().unwrap().value, b"3");
+}
+
+#[tokio::test]
+async fn nothing_is_built_on_what_the_disk_did_not_confirm() {
+    let (folder, disk, store) = on_a_disk();
+    store.commit(Transaction::new().put("a", "1")).await.unwrap();
+    disk.loses.store(true, Ordering::Relaxed);
+    let refused = store.commit(Transaction::new().put("a", "2")).await.unwrap_err().to_string();
+    assert!(refused.contains("store.redb (lost), so whether it is there is not known"), "{refused}");
+    disk.loses.store(false, Ordering::Relaxed);
+    for _ in 0..2 {
+        assert_eq!(store.get("a").await.unwrap_err().to_string(), refused);
+        let again = store.commit(Transaction::new().put("a", "3")).await;
+        assert!(matches!(again, Err(StoreError::Unconfirmed { .. })), "{again:?}");
+    }
+    drop(store);
+    let store = Store::open(&folder.path().join("store.redb")).unwrap();
+    let found = store.get("a").await.unwrap().unwrap().value;
+    assert!(found == b"1" || found == b"2", "{found:?}");
 }
 
 fn temporary() -> (tempfile::TempDir, Store) {
@@ -139,9 +169,11 @@ async fn what_was_committed_is_there_after_reopening_and_a_second_opener_is_told
 fn a_file_that_is_no_store_is_refused_and_left_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.redb");
-    std::fs::write(&path, b"not a store, but precious").unwrap();
-    assert!(matches!(Store::open(&path), Err(StoreError::Open { .. })));
-    assert_eq!(std::fs::read(&path).unwrap(), b"not a store, but precious");
+    for held in ["not a store, but precious", ""] {
+        std::fs::write(&path, held).unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::Open { .. })));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), held);
+    }
 }
 
 #[tokio::test]
