@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout_at};
 
 pub(crate) use folders::{Folders, Followed};
-use noted::Noted;
+use noted::{Heard, Noted};
 
 /// How long nothing more must happen before a change counts as done.
 const QUIET: Duration = Duration::from_millis(50);
@@ -51,8 +51,9 @@ impl FileWatch {
         let watch = Self::with(Arc::clone(&noted), events);
         let known = Arc::clone(&noted);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            if event.is_ok_and(|event| known.hear(&event)) {
+            let Ok(event) = event else { return };
+            let heard = Heard::of(event);
+            if known.lock().unwrap_or_else(PoisonError::into_inner).hear(&heard) {
                 // A full queue means that a look is due already.
                 let _due_already = noticed.try_send(()).is_err();
             }

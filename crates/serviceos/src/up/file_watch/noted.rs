@@ -1,5 +1,5 @@
-//! What the events of the watcher mean for the files that somebody looks for. It asks the disk for nothing but the kind of what
-//! has just come.
+//! What the events of the watcher mean for the files that somebody looks for. Others wait for what is noted that must not wait
+//! for a disk, so nothing is asked of one here but for the kind of what has just come, and that before anything is noted.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -19,6 +19,23 @@ pub(super) struct Noted {
     open: BTreeSet<PathBuf>,
 }
 
+/// An event, with what the disk has to say about it.
+#[derive(Debug)]
+pub(super) struct Heard {
+    event: Event,
+    /// Whether a file has come that somebody has just begun to write.
+    begins: bool,
+}
+
+impl Heard {
+    /// May wait for the disk.
+    pub(super) fn of(event: Event) -> Self {
+        let begins =
+            event.kind == EventKind::Create(CreateKind::File) && event.paths.iter().any(|path| is_new(path));
+        Self { event, begins }
+    }
+}
+
 impl Noted {
     /// From now on these are looked for, and no others.
     pub(super) fn look_for(&mut self, places: BTreeSet<PathBuf>, folders: BTreeSet<PathBuf>) {
@@ -27,7 +44,7 @@ impl Noted {
     }
 
     /// Whether an event concerns what is looked for.
-    pub(super) fn hear(&mut self, event: &Event) -> bool {
+    pub(super) fn hear(&mut self, Heard { event, begins }: &Heard) -> bool {
         let closed = event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write));
         if event.kind.is_access() && !closed {
             return false;
@@ -37,7 +54,7 @@ impl Noted {
                 EventKind::Modify(ModifyKind::Data(_)) => {
                     self.open.insert(path.clone());
                 }
-                EventKind::Create(CreateKind::File) if is_new(path) => {
+                EventKind::Create(_) if *begins => {
                     self.open.insert(path.clone());
                 }
                 EventKind::Access(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {

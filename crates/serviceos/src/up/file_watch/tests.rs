@@ -1,7 +1,7 @@
 //! The watch with the machine's own watcher, and with events that a test makes up.
 
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use notify::event::{AccessKind, AccessMode, DataChange, ModifyKind, RenameMode};
 use notify::{Event, EventKind};
@@ -195,7 +195,7 @@ impl Told {
     }
 
     fn tell(&self, kind: EventKind) {
-        if self.watch.noted().hear(&Event::new(kind).add_path(Path::new("/f").to_owned())) {
+        if self.watch.noted().hear(&event(kind)) {
             let _due_already = self.events.try_send(()).is_err();
         }
     }
@@ -204,6 +204,10 @@ impl Told {
         let look = async { while self.watch.changed().await != Hint::Look {} };
         timeout(limit, look).await.is_ok()
     }
+}
+
+fn event(kind: EventKind) -> Heard {
+    Heard::of(Event::new(kind).add_path(PathBuf::from("/f")))
 }
 
 const WRITTEN: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
@@ -247,7 +251,7 @@ async fn a_writer_that_never_closes_keeps_nobody_for_ever() {
     let (noted, events) = (Arc::clone(&told.watch.noted), told.events.clone());
     let writer = tokio::spawn(async move {
         loop {
-            noted.lock().unwrap().hear(&Event::new(WRITTEN).add_path(PathBuf::from("/f")));
+            noted.lock().unwrap().hear(&event(WRITTEN));
             let _due_already = events.try_send(()).is_err();
             sleep(QUIET_WHILE_OPEN / 2).await;
         }
