@@ -8,7 +8,7 @@ use configuration::EndpointSettings;
 use service_registry::{Change, Registry, Replica};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use types::ReplicaId;
 
 use super::endpoints::put;
@@ -50,7 +50,7 @@ impl Resolving {
 
 async fn keep_looking_up(unresolved: Unresolved, registry: Registry, places: Arc<Semaphore>) {
     let Unresolved { replica, endpoint } = unresolved;
-    let mut ticks = interval(LOOK_UP);
+    let mut ticks = ticks();
     loop {
         ticks.tick().await;
         let Ok(_place) = places.acquire().await else { return };
@@ -61,6 +61,13 @@ async fn keep_looking_up(unresolved: Unresolved, registry: Registry, places: Arc
         };
         registry.update(&replica, |known| found_at(known, &endpoint, &found, &registry));
     }
+}
+
+/// When to look up. One that came late, because others did not end, moves the next: nothing is made up for.
+fn ticks() -> Interval {
+    let mut ticks = interval(LOOK_UP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// What a look-up changes. An address that is still among those that the name has is kept, however they are ordered; what
@@ -97,6 +104,17 @@ mod tests {
     use service_registry::Verdict;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn look_ups_that_could_not_be_made_are_not_made_up_for() {
+        let mut ticks = ticks();
+        ticks.tick().await;
+        tokio::time::advance(LOOK_UP * 10).await;
+        ticks.tick().await;
+        let began = tokio::time::Instant::now();
+        ticks.tick().await;
+        assert_eq!(began.elapsed(), LOOK_UP);
+    }
 
     #[test]
     fn an_address_that_the_name_still_has_is_kept() {
