@@ -162,8 +162,10 @@ fn services(
 fn is_the_same(known: &Service, built: &Service) -> bool {
     let same = |(known, built): (&Replica, &Replica)| {
         let instance = |replica: &Replica| replica.instance.as_ref().map(Arc::as_ptr);
-        (&known.id, known.weight, known.priority, instance(known))
-            == (&built.id, built.weight, built.priority, instance(built))
+        let settings = |replica: &Replica| (replica.weight, replica.priority);
+        // Of two that have no instance yet, the reason says whose address is awaited.
+        (&known.id, settings(known), instance(known), known.state, &known.reason)
+            == (&built.id, settings(built), instance(built), built.state, &built.reason)
     };
     (&known.version, known.required, known.replicas.len())
         == (&built.version, built.required, built.replicas.len())
@@ -382,6 +384,24 @@ mod tests {
             endpoints(before, after),
             ["a/0 10.0.0.1:1 run 1 weight 9 healthy", "a/1 10.0.0.2:1 run 3 weight 1 healthy"]
         );
+    }
+
+    #[test]
+    fn an_endpoint_that_is_exchanged_before_it_has_an_address_says_nothing_of_the_one_before() {
+        let text =
+            |host: &str| format!("services: {{a: {{endpoints: [\"http://{host}\"], attestation: none}}}}");
+        let fails = |registry: &Registry| {
+            registry.update(&"a/0".parse().unwrap(), |replica| {
+                replica.reason = Some("foo.test cannot be looked up".into());
+                service_registry::Change::Made
+            });
+        };
+        let reason = |after: &str| {
+            let (_, second) = replaced(&text("foo.test"), &text(after), fails);
+            second.services[0].replicas[0].reason.clone().unwrap()
+        };
+        assert_eq!(reason("bar.test"), "bar.test is being looked up");
+        assert_eq!(reason("foo.test"), "foo.test cannot be looked up");
     }
 
     #[test]
