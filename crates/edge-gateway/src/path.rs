@@ -176,6 +176,24 @@ mod tests {
     }
 
     #[test]
+    fn a_route_may_be_configured_exactly_where_a_request_may_ask_for_it() {
+        for lead in 0x80..=0xff_u8 {
+            for second in [0x20, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xe0, 0xf4] {
+                let path = format!("/a%{lead:02X}%{second:02X}");
+                let text = format!("services: {{vrf: {{routes: [{{match: {{path: '{path}'}}}}]}}}}");
+                let read = configuration::parse(
+                    &text,
+                    "serviceos.yaml",
+                    std::path::Path::new("/srv"),
+                    std::num::NonZeroUsize::MIN,
+                    configuration::any_config,
+                );
+                assert_eq!(read.is_ok(), ambiguity(path.as_bytes()).is_none(), "{path}");
+            }
+        }
+    }
+
+    #[test]
     fn every_spelling_of_a_path_has_the_same_plain_one() {
         for (spelled, expected) in [
             ("/v1/feeds", "/v1/feeds"),

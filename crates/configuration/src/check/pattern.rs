@@ -15,9 +15,9 @@ pub(super) fn check_pattern(path: &str) -> Result<(), &'static str> {
     if !path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#;\"<>\\^`|".contains(&byte)) {
         return Err("a route's path has only the characters of a URL path, without a query or a semicolon");
     }
-    if !path.split('%').skip(1).all(is_needed_escape) {
+    if !has_only_needed_escapes(path) {
         return Err(
-            "a route's path escapes only spaces and what lies outside of ASCII, in capitals, as in `%C3%A9`",
+            "a route's path escapes only spaces and what lies outside of ASCII, in capitals and as short as it goes, as in `%C3%A9`",
         );
     }
     if path.matches('{').count() > MAX_PARAMETERS {
@@ -31,13 +31,25 @@ pub(super) fn check_pattern(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether what follows a percent sign is the only spelling of a character that a request may have: requests are looked up
-/// by their plain spelling, and one with a control character, or with `C0` or `C1`, which only begin a character that UTF-8
-/// writes shorter, is refused. With any of these a route would never be found.
-fn is_needed_escape(after: &str) -> bool {
+/// Whether each escape is the only spelling of a character that a request may have: requests are looked up by their plain
+/// spelling, and one with a control character, or with a character that UTF-8 writes in fewer bytes, is refused. With any of
+/// these a route would never be found. `C0` and `C1` only begin such a character, `E0` and `F0` do before a low byte
+/// (RFC 3629, section 4).
+fn has_only_needed_escapes(path: &str) -> bool {
+    // Of an escape that the next one follows without anything between them.
+    let mut lead = None;
+    path.split('%').skip(1).all(|after| {
+        let Some(byte) = escaped(after) else { return false };
+        let is_overlong = matches!((lead, byte), (Some(0xe0), ..0xa0) | (Some(0xf0), ..0x90));
+        lead = (after.len() == 2).then_some(byte);
+        !is_overlong && matches!(byte, b' ' | 0x80..=0xbf | 0xc2..)
+    })
+}
+
+/// The byte that is written in capitals behind a percent sign.
+fn escaped(after: &str) -> Option<u8> {
     let capital = |digits: &&str| digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
-    let byte = after.get(..2).filter(capital).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-    byte.is_some_and(|byte| matches!(byte, b' ' | 0x80..=0xbf | 0xc2..))
+    after.get(..2).filter(capital).and_then(|digits| u8::from_str_radix(digits, 16).ok())
 }
 
 fn check_segment(segment: &str, last: bool) -> Result<(), &'static str> {

@@ -96,44 +96,61 @@ fn a_path_that_no_request_is_looked_up_by_is_refused() {
       - match: {path: /a%00}
       - match: {path: /a%7F}
       - match: {path: /a%C0%AF}
+      - match: {path: /a%E0%80%AF}
+      - match: {path: /a%F0%8F%80%AF}
 ",
         expect![[r#"
-            serviceos.yaml:4:23: services.vrf.routes[0].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals, as in `%C3%A9`, found `/%66eeds`
+            serviceos.yaml:4:23: services.vrf.routes[0].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals and as short as it goes, as in `%C3%A9`, found `/%66eeds`
               4 |       - match: {path: /%66eeds}
                 |                       ^^^^^^^^
             help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}
 
-            serviceos.yaml:5:23: services.vrf.routes[1].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals, as in `%C3%A9`, found `/caf%c3%a9`
+            serviceos.yaml:5:23: services.vrf.routes[1].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals and as short as it goes, as in `%C3%A9`, found `/caf%c3%a9`
               5 |       - match: {path: /caf%c3%a9}
                 |                       ^^^^^^^^^^
             help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}
 
-            serviceos.yaml:6:23: services.vrf.routes[2].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals, as in `%C3%A9`, found `/a%`
+            serviceos.yaml:6:23: services.vrf.routes[2].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals and as short as it goes, as in `%C3%A9`, found `/a%`
               6 |       - match: {path: /a%}
                 |                       ^^^
             help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}
 
-            serviceos.yaml:7:23: services.vrf.routes[3].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals, as in `%C3%A9`, found `/a%+F`
+            serviceos.yaml:7:23: services.vrf.routes[3].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals and as short as it goes, as in `%C3%A9`, found `/a%+F`
               7 |       - match: {path: /a%+F}
                 |                       ^^^^^
             help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}
 
-            serviceos.yaml:8:23: services.vrf.routes[4].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals, as in `%C3%A9`, found `/a%00`
+            serviceos.yaml:8:23: services.vrf.routes[4].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals and as short as it goes, as in `%C3%A9`, found `/a%00`
               8 |       - match: {path: /a%00}
                 |                       ^^^^^
             help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}
 
-            serviceos.yaml:9:23: services.vrf.routes[5].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals, as in `%C3%A9`, found `/a%7F`
+            serviceos.yaml:9:23: services.vrf.routes[5].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals and as short as it goes, as in `%C3%A9`, found `/a%7F`
               9 |       - match: {path: /a%7F}
                 |                       ^^^^^
             help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}
 
-            serviceos.yaml:10:23: services.vrf.routes[6].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals, as in `%C3%A9`, found `/a%C0%AF`
+            serviceos.yaml:10:23: services.vrf.routes[6].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals and as short as it goes, as in `%C3%A9`, found `/a%C0%AF`
               10 |       - match: {path: /a%C0%AF}
                  |                       ^^^^^^^^
+            help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}
+
+            serviceos.yaml:11:23: services.vrf.routes[7].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals and as short as it goes, as in `%C3%A9`, found `/a%E0%80%AF`
+              11 |       - match: {path: /a%E0%80%AF}
+                 |                       ^^^^^^^^^^^
+            help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}
+
+            serviceos.yaml:12:23: services.vrf.routes[8].match.path: a route's path escapes only spaces and what lies outside of ASCII, in capitals and as short as it goes, as in `%C3%A9`, found `/a%F0%8F%80%AF`
+              12 |       - match: {path: /a%F0%8F%80%AF}
+                 |                       ^^^^^^^^^^^^^^
             help: write an exact path such as /v1/random, with a parameter as in /v1/price/{pair}, or everything beneath as in /v1/price/{*rest}"#]],
     );
-    assert!(read("services:\n  vrf:\n    routes:\n      - match: {path: /caf%C3%A9}\n").is_ok());
+    for path in ["/caf%C3%A9", "/%E0%A4%85", "/%F0%90%80%80", "/%E0a%80"] {
+        assert!(
+            read(&format!("services:\n  vrf:\n    routes:\n      - match: {{path: {path}}}\n")).is_ok(),
+            "{path}"
+        );
+    }
 }
 
 #[test]
