@@ -58,7 +58,11 @@ impl Subject {
         let snapshot = registry.snapshot();
         let known = snapshot.replica(&instance.replica).map(|replica| replica.health.verdict);
         let checked = match known {
-            Some(Verdict::Ejected) => Verdict::Healthy,
+            Some(Verdict::Ejected) => {
+                // Whatever its calls failed by may be gone with the version before. One call decides, once its checks pass.
+                instance.outcomes.begin_probation();
+                Verdict::Healthy
+            }
             Some(verdict) => verdict,
             None => Verdict::Unknown,
         };

@@ -16,6 +16,8 @@ mod success_rate;
 
 /// One checked replica of a service.
 struct Scene {
+    /// What is known of it when its checker begins.
+    known: Verdict,
     /// What the health of the service's other replicas is.
     others: Vec<Verdict>,
     max_ejected_percent: u8,
@@ -27,7 +29,7 @@ impl Scene {
     }
 
     fn among(others: &[Verdict], max_ejected_percent: u8) -> Self {
-        Self { others: others.to_vec(), max_ejected_percent }
+        Self { known: Verdict::Unknown, others: others.to_vec(), max_ejected_percent }
     }
 
     fn policy(&self) -> Arc<CheckPolicy> {
@@ -45,7 +47,7 @@ impl Scene {
 
     /// The checked replica is the first one.
     fn registry(&self) -> Registry {
-        let verdicts = std::iter::once(Verdict::Unknown).chain(self.others.iter().copied());
+        let verdicts = std::iter::once(self.known).chain(self.others.iter().copied());
         let replicas: Vec<_> =
             verdicts.zip(0_u32..).map(|(verdict, ordinal)| ready(ordinal, verdict)).collect();
         let name = replicas[0].id.service.clone();
@@ -322,6 +324,21 @@ async fn a_replica_whose_calls_fail_is_left_alone_and_then_one_call_decides() {
         0s healthy answered=0
         3s ejected answered=1 its calls fail; left alone for 30s
         33s healthy answered=1 on probation
+    "#]],
+        )
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_was_left_alone_is_on_probation_under_another_version() {
+    let scene = Scene::among(&[Verdict::Healthy, Verdict::Healthy], 50);
+    Scene { known: Verdict::Ejected, ..scene }
+        .observe(
+            "+",
+            &[],
+            60,
+            expect![[r#"
+        0s healthy answered=0 on probation
     "#]],
         )
         .await;
