@@ -66,18 +66,20 @@ impl ResponseHead {
         self.fields.clear();
     }
 
-    /// Takes over the head of an HTTP/2 response.
+    /// Takes over the head of an HTTP/2 response to a request of that method, whose frames and length announce such a body.
     ///
     /// # Errors
     /// A field of HTTP/1.1 that HTTP/2 does not have.
     pub fn set_http2(
         &mut self,
+        method: &Method,
         status: StatusCode,
         fields: &HeaderMap,
-        framing: Framing,
+        announced: Framing,
     ) -> Result<(), ResponseFault> {
         self.clear();
-        (self.status, self.framing, self.persists) = (status, framing, true);
+        (self.status, self.persists) = (status, true);
+        self.framing = if is_bodiless(method, status) { Framing::Length(0) } else { announced };
         for (name, value) in fields {
             let (name, value) = (self.append(name.as_str().as_bytes()), self.append(value.as_bytes()));
             self.fields.push(Field::new(name, value, &self.bytes));
@@ -138,12 +140,8 @@ pub fn parse_response(
 fn judge(head: &mut ResponseHead, method: &Method, version: Version) -> Result<(), Malformed> {
     let options = judge::connection(&head.bytes, &mut head.fields)?;
     let announced = judge::framing(&head.bytes, &head.fields, version)?;
-    let bodiless = *method == Method::HEAD
-        || head.status.is_informational()
-        || head.status == StatusCode::NO_CONTENT
-        || head.status == StatusCode::NOT_MODIFIED;
     head.framing = match announced {
-        _ if bodiless => Framing::Length(0),
+        _ if is_bodiless(method, head.status) => Framing::Length(0),
         Some(framing) => framing,
         None => Framing::UntilClose,
     };
@@ -154,6 +152,14 @@ fn judge(head: &mut ResponseHead, method: &Method, version: Version) -> Result<(
         return Err("it announces a body where there is none");
     }
     Ok(())
+}
+
+/// Whether an answer has no body, whatever it announces (RFC 9110 section 6.4.1).
+fn is_bodiless(method: &Method, status: StatusCode) -> bool {
+    *method == Method::HEAD
+        || status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
 }
 
 impl From<RequestFault> for ResponseFault {

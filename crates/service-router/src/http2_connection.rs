@@ -305,12 +305,12 @@ impl Http2Call {
         let response = ready!(Pin::new(response).poll(context)).map_err(|error| self.failed(&error))?;
         let (parts, recv) = response.into_parts();
         let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-        let framing = match length.and_then(|text| text.parse().ok()) {
-            _ if recv.is_end_stream() || *method == Method::HEAD => Framing::Length(0),
+        let announced = match length.and_then(|text| text.parse().ok()) {
+            _ if recv.is_end_stream() => Framing::Length(0),
             Some(length) => Framing::Length(length),
             None => Framing::Chunked,
         };
-        let set = self.head.set_http2(parts.status, &parts.headers, framing);
+        let set = self.head.set_http2(method, parts.status, &parts.headers, announced);
         set.map_err(|fault| SendError::Protocol(fault.to_string()))?;
         self.stage = Stage::Answering(recv);
         Poll::Ready(Ok(()))
@@ -393,6 +393,12 @@ impl Http2Call {
             }
             let Stage::Answering(recv) = &mut self.stage else { return Poll::Ready(Ok(false)) };
             match ready!(recv.poll_data(context)) {
+                // What has no body for the client would be read as the beginning of its next answer.
+                Some(Ok(chunk)) if !chunk.is_empty() && self.head.framing() == Framing::Length(0) => {
+                    return Poll::Ready(Err(BodyError::Upstream(
+                        "it sent a body where there is none".into(),
+                    )));
+                }
                 Some(Ok(chunk)) => self.chunk = chunk,
                 Some(Err(error)) => return Poll::Ready(Err(BodyError::Upstream(error.to_string()))),
                 None => {

@@ -54,3 +54,34 @@ fn answers_and_how_their_bodies_end() {
         GET "ICY 200 OK\r\n": its answer is malformed: its first line is not a status line
     "#]].assert_eq(&text);
 }
+
+#[test]
+fn what_has_no_body_has_none_over_http_2_either() {
+    let mut text = String::new();
+    for (method, status) in [
+        (Method::GET, StatusCode::OK),
+        (Method::HEAD, StatusCode::OK),
+        (Method::GET, StatusCode::NO_CONTENT),
+        (Method::GET, StatusCode::NOT_MODIFIED),
+        (Method::GET, StatusCode::RESET_CONTENT),
+    ] {
+        for announced in [Framing::Chunked, Framing::Length(5)] {
+            let mut head = ResponseHead::default();
+            head.set_http2(&method, status, &HeaderMap::new(), announced).unwrap();
+            text += &format!("{method} {}, {announced:?}: {:?}\n", status.as_u16(), head.framing());
+        }
+    }
+    expect![[r#"
+        GET 200, Chunked: Chunked
+        GET 200, Length(5): Length(5)
+        HEAD 200, Chunked: Length(0)
+        HEAD 200, Length(5): Length(0)
+        GET 204, Chunked: Length(0)
+        GET 204, Length(5): Length(0)
+        GET 304, Chunked: Length(0)
+        GET 304, Length(5): Length(0)
+        GET 205, Chunked: Chunked
+        GET 205, Length(5): Length(5)
+    "#]]
+    .assert_eq(&text);
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use expect_test::expect;
+use http1::Framing;
 use service_registry::Calls;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
@@ -301,6 +302,30 @@ async fn answers_that_break_off_are_failures_in_a_row() {
               vrf/0 has GET 0: break-off
               200 by vrf/0, tries: 1, breaks off
             suspected: vrf/0 Failing
+        "#]]);
+    };
+    LocalSet::new().run_until(checked).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_has_no_body_passes_none_on_however_its_stream_ends() {
+    let checked = async {
+        let mut bench = Bench::http2("vrf/0: 304-late-end 304 204");
+        for _ in 0..3 {
+            let answer = bench.begin("GET").await.unwrap();
+            assert_eq!(answer.head().framing(), Framing::Length(0));
+            assert_eq!(bench.finish(answer).await, 0);
+        }
+        bench.shows(expect![[r#"
+            GET
+              vrf/0 has GET 0: 304-late-end
+              304 by vrf/0, tries: 1
+            GET
+              vrf/0 has GET 0: 304
+              304 by vrf/0, tries: 1, breaks off
+            GET
+              vrf/0 has GET 0: 204
+              204 by vrf/0, tries: 1, breaks off
         "#]]);
     };
     LocalSet::new().run_until(checked).await;

@@ -4,6 +4,7 @@
 //! | word | what the replica does |
 //! |---|---|
 //! | `200` | answers so, with its name as the body |
+//! | `304-late-end` | answers so, and ends the stream by a frame without data behind the head |
 //! | `big` | answers 200, with its name and 100,000 bytes more |
 //! | `reset` | ends the stream by `INTERNAL_ERROR` |
 //! | `decline` | ends it by `REFUSED_STREAM` |
@@ -113,10 +114,14 @@ async fn answer(
         "hang" => return std::future::pending().await,
         _ => {}
     }
-    let status: u16 = word.parse().unwrap_or(200);
+    let status: u16 = word.get(..3).and_then(|status| status.parse().ok()).unwrap_or(200);
     let mut sending =
         respond.send_response(Response::builder().status(status).body(()).unwrap(), false).unwrap();
-    let text = if word == "big" { id.clone() + &"x".repeat(100_000) } else { id };
+    let text = match &*word {
+        "big" => id + &"x".repeat(100_000),
+        "304-late-end" => String::new(),
+        _ => id,
+    };
     // Whoever asked may have gone away.
     let ends = word != "leave" && word != "break-off";
     let _gone = sending.send_data(text.into(), ends).is_err();
