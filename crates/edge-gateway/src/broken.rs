@@ -1,6 +1,6 @@
 //! Answers that break off after they have begun: the client sees that something is missing, the operator sees why.
 
-use observability::{Refused, Served};
+use observability::Refused;
 use service_router::{Answer, BodyError};
 
 use crate::FlowError;
@@ -38,7 +38,11 @@ impl From<BodyError> for Broken {
 }
 
 /// Notes it in every place where that shows.
-pub(crate) fn note(exchange: &mut Exchange, broken: Broken) {
+pub(crate) fn note(exchange: &mut Exchange, answer: &mut Answer, broken: Broken) {
+    if matches!(broken, Broken::Idle(Waiting::ForReplica)) {
+        answer.stalled();
+    }
+    exchange.passed(answer);
     let (error, code, refused) = match broken {
         Broken::Body(error) => {
             let (text, error) = (error.to_string(), FlowError::from(error));
@@ -46,7 +50,6 @@ pub(crate) fn note(exchange: &mut Exchange, broken: Broken) {
             (text, code, error.refusal())
         }
         Broken::Idle(Waiting::ForReplica) => {
-            exchange.served = Served::Failed;
             let text = "the replica sent nothing for the idle timeout";
             (text.to_owned(), Some("UPSTREAM_TIMEOUT"), Some(Refused::IdleTimeout))
         }

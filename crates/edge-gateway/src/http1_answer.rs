@@ -193,14 +193,14 @@ async fn send_answer(
         polled.map_err(Broken::from)
     })
     .await;
-    exchange.passed(&answer);
     match passed {
         Ok(()) => {
+            exchange.passed(&answer);
             answer.finish();
             if connection.body_has_ended() { after } else { After::Close }
         }
         Err(broken) => {
-            broken::note(exchange, broken);
+            broken::note(exchange, &mut answer, broken);
             After::BreakOff
         }
     }

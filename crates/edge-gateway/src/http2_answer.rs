@@ -175,11 +175,13 @@ async fn send_answer(
         polled.map_err(Broken::from)
     })
     .await;
-    exchange.passed(&answer);
     match passed {
-        Ok(()) => answer.finish(),
+        Ok(()) => {
+            exchange.passed(&answer);
+            answer.finish();
+        }
         Err(broken) => {
-            broken::note(exchange, broken);
+            broken::note(exchange, &mut answer, broken);
             sending.send_reset(Reason::INTERNAL_ERROR);
         }
     }

@@ -173,6 +173,11 @@ impl Answer {
         }
     }
 
+    /// Nothing more of it came in time, which is the replica's failure.
+    pub fn stalled(&mut self) {
+        self.failed(UpstreamFailure::Timeout);
+    }
+
     fn failed(&mut self, failure: UpstreamFailure) {
         if std::mem::replace(&mut self.undecided, false) {
             self.failed = true;
@@ -273,7 +278,8 @@ impl Answer {
 }
 
 impl Drop for Answer {
-    /// Whoever asked has gone away, which is no reason to think ill of an answer that was good as far as it came.
+    /// Whoever asked has gone away or does not play its part, which is no reason to think ill of an answer that was good as far
+    /// as it came. One that the replica has broken off, or left unfinished, is decided by then.
     fn drop(&mut self) {
         if self.carrier.is_some() && self.undecided && !self.is_open() {
             self.pending.succeeded();

@@ -5,7 +5,7 @@ use serde_json::Value;
 use testkit::{Connection, Http2, Mesh, Request, Running, Upstream, eventually};
 
 use crate::bodies::head;
-use crate::refusal_counts::until_counted;
+use crate::refusal_counts::{until_counted, until_counted_of_upstream};
 
 /// The first lines of the access log, once there are so many.
 pub(crate) fn lines(mesh: &Running, wanted: usize) -> Vec<Value> {
@@ -100,6 +100,7 @@ fn an_answer_that_breaks_off_says_whose_doing_it_was() {
     let line = lines(&mesh, 2).pop().unwrap();
     assert_eq!(line["code"], "UPSTREAM_TIMEOUT", "{line}");
     assert_eq!(line["error"], "the replica sent nothing for the idle timeout");
+    until_counted_of_upstream(&mesh);
     until_counted(&mesh, refused, "idle_timeout", 1);
 
     let deaf = begin("GET /site/fixed/50000000 HTTP/1.1", "\r\n");

@@ -77,7 +77,8 @@ fn a_replica_that_is_too_slow_is_no_refusal() {
     assert_eq!(counted(&mesh, "serviceos_requests_refused_total"), [""; 0]);
 }
 
-fn until_counted_of_upstream(mesh: &Running) {
+/// Waits until a replica of `site` was too slow once.
+pub(crate) fn until_counted_of_upstream(mesh: &Running) {
     let sample = "{service=\"site\",reason=\"timeout\"} 1";
     eventually("the failure of the replica", || {
         counted(mesh, "serviceos_upstream_failures_total").iter().any(|line| line == sample).then_some(())

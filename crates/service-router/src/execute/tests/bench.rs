@@ -12,6 +12,7 @@
 //! | `nonsense` | reads the request and answers what is no HTTP |
 //! | `hang` | reads the request and does no more |
 //! | `break-off` | answers 200 and closes the connection in the middle of the body |
+//! | `stall` | answers 200 and does no more in the middle of the body |
 //! | `end` | closes the connection without waiting for a request |
 //! | `refuse` | alone: nobody listens |
 //! | `deaf` | alone: a connection is neither accepted nor refused |
@@ -449,7 +450,7 @@ async fn carry(mut stream: TcpStream, id: String, words: Vec<String>, log: Log) 
         };
         let answer = match status {
             "reset" => return,
-            "break-off" => format!("HTTP/1.1 200 -\r\ncontent-length: 999\r\n\r\n{id}"),
+            "break-off" | "stall" => format!("HTTP/1.1 200 -\r\ncontent-length: 999\r\n\r\n{id}"),
             "hang" => std::future::pending().await,
             "nonsense" => "SSH-2.0-replica\r\n\r\n".to_owned(),
             status if status.contains("grpc-") => grpc_answer(status, &id),

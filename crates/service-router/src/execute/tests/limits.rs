@@ -160,3 +160,24 @@ async fn answers_that_break_off_are_failures_in_a_row() {
         suspected: vrf/0 Failing
     "#]]);
 }
+
+#[tokio::test]
+async fn answers_that_stall_are_failures_in_a_row_and_those_that_nobody_waits_for_are_none() {
+    let mut bench = Bench::new("vrf/0: stall");
+    bench.change_policy(|policy| policy.failures_in_a_row = 2);
+    for _ in 0..2 {
+        bench.begin("GET").await.unwrap().stalled();
+    }
+    assert_eq!(bench.calls_of("vrf/0"), Calls { all: 2, failed: 2 });
+    drop(bench.begin("GET").await.unwrap());
+    assert_eq!(bench.calls_of("vrf/0"), Calls { all: 3, failed: 2 });
+    bench.shows(expect![[r#"
+        GET
+          vrf/0 has GET 0: stall
+        GET
+          vrf/0 has GET 0: stall
+        GET
+          vrf/0 has GET 0: stall
+        suspected: vrf/0 Failing
+    "#]]);
+}
