@@ -186,9 +186,11 @@ impl Endpoint {
         (self.made.get(), self.not_made.get())
     }
 
-    /// Making a connection over HTTP/2 has failed, which those that wait for it need not find out again.
+    /// Making a connection over HTTP/2 has failed, which those that wait for it need not find out again. Those that wait for
+    /// room look once more: there may be no connection left on which a call could end.
     pub(crate) fn not_connected(&self) {
         self.not_made.set(self.not_made.get() + 1);
+        self.room.notify_waiters();
     }
 
     /// Lets calls use a connection, and drives it.

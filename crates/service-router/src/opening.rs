@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use observability::CircuitLimit;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::answer::Carrier;
@@ -30,6 +31,20 @@ enum Late {
     ForTry,
     /// The call has taken its time.
     ForCall,
+}
+
+/// The turn of a call to look for room. One is told of room at a time, and tells the next, also when it goes without any.
+struct Turn<'a> {
+    room: &'a Notify,
+    may_be_left: bool,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.may_be_left {
+            self.room.notify_one();
+        }
+    }
 }
 
 impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
@@ -63,6 +78,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     }
 
     async fn http2(&mut self, endpoint: &Rc<Endpoint>) -> Result<(Carrier, bool), Try> {
+        let mut turn = Turn { room: &endpoint.room, may_be_left: true };
         let since = if self.tries.fresh_only { endpoint.connections().0 } else { 0 };
         if self.options.replay == Replay::Unsafe
             && endpoint.shared_connection(since).is_some_and(|idle| idle.calls() == 0)
@@ -83,10 +99,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             let call = connection.begin(self.head, &self.upload, time_left_ms, endpoint.prunes());
             match call {
                 Ok(call) => {
-                    if connection.has_room() {
-                        // One is told of room at a time, and tells the next.
-                        endpoint.room.notify_one();
-                    }
+                    turn.may_be_left = connection.has_room();
                     return Ok((Carrier::Http2(Box::new(call)), reused));
                 }
                 // It is among those that are shared no longer.

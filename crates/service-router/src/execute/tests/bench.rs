@@ -38,7 +38,7 @@ use service_registry::{Calls, Change, Instance, LifecycleState, Registry, Replic
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
+use tokio::task::{AbortHandle, JoinSet, LocalSet};
 use tokio::time::Instant;
 use types::{ReplicaId, ServiceName};
 
@@ -85,6 +85,7 @@ pub(super) struct Bench {
     /// Sockets that keep the ports at which nobody listens, or nobody accepts.
     _refusing: Vec<TcpSocket>,
     _deaf: Vec<(TcpListener, Vec<std::net::TcpStream>)>,
+    playing: BTreeMap<String, AbortHandle>,
     log: Log,
     pub(super) timeout: Duration,
 }
@@ -111,7 +112,7 @@ impl Bench {
 
     fn speaking(protocol: UpstreamProtocol, script: &str) -> Self {
         let (log, mut replicas) = (Log::default(), Vec::new());
-        let (mut refusing, mut deaf) = (Vec::new(), Vec::new());
+        let (mut refusing, mut deaf, mut playing) = (Vec::new(), Vec::new(), BTreeMap::new());
         let levels = script.split(';').zip(0..);
         for (level, replica) in
             levels.flat_map(|(level, number)| level.split(',').map(move |part| (number, part)))
@@ -131,7 +132,7 @@ impl Bench {
             let words = |connection: &str| connection.split_whitespace().map(str::to_owned).collect();
             let connections = connections.split('|').map(words).collect();
             let listener = socket.listen(128).unwrap();
-            match protocol {
+            let task = match protocol {
                 UpstreamProtocol::Http1 => {
                     tokio::spawn(play(listener, id.to_owned(), connections, log.clone()))
                 }
@@ -139,6 +140,7 @@ impl Bench {
                     tokio::spawn(http2_replica::play(listener, id.to_owned(), connections, log.clone()))
                 }
             };
+            playing.insert(id.to_owned(), task.abort_handle());
         }
         let name: ServiceName = "vrf".parse().unwrap();
         let service = Service { name: name.clone(), version: "1.0.0".into(), required: true, replicas };
@@ -155,7 +157,7 @@ impl Bench {
         let view = router.view(&plan);
         let timeout = Duration::from_secs(10);
         let (_refusing, _deaf) = (refusing, deaf);
-        Self { router, registry, view, plan, shard, suspicions, _refusing, _deaf, log, timeout }
+        Self { router, registry, view, plan, shard, suspicions, _refusing, _deaf, playing, log, timeout }
     }
 
     pub(super) fn change_policy(&mut self, change: impl FnOnce(&mut RouterPolicy)) {
@@ -181,6 +183,18 @@ impl Bench {
             Change::Made
         });
         self.view.follow(&self.registry.snapshot().services[0], Instant::now());
+    }
+
+    /// From now on a replica is gone, with all of its connections.
+    pub(super) fn kill(&self, id: &str) {
+        self.playing[id].abort();
+    }
+
+    /// Waits until so many lines of the log say that.
+    pub(super) async fn until_logged(&self, times: usize, what: &str) {
+        while self.log.0.lock().unwrap().matches(what).count() < times {
+            tokio::task::yield_now().await;
+        }
     }
 
     pub(super) fn use_up_the_budget(&self) {
@@ -426,13 +440,14 @@ impl CallHead for Head {
 }
 
 async fn play(listener: TcpListener, id: String, mut connections: VecDeque<Vec<String>>, log: Log) {
+    let mut carried = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let words = connections[0].clone();
         if connections.len() > 1 {
             connections.pop_front();
         }
-        tokio::spawn(carry(stream, id.clone(), words, log.clone()));
+        carried.spawn(carry(stream, id.clone(), words, log.clone()));
     }
 }
 

@@ -330,3 +330,19 @@ async fn an_answer_that_has_no_body_passes_none_on_however_its_stream_ends() {
     };
     LocalSet::new().run_until(checked).await;
 }
+
+#[tokio::test]
+async fn calls_that_wait_for_room_go_on_elsewhere_when_the_replica_dies() {
+    let checked = async {
+        let bench = Bench::http2("vrf/0: max-2 200 hang | max-2 hang; vrf/1: 200");
+        bench.call("GET").await;
+        let dies = async {
+            // As many as all of its connections take.
+            bench.until_logged(16, ": hang").await;
+            bench.kill("vrf/0");
+        };
+        let (answered, ()) = tokio::join!(bench.together(90, "GET"), dies);
+        assert_eq!(answered, "90 by vrf/1");
+    };
+    LocalSet::new().run_until(checked).await;
+}

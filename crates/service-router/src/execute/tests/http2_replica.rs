@@ -39,13 +39,14 @@ pub(super) async fn play(
     mut connections: VecDeque<Vec<String>>,
     log: Log,
 ) {
+    let mut carried = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let words = connections[0].clone();
         if connections.len() > 1 {
             connections.pop_front();
         }
-        tokio::spawn(carry(stream, id.clone(), words.into(), log.clone()));
+        carried.spawn(carry(stream, id.clone(), words.into(), log.clone()));
     }
 }
 
