@@ -1,6 +1,6 @@
 //! One call on one replica, and on another when the first fails in a way that may be hidden.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -125,6 +125,15 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
                 return Err(CallError::Timeout);
             }
         }
+    }
+
+    /// Waits for what comes before the call is sent; `None` where it does not come in time. What is told to the replica, and how
+    /// long it may take, begins afterwards.
+    pub(crate) async fn wait<T>(&mut self, until: Instant, work: impl Future<Output = T>) -> Option<T> {
+        let done = self.timer.limit(until, work).await;
+        self.now = Instant::now();
+        self.asked = self.now;
+        done
     }
 
     fn select(&self) -> Option<Rc<Endpoint>> {

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use observability::CircuitLimit;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::answer::Carrier;
 use crate::call::{CallHead, Replay};
@@ -119,7 +118,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     ) -> Result<Option<Http2Connection>, Try> {
         let (_, failures) = endpoint.connections();
         let deadline = self.deadline();
-        let Some(alone) = self.timer.limit(deadline, endpoint.connecting.lock()).await else {
+        let Some(alone) = self.wait(deadline, endpoint.connecting.lock()).await else {
             // Whoever makes one may itself wait for the service's limit, or for the replica.
             let limited = self.view.circuit.borrow().is_awaited();
             return Err(if limited { Try::Shed("calls that wait for a connection") } else { Try::TimedOut });
@@ -203,16 +202,13 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         let mut work = pin!(work);
         let deadline = self.deadline();
         let first = deadline.min(self.now + self.policy.per_try_timeout);
-        let mut done = self.timer.limit(first, work.as_mut()).await;
+        let mut done = self.wait(first, work.as_mut()).await;
         if done.is_none() && first < deadline {
-            if self.policy.retry_on.connect && self.has_another(endpoint, Instant::now()) {
+            if self.policy.retry_on.connect && self.has_another(endpoint, self.now) {
                 return Err(Late::ForTry);
             }
-            done = self.timer.limit(deadline, work).await;
+            done = self.wait(deadline, work).await;
         }
-        // What is told to the replica, and how long it may take, begins now.
-        self.asked = Instant::now();
-        self.now = self.asked;
         done.ok_or(Late::ForCall)
     }
 
@@ -238,9 +234,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     /// Waits for such a place as long as the call may take.
     async fn wait_for_permit(&mut self) -> Result<Permit, Try> {
         let (circuit, deadline) = (Arc::clone(&self.view.circuit.borrow()), self.deadline());
-        let waited = self.timer.limit(deadline, circuit.wait_for_connection()).await;
-        self.asked = Instant::now();
-        self.now = self.asked;
+        let waited = self.wait(deadline, circuit.wait_for_connection()).await;
         if let Some(Err(limit)) = waited {
             self.view.shard.circuit_open.add_one(limit);
         }

@@ -44,6 +44,7 @@ use types::{ReplicaId, ServiceName};
 
 use super::http2_replica;
 use crate::circuit::{Circuit, CircuitLimits};
+use crate::endpoint::Endpoint;
 use crate::upload::tests::Pieces;
 use crate::{
     Answer, Balancing, BalancingPolicy, CallHead, CallOptions, Failure, Replay, RetryOn, RouterPlan,
@@ -294,6 +295,12 @@ impl Bench {
         answered.iter().map(|(by, calls)| format!("{calls} by {by}")).collect::<Vec<_>>().join(", ")
     }
 
+    /// A replica as the worker sees it.
+    pub(super) fn endpoint(&self, id: &str) -> Rc<Endpoint> {
+        let mut endpoints = self.view.endpoints().into_iter();
+        endpoints.find(|endpoint| endpoint.instance.replica.to_string() == id).unwrap()
+    }
+
     /// How many connections were made.
     pub(super) fn connects(&self) -> u64 {
         self.shard.connects.value()
@@ -364,6 +371,14 @@ impl Bench {
             self.log.line(&format!("{what}: {number}"));
         }
     }
+}
+
+/// While this is kept, a paused clock moves by [`tokio::time::advance`] alone: it would run ahead of the sockets as soon as all
+/// wait for those, but not while a blocking task runs.
+pub(super) fn hold_clock() -> std::sync::mpsc::Sender<()> {
+    let (held, until_dropped) = std::sync::mpsc::channel();
+    tokio::task::spawn_blocking(move || until_dropped.recv().is_err());
+    held
 }
 
 /// A socket whose queue of connections is full, so that the kernel answers no further one.

@@ -6,9 +6,9 @@ use expect_test::expect;
 use http1::Framing;
 use service_registry::Calls;
 use tokio::task::LocalSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, advance};
 
-use super::bench::{Bench, check_http2};
+use super::bench::{Bench, check_http2, hold_clock};
 use crate::circuit::{Circuit, CircuitLimits};
 
 #[tokio::test]
@@ -343,6 +343,28 @@ async fn calls_that_wait_for_room_go_on_elsewhere_when_the_replica_dies() {
         };
         let (answered, ()) = tokio::join!(bench.together(90, "GET"), dies);
         assert_eq!(answered, "90 by vrf/1");
+    };
+    LocalSet::new().run_until(checked).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_the_turn_to_connect_takes_no_time_from_the_try() {
+    let checked = async {
+        let _held = hold_clock();
+        let mut bench = Bench::http2("vrf/0: 200; vrf/1: 200");
+        bench.change_policy(|policy| policy.per_try_timeout = Duration::from_millis(100));
+        let endpoint = bench.endpoint("vrf/0");
+        let turn = endpoint.connecting.lock().await;
+        let over = async {
+            advance(Duration::from_millis(150)).await;
+            drop(turn);
+        };
+        tokio::join!(bench.call("GET"), over);
+        bench.shows(expect![[r#"
+            GET
+              vrf/0 has GET 0: 200
+              200 by vrf/0, tries: 1
+        "#]]);
     };
     LocalSet::new().run_until(checked).await;
 }
