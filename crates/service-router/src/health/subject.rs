@@ -1,7 +1,6 @@
 //! One instance under observation.
 
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,7 +122,8 @@ impl Subject {
         loop {
             let (began, limit) = (Instant::now(), self.limit(*suspected));
             let checked = probe(Arc::clone(&self.instance), self.policy.channel.clone());
-            let mut checked = pin!(timeout(limit, checked));
+            // Boxed: a check is rare, and its state would be kept for each instance all the time.
+            let mut checked = Box::pin(timeout(limit, checked));
             tokio::select! {
                 biased;
                 result = &mut checked => {
