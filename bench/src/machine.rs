@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use anyhow::{Context, bail};
 use serde::Serialize;
 
 use crate::bench::{Programs, installed};
@@ -52,6 +53,28 @@ pub(crate) fn describe(programs: &Programs) -> anyhow::Result<Machine> {
     })
 }
 
+/// That the repository in `folder` holds what its last commit does, files that git does not know yet included.
+///
+/// # Errors
+///
+/// It does not, or git cannot be asked: nobody could measure the same again.
+pub(crate) fn check_committed(folder: &Path) -> anyhow::Result<()> {
+    let mut git = Command::new("git");
+    git.args(["status", "--porcelain"]).current_dir(folder).stdin(Stdio::null());
+    let output = git.output().context("failed to start git, which says what is measured")?;
+    if !output.status.success() {
+        bail!("git cannot say what is measured: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    if !output.stdout.is_empty() {
+        bail!(
+            "nothing was measured: results are published of a commit, so that others can measure the same, and these files \
+             are not committed; commit or stash them, or leave --publish out\n{}",
+            String::from_utf8_lossy(&output.stdout).trim_end()
+        );
+    }
+    Ok(())
+}
+
 fn ask(subject: Subject, path: &Path) -> String {
     let version = first_line(
         path,
@@ -77,4 +100,34 @@ fn commit() -> String {
     let output = Command::new("git").args(["describe", "--always", "--dirty"]).stderr(Stdio::null()).output();
     let said = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     said.ok().filter(|said| !said.is_empty()).map_or_else(String::new, |said| format!(" (commit {said})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    fn git(folder: &Path, arguments: &[&str]) {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=a", "-c", "user.email=a@a.test", "-c", "commit.gpgsign=false"]);
+        let output = git.args(arguments).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    #[test]
+    fn only_a_commit_is_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = || check_committed(folder.path()).unwrap_err().to_string();
+        git(folder.path(), &["init", "--quiet"]);
+        fs::write(folder.path().join("new.rs"), "1").unwrap();
+        expect![[r#"
+            nothing was measured: results are published of a commit, so that others can measure the same, and these files are not committed; commit or stash them, or leave --publish out
+            ?? new.rs"#]].assert_eq(&refused());
+        git(folder.path(), &["add", "new.rs"]);
+        git(folder.path(), &["commit", "--quiet", "-m", "a"]);
+        check_committed(folder.path()).unwrap();
+        fs::write(folder.path().join("new.rs"), "2").unwrap();
+        assert!(refused().ends_with("\n M new.rs"), "{}", refused());
+    }
 }

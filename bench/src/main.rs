@@ -18,6 +18,7 @@ mod target;
 mod template;
 mod upstreams;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ struct Arguments {
     /// What ServiceOS is in front of; `vrf` needs no `endpoints:` but is not what the others do
     #[arg(long, value_enum, default_value_t = Backend::Endpoints)]
     backend: Backend,
-    /// Also write bench/RESULTS.md
+    /// Also write bench/RESULTS.md; only where everything is committed
     #[arg(long)]
     publish: bool,
 }
@@ -91,6 +92,9 @@ async fn interrupted() -> anyhow::Result<()> {
 }
 
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.publish {
+        machine::check_committed(Path::new("."))?;
+    }
     process::pin_self().context("failed to keep to core 1")?;
     process::raise_open_files()?;
     let window = Duration::from_secs(arguments.seconds);
