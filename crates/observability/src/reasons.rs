@@ -149,6 +149,8 @@ reasons! {
         Protocol = "protocol",
         /// The TLS handshake failed.
         Tls = "tls",
+        /// The replica did not begin to process it, and said so.
+        Declined = "declined",
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Answer {
     pub at: Instant,
     /// From the beginning of the call to its last try.
     pub before: Duration,
-    /// What the last try took to make a connection, where it made one.
+    /// How long the last try waited for a connection, where there was none for it.
     pub connect: Option<Duration>,
     /// From the last sending to the head of the answer.
     pub first_byte: Duration,

@@ -152,7 +152,7 @@ impl Endpoint {
             return true;
         }
         let unused = shared.iter().position(|(connection, _)| connection.calls() == 0);
-        unused.map(|place| shared.swap_remove(place)).is_some()
+        unused.map(|place| shared.remove(place)).is_some()
     }
 
     /// A connection over HTTP/2 that takes another call, of those with this number or a later one.

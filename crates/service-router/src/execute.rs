@@ -1,6 +1,7 @@
 //! One call on one replica, and on another when the first fails in a way that may be hidden.
 
-use std::future::{Future, poll_fn};
+use std::future::{self, Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -23,6 +24,15 @@ use crate::upload::Upload;
 use crate::view::ServiceView;
 use crate::{SuspicionKind, WorkerRouter};
 
+/// Why something was waited for no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitError {
+    /// The time is over.
+    Late,
+    /// The client has gone away.
+    Gone,
+}
+
 /// One call, over all of its tries.
 pub(crate) struct Execution<'a, H, B> {
     pub(crate) router: &'a WorkerRouter,
@@ -39,6 +49,8 @@ pub(crate) struct Execution<'a, H, B> {
     pub(crate) now: Instant,
     /// Since when the replica of the running try is waited for.
     pub(crate) asked: Instant,
+    /// Whether it was counted that the call met the limit of connections.
+    pub(crate) met_limit: bool,
 }
 
 impl WorkerRouter {
@@ -73,6 +85,7 @@ impl WorkerRouter {
             tries,
             now,
             asked: now,
+            met_limit: false,
         };
         let place = view.circuit.borrow().call();
         let place = match place {
@@ -118,8 +131,10 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             drop(pending);
             self.upload.restart();
             if !wait.is_zero() {
-                self.timer.sleep(wait).await;
-                self.now = Instant::now();
+                let waited = self.wait(self.now + wait, future::pending::<()>()).await;
+                if waited == Err(WaitError::Gone) {
+                    return Err(CallError::Cancelled);
+                }
             }
             if self.now >= self.deadline() {
                 return Err(CallError::Timeout);
@@ -127,13 +142,29 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         }
     }
 
-    /// Waits for what comes before the call is sent; `None` where it does not come in time. What is told to the replica, and how
-    /// long it may take, begins afterwards.
-    pub(crate) async fn wait<T>(&mut self, until: Instant, work: impl Future<Output = T>) -> Option<T> {
-        let done = self.timer.limit(until, work).await;
+    /// Waits for what comes before the call is sent, as long as there is somebody to send it for. What is told to the replica,
+    /// and how long it may take, begins afterwards.
+    pub(crate) async fn wait<T>(
+        &mut self,
+        until: Instant,
+        work: impl Future<Output = T>,
+    ) -> Result<T, WaitError> {
+        let mut work = pin!(work);
+        let Self { body, timer, .. } = self;
+        let waited = poll_fn(|context| {
+            if body.poll_gone(context).is_ready() {
+                return Poll::Ready(Err(WaitError::Gone));
+            }
+            match work.as_mut().poll(context) {
+                Poll::Ready(done) => Poll::Ready(Ok(done)),
+                Poll::Pending if timer.poll_reached(context, until) => Poll::Ready(Err(WaitError::Late)),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
         self.now = Instant::now();
         self.asked = self.now;
-        done
+        waited
     }
 
     fn select(&self) -> Option<Rc<Endpoint>> {
@@ -150,8 +181,8 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     async fn attempt(&mut self, endpoint: &Rc<Endpoint>) -> Result<Carrier, Try> {
         let (mut carrier, reused) = self.open(endpoint).await?;
         let timeout = self.options.timeout;
-        let mut patience =
-            if self.tries.left > 0 { timeout.min(self.policy.per_try_timeout) } else { timeout };
+        let may_go_on = self.tries.left > 0 && self.policy.retry_on.reset;
+        let mut patience = if may_go_on { timeout.min(self.policy.per_try_timeout) } else { timeout };
         let mut deadline = self.deadline().min(self.asked + patience);
         let Self { head, body, upload, timer, options, router, view, request, tries, .. } = self;
         let sent = poll_fn(|context| {

@@ -16,7 +16,7 @@ use crate::call::{CallHead, Replay};
 use crate::circuit::Permit;
 use crate::connect::{ConnectError, connect};
 use crate::endpoint::{Endpoint, MAX_SHARED};
-use crate::execute::Execution;
+use crate::execute::{Execution, WaitError};
 use crate::http1_call::Http1Call;
 use crate::http1_connection::Http1Connection;
 use crate::http2_connection::{BeginError, Http2Connection, Start};
@@ -30,6 +30,8 @@ enum Late {
     ForTry,
     /// The call has taken its time.
     ForCall,
+    /// The client has gone away.
+    Gone,
 }
 
 /// The turn of a call to look for room. One is told of room at a time, and tells the next, also when it goes without any.
@@ -118,10 +120,14 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     ) -> Result<Option<Http2Connection>, Try> {
         let (_, failures) = endpoint.connections();
         let deadline = self.deadline();
-        let Some(alone) = self.wait(deadline, endpoint.connecting.lock()).await else {
+        let alone = match self.wait(deadline, endpoint.connecting.lock()).await {
+            Ok(alone) => alone,
             // Whoever makes one may itself wait for the service's limit, or for the replica.
-            let limited = self.view.circuit.borrow().is_awaited();
-            return Err(if limited { Try::Shed("calls that wait for a connection") } else { Try::TimedOut });
+            Err(WaitError::Late) if self.view.circuit.borrow().is_awaited() => {
+                return Err(Try::Shed("calls that wait for a connection"));
+            }
+            Err(WaitError::Late) => return Err(Try::TimedOut),
+            Err(WaitError::Gone) => return Err(Try::Cancelled),
         };
         if endpoint.connections().1 != failures {
             return Err(Try::NotConnected("the attempt before this one has failed".into()));
@@ -171,6 +177,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             Ok(()) => Ok(()),
             Err(Late::ForTry) => Err(Try::Declined("it has as many calls as it takes".into())),
             Err(Late::ForCall) => Err(Try::Shed("calls on its connections to a replica")),
+            Err(Late::Gone) => Err(Try::Cancelled),
         }
     }
 
@@ -191,6 +198,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
                 Err(Try::NotConnected(format!("connecting to {address}: no connection within {limit:?}")))
             }
             Err(Late::ForCall) => Err(Try::TimedOut),
+            Err(Late::Gone) => Err(Try::Cancelled),
         }
     }
 
@@ -203,13 +211,16 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         let deadline = self.deadline();
         let first = deadline.min(self.now + self.policy.per_try_timeout);
         let mut done = self.wait(first, work.as_mut()).await;
-        if done.is_none() && first < deadline {
+        if matches!(done, Err(WaitError::Late)) && first < deadline {
             if self.policy.retry_on.connect && self.has_another(endpoint, self.now) {
                 return Err(Late::ForTry);
             }
             done = self.wait(deadline, work).await;
         }
-        done.ok_or(Late::ForCall)
+        done.map_err(|error| match error {
+            WaitError::Late => Late::ForCall,
+            WaitError::Gone => Late::Gone,
+        })
     }
 
     async fn permit(&mut self) -> Result<Permit, Try> {
@@ -221,11 +232,11 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
 
     /// A place among the service's connections. Where there is none, an idle connection of this worker makes room: another
     /// replica has no use for it.
-    fn permit_at_once(&self) -> Option<Permit> {
+    fn permit_at_once(&mut self) -> Option<Permit> {
         let circuit = self.view.circuit.borrow();
         let permit = circuit.connection();
         let permit = permit.or_else(|| if self.view.close_idle() { circuit.connection() } else { None });
-        if permit.is_none() {
+        if permit.is_none() && !std::mem::replace(&mut self.met_limit, true) {
             self.view.shard.circuit_open.add_one(CircuitLimit::Connections);
         }
         permit
@@ -235,10 +246,14 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     async fn wait_for_permit(&mut self) -> Result<Permit, Try> {
         let (circuit, deadline) = (Arc::clone(&self.view.circuit.borrow()), self.deadline());
         let waited = self.wait(deadline, circuit.wait_for_connection()).await;
-        if let Some(Err(limit)) = waited {
+        if let Ok(Err(limit)) = waited {
             self.view.shard.circuit_open.add_one(limit);
         }
-        waited.and_then(Result::ok).ok_or(Try::Shed("calls that wait for a connection"))
+        match waited {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(WaitError::Late) => Err(Try::Shed("calls that wait for a connection")),
+            Err(WaitError::Gone) => Err(Try::Cancelled),
+        }
     }
 }
 

@@ -6,7 +6,6 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -57,18 +56,12 @@ impl Timer {
         })
         .await
     }
-
-    /// Waits.
-    pub async fn sleep(&mut self, wait: Duration) {
-        let deadline = Instant::now() + wait;
-        poll_fn(|context| if self.poll_reached(context, deadline) { Poll::Ready(()) } else { Poll::Pending })
-            .await;
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::{pending, ready};
+    use std::time::Duration;
 
     use tokio::time::sleep;
 
@@ -86,14 +79,12 @@ mod tests {
         assert!(timer.limit(after(300), sleep(Duration::from_secs(1))).await.is_some());
         assert!(timer.limit(after(2), sleep(Duration::from_secs(4))).await.is_none());
         assert_eq!(began.elapsed(), Duration::from_secs(12));
-        timer.sleep(Duration::from_secs(3)).await;
-        assert_eq!(began.elapsed(), Duration::from_secs(15));
         timer.disarm();
         let other = tokio::spawn(async move {
             let deadline = Instant::now() + Duration::from_secs(2);
             timer.limit(deadline, pending::<()>()).await
         });
         assert!(other.await.unwrap().is_none(), "it wakes another task");
-        assert_eq!(began.elapsed(), Duration::from_secs(17));
+        assert_eq!(began.elapsed(), Duration::from_secs(14));
     }
 }

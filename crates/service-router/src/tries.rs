@@ -68,6 +68,8 @@ pub(crate) struct Tries {
     pub(crate) fresh_only: bool,
     /// Whether a connection ended under the call before: it may be the call that ends them.
     was_reset: bool,
+    /// Whether a replica has declined the call before: others may be as busy.
+    was_declined: bool,
     pub(crate) attempts: u32,
     instance: Option<Arc<Instance>>,
     /// How the last try failed whose failure is the replica's.
@@ -83,6 +85,7 @@ impl Tries {
             repeated: false,
             fresh_only: false,
             was_reset: false,
+            was_declined: false,
             attempts: 0,
             instance: None,
             last_error: None,
@@ -142,7 +145,10 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
                 self.tries.fresh_only = true;
                 self.send_elsewhere(pending, reason)
             }
-            Try::Declined(reason) => self.send_elsewhere(pending, reason),
+            Try::Declined(reason) => {
+                failures.add_one(UpstreamFailure::Declined);
+                self.declined(pending, reason)
+            }
             Try::NotConnected(reason) => {
                 failures.add_one(UpstreamFailure::Refused);
                 self.router.suspect(endpoint, SuspicionKind::Refused);
@@ -228,6 +234,20 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         Ok(Duration::ZERO)
     }
 
+    /// The replica has not begun to process the call, so any call may go on. The first time at once; where replicas decline
+    /// one after the other, each is asked for more than it can do, and the call goes on as a retry does.
+    fn declined(&mut self, pending: &Pending, reason: String) -> Result<Duration, CallError> {
+        let again = std::mem::replace(&mut self.tries.was_declined, true);
+        let wait = self.send_elsewhere(pending, reason)?;
+        if !again {
+            return Ok(wait);
+        }
+        match self.budgeted() {
+            Some(wait) => Ok(wait),
+            None => Err(self.tries.none_left(self.view)),
+        }
+    }
+
     /// Nothing was sent, so any call may go on, to a replica that was not tried yet.
     fn next_replica(&mut self, pending: &Pending, reason: String) -> Result<Duration, CallError> {
         self.count_failure(pending);
@@ -263,16 +283,22 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             denied.add_one(RetryDenied::NotReplayable);
             return None;
         }
+        let wait = self.budgeted()?;
+        self.tries.left -= 1;
+        Some(wait)
+    }
+
+    /// The wait before another try, which is taken from the service's budget.
+    fn budgeted(&mut self) -> Option<Duration> {
         let wait = backoff(self.tries.live.retries() + 1, &mut self.router.random.borrow_mut());
         let in_time = self.now + wait < self.deadline();
         if !in_time || !self.view.has_candidate(&self.request, &self.tries.excluded, self.now) {
             return None;
         }
         if !self.view.budget.take(self.policy.budget_percent, self.now) {
-            denied.add_one(RetryDenied::Budget);
+            self.view.shard.retries_denied.add_one(RetryDenied::Budget);
             return None;
         }
-        self.tries.left -= 1;
         self.tries.live.retried();
         Some(wait)
     }

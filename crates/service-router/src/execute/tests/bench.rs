@@ -21,19 +21,22 @@
 //!
 //! A call is written as its method and the size of its body, as `PUT 1024`; all but POST may be repeated.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use expect_test::Expect;
 use http::Method;
-use http1::{BodyDecoder, Buffer, BufferPool, Framing, HeadScan, Limits, RequestHead, Step, parse_request};
+use http1::{
+    BodyDecoder, Buffer, BufferPool, Framing, HeadScan, Limits, RequestHead, Step, Trailers, parse_request,
+};
 use jiff::Timestamp;
-use observability::{CircuitLimit, Metrics, RetryDenied, ServiceShard};
+use observability::{CircuitLimit, Metrics, RetryDenied, ServiceShard, UpstreamFailure};
 use service_registry::{Calls, Change, Instance, LifecycleState, Registry, Replica, Service, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -47,8 +50,9 @@ use crate::circuit::{Circuit, CircuitLimits};
 use crate::endpoint::Endpoint;
 use crate::upload::tests::Pieces;
 use crate::{
-    Answer, Balancing, BalancingPolicy, CallHead, CallOptions, Failure, Replay, RetryOn, RouterPlan,
-    RouterPolicy, ServicePlan, ServiceView, Suspicion, Timer, UpstreamProtocol, WorkerRouter,
+    Answer, Balancing, BalancingPolicy, BodyError, CallHead, CallOptions, Failure, Replay, RequestBody,
+    RetryOn, RouterPlan, RouterPolicy, ServicePlan, ServiceView, Suspicion, Timer, UpstreamProtocol,
+    WorkerRouter,
 };
 
 /// How long a call may take that asks for nothing else.
@@ -198,6 +202,12 @@ impl Bench {
         }
     }
 
+    /// The lines of the log that say that.
+    pub(super) fn logged(&self, what: &str) -> String {
+        let log = self.log.0.lock().unwrap();
+        log.lines().filter(|line| line.contains(what)).map(str::trim).collect::<Vec<_>>().join(", ")
+    }
+
     pub(super) fn use_up_the_budget(&self) {
         // It fills up again with the time, which for the budget stands still until then.
         let later = Instant::now() + Duration::from_secs(3600);
@@ -223,10 +233,18 @@ impl Bench {
 
     /// Makes a call up to the head of its answer.
     pub(super) async fn begin(&self, call: &str) -> Result<Answer, Failure> {
-        self.log.line(call);
         let (method, size) = call.split_once(' ').unwrap_or((call, "0"));
+        self.log.line(call);
+        self.begin_with(method, &mut body(size.parse().unwrap())).await
+    }
+
+    /// The same without a line of the log, of a client that sends this.
+    pub(super) async fn begin_with(
+        &self,
+        method: &str,
+        body: &mut impl RequestBody,
+    ) -> Result<Answer, Failure> {
         let head = Head(method.parse().unwrap());
-        let mut body = body(size.parse().unwrap());
         let replay = if head.0 == Method::POST { Replay::Unsafe } else { Replay::Safe };
         let began = Instant::now();
         let options = CallOptions {
@@ -239,7 +257,7 @@ impl Bench {
             sticky: None,
         };
         let mut timer = Timer::new(began);
-        self.router.execute(&self.view, options, &head, &mut body, &mut timer).await
+        self.router.execute(&self.view, options, &head, body, &mut timer).await
     }
 
     /// Reads an answer to its end and writes it down; how long it is.
@@ -360,6 +378,8 @@ impl Bench {
         for reason in [RetryDenied::Budget, RetryDenied::NotReplayable] {
             self.count(&format!("not retried for {reason:?}"), self.shard.retries_denied.value(reason));
         }
+        let declined = self.shard.upstream_failures.value(UpstreamFailure::Declined);
+        self.count("declined", declined);
         for limit in [CircuitLimit::Connections, CircuitLimit::Pending, CircuitLimit::Requests] {
             self.count(&format!("shed for {limit:?}"), self.shard.circuit_open.value(limit));
         }
@@ -425,6 +445,33 @@ fn policy(protocol: UpstreamProtocol) -> RouterPolicy {
 /// In pieces of at most 10,000 bytes, as if it came over a network.
 fn body(size: usize) -> Pieces {
     Pieces(vec![b'x'; size].chunks(10_000).map(<[u8]>::to_vec).collect())
+}
+
+/// No body, of a client that goes away as soon as this is set.
+pub(super) struct Leaving(pub(super) Rc<Cell<bool>>);
+
+impl RequestBody for Leaving {
+    fn framing(&self) -> Framing {
+        Framing::Length(0)
+    }
+
+    fn poll_data(&mut self, _context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+        Poll::Ready(Ok(false))
+    }
+
+    fn data(&self) -> &[u8] {
+        &[]
+    }
+
+    fn consume(&mut self, _bytes: usize) {}
+
+    fn poll_gone(&mut self, _context: &mut Context<'_>) -> Poll<()> {
+        if self.0.get() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn take_trailers(&mut self) -> Option<Box<Trailers>> {
+        None
+    }
 }
 
 /// The head of every call.

@@ -40,33 +40,36 @@ async fn a_call_that_was_declined_goes_on_elsewhere_or_there_once_more_whatever_
         "vrf/0: decline 200; vrf/1: 200",
         &["POST 9"],
         expect![[r#"
-        POST 9
-          vrf/0 has POST 9: decline
-          vrf/1 has POST 9: 200
-          200 by vrf/1, tries: 2
-    "#]],
+            POST 9
+              vrf/0 has POST 9: decline
+              vrf/1 has POST 9: 200
+              200 by vrf/1, tries: 2
+            declined: 1
+        "#]],
     )
     .await;
     check_http2(
         "vrf/0: decline 200",
         &["POST 9"],
         expect![[r#"
-        POST 9
-          vrf/0 has POST 9: decline
-          vrf/0 has POST 9: 200
-          200 by vrf/0, tries: 2
-    "#]],
+            POST 9
+              vrf/0 has POST 9: decline
+              vrf/0 has POST 9: 200
+              200 by vrf/0, tries: 2
+            declined: 1
+        "#]],
     )
     .await;
     check_http2(
         "vrf/0: decline 200",
         &["POST 65536"],
         expect![[r#"
-        POST 65536
-          vrf/0 has POST 65536: decline
-          vrf/0 has POST 65536: 200
-          200 by vrf/0, tries: 2
-    "#]],
+            POST 65536
+              vrf/0 has POST 65536: decline
+              vrf/0 has POST 65536: 200
+              200 by vrf/0, tries: 2
+            declined: 1
+        "#]],
     )
     .await;
     check_http2("vrf/0: decline", &["POST 9"], expect![[r#"
@@ -74,18 +77,45 @@ async fn a_call_that_was_declined_goes_on_elsewhere_or_there_once_more_whatever_
           vrf/0 has POST 9: decline
           vrf/0 has POST 9: decline
           failed, tries: 2: the replica failed: stream error received: refused stream before processing any application logic
+        declined: 2
     "#]]).await;
     check_http2(
         "vrf/0: disown | 200",
         &["POST 9"],
         expect![[r#"
-        POST 9
-          vrf/0 disowns a call
-          vrf/0 has POST 9: 200
-          200 by vrf/0, tries: 2
-    "#]],
+            POST 9
+              vrf/0 disowns a call
+              vrf/0 has POST 9: 200
+              200 by vrf/0, tries: 2
+            declined: 1
+        "#]],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_call_that_one_replica_after_the_other_declines_goes_on_as_the_budget_allows() {
+    let script = "vrf/0: decline; vrf/1: decline; vrf/2: 200";
+    let checked = async {
+        let mut bench = Bench::http2(script);
+        bench.call("POST 9").await;
+        bench.use_up_the_budget();
+        bench.call("POST 9").await;
+        bench.shows(expect![[r#"
+            POST 9
+              vrf/0 has POST 9: decline
+              vrf/1 has POST 9: decline
+              vrf/2 has POST 9: 200
+              200 by vrf/2, tries: 3
+            POST 9
+              vrf/0 has POST 9: decline
+              vrf/1 has POST 9: decline
+              failed, tries: 2: the replica failed: stream error received: refused stream before processing any application logic
+            not retried for Budget: 1
+            declined: 4
+        "#]]);
+    };
+    LocalSet::new().run_until(checked).await;
 }
 
 #[tokio::test]
@@ -95,6 +125,7 @@ async fn a_call_that_was_declined_is_never_sent_again_without_the_beginning_of_i
           vrf/0 has POST 102400: decline
           failed, tries: 1: the replica failed: stream error received: refused stream before processing any application logic
         not retried for NotReplayable: 1
+        declined: 1
     "#]]).await;
 }
 
