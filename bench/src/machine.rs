@@ -111,6 +111,8 @@ mod tests {
     fn git(folder: &Path, arguments: &[&str]) {
         let mut git = Command::new("git");
         git.args(["-c", "user.name=a", "-c", "user.email=a@a.test", "-c", "commit.gpgsign=false"]);
+        // Of a hook of git's, which would lead to the repository that it runs in.
+        git.env_remove("GIT_DIR").env_remove("GIT_INDEX_FILE");
         let output = git.args(arguments).current_dir(folder).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
