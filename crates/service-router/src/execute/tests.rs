@@ -2,6 +2,7 @@
 
 mod backoff;
 mod bench;
+mod gone;
 mod grpc;
 mod http2;
 mod http2_replica;

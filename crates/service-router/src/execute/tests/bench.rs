@@ -21,10 +21,10 @@
 //!
 //! A call is written as its method and the size of its body, as `PUT 1024`; all but POST may be repeated.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -233,18 +233,19 @@ impl Bench {
 
     /// Makes a call up to the head of its answer.
     pub(super) async fn begin(&self, call: &str) -> Result<Answer, Failure> {
-        let (method, size) = call.split_once(' ').unwrap_or((call, "0"));
-        self.log.line(call);
-        self.begin_with(method, &mut body(size.parse().unwrap())).await
+        self.begin_with(call, pending()).await
     }
 
-    /// The same without a line of the log, of a client that sends this.
+    /// The same for a client that goes away with the end of `stays`.
     pub(super) async fn begin_with(
         &self,
-        method: &str,
-        body: &mut impl RequestBody,
+        call: &str,
+        stays: impl Future<Output = ()>,
     ) -> Result<Answer, Failure> {
+        self.log.line(call);
+        let (method, size) = call.split_once(' ').unwrap_or((call, "0"));
         let head = Head(method.parse().unwrap());
+        let mut body = Client { body: body(size.parse().unwrap()), stays: Box::pin(stays) };
         let replay = if head.0 == Method::POST { Replay::Unsafe } else { Replay::Safe };
         let began = Instant::now();
         let options = CallOptions {
@@ -257,7 +258,7 @@ impl Bench {
             sticky: None,
         };
         let mut timer = Timer::new(began);
-        self.router.execute(&self.view, options, &head, body, &mut timer).await
+        self.router.execute(&self.view, options, &head, &mut body, &mut timer).await
     }
 
     /// Reads an answer to its end and writes it down; how long it is.
@@ -447,30 +448,35 @@ fn body(size: usize) -> Pieces {
     Pieces(vec![b'x'; size].chunks(10_000).map(<[u8]>::to_vec).collect())
 }
 
-/// No body, of a client that goes away as soon as this is set.
-pub(super) struct Leaving(pub(super) Rc<Cell<bool>>);
+/// The body of a call, and how long its client is there.
+struct Client<F> {
+    body: Pieces,
+    stays: Pin<Box<F>>,
+}
 
-impl RequestBody for Leaving {
+impl<F: Future<Output = ()>> RequestBody for Client<F> {
     fn framing(&self) -> Framing {
-        Framing::Length(0)
+        self.body.framing()
     }
 
-    fn poll_data(&mut self, _context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
-        Poll::Ready(Ok(false))
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+        self.body.poll_data(context)
     }
 
     fn data(&self) -> &[u8] {
-        &[]
+        self.body.data()
     }
 
-    fn consume(&mut self, _bytes: usize) {}
+    fn consume(&mut self, bytes: usize) {
+        self.body.consume(bytes);
+    }
 
-    fn poll_gone(&mut self, _context: &mut Context<'_>) -> Poll<()> {
-        if self.0.get() { Poll::Ready(()) } else { Poll::Pending }
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.stays.as_mut().poll(context)
     }
 
     fn take_trailers(&mut self) -> Option<Box<Trailers>> {
-        None
+        self.body.take_trailers()
     }
 }
 
@@ -528,7 +534,7 @@ async fn carry(mut stream: TcpStream, id: String, words: Vec<String>, log: Log) 
         let answer = match status {
             "reset" => return,
             "break-off" | "stall" => format!("HTTP/1.1 200 -\r\ncontent-length: 999\r\n\r\n{id}"),
-            "hang" => std::future::pending().await,
+            "hang" => pending().await,
             "nonsense" => "SSH-2.0-replica\r\n\r\n".to_owned(),
             status if status.contains("grpc-") => grpc_answer(status, &id),
             status => format!("HTTP/1.1 {status} -\r\n{later}content-length: {}\r\n\r\n{id}", id.len()),

@@ -1,9 +1,7 @@
 //! What is waited for, and who is to blame when it takes too long.
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,9 +9,8 @@ use expect_test::{Expect, expect};
 use service_registry::Calls;
 use tokio::time::Instant;
 
-use super::bench::{Bench, Leaving};
+use super::bench::Bench;
 use crate::circuit::{Circuit, CircuitLimits};
-use crate::{CallError, Failure};
 
 #[tokio::test]
 async fn a_call_that_waits_for_a_connection_in_vain_is_shed_and_no_failure_of_the_replica() {
@@ -31,36 +28,6 @@ async fn a_call_that_waits_for_a_connection_in_vain_is_shed_and_no_failure_of_th
         GET
           failed, tries: 1: the service has as many calls that wait for a connection as it may
         shed for Connections: 1
-    "#]]);
-}
-
-#[tokio::test]
-async fn a_client_that_goes_away_waits_for_no_connection_and_holds_nothing() {
-    let mut bench = Bench::new("vrf/0: 200 | 200");
-    bench.change_circuit(Circuit::new(CircuitLimits { connections: 1, pending: 1, requests: 2 }));
-    let held = bench.begin("GET").await.unwrap();
-    for _ in 0..2 {
-        let left = Rc::new(Cell::new(false));
-        let mut body = Leaving(Rc::clone(&left));
-        let mut call = pin!(bench.begin_with("POST", &mut body));
-        let failure = poll_fn(|context| {
-            let polled = call.as_mut().poll(context);
-            if polled.is_pending() && !left.replace(true) {
-                context.waker().wake_by_ref();
-            }
-            polled
-        });
-        assert!(matches!(failure.await, Err(Failure { error: CallError::Cancelled, .. })));
-    }
-    drop(held);
-    bench.call("GET").await;
-    bench.shows(expect![[r#"
-        GET
-          vrf/0 has GET 0: 200
-        GET
-          vrf/0 has GET 0: 200
-          200 by vrf/0, tries: 1
-        shed for Connections: 2
     "#]]);
 }
 
