@@ -51,7 +51,7 @@ pub(crate) fn note(exchange: &mut Exchange, answer: &mut Answer, broken: Broken)
         }
         Broken::Idle(Waiting::ForReplica) => {
             let text = "the replica sent nothing for the idle timeout";
-            (text.to_owned(), Some("UPSTREAM_TIMEOUT"), Some(Refused::IdleTimeout))
+            (text.to_owned(), Some("UPSTREAM_TIMEOUT"), None)
         }
         Broken::Idle(Waiting::ForClient) => {
             let text = "the client took and sent nothing for the idle timeout";
