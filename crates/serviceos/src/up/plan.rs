@@ -226,10 +226,14 @@ fn hash_on(service: &ServiceSettings) -> Option<HashOn> {
     }
 }
 
-/// The literal beginning of a pattern: `/name` of `/name/{*rest}`.
+/// The literal segments that a pattern begins with: `/name` of `/name/{*rest}`. What is left of a path after less than a segment
+/// could be a dot segment, which the whole path was not.
 fn literal_prefix(pattern: &str) -> String {
-    let literal = pattern.split('{').next().unwrap_or_default();
-    literal.trim_end_matches('/').to_owned()
+    let literal = match pattern.find('{') {
+        Some(parameter) => &pattern[..parameter],
+        None => return pattern.trim_end_matches('/').to_owned(),
+    };
+    literal.rsplit_once('/').map_or("", |(segments, _)| segments).to_owned()
 }
 
 /// A request that works when pasted: the first service that has one wins.
@@ -402,6 +406,22 @@ mod tests {
         };
         assert_eq!(reason("bar.test"), "bar.test is being looked up");
         assert_eq!(reason("foo.test"), "foo.test cannot be looked up");
+    }
+
+    #[test]
+    fn whole_segments_are_taken_off_a_path() {
+        for (pattern, prefix) in [
+            ("/name/{*rest}", "/name"),
+            ("/name", "/name"),
+            ("/name/", "/name"),
+            ("/a/b/{c}/d", "/a/b"),
+            ("/a/p{id}/secret", "/a"),
+            ("/p{id}/secret", ""),
+            ("/{*rest}", ""),
+            ("/", ""),
+        ] {
+            assert_eq!(literal_prefix(pattern), prefix, "{pattern}");
+        }
     }
 
     #[test]
