@@ -15,7 +15,7 @@ use crate::report::Origin;
 
 pub(crate) use values::Whole;
 pub(crate) use words::{
-    AccessLog, AttestationWord, CheckWord, Mode, PolicyWord, RetryCause, Workers, header_name,
+    AccessLog, AttestationWord, CheckWord, Mode, PolicyWord, RetryCause, Workers, header_help, header_name,
 };
 
 /// A typed value, or what stood in its place.

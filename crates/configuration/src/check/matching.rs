@@ -2,7 +2,7 @@
 
 use super::{Checker, is_domain_name};
 use crate::raw::Entries;
-use crate::scalar::{Text, header_name, quoted};
+use crate::scalar::{Text, header_help, header_name, quoted};
 use crate::settings::HostPattern;
 
 /// The longest method, in bytes.
@@ -80,7 +80,7 @@ impl Checker {
         if lower.is_none() {
             let message =
                 format!("{key}: expected the name of a header such as x-beta, found {}", quoted(&name.value));
-            self.wrong(name.origin, message, None);
+            self.wrong(name.origin, message, header_help(&name.value));
         }
         lower
     }

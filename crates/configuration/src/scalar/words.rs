@@ -234,6 +234,9 @@ impl Scalar for Sticky {
 /// The nearest beginning of `KIND:NAME`, or `caller`.
 fn key_help(shape: &Shape, kinds: &[&str]) -> Option<String> {
     let Shape::Text(text) = shape else { return None };
+    if let Some(help) = text.strip_prefix("header:").and_then(header_help) {
+        return Some(help);
+    }
     let Some((kind, name)) = text.split_once(':') else {
         let kind = nearest(text, kinds.iter().copied().chain(["caller"]))?;
         let meant = if kind == "caller" { kind.to_owned() } else { format!("{kind}:NAME") };
@@ -249,9 +252,32 @@ fn key_help(shape: &Shape, kinds: &[&str]) -> Option<String> {
 /// The longest name of a header, a cookie or a parameter, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
+/// Fields that belong to one connection and never to a message (RFC 9110, section 7.6.1): nothing is looked up by them.
+const OF_CONNECTION: [&str; 9] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// The name of a header in lower case, as it is compared (RFC 9110, section 5.1); `None` for what is no such name.
 pub(crate) fn header_name(name: &str) -> Option<String> {
-    is_token(name).then(|| name.to_ascii_lowercase())
+    (is_token(name) && !is_of_connection(name)).then(|| name.to_ascii_lowercase())
+}
+
+/// Why a name that could be one of a header is none here.
+pub(crate) fn header_help(name: &str) -> Option<String> {
+    is_of_connection(name)
+        .then(|| "this one belongs to each connection alone; name a header of the request itself".to_owned())
+}
+
+fn is_of_connection(name: &str) -> bool {
+    OF_CONNECTION.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
 /// The name of a cookie is a token as well (RFC 6265, section 4.1.1), and its case matters.

@@ -306,6 +306,39 @@ fn hosts_headers_and_methods_tell_routes_of_one_path_apart() {
 }
 
 #[test]
+fn nothing_is_looked_up_by_a_header_of_the_connection() {
+    check(
+        "services:
+  vrf:
+    routes:
+      - match: {path: /a, headers: {Upgrade: websocket}}
+    loadBalancing: {policy: maglev, hashOn: \"header:te\"}
+    traffic: {header: keep-alive, weights: {1.0.0: 1}, sticky: \"header:Connection\"}
+",
+        expect![[r#"
+            serviceos.yaml:4:37: services.vrf.routes[0].match.headers: expected the name of a header such as x-beta, found `Upgrade`
+              4 |       - match: {path: /a, headers: {Upgrade: websocket}}
+                |                                     ^^^^^^^
+            help: this one belongs to each connection alone; name a header of the request itself
+
+            serviceos.yaml:5:45: services.vrf.loadBalancing.hashOn: expected `header:NAME`, `cookie:NAME`, `path:PARAMETER` or `caller`, found `header:te`
+              5 |     loadBalancing: {policy: maglev, hashOn: "header:te"}
+                |                                             ^^^^^^^^^^^
+            help: this one belongs to each connection alone; name a header of the request itself
+
+            serviceos.yaml:6:23: services.vrf.traffic.header: expected the name of a header such as x-beta, found `keep-alive`
+              6 |     traffic: {header: keep-alive, weights: {1.0.0: 1}, sticky: "header:Connection"}
+                |                       ^^^^^^^^^^
+            help: this one belongs to each connection alone; name a header of the request itself
+
+            serviceos.yaml:6:64: services.vrf.traffic.sticky: expected `cookie:NAME`, `header:NAME` or `caller`, found `header:Connection`
+              6 |     traffic: {header: keep-alive, weights: {1.0.0: 1}, sticky: "header:Connection"}
+                |                                                                ^^^^^^^^^^^^^^^^^^^
+            help: this one belongs to each connection alone; name a header of the request itself"#]],
+    );
+}
+
+#[test]
 fn routes_of_one_host_and_the_same_headers_are_a_tie() {
     check(
         "services:
