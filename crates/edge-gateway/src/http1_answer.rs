@@ -227,14 +227,14 @@ impl Passing {
         loop {
             self.waiting = Waiting::ForClient;
             let mut starved = false;
-            if !self.ended && connection.out.len() < MAX_COLLECTED {
+            if !self.ended && connection.out.len() >= MAX_COLLECTED {
+                if let Err(error) = answer.send_on(context, connection) {
+                    return as_far_as_it_goes(context, connection, error);
+                }
+            } else if !self.ended {
                 match answer.poll_data(context, connection) {
                     Poll::Pending => starved = true,
-                    Poll::Ready(Err(error)) => {
-                        // What has come is the client's, as far as it takes it at once.
-                        let _as_far_as_it_goes = connection.poll_write_out(context);
-                        return Poll::Ready(Err(error));
-                    }
+                    Poll::Ready(Err(error)) => return as_far_as_it_goes(context, connection, error),
                     Poll::Ready(Ok(false)) => self.end(connection, answer),
                     Poll::Ready(Ok(true)) => {
                         let length = answer.data().len();
@@ -303,6 +303,16 @@ impl Passing {
             }
         }
     }
+}
+
+/// Breaks an answer off. What has come of it is the client's, as far as it takes it at once.
+fn as_far_as_it_goes(
+    context: &mut Context<'_>,
+    connection: &mut Http1Client,
+    error: BodyError,
+) -> Poll<Result<(), BodyError>> {
+    let _written = connection.poll_write_out(context);
+    Poll::Ready(Err(error))
 }
 
 /// Writes a large piece as it lies in the replica's buffer, behind what is to be written before it.

@@ -157,6 +157,21 @@ impl Answer {
         polled
     }
 
+    /// Goes on sending the request's body where the answer's is not looked for, since the client does not take it.
+    ///
+    /// # Errors
+    /// Those of the body.
+    pub fn send_on(
+        &mut self,
+        context: &mut Context<'_>,
+        body: &mut impl RequestBody,
+    ) -> Result<(), BodyError> {
+        match self.carrier.as_mut().expect("only what consumes the answer takes the carrier") {
+            Carrier::Http1(call) => call.send_on(context, &mut self.upload, body),
+            Carrier::Http2(call) => call.send_on(context, &mut self.upload, body),
+        }
+    }
+
     /// What the end of an answer says of the replica that gave it. Not before: one that breaks all of its answers off would
     /// never have failed twice in a row.
     fn judge(&mut self) {

@@ -301,6 +301,22 @@ impl Http1Call {
         self.connection.wire.poll_flush(context)
     }
 
+    /// Goes on sending the request's body while the answer passes; an error only from the body.
+    pub(crate) fn send_on(
+        &mut self,
+        context: &mut Context<'_>,
+        upload: &mut Upload,
+        body: &mut impl RequestBody,
+    ) -> Result<(), BodyError> {
+        if matches!(self.message.sending, Sending::Broken(_)) {
+            return Ok(());
+        }
+        match self.poll_send(context, upload, body) {
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        }
+    }
+
     /// Looks for data of the answer's body, and goes on sending the request's: true when [`Self::data`] has some.
     pub(crate) fn poll_data(
         &mut self,
@@ -308,11 +324,7 @@ impl Http1Call {
         upload: &mut Upload,
         body: &mut impl RequestBody,
     ) -> Poll<Result<bool, BodyError>> {
-        if !matches!(self.message.sending, Sending::Broken(_))
-            && let Poll::Ready(Err(error)) = self.poll_send(context, upload, body)
-        {
-            return Poll::Ready(Err(error));
-        }
+        self.send_on(context, upload, body)?;
         let broken = |why: String| BodyError::Upstream(why);
         loop {
             match self

@@ -377,6 +377,19 @@ impl Http2Call {
         }
     }
 
+    /// Goes on sending the request's body while the answer passes; an error only from the body.
+    pub(crate) fn send_on(
+        &mut self,
+        context: &mut Context<'_>,
+        upload: &mut Upload,
+        body: &mut impl RequestBody,
+    ) -> Result<(), BodyError> {
+        match self.poll_send(context, upload, body) {
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        }
+    }
+
     /// Looks for data of the answer's body, and goes on sending the request's: true when [`Self::data`] has some.
     pub(crate) fn poll_data(
         &mut self,
@@ -384,9 +397,7 @@ impl Http2Call {
         upload: &mut Upload,
         body: &mut impl RequestBody,
     ) -> Poll<Result<bool, BodyError>> {
-        if let Poll::Ready(Err(error)) = self.poll_send(context, upload, body) {
-            return Poll::Ready(Err(error));
-        }
+        self.send_on(context, upload, body)?;
         loop {
             if !self.chunk.is_empty() {
                 return Poll::Ready(Ok(true));

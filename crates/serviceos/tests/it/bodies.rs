@@ -1,6 +1,8 @@
 //! Bodies and what stands behind them, over HTTP/1.1 in both directions, through the real gateway.
 
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::Duration;
 
 use serde_json::json;
 use testkit::{Connection, Mesh, Running, Upstream, checksum, filler};
@@ -20,15 +22,15 @@ pub(crate) fn head(mesh: &Running, first: &str) -> String {
 /// Writes while something else reads: neither side may wait for the other.
 fn write_beside(connection: &Connection<TcpStream>, bytes: Vec<u8>) -> std::thread::JoinHandle<()> {
     let mut socket = connection.socket().try_clone().unwrap();
-    std::thread::spawn(move || std::io::Write::write_all(&mut socket, &bytes).unwrap())
+    std::thread::spawn(move || socket.write_all(&bytes).unwrap())
 }
 
 /// Writes until nothing is taken for a while; how much was.
 pub(crate) fn write_until_held_up(connection: &Connection<TcpStream>, bytes: &[u8]) -> usize {
     let mut socket = connection.socket();
-    socket.set_write_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+    socket.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut written = 0;
-    while let Ok(more) = std::io::Write::write(&mut socket, &bytes[written..]) {
+    while let Ok(more) = socket.write(&bytes[written..]) {
         assert!(more > 0, "all {written} bytes were taken, and nothing held them up");
         written += more;
     }
@@ -103,6 +105,52 @@ fn an_answer_that_begins_while_the_upload_is_held_up_costs_no_byte_of_it() {
         writing.join().unwrap();
         assert!(answer.body == body, "what came back is not what was sent");
     }
+}
+
+/// More than the sockets on the way hold of it.
+const HUGE: usize = 64 << 20;
+
+/// Answers one request in chunks without an end, and reads its body beside that; ends when all of it has come.
+fn answer_while_reading(listener: &TcpListener) {
+    loop {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut piece = vec![0; 64 << 10];
+        let mut left = HUGE;
+        let mut answering = None;
+        while left > 0 {
+            let read = stream.read(&mut piece).unwrap();
+            if read == 0 {
+                break;
+            }
+            left = left.saturating_sub(read);
+            answering.get_or_insert_with(|| {
+                let mut answer = stream.try_clone().unwrap();
+                std::thread::spawn(move || {
+                    let chunk = [b"4000\r\n", &filler(0x4000)[..], b"\r\n"].concat();
+                    answer.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+                    while answer.write_all(&chunk).is_ok() {}
+                })
+            });
+        }
+        // A connection of which nothing was read was only looked at.
+        let Some(answering) = answering else { continue };
+        stream.shutdown(Shutdown::Both).unwrap();
+        return answering.join().unwrap();
+    }
+}
+
+#[test]
+fn a_body_goes_on_to_a_replica_whose_answer_the_client_does_not_take_yet() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let replica = std::thread::spawn(move || answer_while_reading(&listener));
+    let route = "      - {match: {path: /both}, public: true, request: {bodyBytes: 64MiB}}\n";
+    let mesh = Mesh::new().endpoint("site", address, route).up();
+    let mut client = Connection::open(mesh.gateway);
+    client.write(head(&mesh, "POST /both HTTP/1.1") + &format!("content-length: {HUGE}\r\n\r\n")).unwrap();
+    client.socket().set_write_timeout(Some(Duration::from_secs(60))).unwrap();
+    client.write(filler(HUGE)).unwrap();
+    replica.join().unwrap();
 }
 
 #[test]
