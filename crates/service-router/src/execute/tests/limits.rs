@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use expect_test::{Expect, expect};
 use service_registry::Calls;
-use tokio::time::Instant;
+use tokio::time::advance;
 
-use super::bench::Bench;
+use super::bench::{Bench, hold_clock};
 use crate::circuit::{Circuit, CircuitLimits};
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_caller_without_patience_says_nothing_of_the_replica() {
     "#]]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn connecting_takes_as_long_as_a_try_where_another_replica_is_in_reach_and_else_as_the_call() {
     check_deaf(
         "vrf/0: deaf; vrf/1: 200",
@@ -109,13 +109,21 @@ async fn connecting_takes_as_long_as_a_try_where_another_replica_is_in_reach_and
 }
 
 async fn check_deaf(script: &str, takes: Duration, expected: Expect) {
+    let _held = hold_clock();
     let mut bench = Bench::new(script);
     bench.timeout = Duration::from_millis(400);
     bench.change_policy(|policy| policy.per_try_timeout = Duration::from_millis(100));
-    let began = Instant::now();
-    bench.call("POST 9").await;
-    let took = began.elapsed();
-    assert!(takes <= took && took < takes + Duration::from_millis(250), "{took:?}");
+    {
+        let mut call = pin!(bench.call("POST 9"));
+        let mut waits_for = async |time| {
+            let ended = poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_ready())).await;
+            assert!(!ended, "it ended before {takes:?}");
+            advance(time).await;
+        };
+        waits_for(takes - Duration::from_millis(1)).await;
+        waits_for(Duration::from_millis(1)).await;
+        call.await;
+    }
     bench.shows(expected);
 }
 
