@@ -36,7 +36,7 @@ pub(crate) struct Endpoint {
     /// How many suspicions were answered, as the last snapshot says.
     pub(crate) answered: Cell<u64>,
     /// Most recently used last, so that the ones that nobody needs grow old.
-    idle: RefCell<Vec<(Http1Connection, u32)>>,
+    idle: RefCell<Vec<(Box<Http1Connection>, u32)>>,
     /// How many of this worker's calls there were.
     calls: Arc<CallCount>,
     /// The connections that calls over HTTP/2 share, with their numbers.
@@ -117,7 +117,7 @@ impl Endpoint {
     }
 
     /// An idle connection that is still open, the most recently used one.
-    pub(crate) fn take_idle(&self) -> Option<Http1Connection> {
+    pub(crate) fn take_idle(&self) -> Option<Box<Http1Connection>> {
         let mut idle = self.idle.borrow_mut();
         while let Some((mut connection, _)) = idle.pop() {
             if connection.is_open() {
@@ -128,7 +128,7 @@ impl Endpoint {
     }
 
     /// Keeps a connection for the next call.
-    pub(crate) fn give_back(&self, mut connection: Http1Connection) {
+    pub(crate) fn give_back(&self, mut connection: Box<Http1Connection>) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE {
             connection.reused = true;

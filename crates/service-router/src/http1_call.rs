@@ -33,7 +33,7 @@ const KEPT_BYTES: usize = 16 << 10;
 /// A call, which has the connection for itself.
 #[derive(Debug)]
 pub(crate) struct Http1Call {
-    connection: Http1Connection,
+    connection: Box<Http1Connection>,
     message: Box<Message>,
     messages: Rc<Messages>,
 }
@@ -131,7 +131,7 @@ pub(crate) enum SendError {
 impl Http1Call {
     /// Puts a call in front of a connection.
     pub(crate) fn new(
-        connection: Http1Connection,
+        connection: Box<Http1Connection>,
         messages: &Rc<Messages>,
         head: &impl CallHead,
         framing: Framing,
@@ -364,7 +364,7 @@ impl Http1Call {
 
     /// Ends the call. The connection is for the next one when everything was sent and read, and nothing was left over that
     /// nobody asked for.
-    pub(crate) fn end(self) -> Option<Http1Connection> {
+    pub(crate) fn end(self) -> Option<Box<Http1Connection>> {
         let Self { mut connection, message, messages } = self;
         let done = message.sending == Sending::Done && message.out.is_empty() && message.decoder.has_ended();
         let reusable = done && message.head.persists();
@@ -373,7 +373,7 @@ impl Http1Call {
     }
 
     /// The connection itself, once both sides speak another protocol.
-    pub(crate) fn into_connection(self) -> Http1Connection {
+    pub(crate) fn into_connection(self) -> Box<Http1Connection> {
         self.connection
     }
 }

@@ -70,12 +70,12 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         Ok((Carrier::Http1(call), reused))
     }
 
-    async fn new_http1(&mut self, endpoint: &Rc<Endpoint>) -> Result<Http1Connection, Try> {
+    async fn new_http1(&mut self, endpoint: &Rc<Endpoint>) -> Result<Box<Http1Connection>, Try> {
         let permit = self.permit().await?;
         let (router, policy, instance) = (self.router, Rc::clone(&self.policy), &endpoint.instance);
         let made = connect(instance, policy.tls.as_ref(), Rc::clone(&router.buffers));
         let wire = self.connected(endpoint, async { made.await.map_err(Try::not_connected) }).await?;
-        Ok(Http1Connection::new(wire, permit, &self.view.shard))
+        Ok(Box::new(Http1Connection::new(wire, permit, &self.view.shard)))
     }
 
     async fn http2(&mut self, endpoint: &Rc<Endpoint>) -> Result<(Carrier, bool), Try> {
