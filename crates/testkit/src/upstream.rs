@@ -16,7 +16,8 @@
 //! HTTP/1.1 alone also has `/late` (`/echo` at [`Upstream::say`]), `/refuse` (413 before the body), `/break/fixed` and `/break/chunked` (ends in the middle), `/break/before` (no answer), `/bare`
 //! (a body without a length), `/unchanged` (304 with a length), `/empty` (204 with one), `/upgrade` (echoes whatever comes) and `/bad-accept` (a
 //! WebSocket's handshake that proves nothing). HTTP/2 alone has `/grpc/N`: 200 with the status N of gRPC behind the body
-//! while failing, else 0; and `/reset/N`: the stream is reset with the code N while failing, else 200.
+//! while failing, else 0; `/reset/N`: the stream is reset with the code N while failing, else 200; and `/end-apart/N`: that
+//! status and no body, which an empty frame of its own says.
 //!
 //! One that is dropped ends as a process does that is killed: all of its sockets at once, and without a word.
 

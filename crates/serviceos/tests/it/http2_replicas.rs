@@ -1,6 +1,6 @@
 //! Replicas that speak HTTP/2 and die, take leave, or reset what they were asked.
 
-use testkit::{Connection, Mesh, Request, Running, Upstream};
+use testkit::{Connection, Mesh, Request, Running, Upstream, filler};
 
 use crate::bodies::head;
 use crate::load::under_load;
@@ -146,6 +146,29 @@ fn a_replica_that_takes_leave_ends_what_it_has_begun_and_gets_the_rest_over_anot
     assert!(upstreams[0].seen().last().map(|seen| seen.connection) > before, "over a new connection");
     calls.into_iter().for_each(Stream::ends);
     assert_eq!(upstreams[0].count(), 4 + 40, "none was sent twice");
+}
+
+#[test]
+fn answers_without_a_body_get_no_chunks_and_are_followed_by_the_next_on_the_same_connection() {
+    let upstreams = [Upstream::http2()];
+    let mesh = mesh(&upstreams, "retry: {}");
+    let mut client = Connection::open(mesh.gateway);
+    let mut ask = |method: &str, path: &str| {
+        client.write(head(&mesh, &format!("{method} /site{path} HTTP/1.1")) + "\r\n").unwrap();
+        if method == "HEAD" { client.answer_head() } else { client.answer() }.unwrap()
+    };
+    // The stream ends with the head, or with an empty frame of its own.
+    for path in ["/status", "/end-apart"] {
+        for (method, status) in [("GET", 204), ("GET", 304), ("HEAD", 200)] {
+            let answer = ask(method, &format!("{path}/{status}"));
+            assert_eq!(answer.status, status, "{method} {path}");
+            if method == "GET" {
+                let framing = (answer.header("content-length"), answer.header("transfer-encoding"));
+                assert_eq!(framing, (None, None), "{status} {path}");
+            }
+            assert_eq!(ask("GET", "/fixed/3").body, filler(3), "behind {method} {path}/{status}");
+        }
+    }
 }
 
 #[test]

@@ -120,6 +120,7 @@ async fn stream_of(
             send(&mut respond, head, filler(size).into()).await
         }
         "status" => respond.send_response(response(rest.parse().unwrap_or(200)), true).map(drop),
+        "end-apart" => send(&mut respond, response(rest.parse().unwrap_or(200)), Bytes::new()).await,
         "together" => {
             while book.count_of(&target) < size {
                 tokio::task::yield_now().await;
