@@ -218,7 +218,7 @@ impl ApiKeys {
     /// Makes a key. The returned key is in the clear here and nowhere else.
     ///
     /// Once begun it is carried out, also when nobody waits for it any more: what is in the store and what the workers see
-    /// never differ, unless the disk did not confirm what was written: then the next start says whether the key is there.
+    /// never differ, unless the disk failed while it was written: then the next start says whether the key is there.
     pub async fn create(
         self: &Arc<Self>,
         new: NewKey,

@@ -31,8 +31,7 @@ pub struct Store(Arc<Held>);
 struct Held {
     /// `None` from such an error on until somebody asks for something.
     database: Mutex<Option<Arc<Database>>>,
-    /// Why it is not opened again. What the disk did not confirm may be in memory alone, where a database that is opened again
-    /// would find it and build on it; no later confirmation speaks of it (fsync(2)).
+    /// Why it is not opened again: what the disk did not confirm may be in memory alone ([`Confirmed::write_anew`]).
     unconfirmed: Unconfirmed,
     open: Box<Open>,
     path: PathBuf,
@@ -44,7 +43,8 @@ impl Store {
     /// Opens the file, or makes it. Blocks; an interrupted earlier run is repaired here.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] when another process has it open, [`StoreError::Open`] otherwise.
+    /// [`StoreError::InUse`] when another process has it open, [`StoreError::Disk`] or [`StoreError::Unconfirmed`] when its disk
+    /// fails, [`StoreError::Open`] otherwise.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let failed = |reason: String| StoreError::Open { path: path.to_owned(), reason };
         make_whole(path).map_err(|error| failed(error.to_string()))?;
@@ -56,16 +56,18 @@ impl Store {
     }
 
     fn open_by(path: &Path, open: Box<Open>) -> Result<Self, StoreError> {
-        let failed = |reason: String| StoreError::Open { path: path.to_owned(), reason };
         let unconfirmed = Unconfirmed::default();
-        let database = database(&*open, &unconfirmed).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
-            other => failed(other.to_string()),
+        let database = first_opening(&*open, &unconfirmed).map_err(|error| {
+            let path = path.to_owned();
+            match (error, unconfirmed.get().cloned()) {
+                (redb::Error::DatabaseAlreadyOpen, _) => StoreError::InUse(path),
+                (_, Some(reason)) => StoreError::Unconfirmed { path, reason },
+                (redb::Error::Io(error), None) if error.kind() != io::ErrorKind::InvalidData => {
+                    StoreError::Disk(format!("{}: {error}", path.display()))
+                }
+                (other, None) => StoreError::Open { path, reason: other.to_string() },
+            }
         })?;
-        let write = database.begin_write().map_err(|error| failed(error.to_string()))?;
-        write.open_table(ROWS).map_err(|error| failed(error.to_string()))?;
-        write.open_table(META).map_err(|error| failed(error.to_string()))?;
-        write.commit().map_err(|error| failed(error.to_string()))?;
         let database = Mutex::new(Some(Arc::new(database)));
         Ok(Self(Arc::new(Held { database, unconfirmed, open, path: path.to_owned() })))
     }
@@ -154,6 +156,17 @@ impl Held {
         let opened = opened.map_err(|error| StoreError::Disk(error.to_string()))?;
         Ok(Arc::clone(present.insert(Arc::new(opened))))
     }
+}
+
+/// The database of a process that has just begun, with all of its tables.
+fn first_opening(open: &Open, unconfirmed: &Unconfirmed) -> Result<Database, redb::Error> {
+    Confirmed { file: open()?, unconfirmed: Arc::clone(unconfirmed) }.write_anew()?;
+    let database = database(open, unconfirmed)?;
+    let write = database.begin_write()?;
+    write.open_table(ROWS)?;
+    write.open_table(META)?;
+    write.commit()?;
+    Ok(database)
 }
 
 /// The database in a file that holds one already: redb would make one in an empty file.

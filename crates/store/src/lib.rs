@@ -37,14 +37,14 @@ pub enum StoreError {
     /// A transaction over one of the limits.
     #[error("the transaction is over a limit: {0}")]
     TooLarge(&'static str),
-    /// The disk failed. The store is opened again when it is asked for something next.
+    /// The disk has no room. The store is opened again when it is asked for something next.
     #[error("the disk of the store failed: {0}")]
     Disk(String),
-    /// The disk took what was written and did not confirm that it is there. Whether it is, is not known before the next start,
-    /// and until then the store refuses everything.
+    /// The disk failed otherwise, or did not confirm that what it was given is there. Whether it is, is not known before the
+    /// next start, and until then the store refuses everything.
     #[error(
-        "the disk did not confirm what was written to {path} ({reason}), so whether it is there is not known, and the store is \
-         used no more; look after the disk, then start serviceos again"
+        "the disk failed under {path} ({reason}), so whether what was written last is there is not known, and the store is used \
+         no more; look after the disk, then start serviceos again"
     )]
     Unconfirmed {
         /// The file.

@@ -1,12 +1,12 @@
-//! The file under the database, which remembers when its disk did not confirm what was written. Nothing is decided here.
+//! The file under the database, which remembers when its disk failed. Nothing is decided here.
 
 use std::io;
 use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 
-use redb::{BackendError, StorageBackend};
+use redb::{BackendError, DatabaseError, StorageBackend};
 
-/// What the disk said instead, the first time; nothing as long as it has confirmed everything.
+/// What the disk said when it failed, the first time; nothing as long as it has confirmed everything.
 pub(super) type Unconfirmed = Arc<OnceLock<String>>;
 
 /// A file of which it is known whether everything that was written has reached the disk.
@@ -16,28 +16,74 @@ pub(super) struct Confirmed {
     pub(super) unconfirmed: Unconfirmed,
 }
 
-impl StorageBackend for Confirmed {
-    fn sync_data(&self) -> io::Result<()> {
-        let confirmed = self.file.sync_data();
-        confirmed.inspect_err(|error| {
-            self.unconfirmed.get_or_init(|| error.to_string());
+/// How much of the file is in memory while it is written anew, in bytes.
+const PIECE_BYTES: u64 = 1 << 20;
+const WHOLE: (Bound<u64>, Bound<u64>) = (Bound::Unbounded, Bound::Unbounded);
+
+impl Confirmed {
+    /// Writes what the file holds over itself and has the disk confirm it.
+    ///
+    /// A process before this one may have ended because its disk did not confirm what it wrote. The kernel then takes that for
+    /// written, hands it out to every reader for as long as it has it in memory, and never writes it again, whatever later
+    /// confirmations say (fsync(2)). What is built on has to be on the disk first.
+    pub(super) fn write_anew(&self) -> Result<(), DatabaseError> {
+        match self.file.try_lock_range(WHOLE.0, WHOLE.1) {
+            Ok(true) | Err(BackendError::Unsupported) => {}
+            Ok(false) => return Err(DatabaseError::DatabaseAlreadyOpen),
+            Err(error) => return Err(io::Error::other(error).into()),
+        }
+        let written = self.write_pieces();
+        self.file.close()?;
+        Ok(written?)
+    }
+
+    fn write_pieces(&self) -> io::Result<()> {
+        let (mut at, end) = (0, self.file.len()?);
+        while at < end {
+            let mut piece = vec![0; usize::try_from(PIECE_BYTES.min(end - at)).unwrap_or(usize::MAX)];
+            self.file.read(at, &mut piece)?;
+            self.file.write(at, &piece)?;
+            at += PIECE_BYTES;
+        }
+        self.sync_data()
+    }
+
+    /// Notes every failure but that of a disk without room, which takes nothing of a write and says so before its commit.
+    fn noted<T>(&self, done: io::Result<T>) -> io::Result<T> {
+        let is_full = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        };
+        done.inspect_err(|error| {
+            if !is_full(error) {
+                self.note(error);
+            }
         })
     }
 
+    fn note(&self, error: &io::Error) {
+        self.unconfirmed.get_or_init(|| error.to_string());
+    }
+}
+
+impl StorageBackend for Confirmed {
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data().inspect_err(|error| self.note(error))
+    }
+
     fn len(&self) -> io::Result<u64> {
-        self.file.len()
+        self.noted(self.file.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
+        self.noted(self.file.read(offset, out))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        self.noted(self.file.set_len(len))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write(offset, data)
+        self.noted(self.file.write(offset, data))
     }
 
     fn close(&self) -> io::Result<()> {

@@ -4,13 +4,47 @@ use proptest::prelude::*;
 
 use super::*;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A disk that may be full, and that may lose what it was given.
+/// A disk that may be full or broken, and that may not take what the kernel has for it.
 #[derive(Debug, Default)]
 struct Disk {
-    is_full: AtomicBool,
-    loses: AtomicBool,
+    failing: [AtomicBool; 3],
+    holds: Mutex<Holds>,
+}
+
+/// How a disk fails.
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    /// It has no room.
+    Full,
+    /// It takes nothing.
+    Broken,
+    /// It does not keep what it is given.
+    Loses,
+}
+
+/// What is on the disk, and what of the file is in memory alone and will be written.
+#[derive(Debug, Default)]
+struct Holds {
+    bytes: Vec<u8>,
+    dirty: Vec<Range<usize>>,
+}
+
+impl Disk {
+    fn set(&self, failure: Failure, on: bool) {
+        self.failing[failure as usize].store(on, Ordering::Relaxed);
+    }
+
+    fn is(&self, failure: Failure) -> bool {
+        self.failing[failure as usize].load(Ordering::Relaxed)
+    }
+
+    /// What was in memory alone is gone.
+    fn loses_power(&self, path: &Path) {
+        std::fs::write(path, &self.holds.lock().unwrap().bytes).unwrap();
+    }
 }
 
 /// A file on such a disk.
@@ -22,11 +56,13 @@ struct Limited {
 
 impl Limited {
     fn room(&self) -> io::Result<()> {
-        if self.disk.is_full.load(Ordering::Relaxed) {
-            Err(io::ErrorKind::StorageFull.into())
-        } else {
-            Ok(())
+        if self.disk.is(Failure::Full) {
+            return Err(io::ErrorKind::StorageFull.into());
         }
+        if self.disk.is(Failure::Broken) {
+            return Err(io::Error::other("broken"));
+        }
+        Ok(())
     }
 }
 
@@ -41,18 +77,29 @@ impl StorageBackend for Limited {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.room()?;
-        self.file.set_len(len)
+        self.file.set_len(len)?;
+        self.disk.holds.lock().unwrap().bytes.resize(len.try_into().unwrap(), 0);
+        Ok(())
     }
 
+    /// What the disk does not take is clean from then on, and still there to read, as with Linux. Where there is nothing to
+    /// write, nothing fails.
     fn sync_data(&self) -> io::Result<()> {
-        if self.disk.loses.load(Ordering::Relaxed) {
+        let mut holds = self.disk.holds.lock().unwrap();
+        let dirty = std::mem::take(&mut holds.dirty);
+        if self.disk.is(Failure::Loses) && !dirty.is_empty() {
             return Err(io::Error::other("lost"));
         }
-        self.file.sync_data()
+        for range in dirty {
+            self.file.read(range.start as u64, &mut holds.bytes[range])?;
+        }
+        Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.room()?;
+        let start = usize::try_from(offset).unwrap();
+        self.disk.holds.lock().unwrap().dirty.push(start..start + data.len());
         self.file.write(offset, data)
     }
 
@@ -62,30 +109,46 @@ impl StorageBackend for Limited {
 }
 
 /// A store on such a disk.
-fn on_a_disk() -> (tempfile::TempDir, Arc<Disk>, Store) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store.redb");
-    make_whole(&path).unwrap();
-    let disk = Arc::<Disk>::default();
-    let (file, under) = (path.clone(), Arc::clone(&disk));
-    let open = move || -> Result<Box<dyn StorageBackend>, DatabaseError> {
-        let file = FileBackend::new(File::options().read(true).write(true).open(&file)?)?;
-        Ok(Box::new(Limited { file, disk: Arc::clone(&under) }))
-    };
-    let store = Store::open_by(&path, Box::new(open)).unwrap();
-    (folder, disk, store)
+struct OnDisk {
+    folder: tempfile::TempDir,
+    disk: Arc<Disk>,
+}
+
+impl OnDisk {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        make_whole(&path).unwrap();
+        let disk = Arc::<Disk>::default();
+        disk.holds.lock().unwrap().bytes = std::fs::read(path).unwrap();
+        Self { folder, disk }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("store.redb")
+    }
+
+    fn open(&self) -> Result<Store, StoreError> {
+        let (file, disk) = (self.path(), Arc::clone(&self.disk));
+        let open = move || -> Result<Box<dyn StorageBackend>, DatabaseError> {
+            let file = FileBackend::new(File::options().read(true).write(true).open(&file)?)?;
+            Ok(Box::new(Limited { file, disk: Arc::clone(&disk) }))
+        };
+        Store::open_by(&self.path(), Box::new(open))
+    }
 }
 
 #[tokio::test]
 async fn once_the_disk_has_room_again_so_has_the_store() {
-    let (_folder, disk, store) = on_a_disk();
+    let on_disk = OnDisk::new();
+    let (disk, store) = (&on_disk.disk, on_disk.open().unwrap());
     store.commit(Transaction::new().put("a", "1")).await.unwrap();
-    disk.is_full.store(true, Ordering::Relaxed);
+    disk.set(Failure::Full, true);
     for _ in 0..3 {
         let refused = store.commit(Transaction::new().put("a", "2")).await;
         assert!(matches!(refused, Err(StoreError::Disk(_))), "{refused:?}");
     }
-    disk.is_full.store(false, Ordering::Relaxed);
+    disk.set(Failure::Full, false);
     assert_eq!(store.get("a").await.unwrap().unwrap().value, b"1");
     store.commit(Transaction::new().put("a", "3")).await.unwrap();
     assert_eq!(store.get("a").await.unwrap().unwrap().value, b"3");
@@ -93,21 +156,56 @@ async fn once_the_disk_has_room_again_so_has_the_store() {
 
 #[tokio::test]
 async fn nothing_is_built_on_what_the_disk_did_not_confirm() {
-    let (folder, disk, store) = on_a_disk();
-    store.commit(Transaction::new().put("a", "1")).await.unwrap();
-    disk.loses.store(true, Ordering::Relaxed);
-    let refused = store.commit(Transaction::new().put("a", "2")).await.unwrap_err().to_string();
-    assert!(refused.contains("store.redb (lost), so whether it is there is not known"), "{refused}");
-    disk.loses.store(false, Ordering::Relaxed);
-    for _ in 0..2 {
-        assert_eq!(store.get("a").await.unwrap_err().to_string(), refused);
-        let again = store.commit(Transaction::new().put("a", "3")).await;
-        assert!(matches!(again, Err(StoreError::Unconfirmed { .. })), "{again:?}");
+    for (failure, said) in [(Failure::Loses, "lost"), (Failure::Broken, "broken")] {
+        let on_disk = OnDisk::new();
+        let (disk, store) = (&on_disk.disk, on_disk.open().unwrap());
+        store.commit(Transaction::new().put("a", "1")).await.unwrap();
+        disk.set(failure, true);
+        let refused = store.commit(Transaction::new().put("a", "2")).await.unwrap_err().to_string();
+        let expected = format!("store.redb ({said}), so whether what was written last is there is not known");
+        assert!(refused.contains(&expected), "{refused}");
+        disk.set(failure, false);
+        for _ in 0..2 {
+            assert_eq!(store.get("a").await.unwrap_err().to_string(), refused);
+            let again = store.commit(Transaction::new().put("a", "3")).await;
+            assert!(matches!(again, Err(StoreError::Unconfirmed { .. })), "{again:?}");
+        }
     }
+}
+
+#[tokio::test]
+async fn what_a_start_finds_is_on_the_disk_before_anything_is_built_on_it() {
+    let on_disk = OnDisk::new();
+    let (disk, store) = (&on_disk.disk, on_disk.open().unwrap());
+    // Values of that size have pages of their own, so that a later commit does not happen to write them again.
+    let large = |byte| vec![byte; 100_000];
+    let keys = ["a", "m", "z"];
+    store.commit(keys.iter().fold(Transaction::new(), |all, key| all.put(*key, large(1)))).await.unwrap();
+    disk.set(Failure::Loses, true);
+    store.commit(Transaction::new().put("a", large(2))).await.unwrap_err();
     drop(store);
-    let store = Store::open(&folder.path().join("store.redb")).unwrap();
+    disk.set(Failure::Loses, false);
+
+    let store = on_disk.open().unwrap();
     let found = store.get("a").await.unwrap().unwrap().value;
-    assert!(found == b"1" || found == b"2", "{found:?}");
+    store.commit(Transaction::new().put("z", large(3))).await.unwrap();
+    drop(store);
+    disk.loses_power(&on_disk.path());
+    let store = on_disk.open().unwrap();
+    let value = async |key: &str| store.get(key).await.unwrap().unwrap().value;
+    assert!(value("a").await == found && value("z").await == large(3));
+}
+
+#[test]
+fn a_start_whose_disk_does_not_confirm_what_is_there_is_refused() {
+    let on_disk = OnDisk::new();
+    on_disk.disk.set(Failure::Loses, true);
+    let refused = on_disk.open().map(drop).unwrap_err();
+    assert!(matches!(refused, StoreError::Unconfirmed { .. }), "{refused}");
+    on_disk.disk.set(Failure::Loses, false);
+    on_disk.disk.set(Failure::Full, true);
+    let refused = on_disk.open().map(drop).unwrap_err();
+    assert!(matches!(refused, StoreError::Disk(_)), "{refused}");
 }
 
 fn temporary() -> (tempfile::TempDir, Store) {
