@@ -7,6 +7,7 @@ mod client_tls;
 mod contents;
 mod data_dir;
 mod descriptors;
+mod endpoint_tls;
 mod file_watch;
 mod files;
 mod plan;
@@ -44,8 +45,9 @@ use background::Background;
 use claims::Claims;
 use client_tls::ClientTls;
 use data_dir::DataDir;
+use endpoint_tls::EndpointTls;
 use files::Files;
-use plan::{Plan, Resolving, TlsClients};
+use plan::{Plan, Resolving};
 use reload::Live;
 use replica_process::ReplicaLauncher;
 use screen::Screen;
@@ -120,13 +122,14 @@ impl Running {
     /// Refuses first, starts then: whatever can be in the way is met before the first replica is launched.
     async fn start(settings: Settings, source: Source) -> Result<Self, Failure> {
         let client_tls = ClientTls::default().of(settings.gateway.tls.as_ref()).await?;
+        let endpoint_tls = EndpointTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, secrets, access_log, token, socket } =
             Claims::make(&settings).await?;
         let (access_log, access_log_handle) = access_log.unzip();
-        let (registry, tls) = (Registry::default(), TlsClients::default());
+        let registry = Registry::default();
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
         let Plan { services, router, checks, lives, routes, unresolved, example } =
-            Plan::of(&settings, &registry, &metrics, &tls, None)?;
+            Plan::of(&settings, &registry, &metrics, &endpoint_tls, None);
         registry.replace_services(|_none| services);
         let draining = Arc::new(AtomicBool::new(false));
         let (suspicions, suspected) = mpsc::channel(QUEUED_SUSPICIONS);
@@ -156,8 +159,8 @@ impl Running {
             draining,
             checks,
             router,
-            tls,
             client_tls,
+            endpoint_tls,
             resolving,
             files,
         };

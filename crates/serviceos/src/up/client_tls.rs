@@ -2,15 +2,12 @@
 //! one of them holds something else or others are named.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use configuration::TlsSettings;
 use rustls::ServerConfig;
-use tokio::time::timeout;
 
-/// How long reading the files may take before that is said.
-const READ: Duration = Duration::from_secs(10);
+use super::files::patiently;
 
 /// What was made, and of what; nothing before the first time, in the clear, and once it is forgotten.
 #[derive(Default)]
@@ -42,15 +39,11 @@ impl ClientTls {
 }
 
 async fn read(settings: TlsSettings) -> anyhow::Result<Arc<ServerConfig>> {
-    let mut reading = tokio::task::spawn_blocking(move || edge_gateway::server_config(&settings));
-    if let Ok(read) = timeout(READ, &mut reading).await {
-        return Ok(read??);
-    }
-    tracing::error!(
-        "the files of gateway.tls do not answer for {} seconds; they are waited for",
-        READ.as_secs()
-    );
-    Ok(reading.await??)
+    let reading = tokio::task::spawn_blocking(move || edge_gateway::server_config(&settings));
+    let read = patiently(reading, |seconds| {
+        tracing::error!("the files of gateway.tls do not answer for {seconds} seconds; they are waited for");
+    });
+    Ok(read.await??)
 }
 
 #[cfg(test)]

@@ -1,18 +1,19 @@
 //! The files of the configuration while everything runs: watched, and looked at on a thread of their own, so that a disk that
 //! does not answer keeps nobody but those who wait for a change.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use configuration::Settings;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 
 use super::file_watch::{FileWatch, Folders, Followed, Hint};
 use super::source::{At, Found, Source};
 
-/// How long a look may take before the file that does not answer is named.
-const LOOK: Duration = Duration::from_secs(10);
+/// How long a disk may take before that is said.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The files, and the look at them that is going on.
 pub(crate) struct Files {
@@ -63,7 +64,13 @@ impl Files {
                     self.look.insert(tokio::task::spawn_blocking(look))
                 }
             };
-            let looked = patiently(look, &self.at).await;
+            let looked = patiently(look, |seconds| {
+                tracing::error!(
+                    "{} does not answer for {seconds} seconds; the configuration before stays in force until it does",
+                    self.at.get().display()
+                );
+            })
+            .await;
             self.look = None;
             match looked {
                 Ok(Looked { found, followed }) => {
@@ -110,17 +117,17 @@ impl Disk {
     }
 }
 
-/// Waits to the end, which nothing can bring about sooner, and says when that takes long.
-async fn patiently<T>(mut look: &mut JoinHandle<T>, at: &At) -> Result<T, tokio::task::JoinError> {
-    if let Ok(looked) = timeout(LOOK, &mut look).await {
-        return looked;
+/// Waits for a thread that waits for the disk, to the end, which nothing can bring about sooner. What takes long is said, with
+/// the seconds that it has taken.
+pub(super) async fn patiently<T>(
+    mut waited: impl Future<Output = Result<T, JoinError>> + Unpin,
+    say: impl FnOnce(u64),
+) -> Result<T, JoinError> {
+    if let Ok(done) = timeout(PATIENCE, &mut waited).await {
+        return done;
     }
-    tracing::error!(
-        "{} does not answer for {} seconds; the configuration before stays in force until it does",
-        at.get().display(),
-        LOOK.as_secs()
-    );
-    look.await
+    say(PATIENCE.as_secs());
+    waited.await
 }
 
 #[cfg(test)]
@@ -145,7 +152,7 @@ mod tests {
         let disk = Arc::clone(&files.disk);
         let held = disk.lock().unwrap();
         for _ in 0..3 {
-            let gone = async { tokio::time::advance(LOOK * 2).await };
+            let gone = async { tokio::time::advance(PATIENCE * 2).await };
             tokio::select! {
                 biased;
                 _ = files.changed() => panic!("nobody can look"),

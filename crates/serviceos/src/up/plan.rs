@@ -20,7 +20,7 @@ use service_registry::{Registry, Replica, Service};
 use service_router::{CheckPolicies, Circuit, ServicePlan, ServicePlans};
 use types::{ReplicaId, ServiceName};
 
-pub(crate) use policies::TlsClients;
+use super::endpoint_tls::EndpointTls;
 pub(crate) use resolve::{Resolving, Unresolved};
 
 /// What each part needs. Services have the same order everywhere.
@@ -51,23 +51,20 @@ pub(crate) struct Example {
 }
 
 impl Plan {
-    /// The plan of these settings.
-    ///
-    /// # Errors
-    /// The roots for TLS to endpoints cannot be read.
+    /// The plan of these settings, and of the TLS that was made for them.
     pub(crate) fn of(
         settings: &Settings,
         registry: &Registry,
         metrics: &Metrics,
-        tls: &TlsClients,
+        tls: &EndpointTls,
         previous: Option<&Previous<'_>>,
-    ) -> anyhow::Result<Self> {
+    ) -> Self {
         let mut unresolved = Vec::new();
         let services = services(settings, registry, previous, &mut unresolved);
         let mut router = Vec::new();
         let mut checks = BTreeMap::new();
         for service in &settings.services {
-            let policy = policies::router_policy(service, tls)?;
+            let policy = policies::router_policy(service, tls);
             let check = policies::check_policy(service, policy.protocol, policy.tls.clone());
             let known = previous.and_then(|previous| previous.router.named(&service.name));
             let circuit = policies::circuit_limits(&service.circuit);
@@ -90,7 +87,7 @@ impl Plan {
                 .iter()
                 .map(move |settings_of_route| route(settings, service, settings_of_route, place, metrics))
         });
-        Ok(Self {
+        Self {
             services,
             router: Arc::new(ServicePlans::new(router)),
             checks: Arc::new(checks),
@@ -98,7 +95,7 @@ impl Plan {
             routes: routes.collect(),
             unresolved,
             example: settings.services.iter().find_map(example),
-        })
+        }
     }
 
     /// The gateway's part.
@@ -272,9 +269,14 @@ mod tests {
         .unwrap()
     }
 
+    fn tls(settings: &Settings) -> EndpointTls {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(EndpointTls::default().of(settings)).unwrap()
+    }
+
     fn plan(text: &str) -> Plan {
-        let (registry, metrics, tls) = (Registry::default(), Metrics::new(1), TlsClients::default());
-        Plan::of(&settings(text), &registry, &metrics, &tls, None).unwrap()
+        let settings = settings(text);
+        Plan::of(&settings, &Registry::default(), &Metrics::new(1), &tls(&settings), None)
     }
 
     #[test]
@@ -301,13 +303,13 @@ mod tests {
 
     /// A plan, and the one of the settings that come after it.
     fn replaced(before: &str, after: &str, between: impl FnOnce(&Registry)) -> (Plan, Plan) {
-        let (registry, metrics, tls) = (Registry::default(), Metrics::new(1), TlsClients::default());
-        let before = settings(before);
-        let first = Plan::of(&before, &registry, &metrics, &tls, None).unwrap();
+        let (registry, metrics) = (Registry::default(), Metrics::new(1));
+        let (before, after) = (settings(before), settings(after));
+        let first = Plan::of(&before, &registry, &metrics, &tls(&before), None);
         registry.replace_services(|_none| first.services.clone());
         between(&registry);
         let previous = Previous { settings: &before, checks: &first.checks, router: &first.router };
-        let second = Plan::of(&settings(after), &registry, &metrics, &tls, Some(&previous)).unwrap();
+        let second = Plan::of(&after, &registry, &metrics, &tls(&after), Some(&previous));
         (first, second)
     }
 

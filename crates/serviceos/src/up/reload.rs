@@ -17,8 +17,9 @@ use tokio::sync::watch;
 use types::ServiceName;
 
 use super::client_tls::ClientTls;
+use super::endpoint_tls::EndpointTls;
 use super::files::Files;
-use super::plan::{Plan, Previous, Resolving, TlsClients};
+use super::plan::{Plan, Previous, Resolving};
 use super::source::{Found, named};
 use super::{health_pages, provisioning};
 
@@ -36,7 +37,7 @@ pub(crate) struct Live {
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) checks: watch::Sender<CheckPolicies>,
     pub(crate) router: Arc<ServicePlans>,
-    pub(crate) tls: TlsClients,
+    pub(crate) endpoint_tls: EndpointTls,
     pub(crate) client_tls: ClientTls,
     pub(crate) resolving: Resolving,
     pub(crate) files: Files,
@@ -123,10 +124,11 @@ impl Live {
         }
         // Before the tiers, which keep everybody else who changes a key waiting.
         let client_tls = self.client_tls.of(settings.gateway.tls.as_ref()).await?;
+        let endpoint_tls = self.endpoint_tls.of(&settings).await?;
         let tiers = self.keys.begin_tiers().await;
         let checks = Arc::clone(&self.checks.borrow());
         let previous = Previous { settings: &self.settings, checks: &checks, router: &self.router };
-        let plan = Plan::of(&settings, &self.registry, &self.metrics, &self.tls, Some(&previous))?;
+        let plan = Plan::of(&settings, &self.registry, &self.metrics, &endpoint_tls, Some(&previous));
         let Plan { services, router, checks, routes, unresolved, .. } = plan;
         let labels = labels(&settings);
         let own = health_pages(&self.registry, &self.draining);
@@ -153,7 +155,8 @@ impl Live {
         });
         self.metrics.retain(&labels.0, &labels.1);
         self.resolving.begin(unresolved, &self.registry);
-        (self.settings, self.router, self.client_tls) = (settings, router, client_tls);
+        (self.settings, self.router) = (settings, router);
+        (self.client_tls, self.endpoint_tls) = (client_tls, endpoint_tls);
         Ok(())
     }
 }

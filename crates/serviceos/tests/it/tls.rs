@@ -1,5 +1,7 @@
 //! TLS on both sides of the gateway, with certificates that are made for the test.
 
+use std::io::Write;
+
 use rustix::fs::{CWD, Mode, mkfifoat};
 use testkit::{Authority, Connection, Http2, Mesh, Running, TlsSide, Upstream, checksum, eventually, filler};
 
@@ -173,6 +175,36 @@ fn an_endpoint_under_tls_is_called_if_its_certificate_is_for_its_name() {
     assert_eq!(mesh.get("/right/echo").status, 200);
     assert_eq!(mesh.get("/wrong/echo").problem(), (503, "NO_REPLICA_SELECTABLE".into()));
     assert_eq!(wrong.count(), 0);
+}
+
+#[test]
+fn roots_on_a_disk_that_does_not_answer_hold_up_nothing_but_the_configuration_that_needs_them() {
+    let authority = Authority::new("test authority");
+    let (plain, secured) = (Upstream::new(), Upstream::tls(&authority.certificate(&["127.0.0.1"])));
+    let mesh = Mesh::new();
+    let roots = std::fs::read(authority.write(mesh.folder(), "authority.pem")).unwrap();
+    let pipe = mesh.folder().join("roots.pem");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    let check = "healthCheck: {interval: 1s, timeout: 1s}";
+    let service = |name: &str, url: String| {
+        format!(
+            "{name}: {{endpoints: ['{url}'], attestation: none, {check}, routes: [{{match: {{path: '/{name}/{{*rest}}'}}, stripPrefix: true, public: true}}]}}"
+        )
+    };
+    let site = service("site", format!("http://{}", plain.address));
+    let mesh = mesh.env("SSL_CERT_FILE", pipe.to_str().unwrap()).yaml(&format!("    {site}\n")).up();
+    let both =
+        format!("services: {{{site}, {}}}", service("secured", format!("https://{}", secured.address)));
+    std::fs::write(mesh.folder().join("serviceos.yaml"), both).unwrap();
+    // It opens once somebody reads there.
+    let mut roots_of_the_machine = std::fs::File::options().write(true).open(pipe).unwrap();
+    plain.set_healthy(false);
+    eventually("a health check in between", || {
+        (mesh.replicas("site")[0]["health"] == "unhealthy").then_some(())
+    });
+    roots_of_the_machine.write_all(&roots).unwrap();
+    drop(roots_of_the_machine);
+    eventually("the service over TLS", || (mesh.get("/secured/echo").status == 200).then_some(()));
 }
 
 #[test]

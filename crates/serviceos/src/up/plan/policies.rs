@@ -1,63 +1,23 @@
 //! How calls to a service are made, checked and limited, in the words of whoever does so.
 
-use std::sync::{Arc, OnceLock};
-
-use anyhow::Context;
-use configuration::{BalancingPolicy, Probe, Protocol, Runs, Scheme, ServiceSettings};
-use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
+use configuration::{BalancingPolicy, Probe, Protocol, ServiceSettings};
 use service_lifecycle::Policy;
 use service_router::{
     Balancing, CheckChannel, CheckPolicy, CircuitLimits, RetryOn, RouterPolicy, TlsClient, UpstreamProtocol,
 };
 use types::ServiceName;
 
-/// What TLS to endpoints is made with: the roots of this machine. Read once, and only where an endpoint needs it.
-#[derive(Debug, Default)]
-pub(crate) struct TlsClients {
-    http1: OnceLock<TlsClient>,
-    http2: OnceLock<TlsClient>,
-}
+use crate::up::endpoint_tls::EndpointTls;
 
-impl TlsClients {
-    fn of(&self, protocol: UpstreamProtocol) -> anyhow::Result<TlsClient> {
-        let (place, name): (_, &[u8]) = match protocol {
-            UpstreamProtocol::Http1 => (&self.http1, b"http/1.1"),
-            UpstreamProtocol::Http2 => (&self.http2, b"h2"),
-        };
-        if let Some(known) = place.get() {
-            return Ok(known.clone());
-        }
-        let made = client_config(name).context("failed to set up TLS to endpoints")?;
-        Ok(place.get_or_init(|| made).clone())
-    }
-}
-
-fn client_config(protocol: &[u8]) -> anyhow::Result<TlsClient> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    // What the operator has added to this machine counts too; a machine without any is no error.
-    let native = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(native.certs);
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![protocol.to_vec()];
-    Ok(TlsClient::new(config))
-}
-
-pub(super) fn router_policy(service: &ServiceSettings, tls: &TlsClients) -> anyhow::Result<RouterPolicy> {
+pub(super) fn router_policy(service: &ServiceSettings, tls: &EndpointTls) -> RouterPolicy {
     let protocol = match service.protocol {
         Protocol::Http1 => UpstreamProtocol::Http1,
         Protocol::Http2 | Protocol::Grpc => UpstreamProtocol::Http2,
     };
-    let secured = match &service.runs {
-        Runs::Endpoints(endpoints) => endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https),
-        Runs::Builtin(_) => false,
-    };
     let retry = &service.retry;
-    Ok(RouterPolicy {
+    RouterPolicy {
         protocol,
-        tls: if secured { Some(tls.of(protocol)?) } else { None },
+        tls: tls.client(service, protocol),
         attempts: retry.attempts,
         per_try_timeout: retry.per_try_timeout,
         retry_on: RetryOn {
@@ -68,7 +28,7 @@ pub(super) fn router_policy(service: &ServiceSettings, tls: &TlsClients) -> anyh
         budget_percent: u32::from(retry.budget.get()),
         failures_in_a_row: service.outlier.consecutive_failures.map_or(0, std::num::NonZeroU32::get),
         balancing: balancing(service),
-    })
+    }
 }
 
 fn balancing(service: &ServiceSettings) -> Balancing {

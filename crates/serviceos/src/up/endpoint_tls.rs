@@ -1,0 +1,104 @@
+//! What endpoints are called with over TLS: the roots of this machine, read once, and only where an endpoint needs them.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use configuration::{Runs, Scheme, ServiceSettings, Settings};
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore};
+use service_router::{TlsClient, UpstreamProtocol};
+
+use super::files::patiently;
+
+/// What calls are made with, once an endpoint needs it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EndpointTls(Option<Clients>);
+
+#[derive(Debug, Clone)]
+struct Clients {
+    http1: TlsClient,
+    http2: TlsClient,
+}
+
+impl EndpointTls {
+    /// That of these settings. The roots are read on a thread that may wait for the disk.
+    ///
+    /// # Errors
+    /// The cryptographic library offers no version of TLS.
+    pub(crate) async fn of(&self, settings: &Settings) -> anyhow::Result<Self> {
+        if self.0.is_some() || !settings.services.iter().any(is_needed_by) {
+            return Ok(self.clone());
+        }
+        let reading = tokio::task::spawn_blocking(Clients::new);
+        let made = patiently(reading, |seconds| {
+            tracing::error!(
+                "the root certificates of this machine do not answer for {seconds} seconds; they are waited for"
+            );
+        });
+        Ok(Self(Some(made.await?.context("failed to set up TLS to endpoints")?)))
+    }
+
+    /// What a service is called with; `None` in the clear. The settings are those that this was made of.
+    pub(crate) fn client(&self, service: &ServiceSettings, protocol: UpstreamProtocol) -> Option<TlsClient> {
+        if !is_needed_by(service) {
+            return None;
+        }
+        let clients = self.0.as_ref().expect("they were made, since an endpoint needs them");
+        Some(match protocol {
+            UpstreamProtocol::Http1 => clients.http1.clone(),
+            UpstreamProtocol::Http2 => clients.http2.clone(),
+        })
+    }
+}
+
+fn is_needed_by(service: &ServiceSettings) -> bool {
+    match &service.runs {
+        Runs::Endpoints(endpoints) => endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https),
+        Runs::Builtin(_) => false,
+    }
+}
+
+impl Clients {
+    fn new() -> Result<Self, rustls::Error> {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        // What the operator has added to this machine counts too; a machine without any is no error.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let roots = Arc::new(roots);
+        let client = |protocol: &[u8]| {
+            let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()?;
+            let mut config = builder.with_root_certificates(Arc::clone(&roots)).with_no_client_auth();
+            config.alpn_protocols = vec![protocol.to_vec()];
+            Ok::<_, rustls::Error>(TlsClient::new(config))
+        };
+        Ok(Self { http1: client(b"http/1.1")?, http2: client(b"h2")? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(scheme: &str) -> Settings {
+        configuration::parse(
+            &format!("services: {{a: {{endpoints: [\"{scheme}://127.0.0.1:1\"], attestation: none}}}}"),
+            "serviceos.yaml",
+            std::path::Path::new("/srv"),
+            std::num::NonZeroUsize::MIN,
+            configuration::any_config,
+        )
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_roots_are_read_once_and_only_where_an_endpoint_needs_them() {
+        let (plain, secured) = (settings("http"), settings("https"));
+        let none = EndpointTls::default().of(&plain).await.unwrap();
+        assert!(none.0.is_none() && none.client(&plain.services[0], UpstreamProtocol::Http1).is_none());
+        let made = none.of(&secured).await.unwrap();
+        let client = |tls: &EndpointTls| tls.client(&secured.services[0], UpstreamProtocol::Http2).unwrap();
+        let again = made.of(&plain).await.unwrap().of(&secured).await.unwrap();
+        assert_eq!(client(&made), client(&again));
+        assert!(made.client(&plain.services[0], UpstreamProtocol::Http1).is_none());
+    }
+}
