@@ -31,6 +31,8 @@ pub(crate) struct Endpoint {
     pending: Cell<u32>,
     /// How often the idle connections were looked through: their clock, since it is read with every call.
     prunes: Cell<u32>,
+    /// What the last snapshot says.
+    pub(crate) healthy: Cell<bool>,
     /// While set, this worker leaves the instance alone until more suspicions than these were answered by a check.
     suspected_at: Cell<Option<u64>>,
     /// How many suspicions were answered, as the last snapshot says.
@@ -51,7 +53,12 @@ pub(crate) struct Endpoint {
     pub(crate) connecting: Mutex<()>,
     /// Told when one of those may have room for another call.
     pub(crate) room: Rc<Notify>,
+    /// How many calls wait for that.
+    waiting: Cell<u32>,
 }
+
+/// One call that waits for room, counted until this is dropped.
+pub(crate) struct Waiting<'a>(&'a Cell<u32>);
 
 /// One call to an endpoint, counted until this is dropped.
 pub(crate) struct Pending {
@@ -63,7 +70,13 @@ pub(crate) struct Pending {
 }
 
 impl Endpoint {
-    pub(crate) fn new(instance: Arc<Instance>, estimate: Duration, answered: u64, now: Instant) -> Self {
+    pub(crate) fn new(
+        instance: Arc<Instance>,
+        estimate: Duration,
+        healthy: bool,
+        answered: u64,
+        now: Instant,
+    ) -> Self {
         Self {
             calls: instance.calls.begin(),
             instance,
@@ -76,7 +89,9 @@ impl Endpoint {
             not_made: Cell::new(0),
             connecting: Mutex::default(),
             room: Rc::default(),
+            waiting: Cell::new(0),
             prunes: Cell::new(0),
+            healthy: Cell::new(healthy),
             suspected_at: Cell::new(None),
             answered: Cell::new(answered),
         }
@@ -187,10 +202,23 @@ impl Endpoint {
     }
 
     /// Making a connection over HTTP/2 has failed, which those that wait for it need not find out again. Those that wait for
-    /// room look once more: there may be no connection left on which a call could end.
+    /// room look once more where there is no connection left on which a call could end.
     pub(crate) fn not_connected(&self) {
         self.not_made.set(self.not_made.get() + 1);
-        self.room.notify_waiters();
+        if !self.shared.borrow().iter().any(|(connection, _)| connection.is_open()) {
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Waits for room from now on.
+    pub(crate) fn begin_waiting(&self) -> Waiting<'_> {
+        self.waiting.set(self.waiting.get() + 1);
+        Waiting(&self.waiting)
+    }
+
+    /// Whether a call waits for room.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiting.get() > 0
     }
 
     /// Lets calls use a connection, and drives it.
@@ -240,6 +268,12 @@ impl Pending {
         if !self.counted.replace(true) {
             self.endpoint.calls.add_call();
         }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 

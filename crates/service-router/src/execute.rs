@@ -24,6 +24,17 @@ use crate::upload::Upload;
 use crate::view::ServiceView;
 use crate::{SuspicionKind, WorkerRouter};
 
+/// What is waited for before a call is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitsFor {
+    /// A turn, or room within a limit. Nothing of it is held against the replica.
+    Turn,
+    /// The replica.
+    Replica,
+    /// The replica, for all of the calls that will share what comes of it: it goes on when the client goes away.
+    ReplicaForAll,
+}
+
 /// Why something was waited for no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaitError {
@@ -45,10 +56,12 @@ pub(crate) struct Execution<'a, H, B> {
     pub(crate) timer: &'a mut Timer,
     pub(crate) upload: Upload,
     pub(crate) tries: Tries,
-    /// When the running try, or what comes after it, began.
+    /// The clock as it was last read.
     pub(crate) now: Instant,
     /// Since when the replica of the running try is waited for.
     pub(crate) asked: Instant,
+    /// How long the running try has waited for what is not the replica's.
+    waited: Duration,
     /// Whether it was counted that the call met the limit of connections.
     pub(crate) met_limit: bool,
 }
@@ -85,6 +98,7 @@ impl WorkerRouter {
             tries,
             now,
             asked: now,
+            waited: Duration::ZERO,
             met_limit: false,
         };
         let place = view.circuit.borrow().call();
@@ -114,7 +128,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             };
             self.tries.begins(&endpoint, self.view);
             let began = self.now;
-            self.asked = began;
+            (self.asked, self.waited) = (began, Duration::ZERO);
             let outcome = self.attempt(&endpoint).await;
             // The clock is read once for each try, since reading it costs as much as choosing an endpoint.
             self.now = Instant::now();
@@ -131,7 +145,8 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             drop(pending);
             self.upload.restart();
             if !wait.is_zero() {
-                let waited = self.wait(self.now + wait, future::pending::<()>()).await;
+                let until = self.now + wait;
+                let waited = self.wait(until, WaitsFor::Turn, future::pending::<()>()).await;
                 if waited == Err(WaitError::Gone) {
                     return Err(CallError::Cancelled);
                 }
@@ -147,12 +162,13 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     pub(crate) async fn wait<T>(
         &mut self,
         until: Instant,
+        what: WaitsFor,
         work: impl Future<Output = T>,
     ) -> Result<T, WaitError> {
         let mut work = pin!(work);
         let Self { body, timer, .. } = self;
         let waited = poll_fn(|context| {
-            if body.poll_gone(context).is_ready() {
+            if what != WaitsFor::ReplicaForAll && body.poll_gone(context).is_ready() {
                 return Poll::Ready(Err(WaitError::Gone));
             }
             match work.as_mut().poll(context) {
@@ -162,9 +178,17 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             }
         })
         .await;
-        self.now = Instant::now();
-        self.asked = self.now;
+        let now = Instant::now();
+        if what == WaitsFor::Turn {
+            self.waited += now.saturating_duration_since(self.now);
+        }
+        (self.now, self.asked) = (now, now);
         waited
+    }
+
+    /// Whether the client has gone away.
+    pub(crate) async fn client_is_gone(&mut self) -> bool {
+        poll_fn(|context| Poll::Ready(self.body.poll_gone(context).is_ready())).await
     }
 
     fn select(&self) -> Option<Rc<Endpoint>> {
@@ -257,6 +281,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             Outcome::Succeeded | Outcome::Open => pending.answers(),
         }
         // From when on the replica is who was waited for; never when it answered before it had the whole request.
+        let began = began + self.waited;
         let since = match self.upload.moved() {
             None => Some(began),
             Some(moved) => self.upload.has_ended().then(|| began.max(moved)),

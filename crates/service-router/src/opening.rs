@@ -16,7 +16,7 @@ use crate::call::{CallHead, Replay};
 use crate::circuit::Permit;
 use crate::connect::{ConnectError, connect};
 use crate::endpoint::{Endpoint, MAX_SHARED};
-use crate::execute::{Execution, WaitError};
+use crate::execute::{Execution, WaitError, WaitsFor};
 use crate::http1_call::Http1Call;
 use crate::http1_connection::Http1Connection;
 use crate::http2_connection::{BeginError, Http2Connection, Start};
@@ -24,14 +24,12 @@ use crate::policy::UpstreamProtocol;
 use crate::request_body::{BodyError, RequestBody};
 use crate::tries::Try;
 
-/// Why something was waited for no longer.
+/// Why a replica was waited for no longer.
 enum Late {
     /// A try has taken its time, and there is another replica.
     ForTry,
-    /// The call has taken its time.
-    ForCall,
-    /// The client has gone away.
-    Gone,
+    /// The call has.
+    ForCall(WaitError),
 }
 
 /// The turn of a call to look for room. One is told of room at a time, and tells the next, also when it goes without any.
@@ -74,7 +72,8 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         let permit = self.permit().await?;
         let (router, policy, instance) = (self.router, Rc::clone(&self.policy), &endpoint.instance);
         let made = connect(instance, policy.tls.as_ref(), Rc::clone(&router.buffers));
-        let wire = self.connected(endpoint, async { made.await.map_err(Try::not_connected) }).await?;
+        let made = async { made.await.map_err(Try::not_connected) };
+        let wire = self.connected(endpoint, WaitsFor::Replica, made).await?;
         Ok(Box::new(Http1Connection::new(wire, permit, &self.view.shard)))
     }
 
@@ -87,6 +86,10 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             // The connection gets a turn to see that the replica has closed it meanwhile. That is cheaper than a call that must
             // fail, since it may have been executed.
             tokio::task::yield_now().await;
+        }
+        // Whoever waits for room already comes first.
+        if endpoint.is_awaited() {
+            Box::pin(self.room(endpoint)).await?;
         }
         loop {
             let (connection, reused) = match endpoint.shared_connection(since) {
@@ -120,7 +123,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     ) -> Result<Option<Http2Connection>, Try> {
         let (_, failures) = endpoint.connections();
         let deadline = self.deadline();
-        let alone = match self.wait(deadline, endpoint.connecting.lock()).await {
+        let alone = match self.wait(deadline, WaitsFor::Turn, endpoint.connecting.lock()).await {
             Ok(alone) => alone,
             // Whoever makes one may itself wait for the service's limit, or for the replica.
             Err(WaitError::Late) if self.view.circuit.borrow().is_awaited() => {
@@ -139,7 +142,12 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         if full && since > 0 {
             endpoint.retire_shared();
         }
-        let permit = if full && since == 0 { None } else { self.permit_at_once() };
+        let mut permit = if full && since == 0 { None } else { self.permit_at_once() };
+        if permit.is_none() && !full {
+            // What drives an idle connection over HTTP/2 that was closed for this gives its place back in its next turn.
+            tokio::task::yield_now().await;
+            permit = self.view.circuit.borrow().connection();
+        }
         let permit = match permit {
             Some(permit) => permit,
             // The calls on those that are there end, while a place for another may never come.
@@ -165,19 +173,20 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             let wire = wire.map_err(Try::not_connected)?;
             Http2Connection::new(wire, start, &view.shard).await.map_err(Try::NotConnected)
         };
-        let (connection, driver) = self.connected(endpoint, made).await?;
+        let (connection, driver) = self.connected(endpoint, WaitsFor::ReplicaForAll, made).await?;
         endpoint.share(connection.clone(), driver);
-        Ok(connection)
+        // It was made for the others too; but nothing is sent for nobody.
+        if self.client_is_gone().await { Err(Try::Cancelled) } else { Ok(connection) }
     }
 
     /// Waits until a call may have ended on a connection to the endpoint.
     async fn room(&mut self, endpoint: &Rc<Endpoint>) -> Result<(), Try> {
-        let room = Rc::clone(&endpoint.room);
-        match self.in_time(endpoint, room.notified()).await {
+        let (room, _waiting) = (Rc::clone(&endpoint.room), endpoint.begin_waiting());
+        match self.in_time(endpoint, WaitsFor::Turn, room.notified()).await {
             Ok(()) => Ok(()),
-            Err(Late::ForTry) => Err(Try::Declined("it has as many calls as it takes".into())),
-            Err(Late::ForCall) => Err(Try::Shed("calls on its connections to a replica")),
-            Err(Late::Gone) => Err(Try::Cancelled),
+            Err(Late::ForTry) => Err(Try::Full),
+            Err(Late::ForCall(WaitError::Late)) => Err(Try::Shed("calls on its connections to a replica")),
+            Err(Late::ForCall(WaitError::Gone)) => Err(Try::Cancelled),
         }
     }
 
@@ -186,9 +195,10 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     async fn connected<T>(
         &mut self,
         endpoint: &Rc<Endpoint>,
+        what: WaitsFor,
         made: impl Future<Output = Result<T, Try>>,
     ) -> Result<T, Try> {
-        match self.in_time(endpoint, made).await {
+        match self.in_time(endpoint, what, made).await {
             Ok(made) => {
                 self.view.shard.connects.add(u64::from(made.is_ok()));
                 made
@@ -197,30 +207,28 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
                 let (address, limit) = (endpoint.instance.address, self.policy.per_try_timeout);
                 Err(Try::NotConnected(format!("connecting to {address}: no connection within {limit:?}")))
             }
-            Err(Late::ForCall) => Err(Try::TimedOut),
-            Err(Late::Gone) => Err(Try::Cancelled),
+            Err(Late::ForCall(WaitError::Late)) => Err(Try::TimedOut),
+            Err(Late::ForCall(WaitError::Gone)) => Err(Try::Cancelled),
         }
     }
 
     async fn in_time<T>(
         &mut self,
         endpoint: &Rc<Endpoint>,
+        what: WaitsFor,
         work: impl Future<Output = T>,
     ) -> Result<T, Late> {
         let mut work = pin!(work);
         let deadline = self.deadline();
         let first = deadline.min(self.now + self.policy.per_try_timeout);
-        let mut done = self.wait(first, work.as_mut()).await;
+        let mut done = self.wait(first, what, work.as_mut()).await;
         if matches!(done, Err(WaitError::Late)) && first < deadline {
             if self.policy.retry_on.connect && self.has_another(endpoint, self.now) {
                 return Err(Late::ForTry);
             }
-            done = self.wait(deadline, work).await;
+            done = self.wait(deadline, what, work).await;
         }
-        done.map_err(|error| match error {
-            WaitError::Late => Late::ForCall,
-            WaitError::Gone => Late::Gone,
-        })
+        done.map_err(Late::ForCall)
     }
 
     async fn permit(&mut self) -> Result<Permit, Try> {
@@ -245,7 +253,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     /// Waits for such a place as long as the call may take.
     async fn wait_for_permit(&mut self) -> Result<Permit, Try> {
         let (circuit, deadline) = (Arc::clone(&self.view.circuit.borrow()), self.deadline());
-        let waited = self.wait(deadline, circuit.wait_for_connection()).await;
+        let waited = self.wait(deadline, WaitsFor::Turn, circuit.wait_for_connection()).await;
         if let Ok(Err(limit)) = waited {
             self.view.shard.circuit_open.add_one(limit);
         }

@@ -27,6 +27,8 @@ pub(crate) enum Try {
     Stale(String),
     /// The replica did not begin to process the call, and says so.
     Declined(String),
+    /// It had no room for the call for as long as a try takes; nothing was sent.
+    Full,
     /// The call ended after something was sent, or what came is no answer.
     Reset {
         ended: Ended,
@@ -145,6 +147,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
                 self.tries.fresh_only = true;
                 self.send_elsewhere(pending, reason)
             }
+            Try::Full => self.send_elsewhere(pending, "it has as many calls as it takes".into()),
             Try::Declined(reason) => {
                 failures.add_one(UpstreamFailure::Declined);
                 self.declined(pending, reason)

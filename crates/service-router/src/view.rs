@@ -125,8 +125,10 @@ impl ServiceView {
         let policy = Rc::clone(&self.policy.borrow());
         let mut endpoints = self.endpoints.borrow_mut();
         let mut versions = std::mem::take(&mut endpoints.versions);
-        // A new endpoint begins where the others are, so that it is neither flooded nor starved.
-        let estimates = endpoints.list.iter().map(|endpoint| endpoint.latency.latency(now));
+        // A new endpoint begins where the others are, so that it is neither flooded nor starved; and so does one that was not
+        // healthy, of which nothing was measured for a while.
+        let healthy = endpoints.list.iter().filter(|endpoint| endpoint.healthy.get());
+        let estimates = healthy.map(|endpoint| endpoint.latency.latency(now));
         let estimate = median(estimates).map_or(FIRST_ESTIMATE, Duration::from_secs_f64);
         let known: HashMap<u64, &Rc<Endpoint>> =
             endpoints.list.iter().map(|endpoint| (endpoint.instance.incarnation, endpoint)).collect();
@@ -148,12 +150,14 @@ impl ServiceView {
             };
             let Some(instance) = &replica.instance else { continue };
             let answered = replica.health.answered;
-            let endpoint = match known.get(&instance.incarnation) {
+            let known = known.get(&instance.incarnation);
+            let endpoint = match known.filter(|known| known.healthy.get() || !healthy) {
                 Some(endpoint) => {
                     endpoint.answered.set(answered);
+                    endpoint.healthy.set(healthy);
                     Rc::clone(endpoint)
                 }
-                None => Rc::new(Endpoint::new(Arc::clone(instance), estimate, answered, now)),
+                None => Rc::new(Endpoint::new(Arc::clone(instance), estimate, healthy, answered, now)),
             };
             targets.push(Target {
                 key: stable_hash(instance.identity.as_bytes()),
@@ -203,12 +207,14 @@ impl ServiceView {
         place.and_then(|place| u32::try_from(place).ok()).unwrap_or(u32::MAX)
     }
 
-    /// What a call usually costs: the middle endpoint's latency without penalties, times its calls and one more.
+    /// What a call usually costs: the latency of the middle one of the healthy endpoints without penalties, times its calls and
+    /// one more.
     pub(crate) fn usual_load(&self, now: Instant) -> f64 {
         let endpoints = self.endpoints.borrow();
         let load =
             |endpoint: &Rc<Endpoint>| endpoint.latency.latency(now) * f64::from(endpoint.pending() + 1);
-        median(endpoints.list.iter().map(load)).unwrap_or_default()
+        let healthy = endpoints.list.iter().filter(|endpoint| endpoint.healthy.get());
+        median(healthy.map(load)).unwrap_or_default()
     }
 
     /// Counts a failed call against the replica, and tells the health owner when there were too many in a row.

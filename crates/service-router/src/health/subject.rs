@@ -60,7 +60,7 @@ impl Subject {
             Some(Verdict::Ejected) => {
                 // Whatever its calls failed by may be gone with the version before. One call decides, once its checks pass.
                 instance.outcomes.begin_probation();
-                Verdict::Healthy
+                Verdict::Unhealthy
             }
             Some(verdict) => verdict,
             None => Verdict::Unknown,

@@ -123,7 +123,7 @@ async fn note(
     while snapshots.changed().await.is_ok() {
         let health = snapshots.borrow_and_update().replica(&instance.replica).unwrap().health.clone();
         let (verdict, mut reason) = (health.verdict.as_str(), health.reason.unwrap_or_default());
-        if instance.outcomes.claim() == Claim::Probe {
+        if health.verdict == Verdict::Healthy && instance.outcomes.claim() == Claim::Probe {
             instance.outcomes.succeeded();
             reason = "on probation".into();
         }
@@ -334,11 +334,12 @@ async fn an_endpoint_that_was_left_alone_is_on_probation_under_another_version()
     let scene = Scene::among(&[Verdict::Healthy, Verdict::Healthy], 50);
     Scene { known: Verdict::Ejected, ..scene }
         .observe(
-            "+",
+            "--+",
             &[],
             60,
             expect![[r#"
-        0s healthy answered=0 on probation
+        0s unhealthy answered=0 answered 500
+        2s healthy answered=0 on probation
     "#]],
         )
         .await;

@@ -183,8 +183,17 @@ impl Bench {
 
     /// From now on a replica takes no more calls.
     pub(super) fn drain(&self, id: &str) {
+        self.change_replica(id, |replica| replica.state = LifecycleState::Draining);
+    }
+
+    /// The checks say that of a replica.
+    pub(super) fn check_says(&self, id: &str, verdict: Verdict) {
+        self.change_replica(id, |replica| replica.health.verdict = verdict);
+    }
+
+    fn change_replica(&self, id: &str, change: impl FnOnce(&mut Replica)) {
         self.registry.update(&id.parse().unwrap(), |replica| {
-            replica.state = LifecycleState::Draining;
+            change(replica);
             Change::Made
         });
         self.view.follow(&self.registry.snapshot().services[0], Instant::now());
@@ -320,6 +329,11 @@ impl Bench {
         endpoints.find(|endpoint| endpoint.instance.replica.to_string() == id).unwrap()
     }
 
+    /// How many calls replicas have declined.
+    pub(super) fn declined(&self) -> u64 {
+        self.shard.upstream_failures.value(UpstreamFailure::Declined)
+    }
+
     /// How many connections were made.
     pub(super) fn connects(&self) -> u64 {
         self.shard.connects.value()
@@ -379,8 +393,7 @@ impl Bench {
         for reason in [RetryDenied::Budget, RetryDenied::NotReplayable] {
             self.count(&format!("not retried for {reason:?}"), self.shard.retries_denied.value(reason));
         }
-        let declined = self.shard.upstream_failures.value(UpstreamFailure::Declined);
-        self.count("declined", declined);
+        self.count("declined", self.declined());
         for limit in [CircuitLimit::Connections, CircuitLimit::Pending, CircuitLimit::Requests] {
             self.count(&format!("shed for {limit:?}"), self.shard.circuit_open.value(limit));
         }

@@ -49,6 +49,19 @@ async fn a_call_whose_connection_is_being_made_ends_with_its_client() {
 }
 
 #[tokio::test]
+async fn a_connection_that_others_will_share_is_made_although_the_client_goes_away() {
+    let checked = async {
+        let mut bench = Bench::http2("vrf/0: 200");
+        leaves(&bench, "POST 9", async {}).await;
+        assert_eq!(bench.connects(), 1);
+        bench.call("GET").await;
+        assert_eq!((bench.connects(), bench.suspicions().as_str()), (1, ""));
+        assert_eq!(bench.logged("has"), "vrf/0 has GET 0: 200", "nothing is executed for nobody");
+    };
+    LocalSet::new().run_until(checked).await;
+}
+
+#[tokio::test]
 async fn a_call_that_waits_for_others_over_http2_ends_with_its_client() {
     let checked = async {
         let mut bench = Bench::http2("vrf/0: max-1 200");

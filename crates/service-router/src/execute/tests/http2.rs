@@ -1,5 +1,8 @@
 //! Calls over connections that they share.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use expect_test::expect;
@@ -241,6 +244,75 @@ async fn where_no_further_connection_may_be_made_calls_wait_for_those_on_the_one
         bench.call("GET").await;
         assert_eq!(bench.together(20, "POST 9").await, "20 by vrf/0");
         assert_eq!(bench.connects(), 1);
+    };
+    LocalSet::new().run_until(checked).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_finds_every_replica_full_waits_for_room_and_nothing_is_held_against_them() {
+    let checked = async {
+        let _held = hold_clock();
+        let mut bench = Bench::http2("vrf/0: max-1 200, vrf/1: max-1 200");
+        bench.change_circuit(Circuit::new(CircuitLimits { connections: 2, pending: 9, requests: 9 }));
+        bench.change_policy(|policy| policy.per_try_timeout = Duration::from_millis(100));
+        bench.use_up_the_budget();
+        let full = [bench.begin("GET").await.unwrap(), bench.begin("GET").await.unwrap()];
+        let has_room_again = async {
+            // Longer than it waits for each of them in turn, and shorter than for the last.
+            for _ in 0..50 {
+                advance(Duration::from_millis(10)).await;
+            }
+            drop(full);
+        };
+        tokio::join!(bench.call("POST 1"), has_room_again);
+        assert!(bench.logged("POST 1:").ends_with("has POST 1: 200"), "{}", bench.logged(""));
+        assert_eq!((bench.declined(), bench.suspicions().as_str()), (0, ""));
+    };
+    LocalSet::new().run_until(checked).await;
+}
+
+#[tokio::test]
+async fn whoever_waits_for_room_gets_it_before_those_that_come_later() {
+    let checked = async {
+        let mut bench = Bench::http2("vrf/0: max-1 200");
+        bench.change_circuit(Circuit::new(CircuitLimits { connections: 1, pending: 9, requests: 9 }));
+        bench.call("GET").await;
+        let held = bench.begin("GET").await.unwrap();
+        let mut first = pin!(bench.call("PUT 1"));
+        let endpoint = bench.endpoint("vrf/0");
+        poll_fn(|context| {
+            assert!(first.as_mut().poll(context).is_pending());
+            if endpoint.is_awaited() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        bench.finish(held).await;
+        // The one that comes later has its turn first.
+        tokio::join!(bench.call("PUT 2"), first);
+        assert_eq!(bench.logged("has PUT"), "vrf/0 has PUT 1: 200, vrf/0 has PUT 2: 200");
+    };
+    LocalSet::new().run_until(checked).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_to_another_replica_makes_room_for_one_more_to_a_busy_one() {
+    let checked = async {
+        let mut bench = Bench::http2("vrf/0: max-1 200, vrf/1: 200");
+        bench.change_circuit(Circuit::new(CircuitLimits { connections: 2, pending: 0, requests: 9 }));
+        for _ in 0..2 {
+            bench.call("GET").await;
+        }
+        let held = bench.begin("GET").await.unwrap();
+        bench.call("GET").await;
+        // What was said of room before is heard, so that the call that finds none would wait for the one that is held.
+        let endpoint = bench.endpoint("vrf/0");
+        let mut room = pin!(endpoint.room.notified());
+        poll_fn(|context| Poll::Ready(room.as_mut().poll(context).is_ready())).await;
+        tokio::select! {
+            () = bench.call("POST 1") => {}
+            () = tokio::time::sleep(Duration::from_secs(5)) => panic!("it waits"),
+        }
+        assert_eq!(bench.logged("POST 1:"), "vrf/0 has POST 1: 200");
+        drop(held);
     };
     LocalSet::new().run_until(checked).await;
 }

@@ -2,12 +2,13 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
-use service_registry::Calls;
-use tokio::time::advance;
+use service_registry::{Calls, Verdict};
+use tokio::time::{Instant, advance};
 
 use super::bench::{Bench, hold_clock};
 use crate::circuit::{Circuit, CircuitLimits};
@@ -31,21 +32,83 @@ async fn a_call_that_waits_for_a_connection_in_vain_is_shed_and_no_failure_of_th
     "#]]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_replica_that_is_slow_is_given_up_only_for_calls_that_may_be_tried_again_after_that() {
-    for (reset, expected) in
-        [(true, "vrf/0 has GET 0: hang, vrf/1 has GET 0: 200"), (false, "vrf/0 has GET 0: hang")]
-    {
+    let (per_try, all) = (Duration::from_millis(100), Duration::from_millis(400));
+    for (reset, takes, expected) in [
+        (true, per_try, "vrf/0 has GET 0: hang, vrf/1 has GET 0: 200"),
+        (false, all, "vrf/0 has GET 0: hang"),
+    ] {
+        let _held = hold_clock();
         let mut bench = Bench::new("vrf/0: hang; vrf/1: 200");
-        bench.timeout = Duration::from_millis(300);
+        bench.timeout = all;
         bench.change_policy(|policy| {
-            policy.per_try_timeout = Duration::from_millis(20);
+            policy.per_try_timeout = per_try;
             policy.retry_on.reset = reset;
         });
-        let answer = bench.begin("GET").await;
-        assert_eq!(answer.is_ok(), reset, "{expected}");
+        {
+            let mut call = pin!(bench.begin("GET"));
+            tokio::select! {
+                biased;
+                _ = &mut call => panic!("it has ended before its time"),
+                () = bench.until_logged(1, "has GET 0: hang") => {}
+            }
+            advance(takes - Duration::from_millis(1)).await;
+            let early = poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_ready())).await;
+            assert!(!early, "it has ended before {takes:?}");
+            advance(Duration::from_millis(1)).await;
+            // The wait before another try, at most.
+            let waits = async {
+                while reset && bench.retries() == 0 {
+                    tokio::task::yield_now().await;
+                }
+                advance(Duration::from_millis(25)).await;
+            };
+            let (answer, ()) = tokio::join!(call, waits);
+            assert_eq!(answer.is_ok(), reset, "{expected}");
+        }
         assert_eq!(bench.logged("has GET"), expected);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_limit_of_the_service_makes_no_replica_look_slow() {
+    let _held = hold_clock();
+    let mut bench = Bench::new("vrf/0: 200 | 200");
+    bench.change_circuit(Circuit::new(CircuitLimits { connections: 1, pending: 9, requests: 9 }));
+    let held = bench.begin("GET").await.unwrap();
+    let over = async {
+        tokio::task::yield_now().await;
+        advance(Duration::from_secs(2)).await;
+        drop(held);
+    };
+    tokio::join!(bench.call("GET"), over);
+    let latency = bench.endpoint("vrf/0").latency.latency(Instant::now());
+    assert!(latency < 1.0, "{latency} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_was_not_healthy_begins_where_the_others_are() {
+    let bench = Bench::new("vrf/0: 200, vrf/1: 200, vrf/2: 200");
+    let load = |id: &str| (bench.endpoint(id).load(Instant::now()) * 1000.0).round();
+    for id in ["vrf/0", "vrf/1", "vrf/2"] {
+        bench.endpoint(id).latency.observe(Duration::from_millis(40), Instant::now());
+    }
+    // What is left of it after a while, or of the penalty for what it failed by, says nothing of it now.
+    bench.endpoint("vrf/1").latency.fail(1.0, Instant::now());
+    for id in ["vrf/1", "vrf/2"] {
+        bench.check_says(id, Verdict::Unhealthy);
+    }
+    advance(Duration::from_secs(60)).await;
+    bench.endpoint("vrf/0").latency.observe(Duration::from_millis(50), Instant::now());
+    for id in ["vrf/1", "vrf/2"] {
+        bench.check_says(id, Verdict::Healthy);
+    }
+    assert_eq!([load("vrf/0"), load("vrf/1"), load("vrf/2")], [50.0; 3]);
+    // One that stays healthy keeps what was measured.
+    let before = bench.endpoint("vrf/1");
+    bench.check_says("vrf/2", Verdict::Unhealthy);
+    assert!(Rc::ptr_eq(&before, &bench.endpoint("vrf/1")));
 }
 
 #[tokio::test]
