@@ -60,7 +60,9 @@ pub(crate) fn describe(programs: &Programs) -> anyhow::Result<Machine> {
 /// It does not, or git cannot be asked: nobody could measure the same again.
 pub(crate) fn check_committed(folder: &Path) -> anyhow::Result<()> {
     let mut git = Command::new("git");
-    git.args(["status", "--porcelain"]).current_dir(folder).stdin(Stdio::null());
+    git.args(["status", "--porcelain", "--untracked-files=normal"]).current_dir(folder).stdin(Stdio::null());
+    // Set where a hook of git's runs this, for another repository perhaps.
+    git.env_remove("GIT_DIR").env_remove("GIT_INDEX_FILE").env_remove("GIT_WORK_TREE");
     let output = git.output().context("failed to start git, which says what is measured")?;
     if !output.status.success() {
         bail!("git cannot say what is measured: {}", String::from_utf8_lossy(&output.stderr).trim_end());
