@@ -59,11 +59,33 @@ pub struct GatewayParts {
 /// A running gateway.
 pub struct Gateway {
     phase: watch::Sender<Phase>,
-    plans: watch::Sender<PublishedPlan>,
-    used_plans: Vec<watch::Receiver<u64>>,
+    plans: Plans,
     /// One task for each worker's thread, which ends when the thread does.
     workers: JoinSet<std::thread::Result<()>>,
     addresses: Vec<SocketAddr>,
+}
+
+/// Hands the workers of a gateway their configurations.
+#[derive(Clone)]
+pub struct Plans {
+    published: watch::Sender<PublishedPlan>,
+    /// Which of them each worker uses.
+    used: Vec<watch::Receiver<u64>>,
+}
+
+impl Plans {
+    /// Hands all workers another configuration; whether every one of them uses it within `limit`. No connection is touched.
+    pub async fn apply(&self, plan: Plan, limit: Duration) -> bool {
+        let number = self.published.borrow().number + 1;
+        self.published.send_replace(PublishedPlan { number, plan: Arc::new(plan) });
+        let mut used_plans = self.used.clone();
+        let all = async {
+            for used in &mut used_plans {
+                let _used_or_ended = used.wait_for(|used| *used >= number).await.is_ok();
+            }
+        };
+        tokio::time::timeout(limit, all).await.is_ok()
+    }
 }
 
 impl Gateway {
@@ -75,12 +97,12 @@ impl Gateway {
         let addresses = listeners.addresses().to_vec();
         let (phase, phases) = watch::channel(Phase::Serving);
         let GatewayParts { plan, router, keys, metrics, access_log, mut random } = parts;
-        let (plans, published) = watch::channel(PublishedPlan { number: 1, plan: Arc::new(plan) });
+        let (publisher, published) = watch::channel(PublishedPlan { number: 1, plan: Arc::new(plan) });
         let (requests, connections) = (RequestCount::default(), Arc::new(AtomicUsize::new(0)));
-        let (mut workers, mut used_plans) = (JoinSet::new(), Vec::new());
+        let (mut workers, mut plans) = (JoinSet::new(), Plans { published: publisher, used: Vec::new() });
         for (number, sockets) in listeners.into_workers().into_iter().enumerate() {
             let (used_plan, used) = watch::channel(0);
-            used_plans.push(used);
+            plans.used.push(used);
             let inputs = Inputs {
                 listeners: sockets,
                 phase: phases.clone(),
@@ -102,20 +124,12 @@ impl Gateway {
             let thread = thread.spawn(move || seed.run(inputs))?;
             workers.spawn_blocking(move || thread.join());
         }
-        Ok(Self { phase, plans, used_plans, workers, addresses })
+        Ok(Self { phase, plans, workers, addresses })
     }
 
-    /// Hands all workers another configuration; whether every one of them uses it within `limit`. No connection is touched.
-    pub async fn apply(&self, plan: Plan, limit: Duration) -> bool {
-        let number = self.plans.borrow().number + 1;
-        self.plans.send_replace(PublishedPlan { number, plan: Arc::new(plan) });
-        let mut used_plans = self.used_plans.clone();
-        let all = async {
-            for used in &mut used_plans {
-                let _used_or_ended = used.wait_for(|used| *used >= number).await.is_ok();
-            }
-        };
-        tokio::time::timeout(limit, all).await.is_ok()
+    /// How its workers get another configuration.
+    pub fn plans(&self) -> Plans {
+        self.plans.clone()
     }
 
     /// Where clients connect.

@@ -39,7 +39,7 @@ mod websocket;
 mod worker;
 
 pub use error::{CODES, FlowError};
-pub use gateway::{Gateway, GatewayParts, Phase};
+pub use gateway::{Gateway, GatewayParts, Phase, Plans};
 pub use listener::{BindError, Listeners};
 pub use plan::Plan;
 pub use rate_limit::nanoseconds_now;

@@ -21,6 +21,7 @@ mod source;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -158,6 +159,7 @@ impl Running {
             keys,
             draining,
             checks,
+            gateway: gateway.plans(),
             router,
             client_tls,
             endpoint_tls,
@@ -208,23 +210,26 @@ impl Running {
         orders: &mut Orders,
         began: Instant,
     ) -> Result<&'static str, &'static str> {
-        let registry = self.live.registry.clone();
-        let mut shown = std::pin::pin!(screen.show_start(&registry, &self.facts, began));
+        let Self { gateway, drivers, background, live, shutdown_requests, facts, .. } = self;
+        let registry = live.registry.clone();
+        let mut shown = pin!(screen.show_start(&registry, facts, began));
         let mut is_shown = false;
+        let mut over = pin!(async {
+            tokio::select! {
+                signal = orders.first() => Ok(signal),
+                _ = shutdown_requests.recv() => Ok("serviceos down"),
+                () = gateway.worker_ended() => Err("a gateway worker"),
+                Some(_ended) = drivers.join_next(), if !drivers.is_empty() => Err("the driver of a replica"),
+                () = background.one_ended() => Err("the health owner or the admin API"),
+            }
+        });
         loop {
             tokio::select! {
-                order = told(orders, &mut self.shutdown_requests) => return Ok(order),
-                () = self.gateway.worker_ended() => return Err("a gateway worker"),
-                Some(_ended) = self.drivers.join_next(), if !self.drivers.is_empty() => {
-                    return Err("the driver of a replica");
-                }
-                () = self.background.one_ended() => {
-                    return Err("the health owner or the admin API");
-                }
-                found = self.live.files.changed() => tokio::select! {
-                    () = self.live.take_over(found, &self.gateway) => {}
+                over = &mut over => return over,
+                found = live.files.changed() => tokio::select! {
+                    () = live.take_over(found) => {}
                     // What it has begun need not come to its end: nothing is served by it but what is in flight.
-                    order = told(orders, &mut self.shutdown_requests) => return Ok(order),
+                    over = &mut over => return over,
                 },
                 () = &mut shown, if !is_shown => is_shown = true,
             }
@@ -281,14 +286,6 @@ impl Running {
                 Err(anyhow!("stopped at once; requests in flight may have been cut off").into())
             }
         }
-    }
-}
-
-/// Who says that it is over.
-async fn told(orders: &mut Orders, shutdown_requests: &mut mpsc::Receiver<()>) -> &'static str {
-    tokio::select! {
-        signal = orders.first() => signal,
-        _ = shutdown_requests.recv() => "serviceos down",
     }
 }
 

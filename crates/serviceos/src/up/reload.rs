@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use access::ApiKeys;
 use anyhow::{Result, bail};
 use configuration::Settings;
-use edge_gateway::Gateway;
+use edge_gateway::Plans;
 use observability::Metrics;
 use service_registry::Registry;
 use service_router::{CheckPolicies, ServicePlans};
@@ -36,6 +36,7 @@ pub(crate) struct Live {
     pub(crate) keys: Arc<ApiKeys>,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) checks: watch::Sender<CheckPolicies>,
+    pub(crate) gateway: Plans,
     pub(crate) router: Arc<ServicePlans>,
     pub(crate) endpoint_tls: EndpointTls,
     pub(crate) client_tls: ClientTls,
@@ -52,7 +53,7 @@ enum Applied {
 
 impl Live {
     /// Takes over what was found. What is wrong with it is said, and everything stays as it is.
-    pub(crate) async fn take_over(&mut self, found: Found, gateway: &Gateway) {
+    pub(crate) async fn take_over(&mut self, found: Found) {
         let concerns = |settings: &Settings| named(settings).any(|file| found.others.contains(file));
         let renewed = concerns(&self.settings);
         if renewed {
@@ -71,19 +72,19 @@ impl Live {
             }
         };
         let applied = match wanted {
-            Some(settings) => self.replace(settings, found.began, gateway).await,
+            Some(settings) => self.replace(settings, found.began).await,
             None => Applied::No,
         };
         if renewed && applied == Applied::No {
-            self.renew_certificates(gateway).await;
+            self.renew_certificates().await;
         }
         self.files.keep(std::iter::once(&self.settings).chain(&self.refused));
     }
 
-    async fn replace(&mut self, settings: Settings, began: Instant, gateway: &Gateway) -> Applied {
+    async fn replace(&mut self, settings: Settings, began: Instant) -> Applied {
         let services = settings.services.len();
         self.refused = None;
-        match self.apply(settings.clone(), gateway).await {
+        match self.apply(settings.clone()).await {
             Ok(()) => {
                 let elapsed_ms = began.elapsed().as_millis();
                 tracing::info!(elapsed_ms, services, "the configuration was applied");
@@ -104,8 +105,8 @@ impl Live {
 
     /// The configuration in force once more, since its certificates are others. Whatever the file says by now, they must not
     /// run out for that.
-    async fn renew_certificates(&mut self, gateway: &Gateway) {
-        match self.apply(self.settings.clone(), gateway).await {
+    async fn renew_certificates(&mut self) {
+        match self.apply(self.settings.clone()).await {
             Ok(()) => tracing::info!("changed certificates were taken over"),
             Err(error) => tracing::error!(
                 "a certificate has changed and cannot be taken over: {error:#}; the one before stays in force"
@@ -114,7 +115,7 @@ impl Live {
     }
 
     /// Takes other settings over. Everything that can fail, and that can keep it waiting, comes first.
-    async fn apply(&mut self, settings: Settings, gateway: &Gateway) -> Result<()> {
+    async fn apply(&mut self, settings: Settings) -> Result<()> {
         let waiting = self.settings.restart_needed(&settings);
         if !waiting.is_empty() {
             bail!(
@@ -145,7 +146,7 @@ impl Live {
         });
         self.checks.send_replace(checks);
         tiers.set(provisioning::tiers(&settings), edge_gateway::nanoseconds_now());
-        if !gateway.apply(gateway_plan, TAKE_OVER).await {
+        if !self.gateway.apply(gateway_plan, TAKE_OVER).await {
             tracing::warn!("a gateway worker has not taken the configuration over in time");
         }
         let order: Vec<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
