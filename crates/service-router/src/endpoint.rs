@@ -216,9 +216,9 @@ impl Endpoint {
         Waiting(&self.waiting)
     }
 
-    /// Whether a call waits for room.
-    pub(crate) fn is_awaited(&self) -> bool {
-        self.waiting.get() > 0
+    /// How many calls wait for room.
+    pub(crate) fn awaited_by(&self) -> u32 {
+        self.waiting.get()
     }
 
     /// Lets calls use a connection, and drives it.

@@ -32,7 +32,8 @@ enum Late {
     ForCall(WaitError),
 }
 
-/// The turn of a call to look for room. One is told of room at a time, and tells the next, also when it goes without any.
+/// The turn of a call to look for room. One is told of room at a time, and whoever finds some tells the next of what is left,
+/// also when it goes without any.
 struct Turn<'a> {
     room: &'a Notify,
     may_be_left: bool,
@@ -78,7 +79,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     }
 
     async fn http2(&mut self, endpoint: &Rc<Endpoint>) -> Result<(Carrier, bool), Try> {
-        let mut turn = Turn { room: &endpoint.room, may_be_left: true };
+        let mut turn = Turn { room: &endpoint.room, may_be_left: false };
         let since = if self.tries.fresh_only { endpoint.connections().0 } else { 0 };
         if self.options.replay == Replay::Unsafe
             && endpoint.shared_connection(since).is_some_and(|idle| idle.calls() == 0)
@@ -88,17 +89,21 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             tokio::task::yield_now().await;
         }
         // Whoever waits for room already comes first.
-        if endpoint.is_awaited() {
+        if since == 0 && endpoint.awaited_by() > 0 && endpoint.shared_connection(since).is_some() {
             Box::pin(self.room(endpoint)).await?;
         }
         loop {
             let (connection, reused) = match endpoint.shared_connection(since) {
                 Some(connection) => (connection, true),
-                None => match Box::pin(self.new_http2(endpoint, since)).await? {
-                    Some(connection) => (connection, false),
-                    None => continue,
-                },
+                None => {
+                    turn.may_be_left = false;
+                    match Box::pin(self.new_http2(endpoint, since)).await? {
+                        Some(connection) => (connection, false),
+                        None => continue,
+                    }
+                }
             };
+            turn.may_be_left = true;
             let time_left_ms = self.time_left_ms();
             let call = connection.begin(self.head, &self.upload, time_left_ms, endpoint.prunes());
             match call {
@@ -142,12 +147,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         if full && since > 0 {
             endpoint.retire_shared();
         }
-        let mut permit = if full && since == 0 { None } else { self.permit_at_once() };
-        if permit.is_none() && !full {
-            // What drives an idle connection over HTTP/2 that was closed for this gives its place back in its next turn.
-            tokio::task::yield_now().await;
-            permit = self.view.circuit.borrow().connection();
-        }
+        let permit = if full && since == 0 { None } else { self.permit_soon().await };
         let permit = match permit {
             Some(permit) => permit,
             // The calls on those that are there end, while a place for another may never come.
@@ -175,8 +175,12 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
         };
         let (connection, driver) = self.connected(endpoint, WaitsFor::ReplicaForAll, made).await?;
         endpoint.share(connection.clone(), driver);
-        // It was made for the others too; but nothing is sent for nobody.
-        if self.client_is_gone().await { Err(Try::Cancelled) } else { Ok(connection) }
+        if self.client_is_gone().await {
+            // It was made for the others too; but nothing is sent for nobody.
+            endpoint.room.notify_one();
+            return Err(Try::Cancelled);
+        }
+        Ok(connection)
     }
 
     /// Waits until a call may have ended on a connection to the endpoint.
@@ -234,20 +238,40 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     async fn permit(&mut self) -> Result<Permit, Try> {
         match self.permit_at_once() {
             Some(permit) => Ok(permit),
-            None => self.wait_for_permit().await,
+            None => {
+                self.meet_limit();
+                self.wait_for_permit().await
+            }
         }
+    }
+
+    /// The same as [`Self::permit_at_once`]. What drives an idle connection over HTTP/2 that was closed for this gives its place
+    /// back in its next turn.
+    async fn permit_soon(&mut self) -> Option<Permit> {
+        let mut permit = self.permit_at_once();
+        if permit.is_none() {
+            tokio::task::yield_now().await;
+            permit = self.view.circuit.borrow().connection();
+        }
+        if permit.is_none() {
+            self.meet_limit();
+        }
+        permit
     }
 
     /// A place among the service's connections. Where there is none, an idle connection of this worker makes room: another
     /// replica has no use for it.
-    fn permit_at_once(&mut self) -> Option<Permit> {
+    fn permit_at_once(&self) -> Option<Permit> {
         let circuit = self.view.circuit.borrow();
         let permit = circuit.connection();
-        let permit = permit.or_else(|| if self.view.close_idle() { circuit.connection() } else { None });
-        if permit.is_none() && !std::mem::replace(&mut self.met_limit, true) {
+        permit.or_else(|| if self.view.close_idle() { circuit.connection() } else { None })
+    }
+
+    /// Counts that the call has to wait, once.
+    fn meet_limit(&mut self) {
+        if !std::mem::replace(&mut self.met_limit, true) {
             self.view.shard.circuit_open.add_one(CircuitLimit::Connections);
         }
-        permit
     }
 
     /// Waits for such a place as long as the call may take.

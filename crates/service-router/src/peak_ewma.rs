@@ -36,6 +36,13 @@ impl PeakEwma {
         Self { latency: Cell::new(estimate.as_secs_f64()), penalty: Cell::new(0.0), stamp: Cell::new(now) }
     }
 
+    /// Forgets what was measured.
+    pub(crate) fn begin_anew(&self, estimate: Duration, now: Instant) {
+        self.latency.set(estimate.as_secs_f64());
+        self.penalty.set(0.0);
+        self.stamp.set(now);
+    }
+
     /// The estimate in seconds, decayed to now.
     #[inline]
     pub(crate) fn estimate(&self, now: Instant) -> f64 {

@@ -150,11 +150,12 @@ impl ServiceView {
             };
             let Some(instance) = &replica.instance else { continue };
             let answered = replica.health.answered;
-            let known = known.get(&instance.incarnation);
-            let endpoint = match known.filter(|known| known.healthy.get() || !healthy) {
+            let endpoint = match known.get(&instance.incarnation) {
                 Some(endpoint) => {
                     endpoint.answered.set(answered);
-                    endpoint.healthy.set(healthy);
+                    if !endpoint.healthy.replace(healthy) && healthy {
+                        endpoint.latency.begin_anew(estimate, now);
+                    }
                     Rc::clone(endpoint)
                 }
                 None => Rc::new(Endpoint::new(Arc::clone(instance), estimate, healthy, answered, now)),
@@ -207,14 +208,15 @@ impl ServiceView {
         place.and_then(|place| u32::try_from(place).ok()).unwrap_or(u32::MAX)
     }
 
-    /// What a call usually costs: the latency of the middle one of the healthy endpoints without penalties, times its calls and
-    /// one more.
+    /// What a call usually costs: the latency of the middle endpoint without penalties, times its calls and one more. Those that
+    /// are not healthy count only where no other is.
     pub(crate) fn usual_load(&self, now: Instant) -> f64 {
         let endpoints = self.endpoints.borrow();
         let load =
             |endpoint: &Rc<Endpoint>| endpoint.latency.latency(now) * f64::from(endpoint.pending() + 1);
         let healthy = endpoints.list.iter().filter(|endpoint| endpoint.healthy.get());
-        median(healthy.map(load)).unwrap_or_default()
+        let usual = median(healthy.map(load)).or_else(|| median(endpoints.list.iter().map(load)));
+        usual.unwrap_or_default()
     }
 
     /// Counts a failed call against the replica, and tells the health owner when there were too many in a row.

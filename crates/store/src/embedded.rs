@@ -13,7 +13,7 @@ use redb::{
 };
 use types::wire::{Message, Reader};
 
-use self::confirmed::{Confirmed, Unconfirmed};
+use self::confirmed::{Confirmed, Unconfirmed, is_full};
 use crate::{
     Compare, KeyValue, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_VALUE_BYTES, Operation, Outcome, StoreError,
     Transaction,
@@ -62,7 +62,7 @@ impl Store {
             match (error, unconfirmed.get().cloned()) {
                 (redb::Error::DatabaseAlreadyOpen, _) => StoreError::InUse(path),
                 (_, Some(reason)) => StoreError::Unconfirmed { path, reason },
-                (redb::Error::Io(error), None) if error.kind() != io::ErrorKind::InvalidData => {
+                (redb::Error::Io(error), None) if is_full(&error) => {
                     StoreError::Disk(format!("{}: {error}", path.display()))
                 }
                 (other, None) => StoreError::Open { path, reason: other.to_string() },
@@ -153,7 +153,10 @@ impl Held {
             return Ok(Arc::clone(database));
         }
         let opened = database(&*self.open, &self.unconfirmed);
-        let opened = opened.map_err(|error| StoreError::Disk(error.to_string()))?;
+        let opened = opened.or_else(|error| {
+            self.check_confirmed()?;
+            Err(StoreError::Disk(error.to_string()))
+        })?;
         Ok(Arc::clone(present.insert(Arc::new(opened))))
     }
 }

@@ -16,8 +16,8 @@ pub(super) struct Confirmed {
     pub(super) unconfirmed: Unconfirmed,
 }
 
-/// How much of the file is in memory while it is written anew, in bytes.
-const PIECE_BYTES: u64 = 1 << 20;
+/// What is read and written at once while the file is written anew, in bytes: a page of the kernel's, and of redb's.
+const PAGE_BYTES: usize = 4096;
 const WHOLE: (Bound<u64>, Bound<u64>) = (Bound::Unbounded, Bound::Unbounded);
 
 impl Confirmed {
@@ -32,29 +32,30 @@ impl Confirmed {
             Ok(false) => return Err(DatabaseError::DatabaseAlreadyOpen),
             Err(error) => return Err(io::Error::other(error).into()),
         }
-        let written = self.write_pieces();
+        let written = self.write_pages();
         self.file.close()?;
         Ok(written?)
     }
 
-    fn write_pieces(&self) -> io::Result<()> {
-        let (mut at, end) = (0, self.file.len()?);
-        while at < end {
-            let mut piece = vec![0; usize::try_from(PIECE_BYTES.min(end - at)).unwrap_or(usize::MAX)];
-            self.file.read(at, &mut piece)?;
-            self.file.write(at, &piece)?;
-            at += PIECE_BYTES;
+    fn write_pages(&self) -> io::Result<()> {
+        let (mut page, end) = ([0; PAGE_BYTES], self.file.len()?);
+        for at in (0..end).step_by(PAGE_BYTES) {
+            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let page = &mut page[..left.min(PAGE_BYTES)];
+            self.file.read(at, page)?;
+            // Most of those without anything are holes, which a full disk has no room to fill. No row is on one of them.
+            if page.iter().any(|byte| *byte != 0) {
+                self.file.write(at, page)?;
+            }
         }
         self.sync_data()
     }
 
-    /// Notes every failure but that of a disk without room, which takes nothing of a write and says so before its commit.
+    /// Notes every failure of the disk but that it has no room: then it takes nothing of a write, and says so before the commit.
+    /// That the file ends too early is no failure of the disk.
     fn noted<T>(&self, done: io::Result<T>) -> io::Result<T> {
-        let is_full = |error: &io::Error| {
-            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-        };
         done.inspect_err(|error| {
-            if !is_full(error) {
+            if !is_full(error) && error.kind() != io::ErrorKind::UnexpectedEof {
                 self.note(error);
             }
         })
@@ -63,6 +64,11 @@ impl Confirmed {
     fn note(&self, error: &io::Error) {
         self.unconfirmed.get_or_init(|| error.to_string());
     }
+}
+
+/// Whether a disk has no room.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl StorageBackend for Confirmed {

@@ -197,6 +197,22 @@ async fn what_a_start_finds_is_on_the_disk_before_anything_is_built_on_it() {
 }
 
 #[test]
+fn a_start_fills_no_holes_of_the_file() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let file = File::options().create(true).truncate(true).read(true).write(true).open(&path).unwrap();
+    file.set_len(10 << 20).unwrap();
+    let backend = FileBackend::new(file).unwrap();
+    backend.write((5 << 20) + 10, b"held").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    Confirmed { file: Box::new(backend), unconfirmed: Unconfirmed::default() }.write_anew().unwrap();
+    assert!(std::fs::read(&path).unwrap() == before);
+    let held = std::fs::metadata(&path).unwrap().blocks() * 512;
+    assert!(held < 1 << 20, "{held} bytes");
+}
+
+#[test]
 fn a_start_whose_disk_does_not_confirm_what_is_there_is_refused() {
     let on_disk = OnDisk::new();
     on_disk.disk.set(Failure::Loses, true);

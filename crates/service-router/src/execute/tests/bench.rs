@@ -334,6 +334,11 @@ impl Bench {
         self.shard.upstream_failures.value(UpstreamFailure::Declined)
     }
 
+    /// What a call usually costs, in seconds.
+    pub(super) fn usual_load(&self) -> f64 {
+        self.view.usual_load(Instant::now())
+    }
+
     /// How many connections were made.
     pub(super) fn connects(&self) -> u64 {
         self.shard.connects.value()

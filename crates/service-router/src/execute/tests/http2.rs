@@ -1,17 +1,20 @@
 //! Calls over connections that they share.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use expect_test::expect;
 use http1::Framing;
 use service_registry::Calls;
+use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, advance};
 
 use super::bench::{Bench, check_http2, hold_clock};
+use crate::CallError;
 use crate::circuit::{Circuit, CircuitLimits};
 
 #[tokio::test]
@@ -271,6 +274,16 @@ async fn a_call_that_finds_every_replica_full_waits_for_room_and_nothing_is_held
     LocalSet::new().run_until(checked).await;
 }
 
+/// Polls a call until it waits for room, behind so many others.
+async fn until_it_waits(bench: &Bench, call: &mut Pin<Box<impl Future<Output = ()>>>, others: u32) {
+    let endpoint = bench.endpoint("vrf/0");
+    poll_fn(|context| {
+        assert!(call.as_mut().poll(context).is_pending());
+        if endpoint.awaited_by() > others { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn whoever_waits_for_room_gets_it_before_those_that_come_later() {
     let checked = async {
@@ -278,17 +291,46 @@ async fn whoever_waits_for_room_gets_it_before_those_that_come_later() {
         bench.change_circuit(Circuit::new(CircuitLimits { connections: 1, pending: 9, requests: 9 }));
         bench.call("GET").await;
         let held = bench.begin("GET").await.unwrap();
-        let mut first = pin!(bench.call("PUT 1"));
-        let endpoint = bench.endpoint("vrf/0");
-        poll_fn(|context| {
-            assert!(first.as_mut().poll(context).is_pending());
-            if endpoint.is_awaited() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        let (leave, left) = oneshot::channel();
+        let mut leaving = Box::pin(async {
+            let called = bench.begin_with("PUT 1", async { left.await.unwrap() }).await;
+            assert!(matches!(called.err().unwrap().error, CallError::Cancelled));
+        });
+        let (mut first, mut second) = (Box::pin(bench.call("PUT 2")), Box::pin(bench.call("PUT 3")));
+        until_it_waits(&bench, &mut leaving, 0).await;
+        until_it_waits(&bench, &mut first, 1).await;
+        until_it_waits(&bench, &mut second, 2).await;
+        // One that leaves the queue, without having been told of room, does not change its order.
+        leave.send(()).unwrap();
+        leaving.await;
+        poll_fn(|context| Poll::Ready(assert!(first.as_mut().poll(context).is_pending()))).await;
         bench.finish(held).await;
         // The one that comes later has its turn first.
-        tokio::join!(bench.call("PUT 2"), first);
-        assert_eq!(bench.logged("has PUT"), "vrf/0 has PUT 1: 200, vrf/0 has PUT 2: 200");
+        tokio::join!(bench.call("PUT 4"), second, first);
+        assert_eq!(
+            bench.logged("has PUT"),
+            "vrf/0 has PUT 2: 200, vrf/0 has PUT 3: 200, vrf/0 has PUT 4: 200"
+        );
+    };
+    LocalSet::new().run_until(checked).await;
+}
+
+#[tokio::test]
+async fn a_place_for_another_connection_that_comes_free_is_taken_although_calls_wait_for_room() {
+    let checked = async {
+        let mut bench = Bench::http2("vrf/0: max-1 200");
+        let circuit = Circuit::new(CircuitLimits { connections: 2, pending: 9, requests: 9 });
+        bench.change_circuit(Arc::clone(&circuit));
+        let taken = circuit.connection().unwrap();
+        bench.call("GET").await;
+        let held = bench.begin("GET").await.unwrap();
+        let mut waits = Box::pin(bench.call("PUT 1"));
+        until_it_waits(&bench, &mut waits, 0).await;
+        drop(taken);
+        bench.call("PUT 2").await;
+        assert_eq!(bench.connects(), 2);
+        waits.await;
+        drop(held);
     };
     LocalSet::new().run_until(checked).await;
 }

@@ -2,12 +2,12 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
 use service_registry::{Calls, Verdict};
+use tokio::task::LocalSet;
 use tokio::time::{Instant, advance};
 
 use super::bench::{Bench, hold_clock};
@@ -106,9 +106,35 @@ async fn a_replica_that_was_not_healthy_begins_where_the_others_are() {
     }
     assert_eq!([load("vrf/0"), load("vrf/1"), load("vrf/2")], [50.0; 3]);
     // One that stays healthy keeps what was measured.
-    let before = bench.endpoint("vrf/1");
+    bench.endpoint("vrf/1").latency.observe(Duration::from_millis(70), Instant::now());
     bench.check_says("vrf/2", Verdict::Unhealthy);
-    assert!(Rc::ptr_eq(&before, &bench.endpoint("vrf/1")));
+    assert_eq!(load("vrf/1"), 70.0);
+}
+
+#[tokio::test]
+async fn a_replica_that_was_not_healthy_keeps_its_connections_and_the_count_of_its_calls() {
+    let checked = async {
+        let bench = Bench::http2("vrf/0: 200");
+        let held = bench.begin("GET").await.unwrap();
+        for verdict in [Verdict::Unhealthy, Verdict::Healthy] {
+            bench.check_says("vrf/0", verdict);
+        }
+        assert_eq!(bench.endpoint("vrf/0").pending(), 1);
+        bench.call("GET").await;
+        assert_eq!(bench.connects(), 1);
+        drop(held);
+    };
+    LocalSet::new().run_until(checked).await;
+}
+
+#[tokio::test]
+async fn where_no_replica_is_healthy_a_failure_costs_as_much_as_elsewhere() {
+    let bench = Bench::new("vrf/0: 200, vrf/1: 200");
+    let usual = bench.usual_load();
+    for id in ["vrf/0", "vrf/1"] {
+        bench.check_says(id, Verdict::Unhealthy);
+    }
+    assert!(usual > 0.0 && bench.usual_load() > usual / 2.0, "{usual} s and {} s", bench.usual_load());
 }
 
 #[tokio::test]
