@@ -205,9 +205,14 @@ impl Endpoint {
     /// room look once more where there is no connection left on which a call could end.
     pub(crate) fn not_connected(&self) {
         self.not_made.set(self.not_made.get() + 1);
-        if !self.shared.borrow().iter().any(|(connection, _)| connection.is_open()) {
+        if !self.is_connected() {
             self.room.notify_waiters();
         }
+    }
+
+    /// Whether there is a connection over HTTP/2 that takes calls, now or later.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.shared.borrow().iter().any(|(connection, _)| connection.is_open())
     }
 
     /// Waits for room from now on.

@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use observability::CircuitLimit;
-use tokio::sync::Notify;
 
 use crate::answer::Carrier;
 use crate::call::{CallHead, Replay};
@@ -35,14 +34,15 @@ enum Late {
 /// The turn of a call to look for room. One is told of room at a time, and whoever finds some tells the next of what is left,
 /// also when it goes without any.
 struct Turn<'a> {
-    room: &'a Notify,
+    endpoint: &'a Endpoint,
     may_be_left: bool,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if self.may_be_left {
-            self.room.notify_one();
+        // Without a connection there is no call either whose end would tell anybody.
+        if self.may_be_left || !self.endpoint.is_connected() {
+            self.endpoint.room.notify_one();
         }
     }
 }
@@ -79,7 +79,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
     }
 
     async fn http2(&mut self, endpoint: &Rc<Endpoint>) -> Result<(Carrier, bool), Try> {
-        let mut turn = Turn { room: &endpoint.room, may_be_left: false };
+        let mut turn = Turn { endpoint, may_be_left: false };
         let since = if self.tries.fresh_only { endpoint.connections().0 } else { 0 };
         if self.options.replay == Replay::Unsafe
             && endpoint.shared_connection(since).is_some_and(|idle| idle.calls() == 0)
@@ -108,7 +108,9 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             let call = connection.begin(self.head, &self.upload, time_left_ms, endpoint.prunes());
             match call {
                 Ok(call) => {
-                    turn.may_be_left = connection.has_room();
+                    // One word of room may stand for that on several connections.
+                    let elsewhere = || endpoint.awaited_by() > 0 && endpoint.shared_connection(0).is_some();
+                    turn.may_be_left = connection.has_room() || elsewhere();
                     return Ok((Carrier::Http2(Box::new(call)), reused));
                 }
                 // It is among those that are shared no longer.
