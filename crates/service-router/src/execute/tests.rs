@@ -4,10 +4,12 @@ mod backoff;
 mod bench;
 mod gone;
 mod grpc;
+mod http1_replica;
 mod http2;
 mod http2_replica;
 mod idle;
 mod limits;
+mod room;
 
 use std::time::Duration;
 
