@@ -62,9 +62,10 @@ impl Store {
             match (error, unconfirmed.get().cloned()) {
                 (redb::Error::DatabaseAlreadyOpen, _) => StoreError::InUse(path),
                 (_, Some(reason)) => StoreError::Unconfirmed { path, reason },
-                (redb::Error::Io(error), None) if is_full(&error) => {
-                    StoreError::Disk(format!("{}: {error}", path.display()))
-                }
+                (redb::Error::Io(error), None) if is_full(&error) => StoreError::Disk(format!(
+                    "{}: {error}; make room on it, then start serviceos again",
+                    path.display()
+                )),
                 (other, None) => StoreError::Open { path, reason: other.to_string() },
             }
         })?;

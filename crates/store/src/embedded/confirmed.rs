@@ -1,4 +1,5 @@
-//! The file under the database, which remembers when its disk failed. Nothing is decided here.
+//! The file under the database: written anew at a start, and it remembers when its disk failed. What follows from that is not
+//! decided here.
 
 use std::io;
 use std::ops::Bound;
