@@ -24,6 +24,7 @@ use crate::health::HealthReport;
 use crate::metrics_page;
 use crate::problem::AdminProblem;
 use crate::status::Status;
+use crate::why::Why;
 
 /// The largest body of a request, in bytes; the longest key that can be asked for has a fifth of it.
 pub(crate) const MAX_BODY_BYTES: usize = 16 * 1024;
@@ -70,6 +71,7 @@ fn public_routes() -> Router<AdminState> {
 fn private_routes() -> Router<AdminState> {
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/replicas/{service}/{ordinal}/why", get(why))
         .route("/v1/keys", post(create_key).get(list_keys))
         .route("/v1/keys/{id}", delete(revoke_key))
         .route("/v1/shutdown", post(shut_down))
@@ -167,12 +169,25 @@ fn status_of(report: &HealthReport) -> StatusCode {
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {
-    let page = metrics_page::render(&state.metrics, &state.registry.snapshot());
+    let page = metrics_page::render(&state.metrics, &state.registry.snapshot(), Timestamp::now());
     ([(header::CONTENT_TYPE, Exposition::MEDIA_TYPE)], page).into_response()
 }
 
 async fn status(State(state): State<AdminState>) -> Json<Status> {
     Json(Status::new(&state.registry.snapshot(), state.is_draining(), state.gateway, state.admin))
+}
+
+async fn why(
+    State(state): State<AdminState>,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Json<Why>, AdminProblem> {
+    let Ok(Path((service, ordinal))) = path else {
+        return Err(AdminProblem::replica_unknown("of a name that is not UTF-8"));
+    };
+    let id = format!("{service}/{ordinal}");
+    let snapshot = state.registry.snapshot();
+    let replica = id.parse().ok().and_then(|id| snapshot.replica(&id));
+    replica.map(|replica| Json(Why::new(replica))).ok_or_else(|| AdminProblem::replica_unknown(&id))
 }
 
 async fn create_key(
@@ -259,6 +274,7 @@ mod tests {
         }
         for (method, path) in [
             ("GET", "/v1/status"),
+            ("GET", "/v1/replicas/vrf/0/why"),
             ("POST", "/v1/keys"),
             ("GET", "/v1/keys"),
             ("DELETE", "/v1/keys/x"),
@@ -311,6 +327,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let router = on_socket(state(&folder, "127.0.0.1:7070").await);
         assert_eq!(ask(&router, "GET", "/v1/status", None).await, StatusCode::OK);
+        assert_eq!(ask(&router, "GET", "/v1/replicas/vrf/0/why", None).await, StatusCode::OK);
         assert_eq!(ask(&router, "POST", "/v1/keys", None).await, StatusCode::BAD_REQUEST);
         assert_eq!(ask(&router, "DELETE", "/v1/keys/none", None).await, StatusCode::NOT_FOUND);
     }
@@ -345,6 +362,9 @@ mod tests {
             ("GET", "/nowhere", Body::empty()),
             ("PUT", "/v1/keys", Body::empty()),
             ("POST", "/health", Body::empty()),
+            ("GET", "/v1/replicas/vrf/1/why", Body::empty()),
+            ("GET", "/v1/replicas/vrf/00/why", Body::empty()),
+            ("GET", "/v1/replicas/%ff/0/why", Body::empty()),
             ("DELETE", "/v1/keys/%ff", Body::empty()),
             ("DELETE", "/v1/keys/none", Body::empty()),
             ("POST", "/v1/keys", Body::from("{")),
@@ -371,6 +391,9 @@ mod tests {
             GET /nowhere: 404 ROUTE_NOT_FOUND: the admin API has no such path
             PUT /v1/keys: 405 METHOD_NOT_ALLOWED: this path does not take that method; the Allow header names those that it takes
             POST /health: 405 METHOD_NOT_ALLOWED: this path does not take that method; the Allow header names those that it takes
+            GET /v1/replicas/vrf/1/why: 404 REPLICA_UNKNOWN: there is no replica vrf/1; `serviceos status` shows those that there are
+            GET /v1/replicas/vrf/00/why: 404 REPLICA_UNKNOWN: there is no replica vrf/00; `serviceos status` shows those that there are
+            GET /v1/replicas/%ff/0/why: 404 REPLICA_UNKNOWN: there is no replica of a name that is not UTF-8; `serviceos status` shows those that there are
             DELETE /v1/keys/%ff: 404 KEY_UNKNOWN: no API key has an id that is not UTF-8
             DELETE /v1/keys/none: 404 KEY_UNKNOWN: there is no key none; `serviceos keys list` shows them
             POST /v1/keys: 400 VALIDATION_FAILED: EOF while parsing an object at line 1 column 1

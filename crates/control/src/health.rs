@@ -112,27 +112,27 @@ fn base(service: &Service) -> Map<String, Value> {
 
 fn instance(replica: &Replica) -> Value {
     let instance = replica.instance.as_ref();
-    let health = &replica.health;
-    let mut shown = json!({
+    let (health, attestation) = (&replica.health, &replica.attestation);
+    let expires = attestation.appraised.as_ref().map(|appraised| rfc3339(appraised.expires));
+    json!({
         "id": replica.id,
         "state": replica.state.as_str(),
         "reason": why(replica),
         "since": rfc3339(replica.since),
         "health": health.verdict.as_str(),
+        "attestation": attestation.value.as_str(),
+        "attested": attestation.holds(),
+        "attestationExpires": expires,
         "latency_ms": instance.and_then(|instance| instance.last_check.latency()).map(milliseconds),
         "inFlight": instance.map_or(0, |instance| instance.in_flight.count()),
         "restarts": replica.restarts,
         "lastError": instance.and_then(|instance| instance.last_check.error()),
         "selectable": replica.selectable().is_ok(),
-    });
-    if let Some(attestation) = replica.attestation {
-        shown["attestation"] = json!(attestation.as_str());
-    }
-    shown
+    })
 }
 
 /// Milliseconds with three decimals.
-fn milliseconds(duration: Duration) -> f64 {
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
 }
 
@@ -143,13 +143,29 @@ pub(crate) fn rfc3339(time: Timestamp) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use expect_test::expect;
-    use service_registry::{Attestation, Instance, Verdict};
+    use service_registry::{Appraised, Attestation, Instance, Verdict};
     use types::ReplicaId;
 
     use super::*;
 
-    /// A service with a replica for each letter: r Ready and healthy, u Ready and unhealthy, e the same
-    /// and an endpoint, s Starting, x Stopped.
+    /// What was appraised of every replica of these tests: an hour from the beginning of time.
+    pub(crate) fn appraised() -> Arc<Appraised> {
+        Arc::new(Appraised {
+            kind: "simulated".into(),
+            release: "1.0.0".into(),
+            measurement: "09".repeat(32),
+            tcb: "UpToDate".into(),
+            advisories: vec!["INTEL-SA-00001".into()],
+            record: "01JD00000000000000000000AA".into(),
+            leaf_sha256: "0a".repeat(32),
+            spiffe_id: "spiffe://test.dev.invalid/service/vrf/0".into(),
+            appraised_at: Timestamp::UNIX_EPOCH,
+            expires: Timestamp::from_second(3600).unwrap(),
+        })
+    }
+
+    /// A service with a replica for each letter: r selectable, p the same but for its attestation, which is awaited, u Ready,
+    /// attested and unhealthy, e the same and an endpoint, s Starting, x Stopped.
     pub(crate) fn service(name: &str, replicas: &str, required: bool) -> Arc<Service> {
         let replicas = replicas.chars().zip(0_u32..).map(|(letter, ordinal)| {
             let id = ReplicaId::new(name.parse().unwrap(), ordinal);
@@ -160,9 +176,15 @@ pub(crate) mod tests {
                 _ => LifecycleState::Ready,
             };
             replica.reason = (letter == 'x').then(|| "exited with code 1".to_owned());
-            replica.health.verdict = if letter == 'r' { Verdict::Healthy } else { Verdict::Unhealthy };
-            replica.attestation = (letter == 'e').then_some(Attestation::Exempt);
-            if "rue".contains(letter) {
+            replica.health.verdict =
+                if "rp".contains(letter) { Verdict::Healthy } else { Verdict::Unhealthy };
+            let now = Timestamp::UNIX_EPOCH;
+            replica.attestation = match letter {
+                'r' | 'u' => Attestation::pending(now).valid(appraised(), now),
+                'e' => Attestation::exempt(now),
+                _ => Attestation::pending(now),
+            };
+            if "rpue".contains(letter) {
                 let instance = Instance::new(id, 1, ([127, 0, 0, 1], 41233).into(), "1.0.0".into());
                 instance.last_check.passed(Duration::from_micros(12_345 + 1000 * u64::from(ordinal)));
                 (replica.pid, replica.instance) = (Some(4711), Some(Arc::new(instance)));
@@ -188,12 +210,14 @@ pub(crate) mod tests {
         let mut shown = String::new();
         shown += &brief(vec![service("vrf", "rrr", true), service("datafeed", "r", true)], false);
         shown += &brief(vec![service("vrf", "rus", true)], false);
-        shown += &brief(vec![service("vrf", "ux", true)], false);
+        shown += &brief(vec![service("vrf", "rp", true)], false);
+        shown += &brief(vec![service("vrf", "uxp", true)], false);
         shown += &brief(vec![service("vrf", "r", true), service("oracle", "x", false)], false);
         shown += &brief(vec![service("vrf", "r", true)], true);
         shown += &brief(vec![service("vrf", "", true)], false);
         expect![[r#"
             200 {"status":"healthy","services":{"vrf":{"status":"up","latency_ms":13.345},"datafeed":{"status":"up","latency_ms":12.345}}}
+            200 {"status":"degraded","services":{"vrf":{"status":"degraded","latency_ms":12.345}}}
             200 {"status":"degraded","services":{"vrf":{"status":"degraded","latency_ms":12.345}}}
             503 {"status":"unhealthy","services":{"vrf":{"status":"down","latency_ms":null}}}
             200 {"status":"degraded","services":{"vrf":{"status":"up","latency_ms":12.345},"oracle":{"status":"down","latency_ms":null}}}
@@ -229,6 +253,9 @@ pub(crate) mod tests {
                       "reason": null,
                       "since": "1970-01-01T00:00:00.000Z",
                       "health": "healthy",
+                      "attestation": "valid",
+                      "attested": true,
+                      "attestationExpires": "1970-01-01T01:00:00.000Z",
                       "latency_ms": 12.345,
                       "inFlight": 0,
                       "restarts": 0,
@@ -241,6 +268,9 @@ pub(crate) mod tests {
                       "reason": "exited with code 1",
                       "since": "1970-01-01T00:00:00.000Z",
                       "health": "unhealthy",
+                      "attestation": "pending",
+                      "attested": false,
+                      "attestationExpires": null,
                       "latency_ms": null,
                       "inFlight": 0,
                       "restarts": 0,
@@ -253,12 +283,14 @@ pub(crate) mod tests {
                       "reason": null,
                       "since": "1970-01-01T00:00:00.000Z",
                       "health": "unhealthy",
+                      "attestation": "exempt",
+                      "attested": true,
+                      "attestationExpires": null,
                       "latency_ms": 14.345,
                       "inFlight": 0,
                       "restarts": 0,
                       "lastError": null,
-                      "selectable": false,
-                      "attestation": "exempt"
+                      "selectable": false
                     }
                   ]
                 }

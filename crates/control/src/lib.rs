@@ -1,4 +1,4 @@
-//! The admin API of a running ServiceOS: health, metrics, status, keys, shutdown; on the admin port and on the data
+//! The admin API of a running ServiceOS: health, metrics, status, why, keys, shutdown; on the admin port and on the data
 //! directory's socket.
 //!
 //! Whoever can open the socket owns the data directory, and needs no token. On the port everything under `/v1` needs the
@@ -13,6 +13,7 @@ mod problem;
 mod server;
 mod socket;
 mod status;
+mod why;
 
 pub use admin::{AdminState, CreatedKey, NewKeyRequest};
 pub use auth::AdminToken;
@@ -21,3 +22,4 @@ pub use health::{HealthReport, Overall};
 pub use server::{Serving, serve_socket, serve_tcp};
 pub use socket::bind_socket;
 pub use status::{ReplicaStatus, ServiceStatus, Status};
+pub use why::{Why, WhyAttested, WhyEvidence, WhyHealthy, WhyNotGated, WhyReady, WhyRefused};

@@ -1,10 +1,13 @@
 //! `/metrics`: the gateway's counters, and the facts about replicas at the moment of the question.
 
+use std::fmt::Display;
+
+use jiff::Timestamp;
 use observability::{Exposition, MetricType, Metrics};
-use service_registry::{LifecycleState, Replica, Snapshot};
+use service_registry::{Attestation, Attested, LifecycleState, Replica, Snapshot};
 
 /// The page in Prometheus text format 0.0.4.
-pub(crate) fn render(metrics: &Metrics, snapshot: &Snapshot) -> String {
+pub(crate) fn render(metrics: &Metrics, snapshot: &Snapshot, now: Timestamp) -> String {
     let mut out = Exposition::default();
     metrics.expose(&mut out);
     out.family("serviceos_replicas", MetricType::Gauge, "Replicas by lifecycle state");
@@ -18,37 +21,71 @@ pub(crate) fn render(metrics: &Metrics, snapshot: &Snapshot) -> String {
             );
         }
     }
-    let selectable = |replica: &Replica| u64::from(replica.selectable().is_ok());
+    let selectable = |replica: &Replica| Some(u64::from(replica.selectable().is_ok()));
     let help = "1 while requests may reach the replica";
     each_replica(&mut out, snapshot, "serviceos_replica_selectable", MetricType::Gauge, help, selectable);
-    let restarts = |replica: &Replica| u64::from(replica.restarts);
+    let expiry = |replica: &Replica| {
+        let Attestation { value: Attested::Valid | Attested::Expired, appraised: Some(appraised), .. } =
+            &replica.attestation
+        else {
+            return None;
+        };
+        Some(appraised.expires.duration_since(now).as_secs())
+    };
+    let help = "Seconds until the identity of the replica expires, negative once it has";
+    let name = "serviceos_replica_attestation_expiry_seconds";
+    each_replica(&mut out, snapshot, name, MetricType::Gauge, help, expiry);
+    let restarts = |replica: &Replica| Some(replica.restarts);
     let help = "Starts of the replica after its first";
     each_replica(&mut out, snapshot, "serviceos_replica_restarts_total", MetricType::Counter, help, restarts);
     let requests =
-        |replica: &Replica| replica.instance.as_ref().map_or(0, |instance| instance.in_flight.count() as u64);
+        |replica: &Replica| Some(replica.instance.as_ref().map_or(0, |instance| instance.in_flight.count()));
     let help = "Requests that the replica has";
-    each_replica(
-        &mut out,
-        snapshot,
-        "serviceos_replica_requests_in_flight",
-        MetricType::Gauge,
-        help,
-        requests,
-    );
+    let name = "serviceos_replica_requests_in_flight";
+    each_replica(&mut out, snapshot, name, MetricType::Gauge, help, requests);
     out.finish()
 }
 
-fn each_replica(
+/// A family with a sample of each replica that has one.
+fn each_replica<T: Display>(
     out: &mut Exposition,
     snapshot: &Snapshot,
     name: &str,
     kind: MetricType,
     help: &str,
-    value: impl Fn(&Replica) -> u64,
+    value: impl Fn(&Replica) -> Option<T>,
 ) {
     out.family(name, kind, help);
     for replica in snapshot.services.iter().flat_map(|service| &service.replicas) {
-        let labels = [("service", replica.id.service.as_str()), ("replica", &replica.id.to_string())];
-        out.sample(name, &labels, value(replica));
+        if let Some(value) = value(replica) {
+            let labels = [("service", replica.id.service.as_str()), ("replica", &replica.id.to_string())];
+            out.sample(name, &labels, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::health::tests::service;
+
+    #[test]
+    fn replicas_have_their_facts_on_the_page_and_those_without_an_identity_no_expiry() {
+        let snapshot = Snapshot::new(1, vec![service("vrf", "rpe", true)]);
+        let page = render(&Metrics::new(1), &snapshot, Timestamp::from_second(5).unwrap());
+        let facts = ["serviceos_replica_selectable", "serviceos_replica_attestation_expiry_seconds"];
+        let shown = page.lines().filter(|line| facts.iter().any(|fact| line.contains(fact)));
+        expect![[r##"
+            # HELP serviceos_replica_selectable 1 while requests may reach the replica
+            # TYPE serviceos_replica_selectable gauge
+            serviceos_replica_selectable{service="vrf",replica="vrf/0"} 1
+            serviceos_replica_selectable{service="vrf",replica="vrf/1"} 0
+            serviceos_replica_selectable{service="vrf",replica="vrf/2"} 0
+            # HELP serviceos_replica_attestation_expiry_seconds Seconds until the identity of the replica expires, negative once it has
+            # TYPE serviceos_replica_attestation_expiry_seconds gauge
+            serviceos_replica_attestation_expiry_seconds{service="vrf",replica="vrf/0"} 3595
+        "##]].assert_eq(&shown.map(|line| format!("{line}\n")).collect::<String>());
     }
 }

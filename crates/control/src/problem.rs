@@ -15,6 +15,11 @@ impl AdminProblem {
     pub(crate) fn new(status: StatusCode, code: &str, title: &str, detail: impl Into<String>) -> Self {
         Self(Problem::new(status.as_u16(), code, title, detail))
     }
+
+    pub(crate) fn replica_unknown(id: &str) -> Self {
+        let detail = format!("there is no replica {id}; `serviceos status` shows those that there are");
+        Self::new(StatusCode::NOT_FOUND, "REPLICA_UNKNOWN", "Unknown replica", detail)
+    }
 }
 
 impl From<AccessError> for AdminProblem {
@@ -45,7 +50,7 @@ impl From<BytesRejection> for AdminProblem {
 }
 
 impl From<PathRejection> for AdminProblem {
-    /// The only parameter of a path is the id of a key, and none has one that is not UTF-8.
+    /// The parameter is the id of a key, and none has one that is not UTF-8.
     fn from(_not_utf8: PathRejection) -> Self {
         let detail = "no API key has an id that is not UTF-8";
         Self::new(StatusCode::NOT_FOUND, "KEY_UNKNOWN", "Unknown key", detail)

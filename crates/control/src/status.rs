@@ -58,9 +58,10 @@ pub struct ReplicaStatus {
     pub address: Option<SocketAddr>,
     /// `unknown`, `healthy`, `unhealthy` or `ejected`.
     pub health: String,
-    /// `exempt` for an endpoint; left out for a process, which is not attested yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attestation: Option<String>,
+    /// `pending`, `valid`, `exempt`, `expired` or `refused`.
+    pub attestation: String,
+    /// Whether that lets it serve.
+    pub attested: bool,
     /// `open`.
     pub gate: String,
     /// Whether requests may reach it.
@@ -95,12 +96,15 @@ fn service_status(service: &Service) -> ServiceStatus {
     }
 }
 
-/// Why a replica is as it is: its state's reason, else its health's, else how its last check failed while none was passed.
+/// Why a replica is as it is: its state's reason, else what its attestation has ceased by, else its health's reason, else how
+/// its last check failed while none was passed.
 pub(crate) fn why(replica: &Replica) -> Option<String> {
     let unchecked = replica.health.verdict == Verdict::Unknown;
     let last_check =
         || replica.instance.as_ref().filter(|_| unchecked).and_then(|instance| instance.last_check.error());
-    replica.reason.clone().or_else(|| replica.health.reason.clone()).or_else(last_check)
+    let ceased = || replica.attestation.ceased();
+    let health = || replica.health.reason.clone();
+    replica.reason.clone().or_else(ceased).or_else(health).or_else(last_check)
 }
 
 fn replica_status(replica: &Replica) -> ReplicaStatus {
@@ -113,7 +117,8 @@ fn replica_status(replica: &Replica) -> ReplicaStatus {
         since: rfc3339(replica.since),
         address: instance.map(|instance| instance.address),
         health: replica.health.verdict.as_str().to_owned(),
-        attestation: replica.attestation.map(|attestation| attestation.as_str().to_owned()),
+        attestation: replica.attestation.value.as_str().to_owned(),
+        attested: replica.attestation.holds(),
         gate: replica.gate.as_str().to_owned(),
         selectable: replica.selectable().is_ok(),
         restarts: replica.restarts,
@@ -159,6 +164,8 @@ mod tests {
                       "since": "1970-01-01T00:00:00.000Z",
                       "address": "127.0.0.1:41233",
                       "health": "healthy",
+                      "attestation": "valid",
+                      "attested": true,
                       "gate": "open",
                       "selectable": true,
                       "restarts": 0,
@@ -172,6 +179,8 @@ mod tests {
                       "since": "1970-01-01T00:00:00.000Z",
                       "address": null,
                       "health": "unhealthy",
+                      "attestation": "pending",
+                      "attested": false,
                       "gate": "open",
                       "selectable": false,
                       "restarts": 0,
@@ -186,6 +195,7 @@ mod tests {
                       "address": "127.0.0.1:41233",
                       "health": "unhealthy",
                       "attestation": "exempt",
+                      "attested": true,
                       "gate": "open",
                       "selectable": false,
                       "restarts": 0,

@@ -1,30 +1,55 @@
-//! What a replica is told at its start. Binary, not JSON: a text form of a key would be one more copy to wipe.
+//! What a replica is told at its start. It holds nothing secret but the ticket: secrets are released to those who have joined.
 
-use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
-use types::ReplicaId;
-use types::wire::{Message, Reader};
+use serde::{Deserialize, Serialize};
+use types::{Mode, ReplicaId, ServiceName};
 use zeroize::Zeroizing;
 
-use crate::FrameError;
+use crate::{Bytes, FrameError};
 
-const TAG: &[u8] = b"serviceos/assignment/v1\0";
-
-/// Everything a replica is given: who it is, its configuration and its secrets.
-#[derive(Clone)]
+/// Everything a replica is given before it joins: who it is, its configuration, and where and how it joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Assignment {
     /// Which replica of which service it is.
+    #[serde(with = "as_text")]
     pub replica: ReplicaId,
     /// The label of its version.
     pub version: String,
     /// The service's `config`, a JSON object.
     pub config: serde_json::Value,
-    /// The secrets that the service is allowed.
-    pub secrets: SecretSet,
+    /// The mesh that it joins.
+    pub mesh: MeshCoordinates,
+    /// The launch ticket.
+    pub ticket: Bytes,
+    /// The services that may call it beside the gateways.
+    #[serde(with = "as_texts")]
+    pub allow: Vec<ServiceName>,
+}
+
+/// Where a mesh is, and by what its authority is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MeshCoordinates {
+    /// Where its API listens.
+    pub address: SocketAddr,
+    /// The key of its root, as DER SubjectPublicKeyInfo.
+    pub root_spki: Bytes,
+    /// Its trust domain.
+    pub trust_domain: String,
+    /// Its mode.
+    pub mode: Mode,
+    /// T_n.
+    pub transition: Bytes,
+    /// The development root that evidence leads to, DER; none in production.
+    pub evidence_root: Option<Bytes>,
+    /// What the authority itself runs, as its evidence measures it.
+    pub authority_workload: Bytes,
 }
 
 /// Secrets by name.
-pub type SecretSet = BTreeMap<String, Secret>;
+pub type SecretSet = std::collections::BTreeMap<String, Secret>;
 
 /// One secret with its epochs, ascending and never empty; the last one is current.
 #[derive(Clone)]
@@ -50,66 +75,53 @@ impl Secret {
 }
 
 impl Assignment {
-    /// The assignment as the payload of a frame; wiped when dropped.
-    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let config = self.config.to_string();
-        let secrets: usize = self
-            .secrets
-            .iter()
-            .map(|(name, secret)| {
-                8 + name.len() + secret.epochs.iter().map(|epoch| 8 + epoch.value.len()).sum::<usize>()
-            })
-            .sum();
-        let room = TAG.len() + config.len() + self.version.len() + 128 + secrets;
-        let mut message = Message::tagged(TAG).with_room(room);
-        message =
-            message.lp(self.replica.to_string()).lp(&self.version).lp(config).raw(count(self.secrets.len()));
-        for (name, secret) in &self.secrets {
-            message = message.lp(name).raw(count(secret.epochs.len()));
-            for epoch in &secret.epochs {
-                message = message.raw(epoch.epoch.to_be_bytes()).lp(epoch.value.as_slice());
-            }
-        }
-        Zeroizing::new(message.finish())
+    /// The assignment as the payload of a frame.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("an assignment has no map with keys that JSON cannot write")
     }
 
     /// Reads an assignment back.
+    ///
+    /// # Errors
+    /// The payload holds something else.
     pub fn decode(payload: &[u8]) -> Result<Self, FrameError> {
-        decode(payload).ok_or(FrameError::Malformed("assignment"))
+        serde_json::from_slice(payload).map_err(|_| FrameError::Malformed("assignment"))
     }
 }
 
-fn count(number: usize) -> [u8; 4] {
-    u32::try_from(number).expect("an assignment has a handful of secrets").to_be_bytes()
+/// A word of the shared vocabulary as its text.
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(word: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(word)
+    }
+
+    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
 }
 
-fn decode(payload: &[u8]) -> Option<Assignment> {
-    let mut reader = Reader::new(payload);
-    if reader.raw(TAG.len())? != TAG {
-        return None;
-    }
-    let replica = text(&mut reader)?.parse().ok()?;
-    let version = text(&mut reader)?.to_owned();
-    let config = serde_json::from_slice(reader.lp()?).ok()?;
-    let mut secrets = SecretSet::new();
-    for _ in 0..u32::from_be_bytes(reader.array()?) {
-        let name = text(&mut reader)?.to_owned();
-        let mut epochs = Vec::new();
-        for _ in 0..u32::from_be_bytes(reader.array()?) {
-            let epoch = u32::from_be_bytes(reader.array()?);
-            epochs.push(SecretEpoch { epoch, value: Zeroizing::new(reader.lp()?.to_vec()) });
-        }
-        let ascending = epochs.is_sorted_by(|a, b| a.epoch < b.epoch);
-        if epochs.is_empty() || !ascending {
-            return None;
-        }
-        secrets.insert(name, Secret { epochs });
-    }
-    reader.is_empty().then_some(Assignment { replica, version, config, secrets })
-}
+/// Several of them.
+mod as_texts {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+    use types::ServiceName;
 
-fn text<'a>(reader: &mut Reader<'a>) -> Option<&'a str> {
-    std::str::from_utf8(reader.lp()?).ok()
+    pub(super) fn serialize<S: Serializer>(names: &[ServiceName], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(names.iter().map(ServiceName::as_str))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<ServiceName>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| text.parse().map_err(de::Error::custom)).collect()
+    }
 }
 
 #[cfg(test)]
@@ -117,25 +129,27 @@ mod tests {
     use super::*;
 
     fn assignment() -> Assignment {
-        let epoch = |epoch, byte| SecretEpoch { epoch, value: Zeroizing::new(vec![byte; 32]) };
         Assignment {
             replica: "vrf/2".parse().unwrap(),
             version: "1.0.0".into(),
-            config: serde_json::json!({"suite": "ed25519"}),
-            secrets: SecretSet::from([(
-                "vrf-key".to_owned(),
-                Secret { epochs: vec![epoch(1, 7), epoch(3, 9)] },
-            )]),
+            config: serde_json::json!({"suite": "ed25519", "price": 1.10}),
+            mesh: MeshCoordinates {
+                address: "127.0.0.1:7071".parse().unwrap(),
+                root_spki: Bytes(vec![1; 91]),
+                trust_domain: "serviceos.dev.invalid".into(),
+                mode: Mode::Development,
+                transition: Bytes(vec![2; 32]),
+                evidence_root: Some(Bytes(vec![3; 9])),
+                authority_workload: Bytes(vec![4; 32]),
+            },
+            ticket: Bytes(vec![5; 40]),
+            allow: vec!["oracle".parse().unwrap()],
         }
     }
 
     #[test]
     fn an_assignment_reads_back_as_it_was_written() {
-        let decoded = Assignment::decode(&assignment().encode()).unwrap();
-        assert_eq!((decoded.replica.to_string().as_str(), decoded.version.as_str()), ("vrf/2", "1.0.0"));
-        assert_eq!(decoded.config["suite"], "ed25519");
-        let current = decoded.secrets["vrf-key"].current();
-        assert_eq!((current.epoch, current.value.as_slice()), (3, &[9; 32][..]));
+        assert_eq!(Assignment::decode(&assignment().encode()).unwrap(), assignment());
     }
 
     #[test]
@@ -144,7 +158,6 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(Assignment::decode(&bytes[..length]).is_err(), "{length}");
         }
-        let padded = [bytes.as_slice(), &[0]].concat();
-        assert!(Assignment::decode(&padded).is_err());
+        assert!(Assignment::decode(&[bytes.as_slice(), b"x"].concat()).is_err());
     }
 }

@@ -1,15 +1,52 @@
-//! The messages between a replica and the process that started it, and their bytes. Both ends use these types, so that
+//! The messages between a replica, the process that started it, the quoter and the authority, and their bytes. Both ends use these types, so that
 //! they cannot disagree.
 //!
-//! A replica is born with one descriptor, a stream socket in the place of its standard input. Over it the supervisor
-//! hands over an [`Assignment`], and the replica answers with one [`Report`]. The descriptor is also the leash: when it
-//! closes, the other end is gone. Nothing of an assignment is ever in argv, in the environment or on disk.
+//! A replica is born with one descriptor, a stream socket in the place of its standard input, in which its launcher has left
+//! a [`Handover`]. Over the socket in there the supervisor gives it an [`Assignment`], and the replica answers with one
+//! [`Report`]. That socket is also the leash: when it closes, the other end is gone. With its assignment the replica joins the
+//! mesh over TLS, by the messages of [`ChallengeRequest`] and [`JoinRequest`].
 
 mod assignment;
+mod binding;
+mod canonical;
+mod dcap;
+mod descriptors;
+mod evidence;
 mod frame;
+mod handover;
+mod identity;
+mod messages;
+mod quoter;
+mod release;
+mod revocations;
+mod signature;
+pub mod tls;
+mod workload;
 
-pub use assignment::{Assignment, Secret, SecretEpoch, SecretSet};
+pub use assignment::{Assignment, MeshCoordinates, Secret, SecretEpoch, SecretSet};
+pub use binding::{AuthorityBinding, JoinBinding, sha256, transition};
+pub use canonical::{NotCanonical, canonical};
+pub use dcap::{DcapCollateral, Hex, from_hex, to_hex};
+pub use descriptors::{MAX_DESCRIPTORS, receive_with_descriptors, send_with_descriptors};
+pub use evidence::{
+    Evidence, EvidenceError, EvidenceKind, EvidenceSource, JoinClaims, MAX_EVIDENCE_BYTES, MalformedEvidence,
+};
 pub use frame::{FrameError, MAX_FRAME_BYTES, read_frame, write_frame};
+pub use handover::Handover;
+pub use identity::{NotAnIdentity, SpiffeId, Subject};
+pub use messages::{
+    Bytes, ChallengeAnswer, ChallengeRequest, InstancesAnswer, JoinAnswer, JoinRequest, MAX_MESSAGE_BYTES,
+    MeshInstance, Refusal, SealedSecret,
+};
+pub use quoter::{
+    CONTROL_KEY_BYTES, MAX_QUOTER_REQUEST_BYTES, QuoterAnswer, QuoterControl, QuoterError, QuoterRefusal,
+    QuoterRequest, QuoterSource, decode_control_key, decode_registration, receive_request, register,
+    socket_path,
+};
+pub use release::{Release, hpke_info};
+pub use revocations::{Revocations, Revoked, RevokedType, SignedRevocations, WatchAnswer};
+pub use signature::is_signed_by;
+pub use workload::Workload;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +54,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Report {
-    /// Keys are provisioned, the self-test passed, and the replica listens here.
-    Listening(std::net::SocketAddr),
+    /// It has joined, the self-test passed, and it listens here.
+    Listening {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// SHA-256 of the certificate that it shows.
+        leaf: Bytes,
+    },
     /// The replica cannot start; the text says why and what to do.
     Failed(String),
 }

@@ -1,13 +1,29 @@
-//! What a replica links. The sdk receives the assignment, serves the replica's HTTP end points with `/health` among them,
-//! reports where it listens, and drains when it is told to stop or when its supervisor is gone.
+//! What a replica links. The sdk receives the assignment, joins the mesh with evidence of what runs, keeps the identity that it
+//! is given for that, serves the replica's HTTP end points with `/health` among them under mutual TLS, and drains when it is
+//! told to stop, when its identity ends, or when its supervisor is gone.
 //!
-//! It must not know what a service does, and it never writes an assignment anywhere.
+//! A replica that is a program of somebody else's has this from its launcher (`crates/launcher`), which takes the same steps:
+//! [`Supervised`], [`Member`], [`serve`], [`End::drain`].
+//!
+//! It must not know what a service does, and it never writes a key or a secret anywhere.
 
 mod http;
+mod join;
+mod membership;
+mod mesh_client;
+mod outgoing;
 mod run;
+mod serve;
 mod start;
+mod supervised;
 
 pub use http::{Problem, Tenant, router};
+pub use join::{Applicant, Joined};
+pub use membership::{Left, Member, Trusted, distrusted};
+pub use mesh_client::MeshError;
 pub use mesh_protocol::{Secret, SecretEpoch, SecretSet};
+pub use outgoing::{CallError, Outgoing};
 pub use run::{RunError, run};
+pub use serve::{Body, Caller, Cut, Protocol, Tunnel, answer, serve};
 pub use start::{Start, StartError};
+pub use supervised::{End, Supervised};

@@ -1,34 +1,23 @@
-//! The life of a replica's process: assignment → self-test → listening → drained.
+//! The life of a replica's process: assignment → joined → self-test → listening → drained.
 
 use std::future::Future;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream as StdUnixStream;
-use std::time::Duration;
+use std::sync::Arc;
 
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use mesh_protocol::{Assignment, FrameError, Report, read_frame, write_frame};
+use mesh_protocol::{FrameError, Handover, QuoterSource};
+use rustls::ServerConfig;
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
+use crate::join::Applicant;
+use crate::membership::Member;
+use crate::mesh_client::MeshError;
+use crate::serve::{Cut, Protocol, serve};
+use crate::supervised::Supervised;
 use crate::{Start, StartError};
-
-/// How long requests may take to finish after the supervisor died.
-const ORPHAN_DRAIN: Duration = Duration::from_secs(10);
-/// The same once it is told to stop by a signal. The supervisor has waited for the requests in flight before that, so what is
-/// still open then is a connection that somebody else holds.
-const TERMINATED_DRAIN: Duration = Duration::from_secs(5);
-
-/// Open connections of a replica; the gateway keeps far fewer.
-const MAX_CONNECTIONS: usize = 4096;
-
-/// What a request's head may be: far above what a gateway lets through and adds, since the gateway is who judges.
-const MAX_HEADERS: usize = 1024;
-const MAX_HEAD_BYTES: usize = 1 << 20;
 
 /// Why a replica's process ended with an error.
 #[derive(Debug, Error)]
@@ -41,6 +30,9 @@ pub enum RunError {
     /// The supervisor and the replica did not understand each other.
     #[error("the handover failed: {0}")]
     Handover(#[from] FrameError),
+    /// The authority does not let it in.
+    #[error("it may not join the mesh: {0}")]
+    Refused(#[from] MeshError),
     /// The service cannot start.
     #[error("{0}")]
     Start(#[from] StartError),
@@ -57,126 +49,73 @@ where
     F: FnOnce(Start) -> Fut,
     Fut: Future<Output = Result<axum::Router, StartError>>,
 {
+    let handover = handover()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| RunError::Io("starting the event loop", error))?;
-    runtime.block_on(live(build))
-}
-
-async fn live<F, Fut>(build: F) -> Result<(), RunError>
-where
-    F: FnOnce(Start) -> Fut,
-    Fut: Future<Output = Result<axum::Router, StartError>>,
-{
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(|error| RunError::Io("listening for SIGTERM", error))?;
-    let mut supervisor = supervisor()?;
-    let assignment = tokio::select! {
-        frame = read_frame(&mut supervisor) => Assignment::decode(&frame?)?,
-        _ = terminate.recv() => return Ok(()),
-    };
-    let (listener, router) = tokio::select! {
-        prepared = prepare(build, assignment.into()) => match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                write_frame(&mut supervisor, &Report::Failed(error.to_string()).encode()).await?;
-                return Err(error);
-            }
-        },
-        _ = terminate.recv() => return Ok(()),
-    };
-    let address = listener.local_addr().map_err(|error| RunError::Io("reading the address", error))?;
-    write_frame(&mut supervisor, &Report::Listening(address).encode()).await?;
-
-    let (stop, stopped) = watch::channel(false);
-    let serving = serve(listener, router, stopped);
-    tokio::pin!(serving);
-    let orphaned = tokio::select! {
-        () = &mut serving => return Ok(()),
-        _ = terminate.recv() => false,
-        // Nothing more is said on the descriptor, so any end of waiting means that the supervisor is gone.
-        _ = read_frame(&mut supervisor) => true,
-    };
-    stop.send_replace(true);
-    if orphaned {
-        tracing::warn!("the supervisor is gone: finishing open requests");
-    }
-    let limit = if orphaned { ORPHAN_DRAIN } else { TERMINATED_DRAIN };
-    let _cut_off = tokio::time::timeout(limit, serving).await.is_err();
-    Ok(())
+    runtime.block_on(live(build, handover))
 }
 
 /// The inherited descriptor stands in the place of standard input: the one descriptor that can be handed to a child
 /// without code between fork and exec.
-fn supervisor() -> Result<UnixStream, RunError> {
+fn handover() -> Result<Handover, RunError> {
     let descriptor = std::io::stdin().as_fd().try_clone_to_owned().map_err(|_| RunError::NoSupervisor)?;
     rustix::net::sockopt::socket_domain(&descriptor)
         .ok()
         .filter(|domain| *domain == rustix::net::AddressFamily::UNIX)
         .ok_or(RunError::NoSupervisor)?;
-    let stream = StdUnixStream::from(descriptor);
-    stream.set_nonblocking(true).map_err(|_| RunError::NoSupervisor)?;
-    UnixStream::from_std(stream).map_err(|_| RunError::NoSupervisor)
+    Ok(Handover::take(descriptor)?)
 }
 
-async fn prepare<F, Fut>(build: F, start: Start) -> Result<(TcpListener, axum::Router), RunError>
+async fn live<F, Fut>(build: F, handover: Handover) -> Result<(), RunError>
 where
     F: FnOnce(Start) -> Fut,
     Fut: Future<Output = Result<axum::Router, StartError>>,
 {
-    let router = crate::router(build(start).await?);
+    let mut supervised = Supervised::new(handover.supervisor)?;
+    let source = handover.quoter.ok_or(RunError::NoSupervisor)?;
+    let source = QuoterSource::new(source).map_err(|error| RunError::Io("reaching the quoter", error))?;
+    let Some(assignment) = supervised.assignment().await? else { return Ok(()) };
+    let applicant = Applicant { assignment, workload: handover.workload, source };
+    let Some(replica) = supervised.prepare(prepare(build, applicant)).await? else { return Ok(()) };
+    let Replica { listener, router, tls, member, leaf } = replica;
+    let address = listener.local_addr().map_err(|error| RunError::Io("reading the address", error))?;
+    supervised.listens(address, leaf).await?;
+
+    let (stop, stopped) = watch::channel(Cut::No);
+    let service = TowerToHyperService::new(router);
+    let serving = serve(listener, move |_caller| service.clone(), tls, member.trusted(), stopped);
+    tokio::pin!(serving);
+    let end = tokio::select! {
+        () = &mut serving => return Ok(()),
+        end = supervised.end(&member) => end,
+    };
+    end.drain(&stop, serving, &member).await;
+    Ok(())
+}
+
+/// A replica that is ready to serve.
+struct Replica {
+    listener: TcpListener,
+    router: axum::Router,
+    tls: Arc<ServerConfig>,
+    member: Member<QuoterSource>,
+    leaf: [u8; 32],
+}
+
+/// Joins, builds the service with its secrets, and binds a port.
+async fn prepare<F, Fut>(build: F, applicant: Applicant<QuoterSource>) -> Result<Replica, RunError>
+where
+    F: FnOnce(Start) -> Fut,
+    Fut: Future<Output = Result<axum::Router, StartError>>,
+{
+    let assignment = applicant.assignment.clone();
+    let (member, joined) = Member::join(applicant).await?;
+    let tls = member.server_config(&[Protocol::Http1])?;
+    let router = crate::router(build(Start::new(assignment, joined.secrets)).await?);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .map_err(|error| RunError::Io("binding a port on 127.0.0.1", error))?;
-    Ok((listener, router))
-}
-
-/// Serves until told to stop, then until the last open request is answered.
-async fn serve(listener: TcpListener, router: axum::Router, mut stopped: watch::Receiver<bool>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, router.clone(), stopped.clone()));
-                }
-                // Out of descriptors, most likely: existing connections must end before another can begin.
-                Err(error) => {
-                    tracing::warn!(%error, "accepting a connection failed");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            },
-            Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
-            () = told(&mut stopped) => break,
-        }
-    }
-    drop(listener);
-    while connections.join_next().await.is_some() {}
-}
-
-/// Returns once the replica is told to stop, or nobody is left to tell it.
-async fn told(stopped: &mut watch::Receiver<bool>) {
-    let _told_or_nobody_left = stopped.wait_for(|stopped| *stopped).await.is_ok();
-}
-
-async fn connection(stream: TcpStream, router: axum::Router, mut stopped: watch::Receiver<bool>) {
-    let _delayed = stream.set_nodelay(true);
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = told(&mut stopped) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended with an error");
-    }
+    Ok(Replica { listener, router, tls: Arc::new(tls), member, leaf: joined.leaf })
 }

@@ -55,9 +55,10 @@ impl Start {
     }
 }
 
-impl From<Assignment> for Start {
-    fn from(assignment: Assignment) -> Self {
-        let Assignment { replica, version, config, secrets } = assignment;
+impl Start {
+    /// What the assignment says, and the secrets that the join gave.
+    pub(crate) fn new(assignment: Assignment, secrets: SecretSet) -> Self {
+        let Assignment { replica, version, config, .. } = assignment;
         Self { service: replica.service.clone(), replica, version, config, secrets }
     }
 }

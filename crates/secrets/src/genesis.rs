@@ -3,33 +3,11 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use types::Mode;
 use types::wire::Message;
 use zeroize::Zeroizing;
 
 use crate::SecretsError;
-
-/// Whether evidence is judged under the development root or under the vendors' roots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// The development root, made in each data directory.
-    Development,
-}
-
-impl Mode {
-    /// The word in hashed and signed messages.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Development => "development",
-        }
-    }
-
-    /// The number in sealed records.
-    pub(crate) fn number(self) -> u8 {
-        match self {
-            Self::Development => 0,
-        }
-    }
-}
 
 /// Which mesh this is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,8 +16,17 @@ const KEK_ID: u32 = 1;
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub enum Origin {
+    /// An operator gave it. Each time makes a new version, and the newest counts.
+    Set = 0,
+    /// It was made inside, for ever; each rotation adds an epoch.
     Generated = 1,
+}
+
+impl Origin {
+    fn of_number(number: u8) -> Option<Self> {
+        [Self::Set, Self::Generated].into_iter().find(|origin| *origin as u8 == number)
+    }
 }
 
 /// What a record says in the clear; every byte of it is authenticated.
@@ -26,13 +35,14 @@ pub(crate) struct Header {
     pub(crate) name: String,
     pub(crate) version: u64,
     pub(crate) epoch: u32,
+    pub(crate) origin: Origin,
 }
 
 /// The keys that follow from the master key and T_0.
 pub(crate) struct SealingKeys {
-    domain: Domain,
+    pub(crate) domain: Domain,
     kek: LessSafeKey,
-    /// The key of the hash over all records.
+    /// The key of the hash over all records, and of the hash over the time of each.
     pub(crate) store_root: aws_lc_rs::hmac::Key,
 }
 
@@ -100,7 +110,7 @@ impl SealingKeys {
             .raw(KEK_ID.to_be_bytes())
             .raw(header.version.to_be_bytes())
             .raw(header.epoch.to_be_bytes())
-            .raw([Origin::Generated as u8])
+            .raw([header.origin as u8])
             .lp(&self.domain.trust_domain)
             .lp(&header.name)
             .finish()
@@ -111,10 +121,10 @@ impl SealingKeys {
         let _magic_format_mode_and_kek = reader.raw(10)?;
         let version = u64::from_be_bytes(reader.array()?);
         let epoch = u32::from_be_bytes(reader.array()?);
-        let _origin = reader.raw(1)?;
+        let [origin] = reader.array()?;
         let _trust_domain = reader.lp()?;
         let name = String::from_utf8(reader.lp()?.to_vec()).ok()?;
-        Some((Header { name, version, epoch }, reader))
+        Some((Header { name, version, epoch, origin: Origin::of_number(origin)? }, reader))
     }
 }
 
@@ -166,7 +176,7 @@ fn decrypt(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Mode;
+    use types::Mode;
 
     fn keys(byte: u8) -> SealingKeys {
         let domain = Domain { trust_domain: "serviceos.dev.invalid".into(), mode: Mode::Development };
@@ -174,14 +184,17 @@ mod tests {
     }
 
     fn header() -> Header {
-        Header { name: "vrf-key".into(), version: 2, epoch: 3 }
+        Header { name: "vrf-key".into(), version: 2, epoch: 3, origin: Origin::Generated }
     }
 
     #[test]
     fn a_record_opens_with_its_header_and_value() {
-        let record = keys(1).seal(&header(), b"value").unwrap();
-        let (found, value) = keys(1).open(&record).unwrap();
-        assert_eq!((found, value.as_slice()), (header(), &b"value"[..]));
+        for origin in [Origin::Set, Origin::Generated] {
+            let header = Header { origin, ..header() };
+            let record = keys(1).seal(&header, b"value").unwrap();
+            let (found, value) = keys(1).open(&record).unwrap();
+            assert_eq!((found, value.as_slice()), (header, &b"value"[..]));
+        }
     }
 
     #[test]

@@ -1,32 +1,40 @@
 //! All secrets of a mesh in the store.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+mod generate;
+mod listing;
+mod rows;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use store::{Outcome, Store, Transaction};
-use types::wire::{Message, Reader};
+pub use generate::Generate;
+pub use listing::{Summary, VersionInfo};
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use store::{MAX_OPERATIONS, Outcome, Store, Transaction};
 use zeroize::Zeroizing;
 
+use self::rows::{Made, Records, Stored};
 use crate::genesis::RootKey;
-use crate::record::{Header, SealingKeys};
+use crate::name::{INTERNAL, check_changeable, check_name, is_reserved};
+use crate::record::{Header, Origin, SealingKeys};
 use crate::{Domain, MasterKey, SecretsError};
+
+/// Secrets that services may have, all of them together.
+pub const MAX_SECRETS: usize = 1_000;
+/// Versions that are kept of a secret that an operator gave; the oldest go.
+pub const MAX_VERSIONS: usize = 16;
+/// Epochs of a generated secret; all of them are kept.
+pub const MAX_EPOCHS: u32 = 1_000;
+/// The largest value that an operator may give, in bytes.
+pub const MAX_VALUE_BYTES: usize = 64 << 10;
 
 const ROOT_SPKI: &str = "mesh/root-spki";
 const TRUST_DOMAIN: &str = "mesh/trust-domain";
-const RECORDS: &str = "secrets/records/";
-const STORE_ROOT: &str = "secrets/root";
 /// The mesh root's private key is a secret like the others, under a name that no service can ask for.
 const ROOT_NAME: &str = "mesh/root";
-
-/// What kind of value is made for a secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Generate {
-    /// The 32-byte seed of an Ed25519 key.
-    Ed25519,
-    /// 32 random bytes.
-    Random,
-}
+/// Versions that one transaction removes: two rows each, beside the hash over all records and the comparison of it.
+const REMOVED_AT_ONCE: usize = (MAX_OPERATIONS - 2) / 2;
 
 /// A secret's value in one epoch.
 #[derive(Clone)]
@@ -37,14 +45,36 @@ pub struct Epoch {
     pub value: Zeroizing<Vec<u8>>,
 }
 
+/// What a replica is given of a secret.
+#[derive(Clone)]
+pub struct Released {
+    /// The version of the record, from 1.
+    pub version: u64,
+    /// The epoch, from 1; always 1 for a value that an operator gave.
+    pub epoch: u32,
+    /// The value.
+    pub value: Zeroizing<Vec<u8>>,
+}
+
 /// The open secrets of a mesh. It has one owner; whoever changes it does so through that owner.
 pub struct Vault {
     store: Store,
     keys: SealingKeys,
     genesis: [u8; 32],
+    root_spki: Vec<u8>,
+    records: Records,
+    /// How often the records were changed.
     generation: u64,
-    /// Sealed records by name and version, as they are in the store.
-    records: BTreeMap<(String, u64), Vec<u8>>,
+    /// The revision of the row with the hash over all records; `None` before there is one.
+    root_revision: Option<u64>,
+    /// A change was begun, and how it ended was not heard: it failed, or whoever asked for it waited no longer.
+    unsettled: bool,
+}
+
+/// What a transaction writes, and the records once it has.
+struct Change {
+    transaction: Transaction,
+    records: Records,
 }
 
 impl Vault {
@@ -67,14 +97,16 @@ impl Vault {
             None => MasterKey::create(master_key)?,
         };
         let root = RootKey::generate()?;
-        let genesis = domain.genesis(&root.spki);
-        let keys = SealingKeys::derive(&master, &domain, &genesis)?;
-        let mut vault = Self { store, keys, genesis, generation: 0, records: BTreeMap::new() };
-        let first = Transaction::new()
+        let mut vault = Self::empty(store, &master, &domain, root.spki.clone())?;
+        let mut change = vault.change();
+        change.transaction = change
+            .transaction
             .if_absent(ROOT_SPKI)
             .put(ROOT_SPKI, root.spki)
             .put(TRUST_DOMAIN, domain.trust_domain.as_bytes());
-        match vault.add(first, Header { name: ROOT_NAME.into(), version: 1, epoch: 1 }, &root.pkcs8).await {
+        let header = Header { name: ROOT_NAME.into(), version: 1, epoch: 1, origin: Origin::Generated };
+        let change = change.add(&vault.keys, header, &root.pkcs8, None)?;
+        match vault.commit(change).await {
             Ok(()) => Ok(vault),
             // There are records, but what names their mesh is gone.
             Err(SecretsError::Conflict) => Err(SecretsError::Tampered("the mesh root's public key".into())),
@@ -96,14 +128,42 @@ impl Vault {
         }
         let master = MasterKey::read(master_key)?
             .ok_or_else(|| SecretsError::MasterKeyMissing(master_key.to_owned()))?;
-        let genesis = domain.genesis(&spki);
-        let keys = SealingKeys::derive(&master, &domain, &genesis)?;
-        let records = read_records(&store).await?;
-        let root = store.get(STORE_ROOT).await?.map(|row| row.value).unwrap_or_default();
-        let generation = verify_root(&keys, &root, &records)?;
-        let vault = Self { store, keys, genesis, generation, records };
-        vault.verify_records(&spki)?;
+        let mut vault = Self::empty(store, &master, &domain, spki)?;
+        vault.load().await?;
         Ok(vault)
+    }
+
+    fn empty(
+        store: Store,
+        master: &MasterKey,
+        domain: &Domain,
+        root_spki: Vec<u8>,
+    ) -> Result<Self, SecretsError> {
+        let genesis = domain.genesis(&root_spki);
+        let keys = SealingKeys::derive(master, domain, &genesis)?;
+        let records = Records::new();
+        Ok(Self {
+            store,
+            keys,
+            genesis,
+            root_spki,
+            records,
+            generation: 0,
+            root_revision: None,
+            unsettled: false,
+        })
+    }
+
+    /// Reads and verifies everything that the store holds.
+    async fn load(&mut self) -> Result<(), SecretsError> {
+        let found = rows::read(&self.store, &self.keys).await?;
+        (self.records, self.generation, self.root_revision) =
+            (found.records, found.generation, Some(found.root_revision));
+        if RootKey::matches(&self.root_key()?, &self.root_spki) {
+            Ok(())
+        } else {
+            Err(SecretsError::Tampered("the mesh root key".into()))
+        }
     }
 
     /// T_0 of this mesh.
@@ -111,79 +171,232 @@ impl Vault {
         &self.genesis
     }
 
-    /// The secret of that name, made now if there is none.
-    pub async fn ensure(&mut self, name: &str, generate: Generate) -> Result<Vec<Epoch>, SecretsError> {
+    /// Which mesh this is.
+    pub fn domain(&self) -> &Domain {
+        &self.keys.domain
+    }
+
+    /// The mesh root's private key, as PKCS #8.
+    ///
+    /// # Errors
+    /// [`SecretsError::Tampered`].
+    pub fn root_key(&self) -> Result<Zeroizing<Vec<u8>>, SecretsError> {
+        let (version, stored) =
+            self.newest(ROOT_NAME).ok_or_else(|| SecretsError::Tampered("the mesh root key".into()))?;
+        rows::open(&self.keys, ROOT_NAME, version, stored)
+    }
+
+    /// The secret of that name, made now if there is none; `now` is in Unix seconds. Ascending epochs, as [`Self::reveal`].
+    ///
+    /// # Errors
+    /// The name is none, there are [`MAX_SECRETS`], or the store fails.
+    pub async fn ensure(
+        &mut self,
+        name: &str,
+        generate: Generate,
+        now: u64,
+    ) -> Result<Vec<Epoch>, SecretsError> {
+        self.settle().await?;
+        check_name(name)?;
         if let Some(epochs) = self.reveal(name)? {
             return Ok(epochs);
         }
-        let mut value = Zeroizing::new(vec![0; 32]);
-        match generate {
-            // Every 32-byte string is the seed of an Ed25519 key (RFC 8032 section 5.1.5).
-            Generate::Ed25519 | Generate::Random => {
-                aws_lc_rs::rand::fill(&mut value).map_err(|_| SecretsError::Crypto("making a secret"))?;
-            }
-        }
-        self.add(Transaction::new(), Header { name: name.to_owned(), version: 1, epoch: 1 }, &value).await?;
+        self.check_room()?;
+        let value = generate.make()?;
+        let header = Header { name: name.to_owned(), version: 1, epoch: 1, origin: Origin::Generated };
+        let made = Made { at: now, generate: Some(generate) };
+        let change = self.change().add(&self.keys, header, &value, Some(made))?;
+        self.commit(change).await?;
         Ok(vec![Epoch { number: 1, value }])
     }
 
-    /// Every epoch of a secret, ascending; `None` when there is no secret of that name.
-    pub fn reveal(&self, name: &str) -> Result<Option<Vec<Epoch>>, SecretsError> {
-        let mut epochs = BTreeMap::new();
-        for ((owner, version), record) in
-            self.records.range((name.to_owned(), 0)..=(name.to_owned(), u64::MAX))
-        {
-            let (header, value) = self.open_record(owner, *version, record)?;
-            epochs.insert(header.epoch, value);
+    /// A secret of the mesh itself, made now if there is none. Its name is apart from all that services and operators name.
+    ///
+    /// # Errors
+    /// What `make` says, and as [`Self::ensure`].
+    pub async fn ensure_internal<E: From<SecretsError>>(
+        &mut self,
+        name: &str,
+        make: impl FnOnce() -> Result<Zeroizing<Vec<u8>>, E>,
+    ) -> Result<Zeroizing<Vec<u8>>, E> {
+        self.settle().await?;
+        check_name(name)?;
+        let name = format!("{INTERNAL}{name}");
+        if let Some((version, stored)) = self.newest(&name) {
+            return Ok(rows::open(&self.keys, &name, version, stored)?);
         }
-        let epochs: Vec<_> = epochs.into_iter().map(|(number, value)| Epoch { number, value }).collect();
+        let value = make()?;
+        let header = Header { name, version: 1, epoch: 1, origin: Origin::Generated };
+        let change = self.change().add(&self.keys, header, &value, None)?;
+        self.commit(change).await?;
+        Ok(value)
+    }
+
+    /// Takes a value that an operator gives, as a new version, and gives its number. Of the versions [`MAX_VERSIONS`] are kept.
+    /// `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// The name is none or the mesh's own, the secret was generated, a limit is reached, or the store fails.
+    pub async fn set(&mut self, name: &str, value: &[u8], now: u64) -> Result<u64, SecretsError> {
+        self.settle().await?;
+        check_changeable(name)?;
+        if value.len() > MAX_VALUE_BYTES {
+            return Err(SecretsError::TooLarge);
+        }
+        let version = match self.newest(name) {
+            Some((_, newest)) if newest.origin == Origin::Generated => {
+                return Err(SecretsError::Immutable(name.to_owned()));
+            }
+            Some((version, _)) => version + 1,
+            None => {
+                self.check_room()?;
+                1
+            }
+        };
+        let header = Header { name: name.to_owned(), version, epoch: 1, origin: Origin::Set };
+        let made = Made { at: now, generate: None };
+        let change = self.change().add(&self.keys, header, value, Some(made))?;
+        let surplus = (self.versions(name).count() + 1).saturating_sub(MAX_VERSIONS);
+        let change = self
+            .versions(name)
+            .take(surplus)
+            .fold(change, |change, (version, _)| change.remove(name, version));
+        self.commit(change).await?;
+        Ok(version)
+    }
+
+    /// Makes a new epoch of a generated secret, and gives its number; the earlier ones stay. `now` is in Unix seconds.
+    ///
+    /// A secret that is older than the note of its kind gets 32 random bytes, as it was made of.
+    ///
+    /// # Errors
+    /// There is no such secret, it was set or is the mesh's own, there are [`MAX_EPOCHS`], or the store fails.
+    pub async fn rotate(&mut self, name: &str, now: u64) -> Result<u32, SecretsError> {
+        self.settle().await?;
+        check_changeable(name)?;
+        let (version, newest) = self.newest(name).ok_or_else(|| SecretsError::Unknown(name.to_owned()))?;
+        if newest.origin == Origin::Set {
+            return Err(SecretsError::NotGenerated(name.to_owned()));
+        }
+        if newest.epoch >= MAX_EPOCHS {
+            return Err(SecretsError::TooManyEpochs(name.to_owned()));
+        }
+        let (version, epoch) = (version + 1, newest.epoch + 1);
+        let generate = self.kind(name);
+        let value = generate.unwrap_or(Generate::Random).make()?;
+        let header = Header { name: name.to_owned(), version, epoch, origin: Origin::Generated };
+        let change = self.change().add(&self.keys, header, &value, Some(Made { at: now, generate }))?;
+        self.commit(change).await?;
+        Ok(epoch)
+    }
+
+    /// Removes a secret with all of its versions, at once, but for a secret of more versions than one transaction takes: that
+    /// one goes in parts, the oldest first, and if a part fails, the rest is there to be removed again.
+    ///
+    /// # Errors
+    /// There is no such secret, it is the mesh's own, or the store fails.
+    pub async fn remove(&mut self, name: &str) -> Result<(), SecretsError> {
+        self.settle().await?;
+        check_changeable(name)?;
+        let versions: Vec<u64> = self.versions(name).map(|(version, _)| version).collect();
+        if versions.is_empty() {
+            return Err(SecretsError::Unknown(name.to_owned()));
+        }
+        for part in versions.chunks(REMOVED_AT_ONCE) {
+            let change = part.iter().fold(self.change(), |change, version| change.remove(name, *version));
+            self.commit(change).await?;
+        }
+        Ok(())
+    }
+
+    /// Every epoch of a secret, ascending; `None` when there is no secret of that name. A secret that an operator gave has one,
+    /// with the newest value.
+    ///
+    /// # Errors
+    /// [`SecretsError::Tampered`].
+    pub fn reveal(&self, name: &str) -> Result<Option<Vec<Epoch>>, SecretsError> {
+        let epochs = self.current(name).map(|(version, stored)| {
+            let value = rows::open(&self.keys, name, version, stored)?;
+            Ok(Epoch { number: stored.epoch, value })
+        });
+        let epochs = epochs.collect::<Result<Vec<_>, SecretsError>>()?;
         Ok((!epochs.is_empty()).then_some(epochs))
     }
 
-    fn open_record(
-        &self,
-        name: &str,
-        version: u64,
-        record: &[u8],
-    ) -> Result<(Header, Zeroizing<Vec<u8>>), SecretsError> {
-        self.keys
-            .open(record)
-            .filter(|(header, _)| header.name == name && header.version == version)
-            .ok_or_else(|| SecretsError::Tampered(format!("record {name} version {version}")))
+    /// What a replica is given: the newest version of a secret that an operator gave, every epoch of a generated one,
+    /// ascending. `None` when there is no such secret, and for the mesh's own.
+    ///
+    /// # Errors
+    /// [`SecretsError::Tampered`].
+    pub fn release(&self, name: &str) -> Result<Option<Vec<Released>>, SecretsError> {
+        if is_reserved(name) {
+            return Ok(None);
+        }
+        let released = self.current(name).map(|(version, stored)| {
+            let value = rows::open(&self.keys, name, version, stored)?;
+            Ok(Released { version, epoch: stored.epoch, value })
+        });
+        let released = released.collect::<Result<Vec<_>, SecretsError>>()?;
+        Ok((!released.is_empty()).then_some(released))
     }
 
-    fn verify_records(&self, spki: &[u8]) -> Result<(), SecretsError> {
-        for ((name, version), record) in &self.records {
-            self.open_record(name, *version, record)?;
-        }
-        let root =
-            self.reveal(ROOT_NAME)?.ok_or_else(|| SecretsError::Tampered("the mesh root key".into()))?;
-        if root.iter().all(|epoch| RootKey::matches(&epoch.value, spki)) {
-            Ok(())
-        } else {
-            Err(SecretsError::Tampered("the mesh root key".into()))
-        }
+    /// The versions of a secret, ascending.
+    fn versions(&self, name: &str) -> impl DoubleEndedIterator<Item = (u64, &Stored)> {
+        self.records
+            .range((name.to_owned(), 0)..=(name.to_owned(), u64::MAX))
+            .map(|((_, version), stored)| (*version, stored.as_ref()))
     }
 
-    /// Seals a value and writes it together with the hash over all records and with `transaction`.
-    async fn add(
-        &mut self,
-        transaction: Transaction,
-        header: Header,
-        value: &[u8],
-    ) -> Result<(), SecretsError> {
-        let record = self.keys.seal(&header, value)?;
-        let key = (header.name, header.version);
-        let mut records = self.records.clone();
-        records.insert(key.clone(), record.clone());
+    fn newest(&self, name: &str) -> Option<(u64, &Stored)> {
+        self.versions(name).next_back()
+    }
+
+    /// The versions that count: the newest of a secret that an operator gave, all of a generated one.
+    fn current(&self, name: &str) -> impl Iterator<Item = (u64, &Stored)> {
+        let newest = self.newest(name);
+        let first =
+            newest.filter(|(_, stored)| stored.origin == Origin::Set).map_or(0, |(version, _)| version);
+        self.versions(name).skip_while(move |(version, _)| *version < first)
+    }
+
+    /// What kind of value a generated secret has, as far as it is known.
+    fn kind(&self, name: &str) -> Option<Generate> {
+        self.versions(name).rev().find_map(|(_, stored)| stored.made?.generate)
+    }
+
+    fn check_room(&self) -> Result<(), SecretsError> {
+        let names: BTreeSet<_> =
+            self.records.keys().map(|(name, _)| name).filter(|name| !is_reserved(name)).collect();
+        if names.len() < MAX_SECRETS { Ok(()) } else { Err(SecretsError::TooMany) }
+    }
+
+    fn change(&self) -> Change {
+        Change { transaction: Transaction::new(), records: self.records.clone() }
+    }
+
+    /// Reads again what the store holds, where that is not known.
+    async fn settle(&mut self) -> Result<(), SecretsError> {
+        if self.unsettled {
+            self.load().await?;
+            self.unsettled = false;
+        }
+        Ok(())
+    }
+
+    /// Writes a change together with the hash over all records, if nobody else has written that meanwhile.
+    async fn commit(&mut self, change: Change) -> Result<(), SecretsError> {
         let generation = self.generation + 1;
-        let transaction = transaction
-            .if_absent(store_key(&key))
-            .put(store_key(&key), record)
-            .put(STORE_ROOT, root_bytes(&self.keys, generation, &records));
-        match self.store.commit(transaction).await? {
-            Outcome::Committed { .. } => {
-                (self.records, self.generation) = (records, generation);
+        let transaction = match self.root_revision {
+            Some(revision) => change.transaction.if_revision(rows::STORE_ROOT, revision),
+            None => change.transaction.if_absent(rows::STORE_ROOT),
+        };
+        let root = rows::root_bytes(&self.keys, generation, &change.records);
+        self.unsettled = true;
+        match self.store.commit(transaction.put(rows::STORE_ROOT, root)).await? {
+            Outcome::Committed { revision } => {
+                (self.records, self.generation, self.root_revision) =
+                    (change.records, generation, Some(revision));
+                self.unsettled = false;
                 Ok(())
             }
             Outcome::Conflict { .. } => Err(SecretsError::Conflict),
@@ -191,47 +404,33 @@ impl Vault {
     }
 }
 
-fn store_key((name, version): &(String, u64)) -> String {
-    format!("{RECORDS}{name}/{version:016x}")
-}
-
-async fn read_records(store: &Store) -> Result<BTreeMap<(String, u64), Vec<u8>>, SecretsError> {
-    let mut records = BTreeMap::new();
-    for row in store.range(RECORDS).await? {
-        let text = String::from_utf8_lossy(&row.key[RECORDS.len()..]).into_owned();
-        let place = text
-            .rsplit_once('/')
-            .and_then(|(name, version)| Some((name.to_owned(), u64::from_str_radix(version, 16).ok()?)));
-        let place = place.ok_or_else(|| SecretsError::Tampered(format!("key {text}")))?;
-        records.insert(place, row.value);
+impl Change {
+    /// One version more, sealed.
+    fn add(
+        mut self,
+        keys: &SealingKeys,
+        header: Header,
+        value: &[u8],
+        made: Option<Made>,
+    ) -> Result<Self, SecretsError> {
+        let stored = Stored::seal(keys, &header, value, made)?;
+        let Header { name, version, .. } = header;
+        let key = rows::record_key(&name, version);
+        self.transaction = self.transaction.if_absent(key.clone()).put(key, stored.sealed.clone());
+        if let Some(made) = made {
+            let row = rows::made_bytes(keys, &name, version, &made);
+            self.transaction = self.transaction.put(rows::made_key(&name, version), row);
+        }
+        self.records.insert((name, version), Arc::new(stored));
+        Ok(self)
     }
-    Ok(records)
-}
 
-/// HMAC over u64 generation ‖ u32 count ‖ SHA-256(record)…, the records in the order of their keys.
-fn root_message(generation: u64, records: &BTreeMap<(String, u64), Vec<u8>>) -> Vec<u8> {
-    let count = u32::try_from(records.len()).expect("a mesh has a handful of secrets");
-    let message = Message::untagged(&generation.to_be_bytes()).raw(count.to_be_bytes());
-    records.values().fold(message, |message, record| message.raw(digest(&SHA256, record))).finish()
-}
-
-fn root_bytes(keys: &SealingKeys, generation: u64, records: &BTreeMap<(String, u64), Vec<u8>>) -> Vec<u8> {
-    let tag = aws_lc_rs::hmac::sign(&keys.store_root, &root_message(generation, records));
-    Message::untagged(&generation.to_be_bytes()).raw(tag).finish()
-}
-
-fn verify_root(
-    keys: &SealingKeys,
-    root: &[u8],
-    records: &BTreeMap<(String, u64), Vec<u8>>,
-) -> Result<u64, SecretsError> {
-    let tampered = || SecretsError::Tampered("the hash over all records".into());
-    let mut reader = Reader::new(root);
-    let generation = u64::from_be_bytes(reader.array().ok_or_else(tampered)?);
-    let tag: [u8; 32] = reader.array().filter(|_| root.len() == 40).ok_or_else(tampered)?;
-    aws_lc_rs::hmac::verify(&keys.store_root, &root_message(generation, records), &tag)
-        .map_err(|_| tampered())?;
-    Ok(generation)
+    fn remove(mut self, name: &str, version: u64) -> Self {
+        self.transaction =
+            self.transaction.delete(rows::record_key(name, version)).delete(rows::made_key(name, version));
+        self.records.remove(&(name.to_owned(), version));
+        self
+    }
 }
 
 #[cfg(test)]

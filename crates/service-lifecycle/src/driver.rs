@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use service_registry::{Change, Confirmed, Health, InFlight, Instance, LifecycleState, Registry, Verdict};
+use service_registry::{
+    Attestation, Change, Channel, Confirmed, Health, Instance, LifecycleState, Registry, Replica, Verdict,
+};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use types::ReplicaId;
 
 use crate::backoff::Backoff;
-use crate::{Event, Exit, Launch, LaunchError, Process, Signal, transition};
+use crate::{Event, Exit, Launch, LaunchError, Listening, Process, Signal, transition};
 
 /// How long a drain waits for the gateway's workers to confirm that they select the replica no more.
 const CONFIRMATION: Duration = Duration::from_secs(5);
@@ -63,7 +65,7 @@ pub struct Driver<L> {
 enum Ended {
     /// By order; the driver ends too.
     Stopped,
-    /// By itself.
+    /// By itself, or because its attestation has ceased to hold.
     Died {
         /// How long it had been Ready.
         ready_for: Duration,
@@ -114,14 +116,16 @@ impl<L: Launch> Driver<L> {
         if *self.stop.borrow() >= Stop::Drain {
             return Ended::Stopped;
         }
+        // What it says is of the life before.
+        let known = self.attestation();
         self.enter(Event::Launch, last.map(|reason| format!("started again: {reason}")));
         let mut process = match self.launcher.launch(&self.replica).await {
             Ok(process) => process,
             Err(error) => return self.failed(error.to_string()),
         };
         self.set_pid(Some(process.pid()));
-        match self.start(&mut process).await {
-            Started::Ready(instance) => self.serve(process, &instance.in_flight).await,
+        match self.start(&mut process, known).await {
+            Started::Ready(instance) => self.serve(process, &instance).await,
             Started::Failed(reason) => {
                 self.terminate(&mut process).await;
                 self.failed(reason)
@@ -134,26 +138,28 @@ impl<L: Launch> Driver<L> {
         }
     }
 
-    /// From the launch to the first passed health check.
-    async fn start(&mut self, process: &mut L::Process) -> Started {
+    /// From the launch to the first passed health check. `known` is the attestation as it was before.
+    async fn start(&mut self, process: &mut L::Process, known: Option<Attestation>) -> Started {
         let deadline = Instant::now() + self.policy.start_timeout;
         let late = format!("not ready within the start timeout of {:?}", self.policy.start_timeout);
         let listening = tokio::select! {
             listening = tokio::time::timeout_at(deadline, process.listening()) => listening,
             () = told(&mut self.stop, Stop::Drain) => return Started::Stopped,
         };
-        let address = match listening {
-            Ok(Ok(address)) => address,
+        let Listening { address, channel } = match listening {
+            Ok(Ok(listening)) => listening,
             Ok(Err(LaunchError(reason))) => return Started::Failed(self.why(process, reason).await),
             Err(_) => return Started::Failed(late),
         };
         let incarnation = self.registry.next_incarnation();
         let version = self.policy.version.clone();
-        let instance = Arc::new(Instance::new(self.replica.clone(), incarnation, address, version));
+        let instance = Instance::new(self.replica.clone(), incarnation, address, version);
+        let instance = Arc::new(Instance { channel, ..instance });
         self.register(Arc::clone(&instance));
         tokio::select! {
             exit = process.exited() => Started::Failed(exit.to_string()),
             () = told(&mut self.stop, Stop::Drain) => Started::Stopped,
+            reason = ceased(&self.registry, &self.replica, known) => Started::Failed(reason),
             healthy = tokio::time::timeout_at(deadline, healthy(&self.registry, &self.replica)) => match healthy {
                 Ok(()) => Started::Ready(Arc::clone(&instance)),
                 Err(_) => Started::Failed(match instance.last_check.error() {
@@ -173,17 +179,29 @@ impl<L: Launch> Driver<L> {
     }
 
     /// From Ready to Stopped.
-    async fn serve(&mut self, mut process: L::Process, in_flight: &InFlight) -> Ended {
+    async fn serve(&mut self, mut process: L::Process, instance: &Instance) -> Ended {
         let ready_since = Instant::now();
         self.enter(Event::Ready, None);
-        tokio::select! {
+        let lost = tokio::select! {
             exit = process.exited() => {
                 self.lost(&exit);
                 return Ended::Died { ready_for: ready_since.elapsed(), reason: exit.to_string() };
             }
-            () = told(&mut self.stop, Stop::Drain) => {}
+            () = told(&mut self.stop, Stop::Drain) => None,
+            reason = ceased(&self.registry, &self.replica, None) => Some(reason),
+        };
+        let ready_for = ready_since.elapsed();
+        self.drain(process, instance, lost.as_deref()).await;
+        match lost {
+            Some(reason) if *self.stop.borrow() == Stop::No => Ended::Died { ready_for, reason },
+            Some(_) | None => Ended::Stopped,
         }
-        let epoch = self.enter(Event::Drain, Some("stopping".into()));
+    }
+
+    /// From Draining to Stopped, by order or for a reason of its own.
+    async fn drain(&mut self, mut process: L::Process, instance: &Instance, why: Option<&str>) {
+        let in_flight = &instance.in_flight;
+        let epoch = self.enter(Event::Drain, Some(why.unwrap_or("stopping").to_owned()));
         let drained = async {
             if self.registry.confirmed(epoch, CONFIRMATION).await == Confirmed::TimedOut {
                 tracing::warn!(replica = %self.replica, "a gateway worker did not confirm the drain in time");
@@ -198,14 +216,13 @@ impl<L: Launch> Driver<L> {
         };
         if let Some(exit) = exit {
             self.lost(&exit);
-            return Ended::Stopped;
+            return;
         }
         if in_flight.count() > 0 {
             tracing::warn!(replica = %self.replica, requests = in_flight.count(), "stopping with requests in flight");
         }
         self.terminate(&mut process).await;
-        self.enter(Event::Done, Some("stopped".into()));
-        Ended::Stopped
+        self.enter(Event::Done, Some(why.unwrap_or("stopped").to_owned()));
     }
 
     /// SIGTERM, grace, SIGKILL; returns when nothing of the process group is left.
@@ -242,6 +259,10 @@ impl<L: Launch> Driver<L> {
         });
     }
 
+    fn attestation(&self) -> Option<Attestation> {
+        self.registry.snapshot().replica(&self.replica).map(|replica| replica.attestation.clone())
+    }
+
     fn set_pid(&self, pid: Option<u32>) {
         self.registry.update(&self.replica, |replica| {
             replica.pid = pid;
@@ -251,17 +272,22 @@ impl<L: Launch> Driver<L> {
 
     /// Takes the transition and publishes it; returns the epoch from which on it is seen.
     fn enter(&self, event: Event, reason: Option<String>) -> u64 {
-        let mut entered = Ok(LifecycleState::Stopped);
+        let (mut entered, mut gone) = (Ok(LifecycleState::Stopped), None);
         let epoch = self.registry.update(&self.replica, |replica| {
             entered = transition(replica.state, event);
             let Ok(state) = entered else { return Change::None };
             (replica.state, replica.reason, replica.since) = (state, reason.clone(), Timestamp::now());
             if state == LifecycleState::Stopped {
-                (replica.pid, replica.instance) = (None, None);
+                replica.pid = None;
+                gone = replica.instance.take();
                 replica.health.verdict = Verdict::Unknown;
             }
             Change::Made
         });
+        // Whoever listens at its address from now on is somebody else.
+        if let Some(Channel::Mesh(peer)) = gone.map(|instance| instance.channel.clone()) {
+            peer.end();
+        }
         let reason = reason.unwrap_or_default();
         match entered {
             Ok(state) => {
@@ -288,10 +314,26 @@ async fn told(stop: &mut watch::Receiver<Stop>, least: Stop) {
 
 /// Returns once the health owner calls the replica healthy.
 async fn healthy(registry: &Registry, replica: &ReplicaId) {
+    let passed = |replica: &Replica| (replica.health.verdict == Verdict::Healthy).then_some(());
+    until(registry, replica, passed).await;
+}
+
+/// Returns why, once the attestation of the replica has ceased to hold. One that is as it was `before` says nothing yet.
+async fn ceased(registry: &Registry, replica: &ReplicaId, before: Option<Attestation>) -> String {
+    let is_new = |replica: &&Replica| before.as_ref() != Some(&replica.attestation);
+    until(registry, replica, |replica| Some(replica).filter(is_new)?.attestation.ceased()).await
+}
+
+/// Returns what is looked for in the replica, once it is found.
+async fn until<T>(registry: &Registry, replica: &ReplicaId, look: impl Fn(&Replica) -> Option<T>) -> T {
     let mut snapshots = registry.subscribe();
-    let passed = |replica: &service_registry::Replica| replica.health.verdict == Verdict::Healthy;
-    let healthy = snapshots.wait_for(|snapshot| snapshot.replica(replica).is_some_and(passed));
-    let _registry_outlives_drivers = healthy.await.is_ok();
+    loop {
+        let found = snapshots.borrow_and_update().replica(replica).and_then(&look);
+        if let Some(found) = found {
+            return found;
+        }
+        let _registry_outlives_drivers = snapshots.changed().await.is_ok();
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The life of a replica: Starting → Ready → Draining → Stopped.
 //!
 //! [`transition`] is the pure state machine. [`Driver`] is the one task that owns a replica's state: it launches the
-//! process, waits for it to become healthy, drains and stops it, and starts it again with back-off. How a process is
-//! launched is a seam ([`Launch`]); nothing here forks.
+//! process, waits for it to become healthy, drains and stops it, and starts it again with back-off, also when its attestation
+//! ceases to hold, which it only reads. How a process is launched is a seam ([`Launch`]); nothing here forks.
 
 mod backoff;
 mod driver;
@@ -10,5 +10,5 @@ mod process;
 mod state;
 
 pub use driver::{Driver, Policy, Stop};
-pub use process::{Exit, Launch, LaunchError, Process, Signal};
+pub use process::{Exit, Launch, LaunchError, Listening, Process, Signal};
 pub use state::{Denied, Event, transition};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 
+use service_registry::Channel;
 use types::ReplicaId;
 
 /// Starts processes for replicas.
@@ -20,14 +21,24 @@ pub trait Process: Send + 'static {
     /// Its number.
     fn pid(&self) -> u32;
 
-    /// Hands over what the replica needs and waits until it listens; asked once.
-    fn listening(&mut self) -> impl Future<Output = Result<SocketAddr, LaunchError>> + Send;
+    /// Hands over what the replica needs and waits until it listens; asked once. One that has to join the mesh has done so by
+    /// then, and its attestation is written.
+    fn listening(&mut self) -> impl Future<Output = Result<Listening, LaunchError>> + Send;
 
     /// Waits until the process has ended and nothing of its group is left. Can be asked again.
     fn exited(&mut self) -> impl Future<Output = Exit> + Send;
 
     /// Sends a signal to its whole process group.
     fn signal(&self, signal: Signal);
+}
+
+/// Where a process listens, and how it is reached.
+#[derive(Debug, Clone)]
+pub struct Listening {
+    /// The address.
+    pub address: SocketAddr,
+    /// In the clear, or as the peer that it has become by joining.
+    pub channel: Channel,
 }
 
 /// Why a replica could not be started: a sentence for the operator.

@@ -83,22 +83,6 @@ pub struct Health {
     pub answered: u64,
 }
 
-/// What is known of what a replica runs in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attestation {
-    /// Nobody attests it: it is an endpoint, and the configuration says `attestation: none`.
-    Exempt,
-}
-
-impl Attestation {
-    /// The word in `status`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Exempt => "exempt",
-        }
-    }
-}
-
 /// Whether the operator or a rollout holds a replica back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {

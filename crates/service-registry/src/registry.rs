@@ -141,7 +141,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::{LifecycleState, NotSelectable, Verdict};
+    use crate::{Attestation, Attested, LifecycleState, NotSelectable, Verdict};
 
     fn registry() -> (Registry, ReplicaId) {
         let id: ReplicaId = "vrf/0".parse().unwrap();
@@ -169,24 +169,34 @@ mod tests {
     #[test]
     fn a_replica_is_selectable_only_when_every_fact_holds() {
         let (registry, id) = registry();
-        let set = |state, verdict| {
+        let set = |state, value, verdict| {
             registry.update(&id, |replica| {
                 (replica.state, replica.health.verdict) = (state, verdict);
+                replica.attestation = Attestation { value, ..Attestation::pending(Timestamp::UNIX_EPOCH) };
                 let address = ([127, 0, 0, 1], 1).into();
                 let instance = crate::Instance::new(id.clone(), 1, address, "1.0.0".into());
                 replica.instance = Some(Arc::new(instance));
                 Change::Made
             });
-            registry.snapshot().replica(&id).unwrap().selectable().map(|_| ())
+            let snapshot = registry.snapshot();
+            let replica = snapshot.replica(&id).unwrap();
+            (replica.selectable().map(|_| ()), replica.lacks_health_alone())
         };
         for state in LifecycleState::ALL {
-            for verdict in [Verdict::Unknown, Verdict::Healthy, Verdict::Unhealthy] {
-                let expected = match (state, verdict) {
-                    (LifecycleState::Ready, Verdict::Healthy) => Ok(()),
-                    (LifecycleState::Ready, verdict) => Err(NotSelectable::Health(verdict)),
-                    (state, _) => Err(NotSelectable::State(state)),
-                };
-                assert_eq!(set(state, verdict), expected);
+            for value in Attested::ALL {
+                for verdict in [Verdict::Unknown, Verdict::Healthy, Verdict::Unhealthy, Verdict::Ejected] {
+                    let expected = match (state, value, verdict) {
+                        (LifecycleState::Ready, Attested::Valid | Attested::Exempt, Verdict::Healthy) => {
+                            (Ok(()), false)
+                        }
+                        (LifecycleState::Ready, Attested::Valid | Attested::Exempt, verdict) => {
+                            (Err(NotSelectable::Health(verdict)), true)
+                        }
+                        (LifecycleState::Ready, value, _) => (Err(NotSelectable::Attestation(value)), false),
+                        (state, ..) => (Err(NotSelectable::State(state)), false),
+                    };
+                    assert_eq!(set(state, value, verdict), expected);
+                }
             }
         }
     }

@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use types::{ReplicaId, ServiceName};
 
-use crate::{Attestation, CallCounts, Gate, Health, InFlight, LifecycleState, Outcomes, Verdict};
+use crate::{
+    Attestation, Attested, CallCounts, Gate, Health, InFlight, LifecycleState, MeshPeer, Outcomes, Verdict,
+};
 
 /// All services at one moment.
 #[derive(Debug, Clone, Default)]
@@ -62,8 +64,8 @@ pub struct Replica {
     pub weight: u32,
     /// Those of the lowest number serve while they can.
     pub priority: u32,
-    /// Its attestation; none for a process of this machine, which has nothing to show yet.
-    pub attestation: Option<Attestation>,
+    /// Its attestation.
+    pub attestation: Attestation,
 }
 
 /// One run of a replica that listens. A restart makes a new one.
@@ -100,12 +102,14 @@ pub struct Instance {
 }
 
 /// How an instance is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Channel {
     /// In the clear.
     Plain,
     /// Under TLS, with a certificate of this name.
     Tls(String),
+    /// Under TLS by which both sides show who they are, with a certificate of this peer's.
+    Mesh(Arc<MeshPeer>),
 }
 
 impl Instance {
@@ -165,6 +169,8 @@ impl LastCheck {
 pub enum NotSelectable {
     /// Its lifecycle state.
     State(LifecycleState),
+    /// Its attestation.
+    Attestation(Attested),
     /// Its health.
     Health(Verdict),
 }
@@ -173,6 +179,9 @@ impl fmt::Display for NotSelectable {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::State(state) => write!(formatter, "{state}"),
+            // `pending` alone would not say what.
+            Self::Attestation(Attested::Pending) => formatter.write_str("not attested yet"),
+            Self::Attestation(value) => write!(formatter, "not attested ({value})"),
             Self::Health(verdict) => formatter.write_str(verdict.as_str()),
         }
     }
@@ -193,23 +202,42 @@ impl Replica {
             gate: Gate::Open,
             weight: 1,
             priority: 0,
-            attestation: None,
+            attestation: Attestation::pending(now),
         }
     }
 
-    /// The one rule: selectable = Ready and healthy and not gated.
+    /// The one rule: selectable = Ready and attested and healthy and not gated.
     ///
     /// # Errors
     /// The first of the facts that is false.
     pub fn selectable(&self) -> Result<&Arc<Instance>, NotSelectable> {
-        let instance = self.instance.as_ref().filter(|_| self.state == LifecycleState::Ready);
-        let instance = instance.ok_or(NotSelectable::State(self.state))?;
-        if self.health.verdict != Verdict::Healthy {
-            return Err(NotSelectable::Health(self.health.verdict));
+        match (self.false_facts().next(), &self.instance) {
+            (None, Some(instance)) => Ok(instance),
+            (Some(fact), _) => Err(fact),
+            (None, None) => Err(NotSelectable::State(self.state)),
         }
-        match self.gate {
-            Gate::Open => Ok(instance),
-        }
+    }
+
+    /// The facts that are false, in the order of the rule. What does not listen is not Ready.
+    pub fn false_facts(&self) -> impl Iterator<Item = NotSelectable> {
+        let is_ready = self.state == LifecycleState::Ready && self.instance.is_some();
+        let is_healthy = self.health.verdict == Verdict::Healthy;
+        let is_gated = match self.gate {
+            Gate::Open => None,
+        };
+        let facts = [
+            (!is_ready).then_some(NotSelectable::State(self.state)),
+            (!self.attestation.holds()).then_some(NotSelectable::Attestation(self.attestation.value)),
+            (!is_healthy).then_some(NotSelectable::Health(self.health.verdict)),
+            is_gated,
+        ];
+        facts.into_iter().flatten()
+    }
+
+    /// Whether its health is all that keeps it from being selected, which a panic threshold may overrule.
+    pub fn lacks_health_alone(&self) -> bool {
+        let mut facts = self.false_facts();
+        matches!((facts.next(), facts.next()), (Some(NotSelectable::Health(_)), None))
     }
 }
 

@@ -5,19 +5,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use http1::BufferPool;
+use jiff::Timestamp;
 use rustix::io::Errno;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use service_registry::{Channel, Instance};
+use service_registry::{Channel, Instance, MeshPeer};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::mesh_socket::MeshSocket;
 use crate::wire::{Stream, Wire};
 
 /// How long a connection may take to be made, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What TLS wants as the name of a peer in the mesh. It is not sent and nothing is looked for under it: who is there is known
+/// by the certificate itself.
+const MESH_NAME: &str = "mesh.invalid";
 
 /// What TLS to a service's instances is made with. Equal to itself and to its clones.
 #[derive(Debug, Clone)]
@@ -27,6 +33,10 @@ impl TlsClient {
     /// TLS as this says.
     pub fn new(config: ClientConfig) -> Self {
         Self(Arc::new(config))
+    }
+
+    fn connector(&self) -> TlsConnector {
+        TlsConnector::from(Arc::clone(&self.0))
     }
 }
 
@@ -63,23 +73,64 @@ pub(crate) async fn connect(
 
 /// The connection itself, for whoever has no worker's buffers.
 pub(crate) async fn secured(instance: &Instance, tls: Option<&TlsClient>) -> Result<Stream, ConnectError> {
+    if let Channel::Mesh(peer) = &instance.channel
+        && peer.has_ended()
+    {
+        return Err(ConnectError::Tls(ended(peer)));
+    }
     let stream = TcpStream::connect(instance.address).await.map_err(|error| {
         let local = is_local(&error);
         let text = format!("connecting to {}: {error}", instance.address);
         if local { ConnectError::Local(text) } else { ConnectError::Refused(text) }
     })?;
     let _delayed = stream.set_nodelay(true);
-    let (Channel::Tls(name), Some(config)) = (&instance.channel, tls) else {
-        return match instance.channel {
-            Channel::Plain => Ok(Stream::Plain(stream)),
-            Channel::Tls(_) => Err(ConnectError::Tls("TLS is not set up for this service".into())),
-        };
+    let secured = match (&instance.channel, tls) {
+        (Channel::Plain, _) => return Ok(Stream::Plain(stream)),
+        (_, None) => Err("it is not set up for this service".into()),
+        (Channel::Tls(name), Some(tls)) => named(tls, stream, name).await,
+        (Channel::Mesh(peer), Some(tls)) => pinned(tls, stream, peer).await,
     };
-    let refused = |error: String| ConnectError::Tls(format!("TLS with {}: {error}", instance.address));
-    let name = ServerName::try_from(name.clone()).map_err(|error| refused(error.to_string()))?;
-    let secured = TlsConnector::from(Arc::clone(&config.0)).connect(name, stream).await;
-    let secured = secured.map_err(|error| refused(error.to_string()))?;
+    secured.map_err(|error| ConnectError::Tls(format!("TLS with {}: {error}", instance.address)))
+}
+
+/// TLS with whoever has a certificate of this name.
+async fn named(tls: &TlsClient, stream: TcpStream, name: &str) -> Result<Stream, String> {
+    let name = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
+    let secured = tls.connector().connect(name, stream).await.map_err(|error| error.to_string())?;
     Ok(Stream::Tls(Box::new(secured.into())))
+}
+
+/// TLS with this peer, and not with another one of the same mesh. It ends with the peer, also while hands are shaken.
+async fn pinned(tls: &TlsClient, stream: TcpStream, peer: &MeshPeer) -> Result<Stream, String> {
+    let socket = MeshSocket::new(stream);
+    peer.connected(socket.end()).map_err(|_| ended(peer))?;
+    let name = ServerName::try_from(MESH_NAME).expect("it is a name");
+    let secured = tls.connector().connect(name, socket).await.map_err(|error| error.to_string())?;
+    let shown = secured.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let shown = shown.ok_or("it has shown no certificate")?;
+    let shown = digest(&SHA256, shown);
+    let accepted = peer.accepted(Timestamp::now());
+    if accepted.is_empty() {
+        return Err(ended(peer));
+    }
+    if !accepted.iter().any(|accepted| accepted == shown.as_ref()) {
+        let accepted: Vec<_> = accepted.iter().map(|accepted| hex(accepted)).collect();
+        return Err(format!(
+            "its certificate is {} (SHA-256), and that of {} is {}",
+            hex(shown.as_ref()),
+            peer.spiffe_id(),
+            accepted.join(" or ")
+        ));
+    }
+    Ok(Stream::Mesh(Box::new(secured.into())))
+}
+
+fn ended(peer: &MeshPeer) -> String {
+    format!("the identity {} has ended", peer.spiffe_id())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether a connection failed for want of room on this machine: descriptors, ports or memory.
@@ -87,3 +138,6 @@ fn is_local(error: &io::Error) -> bool {
     let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
     wants.iter().any(|want| error.raw_os_error() == Some(want.raw_os_error()))
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

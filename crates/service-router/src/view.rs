@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use observability::ServiceShard;
-use service_registry::{Instance, NotSelectable, Replica, Service};
+use service_registry::{Instance, Replica, Service};
 use tokio::time::Instant;
 use types::ServiceName;
 
@@ -142,13 +142,10 @@ impl ServiceView {
         };
         let settings = policy.balancing.settings(&mut number_of);
         for replica in &service.replicas {
-            let healthy = match (replica.selectable(), &replica.instance) {
-                (Ok(_), _) => true,
-                // How many are not healthy decides how much the next priority takes, and whether there is panic.
-                (Err(NotSelectable::Health(_)), Some(_)) => false,
-                _ => continue,
-            };
-            let Some(instance) = &replica.instance else { continue };
+            let healthy = replica.selectable().is_ok();
+            // How many are not healthy decides how much the next priority takes, and whether there is panic.
+            let counts = healthy || replica.lacks_health_alone();
+            let Some(instance) = replica.instance.as_ref().filter(|_| counts) else { continue };
             let answered = replica.health.answered;
             let endpoint = match known.get(&instance.incarnation) {
                 Some(endpoint) => {

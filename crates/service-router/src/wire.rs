@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use crate::mesh_socket::MeshSocket;
+
 /// A connection as it is, or under TLS.
 #[derive(Debug)]
 pub enum Stream {
@@ -20,6 +22,8 @@ pub enum Stream {
     Plain(TcpStream),
     /// Under TLS, as either side.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Under TLS, to a replica whose identity was found; it ends with that.
+    Mesh(Box<TlsStream<MeshSocket>>),
 }
 
 impl Stream {
@@ -27,7 +31,7 @@ impl Stream {
     pub(crate) fn scheme(&self) -> Scheme {
         match self {
             Self::Plain(_) => Scheme::HTTP,
-            Self::Tls(_) => Scheme::HTTPS,
+            Self::Tls(_) | Self::Mesh(_) => Scheme::HTTPS,
         }
     }
 }
@@ -83,9 +87,9 @@ impl Wire {
                     // It was not ready after all.
                     None => continue,
                 },
-                Stream::Tls(stream) => {
+                secured => {
                     let mut room = ReadBuf::new(room);
-                    match Pin::new(stream).poll_read(context, &mut room)? {
+                    match Pin::new(secured).poll_read(context, &mut room)? {
                         Poll::Ready(()) => room.filled().len(),
                         Poll::Pending => return self.nothing_yet(),
                     }
@@ -124,7 +128,7 @@ impl Wire {
     pub fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = match &mut self.stream {
             Stream::Plain(stream) => poll_send(stream, context, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            secured => Pin::new(secured).poll_write(context, bytes),
         };
         written.map(written_something)
     }
@@ -144,7 +148,7 @@ impl Wire {
     pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(_) => Poll::Ready(Ok(())),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
+            secured => Pin::new(secured).poll_flush(context),
         }
     }
 
@@ -164,9 +168,9 @@ impl Wire {
             Stream::Plain(stream) => {
                 matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
-            Stream::Tls(stream) => {
+            secured => {
                 let mut context = Context::from_waker(Waker::noop());
-                Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
+                Pin::new(secured).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
             }
         }
     }
@@ -175,7 +179,7 @@ impl Wire {
 /// Receives by the system call itself: the C library's is a cancellation point, which costs more than all of the rest on this
 /// side of it. As tokio's own reading does, it takes a short read as a sign that nothing more is there. `None` when there
 /// was nothing.
-fn receive(stream: &TcpStream, room: &mut [u8]) -> io::Result<Option<usize>> {
+pub(crate) fn receive(stream: &TcpStream, room: &mut [u8]) -> io::Result<Option<usize>> {
     let mut received = None;
     let tried = stream.try_io(Interest::READABLE, || {
         let (_, bytes) = rustix::net::recv(stream, &mut *room, RecvFlags::empty())?;
@@ -189,7 +193,11 @@ fn receive(stream: &TcpStream, room: &mut [u8]) -> io::Result<Option<usize>> {
 }
 
 /// The same for sending.
-fn poll_send(stream: &TcpStream, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+pub(crate) fn poll_send(
+    stream: &TcpStream,
+    context: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
     loop {
         ready!(stream.poll_write_ready(context))?;
         let mut sent = None;
@@ -266,6 +274,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, room),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, room),
+            Self::Mesh(stream) => Pin::new(stream).poll_read(context, room),
         }
     }
 }
@@ -275,6 +284,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Mesh(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -286,6 +296,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+            Self::Mesh(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
         }
     }
 
@@ -293,6 +304,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Mesh(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -300,6 +312,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Mesh(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

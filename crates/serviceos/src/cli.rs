@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use types::ReplicaId;
 
 /// Runs confidential services: starts their replicas, watches their health, and puts a gateway in front.
 #[derive(Debug, Parser)]
@@ -22,12 +23,32 @@ pub(crate) enum Command {
     Down(PlaceArgs),
     /// Show services and replicas.
     Status(StatusArgs),
+    /// Say whether requests may reach a replica, and if not, why not; exit code 4 then.
+    Why(WhyArgs),
     /// Create, list and revoke API keys.
     Keys(KeysArgs),
     /// Check the configuration.
     Config(ConfigArgs),
     /// Run one backend service as a replica (started by `up`).
     Service(ServiceArgs),
+    /// Become a replica (started by `up`).
+    #[command(hide = true)]
+    Launch,
+    /// Make evidence for development (started by `up`).
+    #[cfg(feature = "development")]
+    #[command(hide = true)]
+    DevQuoter(DevQuoterArgs),
+}
+
+#[cfg(feature = "development")]
+#[derive(Debug, Args)]
+pub(crate) struct DevQuoterArgs {
+    /// The folder of the development root.
+    pub(crate) folder: PathBuf,
+    /// The socket to listen on.
+    pub(crate) socket: PathBuf,
+    /// The file for the control key.
+    pub(crate) control_key: PathBuf,
 }
 
 /// Where the configuration and the data directory are.
@@ -60,6 +81,18 @@ pub(crate) struct UpArgs {
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
+    /// Print JSON, a stable contract.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Which one, such as `vrf/2`.
+    #[arg(value_name = "SERVICE/N")]
+    pub(crate) replica: ReplicaId,
     /// Print JSON, a stable contract.
     #[arg(long)]
     pub(crate) json: bool,

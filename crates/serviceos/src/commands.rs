@@ -1,11 +1,15 @@
 //! One file for each command.
 
 mod config;
+#[cfg(feature = "development")]
+mod dev_quoter;
 mod down;
 mod keys;
+mod launch;
 mod service;
 mod status;
 mod up;
+mod why;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,9 +29,13 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Up(args) => up::run(args),
         Command::Down(place) => down::run(&place),
         Command::Status(args) => status::run(&args),
+        Command::Why(args) => why::run(&args),
         Command::Keys(args) => keys::run(args.command),
         Command::Config(args) => config::run(args.command),
         Command::Service(args) => service::run(args.service),
+        Command::Launch => launch::run(),
+        #[cfg(feature = "development")]
+        Command::DevQuoter(args) => dev_quoter::run(args),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Why a command failed, and with which exit code: 1 failed, 2 usage or configuration, 3 cannot reach the running serviceos.
+//! Why a command failed, and with which exit code: 1 failed, 2 usage or configuration, 3 cannot reach the running serviceos,
+//! 4 a check was not passed.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -16,6 +17,8 @@ pub(crate) enum Failure {
     Configuration(String),
     /// Nobody answers.
     NotRunning(String),
+    /// A check was not passed, as the command has said already.
+    NotPassed,
 }
 
 impl Failure {
@@ -24,6 +27,7 @@ impl Failure {
             Self::Failed(_) => 1,
             Self::Configuration(_) => LoadError::EXIT_CODE,
             Self::NotRunning(_) => 3,
+            Self::NotPassed => 4,
         })
     }
 }
@@ -34,6 +38,7 @@ impl fmt::Display for Failure {
             Self::Failed(error) => write!(formatter, "serviceos: {error:#}"),
             Self::Configuration(report) => formatter.write_str(report.trim_end()),
             Self::NotRunning(reason) => write!(formatter, "serviceos: {reason}"),
+            Self::NotPassed => formatter.write_str("serviceos: the check was not passed"),
         }
     }
 }

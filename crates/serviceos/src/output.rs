@@ -20,9 +20,11 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     print(serde_json::to_string(value).map_err(anyhow::Error::from)?)
 }
 
-/// Tells why a command failed. Where nobody can be told, the exit code says it.
+/// Tells why a command failed, unless that is its answer already. Where nobody can be told, the exit code says it.
 pub(crate) fn complain(failure: &Failure) {
-    note(failure);
+    if !matches!(failure, Failure::NotPassed) {
+        note(failure);
+    }
 }
 
 /// Tells people something that is no part of the answer.

@@ -7,16 +7,19 @@ mod client_tls;
 mod contents;
 mod data_dir;
 mod descriptors;
-mod endpoint_tls;
 mod file_watch;
 mod files;
+mod joining;
+mod measuring;
 mod plan;
 mod provisioning;
+mod quoter;
 mod reload;
 mod replica_process;
 mod screen;
 mod signals;
 mod source;
+mod upstream_tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -46,15 +49,17 @@ use background::Background;
 use claims::Claims;
 use client_tls::ClientTls;
 use data_dir::DataDir;
-use endpoint_tls::EndpointTls;
 use files::Files;
+use joining::Mesh;
 use plan::{Plan, Resolving};
+use quoter::Quoter;
 use reload::Live;
 use replica_process::ReplicaLauncher;
 use screen::Screen;
 pub(crate) use screen::counted;
 use signals::Orders;
 pub(crate) use source::Source;
+use upstream_tls::UpstreamTls;
 
 /// How long the last lines of everything may take.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -103,6 +108,7 @@ struct Running {
     background: Background,
     access_log: Option<AccessLog>,
     live: Live,
+    quoter: Quoter,
     shutdown_requests: mpsc::Receiver<()>,
     facts: Facts,
     /// Held to the end: the lock on the data directory.
@@ -123,14 +129,16 @@ impl Running {
     /// Refuses first, starts then: whatever can be in the way is met before the first replica is launched.
     async fn start(settings: Settings, source: Source) -> Result<Self, Failure> {
         let client_tls = ClientTls::default().of(settings.gateway.tls.as_ref()).await?;
-        let endpoint_tls = EndpointTls::default().of(&settings).await?;
-        let Claims { data_dir, listeners, admin_port, admin, keys, secrets, access_log, token, socket } =
+        let upstream_tls = UpstreamTls::default().of(&settings).await?;
+        let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
             Claims::make(&settings).await?;
+        let mesh = Mesh::open(&settings, &data_dir, mesh).await?;
+        let upstream_tls = upstream_tls.with_mesh(mesh.client(b"http/1.1")?, mesh.client(b"h2")?);
         let (access_log, access_log_handle) = access_log.unzip();
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
         let Plan { services, router, checks, lives, routes, unresolved, example } =
-            Plan::of(&settings, &registry, &metrics, &endpoint_tls, None);
+            Plan::of(&settings, &registry, &metrics, &upstream_tls, None);
         registry.replace_services(|_none| services);
         let draining = Arc::new(AtomicBool::new(false));
         let (suspicions, suspected) = mpsc::channel(QUEUED_SUSPICIONS);
@@ -162,7 +170,7 @@ impl Running {
             gateway: gateway.plans(),
             router,
             client_tls,
-            endpoint_tls,
+            upstream_tls,
             resolving,
             files,
         };
@@ -175,7 +183,9 @@ impl Running {
         let state = admin_state(&live, &facts, shutdown);
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
-        let launcher = ReplicaLauncher::new(data_dir.run(), &live.settings, &secrets);
+        let mesh = mesh.begin(&live.registry, &mut background);
+        let quoter = mesh.quoter.clone();
+        let launcher = ReplicaLauncher::new(data_dir.run(), &live.settings, mesh);
         let (drivers, stop) = drive(&live.registry, &lives, launcher, &mut random);
         Ok(Self {
             gateway,
@@ -184,6 +194,7 @@ impl Running {
             background,
             access_log,
             live,
+            quoter,
             shutdown_requests,
             facts,
             _data_dir: data_dir,
@@ -271,6 +282,7 @@ impl Running {
             }
         }
         self.background.stop().await;
+        self.quoter.stop().await;
         if let Some(log) = self.access_log {
             let written = tokio::task::spawn_blocking(move || log.finish());
             if timeout(LAST_LINES, written).await.is_err() {

@@ -5,11 +5,13 @@
 
 pub mod duration;
 pub mod headers;
+mod mode;
 mod name;
 mod problem;
 mod size;
 pub mod wire;
 
+pub use mode::Mode;
 pub use name::{NameError, ReplicaId, ServiceName};
 pub use problem::Problem;
 pub use size::{ByteSize, SizeError};

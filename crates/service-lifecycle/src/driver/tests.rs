@@ -1,10 +1,11 @@
-use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use expect_test::{Expect, expect};
-use service_registry::{Replica, Service};
+use service_registry::{MeshPeer, Service};
 
 use super::*;
+
+mod attestation;
 
 /// What a fake process does.
 #[derive(Clone, Copy, PartialEq)]
@@ -15,6 +16,8 @@ enum Script {
     Stubborn,
     /// Never listens.
     Silent,
+    /// Says that it was refused, and waits to be ended.
+    Refused,
     /// Ends at once.
     Crash,
     /// Listens, and ends by itself after this many seconds.
@@ -26,10 +29,13 @@ enum Script {
 struct Fake {
     scripts: Mutex<Vec<Script>>,
     signals: Arc<Mutex<Vec<Signal>>>,
+    /// As whom each process listens, the latest last.
+    peers: Arc<Mutex<Vec<Arc<MeshPeer>>>>,
 }
 
 struct FakeProcess {
     script: Script,
+    peer: Arc<MeshPeer>,
     ended: watch::Sender<Option<Exit>>,
     signals: Arc<Mutex<Vec<Signal>>>,
 }
@@ -57,9 +63,11 @@ impl Launch for Fake {
                     ended.send_replace(Some(exit(9, "")));
                 });
             }
-            Script::Good | Script::Stubborn | Script::Silent => {}
+            Script::Good | Script::Stubborn | Script::Silent | Script::Refused => {}
         }
-        Ok(FakeProcess { script, ended, signals: Arc::clone(&self.signals) })
+        let peer = Arc::new(MeshPeer::new("spiffe://test.dev.invalid/service/vrf/0".to_owned(), [1; 32]));
+        self.peers.lock().unwrap().push(Arc::clone(&peer));
+        Ok(FakeProcess { script, peer, ended, signals: Arc::clone(&self.signals) })
     }
 }
 
@@ -68,11 +76,15 @@ impl Process for FakeProcess {
         42
     }
 
-    async fn listening(&mut self) -> Result<SocketAddr, LaunchError> {
+    async fn listening(&mut self) -> Result<Listening, LaunchError> {
         match self.script {
             Script::Silent => std::future::pending().await,
+            Script::Refused => Err(LaunchError("RELEASE_NOT_ALLOWED: expected aa, found bb".into())),
             Script::Crash => Err(LaunchError("the replica closed its descriptor".into())),
-            _ => Ok(([127, 0, 0, 1], 1).into()),
+            _ => {
+                let channel = Channel::Mesh(Arc::clone(&self.peer));
+                Ok(Listening { address: ([127, 0, 0, 1], 1).into(), channel })
+            }
         }
     }
 
@@ -93,20 +105,27 @@ struct Stage {
     id: ReplicaId,
     stop: watch::Sender<Stop>,
     signals: Arc<Mutex<Vec<Signal>>>,
+    peers: Arc<Mutex<Vec<Arc<MeshPeer>>>>,
     log: Arc<Mutex<String>>,
     running: tokio::task::JoinHandle<()>,
 }
 
 impl Stage {
-    /// A driver over these scripts, a health owner that passes every instance, and a log of every published state.
+    /// A driver over these scripts, a health owner that passes every instance which is attested, and a log of every published
+    /// state.
     fn new(scripts: &[Script]) -> Self {
         let id: ReplicaId = "vrf/0".parse().unwrap();
-        let replicas = vec![Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH)];
+        let mut replica = Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH);
+        replica.attestation = Attestation::exempt(Timestamp::UNIX_EPOCH);
+        let replicas = vec![replica];
         let service = Service { name: id.service.clone(), version: "1.0.0".into(), required: true, replicas };
         let registry = Registry::new(vec![service]);
-        let signals = Arc::new(Mutex::new(Vec::new()));
-        let launcher =
-            Arc::new(Fake { scripts: Mutex::new(scripts.to_vec()), signals: Arc::clone(&signals) });
+        let (signals, peers) = (Arc::default(), Arc::default());
+        let launcher = Arc::new(Fake {
+            scripts: Mutex::new(scripts.to_vec()),
+            signals: Arc::clone(&signals),
+            peers: Arc::clone(&peers),
+        });
         let policy = Policy {
             version: "1.0.0".into(),
             start_timeout: Duration::from_secs(60),
@@ -128,7 +147,7 @@ impl Stage {
             fastrand::Rng::with_seed(7),
         );
         let running = tokio::spawn(driver.run());
-        Self { registry, id, stop, signals, log, running }
+        Self { registry, id, stop, signals, peers, log, running }
     }
 
     async fn until(&self, state: LifecycleState) {
@@ -158,7 +177,8 @@ async fn pass_every_check(registry: Registry, id: ReplicaId, log: Arc<Mutex<Stri
             *log.lock().unwrap() += &format!("{}s {}\n", began.elapsed().as_secs(), line.trim_end());
             last = line;
         }
-        if replica.instance.is_some() && replica.health.verdict == Verdict::Unknown {
+        let is_unchecked = replica.health.verdict == Verdict::Unknown && replica.attestation.holds();
+        if replica.instance.is_some() && is_unchecked {
             registry.update(&id, |replica| {
                 replica.health.verdict = Verdict::Healthy;
                 Change::Made

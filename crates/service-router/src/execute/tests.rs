@@ -9,6 +9,7 @@ mod http2;
 mod http2_replica;
 mod idle;
 mod limits;
+mod mesh;
 mod room;
 
 use std::time::Duration;

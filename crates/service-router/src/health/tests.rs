@@ -3,7 +3,7 @@ use std::sync::Mutex;
 
 use expect_test::{Expect, expect};
 use jiff::Timestamp;
-use service_registry::{Claim, Instance, LifecycleState, Replica, Service, Snapshot, Verdict};
+use service_registry::{Attestation, Claim, Instance, LifecycleState, Replica, Service, Snapshot, Verdict};
 use tokio::time::Instant;
 use types::ReplicaId;
 
@@ -89,6 +89,7 @@ impl Scene {
 fn ready(ordinal: u32, verdict: Verdict) -> Replica {
     let id: ReplicaId = format!("vrf/{ordinal}").parse().unwrap();
     let mut replica = Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH);
+    replica.attestation = Attestation::exempt(Timestamp::UNIX_EPOCH);
     let instance = Instance::new(id, u64::from(ordinal) + 1, ([127, 0, 0, 1], 1).into(), "1.0.0".into());
     (replica.state, replica.instance) = (LifecycleState::Ready, Some(Arc::new(instance)));
     replica.health.verdict = verdict;

@@ -11,8 +11,6 @@ use crate::output::{print, print_json};
 
 const COLUMNS: [&str; 9] =
     ["REPLICA", "STATE", "HEALTH", "ATTESTATION", "SELECTABLE", "PID", "ADDRESS", "RESTARTS", "REASON"];
-/// The place of `ATTESTATION` among them.
-const ATTESTATION: usize = 3;
 
 pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     let client = AdminClient::new(&args.place.data_dir());
@@ -29,71 +27,59 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
 }
 
 fn table(status: &Status) -> Table {
-    let replicas = || status.services.iter().flat_map(|service| &service.replicas);
-    // A column that says nothing of any replica is left out.
-    let attested = replicas().any(|replica| replica.attestation.is_some());
-    let shown = |cells: [String; 9]| {
-        let cells = cells.into_iter().enumerate();
-        cells.filter(move |(place, _)| *place != ATTESTATION || attested).map(|(_, cell)| cell)
-    };
     let mut table = Table::new();
     table.load_style(NOTHING);
-    table.set_header(shown(COLUMNS.map(str::to_owned)));
-    for replica in replicas() {
-        table.add_row(shown([
+    table.set_header(COLUMNS);
+    for replica in status.services.iter().flat_map(|service| &service.replicas) {
+        table.add_row([
             replica.id.clone(),
             replica.state.clone(),
             replica.health.clone(),
-            replica.attestation.clone().unwrap_or_else(|| "-".to_owned()),
+            replica.attestation.clone(),
             if replica.selectable { "yes" } else { "no" }.to_owned(),
             replica.pid.map_or("-".to_owned(), |pid| pid.to_string()),
             replica.address.map_or("-".to_owned(), |address| address.to_string()),
             replica.restarts.to_string(),
             replica.reason.clone().unwrap_or_default(),
-        ]));
+        ]);
     }
     table
 }
 
 #[cfg(test)]
 mod tests {
-    use expect_test::{Expect, expect};
+    use expect_test::expect;
     use serde_json::{Value, json};
 
     use super::*;
 
-    fn check(replicas: &[Value], expected: Expect) {
+    #[test]
+    fn each_replica_has_a_line_with_its_facts() {
+        let valid = json!({
+            "id": "vrf/0", "pid": 4711, "state": "Ready", "reason": null, "since": "", "address": "127.0.0.1:41233",
+            "health": "healthy", "attestation": "valid", "attested": true, "gate": "open", "selectable": true,
+            "restarts": 0, "inFlight": 0,
+        });
+        let mut refused = valid.clone();
+        (refused["id"], refused["state"], refused["health"]) =
+            ("vrf/1".into(), "Stopped".into(), "unknown".into());
+        (refused["pid"], refused["address"]) = (Value::Null, Value::Null);
+        (refused["attestation"], refused["selectable"]) = ("refused".into(), false.into());
+        (refused["restarts"], refused["reason"]) =
+            (3.into(), "its attestation was refused: REVOKED: a".into());
+        let mut endpoint = valid.clone();
+        (endpoint["id"], endpoint["pid"], endpoint["attestation"]) =
+            ("legacy/0".into(), Value::Null, "exempt".into());
         let status = json!({
             "status": "healthy", "gateway": "127.0.0.1:8080", "admin": "127.0.0.1:7070", "pid": 1,
-            "services": [{"name": "a", "version": "1", "desired": 1, "ready": 1, "replicas": replicas}],
+            "services": [{"name": "a", "version": "1", "desired": 1, "ready": 1, "replicas": [valid, refused, endpoint]}],
         });
         let table = table(&serde_json::from_value(status).unwrap()).to_string();
         let lines: Vec<_> = table.lines().map(str::trim).collect();
-        expected.assert_eq(&lines.join("\n"));
-    }
-
-    #[test]
-    fn whoever_is_exempt_from_attestation_is_marked_in_a_column_that_is_left_out_otherwise() {
-        let process = json!({
-            "id": "vrf/0", "pid": 4711, "state": "Ready", "reason": null, "since": "", "address": "127.0.0.1:41233",
-            "health": "healthy", "gate": "open", "selectable": true, "restarts": 0, "inFlight": 0,
-        });
-        let mut endpoint = process.clone();
-        endpoint["id"] = "legacy/0".into();
-        endpoint["pid"] = Value::Null;
-        endpoint["attestation"] = "exempt".into();
-        check(
-            std::slice::from_ref(&process),
-            expect![[r#"
-            REPLICA  STATE  HEALTH   SELECTABLE  PID   ADDRESS          RESTARTS  REASON
-            vrf/0    Ready  healthy  yes         4711  127.0.0.1:41233  0"#]],
-        );
-        check(
-            &[process, endpoint],
-            expect![[r#"
-            REPLICA   STATE  HEALTH   ATTESTATION  SELECTABLE  PID   ADDRESS          RESTARTS  REASON
-            vrf/0     Ready  healthy  -            yes         4711  127.0.0.1:41233  0
-            legacy/0  Ready  healthy  exempt       yes         -     127.0.0.1:41233  0"#]],
-        );
+        expect![[r#"
+            REPLICA   STATE    HEALTH   ATTESTATION  SELECTABLE  PID   ADDRESS          RESTARTS  REASON
+            vrf/0     Ready    healthy  valid        yes         4711  127.0.0.1:41233  0
+            vrf/1     Stopped  unknown  refused      no          -     -                3         its attestation was refused: REVOKED: a
+            legacy/0  Ready    healthy  exempt       yes         -     127.0.0.1:41233  0"#]].assert_eq(&lines.join("\n"));
     }
 }

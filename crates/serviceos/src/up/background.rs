@@ -81,6 +81,7 @@ async fn limit_outputs(run: PathBuf, stopped: watch::Receiver<bool>) {
     }
 }
 
-async fn told(mut stopped: watch::Receiver<bool>) {
+/// Returns once a task is to end.
+pub(super) async fn told(mut stopped: watch::Receiver<bool>) {
     let _told_or_nobody_left = stopped.wait_for(|stopped| *stopped).await.is_ok();
 }

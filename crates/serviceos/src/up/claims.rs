@@ -1,7 +1,6 @@
 //! Everything that can be in the way of a start: claimed before the first replica is launched, so that a start that is refused
 //! leaves nothing behind.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
@@ -10,13 +9,12 @@ use anyhow::{Context, anyhow};
 use configuration::Settings;
 use control::AdminToken;
 use edge_gateway::Listeners;
-use mesh_protocol::SecretSet;
 use observability::{AccessLog, AccessLogHandle};
 use tokio::net::{TcpListener, UnixListener};
-use types::ServiceName;
 
 use super::data_dir::DataDir;
-use super::provisioning;
+use super::joining;
+use super::provisioning::{self, Provisions};
 use crate::failure::Failure;
 
 /// What must be this process's alone, or can be in the way in another manner.
@@ -26,7 +24,7 @@ pub(super) struct Claims {
     pub(super) admin_port: TcpListener,
     pub(super) admin: SocketAddr,
     pub(super) keys: ApiKeys,
-    pub(super) secrets: BTreeMap<ServiceName, SecretSet>,
+    pub(super) mesh: joining::Claimed,
     pub(super) access_log: Option<(AccessLog, AccessLogHandle)>,
     pub(super) token: AdminToken,
     pub(super) socket: UnixListener,
@@ -41,14 +39,16 @@ impl Claims {
         let data_dir = DataDir::open(&settings.data_dir)?;
         let listeners = Listeners::bind(&settings.gateway.listen, settings.gateway.workers)
             .context("failed to open the gateway")?;
-        let admin_port = bind_admin(settings.admin).await?;
+        let admin_port = bind(settings.admin, "the admin port").await?;
         let admin = admin_port.local_addr().context("failed to open the admin port")?;
-        let (keys, secrets) = provisioning::open(&data_dir, settings).await?;
+        let mesh_port = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "the mesh port").await?;
+        let Provisions { keys, store, vault, grants } = provisioning::open(&data_dir, settings).await?;
+        let mesh = joining::Claimed { store, vault, grants, listener: mesh_port };
         let access_log = open_access_log(settings).await?;
         let token = AdminToken::create(&data_dir.run().join("admin.token"))
             .context("failed to write the admin token")?;
         let socket = control::bind_socket(data_dir.run()).context("failed to open the admin socket")?;
-        Ok(Self { data_dir, listeners, admin_port, admin, keys, secrets, access_log, token, socket })
+        Ok(Self { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket })
     }
 }
 
@@ -59,7 +59,7 @@ async fn open_access_log(settings: &Settings) -> Result<Option<(AccessLog, Acces
     Ok(Some(opened.context("failed to open the access log")?.context("failed to open the access log")?))
 }
 
-async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
+async fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, Failure> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|error| {
         let advice = match error.kind() {
@@ -70,6 +70,6 @@ async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
             ErrorKind::AddrNotAvailable => "is not an address of this machine; choose one that is".to_owned(),
             _ => format!("cannot be listened on: {error}"),
         };
-        anyhow!("failed to open the admin port: {address} {advice}").into()
+        anyhow!("failed to open {what}: {address} {advice}").into()
     })
 }

@@ -51,6 +51,16 @@ impl DataDir {
         Ok(store)
     }
 
+    /// Where the development quoter keeps its root.
+    pub(crate) fn development(&self) -> PathBuf {
+        self.root.join("development")
+    }
+
+    /// The file of the audit trail.
+    pub(crate) fn audit(&self) -> PathBuf {
+        self.root.join("audit.jsonl")
+    }
+
     /// The master key's file.
     pub(crate) fn master_key(&self) -> PathBuf {
         self.root.join("master.key")

@@ -20,7 +20,7 @@ use service_registry::{Registry, Replica, Service};
 use service_router::{CheckPolicies, Circuit, ServicePlan, ServicePlans};
 use types::{ReplicaId, ServiceName};
 
-use super::endpoint_tls::EndpointTls;
+use super::upstream_tls::UpstreamTls;
 pub(crate) use resolve::{Resolving, Unresolved};
 
 /// What each part needs. Services have the same order everywhere.
@@ -56,7 +56,7 @@ impl Plan {
         settings: &Settings,
         registry: &Registry,
         metrics: &Metrics,
-        tls: &EndpointTls,
+        tls: &UpstreamTls,
         previous: Option<&Previous<'_>>,
     ) -> Self {
         let mut unresolved = Vec::new();
@@ -269,9 +269,9 @@ mod tests {
         .unwrap()
     }
 
-    fn tls(settings: &Settings) -> EndpointTls {
+    fn tls(settings: &Settings) -> UpstreamTls {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(EndpointTls::default().of(settings)).unwrap()
+        runtime.block_on(UpstreamTls::default().of(settings)).unwrap()
     }
 
     fn plan(text: &str) -> Plan {

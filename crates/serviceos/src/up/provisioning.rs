@@ -1,25 +1,33 @@
 //! What is secret: opened or made, and sorted by who may have it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use access::{ApiKeys, KeyKind, Rate, Tier, Tiers};
 use anyhow::{Context, Result, anyhow};
 use configuration::{Builtin, Settings};
-use mesh_protocol::{Secret, SecretEpoch, SecretSet};
-use secrets::{Domain, Epoch, Generate, Mode, Vault};
+use secrets::{Domain, Generate, Vault};
 use store::Store;
-use types::ServiceName;
+use tokio::sync::Mutex;
+use trust::SecretGrant;
+use types::{Mode, ServiceName};
 
 use super::data_dir::DataDir;
 
 /// The secret under the keyed hashes of API keys.
 const PEPPER: &str = "access-pepper";
 
+/// What was opened.
+pub(super) struct Provisions {
+    pub(super) keys: ApiKeys,
+    pub(super) store: Store,
+    pub(super) vault: Arc<Mutex<Vault>>,
+    /// Which secrets each service is given, once it has joined.
+    pub(super) grants: BTreeMap<ServiceName, Vec<SecretGrant>>,
+}
+
 /// Opens the store, the secrets and the API keys; the secrets of each service are made if there are none.
-pub(crate) async fn open(
-    data_dir: &DataDir,
-    settings: &Settings,
-) -> Result<(ApiKeys, BTreeMap<ServiceName, SecretSet>)> {
+pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Provisions> {
     let path = data_dir.store()?;
     let store = tokio::task::spawn_blocking(move || Store::open(&path))
         .await
@@ -29,24 +37,26 @@ pub(crate) async fn open(
     let mut vault = Vault::open(store.clone(), &data_dir.master_key(), domain)
         .await
         .context("failed to open the secrets")?;
-    let pepper = vault.ensure(PEPPER, Generate::Random).await.context("failed to make a secret")?;
+    // A clock before 1970 makes secrets that look old, nothing worse.
+    let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
+    let pepper = vault.ensure(PEPPER, Generate::Random, now).await.context("failed to make a secret")?;
     let pepper = &pepper.last().ok_or_else(|| anyhow!("the secret {PEPPER} has no epoch"))?.value;
-    let keys = ApiKeys::open(store, pepper, KeyKind::Test, tiers(settings))
+    let keys = ApiKeys::open(store.clone(), pepper, KeyKind::Test, tiers(settings))
         .await
         .context("failed to read the API keys")?;
-    let mut by_service = BTreeMap::new();
+    let mut grants = BTreeMap::new();
     for service in &settings.services {
         let Some(process) = service.process() else { continue };
-        let mut set = SecretSet::new();
+        let mut granted = Vec::new();
         for name in implied_secrets(process.builtin) {
             // Two services that run the same program are two services: neither may answer with the other's key.
-            let own = format!("{}-{}", service.name, name.trim_start_matches("vrf-"));
-            let epochs = vault.ensure(&own, Generate::Ed25519).await.context("failed to make a secret")?;
-            set.insert((*name).to_owned(), handed_over(epochs));
+            let record = format!("{}-{}", service.name, name.trim_start_matches("vrf-"));
+            vault.ensure(&record, Generate::Ed25519, now).await.context("failed to make a secret")?;
+            granted.push(SecretGrant { name: (*name).to_owned(), record });
         }
-        by_service.insert(service.name.clone(), set);
+        grants.insert(service.name.clone(), granted);
     }
-    Ok((keys, by_service))
+    Ok(Provisions { keys, store, vault: Arc::new(Mutex::new(vault)), grants })
 }
 
 /// The tiers that keys can have: the built-in ones, and what the configuration adds or changes.
@@ -66,9 +76,4 @@ fn implied_secrets(builtin: Builtin) -> &'static [&'static str] {
         Builtin::Vrf => &["vrf-key", "vrf-signing"],
         Builtin::Datafeed | Builtin::Oracle => &[],
     }
-}
-
-fn handed_over(epochs: Vec<Epoch>) -> Secret {
-    let epochs = epochs.into_iter().map(|epoch| SecretEpoch { epoch: epoch.number, value: epoch.value });
-    Secret { epochs: epochs.collect() }
 }

@@ -17,10 +17,10 @@ use tokio::sync::watch;
 use types::ServiceName;
 
 use super::client_tls::ClientTls;
-use super::endpoint_tls::EndpointTls;
 use super::files::Files;
 use super::plan::{Plan, Previous, Resolving};
 use super::source::{Found, named};
+use super::upstream_tls::UpstreamTls;
 use super::{health_pages, provisioning};
 
 /// How long the workers may take until all of them use another configuration.
@@ -38,7 +38,7 @@ pub(crate) struct Live {
     pub(crate) checks: watch::Sender<CheckPolicies>,
     pub(crate) gateway: Plans,
     pub(crate) router: Arc<ServicePlans>,
-    pub(crate) endpoint_tls: EndpointTls,
+    pub(crate) upstream_tls: UpstreamTls,
     pub(crate) client_tls: ClientTls,
     pub(crate) resolving: Resolving,
     pub(crate) files: Files,
@@ -125,11 +125,11 @@ impl Live {
         }
         // Before the tiers, which keep everybody else who changes a key waiting.
         let client_tls = self.client_tls.of(settings.gateway.tls.as_ref()).await?;
-        let endpoint_tls = self.endpoint_tls.of(&settings).await?;
+        let upstream_tls = self.upstream_tls.of(&settings).await?;
         let tiers = self.keys.begin_tiers().await;
         let checks = Arc::clone(&self.checks.borrow());
         let previous = Previous { settings: &self.settings, checks: &checks, router: &self.router };
-        let plan = Plan::of(&settings, &self.registry, &self.metrics, &endpoint_tls, Some(&previous));
+        let plan = Plan::of(&settings, &self.registry, &self.metrics, &upstream_tls, Some(&previous));
         let Plan { services, router, checks, routes, unresolved, .. } = plan;
         let labels = labels(&settings);
         let own = health_pages(&self.registry, &self.draining);
@@ -157,7 +157,7 @@ impl Live {
         self.metrics.retain(&labels.0, &labels.1);
         self.resolving.begin(unresolved, &self.registry);
         (self.settings, self.router) = (settings, router);
-        (self.client_tls, self.endpoint_tls) = (client_tls, endpoint_tls);
+        (self.client_tls, self.upstream_tls) = (client_tls, upstream_tls);
         Ok(())
     }
 }

@@ -3,44 +3,53 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::Context;
 use configuration::{Builtin, ServiceSettings, Settings};
-use mesh_protocol::{Assignment, Report, SecretSet, read_frame, write_frame};
+use launcher::{LaunchOrder, Measured};
+use mesh::Members;
+use mesh_protocol::{Assignment, Bytes, Report, read_frame, write_frame};
 use rustix::process::{Pid, PidfdFlags, Signal as UnixSignal, kill_process_group, pidfd_open};
-use service_lifecycle::{Exit, Launch, LaunchError, Process, Signal};
+use service_lifecycle::{Exit, Launch, LaunchError, Listening, Process, Signal};
+use service_registry::Channel;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 use types::{ReplicaId, ServiceName};
 
+use super::joining::Begun;
+use super::measuring;
+
 /// The running binary, even when the file was replaced or removed meanwhile.
-const THIS_BINARY: &str = "/proc/self/exe";
+pub(super) const THIS_BINARY: &str = "/proc/self/exe";
+/// How long it may take until what the authority has decided is written.
+const WRITTEN: Duration = Duration::from_secs(5);
 /// Output of a replica that is kept; the file begins anew when there is more.
 const MAX_OUTPUT_BYTES: u64 = 16 << 20;
 /// How much of the output's end is looked at for the last lines.
 const TAIL_BYTES: u64 = 4 << 10;
 const LAST_LINES: usize = 5;
 
-/// Starts the replicas of the built-in services.
-pub(crate) struct ReplicaLauncher {
+/// Starts the replicas of the services that are processes.
+pub(super) struct ReplicaLauncher {
     run: PathBuf,
     services: BTreeMap<ServiceName, Spec>,
+    mesh: Begun,
 }
 
 struct Spec {
     builtin: Builtin,
     version: String,
     config: serde_json::Value,
-    secrets: SecretSet,
 }
 
 /// A replica's process.
@@ -54,43 +63,53 @@ pub(crate) struct ReplicaProcess {
     assignment: Assignment,
     /// The other end of the replica's one descriptor. Its being closed tells the replica that nobody looks after it.
     leash: UnixStream,
+    members: Members,
     output: PathBuf,
     /// Where this run's output begins in the file.
     output_start: u64,
 }
 
 impl ReplicaLauncher {
-    pub(crate) fn new(run: &Path, settings: &Settings, secrets: &BTreeMap<ServiceName, SecretSet>) -> Self {
+    pub(super) fn new(run: &Path, settings: &Settings, mesh: Begun) -> Self {
         let spec = |service: &ServiceSettings| {
             let process = service.process()?;
             let spec = Spec {
                 builtin: process.builtin,
                 version: service.version.to_string(),
                 config: process.config.clone(),
-                secrets: secrets.get(&service.name).cloned().unwrap_or_default(),
             };
             Some((service.name.clone(), spec))
         };
         let services = settings.services.iter().filter_map(spec).collect();
-        Self { run: run.to_owned(), services }
+        Self { run: run.to_owned(), services, mesh }
     }
 
-    fn spawn(&self, replica: &ReplicaId, spec: &Spec) -> anyhow::Result<ReplicaProcess> {
+    async fn spawn(&self, replica: &ReplicaId, spec: &Spec) -> anyhow::Result<ReplicaProcess> {
         let output = self.run.join(format!("{}.log", replica.file_stem()));
         // Everything else of the start needs the folder too, so it is this step that finds it missing.
         let opened = open_output(&output);
         let (output_file, output_start) = opened.with_context(|| {
             format!("{} cannot be opened; is the data directory there?", output.display())
         })?;
-        let (ours, theirs) = StdUnixStream::pair()?;
+        let registration = self.mesh.quoter.registration().await?;
+        let ticket = self.mesh.authority.ticket(&replica.service, &replica.ordinal.to_string())?;
+        let (mut ours, theirs) = StdUnixStream::pair()?;
+        let order = LaunchOrder {
+            workload: self.measured(replica).workload().clone(),
+            name: "serviceos".to_owned(),
+            arguments: ["service", spec.builtin.name()].map(str::to_owned).into(),
+            environment: measuring::environment(),
+            directory: self.run.clone(),
+        };
+        // It waits in the socket until the launcher is there.
+        order.give(&mut ours, self.measured(replica), &registration)?;
         ours.set_nonblocking(true)?;
         let leash = UnixStream::from_std(ours)?;
         let mut command = Command::new(THIS_BINARY);
         command
             .arg0("serviceos")
-            .args(["service", spec.builtin.name()])
+            .arg("launch")
             .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| name == "RUST_LOG"))
             .current_dir(&self.run)
             // A descriptor can be handed over in the place of standard input without code between fork and exec.
             .stdin(OwnedFd::from(theirs))
@@ -106,9 +125,26 @@ impl ReplicaLauncher {
             replica: replica.clone(),
             version: spec.version.clone(),
             config: spec.config.clone(),
-            secrets: spec.secrets.clone(),
+            mesh: self.mesh.coordinates.clone(),
+            ticket: Bytes(ticket),
+            allow: Vec::new(),
         };
-        Ok(ReplicaProcess { child, group, ended, exit: None, assignment, leash, output, output_start })
+        let members = self.mesh.members.clone();
+        Ok(ReplicaProcess {
+            child,
+            group,
+            ended,
+            exit: None,
+            assignment,
+            leash,
+            members,
+            output,
+            output_start,
+        })
+    }
+
+    fn measured(&self, replica: &ReplicaId) -> &Measured {
+        &self.mesh.measurements.services[&replica.service]
     }
 }
 
@@ -119,8 +155,8 @@ impl Launch for ReplicaLauncher {
         let spec = self.services.get(&replica.service);
         let spec =
             spec.ok_or_else(|| LaunchError(format!("{} is not in the configuration", replica.service)))?;
-        self.spawn(replica, spec)
-            .map_err(|error| LaunchError(format!("failed to start the process: {error:#}")))
+        let spawned = self.spawn(replica, spec).await;
+        spawned.map_err(|error| LaunchError(format!("failed to start the process: {error:#}")))
     }
 }
 
@@ -129,15 +165,21 @@ impl Process for ReplicaProcess {
         self.group.as_raw_nonzero().get().unsigned_abs()
     }
 
-    async fn listening(&mut self) -> Result<SocketAddr, LaunchError> {
+    async fn listening(&mut self) -> Result<Listening, LaunchError> {
         let handover = async {
             write_frame(&mut self.leash, &self.assignment.encode()).await?;
-            // The replica has them now; keeping them here too would only be one more place to look for them.
-            self.assignment.secrets.clear();
             Report::decode(&read_frame(&mut self.leash).await?)
         };
+        let malformed = || LaunchError("it reported a certificate that is none".into());
         match handover.await {
-            Ok(Report::Listening(address)) => Ok(address),
+            Ok(Report::Listening { address, leaf }) => {
+                let leaf = leaf.0.as_slice().try_into().map_err(|_| malformed())?;
+                let joined = timeout(WRITTEN, self.members.joined(&self.assignment.replica, leaf)).await;
+                let peer = joined.map_err(|_| {
+                    LaunchError("it shows a certificate that the authority did not give".into())
+                })?;
+                Ok(Listening { address, channel: Channel::Mesh(peer) })
+            }
             Ok(Report::Failed(reason)) => Err(LaunchError(reason)),
             Err(error) => Err(LaunchError(format!("the handover failed: {error}"))),
         }

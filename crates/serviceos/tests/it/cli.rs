@@ -32,7 +32,7 @@ fn the_seeds_file_alone_becomes_three_ready_replicas() {
             (&"Ready".into(), &"healthy".into(), &"open".into())
         );
         assert_eq!((&replica["selectable"], &replica["reason"]), (&Value::Bool(true), &Value::Null));
-        assert!(replica.get("attestation").is_none(), "what does not exist yet is not shown");
+        assert_eq!((&replica["attestation"], &replica["attested"]), (&"valid".into(), &Value::Bool(true)));
     }
 }
 
@@ -43,11 +43,39 @@ fn endpoints_are_shown_as_exempt_from_attestation() {
     assert_eq!(mesh.replicas("site")[0]["attestation"], "exempt");
     let health = Request::new("GET", "/health/detailed").send(mesh.gateway).json();
     assert_eq!(health["services"]["site"]["instances"][0]["attestation"], "exempt");
-    assert!(health["services"]["vrf"]["instances"][0].get("attestation").is_none(), "{health}");
+    assert_eq!(health["services"]["vrf"]["instances"][0]["attestation"], "valid");
     let table = mesh.run(&["status"]).out;
     let row = |name: &str| table.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
     assert!(row("REPLICA").contains("ATTESTATION") && row("site/0").contains("exempt"), "{table}");
-    assert!(!row("vrf/0").contains("exempt"), "{table}");
+    assert!(row("vrf/0").contains("valid"), "{table}");
+}
+
+#[test]
+fn why_names_the_fact_that_is_false_and_its_exit_code_says_whether_any_is() {
+    let nobody = "127.0.0.1:1".parse().unwrap();
+    let mesh = Mesh::new().service("vrf", 1).endpoint("site", nobody, "        - {match: {path: /site}}");
+    let mesh = mesh.up_when("one replica to serve and the other to have failed a check", |status| {
+        let replica = |service: usize| &status["services"][service]["replicas"][0];
+        replica(0)["selectable"] == true && replica(1)["reason"].is_string()
+    });
+    let serves = mesh.run(&["why", "vrf/0"]);
+    assert_eq!((serves.code, serves.err.as_str()), (0, ""));
+    assert!(serves.out.starts_with("vrf/0 is selectable\n  ready      yes  Ready since "), "{}", serves.out);
+    let fails = mesh.run(&["why", "site/0"]);
+    assert_eq!((fails.code, fails.err.as_str()), (4, ""));
+    assert!(
+        fails.out.starts_with("site/0 is not selectable\n  healthy    no   unknown since "),
+        "{}",
+        fails.out
+    );
+    assert!(fails.out.contains("Connection refused"), "{}", fails.out);
+    let fails = mesh.run(&["why", "site/0", "--json"]);
+    let why: Value = serde_json::from_str(&fails.out).unwrap();
+    assert_eq!((fails.code, &why["falseFacts"]), (4, &serde_json::json!(["healthy"])));
+    let unknown = mesh.run(&["why", "vrf/1"]);
+    assert_eq!(unknown.code, 1);
+    assert!(unknown.err.contains("there is no replica vrf/1"), "{}", unknown.err);
+    assert_eq!(mesh.run(&["why", "vrf"]).code, 2);
 }
 
 #[test]
@@ -103,7 +131,7 @@ fn a_created_key_has_its_scopes_and_no_others_until_it_is_revoked() {
 fn exit_codes_tell_what_is_wrong() {
     let mesh = Mesh::new();
     mesh.write(SEED);
-    for command in [&["status"][..], &["status", "--json"], &["down"], &["keys", "list"]] {
+    for command in [&["status"][..], &["status", "--json"], &["why", "vrf/0"], &["down"], &["keys", "list"]] {
         let finished = mesh.run(command);
         assert_eq!(finished.code, 3, "{command:?}: {}", finished.err);
         assert!(finished.err.contains("start it with `serviceos up`"), "{}", finished.err);

@@ -1,7 +1,7 @@
 //! The gateway's answers.
 
 use serde_json::{Value, json};
-use testkit::{Answer, Client, Mesh, Request};
+use testkit::{Client, Mesh, Request};
 
 fn random() -> Value {
     json!({"min": 1, "max": 100})
@@ -105,18 +105,18 @@ fn a_client_cannot_choose_its_tenant() {
 
 #[test]
 fn every_replica_gives_the_same_proof_for_the_same_seed() {
-    let mesh = Mesh::new().service("vrf", 3).up();
+    let mesh = Mesh::new().yaml("    vrf: {replicas: 3, loadBalancing: {policy: round-robin}}\n").up();
     let seeded = json!({"min": 1, "max": 100, "seed": "lottery-7"});
-    let mut proofs = Vec::new();
-    for replica in mesh.replicas("vrf") {
-        let address = replica["address"].as_str().unwrap().parse().unwrap();
-        let answer: Answer = Request::new("POST", "/v1/random").json(&seeded).send(address);
-        proofs.push((answer.json()["proof"].clone(), answer.json()["value"].clone()));
-    }
-    assert_eq!(proofs.len(), 3);
+    let mut client = Client::connect(mesh.gateway).unwrap();
+    let request = Request::new("POST", "/v1/random").key(&mesh.key).json(&seeded);
+    // One connection is one worker, whose calls go round.
+    let answers: Vec<Value> = (0..3).map(|_| client.send(&request).unwrap().json()).collect();
+    let proofs: Vec<_> = answers.iter().map(|answer| (&answer["proof"], &answer["value"])).collect();
     assert!(proofs[0].0.is_string() && proofs.iter().all(|proof| *proof == proofs[0]), "{proofs:?}");
-    let through_the_gateway = mesh.post("/v1/random", &seeded).json();
-    assert_eq!(through_the_gateway["proof"], proofs[0].0);
+    let metrics = Request::new("GET", "/metrics").send(mesh.admin).text();
+    for replica in ["vrf/0", "vrf/1", "vrf/2"] {
+        assert!(metrics.contains(replica), "{replica} in {metrics}");
+    }
 }
 
 #[test]

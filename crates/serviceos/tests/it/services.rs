@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use serde_json::json;
-use testkit::{Mesh, Request, eventually};
+use testkit::{Mesh, eventually};
 
 #[test]
 fn a_random_answer_verifies_and_a_changed_one_does_not() {
@@ -103,12 +103,4 @@ fn a_replica_has_nothing_in_argv_or_environment_but_what_it_is() {
         .filter(|file| file.starts_with(mesh.folder()) && !file.ends_with("run/vrf-0.log"))
         .collect();
     assert!(regular.is_empty(), "a replica inherits no file but its output: {regular:?}");
-}
-
-#[test]
-fn a_replica_answers_without_a_gateway() {
-    let mesh = Mesh::new().service("vrf", 1).up();
-    let address = mesh.replicas("vrf")[0]["address"].as_str().unwrap().parse().unwrap();
-    assert_eq!(Request::new("GET", "/health").send(address).json(), json!({"status": "up"}));
-    assert_eq!(Request::new("GET", "/nowhere").send(address).json()["code"], "ROUTE_NOT_FOUND");
 }

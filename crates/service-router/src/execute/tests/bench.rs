@@ -22,7 +22,9 @@ use http::Method;
 use http1::{BufferPool, Framing, Trailers};
 use jiff::Timestamp;
 use observability::{CircuitLimit, Metrics, RetryDenied, ServiceShard, UpstreamFailure};
-use service_registry::{Calls, Change, Instance, LifecycleState, Registry, Replica, Service, Verdict};
+use service_registry::{
+    Attestation, Calls, Change, Instance, LifecycleState, Registry, Replica, Service, Verdict,
+};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet};
@@ -175,7 +177,7 @@ impl Bench {
         self.change_replica(id, |replica| replica.health.verdict = verdict);
     }
 
-    fn change_replica(&self, id: &str, change: impl FnOnce(&mut Replica)) {
+    pub(super) fn change_replica(&self, id: &str, change: impl FnOnce(&mut Replica)) {
         self.registry.update(&id.parse().unwrap(), |replica| {
             change(replica);
             Change::Made
@@ -420,6 +422,7 @@ fn full(socket: TcpSocket) -> (TcpListener, Vec<std::net::TcpStream>) {
 /// A replica that serves while those of lower levels do not.
 fn ready(id: ReplicaId, address: SocketAddr, level: u32) -> Replica {
     let mut replica = Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH);
+    replica.attestation = Attestation::exempt(Timestamp::UNIX_EPOCH);
     let run = u64::from(id.ordinal) + 1;
     replica.instance = Some(Arc::new(Instance::new(id, run, address, "1.0.0".into())));
     replica.priority = level;

@@ -97,7 +97,7 @@ fn stays(
 
 fn begins(id: ReplicaId, endpoint: &EndpointSettings, registry: &Registry) -> Replica {
     let mut replica = Replica::stopped(id, Timestamp::now());
-    replica.attestation = Some(Attestation::Exempt);
+    replica.attestation = Attestation::exempt(replica.since);
     match endpoint.host.parse::<IpAddr>() {
         Ok(address) => put(&mut replica, endpoint, SocketAddr::new(address, endpoint.port), registry),
         Err(_) => {

@@ -7,9 +7,9 @@ use service_router::{
 };
 use types::ServiceName;
 
-use crate::up::endpoint_tls::EndpointTls;
+use crate::up::upstream_tls::UpstreamTls;
 
-pub(super) fn router_policy(service: &ServiceSettings, tls: &EndpointTls) -> RouterPolicy {
+pub(super) fn router_policy(service: &ServiceSettings, tls: &UpstreamTls) -> RouterPolicy {
     let protocol = match service.protocol {
         Protocol::Http1 => UpstreamProtocol::Http1,
         Protocol::Http2 | Protocol::Grpc => UpstreamProtocol::Http2,

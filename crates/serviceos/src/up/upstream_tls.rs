@@ -1,4 +1,5 @@
-//! What endpoints are called with over TLS: the roots of this machine, read once, and only where an endpoint needs them.
+//! What services are called with over TLS: replicas of the mesh with the identity of the gateway, endpoints with the roots of
+//! this machine, which are read once, and only where an endpoint needs them.
 
 use std::sync::Arc;
 
@@ -10,9 +11,12 @@ use service_router::{TlsClient, UpstreamProtocol};
 
 use super::files::patiently;
 
-/// What calls are made with, once an endpoint needs it.
+/// What calls are made with, as far as it is needed.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct EndpointTls(Option<Clients>);
+pub(crate) struct UpstreamTls {
+    endpoints: Option<Clients>,
+    mesh: Option<Clients>,
+}
 
 #[derive(Debug, Clone)]
 struct Clients {
@@ -20,13 +24,19 @@ struct Clients {
     http2: TlsClient,
 }
 
-impl EndpointTls {
+impl UpstreamTls {
+    /// The same, with what the replicas of the mesh are called with.
+    pub(crate) fn with_mesh(self, http1: ClientConfig, http2: ClientConfig) -> Self {
+        let mesh = Clients { http1: TlsClient::new(http1), http2: TlsClient::new(http2) };
+        Self { mesh: Some(mesh), ..self }
+    }
+
     /// That of these settings. The roots are read on a thread that may wait for the disk.
     ///
     /// # Errors
     /// The cryptographic library offers no version of TLS.
     pub(crate) async fn of(&self, settings: &Settings) -> anyhow::Result<Self> {
-        if self.0.is_some() || !settings.services.iter().any(is_needed_by) {
+        if self.endpoints.is_some() || !settings.services.iter().any(is_needed_by) {
             return Ok(self.clone());
         }
         let reading = tokio::task::spawn_blocking(Clients::new);
@@ -35,15 +45,19 @@ impl EndpointTls {
                 "the root certificates of this machine do not answer for {seconds} seconds; they are waited for"
             );
         });
-        Ok(Self(Some(made.await?.context("failed to set up TLS to endpoints")?)))
+        let endpoints = Some(made.await?.context("failed to set up TLS to endpoints")?);
+        Ok(Self { endpoints, mesh: self.mesh.clone() })
     }
 
-    /// What a service is called with; `None` in the clear. The settings are those that this was made of.
+    /// What a service is called with; `None` in the clear, and for replicas before there is a mesh. The settings are those that this was made of.
     pub(crate) fn client(&self, service: &ServiceSettings, protocol: UpstreamProtocol) -> Option<TlsClient> {
-        if !is_needed_by(service) {
+        let clients = if service.process().is_some() {
+            self.mesh.as_ref()?
+        } else if is_needed_by(service) {
+            self.endpoints.as_ref().expect("they were made, since an endpoint needs them")
+        } else {
             return None;
-        }
-        let clients = self.0.as_ref().expect("they were made, since an endpoint needs them");
+        };
         Some(match protocol {
             UpstreamProtocol::Http1 => clients.http1.clone(),
             UpstreamProtocol::Http2 => clients.http2.clone(),
@@ -93,10 +107,12 @@ mod tests {
     #[tokio::test]
     async fn the_roots_are_read_once_and_only_where_an_endpoint_needs_them() {
         let (plain, secured) = (settings("http"), settings("https"));
-        let none = EndpointTls::default().of(&plain).await.unwrap();
-        assert!(none.0.is_none() && none.client(&plain.services[0], UpstreamProtocol::Http1).is_none());
+        let none = UpstreamTls::default().of(&plain).await.unwrap();
+        assert!(
+            none.endpoints.is_none() && none.client(&plain.services[0], UpstreamProtocol::Http1).is_none()
+        );
         let made = none.of(&secured).await.unwrap();
-        let client = |tls: &EndpointTls| tls.client(&secured.services[0], UpstreamProtocol::Http2).unwrap();
+        let client = |tls: &UpstreamTls| tls.client(&secured.services[0], UpstreamProtocol::Http2).unwrap();
         let again = made.of(&plain).await.unwrap().of(&secured).await.unwrap();
         assert_eq!(client(&made), client(&again));
         assert!(made.client(&plain.services[0], UpstreamProtocol::Http1).is_none());

@@ -1,0 +1,258 @@
+//! A mesh in a temporary folder: the authority with its store, its vault and its audit trail, a development quoter, and a clock
+//! that is set by hand.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use appraisal::{Code, Policy, Release, Roots};
+use dev_quoter::{Profile, Quoter};
+use mesh_protocol::tls::RootPin;
+use mesh_protocol::{EvidenceError, to_hex};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use secrets::{Domain, Generate, Vault};
+use serde_json::{Value, json};
+use store::Store;
+use tempfile::TempDir;
+use tokio::time::Instant;
+use trust::{Authority, Now, Opening, OwnEvidence, SecretGrant, ServicePolicy, Standing};
+use types::{Mode, ServiceName};
+
+/// When everything begins, Unix seconds.
+pub(crate) const NOW: u64 = 1_800_000_000;
+/// The workload digests of the release, of another service's and of the authority.
+pub(crate) const W: [u8; 32] = [7; 32];
+pub(crate) const ORACLE_W: [u8; 32] = [17; 32];
+pub(crate) const AUTHORITY_W: [u8; 32] = [27; 32];
+pub(crate) const VERSION: &str = "1.4.2";
+pub(crate) const CONFIG_DIGEST: [u8; 32] = [12; 32];
+pub(crate) const TRUST_DOMAIN: &str = "join.dev.invalid";
+/// What an operator has set.
+pub(crate) const TOKEN: &[u8] = b"a token";
+
+/// What a mesh is opened with.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) mode: Mode,
+    /// `None` for the quoter's.
+    pub(crate) roots: Option<Roots>,
+    pub(crate) manifest: Value,
+    /// The service that the tests join as.
+    pub(crate) vrf: ServicePolicy,
+    pub(crate) time: Time,
+}
+
+/// How time passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Time {
+    /// Only by [`Clock::forward`].
+    Still,
+    /// With tokio's clock, which the test has paused.
+    Tokio,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let grant = |name: &str, record: &str| SecretGrant { name: name.into(), record: record.into() };
+        let vrf = ServicePolicy {
+            policy: Policy::of_releases(vec![Release::simulated(VERSION, W)]),
+            version: VERSION.into(),
+            replicas: 2,
+            config_digest: CONFIG_DIGEST,
+            secrets: vec![grant("signing-key", "seed"), grant("api-token", "token")],
+        };
+        let manifest = json!({"services": {"vrf": {"replicas": 2}}});
+        Self { mode: Mode::Development, roots: None, manifest, vrf, time: Time::Still }
+    }
+}
+
+/// The clock of the authority's machine.
+#[derive(Clone)]
+pub(crate) struct Clock {
+    milliseconds: Arc<AtomicU64>,
+    begun: Option<Instant>,
+}
+
+impl Clock {
+    fn new(time: Time) -> Self {
+        let milliseconds = Arc::new(AtomicU64::new(NOW * 1000));
+        Self { milliseconds, begun: (time == Time::Tokio).then(Instant::now) }
+    }
+
+    /// Unix milliseconds.
+    pub(crate) fn milliseconds(&self) -> u64 {
+        let passed = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+        self.milliseconds.load(Ordering::Relaxed) + u64::try_from(passed.as_millis()).unwrap()
+    }
+
+    /// Unix seconds.
+    pub(crate) fn seconds(&self) -> u64 {
+        self.milliseconds() / 1000
+    }
+
+    pub(crate) fn forward(&self, by: Duration) {
+        self.milliseconds.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn back(&self, by: Duration) {
+        self.milliseconds.fetch_sub(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+}
+
+/// The mesh.
+pub(crate) struct Mesh {
+    pub(crate) authority: Authority,
+    pub(crate) clock: Clock,
+    pub(crate) quoter: Arc<Mutex<Quoter>>,
+    pub(crate) vault: Arc<tokio::sync::Mutex<Vault>>,
+    /// The key of the mesh listener.
+    pub(crate) authority_spki: Arc<[u8]>,
+    store: Store,
+    setup: Setup,
+    folder: TempDir,
+}
+
+impl Mesh {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With something else than usual.
+    pub(crate) async fn with(change: impl FnOnce(&mut Setup)) -> Self {
+        let mut setup = Setup::default();
+        change(&mut setup);
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::new(setup.time);
+        let quoter = Arc::new(Mutex::new(Quoter::generate(NOW).unwrap()));
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        Self::open(folder, setup, clock, quoter, key.subject_public_key_info().into()).await
+    }
+
+    /// Whose platform pretends something.
+    pub(crate) async fn pretending(profile: Profile) -> Self {
+        let mesh = Self::new().await;
+        mesh.pretend(profile);
+        mesh
+    }
+
+    /// Ends the authority and opens it again on what it has left, with something changed.
+    pub(crate) async fn restarted(self, change: impl FnOnce(&mut Setup)) -> Self {
+        let Self { authority, clock, quoter, vault, authority_spki, store, mut setup, folder } = self;
+        drop((authority, vault, store));
+        change(&mut setup);
+        Self::open(folder, setup, clock, quoter, authority_spki).await
+    }
+
+    async fn open(
+        folder: TempDir,
+        setup: Setup,
+        clock: Clock,
+        quoter: Arc<Mutex<Quoter>>,
+        authority_spki: Arc<[u8]>,
+    ) -> Self {
+        let store = Store::open(&folder.path().join("store.redb")).unwrap();
+        let domain = Domain { trust_domain: TRUST_DOMAIN.into(), mode: setup.mode };
+        let mut vault = Vault::open(store.clone(), &folder.path().join("master.key"), domain).await.unwrap();
+        if vault.reveal("seed").unwrap().is_none() {
+            vault.ensure("seed", Generate::Ed25519, NOW).await.unwrap();
+            vault.rotate("seed", NOW).await.unwrap();
+            vault.set("token", TOKEN, NOW).await.unwrap();
+        }
+        let vault = Arc::new(tokio::sync::Mutex::new(vault));
+        let root = quoter.lock().unwrap().root().to_vec();
+        let opening = Opening {
+            store: store.clone(),
+            vault: Arc::clone(&vault),
+            roots: setup.roots.clone().unwrap_or(Roots::Development(root)),
+            now: now(&clock),
+            audit: folder.path().join(trust::audit::FILE_NAME),
+            manifest: setup.manifest.clone(),
+            services: services(&setup),
+            own: own_evidence(&clock, &quoter),
+        };
+        let authority = Authority::open(opening).await.unwrap();
+        Self { authority, clock, quoter, vault, authority_spki, store, setup, folder }
+    }
+
+    pub(crate) fn pretend(&self, profile: Profile) {
+        self.quoter.lock().unwrap().pretend(profile);
+    }
+
+    /// The platform's hardware id, as policies and revocations name it.
+    pub(crate) fn platform(&self) -> String {
+        to_hex(&self.quoter.lock().unwrap().ppid())
+    }
+
+    pub(crate) fn ticket(&self, service: &str, instance: &str) -> Vec<u8> {
+        self.authority.ticket(&service.parse().unwrap(), instance).unwrap()
+    }
+
+    pub(crate) fn root_pin(&self) -> RootPin {
+        RootPin::Spki(self.authority.root_spki().to_vec())
+    }
+
+    /// What is said of a replica of vrf.
+    pub(crate) fn standing(&self, instance: &str) -> Option<Standing> {
+        let key = ("vrf".parse::<ServiceName>().unwrap(), instance.to_owned());
+        self.authority.standings().borrow().get(&key).cloned()
+    }
+
+    /// In a word or a code.
+    pub(crate) fn stands(&self, instance: &str) -> Result<&'static str, Code> {
+        match self.standing(instance) {
+            None => Ok("unknown"),
+            Some(Standing::Pending { .. }) => Ok("pending"),
+            Some(Standing::Valid(_)) => Ok("valid"),
+            Some(Standing::Expired(_)) => Ok("expired"),
+            Some(Standing::Refused { fault, .. }) => Err(fault.code),
+        }
+    }
+
+    /// The stored records of the appraisals of a replica, the oldest first.
+    pub(crate) async fn records(&self, replica: &str) -> Vec<Value> {
+        let rows = self.store.range(format!("trust/appraisal/{replica}/")).await.unwrap();
+        rows.iter().map(|row| serde_json::from_slice(&row.value).unwrap()).collect()
+    }
+
+    pub(crate) fn audit_file(&self) -> PathBuf {
+        self.folder.path().join(trust::audit::FILE_NAME)
+    }
+
+    /// The records of the audit trail.
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.audit_file()).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter_map(|mut line| line.get_mut("record").map(Value::take)).collect()
+    }
+}
+
+/// Returns once everybody else waits for something that does not come by itself. The test has paused tokio's clock, which goes on
+/// when nothing else can.
+pub(crate) async fn everything_waits() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+fn now(clock: &Clock) -> Now {
+    let clock = clock.clone();
+    Arc::new(move || clock.milliseconds())
+}
+
+fn own_evidence(clock: &Clock, quoter: &Arc<Mutex<Quoter>>) -> OwnEvidence {
+    let (clock, quoter) = (clock.clone(), Arc::clone(quoter));
+    Arc::new(move |report_data| {
+        let made = quoter.lock().unwrap().evidence(report_data, AUTHORITY_W, clock.seconds());
+        Box::pin(std::future::ready(made.map_err(|error| EvidenceError(error.to_string()))))
+    })
+}
+
+fn services(setup: &Setup) -> BTreeMap<ServiceName, ServicePolicy> {
+    let oracle = ServicePolicy {
+        policy: Policy::of_releases(vec![Release::simulated(VERSION, ORACLE_W)]),
+        replicas: 1,
+        secrets: Vec::new(),
+        ..setup.vrf.clone()
+    };
+    BTreeMap::from([("vrf".parse().unwrap(), setup.vrf.clone()), ("oracle".parse().unwrap(), oracle)])
+}

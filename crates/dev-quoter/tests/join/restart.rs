@@ -1,0 +1,136 @@
+//! The authority ends and is opened again on what it has left.
+
+use std::time::Duration;
+
+use appraisal::Code;
+use mesh_protocol::{RevokedType, canonical, sha256, transition};
+use serde_json::{Value, json};
+use trust::LeafFacts;
+
+use crate::mesh::{Mesh, TRUST_DOMAIN};
+
+#[tokio::test]
+async fn root_transition_and_revocations_survive() {
+    let mesh = Mesh::new().await;
+    let joined = mesh.applicant("0").joined().await;
+    let (root, transition) = (mesh.authority.root_spki().to_vec(), mesh.authority.transition());
+    let id = joined.peer.id.to_string();
+    mesh.authority.revoke(RevokedType::Instance, &id, "alice").await.unwrap();
+    let mesh = mesh.restarted(|_| {}).await;
+    assert_eq!(mesh.authority.root_spki(), root);
+    assert_eq!(mesh.authority.transition(), transition);
+    assert_eq!(mesh.authority.domain().trust_domain, TRUST_DOMAIN);
+    let list = mesh.authority.revocations().borrow().verify(&root).cloned().unwrap();
+    assert_eq!((list.epoch, list.entries[0].value.as_str()), (1, id.as_str()));
+    assert_eq!(mesh.applicant("0").refused().await, Code::Revoked);
+    assert_eq!(mesh.authority.restore(RevokedType::Instance, &id, "alice").await.unwrap(), 2);
+    let again = mesh.applicant("0").joined().await;
+    assert_eq!(again.above.last(), joined.above.last(), "the root certificate is the same");
+}
+
+#[tokio::test]
+async fn certificates_of_an_earlier_run_verify_and_renew() {
+    let mesh = Mesh::new().await;
+    let joined = mesh.applicant("0").joined().await;
+    let mesh = mesh.restarted(|_| {}).await;
+    assert_eq!(mesh.stands("0"), Ok("unknown"), "nothing is believed of an earlier run but certificates");
+    assert!(joined.verifies(&mesh, &joined.above));
+    let renewed = mesh.applicant("0").known_by(&joined.leaf).joined().await;
+    assert!(joined.verifies(&mesh, &renewed.above), "one transition has one issuing key");
+    assert_eq!(mesh.stands("0"), Ok("valid"));
+}
+
+#[tokio::test]
+async fn nonces_and_tickets_that_were_used_are_used() {
+    let mesh = Mesh::new().await;
+    let ticket = mesh.ticket("vrf", "0");
+    let unused = mesh.ticket("vrf", "1");
+    let sent = mesh.applicant("0").ticket(ticket.clone()).prepare().await.unwrap();
+    sent.show(&mesh.authority).await.unwrap();
+    let refused = mesh.applicant("1").running([9; 32]).prepare().await.unwrap();
+    assert_eq!(refused.show(&mesh.authority).await.unwrap_err().code, Code::ReleaseNotAllowed);
+    let mesh = mesh.restarted(|_| {}).await;
+    assert_eq!(sent.show(&mesh.authority).await.unwrap_err().code, Code::NonceReplayed);
+    assert_eq!(refused.show(&mesh.authority).await.unwrap_err().code, Code::NonceReplayed);
+    assert_eq!(mesh.applicant("0").ticket(ticket).refused().await, Code::TicketInvalid);
+    mesh.applicant("1").ticket(unused).joined().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_stops_joins_until_it_is_right_again() {
+    let mesh = Mesh::new().await;
+    mesh.applicant("0").joined().await;
+    mesh.clock.back(Duration::from_secs(60));
+    let mesh = mesh.restarted(|_| {}).await;
+    let joined = mesh.applicant("0").joined().await;
+    assert_eq!(mesh.records("vrf/0").await.len(), 2, "small steps are bridged");
+    mesh.clock.back(Duration::from_secs(1));
+    let mesh = mesh.restarted(|_| {}).await;
+    let stepped = mesh.applicant("0").known_by(&joined.leaf).refused().await;
+    assert_eq!(stepped, Code::ClockStepped);
+    assert!(stepped.is_retryable());
+    assert!(mesh.authority.ticket(&"vrf".parse().unwrap(), "0").is_err());
+    assert_eq!(joined.sent.show(&mesh.authority).await.unwrap_err().code, Code::ClockStepped);
+    mesh.clock.forward(Duration::from_secs(1));
+    mesh.applicant("0").joined().await;
+}
+
+/// T_n of this manifest after another one.
+fn follows(n: u64, manifest: &Value, previous: &[u8; 32]) -> (u64, [u8; 32]) {
+    (n, transition(n, &sha256(&canonical(manifest).unwrap()), previous))
+}
+
+#[tokio::test]
+async fn another_manifest_is_another_transition() {
+    let (one, other) = (json!({"services": {"vrf": {"a": 1, "b": 2}}}), json!({"services": {}}));
+    let first = one.clone();
+    let mesh = Mesh::with(|setup| setup.manifest = first).await;
+    let genesis = *mesh.vault.lock().await.genesis();
+    let t_1 = follows(1, &one, &genesis);
+    assert_eq!(mesh.authority.transition(), t_1);
+    let before = mesh.applicant("0").joined().await;
+    // The same in another order.
+    let same = json!({"services": {"vrf": {"b": 2, "a": 1}}});
+    let mesh = mesh.restarted(|setup| setup.manifest = same).await;
+    assert_eq!(mesh.authority.transition(), t_1);
+    let second = other.clone();
+    let mesh = mesh.restarted(|setup| setup.manifest = second).await;
+    let t_2 = follows(2, &other, &t_1.1);
+    assert_eq!(mesh.authority.transition(), t_2);
+    // And back again, which is a step forward.
+    let third = one.clone();
+    let mesh = mesh.restarted(|setup| setup.manifest = third).await;
+    let t_3 = follows(3, &one, &t_2.1);
+    assert_eq!(mesh.authority.transition(), t_3);
+    let after = mesh.applicant("0").joined().await;
+    let facts = LeafFacts::of(&after.leaf).unwrap();
+    assert_eq!((facts.n, facts.transition), t_3);
+    assert!(before.verifies(&mesh, &before.above), "its own issuer is still under the root");
+    assert!(!before.verifies(&mesh, &after.above), "each transition has an issuing key of its own");
+}
+
+#[tokio::test]
+async fn evidence_that_was_made_under_the_manifest_before_is_refused() {
+    let mesh = Mesh::new().await;
+    let sent = mesh.applicant("0").prepare().await.unwrap();
+    let member = mesh.applicant("1").joined().await;
+    let (_, before) = mesh.authority.transition();
+    let mesh = mesh.restarted(|setup| setup.manifest = json!({})).await;
+    assert_eq!(sent.show(&mesh.authority).await.unwrap_err().code, Code::BindingMismatch);
+    let renewal = mesh.applicant("1").known_by(&member.leaf);
+    let renewal = renewal.bound(move |binding| binding.transition = before);
+    assert_eq!(renewal.refused().await, Code::BindingMismatch);
+    mesh.applicant("1").known_by(&member.leaf).joined().await;
+}
+
+#[tokio::test]
+async fn the_audit_trail_goes_on() {
+    let mesh = Mesh::new().await;
+    mesh.applicant("0").joined().await;
+    let mesh = mesh.restarted(|_| {}).await;
+    mesh.applicant("0").joined().await;
+    let genesis = *mesh.vault.lock().await.genesis();
+    let trail = std::fs::read(mesh.audit_file()).unwrap();
+    let verified = trust::audit::verify(trail.as_slice(), &genesis, mesh.authority.root_spki()).unwrap();
+    assert_eq!(verified.records(), 2);
+}

@@ -1,0 +1,203 @@
+//! From what the authority decides to what the registry says: the one writer of the attestation fact.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use appraisal::Code;
+use jiff::Timestamp;
+use mesh_protocol::to_hex;
+use service_registry::{Appraised, Attestation, Change, MeshPeer, Refusal, Registry};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use trust::{Admission, Authority, Standing, Standings};
+use types::{ReplicaId, ServiceName};
+
+type Peers = BTreeMap<ReplicaId, (Arc<Admission>, Arc<MeshPeer>)>;
+
+/// The replicas that have joined; its clones are the same.
+#[derive(Clone, Default)]
+pub struct Members(Arc<watch::Sender<Peers>>);
+
+impl Members {
+    /// The peer that a replica has become with a certificate, of which this is the SHA-256. Waits until what the authority has
+    /// decided is written.
+    pub async fn joined(&self, replica: &ReplicaId, leaf: [u8; 32]) -> Arc<MeshPeer> {
+        let mut peers = self.0.subscribe();
+        let is_it = |peers: &Peers| peers.get(replica).is_some_and(|(admission, _)| admission.leaf == leaf);
+        match peers.wait_for(is_it).await {
+            Ok(peers) => Arc::clone(&peers[replica].1),
+            Err(_) => unreachable!("this holds the sender"),
+        }
+    }
+}
+
+/// Writes the attestation of every replica, until it is told to end.
+pub async fn write_attestation(
+    authority: Authority,
+    registry: Registry,
+    members: Members,
+    shutdown: impl Future<Output = ()>,
+) {
+    tokio::pin!(shutdown);
+    let mut writer = Writer { registry, members, written: Arc::default(), ending: BTreeMap::new() };
+    let mut standings = authority.standings();
+    loop {
+        let now = standings.borrow_and_update().clone();
+        writer.write(now);
+        let next = writer.end_those_that_are_over();
+        tokio::select! {
+            changed = standings.changed() => if changed.is_err() {
+                return;
+            },
+            () = sleep(next.unwrap_or(Duration::MAX)) => {}
+            () = &mut shutdown => return,
+        }
+    }
+}
+
+struct Writer {
+    registry: Registry,
+    members: Members,
+    written: Arc<Standings>,
+    /// Peers whose identity ends without a new one, by when.
+    ending: BTreeMap<ReplicaId, (Timestamp, Arc<MeshPeer>)>,
+}
+
+impl Writer {
+    /// What has changed since the last time.
+    fn write(&mut self, standings: Arc<Standings>) {
+        for (key, standing) in standings.iter() {
+            if self.written.get(key) == Some(standing) {
+                continue;
+            }
+            // An instance of another node is none of this registry's.
+            let Some(replica) = replica_of(key) else { continue };
+            match standing {
+                Standing::Pending { since } => self.pending(&replica, moment(*since)),
+                Standing::Valid(admission) => self.valid(&replica, admission),
+                Standing::Expired(admission) => self.expired(&replica, admission),
+                Standing::Refused { fault, since } => {
+                    let refusal =
+                        Refusal { code: fault.code.as_str().to_owned(), detail: fault.detail.clone() };
+                    self.refused(&replica, refusal, fault.code, moment(*since));
+                }
+            }
+        }
+        self.written = standings;
+    }
+
+    fn pending(&mut self, replica: &ReplicaId, since: Timestamp) {
+        self.forget(replica);
+        self.attest(replica, |_| Attestation::pending(since));
+    }
+
+    fn valid(&mut self, replica: &ReplicaId, admission: &Arc<Admission>) {
+        self.ending.remove(replica);
+        // Written before anybody can connect, so that nobody sees a peer that is not attested.
+        let appraised = Arc::new(shown(admission));
+        self.attest(replica, |attestation| attestation.valid(appraised, moment(admission.appraised_at)));
+        self.members.0.send_modify(|peers| {
+            let known = peers.get(replica).map(|(before, peer)| (before.leaf, Arc::clone(peer)));
+            let peer = match (known, admission.renewed) {
+                (Some((before, peer)), Some((renewed, until))) if before == renewed => {
+                    peer.renewed(admission.leaf, moment(until));
+                    peer
+                }
+                (known, _) => {
+                    if let Some((_, peer)) = known {
+                        peer.end();
+                    }
+                    Arc::new(MeshPeer::new(admission.id.to_string(), admission.leaf))
+                }
+            };
+            peers.insert(replica.clone(), (Arc::clone(admission), peer));
+        });
+    }
+
+    /// It takes no more requests; those that it has may finish while the identity holds.
+    fn expired(&mut self, replica: &ReplicaId, admission: &Admission) {
+        self.attest(replica, |attestation| attestation.expired(Timestamp::now()));
+        self.ends(replica, moment(admission.not_after));
+    }
+
+    fn refused(&mut self, replica: &ReplicaId, refusal: Refusal, code: Code, since: Timestamp) {
+        self.attest(replica, |attestation| attestation.refused(refusal, since));
+        if code == Code::Revoked {
+            self.forget(replica);
+            return;
+        }
+        // A renewal was refused: what it has may finish while the identity holds.
+        let not_after = self.members.0.borrow().get(replica).map(|(admission, _)| admission.not_after);
+        if let Some(not_after) = not_after {
+            self.ends(replica, moment(not_after));
+        }
+    }
+
+    fn ends(&mut self, replica: &ReplicaId, at: Timestamp) {
+        let peer = self.members.0.borrow().get(replica).map(|(_, peer)| Arc::clone(peer));
+        if let Some(peer) = peer {
+            self.ending.insert(replica.clone(), (at, peer));
+        }
+    }
+
+    /// Its connections end now.
+    fn forget(&mut self, replica: &ReplicaId) {
+        self.ending.remove(replica);
+        self.members.0.send_if_modified(|peers| match peers.remove(replica) {
+            Some((_, peer)) => {
+                peer.end();
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// Gives how long it is until the next one.
+    fn end_those_that_are_over(&mut self) -> Option<Duration> {
+        let now = Timestamp::now();
+        self.ending.retain(|_, (at, peer)| {
+            let is_over = *at <= now;
+            if is_over {
+                peer.end();
+            }
+            !is_over
+        });
+        let next = self.ending.values().map(|(at, _)| *at).min()?;
+        Some(Duration::try_from(next.duration_since(now)).unwrap_or_default())
+    }
+
+    fn attest(&self, replica: &ReplicaId, change: impl FnOnce(&Attestation) -> Attestation) {
+        self.registry.update(replica, |known| {
+            known.attestation = change(&known.attestation);
+            Change::Made
+        });
+    }
+}
+
+fn replica_of((service, instance): &(ServiceName, String)) -> Option<ReplicaId> {
+    Some(ReplicaId::new(service.clone(), instance.parse().ok()?))
+}
+
+fn shown(admission: &Admission) -> Appraised {
+    Appraised {
+        kind: admission.appraised.kind.to_string(),
+        release: admission.appraised.release.clone(),
+        measurement: admission.appraised.measurement.clone(),
+        tcb: admission.appraised.tcb.to_string(),
+        advisories: admission.appraised.advisories.clone(),
+        record: admission.record.clone(),
+        leaf_sha256: to_hex(&admission.leaf),
+        spiffe_id: admission.id.to_string(),
+        appraised_at: moment(admission.appraised_at),
+        expires: moment(admission.not_after),
+    }
+}
+
+fn moment(seconds: u64) -> Timestamp {
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,248 @@
+//! The server: HTTP/1.1 with JSON over TLS. Without a certificate of the mesh only joining answers.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use appraisal::{Code, Fault};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, channel_binding, peer, server_config};
+use mesh_protocol::{ChallengeAnswer, ChallengeRequest, JoinAnswer, JoinRequest, Refusal, WatchAnswer};
+use rustls::ServerConfig;
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use trust::{Authority, Channel};
+
+/// Connections at the same time: one to watch and one to renew for each replica.
+const MAX_CONNECTIONS: usize = 2048;
+/// How long a handshake may take, and the head of a request.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long somebody without a certificate may keep a connection: long enough to make evidence.
+const STRANGER: Duration = Duration::from_secs(60);
+/// The largest request: evidence in base64 and what stands around it.
+const MAX_BODY_BYTES: usize = 128 << 10;
+/// How long a watch waits for a change.
+const WATCH: Duration = Duration::from_secs(20);
+
+/// Why the mesh API cannot be served.
+#[derive(Debug, Error)]
+pub enum MeshApiError {
+    /// The cryptographic library has no TLS 1.3.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// The mesh API, ready to be served.
+pub struct MeshApi {
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    authority: Authority,
+    /// The key that it shows, as DER SubjectPublicKeyInfo.
+    spki: Arc<[u8]>,
+}
+
+/// What is known of the connection that a request came over.
+#[derive(Debug, Clone)]
+struct Connection {
+    binding: [u8; 32],
+    peer: Option<Peer>,
+}
+
+/// What every request is answered with.
+#[derive(Clone)]
+struct Api {
+    authority: Authority,
+    spki: Arc<[u8]>,
+}
+
+impl MeshApi {
+    /// The API on a port, with the identity that it shows and the key of that.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn new(
+        listener: TcpListener,
+        authority: Authority,
+        identity: Identity,
+        spki: Vec<u8>,
+    ) -> Result<Self, MeshApiError> {
+        let root = RootPin::Spki(authority.root_spki().to_vec());
+        let asked = authority.clone();
+        let admits: Admits = Arc::new(move |peer| {
+            if asked.is_revoked(&peer.id, &peer.leaf) {
+                Err(format!("{} is revoked", peer.id))
+            } else {
+                Ok(())
+            }
+        });
+        let domain = &authority.domain().trust_domain;
+        let tls = server_config(identity, root, domain, Clients::Any, admits, &[b"http/1.1"])?;
+        Ok(Self { listener, tls: Arc::new(tls), authority, spki: spki.into() })
+    }
+
+    /// Serves until it is told to end.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) {
+        tokio::pin!(shutdown);
+        let Self { listener, tls, authority, spki } = self;
+        let (acceptor, router) = (TlsAcceptor::from(tls), router(Api { authority, spki }));
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                    Ok((stream, _)) => {
+                        connections.spawn(connection(stream, acceptor.clone(), router.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the mesh API could not accept a connection");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                },
+                Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
+                // Whoever waits for an answer tries again, or ends with this process.
+                () = &mut shutdown => return,
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
+    let _delayed = stream.set_nodelay(true);
+    let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "a handshake with the mesh API failed"),
+        Err(_) => return tracing::debug!("a handshake with the mesh API took too long"),
+    };
+    let tls = stream.get_ref().1;
+    let Ok(binding) = channel_binding(tls) else { return };
+    let peer = peer(tls.peer_certificates());
+    let is_stranger = peer.is_none();
+    let router = router.layer(Extension(Connection { binding, peer }));
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(if is_stranger { Some(HANDSHAKE) } else { None })
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let ended = if is_stranger { timeout(STRANGER, served).await.unwrap_or(Ok(())) } else { served.await };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection to the mesh API ended with an error");
+    }
+}
+
+fn router(api: Api) -> Router {
+    let members = Router::new().route("/v1/watch", get(watch)).fallback(unknown);
+    let members = members.layer(middleware::from_fn_with_state(api.clone(), only_members));
+    Router::new()
+        .route("/v1/join/challenge", post(challenge))
+        .route("/v1/join", post(join))
+        .merge(members)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(api)
+}
+
+/// A refusal as it is answered.
+struct Refused(StatusCode, Refusal);
+
+impl Refused {
+    fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        Self(status, Refusal { code: code.to_owned(), detail: detail.into() })
+    }
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        let status =
+            if fault.code.is_retryable() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
+        Self::new(status, fault.code.as_str(), fault.detail)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+async fn only_members(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(peer) = connection.peer else {
+        let detail = "without a certificate of the mesh only /v1/join answers";
+        return Refused::new(StatusCode::FORBIDDEN, "CERTIFICATE_REQUIRED", detail).into_response();
+    };
+    if api.authority.is_revoked(&peer.id, &peer.leaf) {
+        let detail = format!("{} is revoked", peer.id);
+        return Refused::from(Fault::new(Code::Revoked, detail)).into_response();
+    }
+    next.run(request).await
+}
+
+async fn unknown() -> Refused {
+    Refused::new(StatusCode::NOT_FOUND, "ROUTE_NOT_FOUND", "the mesh API has no such path")
+}
+
+impl Api {
+    fn channel(&self, connection: Connection) -> Channel<'_> {
+        Channel { binding: connection.binding, authority_spki: &self.spki, peer: connection.peer }
+    }
+}
+
+fn read<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Refused> {
+    body.map(|Json(message)| message).map_err(|rejection| {
+        let code = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            Code::EvidenceTooLarge
+        } else {
+            Code::EvidenceMalformed
+        };
+        Fault::new(code, rejection.body_text()).into()
+    })
+}
+
+async fn challenge(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    body: Result<Json<ChallengeRequest>, JsonRejection>,
+) -> Result<Json<ChallengeAnswer>, Refused> {
+    let request = read(body)?;
+    Ok(Json(api.authority.challenge(&api.channel(connection), &request).await?))
+}
+
+async fn join(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    body: Result<Json<JoinRequest>, JsonRejection>,
+) -> Result<Json<JoinAnswer>, Refused> {
+    let request = read(body)?;
+    let answered = api.authority.join(&api.channel(connection), &request).await;
+    if let Err(fault) = &answered {
+        tracing::warn!(code = %fault.code, detail = fault.detail, "a join was refused");
+    }
+    Ok(Json(answered?))
+}
+
+#[derive(Deserialize)]
+struct Known {
+    epoch: Option<u64>,
+}
+
+/// What is revoked: at once where the caller does not know it yet, else when it changes, or again after a while.
+async fn watch(State(api): State<Api>, Query(known): Query<Known>) -> Json<WatchAnswer> {
+    let mut revocations = api.authority.revocations();
+    let is_news = |list: &Arc<mesh_protocol::SignedRevocations>| known.epoch != Some(list.revocations.epoch);
+    let _nothing_new_in_time = timeout(WATCH, revocations.wait_for(is_news)).await.is_err();
+    let now = revocations.borrow().as_ref().clone();
+    Json(WatchAnswer { revocations: now })
+}

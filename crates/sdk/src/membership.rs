@@ -1,0 +1,259 @@
+//! Being a member of the mesh: the identity is renewed at half of its life, and what is revoked is watched.
+//!
+//! A refused renewal ends the membership; one that only failed is tried again until the identity ends, and it is never used
+//! beyond that.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, server_config};
+use mesh_protocol::{EvidenceSource, MeshCoordinates, Revocations, Subject, WatchAnswer};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustls::ServerConfig;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+use types::ServiceName;
+
+use crate::join::{Applicant, Joined};
+use crate::mesh_client::{MeshClient, MeshError};
+use crate::outgoing::Outgoing;
+use crate::serve::Protocol;
+use crate::{RunError, StartError};
+
+/// Between tries of a renewal that failed, at first and at most.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// Between tries to reach the mesh API for what is revoked.
+const WATCH_RETRY: Duration = Duration::from_secs(1);
+/// A list that is older than this counts as one on which everybody stands.
+const MAX_STALE: Duration = Duration::from_secs(300);
+/// The same for a replica that has just joined and has no list yet.
+const FIRST_STALE: Duration = Duration::from_secs(60);
+
+/// What is known of who may no longer call.
+#[derive(Debug, Clone)]
+pub struct Trusted {
+    list: Option<Arc<Revocations>>,
+    /// Until when it counts.
+    until: Instant,
+}
+
+impl Trusted {
+    pub(crate) fn begun() -> Self {
+        Self { list: None, until: Instant::now() + FIRST_STALE }
+    }
+
+    /// Whether a peer with a certificate that verifies is still trusted.
+    pub(crate) fn allows(&self, peer: &Peer) -> Result<(), String> {
+        if Instant::now() > self.until {
+            return Err("what is revoked is not known any more".into());
+        }
+        match &self.list {
+            Some(list) if list.revokes(&peer.id, &peer.leaf) => Err(format!("{} is revoked", peer.id)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Who may call a replica: gateways, and the services that are named.
+pub(crate) fn admits(allow: Vec<ServiceName>, trusted: watch::Receiver<Trusted>) -> Admits {
+    Arc::new(move |peer| {
+        trusted.borrow().allows(peer)?;
+        match &peer.id.subject {
+            Subject::Gateway(_) => Ok(()),
+            Subject::Service { service, .. } if allow.contains(service) => Ok(()),
+            _ => Err(format!("{} may not call this service", peer.id)),
+        }
+    })
+}
+
+/// A member, from its first join to its end.
+pub struct Member<E> {
+    applicant: Applicant<E>,
+    identity: Identity,
+    trusted: watch::Sender<Trusted>,
+    /// The certificate so far and when it ends.
+    current: Mutex<([u8; 32], u64)>,
+    random: Mutex<fastrand::Rng>,
+}
+
+/// How a membership ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// The authority refused the renewal: finish, then end.
+    Refused(String),
+    /// The identity ended without a new one.
+    Expired,
+}
+
+impl<E: EvidenceSource> Member<E> {
+    /// Joins. What may succeed on another try is tried until whoever started this process has no more patience.
+    ///
+    /// # Errors
+    /// The authority refuses.
+    pub async fn join(applicant: Applicant<E>) -> Result<(Self, Joined), MeshError> {
+        // From here on this process holds keys: nobody of the same user may read its memory. The kernel refuses only a value
+        // that it does not know.
+        let _known_to_every_kernel = set_dumpable_behavior(DumpableBehavior::NotDumpable).is_ok();
+        let identity = Identity::default();
+        let mut wait = Duration::from_millis(50);
+        let joined = loop {
+            match applicant.join(&identity, None).await {
+                Ok(joined) => break joined,
+                Err(MeshError::Retryable(reason)) => {
+                    tracing::warn!(reason, "joining the mesh failed; it is tried again");
+                    sleep(wait).await;
+                    wait = (wait * 2).min(LONGEST_RETRY);
+                }
+                Err(refused) => return Err(refused),
+            }
+        };
+        let member = Self {
+            applicant,
+            identity,
+            trusted: watch::Sender::new(Trusted::begun()),
+            current: Mutex::new((joined.leaf, joined.not_after)),
+            random: Mutex::new(fastrand::Rng::new()),
+        };
+        Ok((member, joined))
+    }
+
+    /// What it serves with: gateways and the services that it allows may call, by one of these protocols.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn server_config(&self, protocols: &[Protocol]) -> Result<ServerConfig, RunError> {
+        let mesh = self.mesh();
+        let allow = self.applicant.assignment.allow.clone();
+        let protocols: Vec<_> = protocols.iter().map(|protocol| protocol.alpn()).collect();
+        let config = server_config(
+            self.identity.clone(),
+            RootPin::Spki(mesh.root_spki.0.clone()),
+            &mesh.trust_domain,
+            Clients::Known,
+            admits(allow, self.trusted()),
+            &protocols,
+        );
+        Ok(config.map_err(|error| StartError::new(format_args!("TLS cannot be set up: {error}")))?)
+    }
+
+    /// What it calls other services with.
+    pub fn outgoing(&self) -> Outgoing {
+        Outgoing::new(self.mesh().clone(), self.identity.clone(), self.trusted())
+    }
+
+    /// What is known of who may no longer call.
+    pub fn trusted(&self) -> watch::Receiver<Trusted> {
+        self.trusted.subscribe()
+    }
+
+    fn mesh(&self) -> &MeshCoordinates {
+        &self.applicant.assignment.mesh
+    }
+
+    fn current(&self) -> ([u8; 32], u64) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Renews and watches, until the membership ends.
+    pub async fn stay(&self) -> Left {
+        tokio::select! {
+            left = self.renew() => left,
+            never = self.watch() => match never {},
+        }
+    }
+
+    async fn renew(&self) -> Left {
+        loop {
+            let (leaf, not_after) = self.current();
+            let left = remaining(not_after);
+            let jitter = self.random.lock().unwrap_or_else(PoisonError::into_inner).f64();
+            sleep(left.mul_f64(0.45 + 0.1 * jitter)).await;
+            let ends = Instant::now() + remaining(not_after);
+            let joined = tokio::select! {
+                joined = self.renewed(leaf) => joined,
+                () = sleep_until(ends) => return Left::Expired,
+            };
+            match joined {
+                Ok(joined) => {
+                    *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
+                        (joined.leaf, joined.not_after);
+                    tracing::info!(not_after = joined.not_after, "the identity was renewed");
+                }
+                Err(reason) => return Left::Refused(reason),
+            }
+        }
+    }
+
+    /// Tries until there is a new identity or a refusal.
+    async fn renewed(&self, leaf: [u8; 32]) -> Result<Joined, String> {
+        let mut wait = FIRST_RETRY;
+        loop {
+            match self.applicant.join(&self.identity, Some(leaf)).await {
+                Ok(joined) => return Ok(joined),
+                Err(refused @ MeshError::Refused(_)) => return Err(refused.to_string()),
+                Err(MeshError::Retryable(reason)) => {
+                    tracing::warn!(reason, "renewing the identity failed; it is tried again");
+                    sleep(wait).await;
+                    wait = (wait * 2).min(LONGEST_RETRY);
+                }
+            }
+        }
+    }
+
+    /// Watches what is revoked.
+    pub(crate) async fn watch(&self) -> Infallible {
+        loop {
+            if let Err(error) = self.watch_over_one_connection().await {
+                tracing::debug!(%error, "what is revoked cannot be watched now");
+            }
+            sleep(WATCH_RETRY).await;
+        }
+    }
+
+    async fn watch_over_one_connection(&self) -> Result<(), MeshError> {
+        let mut client = MeshClient::connect(self.mesh(), &self.identity).await?;
+        loop {
+            let known = self.trusted.borrow().list.as_ref().map(|list| list.epoch);
+            let path = known.map_or("/v1/watch".to_owned(), |epoch| format!("/v1/watch?epoch={epoch}"));
+            let answer: WatchAnswer = client.get(&path).await?;
+            let list = answer.revocations.verify(&self.mesh().root_spki.0);
+            let list = list.filter(|list| list.epoch >= known.unwrap_or(0)).ok_or_else(|| {
+                MeshError::Retryable(
+                    "the list of what is revoked is not the authority's, or an older one".into(),
+                )
+            })?;
+            let trusted = Trusted { list: Some(Arc::new(list.clone())), until: Instant::now() + MAX_STALE };
+            self.trusted.send_replace(trusted);
+        }
+    }
+}
+
+fn remaining(not_after: u64) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Duration::from_secs(not_after).saturating_sub(now)
+}
+
+/// Returns once a peer is no longer trusted.
+pub fn distrusted(peer: Peer, mut trusted: watch::Receiver<Trusted>) -> impl Future<Output = ()> {
+    async move {
+        loop {
+            let until = {
+                let known = trusted.borrow_and_update();
+                if known.allows(&peer).is_err() {
+                    return;
+                }
+                known.until
+            };
+            tokio::select! {
+                changed = trusted.changed() => if changed.is_err() {
+                    // Nobody watches any more: the process ends.
+                    std::future::pending::<()>().await;
+                },
+                () = sleep_until(until + Duration::from_millis(1)) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! HTTP under mutual TLS: who calls is known before a byte of a request is read, and connections end when their caller is no
+//! longer trusted.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mesh_protocol::tls::{Peer, peer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::membership::{Trusted, distrusted};
+
+/// Open connections of a replica; the gateway keeps far fewer.
+const MAX_CONNECTIONS: usize = 4096;
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What a request's head may be: far above what a gateway lets through and adds, since the gateway is who judges.
+const MAX_HEADERS: usize = 1024;
+const MAX_HEAD_BYTES: usize = 1 << 20;
+const MAX_HTTP2_HEAD_BYTES: u32 = 1 << 20;
+
+/// The body of an answer.
+pub type Body = axum::body::Body;
+
+/// The tasks of a connection by HTTP/2, one for each request. They end with it.
+#[derive(Clone, Default)]
+struct Tasks(Arc<Mutex<JoinSet<()>>>);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+}
+
+/// A connection that speaks something else than HTTP from now on, until it ends.
+pub type Tunnel = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, known beforehand.
+    Http2,
+}
+
+impl Protocol {
+    /// Its name in the handshake of TLS (RFC 7301).
+    pub fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        }
+    }
+}
+
+/// Whether connections are to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cut {
+    /// No.
+    No,
+    /// Once their requests are answered.
+    WhenDone,
+    /// At once.
+    Now,
+}
+
+/// Who is at the other end of a connection, for whatever answers its requests.
+#[derive(Clone)]
+pub struct Caller {
+    /// Who.
+    pub peer: Peer,
+    tunnels: mpsc::Sender<Tunnel>,
+}
+
+impl Caller {
+    /// The caller of a connection that is answered by [`answer`], with what goes there.
+    pub fn new(peer: Peer) -> (Self, mpsc::Receiver<Tunnel>) {
+        // One request at most changes the protocol of a connection, and it is the last one.
+        let (tunnels, opened) = mpsc::channel(1);
+        (Self { peer, tunnels }, opened)
+    }
+
+    /// Drives a connection whose protocol changes for as long as the connection may live.
+    pub fn tunnel(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
+        let _the_connection_is_over = self.tunnels.try_send(Box::pin(tunnel)).is_err();
+    }
+}
+
+/// Serves until told to stop, then until the last open request is answered. `service` makes what answers the requests of a
+/// caller.
+pub async fn serve<S>(
+    listener: TcpListener,
+    service: impl Fn(Caller) -> S,
+    tls: Arc<ServerConfig>,
+    trusted: watch::Receiver<Trusted>,
+    mut stopped: watch::Receiver<Cut>,
+) where
+    S: Service<Request<Incoming>, Response = hyper::Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let acceptor = TlsAcceptor::from(tls);
+    let (mut handshakes, mut connections) = (JoinSet::new(), JoinSet::new());
+    loop {
+        let has_room = handshakes.len() + connections.len() < MAX_CONNECTIONS;
+        tokio::select! {
+            accepted = listener.accept(), if has_room => match accepted {
+                Ok((stream, _)) => {
+                    handshakes.spawn(handshake(stream, acceptor.clone()));
+                }
+                // Out of descriptors, most likely: existing connections must end before another can begin.
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection failed");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            Some(shaken) = handshakes.join_next(), if !handshakes.is_empty() => {
+                if let Ok(Some((stream, peer, protocol))) = shaken {
+                    let (caller, tunnels) = Caller::new(peer.clone());
+                    let answered = answer(stream, protocol, service(caller), tunnels, stopped.clone());
+                    connections.spawn(while_trusted(answered, peer, trusted.clone(), stopped.clone()));
+                }
+            }
+            Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
+            () = told(&mut stopped, Cut::WhenDone) => break,
+        }
+    }
+    drop((listener, handshakes));
+    while connections.join_next().await.is_some() {}
+}
+
+/// Returns once the connections are to end, or nobody is left to say so.
+async fn told(stopped: &mut watch::Receiver<Cut>, least: Cut) {
+    let _told_or_nobody_left = stopped.wait_for(|cut| *cut >= least).await.is_ok();
+}
+
+/// A connection with whoever is at the other end, and what is spoken there.
+type Shaken = (tokio_rustls::server::TlsStream<TcpStream>, Peer, Protocol);
+
+async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) -> Option<Shaken> {
+    let _delayed = stream.set_nodelay(true);
+    let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a handshake failed");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!("a handshake took too long");
+            return None;
+        }
+    };
+    let tls = stream.get_ref().1;
+    let is_http2 = tls.alpn_protocol() == Some(Protocol::Http2.alpn());
+    let peer = peer(tls.peer_certificates())?;
+    Some((stream, peer, if is_http2 { Protocol::Http2 } else { Protocol::Http1 }))
+}
+
+async fn while_trusted(
+    answered: impl Future<Output = ()>,
+    peer: Peer,
+    trusted: watch::Receiver<Trusted>,
+    mut cut: watch::Receiver<Cut>,
+) {
+    let caller = peer.id.to_string();
+    tokio::select! {
+        () = answered => {}
+        () = distrusted(peer, trusted) => {
+            tracing::warn!(caller, "a connection was cut: its caller is no longer trusted");
+        }
+        () = told(&mut cut, Cut::Now) => {}
+    }
+}
+
+/// Answers the requests of one connection, and drives what becomes of it, until it ends or its requests are answered after it
+/// was told to stop.
+pub async fn answer<I, S>(
+    stream: I,
+    protocol: Protocol,
+    service: S,
+    mut tunnels: mpsc::Receiver<Tunnel>,
+    stopped: watch::Receiver<Cut>,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = hyper::Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let stream = TokioIo::new(stream);
+    let ended = match protocol {
+        Protocol::Http1 => {
+            let mut http = hyper::server::conn::http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(None);
+            http.max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD_BYTES);
+            let connection = http.serve_connection(stream, service).with_upgrades();
+            to_the_end(connection, |connection| connection.graceful_shutdown(), stopped).await
+        }
+        Protocol::Http2 => {
+            let mut http = hyper::server::conn::http2::Builder::new(Tasks::default());
+            http.timer(TokioTimer::new()).max_header_list_size(MAX_HTTP2_HEAD_BYTES);
+            let connection = http.serve_connection(stream, service);
+            to_the_end(connection, |connection| connection.graceful_shutdown(), stopped).await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended with an error");
+    }
+    if let Ok(tunnel) = tunnels.try_recv() {
+        tunnel.await;
+    }
+}
+
+async fn to_the_end<C: Future>(
+    connection: C,
+    finish: impl FnOnce(Pin<&mut C>),
+    mut stopped: watch::Receiver<Cut>,
+) -> C::Output {
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = told(&mut stopped, Cut::WhenDone) => {}
+    }
+    finish(connection.as_mut());
+    connection.await
+}

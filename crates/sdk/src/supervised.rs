@@ -1,0 +1,160 @@
+//! A process under a supervisor: what it is told, what it reports, and why it ends.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::time::Duration;
+
+use mesh_protocol::{Assignment, Bytes, EvidenceSource, Report, read_frame, write_frame};
+use tokio::net::UnixStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::RunError;
+use crate::membership::{Left, Member};
+use crate::serve::Cut;
+
+/// How long requests may take to finish after the supervisor died.
+const ORPHAN_DRAIN: Duration = Duration::from_secs(10);
+/// The same once it is told to stop by a signal. The supervisor has waited for the requests in flight before that, so what is
+/// still open then is a connection that somebody else holds.
+const TERMINATED_DRAIN: Duration = Duration::from_secs(5);
+
+/// The supervisor's end of a replica's life.
+pub struct Supervised {
+    /// The assignment comes over it, and it is the leash.
+    stream: UnixStream,
+    terminate: Signal,
+}
+
+/// Why a replica ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// It was told to.
+    Terminated,
+    /// The supervisor is gone.
+    Orphaned,
+    /// It is no member any more.
+    Left(Left),
+}
+
+impl End {
+    /// How long open requests may take, and whether their connections are cut at once.
+    fn limit(&self) -> (Duration, Cut) {
+        match self {
+            Self::Terminated => (TERMINATED_DRAIN, Cut::WhenDone),
+            Self::Orphaned => (ORPHAN_DRAIN, Cut::WhenDone),
+            Self::Left(Left::Refused(_)) => (TERMINATED_DRAIN, Cut::WhenDone),
+            // Nothing is served under an identity that has ended.
+            Self::Left(Left::Expired) => (Duration::ZERO, Cut::Now),
+        }
+    }
+
+    /// Lets open requests finish, within what this end allows. What is revoked is still watched meanwhile.
+    pub async fn drain<E: EvidenceSource>(
+        &self,
+        stop: &watch::Sender<Cut>,
+        serving: impl Future<Output = ()>,
+        member: &Member<E>,
+    ) {
+        let (limit, cut) = self.limit();
+        stop.send_replace(cut);
+        tokio::select! {
+            _done_or_cut_off = timeout(limit, serving) => {}
+            never = member.watch() => match never {},
+        }
+    }
+}
+
+impl Supervised {
+    /// Under whoever holds the other end of this. Within a runtime.
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn new(stream: StdUnixStream) -> Result<Self, RunError> {
+        let terminate =
+            signal(SignalKind::terminate()).map_err(|error| RunError::Io("listening for SIGTERM", error))?;
+        let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+        let stream = stream.map_err(|error| RunError::Io("reaching the supervisor", error))?;
+        Ok(Self { stream, terminate })
+    }
+
+    /// The assignment; none where it is told to stop before that.
+    ///
+    /// # Errors
+    /// The supervisor says something else, or is gone.
+    pub async fn assignment(&mut self) -> Result<Option<Assignment>, RunError> {
+        let read = tokio::select! {
+            payload = read_frame(&mut self.stream) => payload.and_then(|payload| Assignment::decode(&payload)),
+            _ = self.terminate.recv() => return Ok(None),
+        };
+        match read {
+            Ok(assignment) => Ok(Some(assignment)),
+            Err(error) => {
+                self.failed(&error).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Does what comes before the replica listens; gives nothing where it is told to stop, or nobody supervises it any more.
+    ///
+    /// # Errors
+    /// The work's own, which are reported to the supervisor too.
+    pub async fn prepare<T, E: Display>(
+        &mut self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<Option<T>, E> {
+        let prepared = tokio::select! {
+            prepared = work => prepared,
+            _ = self.terminate.recv() => return Ok(None),
+            () = gone(&mut self.stream) => return Ok(None),
+        };
+        match prepared {
+            Ok(prepared) => Ok(Some(prepared)),
+            Err(error) => {
+                self.failed(&error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Reports that it listens, with a certificate of which this is the SHA-256.
+    ///
+    /// # Errors
+    /// The supervisor cannot be reached.
+    pub async fn listens(&mut self, address: SocketAddr, leaf: [u8; 32]) -> Result<(), RunError> {
+        let report = Report::Listening { address, leaf: Bytes(leaf.to_vec()) };
+        Ok(write_frame(&mut self.stream, &report.encode()).await?)
+    }
+
+    async fn failed(&mut self, reason: &impl Display) {
+        let report = Report::Failed(reason.to_string()).encode();
+        let _nobody_listens = write_frame(&mut self.stream, &report).await.is_err();
+    }
+
+    /// Waits, as a member, for what ends it.
+    pub async fn end<E: EvidenceSource>(&mut self, member: &Member<E>) -> End {
+        let end = tokio::select! {
+            _ = self.terminate.recv() => End::Terminated,
+            () = gone(&mut self.stream) => End::Orphaned,
+            left = member.stay() => End::Left(left),
+        };
+        match &end {
+            End::Terminated => {}
+            End::Orphaned => tracing::warn!("the supervisor is gone: finishing open requests"),
+            End::Left(Left::Refused(reason)) => {
+                tracing::warn!(reason, "the authority refused to renew the identity: finishing open requests");
+            }
+            End::Left(Left::Expired) => tracing::error!("the identity ended and could not be renewed"),
+        }
+        end
+    }
+}
+
+/// Waits for the supervisor to be gone: after the assignment nothing more is said, so any end of waiting means that.
+async fn gone(stream: &mut UnixStream) {
+    let _nothing_is_said = read_frame(stream).await.is_ok();
+}

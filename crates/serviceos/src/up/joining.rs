@@ -1,0 +1,152 @@
+//! The authority and what stands around it: quoter, mesh API, the identities of this process, and what is written in the
+//! registry.
+
+mod policies;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use appraisal::Roots;
+use configuration::Settings;
+use mesh::{Members, MeshApi, OwnIdentity};
+use mesh_protocol::tls::{Admits, RootPin, client_config};
+use mesh_protocol::{Bytes, MeshCoordinates, Subject};
+use rustls::ClientConfig;
+use secrets::Vault;
+use service_registry::Registry;
+use store::Store;
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use trust::{Authority, Opening, OwnEvidence, SecretGrant};
+use types::{Mode, ServiceName};
+
+use super::background::{Background, told};
+use super::data_dir::DataDir;
+use super::measuring::Measurements;
+use super::quoter::Quoter;
+
+/// What an authority is made of that was claimed before.
+pub(super) struct Claimed {
+    pub(super) store: Store,
+    pub(super) vault: Arc<Mutex<Vault>>,
+    pub(super) grants: BTreeMap<ServiceName, Vec<SecretGrant>>,
+    pub(super) listener: TcpListener,
+}
+
+/// The mesh of this process.
+pub(super) struct Mesh {
+    pub(super) authority: Authority,
+    pub(super) quoter: Quoter,
+    pub(super) members: Members,
+    pub(super) measurements: Measurements,
+    gateway: OwnIdentity,
+    listener: OwnIdentity,
+    api: MeshApi,
+    pub(super) address: SocketAddr,
+}
+
+impl Mesh {
+    /// Opens the authority, and makes everything ready that replicas need to join.
+    pub(super) async fn open(settings: &Settings, data_dir: &DataDir, claimed: Claimed) -> Result<Self> {
+        let Claimed { store, vault, grants, listener } = claimed;
+        let address = listener.local_addr().context("failed to open the mesh port")?;
+        let measurements = Measurements::take(settings, data_dir.run()).await?;
+        let quoter = Quoter::reach(data_dir.run(), data_dir.development()).await?;
+        let services = policies::services(settings, &measurements, &grants)?;
+        let opening = Opening {
+            store,
+            vault,
+            roots: Roots::Development(quoter.root().to_vec()),
+            now: Arc::new(milliseconds),
+            audit: data_dir.audit(),
+            manifest: policies::manifest(settings, &services),
+            services,
+            own: own_evidence(&quoter, measurements.authority),
+        };
+        let authority = Authority::open(opening).await.context("failed to open the authority")?;
+        let node = node();
+        let failed = "failed to make an identity for this process";
+        let own = |subject| OwnIdentity::new(authority.clone(), subject).context(failed);
+        let (gateway, own_listener) = (own(Subject::Gateway(node.clone()))?, own(Subject::Authority(node))?);
+        let api = MeshApi::new(listener, authority.clone(), own_listener.identity(), own_listener.spki())
+            .context("failed to open the mesh API")?;
+        let members = Members::default();
+        Ok(Self { authority, quoter, members, measurements, gateway, listener: own_listener, api, address })
+    }
+
+    /// What replicas are called with: the gateway's identity, and whichever replica has a valid one. Which one it must be is
+    /// compared with the registry when a connection is made.
+    pub(super) fn client(&self, protocol: &[u8]) -> Result<ClientConfig> {
+        let admits: Admits = Arc::new(|peer| match peer.id.subject {
+            Subject::Service { .. } => Ok(()),
+            _ => Err(format!("{} is no replica", peer.id)),
+        });
+        let root = RootPin::Spki(self.authority.root_spki().to_vec());
+        let domain = &self.authority.domain().trust_domain;
+        client_config(self.gateway.identity(), root, domain, admits, &[protocol])
+            .context("failed to set up TLS to the replicas")
+    }
+
+    /// What replicas are told of the mesh.
+    pub(super) fn coordinates(&self) -> MeshCoordinates {
+        let (_, transition) = self.authority.transition();
+        let domain = self.authority.domain();
+        MeshCoordinates {
+            address: self.address,
+            root_spki: Bytes(self.authority.root_spki().to_vec()),
+            trust_domain: domain.trust_domain.clone(),
+            mode: domain.mode,
+            transition: Bytes(transition.to_vec()),
+            evidence_root: (domain.mode == Mode::Development).then(|| Bytes(self.quoter.root().to_vec())),
+            authority_workload: Bytes(self.measurements.authority.to_vec()),
+        }
+    }
+
+    /// Begins what runs beside the rest. What is left over is needed to launch replicas.
+    pub(super) fn begin(self, registry: &Registry, background: &mut Background) -> Begun {
+        let coordinates = self.coordinates();
+        let Self { authority, quoter, members, measurements, gateway, listener, api, .. } = self;
+        let (writer, registry, written) = (authority.clone(), registry.clone(), members.clone());
+        background.add(|stopped| mesh::write_attestation(writer, registry, written, told(stopped)));
+        background.add(|stopped| gateway.keep(told(stopped)));
+        background.add(|stopped| listener.keep(told(stopped)));
+        background.add(|stopped| api.serve(told(stopped)));
+        let running = authority.clone();
+        background.add(|stopped| running.run(told(stopped)));
+        Begun { authority, quoter, members, measurements, coordinates }
+    }
+}
+
+/// What replicas are launched with.
+pub(super) struct Begun {
+    pub(super) authority: Authority,
+    pub(super) quoter: Quoter,
+    pub(super) members: Members,
+    pub(super) measurements: Measurements,
+    pub(super) coordinates: MeshCoordinates,
+}
+
+fn own_evidence(quoter: &Quoter, workload: [u8; 32]) -> OwnEvidence {
+    let quoter = quoter.clone();
+    Arc::new(move |report_data| {
+        let quoter = quoter.clone();
+        Box::pin(async move { quoter.evidence(report_data, workload).await })
+    })
+}
+
+fn milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The machine's name, as far as it can stand in an identity.
+fn node() -> String {
+    let name = rustix::system::uname();
+    let name = name.nodename().to_string_lossy();
+    let kept: String =
+        name.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '-').take(63).collect();
+    if kept.is_empty() { "node".to_owned() } else { kept }
+}

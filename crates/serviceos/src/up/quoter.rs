@@ -1,0 +1,153 @@
+//! The development quoter as a process of its own. It outlives this process when that is killed, and the next one finds it
+//! again; an orderly end takes it along.
+
+use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mesh_protocol::{Evidence, EvidenceError, QuoterControl, QuoterError};
+use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::replica_process::THIS_BINARY;
+
+/// How long it may take to end once it was told to.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// The quoter; its clones are the same one.
+#[derive(Clone)]
+pub(super) struct Quoter(Arc<Inner>);
+
+struct Inner {
+    run: PathBuf,
+    /// Where its root and keys are.
+    folder: PathBuf,
+    process: Mutex<Process>,
+    /// The development root, DER.
+    root: Vec<u8>,
+}
+
+struct Process {
+    control: Arc<QuoterControl>,
+    /// None where an earlier `up` started it.
+    child: Option<Child>,
+}
+
+impl Quoter {
+    /// Finds the one that an earlier `up` has left, or starts one.
+    pub(super) async fn reach(run: &Path, folder: PathBuf) -> Result<Self> {
+        let process = match QuoterControl::connect(&socket(run), &control_key(run)).await {
+            Ok(control) => Process { control: Arc::new(control), child: None },
+            Err(_there_is_none) => start(run, &folder)?,
+        };
+        let root = process.control.root().await.with_context(|| {
+            format!("failed to start the development quoter; its last words are in {}", log(run).display())
+        })?;
+        let inner = Inner { run: run.to_owned(), folder, process: Mutex::new(process), root };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The development root, DER.
+    pub(super) fn root(&self) -> &[u8] {
+        &self.0.root
+    }
+
+    /// A registration socket for one launcher.
+    pub(super) async fn registration(&self) -> Result<StdUnixStream, QuoterError> {
+        match self.control().await.registration().await {
+            Err(gone @ QuoterError::Frame(_)) => {
+                tracing::warn!(error = %gone, "the development quoter is gone; another is started");
+                self.start_again().await?.registration().await
+            }
+            other => other,
+        }
+    }
+
+    /// Evidence of this process, over 64 bytes.
+    pub(super) async fn evidence(
+        &self,
+        report_data: [u8; 64],
+        workload: [u8; 32],
+    ) -> Result<Evidence, EvidenceError> {
+        let evidence = match self.control().await.evidence(report_data, workload).await {
+            Err(QuoterError::Frame(_)) => match self.start_again().await {
+                Ok(control) => control.evidence(report_data, workload).await,
+                Err(error) => Err(error),
+            },
+            other => other,
+        };
+        evidence.map_err(|error| EvidenceError(error.to_string()))
+    }
+
+    async fn control(&self) -> Arc<QuoterControl> {
+        Arc::clone(&self.0.process.lock().await.control)
+    }
+
+    async fn start_again(&self) -> Result<Arc<QuoterControl>, QuoterError> {
+        let mut process = self.0.process.lock().await;
+        // Somebody else may have been here first.
+        if process.control.root().await.is_err() {
+            let started = start(&self.0.run, &self.0.folder).map_err(std::io::Error::other)?;
+            *process = started;
+        }
+        Ok(Arc::clone(&process.control))
+    }
+
+    /// Ends it, with everything else.
+    pub(super) async fn stop(&self) {
+        let mut process = self.0.process.lock().await;
+        if let Err(error) = process.control.stop().await {
+            tracing::debug!(%error, "the development quoter did not take the order to end");
+        }
+        if let Some(child) = &mut process.child
+            && timeout(LAST_WORDS, child.wait()).await.is_err()
+        {
+            tracing::warn!("the development quoter did not end by itself: killing it");
+            let _ended_meanwhile = child.start_kill().is_err();
+            let _unknown = child.wait().await.is_err();
+        }
+    }
+}
+
+fn start(run: &Path, folder: &Path) -> Result<Process> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    let output = OpenOptions::new().create(true).append(true).mode(0o600).open(log(run))?;
+    let mut command = Command::new(THIS_BINARY);
+    command
+        .arg0("serviceos")
+        .arg("dev-quoter")
+        .arg(folder)
+        .arg(socket(run))
+        .arg(control_key(run))
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| name == "RUST_LOG"))
+        .current_dir(run)
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::from(output.try_clone()?))
+        .stderr(Stdio::from(output))
+        // A signal for the group of this process, such as Ctrl-C, is none for it.
+        .process_group(0)
+        // What is dropped half-started ends; being killed drops nothing.
+        .kill_on_drop(true);
+    let child = command.spawn().context("failed to start the development quoter")?;
+    Ok(Process { control: Arc::new(QuoterControl::from_stream(ours)?), child: Some(child) })
+}
+
+fn socket(run: &Path) -> PathBuf {
+    run.join("quoter.sock")
+}
+
+fn control_key(run: &Path) -> PathBuf {
+    run.join("quoter.key")
+}
+
+fn log(run: &Path) -> PathBuf {
+    run.join("quoter.log")
+}

@@ -1,0 +1,195 @@
+//! The authority: it gives out nonces and tickets, appraises who wants to join, issues identities and releases secrets.
+//!
+//! What may be asked often is cheap and kept nowhere. What is decided is written down first: the audit trail, then the store,
+//! then the answer.
+
+mod challenge;
+mod join;
+mod maintenance;
+mod opening;
+mod revoking;
+
+pub use join::Channel;
+pub use opening::Opening;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use appraisal::{Fault, Policy, Roots};
+use mesh_protocol::{Evidence, EvidenceError, SignedRevocations, SpiffeId, Subject};
+use rustls::pki_types::CertificateDer;
+use secrets::{Domain, Vault};
+use store::Store;
+use tokio::sync::watch;
+use types::ServiceName;
+
+use crate::audit::{AuditError, AuditTrail, Entry};
+use crate::ca::{IssuingCa, LeafRequest, SubjectKey};
+use crate::clock::CheckedClock;
+use crate::nonces::{Minter, Used};
+use crate::quota::Quota;
+use crate::{Signer, Standing, Standings, TrustError};
+
+/// Evidence of the authority itself over 64 bytes.
+pub type OwnEvidence = Arc<
+    dyn Fn([u8; 64]) -> Pin<Box<dyn Future<Output = Result<Evidence, EvidenceError>> + Send>> + Send + Sync,
+>;
+
+/// What a service's replicas must be to be admitted, and what they are given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePolicy {
+    /// What their evidence must show.
+    pub policy: Policy,
+    /// The label of the version that they run.
+    pub version: String,
+    /// How many there are.
+    pub replicas: u32,
+    /// SHA-256 of the canonical `config`.
+    pub config_digest: [u8; 32],
+    /// The secrets that the manifest names for them.
+    pub secrets: Vec<SecretGrant>,
+}
+
+/// A secret that a service is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretGrant {
+    /// The name under which the service knows it.
+    pub name: String,
+    /// The name of its records.
+    pub record: String,
+}
+
+/// The authority; its clones are the same one.
+#[derive(Clone)]
+pub struct Authority(Arc<Inner>);
+
+struct Inner {
+    domain: Domain,
+    roots: Roots,
+    clock: CheckedClock,
+    minter: Minter,
+    signer: Signer,
+    store: Store,
+    vault: Arc<tokio::sync::Mutex<Vault>>,
+    /// Behind a lock that is held while a line is written, so only on threads that may wait for the disk.
+    audit: Arc<Mutex<AuditTrail>>,
+    own: OwnEvidence,
+    state: Mutex<State>,
+    standings: watch::Sender<Arc<Standings>>,
+    revocations: watch::Sender<Arc<SignedRevocations>>,
+    /// Held by whoever makes another list of revocations out of the last one, until it is published.
+    revoking: tokio::sync::Mutex<()>,
+    first_joins: Quota,
+    /// Renewals have turns of their own, so that no crowd of newcomers makes an identity expire.
+    renewals: Quota,
+}
+
+/// What changes. Held for moments, never across an await.
+struct State {
+    ca: Arc<IssuingCa>,
+    services: Arc<BTreeMap<ServiceName, Arc<ServicePolicy>>>,
+    used: Used,
+}
+
+impl Authority {
+    /// The mode and the trust domain.
+    pub fn domain(&self) -> &Domain {
+        &self.0.domain
+    }
+
+    /// The key of the mesh's root, as DER SubjectPublicKeyInfo.
+    pub fn root_spki(&self) -> &[u8] {
+        self.0.signer.spki()
+    }
+
+    /// Which transition of the manifest is in force: n and T_n.
+    pub fn transition(&self) -> (u64, [u8; 32]) {
+        let state = self.state();
+        (state.ca.n, state.ca.transition)
+    }
+
+    /// What is said of each replica, as it changes.
+    pub fn standings(&self) -> watch::Receiver<Arc<Standings>> {
+        self.0.standings.subscribe()
+    }
+
+    /// What is revoked, as it changes.
+    pub fn revocations(&self) -> watch::Receiver<Arc<SignedRevocations>> {
+        self.0.revocations.subscribe()
+    }
+
+    /// A certificate for a process that is part of the authority's own: its listener, or a gateway beside it.
+    ///
+    /// # Errors
+    /// The key is no P-256 key, or the clock is wrong.
+    pub fn issue_own(
+        &self,
+        subject: Subject,
+        spki: &[u8],
+        not_after: u64,
+    ) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+        let key = SubjectKey::of(spki)
+            .ok_or_else(|| TrustError::Certificate("a key of the mesh is a P-256 key".into()))?;
+        let id = SpiffeId { trust_domain: self.0.domain.trust_domain.clone(), subject };
+        let ca = Arc::clone(&self.state().ca);
+        let now = self.0.clock.watermark() / 1000;
+        let leaf = ca.issue(&LeafRequest { id: &id, key, not_after, facts: None }, now)?;
+        Ok([vec![leaf], ca.chain.clone()].concat())
+    }
+
+    /// A launch ticket, with which one replica may join within 120 seconds.
+    ///
+    /// # Errors
+    /// The clock stepped back, or there is no randomness.
+    pub fn ticket(&self, service: &ServiceName, instance: &str) -> Result<Vec<u8>, TrustError> {
+        let now = self.0.clock.checked().map_err(|fault| TrustError::Record(fault.to_string()))?;
+        let ticket = self.0.minter.ticket(now, service.as_str(), instance)?;
+        self.stand(service, instance, |standing| match standing {
+            // Until it is admitted, what it was refused for last says more than that it may try again.
+            Some(Standing::Refused { .. }) => None,
+            _ => Some(Standing::Pending { since: now / 1000 }),
+        });
+        Ok(ticket)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn service(&self, name: &str) -> Option<(ServiceName, Arc<ServicePolicy>)> {
+        let name: ServiceName = name.parse().ok()?;
+        let policy = self.state().services.get(&name).cloned()?;
+        Some((name, policy))
+    }
+
+    /// Publishes what is said of a replica, where it changes.
+    fn stand(
+        &self,
+        service: &ServiceName,
+        instance: &str,
+        change: impl FnOnce(Option<&Standing>) -> Option<Standing>,
+    ) {
+        self.0.standings.send_if_modified(|standings| {
+            let key = (service.clone(), instance.to_owned());
+            let Some(standing) = change(standings.get(&key)) else { return false };
+            Arc::make_mut(standings).insert(key, standing);
+            true
+        });
+    }
+
+    /// Writes a line of the audit trail, which is on disk when this returns.
+    async fn audit(&self, entry: Entry, now: u64) -> Result<(), TrustError> {
+        let audit = Arc::clone(&self.0.audit);
+        let written = tokio::task::spawn_blocking(move || -> Result<(), AuditError> {
+            audit.lock().unwrap_or_else(PoisonError::into_inner).append(entry, now).map(|_seq| ())
+        });
+        Ok(written.await.map_err(|_| TrustError::Failed)??)
+    }
+}
+
+/// What somebody who joins is told when the authority itself cannot do its part.
+fn unavailable(error: impl std::fmt::Display) -> Fault {
+    Fault::new(appraisal::Code::AuthorityUnavailable, format!("the authority cannot decide now: {error}"))
+}

@@ -1,0 +1,424 @@
+//! The second half of a join: evidence, appraisal, identity and secrets.
+
+use std::sync::Arc;
+
+use appraisal::{Appraised, Checks, Code, Fault, Step};
+use mesh_protocol::tls::Peer;
+use mesh_protocol::{
+    Bytes, Evidence, EvidenceKind, JoinAnswer, JoinBinding, JoinClaims, JoinRequest, MAX_EVIDENCE_BYTES,
+    Release, SealedSecret, SpiffeId, hpke_info, sha256, to_hex,
+};
+use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;
+use rustls::crypto::hpke::{Hpke, HpkePublicKey};
+use rustls::pki_types::CertificateDer;
+use serde_json::json;
+use store::Transaction;
+use types::ServiceName;
+
+use super::opening::{USED, WATERMARK};
+use super::{Authority, ServicePolicy, unavailable};
+use crate::audit::{Entry, Outcome};
+use crate::ca::{IssuingCa, LeafFacts, LeafRequest, SubjectKey, digest, requested_key};
+use crate::nonces::{NonceContext, Used, check_ticket_age, expiry};
+use crate::records::{Recorded, SignedRecord};
+use crate::{Admission, Standing, TrustError, revocations};
+
+/// The largest certificate request, in bytes: it has a key and a signature and nothing else.
+const MAX_CSR_BYTES: usize = 1024;
+/// Records of appraisals that are kept for each replica.
+const MAX_RECORDS: usize = 8;
+/// How long before its end an identity that was not renewed takes no more requests, in seconds, if it lives long enough.
+const LONGEST_DRAIN: u64 = 10;
+
+/// The connection that somebody joins over.
+#[derive(Debug, Clone)]
+pub struct Channel<'a> {
+    /// What only its two ends know.
+    pub binding: [u8; 32],
+    /// The key that the authority showed, as DER SubjectPublicKeyInfo.
+    pub authority_spki: &'a [u8],
+    /// Who has shown a certificate of the mesh.
+    pub peer: Option<Peer>,
+}
+
+/// A join of which all is read and nothing believed.
+struct Join {
+    evidence: Evidence,
+    claims: JoinClaims,
+    csr_key: Option<Vec<u8>>,
+    hpke_public: [u8; 32],
+    receipt_spki: Vec<u8>,
+    report_data: [u8; 64],
+    previous: Option<[u8; 32]>,
+}
+
+/// A join that came with a nonce of this authority: from here on, whatever it ends with is recorded.
+struct Begun {
+    join: Join,
+    service: ServiceName,
+    policy: Arc<ServicePolicy>,
+    ca: Arc<IssuingCa>,
+    id: SpiffeId,
+    /// What must not be used again, with its expiry: the nonce, then the ticket where there is one.
+    marks: Vec<([u8; 32], u64)>,
+    now_ms: u64,
+    checks: Checks,
+}
+
+impl Authority {
+    /// Appraises evidence, and issues an identity for what it proves.
+    ///
+    /// # Errors
+    /// The first step that fails; [`Code::is_retryable`] says whether another try is worth it.
+    pub async fn join(&self, channel: &Channel<'_>, request: &JoinRequest) -> Result<JoinAnswer, Fault> {
+        let begun = self.begin(channel, request)?;
+        let marks = begun.marks.clone();
+        let decided = self.decide(channel, begun).await;
+        if decided.as_ref().is_err_and(|fault| fault.code.is_retryable()) {
+            // Whoever is told to try again must be able to, and needs its ticket for that.
+            let mut state = self.state();
+            marks.iter().skip(1).for_each(|(ticket, expiry)| state.used.give_back(ticket, *expiry));
+        }
+        decided
+    }
+
+    async fn decide(&self, channel: &Channel<'_>, begun: Begun) -> Result<JoinAnswer, Fault> {
+        let quota = if channel.peer.is_some() { &self.0.renewals } else { &self.0.first_joins };
+        let _turn = quota.turn().await?;
+        let (mut begun, appraised) = self.appraise(begun).await?;
+        match appraised {
+            Ok(appraised) => self.admit(begun, appraised).await,
+            Err(fault) => {
+                self.refuse(&mut begun, &fault).await?;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Size, kind and nonce: what can be refused without work, and without a word about it anywhere.
+    fn begin(&self, channel: &Channel<'_>, request: &JoinRequest) -> Result<Begun, Fault> {
+        let mut checks = Checks::default();
+        let (evidence, claims, hpke_public) = checks.add(Step::Size, read(request))?;
+        checks.add(Step::Kind, self.0.roots.of(evidence.kind).map(|_root| ()))?;
+        let now_ms = self.0.clock.checked()?;
+        let marks = checks.add(Step::Nonce, self.consume(channel, &claims, now_ms))?;
+        let unexpected = || {
+            let name = format!("{}/{}", claims.service, claims.instance);
+            Fault::new(Code::ReplicaNotExpected, format!("the manifest has no {name}"))
+        };
+        let (service, policy) = self.service(&claims.service).ok_or_else(unexpected)?;
+        let id = SpiffeId::of_replica(&self.0.domain.trust_domain, &service, &claims.instance);
+        let ca = Arc::clone(&self.state().ca);
+        let binding = JoinBinding {
+            authority_nonce: claims.authority_nonce,
+            replica_nonce: claims.replica_nonce,
+            kind: evidence.kind,
+            identity_spki: &claims.identity_spki,
+            hpke_public,
+            receipt_spki: &request.receipt_spki.0,
+            service: &claims.service,
+            // What the service is to be here, not what the replica says.
+            version: &policy.version,
+            instance: &claims.instance,
+            trust_domain: &self.0.domain.trust_domain,
+            authority_spki: channel.authority_spki,
+            root_spki: self.root_spki(),
+            transition: ca.transition,
+            mode: self.0.domain.mode,
+            workload: claims.workload,
+            config_digest: policy.config_digest,
+            previous_leaf: channel.peer.as_ref().map(|peer| peer.leaf),
+        };
+        let report_data = binding.report_data();
+        let join = Join {
+            csr_key: requested_key(&request.csr.0),
+            receipt_spki: request.receipt_spki.0.clone(),
+            previous: channel.peer.as_ref().map(|peer| peer.leaf),
+            evidence,
+            claims,
+            hpke_public,
+            report_data,
+        };
+        Ok(Begun { join, service, policy, ca, id, marks, now_ms, checks })
+    }
+
+    /// The ticket and the nonce are used up by this, whatever is decided then. That a ticket is too old or was used is said last:
+    /// it is no younger than the nonce, and used by whoever uses the nonce.
+    fn consume(
+        &self,
+        channel: &Channel<'_>,
+        claims: &JoinClaims,
+        now_ms: u64,
+    ) -> Result<Vec<([u8; 32], u64)>, Fault> {
+        self.may_try(channel, &claims.ticket, &claims.service, &claims.instance)?;
+        let context = NonceContext {
+            channel: &channel.binding,
+            replica_nonce: &claims.replica_nonce,
+            service: &claims.service,
+            instance: &claims.instance,
+        };
+        self.0.minter.check_nonce(&claims.authority_nonce, now_ms, context)?;
+        let mut marks = vec![(Used::mark(&claims.authority_nonce), expiry(&claims.authority_nonce))];
+        self.state().used.add(marks[0].0, marks[0].1, now_ms, Code::NonceReplayed)?;
+        if channel.peer.is_none() {
+            check_ticket_age(&claims.ticket, now_ms)?;
+            let ticket = (Used::mark(&claims.ticket), expiry(&claims.ticket));
+            self.state().used.add(ticket.0, ticket.1, now_ms, Code::TicketInvalid)?;
+            marks.push(ticket);
+        }
+        Ok(marks)
+    }
+
+    /// The steps that cost something, on a thread that may take its time. Gives the checks back in either case.
+    async fn appraise(&self, mut begun: Begun) -> Result<(Begun, Result<Appraised, Fault>), Fault> {
+        let root = self.0.roots.of(begun.join.evidence.kind)?.to_vec();
+        let list = Arc::clone(&self.0.revocations.borrow());
+        let work = tokio::task::spawn_blocking(move || {
+            let outcome = steps(&mut begun, &root).and_then(|appraised| {
+                let leaf = begun.join.previous;
+                let allowed = revocations::allow(&list.revocations, &begun.id, leaf, &appraised);
+                begun.checks.add(Step::Release, allowed)?;
+                let expected = is_expected(&begun);
+                begun.checks.add(Step::Budget, expected)?;
+                Ok(appraised)
+            });
+            (begun, outcome)
+        });
+        work.await.map_err(|_| unavailable(TrustError::Failed))
+    }
+
+    async fn admit(&self, begun: Begun, appraised: Appraised) -> Result<JoinAnswer, Fault> {
+        let now = begun.now_ms / 1000;
+        let ttl = begun.policy.policy.identity_ttl.as_secs();
+        let not_after = (now + ttl).min(appraised.expires);
+        let record = self.record(&begun, not_after).map_err(unavailable)?;
+        let leaf = self.leaf(&begun, &record, not_after).map_err(unavailable)?;
+        let leaf_digest = digest(&leaf);
+        let (secrets, set_signature) = self.release(&begun, leaf_digest).await.map_err(unavailable)?;
+        let released: Vec<_> = secrets
+            .iter()
+            .map(|secret| json!({"name": secret.name, "version": secret.version, "epoch": secret.epoch}))
+            .collect();
+        let data = json!({
+            "leaf": to_hex(&leaf_digest),
+            "record": record.record.id,
+            "release": appraised.release,
+            "measurement": appraised.measurement,
+            "notAfter": not_after,
+            "secrets": released,
+        });
+        self.write(&begun, &record, Outcome::Done, None, data).await.map_err(unavailable)?;
+        let admission = Arc::new(Admission {
+            id: begun.id.clone(),
+            leaf: leaf_digest,
+            renewed: begun.join.previous.map(|previous| (previous, not_after)),
+            appraised,
+            record: record.record.id,
+            appraised_at: now,
+            not_after,
+            drains_at: not_after - (not_after.saturating_sub(now) / 5).min(LONGEST_DRAIN),
+        });
+        self.stand_admitted(&begun, &admission)?;
+        let chain = begun.ca.chain.iter().map(|certificate| Bytes(certificate.to_vec())).collect();
+        Ok(JoinAnswer { leaf: Bytes(leaf.to_vec()), chain, secrets, set_signature: Bytes(set_signature) })
+    }
+
+    /// Publishes an admission, unless what it rests on was revoked since it was appraised. Whoever revokes publishes the list
+    /// first and then looks at every standing, so one of the two sees the other.
+    fn stand_admitted(&self, begun: &Begun, admission: &Arc<Admission>) -> Result<(), Fault> {
+        let mut allowed = Ok(());
+        self.stand(&begun.service, &begun.join.claims.instance, |_| {
+            let list = Arc::clone(&self.0.revocations.borrow());
+            let leaf = begun.join.previous;
+            allowed = revocations::allow(&list.revocations, &begun.id, leaf, &admission.appraised);
+            Some(match &allowed {
+                Ok(()) => Standing::Valid(Arc::clone(admission)),
+                Err(fault) => Standing::Refused { fault: fault.clone(), since: admission.appraised_at },
+            })
+        });
+        allowed
+    }
+
+    async fn refuse(&self, begun: &mut Begun, fault: &Fault) -> Result<(), Fault> {
+        let now = begun.now_ms / 1000;
+        let record = self.record(begun, now).map_err(unavailable)?;
+        let data = json!({"record": record.record.id, "detail": fault.detail});
+        self.write(begun, &record, Outcome::Refused, Some(fault.code.as_str()), data)
+            .await
+            .map_err(unavailable)?;
+        let instance = &begun.join.claims.instance;
+        self.stand(&begun.service, instance, |_| {
+            Some(Standing::Refused { fault: fault.clone(), since: now })
+        });
+        Ok(())
+    }
+
+    fn record(&self, begun: &Begun, expires_at: u64) -> Result<SignedRecord, TrustError> {
+        let mut random = [0; 16];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| TrustError::Randomness)?;
+        let recorded = Recorded {
+            id: format!("apr_{:012x}{}", begun.now_ms, to_hex(&random[..10])),
+            evidence: &begun.join.evidence,
+            policy: &begun.policy.policy,
+            report_data: &begun.join.report_data,
+            checks: &begun.checks,
+            appraised_at: begun.now_ms / 1000,
+            expires_at,
+        };
+        recorded.sign(&self.0.signer)
+    }
+
+    fn leaf(
+        &self,
+        begun: &Begun,
+        record: &SignedRecord,
+        not_after: u64,
+    ) -> Result<CertificateDer<'static>, TrustError> {
+        let unreadable = || TrustError::Certificate("the requested key is no P-256 key".into());
+        let facts = LeafFacts {
+            mode: self.0.domain.mode,
+            n: begun.ca.n,
+            transition: begun.ca.transition,
+            appraisal: record.digest,
+            version: begun.policy.version.clone(),
+            receipt: sha256(&begun.join.receipt_spki),
+            workload: begun.join.claims.workload,
+        };
+        let key = SubjectKey::of(&begun.join.claims.identity_spki).ok_or_else(unreadable)?;
+        let wanted = LeafRequest { id: &begun.id, key, not_after, facts: Some(&facts) };
+        begun.ca.issue(&wanted, begun.now_ms / 1000)
+    }
+
+    /// The secrets that the manifest names, each sealed to the replica's key, and the signature over all of them.
+    async fn release(
+        &self,
+        begun: &Begun,
+        leaf: [u8; 32],
+    ) -> Result<(Vec<SealedSecret>, Vec<u8>), TrustError> {
+        let spiffe_id = begun.id.to_string();
+        let release = Release {
+            mode: self.0.domain.mode,
+            trust_domain: &self.0.domain.trust_domain,
+            transition: begun.ca.transition,
+            spiffe_id: &spiffe_id,
+            leaf,
+        };
+        let info = hpke_info(&begun.join.report_data);
+        let key = HpkePublicKey(begun.join.hpke_public.to_vec());
+        let mut sealed = Vec::new();
+        let vault = self.0.vault.lock().await;
+        for grant in &begun.policy.secrets {
+            let released = vault.release(&grant.record)?.ok_or_else(|| {
+                TrustError::Record(format!(
+                    "the secret {} is named in the manifest and not there",
+                    grant.record
+                ))
+            })?;
+            for secret in released {
+                let aad = release.associated_data(&grant.name, secret.version, secret.epoch);
+                let (enc, ct) = DH_KEM_X25519_HKDF_SHA256_AES_256
+                    .seal(&info, &aad, &secret.value, &key)
+                    .map_err(|error| TrustError::Record(format!("sealing a secret: {error}")))?;
+                sealed.push(SealedSecret {
+                    name: grant.name.clone(),
+                    version: secret.version,
+                    epoch: secret.epoch,
+                    enc: Bytes(enc.0),
+                    ct: Bytes(ct),
+                });
+            }
+        }
+        sealed.sort_by(|a, b| (&a.name, a.epoch).cmp(&(&b.name, b.epoch)));
+        let message = release.set_message(&begun.join.report_data, &sealed);
+        let signature = begun.ca.signer.sign(&message)?;
+        Ok((sealed, signature))
+    }
+
+    /// First the audit trail, then the store: whatever is answered is on disk.
+    async fn write(
+        &self,
+        begun: &Begun,
+        record: &SignedRecord,
+        outcome: Outcome,
+        reason: Option<&str>,
+        data: serde_json::Value,
+    ) -> Result<(), TrustError> {
+        let subject = begun.id.to_string();
+        let entry = Entry {
+            kind: if begun.join.previous.is_some() { "renewal" } else { "join" }.into(),
+            actor: subject.clone(),
+            subject,
+            outcome,
+            reason: reason.map(str::to_owned),
+            data,
+        };
+        self.audit(entry, begun.now_ms / 1000).await?;
+        let folder = format!("trust/appraisal/{}/{}/", begun.service, begun.join.claims.instance);
+        let json = serde_json::to_vec(record).map_err(|error| TrustError::Record(error.to_string()))?;
+        let mut transaction = Transaction::new()
+            .put(format!("{folder}{}", record.record.id), json)
+            .put(WATERMARK, self.0.clock.watermark().to_be_bytes());
+        for (mark, expiry) in &begun.marks {
+            transaction = transaction.put([USED.as_bytes(), mark].concat(), expiry.to_be_bytes());
+        }
+        // Ids begin with their time, so the oldest come first.
+        let kept = self.0.store.range(folder.as_str()).await?;
+        for row in kept.iter().take((kept.len() + 1).saturating_sub(MAX_RECORDS)) {
+            transaction = transaction.delete(row.key.clone());
+        }
+        self.0.store.commit(transaction).await?;
+        Ok(())
+    }
+}
+
+/// Reads what came, within its limits.
+fn read(request: &JoinRequest) -> Result<(Evidence, JoinClaims, [u8; 32]), Fault> {
+    if request.evidence.0.len() > MAX_EVIDENCE_BYTES {
+        let detail = format!("{} bytes are over the limit of {MAX_EVIDENCE_BYTES}", request.evidence.0.len());
+        return Err(Fault::new(Code::EvidenceTooLarge, detail));
+    }
+    let malformed = |detail: &str| Fault::new(Code::EvidenceMalformed, detail);
+    if request.csr.0.len() > MAX_CSR_BYTES {
+        return Err(malformed("the certificate request is over the limit of 1 KiB"));
+    }
+    if SubjectKey::of(&request.receipt_spki.0).is_none() {
+        return Err(malformed("the receipt key is no P-256 key of 91 bytes"));
+    }
+    let hpke_public = request.hpke_public_key.0.as_slice().try_into();
+    let hpke_public = hpke_public.map_err(|_| malformed("an HPKE key has 32 bytes"))?;
+    let (evidence, claims) =
+        Evidence::decode_join(&request.evidence.0).map_err(|error| malformed(&error.to_string()))?;
+    Ok((evidence, claims, hpke_public))
+}
+
+/// Chain, binding with the certificate request, debug, TCB, platform and release.
+fn steps(begun: &mut Begun, root: &[u8]) -> Result<Appraised, Fault> {
+    let Begun { join, policy, now_ms, checks, .. } = begun;
+    let Join { evidence, claims, csr_key, report_data, .. } = join;
+    let bound = |measurement: &[u8; 32]| {
+        if evidence.kind == EvidenceKind::Simulated && claims.workload != *measurement {
+            let detail = "the workload digest is not what was measured";
+            return Err(Fault::new(Code::BindingMismatch, detail));
+        }
+        if csr_key.as_ref() == Some(&claims.identity_spki) {
+            return Ok(());
+        }
+        let detail =
+            "the certificate request is not one for the key that the evidence names, and signed with it";
+        Err(Fault::new(Code::CsrKeyMismatch, detail))
+    };
+    appraisal::verify(evidence, report_data, &policy.policy, root, *now_ms / 1000, checks, bound)
+}
+
+/// One of the replicas that the manifest has. Each has one way to write its ordinal, or there would be more identities than
+/// replicas.
+fn is_expected(begun: &Begun) -> Result<(), Fault> {
+    let written = begun.join.claims.instance.rsplit('.').next().unwrap_or_default();
+    let ordinal = written.parse::<u32>().ok().filter(|ordinal| ordinal.to_string() == written);
+    let is_identity = begun.id.to_string().parse::<SpiffeId>().as_ref() == Ok(&begun.id);
+    if is_identity && ordinal.is_some_and(|ordinal| ordinal < begun.policy.replicas) {
+        return Ok(());
+    }
+    let detail = format!("{} has {} replicas", begun.service, begun.policy.replicas);
+    Err(Fault::new(Code::ReplicaNotExpected, detail))
+}

@@ -1,0 +1,104 @@
+//! What the authority does without being asked: identities end, heads of the audit trail are signed, and the watermark of the
+//! clock is written down.
+
+use std::future::Future;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use store::Transaction;
+use tokio::time::{Instant, sleep_until};
+
+use super::Authority;
+use super::opening::{USED, WATERMARK};
+use crate::audit::AuditError;
+use crate::{Standing, TrustError, revocations};
+
+/// How often what was recorded is signed, and the list of revocations said again.
+const ROUND: Duration = Duration::from_secs(10);
+/// Used nonces that are forgotten in one transaction.
+const MAX_FORGOTTEN: usize = 100;
+
+impl Authority {
+    /// Runs until it is told to end.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        tokio::pin!(shutdown);
+        let mut standings = self.standings();
+        let mut round = Instant::now() + ROUND;
+        loop {
+            let next = self.end_identities();
+            let until = next.map_or(round, |wait| (Instant::now() + wait).min(round));
+            tokio::select! {
+                () = sleep_until(until) => {}
+                _ = standings.changed() => continue,
+                () = &mut shutdown => break,
+            }
+            if Instant::now() >= round {
+                round = Instant::now() + ROUND;
+                self.look_after().await;
+            }
+        }
+        if let Err(error) = self.sign_head().await {
+            tracing::warn!(%error, "the last head of the audit trail could not be signed");
+        }
+    }
+
+    async fn look_after(&self) {
+        if let Err(error) = self.sign_head().await {
+            tracing::warn!(%error, "the head of the audit trail could not be signed");
+        }
+        if let Err(error) = self.write_down().await {
+            tracing::warn!(%error, "the authority could not write down its clock");
+        }
+        let _alone = self.0.revoking.lock().await;
+        let now = self.0.clock.watermark() / 1000;
+        let list = self.0.revocations.borrow().revocations.renewed(self.transition().1, now);
+        match revocations::sign(list, &self.0.signer) {
+            Ok(signed) => drop(self.0.revocations.send_replace(Arc::new(signed))),
+            Err(error) => tracing::warn!(%error, "the list of revocations could not be signed again"),
+        }
+    }
+
+    /// Identities that are not renewed in time are said to be expired, early enough for their requests to finish. Gives how long
+    /// it is until the next one.
+    fn end_identities(&self) -> Option<Duration> {
+        let now_ms = self.0.clock.checked().unwrap_or_else(|_| self.0.clock.watermark());
+        let mut next = None;
+        self.0.standings.send_if_modified(|standings| {
+            let mut ended = Vec::new();
+            for (key, standing) in standings.iter() {
+                let Standing::Valid(admission) = standing else { continue };
+                match (admission.drains_at * 1000).checked_sub(now_ms).filter(|wait| *wait > 0) {
+                    Some(wait) => next = Some(next.map_or(wait, |least: u64| least.min(wait))),
+                    None => ended.push((key.clone(), Standing::Expired(Arc::clone(admission)))),
+                }
+            }
+            let changed = !ended.is_empty();
+            Arc::make_mut(standings).extend(ended);
+            changed
+        });
+        next.map(Duration::from_millis)
+    }
+
+    async fn sign_head(&self) -> Result<(), TrustError> {
+        let (audit, now) = (Arc::clone(&self.0.audit), self.0.clock.watermark() / 1000);
+        let signed = tokio::task::spawn_blocking(move || -> Result<(), AuditError> {
+            let mut audit = audit.lock().unwrap_or_else(PoisonError::into_inner);
+            if audit.unsigned() > 0 { audit.sign_head(now) } else { Ok(()) }
+        });
+        Ok(signed.await.map_err(|_| TrustError::Failed)??)
+    }
+
+    async fn write_down(&self) -> Result<(), TrustError> {
+        let now = self.0.clock.watermark();
+        let mut transaction = Transaction::new().put(WATERMARK, now.to_be_bytes());
+        let used = self.0.store.range(USED).await?;
+        let expired = used.iter().filter(|row| {
+            row.value.as_slice().try_into().map_or(true, |expiry| u64::from_be_bytes(expiry) < now)
+        });
+        for row in expired.take(MAX_FORGOTTEN) {
+            transaction = transaction.delete(row.key.clone());
+        }
+        self.0.store.commit(transaction).await?;
+        Ok(())
+    }
+}

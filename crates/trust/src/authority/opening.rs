@@ -1,0 +1,232 @@
+//! How an authority comes to be: from what an earlier one has left, or for the first time.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use appraisal::Roots;
+use mesh_protocol::{Bytes, Revocations, SignedRevocations, sha256, transition};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::pki_types::CertificateDer;
+use secrets::Vault;
+use serde::{Deserialize, Serialize};
+use store::{Store, Transaction};
+use tokio::sync::watch;
+use types::ServiceName;
+use zeroize::Zeroizing;
+
+use super::{Authority, Inner, OwnEvidence, ServicePolicy, State};
+use crate::audit::AuditTrail;
+use crate::ca::{self, IssuingCa};
+use crate::clock::{CheckedClock, Now};
+use crate::nonces::{LIFE_MS, Minter, Used};
+use crate::quota::Quota;
+use crate::records::canonical_json;
+use crate::revocations::sign;
+use crate::{Signer, Standings, TrustError};
+
+pub(super) const ROOT: &str = "trust/root";
+pub(super) const TRANSITION: &str = "trust/transition";
+pub(super) const REVOCATIONS: &str = "trust/revocations";
+pub(super) const WATERMARK: &str = "trust/watermark";
+pub(super) const USED: &str = "trust/used/";
+
+/// The secret under nonces and tickets.
+const MINTER: &str = "mesh-nonces";
+
+/// First joins that are appraised at the same time, and those that may wait for that.
+const FIRST_JOINS: Quota = Quota::new(2, 256);
+/// The same for renewals.
+const RENEWALS: Quota = Quota::new(1, 1024);
+
+/// What an authority is opened with.
+pub struct Opening {
+    /// The store.
+    pub store: Store,
+    /// The secrets; the vault says which mesh this is.
+    pub vault: Arc<tokio::sync::Mutex<Vault>>,
+    /// Whose evidence counts.
+    pub roots: Roots,
+    /// The machine's clock.
+    pub now: Now,
+    /// The file of the audit trail.
+    pub audit: PathBuf,
+    /// Everything that decides trust, as JSON.
+    pub manifest: serde_json::Value,
+    /// The services.
+    pub services: BTreeMap<ServiceName, ServicePolicy>,
+    /// Evidence of the authority itself.
+    pub own: OwnEvidence,
+}
+
+/// The chain of transitions, as it is stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Chain {
+    n: u64,
+    t_n: Bytes,
+    history: Vec<Link>,
+}
+
+/// One transition.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Link {
+    n: u64,
+    op: String,
+    manifest_hash: Bytes,
+}
+
+impl Authority {
+    /// Opens the authority of a store, or makes it there.
+    ///
+    /// # Errors
+    /// What an earlier one has left cannot be read or does not verify, or the disk fails.
+    pub async fn open(opening: Opening) -> Result<Self, TrustError> {
+        let Opening { store, vault, roots, now, audit, manifest, services, own } = opening;
+        let (domain, genesis, root_key, minter) = {
+            let mut vault = vault.lock().await;
+            let minter = vault.ensure_internal(MINTER, random).await?;
+            (vault.domain().clone(), *vault.genesis(), vault.root_key()?, minter)
+        };
+        let signer = Signer::new(&root_key)?;
+        let clock = CheckedClock::new(now, number(&store, WATERMARK).await?);
+        // A clock that is behind stops joins, not the start.
+        let seconds = clock.checked().unwrap_or_else(|_| clock.watermark()) / 1000;
+        let root = root(&store, &root_key, &domain, seconds).await?;
+        let chain = chain(&store, &genesis, &manifest).await?;
+        let transition = transition_of(&chain)?;
+        let issuing = {
+            let mut vault = vault.lock().await;
+            vault.ensure_internal(&format!("mesh-issuer-{}", chain.n), new_key).await?
+        };
+        let ca = IssuingCa::new(root, &root_key, &domain, (chain.n, transition), &issuing, seconds)?;
+        let revocations = revocations(&store, &signer, transition, seconds).await?;
+        let used = used(&store, clock.watermark()).await?;
+        let pair = Arc::clone(signer.pair());
+        let audit = tokio::task::spawn_blocking(move || AuditTrail::open(&audit, genesis, pair, seconds));
+        let audit = audit.await.map_err(|_| TrustError::Failed)??;
+        let services = services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect();
+        Ok(Self(Arc::new(Inner {
+            domain,
+            roots,
+            clock,
+            minter: Minter::new(&minter),
+            signer,
+            store,
+            vault,
+            audit: Arc::new(Mutex::new(audit)),
+            own,
+            state: Mutex::new(State { ca: Arc::new(ca), services: Arc::new(services), used }),
+            standings: watch::Sender::new(Arc::new(Standings::new())),
+            revocations: watch::Sender::new(Arc::new(revocations)),
+            revoking: tokio::sync::Mutex::new(()),
+            first_joins: FIRST_JOINS,
+            renewals: RENEWALS,
+        })))
+    }
+}
+
+fn random() -> Result<Zeroizing<Vec<u8>>, TrustError> {
+    let mut bytes = Zeroizing::new(vec![0; 32]);
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| TrustError::Randomness)?;
+    Ok(bytes)
+}
+
+/// A P-256 key as PKCS #8.
+pub(super) fn new_key() -> Result<Zeroizing<Vec<u8>>, TrustError> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256);
+    let key = key.map_err(|error| TrustError::Certificate(error.to_string()))?;
+    Ok(Zeroizing::new(key.serialize_der()))
+}
+
+/// The root certificate: made once, kept for the life of the mesh.
+async fn root(
+    store: &Store,
+    key: &[u8],
+    domain: &secrets::Domain,
+    now: u64,
+) -> Result<CertificateDer<'static>, TrustError> {
+    if let Some(row) = store.get(ROOT).await? {
+        return Ok(CertificateDer::from(row.value));
+    }
+    let made = ca::root_certificate(key, domain, now)?;
+    store.commit(Transaction::new().if_absent(ROOT).put(ROOT, made.to_vec())).await?;
+    Ok(made)
+}
+
+/// The chain of transitions, with one more where the manifest is another than the last.
+async fn chain(store: &Store, genesis: &[u8; 32], manifest: &serde_json::Value) -> Result<Chain, TrustError> {
+    let hash = sha256(&canonical_json(manifest)?);
+    let known: Option<Chain> = match store.get(TRANSITION).await? {
+        Some(row) => {
+            Some(serde_json::from_slice(&row.value).map_err(|_| TrustError::Tampered("transitions"))?)
+        }
+        None => None,
+    };
+    let mut chain = known.unwrap_or(Chain { n: 0, t_n: Bytes(genesis.to_vec()), history: Vec::new() });
+    verify(&chain, genesis)?;
+    if chain.history.last().is_some_and(|last| last.manifest_hash.0 == hash) {
+        return Ok(chain);
+    }
+    let next = transition(chain.n + 1, &hash, &transition_of(&chain)?);
+    chain.n += 1;
+    chain.t_n = Bytes(next.to_vec());
+    chain.history.push(Link { n: chain.n, op: "update".into(), manifest_hash: Bytes(hash.to_vec()) });
+    let json = serde_json::to_vec(&chain).map_err(|error| TrustError::Record(error.to_string()))?;
+    store.commit(Transaction::new().put(TRANSITION, json)).await?;
+    Ok(chain)
+}
+
+/// Every link follows from the one before.
+fn verify(chain: &Chain, genesis: &[u8; 32]) -> Result<(), TrustError> {
+    let tampered = || TrustError::Tampered("transitions");
+    let mut last = *genesis;
+    for (link, n) in chain.history.iter().zip(1..) {
+        let hash = link.manifest_hash.0.as_slice().try_into().map_err(|_| tampered())?;
+        last = transition(n, hash, &last);
+        if link.n != n {
+            return Err(tampered());
+        }
+    }
+    let length = u64::try_from(chain.history.len()).map_err(|_| tampered())?;
+    if chain.n == length && chain.t_n.0 == last { Ok(()) } else { Err(tampered()) }
+}
+
+fn transition_of(chain: &Chain) -> Result<[u8; 32], TrustError> {
+    chain.t_n.0.as_slice().try_into().map_err(|_| TrustError::Tampered("transitions"))
+}
+
+async fn revocations(
+    store: &Store,
+    signer: &Signer,
+    transition: [u8; 32],
+    now: u64,
+) -> Result<SignedRevocations, TrustError> {
+    let Some(row) = store.get(REVOCATIONS).await? else {
+        return sign(Revocations::none(transition, now), signer);
+    };
+    let tampered = || TrustError::Tampered("revocations");
+    let known: SignedRevocations = serde_json::from_slice(&row.value).map_err(|_| tampered())?;
+    let list = known.verify(signer.spki()).ok_or_else(tampered)?;
+    sign(list.renewed(transition, now), signer)
+}
+
+/// The nonces and tickets that were used and may not be used again; those that have expired are forgotten.
+async fn used(store: &Store, now_ms: u64) -> Result<Used, TrustError> {
+    let mut used = Used::default();
+    for row in store.range(USED).await? {
+        let expiry = row.value.as_slice().try_into().map(u64::from_be_bytes).unwrap_or(now_ms + LIFE_MS);
+        let mark = row.key.strip_prefix(USED.as_bytes()).and_then(|mark| <[u8; 32]>::try_from(mark).ok());
+        if let Some(mark) = mark.filter(|_| expiry >= now_ms) {
+            let _room_was_there_before =
+                used.add(mark, expiry, now_ms, appraisal::Code::NonceReplayed).is_ok();
+        }
+    }
+    Ok(used)
+}
+
+async fn number(store: &Store, key: &str) -> Result<u64, TrustError> {
+    let row = store.get(key).await?;
+    Ok(row.and_then(|row| row.value.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes))
+}

@@ -1,0 +1,88 @@
+//! What the operator takes trust from, and gives it back to.
+
+use std::sync::Arc;
+
+use mesh_protocol::{Revocations, RevokedType, SignedRevocations, SpiffeId};
+use serde_json::json;
+use store::Transaction;
+
+use super::Authority;
+use super::opening::REVOCATIONS;
+use crate::audit::{Entry, Outcome};
+use crate::{Standing, TrustError, revocations};
+
+impl Authority {
+    /// Revokes something. Every replica that it is about is refused from now on; everybody who holds a connection learns of it
+    /// by the list.
+    ///
+    /// # Errors
+    /// The value is none, the list is full, or it could not be written down.
+    pub async fn revoke(&self, about: RevokedType, value: &str, actor: &str) -> Result<u64, TrustError> {
+        let now = self.0.clock.watermark() / 1000;
+        let _alone = self.0.revoking.lock().await;
+        let known = self.0.revocations.borrow().revocations.clone();
+        let Some(list) = revocations::with(&known, about, value, now)? else { return Ok(known.epoch) };
+        self.say(list, "revoke", (about, value), actor).await
+    }
+
+    /// Takes a revocation back.
+    ///
+    /// # Errors
+    /// It could not be written down.
+    pub async fn restore(&self, about: RevokedType, value: &str, actor: &str) -> Result<u64, TrustError> {
+        let _alone = self.0.revoking.lock().await;
+        let known = self.0.revocations.borrow().revocations.clone();
+        let Some(list) = revocations::without(&known, about, value) else { return Ok(known.epoch) };
+        self.say(list, "restore", (about, value), actor).await
+    }
+
+    async fn say(
+        &self,
+        list: Revocations,
+        kind: &str,
+        (about, value): (RevokedType, &str),
+        actor: &str,
+    ) -> Result<u64, TrustError> {
+        let now = self.0.clock.watermark() / 1000;
+        let (_, transition) = self.transition();
+        let signed = revocations::sign(list.renewed(transition, now), &self.0.signer)?;
+        let entry = Entry {
+            kind: kind.into(),
+            actor: actor.into(),
+            subject: value.into(),
+            outcome: Outcome::Done,
+            reason: None,
+            data: json!({"type": about, "epoch": signed.revocations.epoch}),
+        };
+        self.audit(entry, now).await?;
+        let json = serde_json::to_vec(&signed).map_err(|error| TrustError::Record(error.to_string()))?;
+        self.0.store.commit(Transaction::new().put(REVOCATIONS, json)).await?;
+        let epoch = signed.revocations.epoch;
+        self.publish(signed, now);
+        Ok(epoch)
+    }
+
+    /// Everybody sees the list; whoever it is about is refused.
+    pub(super) fn publish(&self, signed: SignedRevocations, now: u64) {
+        let signed = Arc::new(signed);
+        self.0.revocations.send_replace(Arc::clone(&signed));
+        self.0.standings.send_if_modified(|standings| {
+            let mut refused = Vec::new();
+            for (key, standing) in standings.iter() {
+                let (Standing::Valid(admission) | Standing::Expired(admission)) = standing else { continue };
+                let (id, leaf) = (&admission.id, Some(admission.leaf));
+                if let Err(fault) = revocations::allow(&signed.revocations, id, leaf, &admission.appraised) {
+                    refused.push((key.clone(), Standing::Refused { fault, since: now }));
+                }
+            }
+            let changed = !refused.is_empty();
+            Arc::make_mut(standings).extend(refused);
+            changed
+        });
+    }
+
+    /// Whether a certificate that verifies names somebody who is revoked.
+    pub fn is_revoked(&self, id: &SpiffeId, leaf: &[u8; 32]) -> bool {
+        self.0.revocations.borrow().revocations.revokes(id, leaf)
+    }
+}

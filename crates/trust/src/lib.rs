@@ -1,0 +1,58 @@
+//! The authority of a mesh: who is admitted, with which identity, and what it is given. Every decision leaves a record, and what
+//! was decided survives a restart.
+//!
+//! It must not know how requests reach it, how processes are started, or what a service does.
+
+pub mod audit;
+mod authority;
+mod ca;
+mod clock;
+mod nonces;
+mod quota;
+mod records;
+mod revocations;
+mod signer;
+mod standing;
+
+pub use authority::{Authority, Channel, Opening, OwnEvidence, SecretGrant, ServicePolicy};
+pub use ca::LeafFacts;
+pub use clock::Now;
+pub use records::{AppraisalRecord, SignedRecord};
+pub use signer::Signer;
+pub use standing::{Admission, Standing, Standings};
+
+use thiserror::Error;
+
+/// Why the authority could not do something.
+#[derive(Debug, Error)]
+pub enum TrustError {
+    /// A certificate or key could not be made or read.
+    #[error("a certificate failed: {0}")]
+    Certificate(String),
+    /// A record could not be written.
+    #[error("a record failed: {0}")]
+    Record(String),
+    /// The operating system gave no randomness.
+    #[error("the operating system gave no randomness")]
+    Randomness,
+    /// The store holds something that this authority did not write.
+    #[error(
+        "the store's {0} does not verify: it was damaged or changed; restore the data directory from a backup"
+    )]
+    Tampered(&'static str),
+    /// A revocation that is none.
+    #[error("the revocation is refused: {0}")]
+    RevocationRefused(String),
+    /// The secrets failed.
+    #[error(transparent)]
+    Secrets(#[from] secrets::SecretsError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    /// The audit trail failed.
+    #[error(transparent)]
+    Audit(#[from] audit::AuditError),
+    /// A part of the authority ended in a panic.
+    #[error("a part of the authority failed; this is a bug")]
+    Failed,
+}
