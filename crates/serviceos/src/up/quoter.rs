@@ -62,7 +62,7 @@ impl Quoter {
     /// A registration socket for one launcher.
     pub(super) async fn registration(&self) -> Result<StdUnixStream, QuoterError> {
         match self.control().await.registration().await {
-            Err(gone @ QuoterError::Frame(_)) => {
+            Err(gone @ QuoterError::Gone) => {
                 tracing::warn!(error = %gone, "the development quoter is gone; another is started");
                 self.start_again().await?.registration().await
             }
@@ -77,7 +77,7 @@ impl Quoter {
         workload: [u8; 32],
     ) -> Result<Evidence, EvidenceError> {
         let evidence = match self.control().await.evidence(report_data, workload).await {
-            Err(QuoterError::Frame(_)) => match self.start_again().await {
+            Err(QuoterError::Gone) => match self.start_again().await {
                 Ok(control) => control.evidence(report_data, workload).await,
                 Err(error) => Err(error),
             },

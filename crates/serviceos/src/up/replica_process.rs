@@ -91,8 +91,9 @@ impl ReplicaLauncher {
         let (output_file, output_start) = opened.with_context(|| {
             format!("{} cannot be opened; is the data directory there?", output.display())
         })?;
-        let registration = self.mesh.quoter.registration().await?;
+        // From here on it is one that has yet to join, whatever it was before.
         let ticket = self.mesh.authority.ticket(&replica.service, &replica.ordinal.to_string())?;
+        let registration = self.mesh.quoter.registration().await?;
         let (mut ours, theirs) = StdUnixStream::pair()?;
         let order = LaunchOrder {
             workload: self.measured(replica).workload().clone(),

@@ -71,7 +71,7 @@ fn endpoints_come_and_go_while_everything_runs() {
     let with = format!(
         "services:\n  oracle: {{replicas: 1}}\n  dice: {{endpoints: [\"http://{address}\"], attestation: none}}\n"
     );
-    let dice = || mesh.get("/dice/anything").status;
+    let dice = || mesh.get("/dice/echo").status;
     assert_eq!(dice(), 404);
     change(&mesh, &with);
     eventually("the endpoint to serve", || (dice() == 200).then_some(()));
