@@ -97,7 +97,8 @@ pub(crate) fn revocations(der: &[u8], what: &str, now: u64) -> Result<Certificat
     }
     let list = CertificateList::from_der(der)
         .map_err(|_| Fault::new(Code::EvidenceMalformed, format!("{what} cannot be read")))?;
-    let until = list.tbs_cert_list.next_update.map_or(u64::MAX, seconds);
+    // The verifier counts a list as expired in the very second that its next one is announced for.
+    let until = list.tbs_cert_list.next_update.map_or(u64::MAX, |next| seconds(next).saturating_sub(1));
     Window { from: seconds(list.tbs_cert_list.this_update), until }.check(what, now, OF_COLLATERAL)?;
     Ok(list)
 }

@@ -33,8 +33,6 @@ codes! {
     EvidenceKindForbidden = "EVIDENCE_KIND_FORBIDDEN",
     /// The launch ticket is no ticket for this instance, is used, or is too old.
     TicketInvalid = "TICKET_INVALID",
-    /// The nonce is not one of this authority for this instance.
-    NonceInvalid = "NONCE_INVALID",
     /// The nonce was used before.
     NonceReplayed = "NONCE_REPLAYED",
     /// The nonce is older than 120 seconds.

@@ -204,3 +204,17 @@ fn real_evidence_does_not_pass_under_another_root() {
         appraise(&evidence, &report_data, &policy, &roots, case.verify_at_unix, &mut Checks::default());
     assert_eq!(refused.unwrap_err().code, Code::ChainUntrusted);
 }
+
+#[test]
+fn a_machine_without_an_id_is_taken_only_where_any_is() {
+    let case = &cases()[0];
+    let root = Roots::Vendors;
+    let root = root.of(EvidenceKind::Sgx).unwrap();
+    let evidence = evidence(&case.quote, &case.collateral);
+    let mut quote = dcap::verify(&evidence, root, case.verify_at_unix).unwrap();
+    quote.platform.clear();
+    let mut policy = PlatformPolicy::default();
+    assert_eq!(policy.accepts(&quote), Ok(()));
+    policy.allow = PlatformAllow::Only(vec![String::new()]);
+    assert_eq!(policy.accepts(&quote).unwrap_err().code, Code::PlatformUnidentified);
+}

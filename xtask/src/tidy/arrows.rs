@@ -35,7 +35,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("service-router", &["http1", "service-registry", "trust"]),
     ("edge-gateway", &["http1", "service-router", "access", "trust"]),
     ("service-lifecycle", &["service-registry", "trust"]),
-    ("mesh", &["mesh-protocol", "service-registry", "service-lifecycle", "trust", "secrets", "store"]),
+    (
+        "mesh",
+        &["mesh-protocol", "appraisal", "service-registry", "service-lifecycle", "trust", "secrets", "store"],
+    ),
     (
         "control",
         &[

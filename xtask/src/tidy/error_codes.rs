@@ -9,13 +9,19 @@ use super::files::SourceFile;
 use super::rust_text;
 
 /// Where codes are given.
-const SOURCES: [&str; 4] =
-    ["crates/edge-gateway/src/", "crates/control/src/", "crates/sdk/src/", "services/"];
+const SOURCES: [&str; 6] = [
+    "crates/edge-gateway/src/",
+    "crates/control/src/",
+    "crates/appraisal/src/code.rs",
+    "crates/mesh/src/",
+    "crates/sdk/src/",
+    "services/",
+];
 const PAGES: &str = "docs/errors/";
 /// The folder's table of contents.
 const INDEX: &str = "docs/errors/README.md";
 /// Codes of a single word. Their shape would also fit a method or a currency, so that they are named here.
-const SINGLE_WORDS: [&str; 2] = ["DRAINING", "OVERLOADED"];
+const SINGLE_WORDS: [&str; 3] = ["DRAINING", "OVERLOADED", "REVOKED"];
 /// Strings in the shape of a code that are none: names of environment variables.
 const NO_CODES: [&str; 4] = ["CARGO_MANIFEST_DIR", "CARGO_PKG_VERSION", "RUST_LOG", "SERVICEOS_DATA_DIR"];
 
