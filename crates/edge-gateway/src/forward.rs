@@ -1,12 +1,14 @@
 //! The headers on both sides: what the client sent becomes what the replica gets, and the replica's become the client's.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use access::Caller;
 use http::Method;
 use http1::{Field, Framing, Known, Version, write_field};
 use service_router::CallHead;
-use types::headers::{DEFAULT_TENANT, REQUEST_ID, RESERVED_PREFIX, SCOPES, SUBJECT, TENANT};
+use trust::Call;
+use types::headers::{CALLER, DEFAULT_TENANT, REQUEST_ID, RESERVED_PREFIX, SCOPES, SUBJECT, TENANT};
 
 use crate::client::{CallerLines, Scheme};
 use crate::exchange::Exchange;
@@ -23,6 +25,27 @@ pub(crate) struct Forward<'a> {
 impl<'a> Forward<'a> {
     pub(crate) fn new(exchange: &'a Exchange, route: &'a Route) -> Self {
         Self { exchange, route }
+    }
+
+    /// The signed word for who calls. A signature costs as much as the rest of a request, so only services whose replicas need
+    /// it get one.
+    fn put_token(&self, put: &mut impl FnMut(&[u8], &[u8])) {
+        let (Some((signer, service)), Some(caller)) = (&self.route.caller_signer, &self.exchange.caller)
+        else {
+            return;
+        };
+        let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).unwrap_or_default();
+        let call = Call {
+            subject: std::str::from_utf8(caller.subject()).unwrap_or_default(),
+            tenant: std::str::from_utf8(caller.tenant()).unwrap_or_default(),
+            scopes: std::str::from_utf8(caller.scope_list()).unwrap_or_default(),
+            service,
+            request_id: text(self.exchange.request_id.as_bytes()),
+            now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        };
+        if let Some(token) = signer.token(call) {
+            put(CALLER.as_bytes(), token.as_bytes());
+        }
     }
 }
 
@@ -65,6 +88,7 @@ impl CallHead for Forward<'_> {
         }
         put_request(self.exchange, put);
         put_caller(caller.as_deref(), put);
+        self.put_token(put);
     }
 
     /// What stays the same over many requests is written once.
@@ -92,6 +116,7 @@ impl CallHead for Forward<'_> {
                 *known = Some(lines);
             }
         }
+        self.put_token(&mut |name, value| write_field(out, name, value));
     }
 }
 

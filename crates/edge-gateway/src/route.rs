@@ -11,6 +11,7 @@ use http::{Method, StatusCode};
 use http1::RequestHead;
 use observability::RouteShard;
 use service_router::stable_hash;
+use trust::CallerSigner;
 
 use crate::FlowError;
 use crate::access_line::route_part;
@@ -50,6 +51,8 @@ pub struct Route {
     pub sticky: Option<Sticky>,
     /// The field by which a caller asks for a version; in lower case.
     pub version_header: Option<String>,
+    /// Who signs who calls, and the service that is called; none where the replica takes the word of the connection.
+    pub caller_signer: Option<(Arc<CallerSigner>, Arc<str>)>,
 }
 
 impl Route {
@@ -71,6 +74,7 @@ impl Route {
             hash_on: None,
             sticky: None,
             version_header: None,
+            caller_signer: None,
         }
     }
 

@@ -8,6 +8,7 @@
 
 mod assignment;
 mod binding;
+mod caller;
 mod canonical;
 mod dcap;
 mod descriptors;
@@ -25,6 +26,7 @@ mod workload;
 
 pub use assignment::{Assignment, MeshCoordinates, Secret, SecretEpoch, SecretSet};
 pub use binding::{AuthorityBinding, JoinBinding, sha256, transition};
+pub use caller::{CALLER_TOKEN_SECONDS, CallerClaims, caller_token};
 pub use canonical::{NotCanonical, canonical};
 pub use dcap::{DcapCollateral, Hex, from_hex, to_hex};
 pub use descriptors::{MAX_DESCRIPTORS, receive_with_descriptors, send_with_descriptors};

@@ -6,6 +6,7 @@
 pub mod audit;
 mod authority;
 mod ca;
+mod caller;
 mod clock;
 mod nonces;
 mod quota;
@@ -16,6 +17,7 @@ mod standing;
 
 pub use authority::{Authority, Channel, Opening, OwnEvidence, SecretGrant, ServicePolicy};
 pub use ca::LeafFacts;
+pub use caller::{Call, CallerSigner};
 pub use clock::Now;
 pub use records::{AppraisalRecord, SignedRecord};
 pub use signer::Signer;
@@ -40,6 +42,16 @@ pub enum TrustError {
         "the store's {0} does not verify: it was damaged or changed; restore the data directory from a backup"
     )]
     Tampered(&'static str),
+    /// Evidence would be judged by the roots of the other mode.
+    #[error(
+        "the mesh is in {mesh} mode, and the roots that evidence is judged by are those of {roots} mode; this is a bug"
+    )]
+    RootsOfOtherMode {
+        /// The mode of the mesh.
+        mesh: types::Mode,
+        /// That of the roots.
+        roots: types::Mode,
+    },
     /// A revocation that is none.
     #[error("the revocation is refused: {0}")]
     RevocationRefused(String),

@@ -8,6 +8,8 @@ pub const TENANT: &str = "x-serviceos-tenant";
 pub const SUBJECT: &str = "x-serviceos-subject";
 /// The scopes of the caller, separated by spaces. Set by the gateway.
 pub const SCOPES: &str = "x-serviceos-scopes";
+/// Who calls, as a JSON Web Token that the gateway has signed, for services that are programs of anybody's.
+pub const CALLER: &str = "x-serviceos-caller";
 /// Every header that begins so is the gateway's own and is stripped from what a client sends.
 pub const RESERVED_PREFIX: &str = "x-serviceos-";
 /// The tenant of a caller that has none.
