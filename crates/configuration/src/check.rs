@@ -1,13 +1,17 @@
 //! From what was written to what is valid. Every check goes on after a failure, so that one report names them all.
 
+mod attestation;
 mod balancing;
+mod command;
 mod endpoints;
 mod gateway;
 mod matching;
 mod pattern;
 mod policies;
+mod releases;
 mod routes;
 mod runs;
+mod secrets;
 mod service;
 
 use std::num::NonZeroUsize;
@@ -15,12 +19,12 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use types::ByteSize;
+use types::{ByteSize, Mode};
 
 use crate::load::{ConfigCheck, EXAMPLE};
 use crate::raw::{RawFile, RawTelemetry};
 use crate::report::{Finding, Origin};
-use crate::scalar::{AccessLog, Field, Mismatch, Mode, Scalar, Text, Whole, quoted};
+use crate::scalar::{AccessLog, Field, Mismatch, Scalar, Text, Whole, quoted};
 use crate::settings::{LogFormat, Percent, Settings, Telemetry};
 use types::duration;
 
@@ -36,6 +40,8 @@ const MAX_DOMAIN_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
 /// What a trust domain of development evidence ends in, so that nobody takes it for a real one.
 const DEVELOPMENT_DOMAIN: &str = ".dev.invalid";
+const OWN_DOMAIN: &str =
+    "write `trustDomain: mesh.example.org`, a name of your own that stays: every identity carries it";
 
 /// What a file cannot know about itself.
 #[derive(Debug, Clone, Copy)]
@@ -50,19 +56,25 @@ pub(crate) struct Surroundings<'a> {
 
 /// Turns a file into settings, or into everything that is wrong with it.
 pub(crate) fn settings(raw: RawFile, surroundings: &Surroundings<'_>) -> Result<Settings, Vec<Finding>> {
-    let mut checker = Checker { findings: Vec::new(), config_check: surroundings.config_check };
-    checker.mode(&raw.mode);
+    let mut checker = Checker { findings: Vec::new(), config_check: surroundings.config_check, mode: None };
+    let mode_origin = raw.mode.origin;
+    checker.mode = checker.value("mode", raw.mode);
     let data_dir = match surroundings.data_dir {
         Some(given) => given.to_owned(),
         None => checker.path(surroundings.base_dir, &raw.data_dir, "dataDir"),
     };
+    let [admin, mesh] =
+        checker.addresses(&raw.gateway.listen, [("admin", &raw.admin.listen), ("mesh", &raw.mesh.listen)]);
     let settings = Settings {
-        trust_domain: checker.trust_domain(raw.trust_domain),
+        mode: checker.mode.unwrap_or(Mode::Development),
+        trust_domain: checker.trust_domain(raw.trust_domain, mode_origin),
         telemetry: checker.telemetry(raw.telemetry, &data_dir),
         data_dir,
-        admin: checker.addresses(&raw.gateway.listen, &raw.admin.listen),
+        admin,
+        mesh,
         gateway: checker.gateway(raw.gateway, surroundings),
-        services: checker.services(raw.services),
+        secrets: checker.secrets(raw.secrets),
+        services: checker.services(raw.services, surroundings.base_dir),
     };
     if checker.findings.is_empty() { Ok(settings) } else { Err(checker.findings) }
 }
@@ -71,6 +83,8 @@ pub(crate) fn settings(raw: RawFile, surroundings: &Surroundings<'_>) -> Result<
 struct Checker {
     findings: Vec<Finding>,
     config_check: ConfigCheck,
+    /// `None` while it is not known, or wrong: then nothing is wrong for the sake of the mode.
+    mode: Option<Mode>,
 }
 
 impl Checker {
@@ -186,26 +200,28 @@ impl Checker {
         base.join(&path.value).components().collect()
     }
 
-    fn mode(&mut self, mode: &Field<Mode>) {
-        if self.value("mode", mode.clone()) == Some(Mode::Production) {
-            self.wrong(
-                mode.origin,
-                "mode: production is refused: it needs attested joining, which this version does not have"
-                    .to_owned(),
-                Some("leave `mode` out, or write `mode: development`".to_owned()),
-            );
-        }
+    fn is_production(&self) -> bool {
+        self.mode == Some(Mode::Production)
     }
 
-    fn trust_domain(&mut self, domain: Text) -> String {
+    fn trust_domain(&mut self, domain: Text, mode_origin: Origin) -> String {
         let found = quoted(&domain.value);
+        let of_development = domain.value.ends_with(DEVELOPMENT_DOMAIN);
         if !is_domain_name(&domain.value) {
             self.wrong(
                 domain.origin,
                 format!("trustDomain: expected a name such as serviceos.dev.invalid, found {found}"),
                 Some("use lower-case letters, digits and hyphens, with dots between".to_owned()),
             );
-        } else if !domain.value.ends_with(DEVELOPMENT_DOMAIN) {
+        } else if self.is_production() && domain.origin == Origin::Default {
+            let message = "trustDomain: production needs a trust domain of its own".to_owned();
+            self.wrong(mode_origin, message, Some(OWN_DOMAIN.to_owned()));
+        } else if self.is_production() && of_development {
+            let message = format!(
+                "trustDomain: what ends in {DEVELOPMENT_DOMAIN} is a trust domain of development, found {found}"
+            );
+            self.wrong(domain.origin, message, Some(OWN_DOMAIN.to_owned()));
+        } else if self.mode == Some(Mode::Development) && !of_development {
             self.wrong(
                 domain.origin,
                 format!(

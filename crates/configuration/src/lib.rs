@@ -19,10 +19,12 @@ mod syntax;
 pub use load::{ConfigCheck, MAX_FILE_BYTES, Overrides, any_config, cores, from_bytes, load, parse, read};
 pub use report::LoadError;
 pub use settings::{
-    BalancingPolicy, Builtin, CertificateFiles, Circuit, EndpointSettings, GatewayLimits, GatewaySettings,
-    HashOn, HealthCheck, HostPattern, LoadBalancing, LogFormat, Outlier, Percent, Probe, ProcessSettings,
-    Protocol, Rate, Restart, Retry, RetryOn, RouteAccess, RouteSettings, Runs, Scheme, ServiceSettings,
-    Settings, Sticky, Telemetry, TierSettings, TlsSettings, Traffic,
+    AttestationSettings, BalancingPolicy, Builtin, CertificateFiles, Circuit, CommandSettings,
+    EndpointSettings, GatewayLimits, GatewaySettings, GenerateType, HashOn, HealthCheck, HostPattern,
+    LoadBalancing, LogFormat, Measurement, Outlier, Percent, PlatformAllow, PlatformSettings, Probe,
+    ProcessSettings, Program, Protocol, Rate, ReleaseSettings, Releases, Restart, Retry, RetryOn,
+    RouteAccess, RouteSettings, Runs, Scheme, SecretSettings, ServiceSettings, Settings, SgxRelease, Sticky,
+    TcbSettings, TcbStatus, Telemetry, TierSettings, TlsSettings, Traffic,
 };
 
 #[cfg(test)]

@@ -7,11 +7,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use serde_saphyr::Options;
+use types::Mode;
 
 use crate::check;
 use crate::raw::RawFile;
 use crate::report::{Finding, LoadError, Origin};
-use crate::scalar::{Field, Mismatch, Mode, Scalar, Shape, quoted};
+use crate::scalar::{Field, Mismatch, Scalar, Shape, quoted};
 use crate::settings::{Builtin, Settings};
 use crate::syntax;
 
@@ -27,6 +28,8 @@ pub struct Overrides {
     pub gateway: Option<SocketAddr>,
     /// `--admin`: where the admin API listens.
     pub admin: Option<SocketAddr>,
+    /// `--mesh`: where replicas join the mesh.
+    pub mesh: Option<SocketAddr>,
     /// `--mode`.
     pub mode: Option<String>,
 }
@@ -157,6 +160,9 @@ fn apply(raw: &mut RawFile, overrides: &Overrides) {
     }
     if let Some(admin) = overrides.admin {
         raw.admin.listen = Field::flag(admin, "--admin");
+    }
+    if let Some(mesh) = overrides.mesh {
+        raw.mesh.listen = Field::flag(mesh, "--mesh");
     }
     if let Some(mode) = &overrides.mode {
         let shape = Shape::Text(mode.clone());

@@ -3,6 +3,7 @@
 //! Nothing is judged here but the shape. A null stands for all defaults wherever a mapping may stand, so that `datafeed:`
 //! alone is a service, and for an empty list wherever a list may: one whose items are all commented out has none.
 
+mod attestation;
 mod gateway;
 mod service;
 
@@ -14,11 +15,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_saphyr::Spanned;
-use types::ByteSize;
+use types::{ByteSize, Mode};
 
-use crate::scalar::{AccessLog, Field, Mode, Text, Whole};
-use crate::settings::LogFormat;
+use crate::scalar::{AccessLog, Field, Text, Whole};
+use crate::settings::{GenerateType, LogFormat};
 
+pub(crate) use attestation::{
+    RawAttestation, RawNitro, RawPlatform, RawRelease, RawSevSnp, RawSgx, RawTcb, RawTdx,
+};
 pub(crate) use gateway::{RawCertificate, RawGateway, RawLimits, RawTier, RawTls};
 pub(crate) use service::{
     RawCircuit, RawEndpoint, RawHealthCheck, RawLoadBalancing, RawMatch, RawOutlier, RawRestart, RawRetry,
@@ -36,7 +40,11 @@ pub(crate) struct RawFile {
     #[serde(deserialize_with = "or_default")]
     pub(crate) admin: RawAdmin,
     #[serde(deserialize_with = "or_default")]
+    pub(crate) mesh: RawMesh,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) telemetry: RawTelemetry,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) secrets: Entries<Option<RawSecret>>,
     #[serde(deserialize_with = "or_default")]
     pub(crate) services: Entries<Option<RawService>>,
 }
@@ -49,7 +57,9 @@ impl Default for RawFile {
             data_dir: Text::default_of(".serviceos"),
             gateway: RawGateway::default(),
             admin: RawAdmin::default(),
+            mesh: RawMesh::default(),
             telemetry: RawTelemetry::default(),
+            secrets: Entries::default(),
             services: Entries::default(),
         }
     }
@@ -65,6 +75,33 @@ impl Default for RawAdmin {
     fn default() -> Self {
         Self { listen: loopback(7070) }
     }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct RawMesh {
+    pub(crate) listen: Field<SocketAddr>,
+}
+
+impl Default for RawMesh {
+    fn default() -> Self {
+        Self { listen: loopback(7071) }
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct RawSecret {
+    #[serde(deserialize_with = "written")]
+    pub(crate) generate: Option<Spanned<RawGenerate>>,
+    /// Only by hand.
+    pub(crate) rotate: Option<Field<Duration>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct RawGenerate {
+    pub(crate) r#type: Option<Field<GenerateType>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -1,19 +1,21 @@
-//! What of a new file a running system cannot take over. Everything about processes and listeners is such; routes,
-//! limits, policies and endpoints are not.
+//! What of a new file a running system cannot take over. Everything about processes, listeners and who may join is such;
+//! routes, limits, policies of calls and endpoints are not.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use types::ServiceName;
 
-use crate::settings::{GatewaySettings, ProcessSettings, Runs, ServiceSettings, Settings, Telemetry};
+use crate::settings::{
+    CommandSettings, GatewaySettings, ProcessSettings, Program, Runs, ServiceSettings, Settings, Telemetry,
+};
 
 impl Settings {
     /// The keys, such as `gateway.listen` or `services.vrf.replicas`, whose change from these settings to the new ones takes
     /// effect only at the next start. A service that is added, removed or of another kind now is named as a whole.
     pub fn restart_needed(&self, new: &Self) -> Vec<String> {
         // Without `..`, so that a new key cannot be forgotten here.
-        let Self { trust_domain, data_dir, gateway, admin, telemetry, services } = self;
+        let Self { mode, trust_domain, data_dir, gateway, admin, mesh, telemetry, secrets, services } = self;
         let Telemetry { logs, access_log } = telemetry;
         let GatewaySettings {
             listen,
@@ -27,14 +29,17 @@ impl Settings {
         let access_log_moved = beneath(data_dir, access_log.as_deref())
             != beneath(&new.data_dir, new.telemetry.access_log.as_deref());
         let mut keys = Changes::default();
+        keys.push(*mode != new.mode, "mode");
         keys.push(*trust_domain != new.trust_domain, "trustDomain");
         keys.push(*data_dir != new.data_dir, "dataDir");
         keys.push(*listen != new.gateway.listen, "gateway.listen");
         keys.push(*workers != new.gateway.workers, "gateway.workers");
         keys.push(tls.is_some() != new.gateway.tls.is_some(), "gateway.tls");
         keys.push(*admin != new.admin, "admin.listen");
+        keys.push(*mesh != new.mesh, "mesh.listen");
         keys.push(*logs != new.telemetry.logs, "telemetry.logs");
         keys.push(access_log_moved, "telemetry.accessLog");
+        keys.push(*secrets != new.secrets, "secrets");
         let (before, after) = (by_name(services), by_name(&new.services));
         for service in services {
             keys.service(service, after.get(&service.name).copied());
@@ -66,23 +71,60 @@ impl Changes {
         let key = format!("services.{}", service.name);
         match (&service.runs, other.map(|other| (other, &other.runs))) {
             (Runs::Endpoints(_), None | Some((_, Runs::Endpoints(_)))) => {}
-            (Runs::Builtin(before), Some((other, Runs::Builtin(after)))) => {
+            (Runs::Process(before), Some((other, Runs::Process(after)))) => {
+                let Some(program) = program_changes(&before.program, &after.program) else {
+                    self.0.push(key);
+                    return;
+                };
                 let drain = service.drain_timeout != other.drain_timeout || before.grace != after.grace;
                 self.push(service.version != other.version, &format!("{key}.version"));
+                self.push(service.protocol != other.protocol, &format!("{key}.protocol"));
+                for (changed, name) in program {
+                    self.push(changed, &format!("{key}.{name}"));
+                }
                 self.process(&key, before, after);
                 self.push(drain, &format!("{key}.drain"));
             }
-            (Runs::Builtin(_), _) | (Runs::Endpoints(_), Some((_, Runs::Builtin(_)))) => self.0.push(key),
+            (Runs::Process(_), _) | (Runs::Endpoints(_), Some((_, Runs::Process(_)))) => self.0.push(key),
         }
     }
 
     fn process(&mut self, key: &str, before: &ProcessSettings, after: &ProcessSettings) {
-        let ProcessSettings { builtin, replicas, config, grace: _, restart, start_timeout } = before;
-        self.push(*builtin != after.builtin, &format!("{key}.builtin"));
+        let ProcessSettings {
+            program: _,
+            replicas,
+            config,
+            secrets,
+            allow,
+            attestation,
+            grace: _,
+            restart,
+            start_timeout,
+        } = before;
         self.push(*replicas != after.replicas, &format!("{key}.replicas"));
         self.push(*config != after.config, &format!("{key}.config"));
+        self.push(*secrets != after.secrets, &format!("{key}.secrets"));
+        self.push(*allow != after.allow, &format!("{key}.allow"));
+        self.push(*attestation != after.attestation, &format!("{key}.attestation"));
         self.push(*restart != after.restart, &format!("{key}.restart"));
         self.push(*start_timeout != after.start_timeout, &format!("{key}.startTimeout"));
+    }
+}
+
+/// Whether each key of the program changed; `None` when it is one of another kind.
+fn program_changes(before: &Program, after: &Program) -> Option<Vec<(bool, &'static str)>> {
+    match (before, after) {
+        (Program::Builtin(before), Program::Builtin(after)) => Some(vec![(before != after, "builtin")]),
+        (Program::Command(before), Program::Command(after)) => {
+            let CommandSettings { arguments, environment, directory, directory_text } = before;
+            let directory_changed = (directory, directory_text) != (&after.directory, &after.directory_text);
+            Some(vec![
+                (*arguments != after.arguments, "command"),
+                (*environment != after.environment, "env"),
+                (directory_changed, "workingDirectory"),
+            ])
+        }
+        (Program::Builtin(_), Program::Command(_)) | (Program::Command(_), Program::Builtin(_)) => None,
     }
 }
 

@@ -4,18 +4,21 @@
 //! wrong value of the file.
 
 mod values;
+mod word_or;
 mod words;
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 use crate::report::Origin;
 
 pub(crate) use values::Whole;
+pub(crate) use word_or::{Larger, Neither, WordOr};
 pub(crate) use words::{
-    AccessLog, AttestationWord, CheckWord, Mode, PolicyWord, RetryCause, Workers, header_help, header_name,
+    AccessLog, AnyWord, AttestationWord, CheckWord, PolicyWord, RetryCause, Workers, header_help, header_name,
 };
 
 /// A typed value, or what stood in its place.
@@ -47,11 +50,12 @@ impl<T> Field<T> {
 impl<'de, T: Scalar> Deserialize<'de> for Field<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Shape>::deserialize(deserializer)?;
-        let shape = spanned.value;
-        let value =
-            T::read(&shape).ok_or_else(|| Mismatch { found: shape.to_string(), help: T::help(&shape) });
-        Ok(Self { value, origin: spanned.referenced.into() })
+        Ok(Self { value: read(&spanned.value), origin: spanned.referenced.into() })
     }
+}
+
+fn read<T: Scalar>(shape: &Shape) -> Result<T, Mismatch> {
+    T::read(shape).ok_or_else(|| Mismatch { found: shape.to_string(), help: T::help(shape) })
 }
 
 /// Text as it is written: `1.10` stays `1.10`.
@@ -124,62 +128,62 @@ pub(crate) fn quoted(text: &str) -> String {
 
 impl<'de> Deserialize<'de> for Shape {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ShapeVisitor)
+        let (shape, _) = deserializer.deserialize_any(ShapeVisitor::<Neither>(PhantomData))?;
+        Ok(shape)
     }
 }
 
-struct ShapeVisitor;
+/// Reads any value; of a list or a mapping it keeps what `T` makes of it.
+struct ShapeVisitor<T>(PhantomData<T>);
 
-impl<'de> Visitor<'de> for ShapeVisitor {
-    type Value = Shape;
+impl<'de, T: Larger<'de>> Visitor<'de> for ShapeVisitor<T> {
+    type Value = (Shape, Option<T>);
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a value")
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Shape, E> {
-        Ok(Shape::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok((Shape::Bool(value), None))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Shape, E> {
-        Ok(Shape::Whole(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        Ok((Shape::Whole(value.into()), None))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Shape, E> {
-        Ok(Shape::Whole(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        Ok((Shape::Whole(value.into()), None))
     }
 
-    fn visit_i128<E>(self, value: i128) -> Result<Shape, E> {
-        Ok(Shape::Whole(value))
+    fn visit_i128<E>(self, value: i128) -> Result<Self::Value, E> {
+        Ok((Shape::Whole(value), None))
     }
 
-    fn visit_u128<E>(self, value: u128) -> Result<Shape, E> {
-        Ok(Shape::Whole(i128::try_from(value).unwrap_or(i128::MAX)))
+    fn visit_u128<E>(self, value: u128) -> Result<Self::Value, E> {
+        Ok((Shape::Whole(i128::try_from(value).unwrap_or(i128::MAX)), None))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Shape, E> {
-        Ok(Shape::Fraction(value))
+    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+        Ok((Shape::Fraction(value), None))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Shape, E> {
-        Ok(Shape::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok((Shape::Text(text.to_owned()), None))
     }
 
-    fn visit_unit<E>(self) -> Result<Shape, E> {
-        Ok(Shape::Nothing)
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok((Shape::Nothing, None))
     }
 
-    fn visit_none<E>(self) -> Result<Shape, E> {
-        Ok(Shape::Nothing)
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok((Shape::Nothing, None))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Shape, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Shape::List)
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
+        Ok((Shape::List, T::of_list(items)?))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Shape, A::Error> {
-        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Shape::Mapping)
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Self::Value, A::Error> {
+        Ok((Shape::Mapping, T::of_mapping(entries)?))
     }
 }

@@ -1,5 +1,6 @@
 //! The validated settings: what the rest of the system reads. Nothing here can be out of range.
 
+mod attestation;
 mod policies;
 mod service;
 
@@ -10,21 +11,28 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use types::ByteSize;
+use types::{ByteSize, Mode};
 
+pub use attestation::{
+    AttestationSettings, Measurement, PlatformAllow, PlatformSettings, ReleaseSettings, Releases, SgxRelease,
+    TcbSettings, TcbStatus,
+};
 pub use policies::{
     BalancingPolicy, Circuit, HashOn, HealthCheck, LoadBalancing, Outlier, Percent, Probe, Retry, RetryOn,
     Sticky, Traffic,
 };
 pub use service::{
-    Builtin, EndpointSettings, HostPattern, ProcessSettings, Protocol, Restart, RouteAccess, RouteSettings,
-    Runs, Scheme, ServiceSettings,
+    Builtin, CommandSettings, EndpointSettings, HostPattern, ProcessSettings, Program, Protocol, Restart,
+    RouteAccess, RouteSettings, Runs, Scheme, ServiceSettings,
 };
 
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// The trust domain of every identity, such as `serviceos.dev.invalid`.
+    /// Whose roots judge evidence.
+    pub mode: Mode,
+    /// The trust domain of every identity, such as `serviceos.dev.invalid`. It ends in `.dev.invalid` in development and never
+    /// in production.
     pub trust_domain: String,
     /// Where state lives; absolute.
     pub data_dir: PathBuf,
@@ -32,10 +40,34 @@ pub struct Settings {
     pub gateway: GatewaySettings,
     /// Where the admin API listens.
     pub admin: SocketAddr,
+    /// Where replicas join the mesh.
+    pub mesh: SocketAddr,
     /// Logs.
     pub telemetry: Telemetry,
+    /// The secrets that are made inside, by name.
+    pub secrets: BTreeMap<String, SecretSettings>,
     /// The services in the order of the file; at least one.
     pub services: Vec<ServiceSettings>,
+}
+
+/// A secret that is made inside and never seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretSettings {
+    /// What is made.
+    pub generate: GenerateType,
+    /// After how long a new epoch is made, an hour to ten years; only by hand when there is none.
+    pub rotate: Option<Duration>,
+}
+
+/// What a secret is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GenerateType {
+    /// A private key of Ed25519.
+    Ed25519,
+    /// A private key of P-256.
+    P256,
+    /// Random bytes.
+    Random,
 }
 
 /// The Edge Gateway.

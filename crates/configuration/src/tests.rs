@@ -1,13 +1,18 @@
 //! The whole way from a text to settings or to a report.
 
 mod any_input;
+mod attestation;
+mod command;
 mod endpoints;
 mod everything;
 mod gateway;
 mod policies;
+mod production;
+mod releases;
 mod reports;
 mod restart_needed;
 mod routes;
+mod secrets;
 mod semantic;
 mod valid;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Variables whose names begin like this are read by the loader of shared libraries.
@@ -28,7 +29,8 @@ pub struct Program {
 
 /// A working directory: where it is, and what the workload calls it, so that the same program in another place is the
 /// same workload.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Directory {
     /// The absolute path.
     pub path: PathBuf,

@@ -106,7 +106,8 @@ impl SignedRevocations {
     }
 }
 
-/// `GET /v1/watch?epoch=E`, answered at once where the epoch is another than E, else within 20 seconds.
+/// `GET /v1/watch?epoch=E&tn=T`, answered at once where the epoch is another than E or T_n another than T, else within 20
+/// seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchAnswer {
     /// What is revoked.

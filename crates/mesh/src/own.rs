@@ -4,12 +4,12 @@
 use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mesh_protocol::Subject;
 use mesh_protocol::tls::Identity;
+use mesh_protocol::{SpiffeId, Subject};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::time::sleep;
-use trust::{Authority, TrustError};
+use trust::{Authority, CallerSigner, Signer, TrustError};
 
 /// How long a certificate of its own lives; it is renewed at half of that.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -43,6 +43,16 @@ impl OwnIdentity {
     /// The key, as DER SubjectPublicKeyInfo.
     pub fn spki(&self) -> Vec<u8> {
         self.key.subject_public_key_info()
+    }
+
+    /// Signs who calls with this key.
+    ///
+    /// # Errors
+    /// The key cannot be used.
+    pub fn caller_signer(&self) -> Result<CallerSigner, TrustError> {
+        let trust_domain = self.authority.domain().trust_domain.clone();
+        let issuer = SpiffeId { trust_domain, subject: self.subject.clone() };
+        Ok(CallerSigner::new(Signer::new(&self.key.serialize_der())?, issuer.to_string()))
     }
 
     fn renew(&self) -> Result<(), TrustError> {

@@ -15,7 +15,9 @@ use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, channel_binding, peer, server_config};
-use mesh_protocol::{ChallengeAnswer, ChallengeRequest, JoinAnswer, JoinRequest, Refusal, WatchAnswer};
+use mesh_protocol::{
+    ChallengeAnswer, ChallengeRequest, JoinAnswer, JoinRequest, Refusal, SignedRevocations, WatchAnswer,
+};
 use rustls::ServerConfig;
 use serde::Deserialize;
 use thiserror::Error;
@@ -236,12 +238,18 @@ async fn join(
 #[derive(Deserialize)]
 struct Known {
     epoch: Option<u64>,
+    /// T_n, unpadded base64url.
+    tn: Option<mesh_protocol::Bytes>,
 }
 
-/// What is revoked: at once where the caller does not know it yet, else when it changes, or again after a while.
+/// What is revoked, and which transition is in force: at once where the caller does not know it yet, else when it changes, or
+/// again after a while.
 async fn watch(State(api): State<Api>, Query(known): Query<Known>) -> Json<WatchAnswer> {
     let mut revocations = api.authority.revocations();
-    let is_news = |list: &Arc<mesh_protocol::SignedRevocations>| known.epoch != Some(list.revocations.epoch);
+    let is_news = |list: &Arc<SignedRevocations>| {
+        let other_transition = known.tn.as_ref().is_some_and(|tn| *tn != list.revocations.t_n);
+        known.epoch != Some(list.revocations.epoch) || other_transition
+    };
     let _nothing_new_in_time = timeout(WATCH, revocations.wait_for(is_news)).await.is_err();
     let now = revocations.borrow().as_ref().clone();
     Json(WatchAnswer { revocations: now })

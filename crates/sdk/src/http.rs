@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -12,7 +12,7 @@ use types::headers;
 
 /// An error answer: `application/problem+json` (RFC 9457) with a stable code.
 #[derive(Debug, Clone)]
-pub struct Problem(types::Problem);
+pub struct Problem(types::Problem, HeaderMap);
 
 impl Problem {
     /// An answer with this status, a stable code, what the code means, and what happened this time.
@@ -22,14 +22,22 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self(types::Problem::new(status.as_u16(), code, title, detail))
+        Self(types::Problem::new(status.as_u16(), code, title, detail), HeaderMap::new())
     }
 
-    fn into_body(mut self, request_id: Option<&HeaderValue>) -> Response {
+    /// The same with one header more.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.1.append(name, value);
+        self
+    }
+
+    /// The answer itself, to a request of this id.
+    pub fn answer(mut self, request_id: Option<&HeaderValue>) -> Response {
         self.0.request_id = request_id.and_then(|id| id.to_str().ok()).map(str::to_owned);
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self.0).expect("a problem document is plain text fields");
-        (status, [(header::CONTENT_TYPE, types::Problem::MEDIA_TYPE)], body).into_response()
+        (status, [(header::CONTENT_TYPE, types::Problem::MEDIA_TYPE)], self.1, body).into_response()
     }
 }
 
@@ -86,7 +94,7 @@ async fn write_problems(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
     let extra = std::mem::replace(response.headers_mut(), HeaderMap::new());
-    let mut written = problem.into_body(request_id.as_ref());
+    let mut written = problem.answer(request_id.as_ref());
     for (name, value) in &extra {
         if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
             written.headers_mut().append(name, value.clone());

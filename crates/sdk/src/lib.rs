@@ -7,6 +7,8 @@
 //!
 //! It must not know what a service does, and it never writes a key or a secret anywhere.
 
+#[cfg(any(test, feature = "fakes"))]
+mod fakes;
 mod http;
 mod join;
 mod membership;
@@ -17,6 +19,8 @@ mod serve;
 mod start;
 mod supervised;
 
+#[cfg(any(test, feature = "fakes"))]
+pub use fakes::FakeMesh;
 pub use http::{Problem, Tenant, router};
 pub use join::{Applicant, Joined};
 pub use membership::{Left, Member, Trusted, distrusted};
@@ -24,6 +28,6 @@ pub use mesh_client::MeshError;
 pub use mesh_protocol::{Secret, SecretEpoch, SecretSet};
 pub use outgoing::{CallError, Outgoing};
 pub use run::{RunError, run};
-pub use serve::{Body, Caller, Cut, Protocol, Tunnel, answer, serve};
+pub use serve::{Body, Caller, Cut, Opened, Protocol, Tunnels, answer, serve};
 pub use start::{Start, StartError};
 pub use supervised::{End, Supervised};

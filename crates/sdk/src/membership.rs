@@ -12,6 +12,7 @@ use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, server_config
 use mesh_protocol::{EvidenceSource, MeshCoordinates, Revocations, Subject, WatchAnswer};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustls::ServerConfig;
+use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use types::ServiceName;
@@ -80,11 +81,13 @@ pub struct Member<E> {
 }
 
 /// How a membership ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Left {
     /// The authority refused the renewal: finish, then end.
+    #[error("the authority refused to renew the identity: {0}")]
     Refused(String),
     /// The identity ended without a new one.
+    #[error("the identity ended and could not be renewed")]
     Expired,
 }
 
@@ -110,14 +113,13 @@ impl<E: EvidenceSource> Member<E> {
                 Err(refused) => return Err(refused),
             }
         };
-        let member = Self {
-            applicant,
-            identity,
-            trusted: watch::Sender::new(Trusted::begun()),
-            current: Mutex::new((joined.leaf, joined.not_after)),
-            random: Mutex::new(fastrand::Rng::new()),
-        };
-        Ok((member, joined))
+        Ok((Self::joined(applicant, identity, (joined.leaf, joined.not_after)), joined))
+    }
+
+    pub(crate) fn joined(applicant: Applicant<E>, identity: Identity, current: ([u8; 32], u64)) -> Self {
+        let trusted = watch::Sender::new(Trusted::begun());
+        let random = Mutex::new(fastrand::Rng::new());
+        Self { applicant, identity, trusted, current: Mutex::new(current), random }
     }
 
     /// What it serves with: gateways and the services that it allows may call, by one of these protocols.
@@ -142,6 +144,13 @@ impl<E: EvidenceSource> Member<E> {
     /// What it calls other services with.
     pub fn outgoing(&self) -> Outgoing {
         Outgoing::new(self.mesh().clone(), self.identity.clone(), self.trusted())
+    }
+
+    /// The authority says that these are revoked.
+    #[cfg(any(test, feature = "fakes"))]
+    pub fn revoke(&self, entries: Vec<mesh_protocol::Revoked>) {
+        let list = Revocations { entries, ..Revocations::none([0; 32], 0) };
+        self.trusted.send_replace(Trusted { list: Some(Arc::new(list)), ..Trusted::begun() });
     }
 
     /// What is known of who may no longer call.

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::join::Applicant;
-use crate::membership::Member;
+use crate::membership::{Left, Member};
 use crate::mesh_client::MeshError;
 use crate::serve::{Cut, Protocol, serve};
 use crate::supervised::Supervised;
@@ -33,6 +33,9 @@ pub enum RunError {
     /// The authority does not let it in.
     #[error("it may not join the mesh: {0}")]
     Refused(#[from] MeshError),
+    /// It was in, and is not any more.
+    #[error("{0}")]
+    Left(#[from] Left),
     /// The service cannot start.
     #[error("{0}")]
     Start(#[from] StartError),

@@ -14,6 +14,7 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh_protocol::tls::{Peer, peer};
 use rustls::ServerConfig;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -49,10 +50,11 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
 }
 
 /// A connection that speaks something else than HTTP from now on, until it ends.
-pub type Tunnel = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Tunnel = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What is spoken on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Protocol {
     /// HTTP/1.1.
     Http1,
@@ -86,20 +88,28 @@ pub enum Cut {
 pub struct Caller {
     /// Who.
     pub peer: Peer,
-    tunnels: mpsc::Sender<Tunnel>,
+    /// Where a change of the protocol goes.
+    pub tunnels: Tunnels,
 }
 
-impl Caller {
-    /// The caller of a connection that is answered by [`answer`], with what goes there.
-    pub fn new(peer: Peer) -> (Self, mpsc::Receiver<Tunnel>) {
+/// Takes over a connection whose protocol changes.
+#[derive(Clone)]
+pub struct Tunnels(mpsc::Sender<Tunnel>);
+
+/// What [`answer`] finds there.
+pub struct Opened(mpsc::Receiver<Tunnel>);
+
+impl Tunnels {
+    /// Those of one connection, with what [`answer`] needs of them.
+    pub fn new() -> (Self, Opened) {
         // One request at most changes the protocol of a connection, and it is the last one.
         let (tunnels, opened) = mpsc::channel(1);
-        (Self { peer, tunnels }, opened)
+        (Self(tunnels), Opened(opened))
     }
 
-    /// Drives a connection whose protocol changes for as long as the connection may live.
-    pub fn tunnel(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
-        let _the_connection_is_over = self.tunnels.try_send(Box::pin(tunnel)).is_err();
+    /// Drives what the connection becomes, for as long as the connection may live.
+    pub fn open(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
+        let _the_connection_is_over = self.0.try_send(Box::pin(tunnel)).is_err();
     }
 }
 
@@ -132,8 +142,9 @@ pub async fn serve<S>(
             },
             Some(shaken) = handshakes.join_next(), if !handshakes.is_empty() => {
                 if let Ok(Some((stream, peer, protocol))) = shaken {
-                    let (caller, tunnels) = Caller::new(peer.clone());
-                    let answered = answer(stream, protocol, service(caller), tunnels, stopped.clone());
+                    let (tunnels, opened) = Tunnels::new();
+                    let service = service(Caller { peer: peer.clone(), tunnels });
+                    let answered = answer(stream, protocol, service, opened, stopped.clone());
                     connections.spawn(while_trusted(answered, peer, trusted.clone(), stopped.clone()));
                 }
             }
@@ -194,7 +205,7 @@ pub async fn answer<I, S>(
     stream: I,
     protocol: Protocol,
     service: S,
-    mut tunnels: mpsc::Receiver<Tunnel>,
+    mut opened: Opened,
     stopped: watch::Receiver<Cut>,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -220,7 +231,7 @@ pub async fn answer<I, S>(
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended with an error");
     }
-    if let Ok(tunnel) = tunnels.try_recv() {
+    if let Ok(tunnel) = opened.0.try_recv() {
         tunnel.await;
     }
 }
@@ -238,3 +249,6 @@ async fn to_the_end<C: Future>(
     finish(connection.as_mut());
     connection.await
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,7 +146,10 @@ impl Supervised {
             End::Terminated => {}
             End::Orphaned => tracing::warn!("the supervisor is gone: finishing open requests"),
             End::Left(Left::Refused(reason)) => {
-                tracing::warn!(reason, "the authority refused to renew the identity: finishing open requests");
+                tracing::warn!(
+                    reason,
+                    "the authority refused to renew the identity: finishing open requests"
+                );
             }
             End::Left(Left::Expired) => tracing::error!("the identity ended and could not be renewed"),
         }
@@ -157,4 +160,61 @@ impl Supervised {
 /// Waits for the supervisor to be gone: after the assignment nothing more is said, so any end of waiting means that.
 async fn gone(stream: &mut UnixStream) {
     let _nothing_is_said = read_frame(stream).await.is_ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_protocol::FrameError;
+
+    use super::*;
+    use crate::{FakeMesh, StartError};
+
+    fn pair() -> (UnixStream, Supervised) {
+        let (near, far) = StdUnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        (UnixStream::from_std(near).unwrap(), Supervised::new(far).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_keeps_a_replica_from_starting_is_reported() {
+        let (mut supervisor, mut supervised) = pair();
+        let refused: Result<Option<()>, _> =
+            supervised.prepare(async { Err(StartError::new("there is no model")) }).await;
+        assert_eq!(refused, Err(StartError::new("there is no model")));
+        let report = Report::decode(&read_frame(&mut supervisor).await.unwrap()).unwrap();
+        assert_eq!(report, Report::Failed("there is no model".into()));
+    }
+
+    #[tokio::test]
+    async fn a_start_that_nobody_waits_for_any_more_is_given_up() {
+        let (supervisor, mut supervised) = pair();
+        drop(supervisor);
+        let started: Result<Option<()>, StartError> = supervised.prepare(std::future::pending()).await;
+        assert_eq!(started, Ok(None));
+        let (supervisor, mut supervised) = pair();
+        drop(supervisor);
+        let gone = supervised.assignment().await;
+        assert!(matches!(gone, Err(RunError::Handover(FrameError::Closed))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_supervisor_open_requests_have_ten_seconds() {
+        let (supervisor, mut supervised) = pair();
+        let (member, _leaf) = FakeMesh::new().member("vrf", &[]);
+        drop(supervisor);
+        let end = supervised.end(&member).await;
+        assert_eq!(end, End::Orphaned);
+        let (stop, stopped) = watch::channel(Cut::No);
+        let begun = tokio::time::Instant::now();
+        end.drain(&stop, std::future::pending(), &member).await;
+        assert_eq!((begun.elapsed(), *stopped.borrow()), (ORPHAN_DRAIN, Cut::WhenDone));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_answered_under_an_identity_that_has_ended() {
+        let (member, _leaf) = FakeMesh::new().member("vrf", &[]);
+        let (stop, stopped) = watch::channel(Cut::No);
+        End::Left(Left::Expired).drain(&stop, std::future::pending(), &member).await;
+        assert_eq!(*stopped.borrow(), Cut::Now);
+    }
 }

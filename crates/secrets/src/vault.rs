@@ -120,9 +120,7 @@ impl Vault {
         domain: Domain,
         spki: Vec<u8>,
     ) -> Result<Self, SecretsError> {
-        let found =
-            store.get(TRUST_DOMAIN).await?.map(|row| String::from_utf8_lossy(&row.value).into_owned());
-        let found = found.unwrap_or_default();
+        let found = Self::trust_domain_in(&store).await?.unwrap_or_default();
         if found != domain.trust_domain {
             return Err(SecretsError::OtherDomain { found, wanted: domain.trust_domain });
         }
@@ -166,6 +164,15 @@ impl Vault {
         }
     }
 
+    /// The trust domain of the mesh that a store holds; `None` where it holds none yet.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn trust_domain_in(store: &Store) -> Result<Option<String>, SecretsError> {
+        let row = store.get(TRUST_DOMAIN).await?;
+        Ok(row.map(|row| String::from_utf8_lossy(&row.value).into_owned()))
+    }
+
     /// T_0 of this mesh.
     pub fn genesis(&self) -> &[u8; 32] {
         &self.genesis
@@ -174,6 +181,11 @@ impl Vault {
     /// Which mesh this is.
     pub fn domain(&self) -> &Domain {
         &self.keys.domain
+    }
+
+    /// The key of the mesh's root, as DER SubjectPublicKeyInfo.
+    pub fn root_spki(&self) -> &[u8] {
+        &self.root_spki
     }
 
     /// The mesh root's private key, as PKCS #8.
@@ -239,20 +251,7 @@ impl Vault {
     /// The name is none or the mesh's own, the secret was generated, a limit is reached, or the store fails.
     pub async fn set(&mut self, name: &str, value: &[u8], now: u64) -> Result<u64, SecretsError> {
         self.settle().await?;
-        check_changeable(name)?;
-        if value.len() > MAX_VALUE_BYTES {
-            return Err(SecretsError::TooLarge);
-        }
-        let version = match self.newest(name) {
-            Some((_, newest)) if newest.origin == Origin::Generated => {
-                return Err(SecretsError::Immutable(name.to_owned()));
-            }
-            Some((version, _)) => version + 1,
-            None => {
-                self.check_room()?;
-                1
-            }
-        };
+        let version = self.check_set(name, value.len())?;
         let header = Header { name: name.to_owned(), version, epoch: 1, origin: Origin::Set };
         let made = Made { at: now, generate: None };
         let change = self.change().add(&self.keys, header, value, Some(made))?;
@@ -273,15 +272,8 @@ impl Vault {
     /// There is no such secret, it was set or is the mesh's own, there are [`MAX_EPOCHS`], or the store fails.
     pub async fn rotate(&mut self, name: &str, now: u64) -> Result<u32, SecretsError> {
         self.settle().await?;
-        check_changeable(name)?;
-        let (version, newest) = self.newest(name).ok_or_else(|| SecretsError::Unknown(name.to_owned()))?;
-        if newest.origin == Origin::Set {
-            return Err(SecretsError::NotGenerated(name.to_owned()));
-        }
-        if newest.epoch >= MAX_EPOCHS {
-            return Err(SecretsError::TooManyEpochs(name.to_owned()));
-        }
-        let (version, epoch) = (version + 1, newest.epoch + 1);
+        let epoch = self.check_rotate(name)?;
+        let version = self.newest(name).map_or(1, |(version, _)| version + 1);
         let generate = self.kind(name);
         let value = generate.unwrap_or(Generate::Random).make()?;
         let header = Header { name: name.to_owned(), version, epoch, origin: Origin::Generated };
@@ -297,16 +289,56 @@ impl Vault {
     /// There is no such secret, it is the mesh's own, or the store fails.
     pub async fn remove(&mut self, name: &str) -> Result<(), SecretsError> {
         self.settle().await?;
-        check_changeable(name)?;
+        self.check_remove(name)?;
         let versions: Vec<u64> = self.versions(name).map(|(version, _)| version).collect();
-        if versions.is_empty() {
-            return Err(SecretsError::Unknown(name.to_owned()));
-        }
         for part in versions.chunks(REMOVED_AT_ONCE) {
             let change = part.iter().fold(self.change(), |change, version| change.remove(name, *version));
             self.commit(change).await?;
         }
         Ok(())
+    }
+
+    /// Whether [`Self::set`] would take a value of so many bytes now, and as which version.
+    ///
+    /// # Errors
+    /// What [`Self::set`] would refuse it for.
+    pub fn check_set(&self, name: &str, bytes: usize) -> Result<u64, SecretsError> {
+        check_changeable(name)?;
+        if bytes > MAX_VALUE_BYTES {
+            return Err(SecretsError::TooLarge);
+        }
+        match self.newest(name) {
+            Some((_, newest)) if newest.origin == Origin::Generated => {
+                Err(SecretsError::Immutable(name.to_owned()))
+            }
+            Some((version, _)) => Ok(version + 1),
+            None => self.check_room().map(|()| 1),
+        }
+    }
+
+    /// Whether [`Self::rotate`] would make an epoch now, and which.
+    ///
+    /// # Errors
+    /// What [`Self::rotate`] would refuse it for.
+    pub fn check_rotate(&self, name: &str) -> Result<u32, SecretsError> {
+        check_changeable(name)?;
+        let (_, newest) = self.newest(name).ok_or_else(|| SecretsError::Unknown(name.to_owned()))?;
+        if newest.origin == Origin::Set {
+            return Err(SecretsError::NotGenerated(name.to_owned()));
+        }
+        if newest.epoch >= MAX_EPOCHS {
+            return Err(SecretsError::TooManyEpochs(name.to_owned()));
+        }
+        Ok(newest.epoch + 1)
+    }
+
+    /// Whether [`Self::remove`] would remove a secret now.
+    ///
+    /// # Errors
+    /// What [`Self::remove`] would refuse it for.
+    pub fn check_remove(&self, name: &str) -> Result<(), SecretsError> {
+        check_changeable(name)?;
+        self.newest(name).map(|_there| ()).ok_or_else(|| SecretsError::Unknown(name.to_owned()))
     }
 
     /// Every epoch of a secret, ascending; `None` when there is no secret of that name. A secret that an operator gave has one,

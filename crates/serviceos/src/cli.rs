@@ -66,7 +66,7 @@ pub(crate) struct PlaceArgs {
 pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
-    /// `development`; instead of the file's `mode`.
+    /// `development` or `production`; instead of the file's `mode`.
     #[arg(long)]
     pub(crate) mode: Option<String>,
     /// Where clients connect, instead of the file's `gateway.listen`; port 0 lets the system choose.
@@ -75,6 +75,9 @@ pub(crate) struct UpArgs {
     /// Where the admin API listens, instead of the file's `admin.listen`; port 0 lets the system choose.
     #[arg(long, value_name = "ADDR")]
     pub(crate) admin: Option<SocketAddr>,
+    /// Where replicas join the mesh, instead of the file's `mesh.listen`; port 0 lets the system choose.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) mesh: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]

@@ -42,7 +42,7 @@ use service_router::{HealthOwner, RouterPlan};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use types::ServiceName;
+use types::{Mode, ServiceName};
 
 use crate::failure::Failure;
 use background::Background;
@@ -128,12 +128,14 @@ struct Facts {
 impl Running {
     /// Refuses first, starts then: whatever can be in the way is met before the first replica is launched.
     async fn start(settings: Settings, source: Source) -> Result<Self, Failure> {
+        attested_authority(settings.mode)?;
         let client_tls = ClientTls::default().of(settings.gateway.tls.as_ref()).await?;
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
             Claims::make(&settings).await?;
         let mesh = Mesh::open(&settings, &data_dir, mesh).await?;
-        let upstream_tls = upstream_tls.with_mesh(mesh.client(b"http/1.1")?, mesh.client(b"h2")?);
+        let upstream_tls =
+            upstream_tls.with_mesh(mesh.client(b"http/1.1")?, mesh.client(b"h2")?, mesh.caller_signer()?);
         let (access_log, access_log_handle) = access_log.unzip();
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
@@ -315,6 +317,19 @@ impl Patience {
             std::process::exit(1);
         }
         Self::Lost
+    }
+}
+
+/// In production nobody may believe an authority that has nothing to show for itself.
+fn attested_authority(mode: Mode) -> Result<(), Failure> {
+    match mode {
+        Mode::Development => Ok(()),
+        Mode::Production => Err(Failure::Configuration(
+            "serviceos: AUTHORITY_NOT_ATTESTED: in production the authority itself runs in a trusted execution environment and \
+             shows evidence of that; there is none here that this version of serviceos can get evidence from. Nothing was \
+             started. For development leave `mode` out; `serviceos config validate` checks the file for production"
+                .into(),
+        )),
     }
 }
 

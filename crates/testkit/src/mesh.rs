@@ -66,7 +66,7 @@ impl Mesh {
             services: String::new(),
             head: String::new(),
             environment: Vec::new(),
-            arguments: vec!["--gateway=127.0.0.1:0".into(), "--admin=127.0.0.1:0".into()],
+            arguments: ["gateway", "admin", "mesh"].map(|port| format!("--{port}=127.0.0.1:0")).into(),
         }
     }
 

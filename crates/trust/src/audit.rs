@@ -9,9 +9,11 @@
 
 mod disk;
 mod line;
+mod reading;
 mod verify;
 
 pub use line::{Entry, MAX_RECORD_BYTES, Outcome};
+pub use reading::{Recorded, last_records};
 pub use verify::{AuditFault, Flaw, Verified, verify};
 
 use std::fs::{File, OpenOptions, Permissions};
@@ -167,6 +169,11 @@ impl AuditTrail {
     /// The records that no signed head covers.
     pub fn unsigned(&self) -> u64 {
         self.chain.unsigned()
+    }
+
+    /// The last record.
+    pub fn last(&self) -> AuditHead {
+        self.chain.last
     }
 
     /// The last signed head.

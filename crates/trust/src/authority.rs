@@ -3,24 +3,29 @@
 //! What may be asked often is cheap and kept nowhere. What is decided is written down first: the audit trail, then the store,
 //! then the answer.
 
+mod applying;
 mod challenge;
 mod join;
 mod maintenance;
 mod opening;
+mod overview;
 mod revoking;
+mod secrets;
 
 pub use join::Channel;
 pub use opening::Opening;
+pub use overview::AuditState;
+pub use secrets::GrantedSecret;
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ::secrets::{Domain, Vault};
 use appraisal::{Fault, Policy, Roots};
 use mesh_protocol::{Evidence, EvidenceError, SignedRevocations, SpiffeId, Subject};
 use rustls::pki_types::CertificateDer;
-use secrets::{Domain, Vault};
 use store::Store;
 use tokio::sync::watch;
 use types::ServiceName;
@@ -30,7 +35,8 @@ use crate::ca::{IssuingCa, LeafRequest, SubjectKey};
 use crate::clock::CheckedClock;
 use crate::nonces::{Minter, Used};
 use crate::quota::Quota;
-use crate::{Signer, Standing, Standings, TrustError};
+use crate::seal_key::OpeningKey;
+use crate::{Admission, Signer, Standing, Standings, TrustError};
 
 /// Evidence of the authority itself over 64 bytes.
 pub type OwnEvidence = Arc<
@@ -76,6 +82,8 @@ struct Inner {
     /// Behind a lock that is held while a line is written, so only on threads that may wait for the disk.
     audit: Arc<Mutex<AuditTrail>>,
     own: OwnEvidence,
+    /// What an operator's values come sealed to.
+    opening_key: OpeningKey,
     state: Mutex<State>,
     standings: watch::Sender<Arc<Standings>>,
     revocations: watch::Sender<Arc<SignedRevocations>>,
@@ -134,7 +142,7 @@ impl Authority {
             .ok_or_else(|| TrustError::Certificate("a key of the mesh is a P-256 key".into()))?;
         let id = SpiffeId { trust_domain: self.0.domain.trust_domain.clone(), subject };
         let ca = Arc::clone(&self.state().ca);
-        let now = self.0.clock.watermark() / 1000;
+        let now = self.0.clock.latest() / 1000;
         let leaf = ca.issue(&LeafRequest { id: &id, key, not_after, facts: None }, now)?;
         Ok([vec![leaf], ca.chain.clone()].concat())
     }
@@ -156,6 +164,15 @@ impl Authority {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The identity that a replica has, as far as this authority has given it.
+    fn admission(&self, service: &str, instance: &str) -> Option<Arc<Admission>> {
+        let key = (service.parse().ok()?, instance.to_owned());
+        match self.0.standings.borrow().get(&key)? {
+            Standing::Valid(admission) | Standing::Expired(admission) => Some(Arc::clone(admission)),
+            Standing::Pending { .. } | Standing::Refused { .. } => None,
+        }
     }
 
     fn service(&self, name: &str) -> Option<(ServiceName, Arc<ServicePolicy>)> {

@@ -40,6 +40,11 @@ impl CheckedClock {
         Ok(highest)
     }
 
+    /// The time for what is only said, not decided: Unix milliseconds that stand still while the machine's clock is behind.
+    pub(crate) fn latest(&self) -> u64 {
+        self.checked().unwrap_or_else(|_stepped| self.watermark())
+    }
+
     /// The highest time that was seen, in Unix milliseconds.
     pub(crate) fn watermark(&self) -> u64 {
         self.watermark.load(Ordering::Relaxed)
@@ -69,6 +74,6 @@ mod tests {
     fn the_watermark_of_an_earlier_run_counts() {
         let clock = CheckedClock::new(Arc::new(|| 1_000_000), 1_060_001);
         assert_eq!(clock.checked().unwrap_err().code, Code::ClockStepped);
-        assert_eq!(clock.watermark(), 1_060_001);
+        assert_eq!((clock.watermark(), clock.latest()), (1_060_001, 1_060_001));
     }
 }

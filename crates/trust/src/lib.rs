@@ -12,18 +12,24 @@ mod nonces;
 mod quota;
 mod records;
 mod revocations;
+mod seal_key;
 mod signer;
 mod standing;
 
-pub use authority::{Authority, Channel, Opening, OwnEvidence, SecretGrant, ServicePolicy};
+pub use authority::{
+    AuditState, Authority, Channel, GrantedSecret, Opening, OwnEvidence, SecretGrant, ServicePolicy,
+};
 pub use ca::LeafFacts;
 pub use caller::{Call, CallerSigner};
 pub use clock::Now;
 pub use records::{AppraisalRecord, SignedRecord};
+pub use seal_key::{SealKey, SealedValue};
 pub use signer::Signer;
 pub use standing::{Admission, Standing, Standings};
 
+use mesh_protocol::EvidenceError;
 use thiserror::Error;
+use types::ServiceName;
 
 /// Why the authority could not do something.
 #[derive(Debug, Error)]
@@ -55,6 +61,25 @@ pub enum TrustError {
     /// A revocation that is none.
     #[error("the revocation is refused: {0}")]
     RevocationRefused(String),
+    /// A value that is not sealed to the key of this start, for this name and this mesh.
+    #[error(
+        "the value is not sealed to the key that this serviceos has since its start; ask for the key, and seal it again"
+    )]
+    NotSealed,
+    /// A secret that must not be removed.
+    #[error(
+        "the secret {name} is given to {}; take it out of the configuration first",
+        .services.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(", ")
+    )]
+    SecretInUse {
+        /// Which one.
+        name: String,
+        /// Who is given it.
+        services: Vec<ServiceName>,
+    },
+    /// The authority has no evidence of itself.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
     /// The secrets failed.
     #[error(transparent)]
     Secrets(#[from] secrets::SecretsError),

@@ -13,8 +13,9 @@ pub(crate) struct Quota {
 }
 
 impl Quota {
-    pub(crate) const fn new(turns: usize, most_waiting: usize) -> Self {
-        Self { turns: Semaphore::const_new(turns), waiting: AtomicUsize::new(0), most_waiting }
+    /// So many turns at a time, and so many that may wait for one.
+    pub(crate) fn new((turns, most_waiting): (usize, usize)) -> Self {
+        Self { turns: Semaphore::new(turns), waiting: AtomicUsize::new(0), most_waiting }
     }
 
     /// Waits for a turn.
@@ -58,7 +59,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_finds_too_many_waiting_is_sent_away_and_turns_come_back() {
-        let quota = Quota::new(1, 1);
+        let quota = Quota::new((1, 1));
         let turn = quota.turn().await.unwrap();
         let waits = quota.turn();
         tokio::pin!(waits);

@@ -152,20 +152,21 @@ impl Checker {
         }
     }
 
-    /// No two listeners may want the same port of the same address. Returns the admin's.
-    pub(super) fn addresses(
+    /// No two listeners may want the same port of the same address. Returns those of the others, which have one each.
+    pub(super) fn addresses<const N: usize>(
         &mut self,
         gateway: &[Field<SocketAddr>],
-        admin: &Field<SocketAddr>,
-    ) -> SocketAddr {
+        others: [(&str, &Field<SocketAddr>); N],
+    ) -> [SocketAddr; N] {
         if gateway.is_empty() {
             let help = Some("leave it out for 127.0.0.1:8080".to_owned());
             self.wrong(Origin::Default, "gateway.listen: expected at least one address".to_owned(), help);
         }
-        let keyed = gateway.iter().map(|field| ("gateway.listen", field)).chain([("admin.listen", admin)]);
-        let mut taken: Vec<(&str, Origin, SocketAddr)> = Vec::new();
-        for (key, field) in keyed {
-            let Some(address) = self.value(key, field.clone()) else { continue };
+        let keyed = gateway.iter().map(|field| ("gateway", field)).chain(others);
+        let mut taken: Vec<(String, Origin, SocketAddr)> = Vec::new();
+        for (part, field) in keyed {
+            let key = format!("{part}.listen");
+            let Some(address) = self.value(&key, field.clone()) else { continue };
             if let Some((other, at, _)) = taken.iter().find(|(.., other)| clash(*other, address)) {
                 let message = format!("{key}: {address} is already taken by {other} ({at})");
                 // Whoever wrote one of the two sees the marker there.
@@ -178,7 +179,10 @@ impl Checker {
             }
             taken.push((key, field.origin, address));
         }
-        admin.value.as_ref().copied().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)))
+        others.map(|(_, field)| match &field.value {
+            Ok(address) => *address,
+            Err(_) => SocketAddr::from(([127, 0, 0, 1], 0)),
+        })
     }
 }
 

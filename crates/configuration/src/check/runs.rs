@@ -1,26 +1,40 @@
-//! Who answers the calls of a service: a built-in one that is started here, or endpoints. Exactly one of the two.
+//! Who answers the calls of a service: a built-in one or a command, which are started here, or endpoints. Exactly one of them.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_saphyr::Spanned;
+use types::ServiceName;
 
 use super::Checker;
+use super::attestation::WrittenAttestation;
+use super::command::BesideCommand;
+use super::service::WholeFile;
 use crate::nearest::nearest;
 use crate::raw::{RawEndpoint, RawRestart};
 use crate::report::Origin;
-use crate::scalar::{AttestationWord, Field, Text, Whole, quoted};
-use crate::settings::{Builtin, EndpointSettings, ProcessSettings, Restart, Runs};
+use crate::scalar::{Field, Text, Whole, quoted};
+use crate::settings::{Builtin, EndpointSettings, ProcessSettings, Program, Restart, Runs};
 
 /// The most replicas of one service.
 const MAX_REPLICAS: i128 = 1_000;
+/// Of more unknown names none is compared with all services: a report shows fewer, and a hostile file costs nothing.
+const MAX_COMPARED: usize = 100;
+/// The key of a built-in service's `config` that opens ports of this machine to it.
+const LOOPBACK_KEY: &str = "allowLoopback";
 
 /// The keys of a service that say what it runs, and those that only a process has.
 pub(super) struct RawRuns {
     pub(super) builtin: Option<Field<Builtin>>,
+    pub(super) command: Option<Spanned<Vec<Text>>>,
+    pub(super) beside_command: BesideCommand,
     pub(super) endpoints: Option<Spanned<Vec<Text>>>,
     pub(super) endpoint_set: Option<Spanned<Vec<Spanned<RawEndpoint>>>>,
-    pub(super) attestation: Option<Field<AttestationWord>>,
+    pub(super) attestation: Option<WrittenAttestation>,
+    pub(super) secrets: Option<Spanned<Vec<Text>>>,
+    pub(super) allow: Option<Spanned<Vec<Text>>>,
     pub(super) replicas: Field<Whole>,
     pub(super) config: Option<Spanned<serde_json::Value>>,
     pub(super) grace: Field<Duration>,
@@ -33,16 +47,33 @@ impl RawRuns {
         self.endpoints.is_some() || self.endpoint_set.is_some()
     }
 
+    /// Whether what it speaks is the operator's choice.
+    pub(super) fn chooses_protocol(&self) -> bool {
+        self.has_endpoints() || self.command.is_some()
+    }
+
     /// Where a key stands that means nothing to endpoints, with its name and why.
     fn only_for_processes(&self) -> impl Iterator<Item = (Origin, &'static str, &'static str)> {
         let written = |origin| (origin != Origin::Default).then_some(origin);
         let spanned = |place| written(Origin::from(place));
+        let list =
+            |list: &Option<Spanned<Vec<Text>>>| list.as_ref().and_then(|list| spanned(list.referenced));
+        let [(env, _), (directory, _)] = self.beside_command.written();
         [
             (
                 self.builtin.as_ref().and_then(|builtin| written(builtin.origin)),
                 "builtin",
                 "a service runs a built-in one or has endpoints, not both",
             ),
+            (list(&self.command), "command", "a service is started by a command or has endpoints, not both"),
+            (written(env), "env", "endpoints are not started here"),
+            (written(directory), "workingDirectory", "endpoints are not started here"),
+            (
+                list(&self.secrets),
+                "secrets",
+                "endpoints do not join the mesh, and secrets are handed over there",
+            ),
+            (list(&self.allow), "allow", "nothing inside the mesh calls endpoints"),
             (written(self.replicas.origin), "replicas", "every endpoint is one replica"),
             (
                 self.config.as_ref().and_then(|config| spanned(config.referenced)),
@@ -70,25 +101,92 @@ impl Checker {
         name_valid: bool,
         version: &Arc<str>,
         raw: RawRuns,
+        file: &mut WholeFile<'_>,
     ) -> Option<Runs> {
         if raw.has_endpoints() {
             return Some(Runs::Endpoints(self.served_by_endpoints(key, name, version, raw)));
         }
-        if let Some(attestation) = &raw.attestation {
-            self.wrong(
-                attestation.origin,
-                format!("{key}.attestation: only a service with endpoints says this"),
-                Some("leave it out".to_owned()),
-            );
-        }
-        let builtin = self.builtin(name, name_valid, raw.builtin);
+        let program = match raw.command {
+            Some(command) => Some(self.program(key, raw.builtin, command, raw.beside_command, file.base_dir)),
+            None => {
+                self.only_beside_command(key, &raw.beside_command);
+                self.builtin(name, name_valid, raw.builtin).map(Program::Builtin)
+            }
+        };
+        let builtin = match program {
+            Some(Program::Builtin(builtin)) => Some(builtin),
+            Some(Program::Command(_)) | None => None,
+        };
         let replicas = self.whole(&format!("{key}.replicas"), raw.replicas, 0..=MAX_REPLICAS);
         let config = self.config(key, builtin, raw.config);
+        let secrets = self.secrets_of_service(key, raw.secrets);
+        let allow = self.allow(key, raw.allow, &file.names);
+        let attestation = self.attestation(key, name.origin, raw.attestation, &mut file.releases);
         let grace = self.duration(&format!("{key}.drain.grace"), raw.grace);
         let restart = self.restart(&format!("{key}.restart"), raw.restart.map(|written| written.value));
         let start_timeout = self.duration(&format!("{key}.startTimeout"), raw.start_timeout);
-        let builtin = builtin?;
-        Some(Runs::Builtin(ProcessSettings { builtin, replicas, config, grace, restart, start_timeout }))
+        Some(Runs::Process(Box::new(ProcessSettings {
+            program: program?,
+            replicas,
+            config,
+            secrets,
+            allow,
+            attestation,
+            grace,
+            restart,
+            start_timeout,
+        })))
+    }
+
+    fn program(
+        &mut self,
+        key: &str,
+        builtin: Option<Field<Builtin>>,
+        command: Spanned<Vec<Text>>,
+        beside: BesideCommand,
+        base_dir: &Path,
+    ) -> Program {
+        if let Some(builtin) = builtin {
+            self.wrong(
+                builtin.origin,
+                format!("{key}.builtin: a service runs a built-in one or a command, not both"),
+                Some("keep one of the two".to_owned()),
+            );
+        }
+        Program::Command(self.command(key, command, beside, base_dir))
+    }
+
+    fn only_beside_command(&mut self, key: &str, beside: &BesideCommand) {
+        for (origin, name) in beside.written().into_iter().filter(|(origin, _)| *origin != Origin::Default) {
+            let message = format!("{key}.{name}: only a service with `command` has this");
+            self.wrong(origin, message, Some(format!("leave `{name}` out")));
+        }
+    }
+
+    /// Who may call the service inside the mesh. `names` are those of all services of the file.
+    fn allow(
+        &mut self,
+        key: &str,
+        written: Option<Spanned<Vec<Text>>>,
+        names: &BTreeSet<String>,
+    ) -> BTreeSet<ServiceName> {
+        let key = format!("{key}.allow");
+        let mut callers = BTreeSet::new();
+        for name in written.into_iter().flat_map(|written| written.value) {
+            if names.contains(&name.value) {
+                self.once(&key, name, &mut callers);
+                continue;
+            }
+            let near = || nearest(&name.value, names.iter().map(String::as_str));
+            let help = match (self.findings.len() < MAX_COMPARED).then(near).flatten() {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "name services of this file".to_owned(),
+            };
+            let message = format!("{key}: there is no service {}", quoted(&name.value));
+            self.wrong(name.origin, message, Some(help));
+        }
+        // A name that is none is wrong where the service stands.
+        callers.iter().filter_map(|name| name.parse().ok()).collect()
     }
 
     fn served_by_endpoints(
@@ -101,16 +199,7 @@ impl Checker {
         for (origin, unused, why) in raw.only_for_processes() {
             self.wrong(origin, format!("{key}.{unused}: {why}"), Some(format!("leave `{unused}` out")));
         }
-        match raw.attestation {
-            Some(attestation) => {
-                self.value(&format!("{key}.attestation"), attestation);
-            }
-            None => self.wrong(
-                name.origin,
-                format!("{key}: nobody attests endpoints, and the file must say so"),
-                Some("write `attestation: none` beside them".to_owned()),
-            ),
-        }
+        self.attestation_of_endpoints(key, name.origin, raw.attestation);
         if let (Some(_), Some(set)) = (&raw.endpoints, &raw.endpoint_set) {
             self.wrong(
                 set.referenced.into(),
@@ -154,7 +243,7 @@ impl Checker {
         self.wrong(
             name.origin,
             format!("services.{}: nothing says what it runs", name.value),
-            Some(format!("{meant}the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, and `endpoints` calls servers of your own")),
+            Some(format!("{meant}the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, and `endpoints` calls servers that run elsewhere")),
         );
     }
 
@@ -174,6 +263,11 @@ impl Checker {
             self.wrong(Origin::from(config.referenced), message, None);
         } else if let Some(Err(reason)) = builtin.map(|builtin| (self.config_check)(builtin, &config.value)) {
             self.wrong(Origin::from(config.referenced), format!("{key}.config.{reason}"), None);
+        } else if self.is_production() && builtin.is_some() && config.value.get(LOOPBACK_KEY).is_some() {
+            let message = format!(
+                "{key}.config.{LOOPBACK_KEY}: ports of this machine are opened in development only, and production refuses it"
+            );
+            self.wrong(Origin::from(config.referenced), message, Some("leave it out".to_owned()));
         }
         config.value
     }

@@ -1,11 +1,14 @@
 //! One service: its name, and the parts that others check.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use types::{NameError, ServiceName};
 
 use super::Checker;
+use super::command::BesideCommand;
+use super::releases::ReleaseTable;
 use super::routes::RouteTable;
 use super::runs::RawRuns;
 use crate::raw::{Entries, RawService};
@@ -17,27 +20,49 @@ const MAX_VERSION_BYTES: usize = 40;
 /// What the gateway itself is called where services are named.
 const RESERVED: &str = "gateway";
 
+/// What a service is checked against besides itself.
+pub(super) struct WholeFile<'a> {
+    pub(super) base_dir: &'a Path,
+    /// The names of all services, as they are written.
+    pub(super) names: BTreeSet<String>,
+    routes: RouteTable,
+    pub(super) releases: ReleaseTable,
+}
+
 impl Checker {
-    pub(super) fn services(&mut self, raw: Entries<Option<RawService>>) -> Vec<ServiceSettings> {
+    pub(super) fn services(
+        &mut self,
+        raw: Entries<Option<RawService>>,
+        base_dir: &Path,
+    ) -> Vec<ServiceSettings> {
         if raw.0.is_empty() {
             self.no_services();
         }
-        let mut table = RouteTable::default();
+        let mut file = WholeFile {
+            base_dir,
+            names: raw.0.iter().map(|(name, _)| name.value.clone()).collect(),
+            routes: RouteTable::default(),
+            releases: ReleaseTable::default(),
+        };
         let services = raw.0.into_iter();
         services
-            .filter_map(|(name, service)| self.service(&name, service.unwrap_or_default(), &mut table))
+            .filter_map(|(name, service)| self.service(&name, service.unwrap_or_default(), &mut file))
             .collect()
     }
 
-    fn service(&mut self, name: &Text, raw: RawService, table: &mut RouteTable) -> Option<ServiceSettings> {
+    fn service(&mut self, name: &Text, raw: RawService, file: &mut WholeFile<'_>) -> Option<ServiceSettings> {
         let key = format!("services.{}", name.value);
         let parsed = self.name(name);
         let version: Arc<str> = self.version(&format!("{key}.version"), raw.version).into();
         let runs = RawRuns {
             builtin: raw.builtin,
+            command: raw.command,
+            beside_command: BesideCommand { env: raw.env, working_directory: raw.working_directory },
             endpoints: raw.endpoints,
             endpoint_set: raw.endpoint_set,
             attestation: raw.attestation,
+            secrets: raw.secrets,
+            allow: raw.allow,
             replicas: raw.replicas,
             config: raw.config,
             grace: raw.drain.grace,
@@ -45,10 +70,10 @@ impl Checker {
             start_timeout: raw.start_timeout,
         };
         let protocol = self.protocol(&key, raw.protocol, &runs);
-        let runs = self.runs(&key, name, parsed.is_some(), &version, runs);
+        let runs = self.runs(&key, name, parsed.is_some(), &version, runs, file);
         let before = self.findings.len();
         let written_routes = raw.routes.map(|routes| routes.value);
-        let routes = self.routes(&key, name.origin, parsed.as_ref(), written_routes, table);
+        let routes = self.routes(&key, name.origin, parsed.as_ref(), written_routes, &mut file.routes);
         // A wrong route is left out, so what it would have had cannot be missed.
         let known_routes = (self.findings.len() == before).then_some(&routes[..]);
         let versions = runs.as_ref().map(|runs| versions(&version, runs));
@@ -101,11 +126,11 @@ impl Checker {
     fn protocol(&mut self, key: &str, written: Field<Protocol>, runs: &RawRuns) -> Option<Protocol> {
         let origin = written.origin;
         let protocol = self.value(&format!("{key}.protocol"), written)?;
-        if protocol != Protocol::Http1 && !runs.has_endpoints() {
+        if protocol != Protocol::Http1 && !runs.chooses_protocol() {
             self.wrong(
                 origin,
                 format!("{key}.protocol: the built-in services speak http1 only"),
-                Some("leave it out; it is for a service with endpoints".to_owned()),
+                Some("leave it out; it is for a service with `command` or endpoints".to_owned()),
             );
         }
         Some(protocol)
@@ -127,7 +152,7 @@ impl Checker {
 /// The versions that the service has, each once.
 fn versions(own: &str, runs: &Runs) -> BTreeSet<String> {
     match runs {
-        Runs::Builtin(_) => BTreeSet::from([own.to_owned()]),
+        Runs::Process(_) => BTreeSet::from([own.to_owned()]),
         Runs::Endpoints(endpoints) => endpoints.iter().map(|endpoint| endpoint.version.to_string()).collect(),
     }
 }

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 use types::ByteSize;
 
-use super::{Entries, or_default, seconds, whole, written};
-use crate::scalar::{AttestationWord, CheckWord, Field, PolicyWord, RetryCause, Text, Whole};
+use super::{Entries, RawAttestation, or_default, seconds, whole, written};
+use crate::scalar::{AttestationWord, CheckWord, Field, PolicyWord, RetryCause, Text, Whole, WordOr};
 use crate::settings::{Builtin, HashOn, Percent, Protocol, Sticky};
 
 #[derive(Debug, Clone, Deserialize)]
@@ -16,14 +16,26 @@ pub(crate) struct RawService {
     pub(crate) version: Text,
     pub(crate) replicas: Field<Whole>,
     pub(crate) required: Field<bool>,
-    /// The built-in one of the service's name, if there is one and no endpoints are written.
+    /// The built-in one of the service's name, if there is one and neither a command nor endpoints are written.
     pub(crate) builtin: Option<Field<Builtin>>,
+    #[serde(deserialize_with = "written")]
+    pub(crate) command: Option<Spanned<Vec<Text>>>,
+    /// An empty environment.
+    #[serde(deserialize_with = "written")]
+    pub(crate) env: Option<Spanned<Entries<Text>>>,
+    pub(crate) working_directory: Text,
     #[serde(deserialize_with = "written")]
     pub(crate) endpoints: Option<Spanned<Vec<Text>>>,
     #[serde(deserialize_with = "written")]
     pub(crate) endpoint_set: Option<Spanned<Vec<Spanned<RawEndpoint>>>>,
-    /// None for a built-in service; endpoints need it written.
-    pub(crate) attestation: Option<Field<AttestationWord>>,
+    /// In development the release that is measured, with all other defaults; endpoints and production need it written.
+    pub(crate) attestation: Option<Spanned<WordOr<AttestationWord, RawAttestation>>>,
+    /// Those that a built-in service cannot do without.
+    #[serde(deserialize_with = "written")]
+    pub(crate) secrets: Option<Spanned<Vec<Text>>>,
+    /// Nobody inside the mesh.
+    #[serde(deserialize_with = "written")]
+    pub(crate) allow: Option<Spanned<Vec<Text>>>,
     pub(crate) protocol: Field<Protocol>,
     /// An empty object.
     pub(crate) config: Option<Spanned<serde_json::Value>>,
@@ -58,9 +70,14 @@ impl Default for RawService {
             replicas: whole(1),
             required: Field::default_of(true),
             builtin: None,
+            command: None,
+            env: None,
+            working_directory: Text::default_of("."),
             endpoints: None,
             endpoint_set: None,
             attestation: None,
+            secrets: None,
+            allow: None,
             protocol: Field::default_of(Protocol::Http1),
             config: None,
             health_check: RawHealthCheck::default(),

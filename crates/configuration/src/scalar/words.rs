@@ -1,8 +1,10 @@
 //! Words out of a few, and the few that carry a name with them.
 
+use types::Mode;
+
 use super::{Scalar, Shape, quoted};
 use crate::nearest::{nearest, one_of};
-use crate::settings::{Builtin, HashOn, LogFormat, Protocol, Sticky};
+use crate::settings::{Builtin, GenerateType, HashOn, LogFormat, Protocol, Sticky, TcbStatus};
 
 /// A word out of a few. The nearest one is the help.
 trait Word: Copy + 'static {
@@ -76,26 +78,10 @@ impl Scalar for AccessLog {
     }
 }
 
-/// The trust in which the mesh runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Development,
-    Production,
-}
-
-const MODES: [(&str, Mode); 2] = [("development", Mode::Development), ("production", Mode::Production)];
-
-/// Not a [`Word`]: `production` is read, so that it can be refused with a reason, and never offered.
-impl Scalar for Mode {
-    const EXPECTED: &'static str = "`development`";
-
-    fn read(shape: &Shape) -> Option<Self> {
-        choice(shape, &MODES)
-    }
-
-    fn help(shape: &Shape) -> Option<String> {
-        choice_help(shape, &MODES[..1])
-    }
+impl Word for Mode {
+    const EXPECTED: &'static str = "`development` or `production`";
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("development", Self::Development), ("production", Self::Production)];
 }
 
 impl Word for LogFormat {
@@ -115,15 +101,50 @@ impl Word for Protocol {
         &[("http1", Self::Http1), ("http2", Self::Http2), ("grpc", Self::Grpc)];
 }
 
-/// That nobody attests the endpoints, said out loud.
+/// That nobody attests a service, said out loud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AttestationWord {
     None,
 }
 
 impl Word for AttestationWord {
-    const EXPECTED: &'static str = "`none`";
+    const EXPECTED: &'static str = "`none` or a mapping";
     const WORDS: &'static [(&'static str, Self)] = &[("none", Self::None)];
+}
+
+/// That every machine is allowed, said out loud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AnyWord {
+    Any,
+}
+
+impl Word for AnyWord {
+    const EXPECTED: &'static str = "`any` or a list of hardware ids";
+    const WORDS: &'static [(&'static str, Self)] = &[("any", Self::Any)];
+}
+
+impl Word for GenerateType {
+    const EXPECTED: &'static str = "`ed25519`, `p256` or `random`";
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("ed25519", Self::Ed25519), ("p256", Self::P256), ("random", Self::Random)];
+}
+
+impl Scalar for TcbStatus {
+    const EXPECTED: &'static str = "`UpToDate`, `SWHardeningNeeded`, `ConfigurationNeeded`, \
+         `ConfigurationAndSWHardeningNeeded`, `OutOfDate` or `OutOfDateConfigurationNeeded`";
+
+    fn read(shape: &Shape) -> Option<Self> {
+        choice(shape, &Self::ALL.map(|status| (status.name(), status)))
+    }
+
+    fn help(shape: &Shape) -> Option<String> {
+        match shape {
+            Shape::Text(text) if text.eq_ignore_ascii_case("Revoked") => {
+                Some("a platform whose keys are revoked is never accepted".to_owned())
+            }
+            _ => choice_help(shape, &Self::ALL.map(|status| (status.name(), status))),
+        }
+    }
 }
 
 /// What a health check speaks.

@@ -1,12 +1,15 @@
 //! A service: what it runs, and where the gateway reaches it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use types::{ByteSize, ServiceName};
 
+use super::attestation::AttestationSettings;
 use super::policies::{Circuit, HealthCheck, LoadBalancing, Outlier, Retry, Traffic};
 
 /// One service.
@@ -44,7 +47,7 @@ impl ServiceSettings {
     /// The processes that are started for it; `None` for a service with endpoints.
     pub fn process(&self) -> Option<&ProcessSettings> {
         match &self.runs {
-            Runs::Builtin(process) => Some(process),
+            Runs::Process(process) => Some(process),
             Runs::Endpoints(_) => None,
         }
     }
@@ -52,7 +55,7 @@ impl ServiceSettings {
     /// How many replicas it has when all is well: processes wanted, or endpoints.
     pub fn replicas(&self) -> usize {
         match &self.runs {
-            Runs::Builtin(process) => usize::try_from(process.replicas).unwrap_or(usize::MAX),
+            Runs::Process(process) => usize::try_from(process.replicas).unwrap_or(usize::MAX),
             Runs::Endpoints(endpoints) => endpoints.len(),
         }
     }
@@ -61,8 +64,8 @@ impl ServiceSettings {
 /// Who answers the calls of a service.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Runs {
-    /// Processes of a built-in service, started and looked after here.
-    Builtin(ProcessSettings),
+    /// Processes that are started and looked after here, and that join the mesh.
+    Process(Box<ProcessSettings>),
     /// Servers that run elsewhere and that nobody attests; from 1 to 1,000, no two the same.
     Endpoints(Vec<EndpointSettings>),
 }
@@ -71,17 +74,46 @@ pub enum Runs {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProcessSettings {
     /// What they run.
-    pub builtin: Builtin,
+    pub program: Program,
     /// How many are wanted, 0 to 1,000.
     pub replicas: u32,
     /// Handed to them as it is; an object.
     pub config: serde_json::Value,
+    /// The secrets that the file says they get, at most 64; those that a built-in service cannot do without are not among them
+    /// unless they are written.
+    pub secrets: BTreeSet<String>,
+    /// The services that may call them inside the mesh.
+    pub allow: BTreeSet<ServiceName>,
+    /// Which evidence they are admitted with.
+    pub attestation: AttestationSettings,
     /// From SIGTERM to SIGKILL.
     pub grace: Duration,
     /// How one that died is started again.
     pub restart: Restart,
     /// From the start of the process until it must be Ready.
     pub start_timeout: Duration,
+}
+
+/// What a process runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// A built-in service.
+    Builtin(Builtin),
+    /// A program of the operator's own.
+    Command(CommandSettings),
+}
+
+/// A program of the operator's own, as it is written: nothing in it is expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandSettings {
+    /// The program, then its arguments: 1 to 256, none of them empty or with a zero byte.
+    pub arguments: Vec<String>,
+    /// Its environment, at most 256 variables; none that chooses what the loader loads, and none of serviceos' own.
+    pub environment: BTreeMap<String, String>,
+    /// Where it works; absolute.
+    pub directory: PathBuf,
+    /// The same as it is written in the file, `.` when it is left out.
+    pub directory_text: String,
 }
 
 /// A server that runs elsewhere.

@@ -72,7 +72,7 @@ fn endpoints_must_be_said_to_be_attested_by_nobody() {
   a: {endpoints: [\"http://a\"]}
   b: {endpointSet: [{url: \"http://b\"}], attestation: }
   c: {endpoints: [\"http://c\"], attestation: nnoe}
-  d: {endpoints: [\"http://d\"], attestation: {tee: tdx}}
+  d: {endpoints: [\"http://d\"], attestation: {identityTtl: 1h}}
   vrf: {attestation: none}
   dice: {attestation: none}
 ",
@@ -87,14 +87,15 @@ fn endpoints_must_be_said_to_be_attested_by_nobody() {
                 |   ^
             help: write `attestation: none` beside them
 
-            serviceos.yaml:4:45: services.c.attestation: expected `none`, found `nnoe`
+            serviceos.yaml:4:45: services.c.attestation: expected `none` or a mapping, found `nnoe`
               4 |   c: {endpoints: ["http://c"], attestation: nnoe}
                 |                                             ^^^^
             help: did you mean `none`?
 
-            serviceos.yaml:5:45: services.d.attestation: expected `none`, found a mapping
-              5 |   d: {endpoints: ["http://d"], attestation: {tee: tdx}}
+            serviceos.yaml:5:45: services.d.attestation: endpoints are outside of the mesh, where nobody attests them
+              5 |   d: {endpoints: ["http://d"], attestation: {identityTtl: 1h}}
                 |                                             ^
+            help: write `attestation: none`
 
             serviceos.yaml:6:22: services.vrf.attestation: only a service with endpoints says this
               6 |   vrf: {attestation: none}
@@ -104,7 +105,7 @@ fn endpoints_must_be_said_to_be_attested_by_nobody() {
             serviceos.yaml:7:3: services.dice: nothing says what it runs
               7 |   dice: {attestation: none}
                 |   ^^^^
-            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, and `endpoints` calls servers of your own
+            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, and `endpoints` calls servers that run elsewhere
 
             serviceos.yaml:7:23: services.dice.attestation: only a service with endpoints says this
               7 |   dice: {attestation: none}
@@ -126,6 +127,11 @@ fn endpoints_take_none_of_the_keys_of_a_process() {
     drain: {timeout: 1s, grace: 1s}
     restart: {min: 1s}
     startTimeout: 1s
+    command: [./infer]
+    env: {A: b}
+    workingDirectory: infer
+    secrets: [vrf-key]
+    allow: [vrf]
 ",
         expect![[r#"
             serviceos.yaml:5:14: services.vrf.builtin: a service runs a built-in one or has endpoints, not both
@@ -156,7 +162,32 @@ fn endpoints_take_none_of_the_keys_of_a_process() {
             serviceos.yaml:10:19: services.vrf.startTimeout: endpoints are not started here
               10 |     startTimeout: 1s
                  |                   ^^
-            help: leave `startTimeout` out"#]],
+            help: leave `startTimeout` out
+
+            serviceos.yaml:11:14: services.vrf.command: a service is started by a command or has endpoints, not both
+              11 |     command: [./infer]
+                 |              ^
+            help: leave `command` out
+
+            serviceos.yaml:12:10: services.vrf.env: endpoints are not started here
+              12 |     env: {A: b}
+                 |          ^
+            help: leave `env` out
+
+            serviceos.yaml:13:23: services.vrf.workingDirectory: endpoints are not started here
+              13 |     workingDirectory: infer
+                 |                       ^^^^^
+            help: leave `workingDirectory` out
+
+            serviceos.yaml:14:14: services.vrf.secrets: endpoints do not join the mesh, and secrets are handed over there
+              14 |     secrets: [vrf-key]
+                 |              ^
+            help: leave `secrets` out
+
+            serviceos.yaml:15:12: services.vrf.allow: nothing inside the mesh calls endpoints
+              15 |     allow: [vrf]
+                 |            ^
+            help: leave `allow` out"#]],
     );
     // An alias brings them along as well.
     check(
@@ -300,14 +331,14 @@ fn an_attribute_that_nothing_uses_is_unknown() {
 }
 
 #[test]
-fn only_endpoints_speak_another_protocol() {
+fn a_built_in_service_speaks_no_other_protocol() {
     check(
         "services:\n  vrf: {protocol: grpc}\n  a: {endpoints: [\"http://a\"], attestation: none, protocol: http3}\n",
         expect![[r#"
             serviceos.yaml:2:19: services.vrf.protocol: the built-in services speak http1 only
               2 |   vrf: {protocol: grpc}
                 |                   ^^^^
-            help: leave it out; it is for a service with endpoints
+            help: leave it out; it is for a service with `command` or endpoints
 
             serviceos.yaml:3:61: services.a.protocol: expected `http1`, `http2` or `grpc`, found `http3`
               3 |   a: {endpoints: ["http://a"], attestation: none, protocol: http3}

@@ -9,6 +9,7 @@ fn what_is_left_out_has_its_documented_default() {
     let settings = read("services: {vrf: }").unwrap();
     expect![[r#"
         Settings {
+            mode: Development,
             trust_domain: "serviceos.dev.invalid",
             data_dir: "/srv/mesh/.serviceos",
             gateway: GatewaySettings {
@@ -39,22 +40,45 @@ fn what_is_left_out_has_its_documented_default() {
                 tiers: {},
             },
             admin: 127.0.0.1:7070,
+            mesh: 127.0.0.1:7071,
             telemetry: Telemetry {
                 logs: Text,
                 access_log: Some(
                     "/srv/mesh/.serviceos/logs/access.jsonl",
                 ),
             },
+            secrets: {},
             services: [
                 ServiceSettings {
                     name: vrf,
                     version: "1.0.0",
                     required: true,
-                    runs: Builtin(
+                    runs: Process(
                         ProcessSettings {
-                            builtin: Vrf,
+                            program: Builtin(
+                                Vrf,
+                            ),
                             replicas: 1,
                             config: Object {},
+                            secrets: {},
+                            allow: {},
+                            attestation: AttestationSettings {
+                                releases: Measured,
+                                tcb: TcbSettings {
+                                    accept: [
+                                        UpToDate,
+                                    ],
+                                    grace_days: 0,
+                                    reject_advisories: [],
+                                },
+                                platform: PlatformSettings {
+                                    smt: true,
+                                    dynamic_platform: true,
+                                    cached_keys: true,
+                                    allow: Any,
+                                },
+                                identity_ttl: 3600s,
+                            },
                             grace: 10s,
                             restart: Restart {
                                 min: 100ms,

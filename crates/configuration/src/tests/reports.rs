@@ -52,12 +52,12 @@ fn an_unknown_key_that_is_near_none_names_them_all() {
 #[test]
 fn a_part_that_is_not_built_yet_is_an_unknown_key() {
     check(
-        "mesh: {listen: \"127.0.0.1:7071\"}\nservices: {vrf: }\n",
+        "manifest: {owners: []}\nservices: {vrf: }\n",
         expect![[r#"
-        serviceos.yaml:1:1: unknown key `mesh`
-          1 | mesh: {listen: "127.0.0.1:7071"}
-            | ^^^^
-        help: the keys here are `mode`, `trustDomain`, `dataDir`, `gateway`, `admin`, `telemetry` and `services`"#]],
+            serviceos.yaml:1:1: unknown key `manifest`
+              1 | manifest: {owners: []}
+                | ^^^^^^^^
+            help: the keys here are `mode`, `trustDomain`, `dataDir`, `gateway`, `admin`, `mesh`, `telemetry`, `secrets` and `services`"#]],
     );
 }
 
@@ -223,7 +223,7 @@ fn a_bad_word_names_the_words() {
     check(
         "mode: developmnt\ntelemetry: {logs: jsn, accessLog: false}\nservices: {x: {builtin: vfr}}",
         expect![[r#"
-            serviceos.yaml:1:7: mode: expected `development`, found `developmnt`
+            serviceos.yaml:1:7: mode: expected `development` or `production`, found `developmnt`
               1 | mode: developmnt
                 |       ^^^^^^^^^^
             help: did you mean `development`?
@@ -397,18 +397,6 @@ fn an_empty_file_is_told_what_to_hold() {
 }
 
 #[test]
-fn production_mode_is_refused() {
-    check(
-        "mode: production\nservices: {vrf: }\n",
-        expect![[r#"
-        serviceos.yaml:1:7: mode: production is refused: it needs attested joining, which this version does not have
-          1 | mode: production
-            |       ^^^^^^^^^^
-        help: leave `mode` out, or write `mode: development`"#]],
-    );
-}
-
-#[test]
 fn a_bomb_of_aliases_is_refused() {
     let mut text = "a: &a [x, x, x, x, x, x, x, x]\n".to_owned();
     for (name, before) in ["b", "c", "d", "e", "f", "g", "h"].iter().zip(["a", "b", "c", "d", "e", "f", "g"])
@@ -486,16 +474,18 @@ fn a_wrong_option_is_named_instead_of_a_line() {
     std::fs::write(&path, "services: {vrf: }\n").unwrap();
     let overrides = Overrides {
         gateway: Some("127.0.0.1:7070".parse().unwrap()),
-        mode: Some("production".to_owned()),
+        admin: Some("127.0.0.1:7072".parse().unwrap()),
+        mesh: Some("0.0.0.0:7072".parse().unwrap()),
+        mode: Some("producton".to_owned()),
         ..Overrides::default()
     };
     let error = load(&path, &overrides, any_config).unwrap_err();
     assert_eq!((error.count(), LoadError::EXIT_CODE), (2, 2));
     expect![[r#"
-        --mode: mode: production is refused: it needs attested joining, which this version does not have
-        help: leave `mode` out, or write `mode: development`
+        --mode: mode: expected `development` or `production`, found `producton`
+        help: did you mean `production`?
 
-        --gateway: admin.listen: 127.0.0.1:7070 is already taken by gateway.listen (--gateway)
+        --mesh: mesh.listen: 0.0.0.0:7072 is already taken by admin.listen (--admin)
         help: choose another port, or port 0 for any free one"#]]
     .assert_eq(&error.to_string());
 }

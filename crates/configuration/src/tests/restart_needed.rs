@@ -9,6 +9,7 @@ services:
   vrf: {replicas: 1, config: {suite: ed25519, a: 1}}
   dice: {builtin: vrf}
   legacy: {endpoints: [\"http://a\"], attestation: none}
+  infer: {command: [infer, x], env: {A: b}}
 ";
 
 /// The keys for a change of text in `BEFORE`.
@@ -28,10 +29,31 @@ fn processes_and_listeners_wait_for_the_next_start() {
         ("8080", "8081", &["gateway.listen"]),
         ("gateway:", "gateway:\n  workers: 3", &["gateway.workers"]),
         ("gateway:", "gateway:\n  tls: {certificates: [{certificate: a, key: b}]}", &["gateway.tls"]),
-        ("gateway:", "admin: {listen: \"127.0.0.1:7071\"}\ngateway:", &["admin.listen"]),
+        ("gateway:", "admin: {listen: \"127.0.0.1:7072\"}\ngateway:", &["admin.listen"]),
         ("gateway:", "telemetry: {logs: json}\ngateway:", &["telemetry.logs"]),
         ("gateway:", "telemetry: {accessLog: off}\ngateway:", &["telemetry.accessLog"]),
+        ("gateway:", "mesh: {listen: \"127.0.0.1:7072\"}\ngateway:", &["mesh.listen"]),
+        ("gateway:", "secrets: {k: {generate: {type: random}}}\ngateway:", &["secrets"]),
         (vrf, "vrf: {replicas: 2, ", &["services.vrf.replicas"]),
+        (vrf, "vrf: {secrets: [k], ", &["services.vrf.secrets"]),
+        (vrf, "vrf: {allow: [dice], ", &["services.vrf.allow"]),
+        (vrf, "vrf: {attestation: {identityTtl: 5m}, ", &["services.vrf.attestation"]),
+        (vrf, "vrf: {command: [vrf], ", &["services.vrf"]),
+        ("infer, x]", "infer, y]", &["services.infer.command"]),
+        ("A: b", "A: c", &["services.infer.env"]),
+        ("A: b}", "A: b}, workingDirectory: infer", &["services.infer.workingDirectory"]),
+        ("A: b}", "A: b}, protocol: grpc", &["services.infer.protocol"]),
+        (
+            "A: b}",
+            "A: b}, replicas: 2, drain: {grace: 1s}",
+            &["services.infer.replicas", "services.infer.drain"],
+        ),
+        ("command: [infer, x], env: {A: b}", "builtin: oracle", &["services.infer"]),
+        (
+            "command: [infer, x], env: {A: b}",
+            "endpoints: [\"http://i\"], attestation: none",
+            &["services.infer"],
+        ),
         (vrf, "vrf: {version: 1.1.0, ", &["services.vrf.version"]),
         ("ed25519", "p256", &["services.vrf.config"]),
         (vrf, "vrf: {drain: {timeout: 1s}, ", &["services.vrf.drain"]),
@@ -55,6 +77,15 @@ fn processes_and_listeners_wait_for_the_next_start() {
 }
 
 #[test]
+fn the_mode_waits_for_the_next_start() {
+    let development = read("services: {a: {endpoints: [\"http://a\"], attestation: none}}").unwrap();
+    let production = read(
+        "mode: production\ntrustDomain: example.org\nservices: {a: {endpoints: [\"http://a\"], attestation: none}}",
+    );
+    assert_eq!(development.restart_needed(&production.unwrap()), ["mode", "trustDomain"]);
+}
+
+#[test]
 fn everything_else_changes_while_it_runs() {
     let legacy = "attestation: none}";
     for (from, to) in [
@@ -70,6 +101,7 @@ fn everything_else_changes_while_it_runs() {
         ("legacy: {endpoints: [\"http://a\"], attestation: none}", ""),
         (legacy, "attestation: none}\n  more: {endpoints: [\"http://c\"], attestation: none}"),
         ("legacy:", "other:"),
+        ("A: b}", "A: b}, required: false, routes: [], healthCheck: {protocol: tcp}"),
     ] {
         assert_eq!(needed(from, to), Vec::<String>::new(), "{from} to {to}");
     }

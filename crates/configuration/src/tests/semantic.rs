@@ -88,7 +88,7 @@ services:
             serviceos.yaml:14:3: services.vfr: nothing says what it runs
               14 |   vfr:
                  |   ^^^
-            help: did you mean `vrf`? the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, and `endpoints` calls servers of your own
+            help: did you mean `vrf`? the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, and `endpoints` calls servers that run elsewhere
 
             serviceos.yaml:15:21: services.oracle.builtin: a service named oracle runs the built-in oracle, found `vrf`
               15 |   oracle: {builtin: vrf, config: [1]}
@@ -124,6 +124,14 @@ fn an_unspecified_address_takes_every_address_of_its_family() {
         help: choose another port, or port 0 for any free one"#]],
     );
     assert!(read("gateway: {listen: [\"[::]:7070\"]}\nservices: {vrf: }\n").is_ok());
+    check(
+        "gateway: {listen: [\"0.0.0.0:7071\"]}\nservices: {vrf: }\n",
+        expect![[r#"
+            serviceos.yaml:1:20: mesh.listen: 127.0.0.1:7071 is already taken by gateway.listen (line 1)
+              1 | gateway: {listen: ["0.0.0.0:7071"]}
+                |                    ^^^^^^^^^^^^^^
+            help: choose another port, or port 0 for any free one"#]],
+    );
     check(
         "gateway: {listen: []}\nservices: {vrf: }\n",
         expect![[r#"

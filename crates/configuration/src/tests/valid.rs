@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use expect_test::expect;
-use types::ByteSize;
+use types::{ByteSize, Mode};
 
 use super::{FULL, read};
-use crate::{Builtin, Overrides, ProcessSettings, RouteAccess, Settings, any_config, load};
+use crate::{Builtin, Overrides, ProcessSettings, Program, RouteAccess, Settings, any_config, load};
 
 fn process(settings: &Settings, service: usize) -> &ProcessSettings {
     settings.services[service].process().unwrap()
@@ -39,7 +39,7 @@ fn names_alone_are_enough_and_bring_the_default_routes() {
     let settings = read("services:\n  vrf:\n  oracle: {}\n  datafeed: ~\n  dice: {builtin: vrf}\n").unwrap();
     let names: Vec<&str> = settings.services.iter().map(|service| service.name.as_str()).collect();
     assert_eq!(names, ["vrf", "oracle", "datafeed", "dice"], "the order of the file");
-    assert_eq!(process(&settings, 3).builtin, Builtin::Vrf);
+    assert_eq!(process(&settings, 3).program, Program::Builtin(Builtin::Vrf));
     expect![[r#"
         vrf: /v1/random [] ["randomness"] None Callers strip=false body=None
         vrf: /v1/random/{*rest} [] ["randomness"] None Callers strip=false body=None
@@ -55,7 +55,7 @@ fn names_alone_are_enough_and_bring_the_default_routes() {
 #[test]
 fn empty_mappings_mean_their_defaults() {
     let short = read("services: {vrf: }").unwrap();
-    let long = "mode: development\ngateway:\nadmin:\ntelemetry: {}\nservices:\n  vrf:\n    healthCheck:\n    retry:\n    drain: {}\n    restart:\n    config:\n    builtin:\n";
+    let long = "mode: development\ngateway:\nadmin:\nmesh:\nsecrets:\ntelemetry: {}\nservices:\n  vrf:\n    healthCheck:\n    retry:\n    drain: {}\n    restart:\n    config:\n    builtin:\n    attestation:\n    secrets:\n    allow: []\n";
     assert_eq!(read(long).unwrap(), short);
     assert_eq!(read("gateway: {limits: }\nservices: {vrf: }").unwrap(), short);
 }
@@ -91,7 +91,7 @@ fn a_byte_order_mark_and_windows_line_ends_change_nothing() {
 
 #[test]
 fn port_zero_may_repeat() {
-    let text = "gateway: {listen: [\"127.0.0.1:0\", \"127.0.0.1:0\"]}\nadmin: {listen: \"127.0.0.1:0\"}\nservices: {vrf: }";
+    let text = "gateway: {listen: [\"127.0.0.1:0\", \"127.0.0.1:0\"]}\nadmin: {listen: \"127.0.0.1:0\"}\nmesh: {listen: \"127.0.0.1:0\"}\nservices: {vrf: }";
     assert_eq!(read(text).unwrap().gateway.listen.len(), 2);
 }
 
@@ -107,7 +107,8 @@ fn the_seed_s_example_is_a_complete_file() {
     let (yaml, _) = rest.split_once("```").unwrap();
     let settings = read(yaml).unwrap();
     let [vrf] = &settings.services[..] else { panic!("one service") };
-    assert_eq!((vrf.name.as_str(), vrf.replicas(), process(&settings, 0).builtin), ("vrf", 3, Builtin::Vrf));
+    let program = &process(&settings, 0).program;
+    assert_eq!((vrf.name.as_str(), vrf.replicas(), program), ("vrf", 3, &Program::Builtin(Builtin::Vrf)));
     let check = &vrf.health_check;
     assert_eq!((check.interval, check.timeout), (Duration::from_secs(10), Duration::from_secs(5)));
 }
@@ -142,7 +143,7 @@ fn options_take_the_place_of_what_the_file_says() {
     let file = folder.path().join("serviceos.yaml");
     std::fs::write(
         &file,
-        "mode: production\ngateway: {listen: [\"127.0.0.1:7000\", bad]}\nadmin: {listen: \"127.0.0.1:7000\"}\nservices: {vrf: }",
+        "mode: production\ngateway: {listen: [\"127.0.0.1:7000\", bad]}\nadmin: {listen: \"127.0.0.1:7000\"}\nmesh: {listen: 5}\nservices: {vrf: }",
     )
     .unwrap();
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
@@ -150,11 +151,13 @@ fn options_take_the_place_of_what_the_file_says() {
         data_dir: None,
         gateway: Some(address("127.0.0.1:1234")),
         admin: Some(address("[::1]:0")),
+        mesh: Some(address("127.0.0.1:4321")),
         mode: Some("development".to_owned()),
     };
     let settings = load(&file, &overrides, any_config).unwrap();
     assert_eq!(settings.gateway.listen, [address("127.0.0.1:1234")]);
-    assert_eq!(settings.admin, address("[::1]:0"));
+    assert_eq!((settings.admin, settings.mesh), (address("[::1]:0"), address("127.0.0.1:4321")));
+    assert_eq!(settings.mode, Mode::Development);
 }
 
 #[test]

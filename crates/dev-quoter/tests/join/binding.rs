@@ -12,13 +12,16 @@ use types::Mode;
 use crate::applicant::{certificate_request, plain_params};
 use crate::mesh::Mesh;
 
+/// Changes what evidence is bound to.
+type Change = fn(&mut JoinBinding<'_>);
+
 fn key() -> KeyPair {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
 }
 
 #[tokio::test]
 async fn evidence_that_was_made_for_anything_else_is_refused() {
-    let changes: [(&str, fn(&mut JoinBinding<'_>)); 17] = [
+    let changes: [(&str, Change); 17] = [
         ("nonce of the authority", |binding| binding.authority_nonce[31] ^= 1),
         ("nonce of the replica", |binding| binding.replica_nonce[0] ^= 1),
         ("kind", |binding| binding.kind = EvidenceKind::Sgx),
@@ -42,6 +45,17 @@ async fn evidence_that_was_made_for_anything_else_is_refused() {
         assert_eq!(mesh.applicant("0").bound(change).refused().await, Code::BindingMismatch, "{what}");
     }
     mesh.applicant("0").joined().await;
+}
+
+#[tokio::test]
+async fn what_a_service_is_to_be_is_in_the_manifest_and_not_what_a_replica_says() {
+    let mesh = Mesh::new().await;
+    let version = mesh.applicant("0").bound(|binding| binding.version = "1.4.3");
+    let version = version.claiming(|claims| claims.version = "1.4.3".into());
+    assert_eq!(version.refused().await, Code::BindingMismatch);
+    let configured = mesh.applicant("0").bound(|binding| binding.config_digest = [9; 32]);
+    let configured = configured.claiming(|claims| claims.config_digest = [9; 32]);
+    assert_eq!(configured.refused().await, Code::BindingMismatch);
 }
 
 #[tokio::test]

@@ -92,16 +92,20 @@ async fn collateral_holds_at_its_time_and_for_its_platform() {
 }
 
 #[tokio::test]
-async fn in_its_last_second_collateral_still_has_a_code_of_its_own() {
-    let validity = Some(Validity { issued: NOW - DAY, next_update: NOW });
-    let mesh = Mesh::pretending(Profile { validity, ..Profile::default() }).await;
-    assert_eq!(mesh.applicant("0").refused().await, Code::CollateralExpired);
+async fn collateral_ends_with_a_code_of_its_own_to_the_second() {
+    let ends = async |next_update| {
+        let validity = Some(Validity { issued: NOW - DAY, next_update });
+        let mesh = Mesh::pretending(Profile { validity, ..Profile::default() }).await;
+        mesh.applicant("0").join().await.map(|_joined| ()).map_err(|fault| fault.code)
+    };
+    assert_eq!(ends(NOW).await, Err(Code::CollateralExpired));
+    assert_eq!(ends(NOW + 1).await, Ok(()));
 }
 
 #[tokio::test]
 async fn certificates_expire() {
     let mesh = Mesh::new().await;
-    mesh.clock.forward(Duration::from_secs(3653 * DAY));
+    mesh.clock.forward(Duration::from_secs(3653 * DAY + 1));
     assert_eq!(mesh.applicant("0").refused().await, Code::CertificateExpired);
 }
 

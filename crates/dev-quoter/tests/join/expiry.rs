@@ -62,6 +62,9 @@ async fn whoever_is_expired_can_still_renew_until_its_certificate_ends() {
     let (mesh, _end, _runs) = running(60).await;
     let first = mesh.applicant("0").joined().await;
     assert_eq!(expired(&mesh).await, 50);
+    let said = mesh.authority.standings();
+    sleep(Duration::from_secs(5)).await;
+    assert!(!said.has_changed().unwrap(), "it is said once");
     mesh.applicant("0").known_by(&first.leaf).joined().await;
     assert_eq!(mesh.stands("0"), Ok("valid"));
 }

@@ -14,10 +14,10 @@ use mesh_protocol::{EvidenceError, to_hex};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use secrets::{Domain, Generate, Vault};
 use serde_json::{Value, json};
-use store::Store;
+use store::{Store, Transaction};
 use tempfile::TempDir;
 use tokio::time::Instant;
-use trust::{Authority, Now, Opening, OwnEvidence, SecretGrant, ServicePolicy, Standing};
+use trust::{Authority, Now, Opening, OwnEvidence, SecretGrant, ServicePolicy, Standing, TrustError};
 use types::{Mode, ServiceName};
 
 /// When everything begins, Unix seconds.
@@ -127,7 +127,7 @@ impl Mesh {
         let clock = Clock::new(setup.time);
         let quoter = Arc::new(Mutex::new(Quoter::generate(NOW).unwrap()));
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        Self::open(folder, setup, clock, quoter, key.subject_public_key_info().into()).await
+        Self::open(folder, setup, clock, quoter, key.subject_public_key_info().into()).await.unwrap()
     }
 
     /// Whose platform pretends something.
@@ -139,6 +139,11 @@ impl Mesh {
 
     /// Ends the authority and opens it again on what it has left, with something changed.
     pub(crate) async fn restarted(self, change: impl FnOnce(&mut Setup)) -> Self {
+        self.reopened(change).await.unwrap()
+    }
+
+    /// The same, where it may fail.
+    pub(crate) async fn reopened(self, change: impl FnOnce(&mut Setup)) -> Result<Self, TrustError> {
         let Self { authority, clock, quoter, vault, authority_spki, store, mut setup, folder } = self;
         drop((authority, vault, store));
         change(&mut setup);
@@ -151,7 +156,7 @@ impl Mesh {
         clock: Clock,
         quoter: Arc<Mutex<Quoter>>,
         authority_spki: Arc<[u8]>,
-    ) -> Self {
+    ) -> Result<Self, TrustError> {
         let store = Store::open(&folder.path().join("store.redb")).unwrap();
         let domain = Domain { trust_domain: TRUST_DOMAIN.into(), mode: setup.mode };
         let mut vault = Vault::open(store.clone(), &folder.path().join("master.key"), domain).await.unwrap();
@@ -172,8 +177,8 @@ impl Mesh {
             services: services(&setup),
             own: own_evidence(&clock, &quoter),
         };
-        let authority = Authority::open(opening).await.unwrap();
-        Self { authority, clock, quoter, vault, authority_spki, store, setup, folder }
+        let authority = Authority::open(opening).await?;
+        Ok(Self { authority, clock, quoter, vault, authority_spki, store, setup, folder })
     }
 
     pub(crate) fn pretend(&self, profile: Profile) {
@@ -208,6 +213,12 @@ impl Mesh {
             Some(Standing::Expired(_)) => Ok("expired"),
             Some(Standing::Refused { fault, .. }) => Err(fault.code),
         }
+    }
+
+    /// Changes a row of the store behind the authority's back.
+    pub(crate) async fn tamper(&self, key: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+        let row = self.store.get(key).await.unwrap().unwrap();
+        self.store.commit(Transaction::new().put(key, change(row.value))).await.unwrap();
     }
 
     /// The stored records of the appraisals of a replica, the oldest first.

@@ -10,6 +10,9 @@ use crate::mesh::Mesh;
 const SECOND: Duration = Duration::from_secs(1);
 const LIFE: Duration = Duration::from_secs(120);
 
+/// Changes what is sent.
+type Change = fn(&mut JoinRequest);
+
 /// Appends to the collateral what makes the evidence so large.
 fn padded(with: u8, to: usize) -> impl FnOnce(&mut JoinRequest) {
     move |request| {
@@ -33,12 +36,12 @@ async fn evidence_over_the_cap_is_too_large_and_at_the_cap_it_is_read() {
 
 #[tokio::test]
 async fn what_cannot_be_read_is_malformed_and_uses_neither_nonce_nor_ticket_up() {
-    let changes: [(&str, fn(&mut JoinRequest)); 7] = [
+    let changes: [(&str, Change); 7] = [
         ("no evidence", |request| request.evidence.0.clear()),
-        ("cut evidence", |request| drop(request.evidence.0.pop())),
+        ("cut evidence", |request| request.evidence.0.truncate(500)),
         ("longer evidence", |request| request.evidence.0.push(0)),
         ("a large certificate request", |request| request.csr.0.resize(1025, 0)),
-        ("a short HPKE key", |request| drop(request.hpke_public_key.0.pop())),
+        ("a short HPKE key", |request| request.hpke_public_key.0.truncate(31)),
         ("no receipt key", |request| request.receipt_spki.0.clear()),
         ("a receipt key of another form", |request| request.receipt_spki.0[26] = 2),
     ];

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use appraisal::Code;
+use appraisal::{Code, Roots};
 use mesh_protocol::{RevokedType, canonical, sha256, transition};
 use serde_json::{Value, json};
-use trust::LeafFacts;
+use trust::{LeafFacts, TrustError};
+use types::Mode;
 
-use crate::mesh::{Mesh, TRUST_DOMAIN};
+use crate::mesh::{Mesh, Setup, TRUST_DOMAIN};
 
 #[tokio::test]
 async fn root_transition_and_revocations_survive() {
@@ -133,4 +134,34 @@ async fn the_audit_trail_goes_on() {
     let trail = std::fs::read(mesh.audit_file()).unwrap();
     let verified = trust::audit::verify(trail.as_slice(), &genesis, mesh.authority.root_spki()).unwrap();
     assert_eq!(verified.records(), 2);
+}
+
+/// Replaces text in a row of the store.
+async fn edited(mesh: Mesh, key: &str, text: &str, by: &str) -> Option<TrustError> {
+    mesh.tamper(key, |value| String::from_utf8(value).unwrap().replace(text, by).into_bytes()).await;
+    mesh.reopened(|_| {}).await.err()
+}
+
+#[tokio::test]
+async fn what_somebody_else_has_changed_in_the_store_is_noticed() {
+    let mesh = Mesh::new().await;
+    mesh.authority.revoke(RevokedType::Advisory, "INTEL-SA-00001", "alice").await.unwrap();
+    let list = edited(mesh, "trust/revocations", "SA-00001", "SA-00002").await;
+    assert!(matches!(list, Some(TrustError::Tampered("revocations"))), "{list:?}");
+    let chain = edited(Mesh::new().await, "trust/transition", "\"n\":1", "\"n\":2").await;
+    assert!(matches!(chain, Some(TrustError::Tampered("transitions"))), "{chain:?}");
+    let untouched = edited(Mesh::new().await, "trust/transition", "nothing", "of this").await;
+    assert!(untouched.is_none(), "{untouched:?}");
+}
+
+#[tokio::test]
+async fn an_authority_is_not_opened_with_the_roots_of_the_other_mode() {
+    let vendors = Mesh::new().await.reopened(|setup| setup.roots = Some(Roots::Vendors)).await;
+    assert!(matches!(vendors.err(), Some(TrustError::RootsOfOtherMode { .. })));
+    let in_production = |setup: &mut Setup| {
+        (setup.mode, setup.roots) = (Mode::Production, Some(Roots::Vendors));
+    };
+    let production = Mesh::with(in_production).await;
+    let development = production.reopened(|setup| setup.roots = None).await;
+    assert!(matches!(development.err(), Some(TrustError::RootsOfOtherMode { .. })));
 }

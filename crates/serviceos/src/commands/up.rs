@@ -12,6 +12,7 @@ pub(crate) fn run(args: UpArgs) -> Result<(), Failure> {
         data_dir: args.place.data_dir,
         gateway: args.gateway,
         admin: args.admin,
+        mesh: args.mesh,
         mode: args.mode,
     };
     // Before anything else runs: a pipe that nobody writes can be given up with Ctrl-C.

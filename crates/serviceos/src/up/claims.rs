@@ -41,7 +41,7 @@ impl Claims {
             .context("failed to open the gateway")?;
         let admin_port = bind(settings.admin, "the admin port").await?;
         let admin = admin_port.local_addr().context("failed to open the admin port")?;
-        let mesh_port = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "the mesh port").await?;
+        let mesh_port = bind(settings.mesh, "the mesh port").await?;
         let Provisions { keys, store, vault, grants } = provisioning::open(&data_dir, settings).await?;
         let mesh = joining::Claimed { store, vault, grants, listener: mesh_port };
         let access_log = open_access_log(settings).await?;

@@ -20,7 +20,7 @@ use service_registry::Registry;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
-use trust::{Authority, Opening, OwnEvidence, SecretGrant};
+use trust::{Authority, CallerSigner, Opening, OwnEvidence, SecretGrant};
 use types::{Mode, ServiceName};
 
 use super::background::{Background, told};
@@ -90,7 +90,36 @@ impl Mesh {
             .context("failed to set up TLS to the replicas")
     }
 
-    /// What replicas are told of the mesh.
+    /// Says who calls, with the gateway's key.
+    pub(super) fn caller_signer(&self) -> Result<CallerSigner> {
+        self.gateway.caller_signer().context("failed to set up the gateway's identity")
+    }
+
+    /// Begins what runs beside the rest. What is left over is needed to launch replicas.
+    pub(super) fn begin(self, registry: &Registry, background: &mut Background) -> Begun {
+        let Self { authority, quoter, members, measurements, gateway, listener, api, address } = self;
+        let (writer, registry, written) = (authority.clone(), registry.clone(), members.clone());
+        background.add(|stopped| mesh::write_attestation(writer, registry, written, told(stopped)));
+        background.add(|stopped| gateway.keep(told(stopped)));
+        background.add(|stopped| listener.keep(told(stopped)));
+        background.add(|stopped| api.serve(told(stopped)));
+        let running = authority.clone();
+        background.add(|stopped| running.run(told(stopped)));
+        Begun { authority, quoter, members, measurements, address }
+    }
+}
+
+/// What replicas are launched with.
+pub(super) struct Begun {
+    pub(super) authority: Authority,
+    pub(super) quoter: Quoter,
+    pub(super) members: Members,
+    pub(super) measurements: Measurements,
+    address: SocketAddr,
+}
+
+impl Begun {
+    /// What a replica that is launched now is told of the mesh.
     pub(super) fn coordinates(&self) -> MeshCoordinates {
         let (_, transition) = self.authority.transition();
         let domain = self.authority.domain();
@@ -104,29 +133,6 @@ impl Mesh {
             authority_workload: Bytes(self.measurements.authority.to_vec()),
         }
     }
-
-    /// Begins what runs beside the rest. What is left over is needed to launch replicas.
-    pub(super) fn begin(self, registry: &Registry, background: &mut Background) -> Begun {
-        let coordinates = self.coordinates();
-        let Self { authority, quoter, members, measurements, gateway, listener, api, .. } = self;
-        let (writer, registry, written) = (authority.clone(), registry.clone(), members.clone());
-        background.add(|stopped| mesh::write_attestation(writer, registry, written, told(stopped)));
-        background.add(|stopped| gateway.keep(told(stopped)));
-        background.add(|stopped| listener.keep(told(stopped)));
-        background.add(|stopped| api.serve(told(stopped)));
-        let running = authority.clone();
-        background.add(|stopped| running.run(told(stopped)));
-        Begun { authority, quoter, members, measurements, coordinates }
-    }
-}
-
-/// What replicas are launched with.
-pub(super) struct Begun {
-    pub(super) authority: Authority,
-    pub(super) quoter: Quoter,
-    pub(super) members: Members,
-    pub(super) measurements: Measurements,
-    pub(super) coordinates: MeshCoordinates,
 }
 
 fn own_evidence(quoter: &Quoter, workload: [u8; 32]) -> OwnEvidence {

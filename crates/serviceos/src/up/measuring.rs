@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use configuration::{Builtin, Settings};
-use launcher::{Directory, Measured, Measurer, Program};
+use configuration::{
+    Builtin, CommandSettings, ProcessSettings, Program as Runs, Protocol, ServiceSettings, Settings,
+};
+use launcher::{CommandOrder, Directory, LaunchOrder, Measured, Measurer, Program};
 use types::ServiceName;
 
 use super::replica_process::THIS_BINARY;
@@ -16,47 +18,118 @@ const RUN: &str = "run";
 
 /// What was measured, by service.
 pub(super) struct Measurements {
-    pub(super) services: BTreeMap<ServiceName, Arc<Measured>>,
+    pub(super) services: BTreeMap<ServiceName, Launchable>,
     /// What this process itself runs, as the authority's evidence says it.
     pub(super) authority: [u8; 32],
+}
+
+/// What the launchers of a service are told.
+#[derive(Clone)]
+pub(super) enum Launchable {
+    /// A program that links the sdk: its replicas share what was measured.
+    Replica { order: LaunchOrder, measured: Arc<Measured> },
+    /// A program of anybody's, which each launcher measures again, and its workload digest at the start.
+    Command { order: CommandOrder, workload: [u8; 32] },
+}
+
+impl Launchable {
+    /// W.
+    pub(super) fn workload(&self) -> [u8; 32] {
+        match self {
+            Self::Replica { measured, .. } => measured.workload_digest(),
+            Self::Command { workload, .. } => *workload,
+        }
+    }
 }
 
 impl Measurements {
     /// Measures everything, on a thread that may wait for the disk.
     pub(super) async fn take(settings: &Settings, run: &Path) -> Result<Self> {
-        let builtins = settings.services.iter().filter_map(|service| {
+        let processes = settings.services.iter().filter_map(|service| {
             let process = service.process()?;
-            Some((service.name.clone(), process.builtin))
+            Some((service.clone(), process.clone()))
         });
-        let (builtins, run): (Vec<_>, _) = (builtins.collect(), run.to_owned());
-        let measured = tokio::task::spawn_blocking(move || measure(builtins, &run));
+        let (processes, run): (Vec<_>, _) = (processes.collect(), run.to_owned());
+        let measured = tokio::task::spawn_blocking(move || measure(&processes, &run));
         measured.await.context("failed to measure the services")?
     }
 }
 
-fn measure(builtins: Vec<(ServiceName, Builtin)>, run: &Path) -> Result<Measurements> {
+fn measure(processes: &[(ServiceSettings, ProcessSettings)], run: &Path) -> Result<Measurements> {
     let mut measurer = Measurer::new();
     let own = measurer.own_digest().context("failed to measure serviceos itself")?;
-    let mut one = |service: &str, words: &[&str]| {
-        let program = Program {
-            service: service.to_owned(),
-            launcher: own,
-            arguments: std::iter::once(&THIS_BINARY).chain(words).map(|word| (*word).to_owned()).collect(),
-            environment: environment(),
-            directory: Directory { path: run.to_owned(), hashed: RUN.to_owned() },
-        };
-        measurer.measure(&program).with_context(|| format!("failed to measure {service}"))
-    };
-    let authority = one("authority", &["up"])?.workload_digest();
+    let authority = replica(&mut measurer, own, "authority", &["up"], run)?.workload();
     let mut services = BTreeMap::new();
-    for (name, builtin) in builtins {
-        let measured = one(name.as_str(), &["service", builtin.name()])?;
-        services.insert(name, Arc::new(measured));
+    for (service, process) in processes {
+        let launchable = match &process.program {
+            Runs::Builtin(builtin) => {
+                replica(&mut measurer, own, service.name.as_str(), &words(*builtin), run)?
+            }
+            Runs::Command(command) => {
+                let order = command_order(service, process, command, run);
+                let measured = measurer.measure(&order.program(own));
+                let measured = measured
+                    .with_context(|| format!("failed to measure services.{}.command", service.name))?;
+                Launchable::Command { workload: measured.workload_digest(), order }
+            }
+        };
+        services.insert(service.name.clone(), launchable);
     }
     Ok(Measurements { services, authority })
 }
 
+fn words(builtin: Builtin) -> [&'static str; 2] {
+    ["service", builtin.name()]
+}
+
+/// This very program, as one of its services.
+fn replica(
+    measurer: &mut Measurer,
+    own: [u8; 32],
+    service: &str,
+    words: &[&str],
+    run: &Path,
+) -> Result<Launchable> {
+    let program = Program {
+        service: service.to_owned(),
+        launcher: own,
+        arguments: std::iter::once(&THIS_BINARY).chain(words).map(|word| (*word).to_owned()).collect(),
+        environment: environment(),
+        directory: Directory { path: run.to_owned(), hashed: RUN.to_owned() },
+    };
+    let measured = measurer.measure(&program).with_context(|| format!("failed to measure {service}"))?;
+    let order = LaunchOrder {
+        workload: measured.workload().clone(),
+        name: "serviceos".to_owned(),
+        arguments: words.iter().map(|word| (*word).to_owned()).collect(),
+        environment: environment(),
+        directory: run.to_owned(),
+    };
+    Ok(Launchable::Replica { order, measured: Arc::new(measured) })
+}
+
+/// What a launcher itself measures, and runs beside itself.
+fn command_order(
+    service: &ServiceSettings,
+    process: &ProcessSettings,
+    command: &CommandSettings,
+    run: &Path,
+) -> CommandOrder {
+    CommandOrder {
+        service: service.name.clone(),
+        arguments: command.arguments.clone(),
+        environment: command.environment.clone(),
+        directory: Directory { path: command.directory.clone(), hashed: command.directory_text.clone() },
+        protocol: match service.protocol {
+            Protocol::Http1 => sdk::Protocol::Http1,
+            Protocol::Http2 | Protocol::Grpc => sdk::Protocol::Http2,
+        },
+        run: run.to_owned(),
+        grace: process.grace,
+    }
+}
+
 /// The environment of a built-in service.
-pub(super) fn environment() -> BTreeMap<String, String> {
+fn environment() -> BTreeMap<String, String> {
     std::env::vars().filter(|(name, _)| name == "RUST_LOG").collect()
 }

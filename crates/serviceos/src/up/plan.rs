@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use configuration::{
-    BalancingPolicy, Builtin, HashOn, RouteAccess, RouteSettings, Runs, ServiceSettings, Settings,
+    BalancingPolicy, Builtin, HashOn, Program, RouteAccess, RouteSettings, Runs, ServiceSettings, Settings,
 };
 use edge_gateway::{OwnPage, Route, RouteTable};
 use http::Method;
@@ -82,10 +82,9 @@ impl Plan {
         }
         let routes = settings.services.iter().enumerate();
         let routes = routes.flat_map(|(place, service)| {
-            service
-                .routes
-                .iter()
-                .map(move |settings_of_route| route(settings, service, settings_of_route, place, metrics))
+            service.routes.iter().map(move |settings_of_route| {
+                route(settings, service, settings_of_route, place, metrics, tls)
+            })
         });
         Self {
             services,
@@ -137,11 +136,11 @@ fn services(
     let service = |service: &ServiceSettings| {
         let stays = before.get(&service.name).zip(known.get(&service.name));
         match (&service.runs, stays) {
-            (Runs::Builtin(_), Some((_, stays))) if stays.required == service.required => Arc::clone(stays),
-            (Runs::Builtin(_), Some((_, stays))) => {
+            (Runs::Process(_), Some((_, stays))) if stays.required == service.required => Arc::clone(stays),
+            (Runs::Process(_), Some((_, stays))) => {
                 Arc::new(Service { required: service.required, ..Service::clone(stays) })
             }
-            (Runs::Builtin(process), None) => Arc::new(of_processes(service, process.replicas)),
+            (Runs::Process(process), None) => Arc::new(of_processes(service, process.replicas)),
             (Runs::Endpoints(endpoints), stays) => {
                 let before = stays.and_then(|(before, service)| endpoints::Before::new(before, service));
                 let built = endpoints::service(service, endpoints, before.as_ref(), registry, unresolved);
@@ -191,6 +190,7 @@ fn route(
     route: &RouteSettings,
     place: usize,
     metrics: &Metrics,
+    tls: &UpstreamTls,
 ) -> Route {
     let limits = &settings.gateway.limits;
     let method = |method: &String| {
@@ -210,6 +210,7 @@ fn route(
     built.timeout = route.timeout.unwrap_or(limits.request_timeout);
     built.strip_prefix = route.strip_prefix.then(|| literal_prefix(&route.path));
     built.hash_on = hash_on(service);
+    built.caller_signer = tls.caller_signer(service);
     if let Some(traffic) = &service.traffic {
         (built.sticky, built.version_header) = (traffic.sticky.clone(), Some(traffic.header.clone()));
     }
@@ -236,10 +237,10 @@ fn literal_prefix(pattern: &str) -> String {
 /// A request that works when pasted: the first service that has one wins.
 fn example(service: &ServiceSettings) -> Option<Example> {
     let process = service.process()?;
-    let (wanted, body) = match process.builtin {
-        Builtin::Vrf => ("/v1/random", Some(r#"{"min":1,"max":100}"#)),
-        Builtin::Datafeed => ("/v1/feeds", None),
-        Builtin::Oracle => return None,
+    let (wanted, body) = match process.program {
+        Program::Builtin(Builtin::Vrf) => ("/v1/random", Some(r#"{"min":1,"max":100}"#)),
+        Program::Builtin(Builtin::Datafeed) => ("/v1/feeds", None),
+        Program::Builtin(Builtin::Oracle) | Program::Command(_) => return None,
     };
     if process.replicas == 0 {
         return None;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use access::{ApiKeys, KeyKind, Rate, Tier, Tiers};
 use anyhow::{Context, Result, anyhow};
-use configuration::{Builtin, Settings};
+use configuration::{Builtin, GenerateType, Program, Settings};
 use secrets::{Domain, Generate, Vault};
 use store::Store;
 use tokio::sync::Mutex;
 use trust::SecretGrant;
-use types::{Mode, ServiceName};
+use types::ServiceName;
 
 use super::data_dir::DataDir;
 
@@ -33,7 +33,7 @@ pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Prov
         .await
         .context("failed to open the store")?
         .context("failed to open the store")?;
-    let domain = Domain { trust_domain: settings.trust_domain.clone(), mode: Mode::Development };
+    let domain = Domain { trust_domain: settings.trust_domain.clone(), mode: settings.mode };
     let mut vault = Vault::open(store.clone(), &data_dir.master_key(), domain)
         .await
         .context("failed to open the secrets")?;
@@ -44,14 +44,20 @@ pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Prov
     let keys = ApiKeys::open(store.clone(), pepper, KeyKind::Test, tiers(settings))
         .await
         .context("failed to read the API keys")?;
+    for (name, secret) in &settings.secrets {
+        vault.ensure(name, generate(secret.generate), now).await.context("failed to make a secret")?;
+    }
     let mut grants = BTreeMap::new();
     for service in &settings.services {
         let Some(process) = service.process() else { continue };
-        let mut granted = Vec::new();
-        for name in implied_secrets(process.builtin) {
+        let named =
+            process.secrets.iter().map(|name| SecretGrant { name: name.clone(), record: name.clone() });
+        let mut granted: Vec<_> = named.collect();
+        for name in implied_secrets(&process.program) {
             // Two services that run the same program are two services: neither may answer with the other's key.
             let record = format!("{}-{}", service.name, name.trim_start_matches("vrf-"));
             vault.ensure(&record, Generate::Ed25519, now).await.context("failed to make a secret")?;
+            granted.retain(|grant| grant.name != *name);
             granted.push(SecretGrant { name: (*name).to_owned(), record });
         }
         grants.insert(service.name.clone(), granted);
@@ -71,9 +77,17 @@ pub(crate) fn tiers(settings: &Settings) -> Tiers {
 }
 
 /// The secrets that a built-in service cannot do without; all of its replicas share them.
-fn implied_secrets(builtin: Builtin) -> &'static [&'static str] {
-    match builtin {
-        Builtin::Vrf => &["vrf-key", "vrf-signing"],
-        Builtin::Datafeed | Builtin::Oracle => &[],
+fn implied_secrets(program: &Program) -> &'static [&'static str] {
+    match program {
+        Program::Builtin(Builtin::Vrf) => &["vrf-key", "vrf-signing"],
+        Program::Builtin(Builtin::Datafeed | Builtin::Oracle) | Program::Command(_) => &[],
+    }
+}
+
+fn generate(kind: GenerateType) -> Generate {
+    match kind {
+        GenerateType::Ed25519 => Generate::Ed25519,
+        GenerateType::P256 => Generate::P256,
+        GenerateType::Random => Generate::Random,
     }
 }

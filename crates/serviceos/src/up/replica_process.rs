@@ -12,8 +12,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
-use configuration::{Builtin, ServiceSettings, Settings};
-use launcher::{LaunchOrder, Measured};
+use configuration::{ServiceSettings, Settings};
 use mesh::Members;
 use mesh_protocol::{Assignment, Bytes, Report, read_frame, write_frame};
 use rustix::process::{Pid, PidfdFlags, Signal as UnixSignal, kill_process_group, pidfd_open};
@@ -27,7 +26,7 @@ use tokio::time::timeout;
 use types::{ReplicaId, ServiceName};
 
 use super::joining::Begun;
-use super::measuring;
+use super::measuring::Launchable;
 
 /// The running binary, even when the file was replaced or removed meanwhile.
 pub(super) const THIS_BINARY: &str = "/proc/self/exe";
@@ -47,7 +46,8 @@ pub(super) struct ReplicaLauncher {
 }
 
 struct Spec {
-    builtin: Builtin,
+    launchable: Launchable,
+    allow: Vec<ServiceName>,
     version: String,
     config: serde_json::Value,
 }
@@ -74,7 +74,8 @@ impl ReplicaLauncher {
         let spec = |service: &ServiceSettings| {
             let process = service.process()?;
             let spec = Spec {
-                builtin: process.builtin,
+                launchable: mesh.measurements.services[&service.name].clone(),
+                allow: process.allow.iter().cloned().collect(),
                 version: service.version.to_string(),
                 config: process.config.clone(),
             };
@@ -95,15 +96,11 @@ impl ReplicaLauncher {
         let ticket = self.mesh.authority.ticket(&replica.service, &replica.ordinal.to_string())?;
         let registration = self.mesh.quoter.registration().await?;
         let (mut ours, theirs) = StdUnixStream::pair()?;
-        let order = LaunchOrder {
-            workload: self.measured(replica).workload().clone(),
-            name: "serviceos".to_owned(),
-            arguments: ["service", spec.builtin.name()].map(str::to_owned).into(),
-            environment: measuring::environment(),
-            directory: self.run.clone(),
-        };
-        // It waits in the socket until the launcher is there.
-        order.give(&mut ours, self.measured(replica), &registration)?;
+        // The order waits in the socket until the launcher is there.
+        match &spec.launchable {
+            Launchable::Replica { order, measured } => order.give(&mut ours, measured, &registration)?,
+            Launchable::Command { order, .. } => order.give(&mut ours, &registration)?,
+        }
         ours.set_nonblocking(true)?;
         let leash = UnixStream::from_std(ours)?;
         let mut command = Command::new(THIS_BINARY);
@@ -126,9 +123,9 @@ impl ReplicaLauncher {
             replica: replica.clone(),
             version: spec.version.clone(),
             config: spec.config.clone(),
-            mesh: self.mesh.coordinates.clone(),
+            mesh: self.mesh.coordinates(),
             ticket: Bytes(ticket),
-            allow: Vec::new(),
+            allow: spec.allow.clone(),
         };
         let members = self.mesh.members.clone();
         Ok(ReplicaProcess {
@@ -142,10 +139,6 @@ impl ReplicaLauncher {
             output,
             output_start,
         })
-    }
-
-    fn measured(&self, replica: &ReplicaId) -> &Measured {
-        &self.mesh.measurements.services[&replica.service]
     }
 }
 

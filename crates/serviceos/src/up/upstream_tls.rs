@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use configuration::{Runs, Scheme, ServiceSettings, Settings};
+use configuration::{Program, Runs, Scheme, ServiceSettings, Settings};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use service_router::{TlsClient, UpstreamProtocol};
+use trust::CallerSigner;
 
 use super::files::patiently;
 
@@ -16,6 +17,8 @@ use super::files::patiently;
 pub(crate) struct UpstreamTls {
     endpoints: Option<Clients>,
     mesh: Option<Clients>,
+    /// Says who calls, to replicas that are programs of anybody's.
+    caller_signer: Option<Arc<CallerSigner>>,
 }
 
 #[derive(Debug, Clone)]
@@ -26,9 +29,21 @@ struct Clients {
 
 impl UpstreamTls {
     /// The same, with what the replicas of the mesh are called with.
-    pub(crate) fn with_mesh(self, http1: ClientConfig, http2: ClientConfig) -> Self {
+    pub(crate) fn with_mesh(
+        self,
+        http1: ClientConfig,
+        http2: ClientConfig,
+        caller_signer: CallerSigner,
+    ) -> Self {
         let mesh = Clients { http1: TlsClient::new(http1), http2: TlsClient::new(http2) };
-        Self { mesh: Some(mesh), ..self }
+        Self { mesh: Some(mesh), caller_signer: Some(Arc::new(caller_signer)), ..self }
+    }
+
+    /// Who signs who calls a service, and its name; none where its replicas take the word of the connection.
+    pub(crate) fn caller_signer(&self, service: &ServiceSettings) -> Option<(Arc<CallerSigner>, Arc<str>)> {
+        let is_command = matches!(service.process()?.program, Program::Command(_));
+        let signer = self.caller_signer.as_ref().filter(|_| is_command)?;
+        Some((Arc::clone(signer), service.name.as_str().into()))
     }
 
     /// That of these settings. The roots are read on a thread that may wait for the disk.
@@ -46,7 +61,7 @@ impl UpstreamTls {
             );
         });
         let endpoints = Some(made.await?.context("failed to set up TLS to endpoints")?);
-        Ok(Self { endpoints, mesh: self.mesh.clone() })
+        Ok(Self { endpoints, ..self.clone() })
     }
 
     /// What a service is called with; `None` in the clear, and for replicas before there is a mesh. The settings are those that this was made of.
@@ -68,7 +83,7 @@ impl UpstreamTls {
 fn is_needed_by(service: &ServiceSettings) -> bool {
     match &service.runs {
         Runs::Endpoints(endpoints) => endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Https),
-        Runs::Builtin(_) => false,
+        Runs::Process(_) => false,
     }
 }
 

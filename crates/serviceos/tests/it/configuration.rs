@@ -73,7 +73,7 @@ fn several_mistakes_are_reported_at_once() {
             serviceos.yaml:7:5: services.dice: nothing says what it runs
               7 |     dice:
                 |     ^^^^
-            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, and `endpoints` calls servers of your own
+            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, and `endpoints` calls servers that run elsewhere
         "#]],
     );
 }
@@ -111,15 +111,20 @@ fn mistakes_in_a_services_config_are_reported_with_all_others() {
 }
 
 #[test]
-fn production_mode_is_refused_until_it_can_be_kept() {
+fn production_wants_a_trust_domain_and_a_policy_of_its_own() {
     check(
         "mode: production\nservices:\n    vrf:\n        replicas: 1\n",
         expect![[r#"
-        serviceos.yaml:1:7: mode: production is refused: it needs attested joining, which this version does not have
-          1 | mode: production
-            |       ^^^^^^^^^^
-        help: leave `mode` out, or write `mode: development`
-    "#]],
+            serviceos.yaml:1:7: trustDomain: production needs a trust domain of its own
+              1 | mode: production
+                |       ^^^^^^^^^^
+            help: write `trustDomain: mesh.example.org`, a name of your own that stays: every identity carries it
+
+            serviceos.yaml:3:5: services.vrf: production starts nothing without a policy
+              3 |     vrf:
+                |     ^^^
+            help: write `attestation: {releases: [{version: 1.0.0, sgx: {mrenclave: …}}], platform: {allow: any}}`
+        "#]],
     );
 }
 

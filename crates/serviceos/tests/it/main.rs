@@ -21,6 +21,7 @@ mod health;
 mod health_pages;
 mod http2;
 mod http2_replicas;
+mod identities;
 mod joining;
 mod limits;
 mod load;

@@ -20,7 +20,13 @@ fn a_port_in_use_is_named() {
     for (gateway, admin) in
         [(address.to_string(), "127.0.0.1:0".to_owned()), ("127.0.0.1:0".to_owned(), address.to_string())]
     {
-        let mesh = Mesh::new().service("vrf", 2).arguments(&["--gateway", &gateway, "--admin", &admin]);
+        let mesh = Mesh::new().service("vrf", 2).arguments(&[
+            "--gateway",
+            &gateway,
+            "--admin",
+            &admin,
+            "--mesh=127.0.0.1:0",
+        ]);
         refused(&mesh, &format!("{address} is in use by another process"));
     }
 }
@@ -28,7 +34,7 @@ fn a_port_in_use_is_named() {
 #[test]
 fn a_second_up_on_the_same_data_directory_is_told_and_the_first_goes_on() {
     let mesh = Mesh::new().service("vrf", 1).up();
-    let second = mesh.run(&["up", "--gateway=127.0.0.1:0", "--admin=127.0.0.1:0"]);
+    let second = mesh.run(&["up", "--gateway=127.0.0.1:0", "--admin=127.0.0.1:0", "--mesh=127.0.0.1:0"]);
     assert_eq!(second.code, 1);
     assert!(
         second.err.contains(&format!("another serviceos (pid {}) runs on the data directory", mesh.pid())),
@@ -63,7 +69,7 @@ fn a_lost_store_is_not_replaced() {
     assert_eq!(mesh.wait().code, 0);
     let store = mesh.folder().join(".serviceos/store.redb");
     std::fs::remove_file(&store).unwrap();
-    let again = mesh.run(&["up", "--gateway=127.0.0.1:0", "--admin=127.0.0.1:0"]);
+    let again = mesh.run(&["up", "--gateway=127.0.0.1:0", "--admin=127.0.0.1:0", "--mesh=127.0.0.1:0"]);
     assert_eq!(again.code, 1);
     assert!(again.err.contains("store.redb is not: restore the store from a backup"), "{}", again.err);
     assert!(!store.exists());
@@ -76,7 +82,7 @@ fn a_lost_master_key_is_not_replaced() {
     assert_eq!(mesh.wait().code, 0);
     let key = mesh.folder().join(".serviceos/master.key");
     std::fs::remove_file(&key).unwrap();
-    let again = mesh.run(&["up", "--gateway=127.0.0.1:0", "--admin=127.0.0.1:0"]);
+    let again = mesh.run(&["up", "--gateway=127.0.0.1:0", "--admin=127.0.0.1:0", "--mesh=127.0.0.1:0"]);
     assert_eq!(again.code, 1);
     assert!(
         again.err.contains("the master key") && again.err.contains("is missing; restore it"),

@@ -138,6 +138,7 @@ fn configured_by(path: &str) -> Mesh {
     Mesh::new().arguments(&[
         "--gateway=127.0.0.1:0",
         "--admin=127.0.0.1:0",
+        "--mesh=127.0.0.1:0",
         "--data-dir=.serviceos",
         "--config",
         path,

@@ -1,6 +1,7 @@
 //! The first half of a join: both sides learn what the other's evidence must be bound to.
 
 use appraisal::{Code, Fault};
+use mesh_protocol::tls::Peer;
 use mesh_protocol::{AuthorityBinding, Bytes, ChallengeAnswer, ChallengeRequest, Subject};
 
 use super::{Authority, Channel, unavailable};
@@ -62,20 +63,32 @@ impl Authority {
         self.0.minter.check_ticket(ticket, service, instance)
     }
 
-    /// Whether a ticket that lets somebody try is neither too old nor used.
+    /// Whether a ticket that lets somebody try is neither too old nor used, or a certificate was not renewed already.
     pub(super) fn ticket_is_fresh(
         &self,
         channel: &Channel<'_>,
         ticket: &[u8],
         now_ms: u64,
     ) -> Result<(), Fault> {
-        if channel.peer.is_some() {
-            return Ok(());
+        if let Some(peer) = &channel.peer {
+            return self.is_in_force(peer);
         }
         check_ticket_age(ticket, now_ms)?;
         if self.state().used.contains(&Used::mark(ticket)) {
             return Err(Fault::new(Code::TicketInvalid, "the launch ticket was used before"));
         }
         Ok(())
+    }
+
+    /// One that was renewed may still be shown to others for a while, but is no reason for another.
+    fn is_in_force(&self, peer: &Peer) -> Result<(), Fault> {
+        let Subject::Service { service, instance } = &peer.id.subject else { return Ok(()) };
+        match self.admission(service.as_str(), instance) {
+            Some(admission) if admission.leaf != peer.leaf => Err(Fault::new(
+                Code::TicketInvalid,
+                "the certificate was renewed already, and is not renewed twice",
+            )),
+            _ => Ok(()),
+        }
     }
 }

@@ -16,6 +16,7 @@ use store::Transaction;
 use types::ServiceName;
 
 use super::opening::{USED, WATERMARK};
+use super::overview::appraisals;
 use super::{Authority, ServicePolicy, unavailable};
 use crate::audit::{Entry, Outcome};
 use crate::ca::{IssuingCa, LeafFacts, LeafRequest, SubjectKey, digest, requested_key};
@@ -208,10 +209,12 @@ impl Authority {
             "secrets": released,
         });
         self.write(&begun, &record, Outcome::Done, None, data).await.map_err(unavailable)?;
+        let known = self.admission(begun.service.as_str(), &begun.join.claims.instance);
+        let previous_until = known.map(|admission| admission.not_after);
         let admission = Arc::new(Admission {
             id: begun.id.clone(),
             leaf: leaf_digest,
-            renewed: begun.join.previous.map(|previous| (previous, not_after)),
+            renewed: begun.join.previous.map(|previous| (previous, previous_until.unwrap_or(not_after))),
             appraised,
             record: record.record.id,
             appraised_at: now,
@@ -353,7 +356,7 @@ impl Authority {
             data,
         };
         self.audit(entry, begun.now_ms / 1000).await?;
-        let folder = format!("trust/appraisal/{}/{}/", begun.service, begun.join.claims.instance);
+        let folder = appraisals(&begun.service, &begun.join.claims.instance);
         let json = serde_json::to_vec(record).map_err(|error| TrustError::Record(error.to_string()))?;
         let mut transaction = Transaction::new()
             .put(format!("{folder}{}", record.record.id), json)
@@ -413,7 +416,8 @@ fn steps(begun: &mut Begun, root: &[u8]) -> Result<Appraised, Fault> {
 /// One of the replicas that the manifest has. Each has one way to write its ordinal, or there would be more identities than
 /// replicas.
 fn is_expected(begun: &Begun) -> Result<(), Fault> {
-    let written = begun.join.claims.instance.rsplit('.').next().unwrap_or_default();
+    // With one node an instance is its ordinal and nothing else: a node's name in front would make more of them.
+    let written = begun.join.claims.instance.as_str();
     let ordinal = written.parse::<u32>().ok().filter(|ordinal| ordinal.to_string() == written);
     let is_identity = begun.id.to_string().parse::<SpiffeId>().as_ref() == Ok(&begun.id);
     if is_identity && ordinal.is_some_and(|ordinal| ordinal < begun.policy.replicas) {

@@ -50,7 +50,7 @@ impl Authority {
             tracing::warn!(%error, "the authority could not write down its clock");
         }
         let _alone = self.0.revoking.lock().await;
-        let now = self.0.clock.watermark() / 1000;
+        let now = self.0.clock.latest() / 1000;
         let list = self.0.revocations.borrow().revocations.renewed(self.transition().1, now);
         match revocations::sign(list, &self.0.signer) {
             Ok(signed) => drop(self.0.revocations.send_replace(Arc::new(signed))),
@@ -61,7 +61,7 @@ impl Authority {
     /// Identities that are not renewed in time are said to be expired, early enough for their requests to finish. Gives how long
     /// it is until the next one.
     fn end_identities(&self) -> Option<Duration> {
-        let now_ms = self.0.clock.checked().unwrap_or_else(|_| self.0.clock.watermark());
+        let now_ms = self.0.clock.latest();
         let mut next = None;
         self.0.standings.send_if_modified(|standings| {
             let mut ended = Vec::new();
@@ -80,7 +80,7 @@ impl Authority {
     }
 
     async fn sign_head(&self) -> Result<(), TrustError> {
-        let (audit, now) = (Arc::clone(&self.0.audit), self.0.clock.watermark() / 1000);
+        let (audit, now) = (Arc::clone(&self.0.audit), self.0.clock.latest() / 1000);
         let signed = tokio::task::spawn_blocking(move || -> Result<(), AuditError> {
             let mut audit = audit.lock().unwrap_or_else(PoisonError::into_inner);
             if audit.unsigned() > 0 { audit.sign_head(now) } else { Ok(()) }
@@ -89,7 +89,7 @@ impl Authority {
     }
 
     async fn write_down(&self) -> Result<(), TrustError> {
-        let now = self.0.clock.watermark();
+        let now = self.0.clock.latest();
         let mut transaction = Transaction::new().put(WATERMARK, now.to_be_bytes());
         let used = self.0.store.range(USED).await?;
         let expired = used.iter().filter(|row| {

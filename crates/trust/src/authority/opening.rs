@@ -23,6 +23,7 @@ use crate::nonces::{LIFE_MS, Minter, Used};
 use crate::quota::Quota;
 use crate::records::canonical_json;
 use crate::revocations::sign;
+use crate::seal_key::OpeningKey;
 use crate::{Signer, Standings, TrustError};
 
 pub(super) const ROOT: &str = "trust/root";
@@ -35,9 +36,9 @@ pub(super) const USED: &str = "trust/used/";
 const MINTER: &str = "mesh-nonces";
 
 /// First joins that are appraised at the same time, and those that may wait for that.
-const FIRST_JOINS: Quota = Quota::new(2, 256);
+const FIRST_JOINS: (usize, usize) = (2, 256);
 /// The same for renewals.
-const RENEWALS: Quota = Quota::new(1, 1024);
+const RENEWALS: (usize, usize) = (1, 1024);
 
 /// What an authority is opened with.
 pub struct Opening {
@@ -62,8 +63,8 @@ pub struct Opening {
 /// The chain of transitions, as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Chain {
-    n: u64,
+pub(super) struct Chain {
+    pub(super) n: u64,
     t_n: Bytes,
     history: Vec<Link>,
 }
@@ -81,7 +82,7 @@ impl Authority {
     /// Opens the authority of a store, or makes it there.
     ///
     /// # Errors
-    /// What an earlier one has left cannot be read or does not verify, or the disk fails.
+    /// What an earlier one has left cannot be read or does not verify, the roots are those of the other mode, or the disk fails.
     pub async fn open(opening: Opening) -> Result<Self, TrustError> {
         let Opening { store, vault, roots, now, audit, manifest, services, own } = opening;
         let (domain, genesis, root_key, minter) = {
@@ -89,10 +90,13 @@ impl Authority {
             let minter = vault.ensure_internal(MINTER, random).await?;
             (vault.domain().clone(), *vault.genesis(), vault.root_key()?, minter)
         };
+        if roots.mode() != domain.mode {
+            return Err(TrustError::RootsOfOtherMode { mesh: domain.mode, roots: roots.mode() });
+        }
         let signer = Signer::new(&root_key)?;
         let clock = CheckedClock::new(now, number(&store, WATERMARK).await?);
         // A clock that is behind stops joins, not the start.
-        let seconds = clock.checked().unwrap_or_else(|_| clock.watermark()) / 1000;
+        let seconds = clock.latest() / 1000;
         let root = root(&store, &root_key, &domain, seconds).await?;
         let chain = chain(&store, &genesis, &manifest).await?;
         let transition = transition_of(&chain)?;
@@ -103,6 +107,7 @@ impl Authority {
         let ca = IssuingCa::new(root, &root_key, &domain, (chain.n, transition), &issuing, seconds)?;
         let revocations = revocations(&store, &signer, transition, seconds).await?;
         let used = used(&store, clock.watermark()).await?;
+        let opening_key = OpeningKey::generate(domain.mode, &domain.trust_domain, signer.spki())?;
         let pair = Arc::clone(signer.pair());
         let audit = tokio::task::spawn_blocking(move || AuditTrail::open(&audit, genesis, pair, seconds));
         let audit = audit.await.map_err(|_| TrustError::Failed)??;
@@ -117,12 +122,13 @@ impl Authority {
             vault,
             audit: Arc::new(Mutex::new(audit)),
             own,
+            opening_key,
             state: Mutex::new(State { ca: Arc::new(ca), services: Arc::new(services), used }),
             standings: watch::Sender::new(Arc::new(Standings::new())),
             revocations: watch::Sender::new(Arc::new(revocations)),
             revoking: tokio::sync::Mutex::new(()),
-            first_joins: FIRST_JOINS,
-            renewals: RENEWALS,
+            first_joins: Quota::new(FIRST_JOINS),
+            renewals: Quota::new(RENEWALS),
         })))
     }
 }
@@ -156,7 +162,11 @@ async fn root(
 }
 
 /// The chain of transitions, with one more where the manifest is another than the last.
-async fn chain(store: &Store, genesis: &[u8; 32], manifest: &serde_json::Value) -> Result<Chain, TrustError> {
+pub(super) async fn chain(
+    store: &Store,
+    genesis: &[u8; 32],
+    manifest: &serde_json::Value,
+) -> Result<Chain, TrustError> {
     let hash = sha256(&canonical_json(manifest)?);
     let known: Option<Chain> = match store.get(TRANSITION).await? {
         Some(row) => {
@@ -193,7 +203,7 @@ fn verify(chain: &Chain, genesis: &[u8; 32]) -> Result<(), TrustError> {
     if chain.n == length && chain.t_n.0 == last { Ok(()) } else { Err(tampered()) }
 }
 
-fn transition_of(chain: &Chain) -> Result<[u8; 32], TrustError> {
+pub(super) fn transition_of(chain: &Chain) -> Result<[u8; 32], TrustError> {
     chain.t_n.0.as_slice().try_into().map_err(|_| TrustError::Tampered("transitions"))
 }
 

@@ -18,7 +18,7 @@ impl Authority {
     /// # Errors
     /// The value is none, the list is full, or it could not be written down.
     pub async fn revoke(&self, about: RevokedType, value: &str, actor: &str) -> Result<u64, TrustError> {
-        let now = self.0.clock.watermark() / 1000;
+        let now = self.0.clock.latest() / 1000;
         let _alone = self.0.revoking.lock().await;
         let known = self.0.revocations.borrow().revocations.clone();
         let Some(list) = revocations::with(&known, about, value, now)? else { return Ok(known.epoch) };
@@ -43,7 +43,7 @@ impl Authority {
         (about, value): (RevokedType, &str),
         actor: &str,
     ) -> Result<u64, TrustError> {
-        let now = self.0.clock.watermark() / 1000;
+        let now = self.0.clock.latest() / 1000;
         let (_, transition) = self.transition();
         let signed = revocations::sign(list.renewed(transition, now), &self.0.signer)?;
         let entry = Entry {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use appraisal::{Policy, Release};
-use configuration::Settings;
+use appraisal::{PlatformAllow, PlatformPolicy, Policy, Release, SgxMeasurement, TcbPolicy, TcbStatus};
+use configuration::{AttestationSettings, ReleaseSettings, Releases, Settings, SgxRelease};
 use mesh_protocol::{canonical, sha256, to_hex};
 use serde_json::{Value, json};
 use trust::{SecretGrant, ServicePolicy};
@@ -24,11 +24,10 @@ pub(super) fn services(
         let config = canonical(&process.config).with_context(|| {
             format!("services.{}.config has a number that cannot be signed", service.name)
         })?;
-        let measured = &measurements.services[&service.name];
         let version = service.version.to_string();
-        let release = Release::simulated(version.clone(), measured.workload_digest());
+        let workload = measurements.services[&service.name].workload();
         let policy = ServicePolicy {
-            policy: Policy::of_releases(vec![release]),
+            policy: policy(&process.attestation, &version, workload),
             version,
             replicas: process.replicas,
             config_digest: sha256(&config),
@@ -39,8 +38,66 @@ pub(super) fn services(
     Ok(services)
 }
 
+fn policy(settings: &AttestationSettings, version: &str, workload: [u8; 32]) -> Policy {
+    let releases = match &settings.releases {
+        Releases::Measured => vec![Release::simulated(version, workload)],
+        Releases::Listed(listed) => listed.iter().map(release).collect(),
+    };
+    let (tcb, platform) = (&settings.tcb, &settings.platform);
+    Policy {
+        releases,
+        tcb: TcbPolicy {
+            accept: tcb.accept.iter().map(|status| tcb_status(*status)).collect(),
+            grace_days: tcb.grace_days,
+            reject_advisories: tcb.reject_advisories.clone(),
+        },
+        platform: PlatformPolicy {
+            smt: platform.smt,
+            dynamic_platform: platform.dynamic_platform,
+            cached_keys: platform.cached_keys,
+            allow: match &platform.allow {
+                configuration::PlatformAllow::Any => PlatformAllow::Any,
+                configuration::PlatformAllow::Only(ids) => PlatformAllow::Only(ids.clone()),
+            },
+        },
+        identity_ttl: settings.identity_ttl,
+    }
+}
+
+fn release(settings: &ReleaseSettings) -> Release {
+    let sgx = settings.sgx.as_ref().map(|sgx| match sgx {
+        SgxRelease::Enclave(enclave) => SgxMeasurement::Enclave(enclave.0),
+        SgxRelease::Signer { signer, product, least_version } => {
+            SgxMeasurement::Signer { signer: signer.0, product: *product, least_version: *least_version }
+        }
+    });
+    let simulated = settings.simulated.map(|workload| workload.0);
+    Release { version: settings.version.clone(), simulated, sgx }
+}
+
+fn tcb_status(status: configuration::TcbStatus) -> TcbStatus {
+    match status {
+        configuration::TcbStatus::UpToDate => TcbStatus::UpToDate,
+        configuration::TcbStatus::SwHardeningNeeded => TcbStatus::SWHardeningNeeded,
+        configuration::TcbStatus::ConfigurationNeeded => TcbStatus::ConfigurationNeeded,
+        configuration::TcbStatus::ConfigurationAndSwHardeningNeeded => {
+            TcbStatus::ConfigurationAndSWHardeningNeeded
+        }
+        configuration::TcbStatus::OutOfDate => TcbStatus::OutOfDate,
+        configuration::TcbStatus::OutOfDateConfigurationNeeded => TcbStatus::OutOfDateConfigurationNeeded,
+    }
+}
+
 /// Everything that decides trust, for the chain of transitions.
 pub(super) fn manifest(settings: &Settings, services: &BTreeMap<ServiceName, ServicePolicy>) -> Value {
+    let allow: BTreeMap<_, Vec<_>> = settings
+        .services
+        .iter()
+        .filter_map(|service| {
+            let allow = service.process()?.allow.iter().map(ServiceName::as_str);
+            Some((&service.name, allow.collect()))
+        })
+        .collect();
     let of_service = |(name, policy): (&ServiceName, &ServicePolicy)| {
         let secrets: Vec<_> = policy.secrets.iter().map(|grant| &grant.name).collect();
         let json = json!({
@@ -48,6 +105,7 @@ pub(super) fn manifest(settings: &Settings, services: &BTreeMap<ServiceName, Ser
             "policy": policy.policy,
             "config": to_hex(&policy.config_digest),
             "secrets": secrets,
+            "allow": allow.get(name),
         });
         (name.to_string(), json)
     };
@@ -64,6 +122,7 @@ pub(super) fn manifest(settings: &Settings, services: &BTreeMap<ServiceName, Ser
     });
     json!({
         "v": 1,
+        "mode": settings.mode,
         "trustDomain": settings.trust_domain,
         "services": services.iter().map(of_service).collect::<serde_json::Map<_, _>>(),
         "routes": routes.collect::<Vec<_>>(),

@@ -61,7 +61,7 @@ impl<'a> Before<'a> {
     pub(super) fn new(settings: &'a ServiceSettings, service: &'a Service) -> Option<Self> {
         match &settings.runs {
             Runs::Endpoints(endpoints) => Some(Self { endpoints, service }),
-            Runs::Builtin(_) => None,
+            Runs::Process(_) => None,
         }
     }
 

@@ -1,0 +1,262 @@
+//! Services that run a program of the operator's own, and who may call whom.
+
+use std::path::Path;
+
+use expect_test::expect;
+use types::ServiceName;
+
+use super::{check, read};
+use crate::{CommandSettings, Probe, Program, Protocol, Settings};
+
+fn command(settings: &Settings) -> &CommandSettings {
+    match &settings.services[0].process().unwrap().program {
+        Program::Command(command) => command,
+        Program::Builtin(_) => panic!("no command"),
+    }
+}
+
+#[test]
+fn a_command_alone_works_where_the_file_is_with_an_empty_environment() {
+    let settings = read("services: {infer: {command: [infer]}}").unwrap();
+    let expected = CommandSettings {
+        arguments: vec!["infer".to_owned()],
+        environment: [].into(),
+        directory: "/srv/mesh".into(),
+        directory_text: ".".to_owned(),
+    };
+    assert_eq!(command(&settings), &expected);
+    let service = &settings.services[0];
+    assert_eq!((service.replicas(), service.protocol), (1, Protocol::Http1));
+    let paths: Vec<_> = service.routes.iter().map(|route| route.path.as_str()).collect();
+    assert_eq!(paths, ["/infer", "/infer/{*rest}"]);
+}
+
+#[test]
+fn a_working_directory_is_kept_as_it_is_written() {
+    for (written, directory) in
+        [("models", "/srv/mesh/models"), ("./a/./b/", "/srv/mesh/a/b"), ("/opt/x", "/opt/x")]
+    {
+        let settings =
+            read(&format!("services: {{a: {{command: [a], workingDirectory: {written}}}}}")).unwrap();
+        let command = command(&settings);
+        assert_eq!(
+            (command.directory.as_path(), command.directory_text.as_str()),
+            (Path::new(directory), written)
+        );
+    }
+}
+
+#[test]
+fn a_command_takes_the_place_of_the_built_in_service_of_that_name() {
+    let settings = read("services: {vrf: {command: [./vrf], config: {any: thing}}}").unwrap();
+    assert_eq!(command(&settings).arguments, ["./vrf"]);
+    assert_eq!(settings.services[0].routes[0].path, "/v1/random");
+}
+
+#[test]
+fn a_command_speaks_what_endpoints_may_speak() {
+    for (word, protocol) in [("http1", Protocol::Http1), ("http2", Protocol::Http2), ("grpc", Protocol::Grpc)]
+    {
+        let settings = read(&format!("services: {{a: {{command: [a], protocol: {word}}}}}")).unwrap();
+        assert_eq!(settings.services[0].protocol, protocol);
+        assert_eq!(settings.services[0].health_check.probe == Probe::Grpc, word == "grpc");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_command_is_said_at_each() {
+    check(
+        "services:
+  a: {command: []}
+  b: {command: }
+  c: {command: [\"\", x, \"a\\0b\"]}
+  d: {command: [d], builtin: vrf}
+  e: {command: [e], workingDirectory: \"\"}
+  vrf: {env: {RUST_LOG: debug}, workingDirectory: here}
+  f: {env: {RUST_LOG: debug}}
+",
+        expect![[r#"
+            serviceos.yaml:2:16: services.a.command: expected a program and its arguments, 1 to 256, found 0
+              2 |   a: {command: []}
+                |                ^
+            help: write `["./infer", "--listen", "$SERVICEOS_LISTEN"]`
+
+            serviceos.yaml:3:14: services.b.command: expected a program and its arguments, 1 to 256, found 0
+              3 |   b: {command: }
+                |              ^
+            help: write `["./infer", "--listen", "$SERVICEOS_LISTEN"]`
+
+            serviceos.yaml:4:17: services.c.command[0]: expected text that is not empty and has no zero byte, found ``
+              4 |   c: {command: ["", x, "a\0b"]}
+                |                 ^^
+
+            serviceos.yaml:4:24: services.c.command[2]: expected text that is not empty and has no zero byte, found `a�b`
+              4 |   c: {command: ["", x, "a\0b"]}
+                |                        ^^^^^^
+
+            serviceos.yaml:5:30: services.d.builtin: a service runs a built-in one or a command, not both
+              5 |   d: {command: [d], builtin: vrf}
+                |                              ^^^
+            help: keep one of the two
+
+            serviceos.yaml:6:39: services.e.workingDirectory: expected a path, found ``
+              6 |   e: {command: [e], workingDirectory: ""}
+                |                                       ^^
+
+            serviceos.yaml:7:14: services.vrf.env: only a service with `command` has this
+              7 |   vrf: {env: {RUST_LOG: debug}, workingDirectory: here}
+                |              ^
+            help: leave `env` out
+
+            serviceos.yaml:7:51: services.vrf.workingDirectory: only a service with `command` has this
+              7 |   vrf: {env: {RUST_LOG: debug}, workingDirectory: here}
+                |                                                   ^^^^
+            help: leave `workingDirectory` out
+
+            serviceos.yaml:8:3: services.f: nothing says what it runs
+              8 |   f: {env: {RUST_LOG: debug}}
+                |   ^
+            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, and `endpoints` calls servers that run elsewhere
+
+            serviceos.yaml:8:12: services.f.env: only a service with `command` has this
+              8 |   f: {env: {RUST_LOG: debug}}
+                |            ^
+            help: leave `env` out"#]],
+    );
+    check(
+        "services: {a: {command: ./infer --listen}}\n",
+        expect![[r#"
+        serviceos.yaml:1:25: expected a list
+          1 | services: {a: {command: ./infer --listen}}
+            |                         ^^^^^^^^^^^^^^^^
+        help: write `[one, two]`, or one `- item` line each"#]],
+    );
+    check(
+        "services: {a: {command: [infer, [x]]}}\n",
+        expect![[r#"
+        serviceos.yaml:1:33: expected a single value, found a list or a mapping
+          1 | services: {a: {command: [infer, [x]]}}
+            |                                 ^"#]],
+    );
+}
+
+#[test]
+fn a_command_has_at_most_256_arguments() {
+    let file =
+        |count: usize| format!("services:\n  a:\n    command:\n      [{}]\n", vec!["x"; count].join(", "));
+    assert_eq!(command(&read(&file(256)).unwrap()).arguments.len(), 256);
+    check(
+        &file(257),
+        expect![[r#"
+        serviceos.yaml:4:7: services.a.command: expected a program and its arguments, 1 to 256, found 257
+          4 |       [x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x,…
+            |       ^
+        help: write `["./infer", "--listen", "$SERVICEOS_LISTEN"]`"#]],
+    );
+}
+
+#[test]
+fn variables_that_choose_code_or_are_the_system_s_own_are_refused() {
+    check(
+        "services:
+  a:
+    command: [a]
+    env:
+      LD_PRELOAD: x.so
+      GLIBC_TUNABLES: x
+      SERVICEOS_LISTEN: x
+      \"\": x
+      A=B: x
+      \"a b\": x
+      OK: \"a\\0b\"
+      1: x
+      \"1\": y
+      LD: fine
+      discovery.type: fine
+",
+        expect![[r#"
+            serviceos.yaml:5:7: services.a.env.LD_PRELOAD: this variable chooses code that no measurement would show
+              5 |       LD_PRELOAD: x.so
+                |       ^^^^^^^^^^
+            help: leave it out, and install libraries where the loader looks for them
+
+            serviceos.yaml:6:7: services.a.env.GLIBC_TUNABLES: this variable chooses code that no measurement would show
+              6 |       GLIBC_TUNABLES: x
+                |       ^^^^^^^^^^^^^^
+            help: leave it out, and install libraries where the loader looks for them
+
+            serviceos.yaml:7:7: services.a.env.SERVICEOS_LISTEN: serviceos itself sets what begins with SERVICEOS_
+              7 |       SERVICEOS_LISTEN: x
+                |       ^^^^^^^^^^^^^^^^
+            help: choose another name; in a value, `$SERVICEOS_LISTEN` stands for the address
+
+            serviceos.yaml:8:7: services.a.env: expected the name of a variable such as RUST_LOG, found ``
+              8 |       "": x
+                |       ^^
+            help: a name is 1 to 256 visible ASCII characters without `=`
+
+            serviceos.yaml:9:7: services.a.env: expected the name of a variable such as RUST_LOG, found `A=B`
+              9 |       A=B: x
+                |       ^^^
+            help: a name is 1 to 256 visible ASCII characters without `=`
+
+            serviceos.yaml:10:7: services.a.env: expected the name of a variable such as RUST_LOG, found `a b`
+              10 |       "a b": x
+                 |       ^^^^^
+            help: a name is 1 to 256 visible ASCII characters without `=`
+
+            serviceos.yaml:11:11: services.a.env.OK: expected text that has no zero byte, found `a�b`
+              11 |       OK: "a\0b"
+                 |           ^^^^^^
+
+            serviceos.yaml:13:7: services.a.env: `1` is written twice
+              13 |       "1": y
+                 |       ^^^
+            help: keep one of the two"#]],
+    );
+}
+
+#[test]
+fn an_environment_has_at_most_256_variables() {
+    let file = |count: usize| {
+        let variables: Vec<_> = (0..count).map(|at| format!("V{at}: x")).collect();
+        format!("services:\n  a:\n    command: [a]\n    env:\n      {{{}}}\n", variables.join(", "))
+    };
+    assert_eq!(command(&read(&file(256)).unwrap()).environment.len(), 256);
+    check(
+        &file(257),
+        expect![[r#"
+        serviceos.yaml:5:7: services.a.env: expected at most 256 variables, found 257
+          5 |       {V0: x, V1: x, V2: x, V3: x, V4: x, V5: x, V6: x, V7: x, V8: x, V9: x, V10: x, V11: x, V12: x, V13: x, V14: x, V15…
+            |       ^"#]],
+    );
+}
+
+#[test]
+fn callers_are_services_of_the_file() {
+    let settings = read("services: {vrf: {allow: [oracle, vrf]}, oracle: }").unwrap();
+    let callers: Vec<_> =
+        settings.services[0].process().unwrap().allow.iter().map(ServiceName::as_str).collect();
+    assert_eq!(callers, ["oracle", "vrf"]);
+    check(
+        "services:
+  vrf: {allow: [orcale, gateway, oracle, oracle]}
+  oracle:
+",
+        expect![[r#"
+            serviceos.yaml:2:17: services.vrf.allow: there is no service `orcale`
+              2 |   vrf: {allow: [orcale, gateway, oracle, oracle]}
+                |                 ^^^^^^
+            help: did you mean `oracle`?
+
+            serviceos.yaml:2:25: services.vrf.allow: there is no service `gateway`
+              2 |   vrf: {allow: [orcale, gateway, oracle, oracle]}
+                |                         ^^^^^^^
+            help: name services of this file
+
+            serviceos.yaml:2:42: services.vrf.allow: `oracle` is written twice
+              2 |   vrf: {allow: [orcale, gateway, oracle, oracle]}
+                |                                          ^^^^^^
+            help: keep one of the two"#]],
+    );
+}

@@ -1,0 +1,244 @@
+//! A launcher that stays: it is the replica, and runs a command that knows nothing of the mesh behind it.
+//!
+//! ```text
+//! order ─▶ measured, registered ─▶ joined ─▶ files written ─▶ command started ─▶ it accepts connections ─▶ listening
+//!          callers ── mutual TLS ─▶ launcher ── HTTP, in the clear ─▶ command ── its mesh socket ─▶ launcher ─▶ other services
+//! ```
+//!
+//! The command is in the launcher's process group, so that whoever ends the group leaves nothing of the replica, also after the
+//! launcher was killed itself: nothing else ends the command then.
+
+mod calls;
+mod child;
+mod folder;
+mod forward;
+mod guarded;
+mod headers;
+mod mesh_socket;
+mod plan;
+mod port;
+#[cfg(test)]
+mod testing;
+mod upstream;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_protocol::{Handover, QuoterSource};
+use rustls::ServerConfig;
+use sdk::{Applicant, Cut, End, Left, Member, MeshError, Protocol, RunError, StartError, Supervised};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::{CommandOrder, Measured};
+use calls::Calls;
+use child::{Child, Ended};
+use folder::Folder;
+use forward::Forward;
+use plan::Plan;
+use upstream::Upstream;
+
+/// How much of the grace is left to this process itself.
+const OWN_GRACE: Duration = Duration::from_millis(500);
+/// How long a command may take to end where nobody says how long.
+const UNWATCHED_GRACE: Duration = Duration::from_secs(5);
+
+/// A launcher beside a command, which is measured and registered, and not started yet.
+pub struct Staying {
+    order: CommandOrder,
+    measured: Measured,
+    handover: Handover,
+}
+
+/// A replica that is ready to serve.
+struct Replica {
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    member: Member<QuoterSource>,
+    leaf: [u8; 32],
+    upstream: Arc<Upstream>,
+    child: Child,
+    /// Answers the command's own calls.
+    calls: JoinSet<Infallible>,
+    /// Removed when this is dropped, which comes last.
+    _folder: Folder,
+}
+
+/// Why there is no replica.
+enum Failure {
+    Run(RunError),
+    /// The command has ended before it listened.
+    Ended(Ended),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(error) => error.fmt(formatter),
+            Self::Ended(ended) => write!(
+                formatter,
+                "the command ended ({ended}) before it accepted a connection; its output says why, and it is told where to \
+                 listen by SERVICEOS_LISTEN"
+            ),
+        }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        Self::Run(error)
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::Run(error.into())
+    }
+}
+
+impl From<MeshError> for Failure {
+    fn from(error: MeshError) -> Self {
+        Self::Run(error.into())
+    }
+}
+
+impl Staying {
+    pub(crate) fn new(order: CommandOrder, measured: Measured, handover: Handover) -> Self {
+        Self { order, measured, handover }
+    }
+
+    /// Joins, starts the command, and serves until either is told to end or does; gives what this process is to end with.
+    ///
+    /// # Errors
+    /// The command is no replica. The supervisor was told so.
+    pub fn run(self) -> Result<u8, RunError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| RunError::Io("starting the event loop", error))?;
+        let code = runtime.block_on(self.live());
+        // A disk or a pipe that never answers must not keep the process from ending.
+        runtime.shutdown_background();
+        code
+    }
+
+    async fn live(self) -> Result<u8, RunError> {
+        let Self { order, measured, handover } = self;
+        let mut supervised = Supervised::new(handover.supervisor)?;
+        let source = handover.quoter.ok_or(RunError::NoSupervisor)?;
+        let source = QuoterSource::new(source).map_err(|error| RunError::Io("reaching the quoter", error))?;
+        let Some(assignment) = supervised.assignment().await? else { return Ok(0) };
+        let applicant = Applicant { assignment, workload: handover.workload, source };
+        let replica = match supervised.prepare(Box::pin(prepare(applicant, &order, &measured))).await {
+            Ok(Some(replica)) => replica,
+            Ok(None) => return Ok(0),
+            Err(Failure::Ended(ended)) => return Ok(ended.code()),
+            Err(Failure::Run(error)) => return Err(error),
+        };
+        let address = replica.listener.local_addr();
+        let address = address.map_err(|error| RunError::Io("reading the address", error))?;
+        supervised.listens(address, replica.leaf).await?;
+        Ok(replica.serve(&mut supervised, order.grace).await)
+    }
+}
+
+/// Joins, writes the files, and starts the command; gives a replica once the command accepts connections.
+async fn prepare(
+    applicant: Applicant<QuoterSource>,
+    order: &CommandOrder,
+    measured: &Measured,
+) -> Result<Replica, Failure> {
+    let refused = |error: &dyn fmt::Display| StartError::new(error);
+    let assignment = applicant.assignment.clone();
+    let folder = Folder::create(&order.run, &assignment.replica).map_err(|error| refused(&error))?;
+    // Before it joins, so that a mistake in the command costs nobody anything.
+    let plan = Plan::new(order, assignment.mesh.mode, &folder).map_err(|error| refused(&error))?;
+    let (member, joined) = Member::join(applicant).await?;
+    folder
+        .write(&joined.secrets, &assignment.config)
+        .map_err(|error| refused(&format_args!("the command's files cannot be written: {error}")))?;
+    let leaf = joined.leaf;
+    // From here on they are the command's alone.
+    drop(joined);
+    start(Ready { measured, plan, folder, member, leaf }, order.protocol).await
+}
+
+/// What a command is started with, and whom it stands for.
+struct Ready<'a> {
+    measured: &'a Measured,
+    plan: Plan,
+    folder: Folder,
+    member: Member<QuoterSource>,
+    leaf: [u8; 32],
+}
+
+async fn start(ready: Ready<'_>, protocol: Protocol) -> Result<Replica, Failure> {
+    let Ready { measured, plan, folder, member, leaf } = ready;
+    let tls = Arc::new(member.server_config(spoken(protocol))?);
+    let socket = mesh_socket::bind(&folder.mesh_socket())
+        .map_err(|error| RunError::Io("making the socket to other services", error))?;
+    let mut calls = JoinSet::new();
+    calls.spawn(mesh_socket::serve(socket, Arc::new(Calls::new(Arc::new(member.outgoing())))));
+    let mut child = Child::start(measured, &plan)
+        .map_err(|error| StartError::new(format_args!("the command cannot be started: {error}")))?;
+    let upstream = Arc::new(Upstream::new(protocol, plan.listen.connector()));
+    tokio::select! {
+        ended = child.until_it_accepts(&plan.listen) => ended.map_err(Failure::Ended)?,
+        left = member.stay() => return Err(RunError::from(left).into()),
+    }
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .map_err(|error| RunError::Io("binding a port on 127.0.0.1", error))?;
+    Ok(Replica { listener, tls, member, leaf, upstream, child, calls, _folder: folder })
+}
+
+/// What callers may speak. One that does not know HTTP/2 still reaches a command that does.
+fn spoken(protocol: Protocol) -> &'static [Protocol] {
+    match protocol {
+        Protocol::Http1 => &[Protocol::Http1],
+        Protocol::Http2 => &[Protocol::Http2, Protocol::Http1],
+    }
+}
+
+impl Replica {
+    async fn serve(self, supervised: &mut Supervised, grace: Duration) -> u8 {
+        let Self { listener, tls, member, upstream, mut child, mut calls, _folder, .. } = self;
+        let (stop, stopped) = watch::channel(Cut::No);
+        let forward = move |caller| Forward::to_the_command(caller, Arc::clone(&upstream));
+        let serving = sdk::serve(listener, forward, tls, member.trusted(), stopped);
+        tokio::pin!(serving);
+        let end = tokio::select! {
+            ended = child.ended() => {
+                tracing::error!(%ended, "the command ended by itself");
+                return ended.code();
+            }
+            end = supervised.end(&member) => end,
+            () = &mut serving => unreachable!("nothing has told it to stop"),
+        };
+        let told = Instant::now();
+        tokio::select! {
+            () = end.drain(&stop, serving, &member) => {}
+            // A command that was signalled together with this process ends by itself.
+            _ended = child.ended() => {}
+            // Half of the time is the command's.
+            () = sleep_until(told + grace / 2), if end == End::Terminated => {}
+        }
+        if end == End::Left(Left::Expired) {
+            // Nobody is called under an identity that has ended.
+            calls.abort_all();
+        }
+        let deadline = match end {
+            End::Terminated => told + grace.saturating_sub(OWN_GRACE),
+            End::Orphaned | End::Left(_) => Instant::now() + UNWATCHED_GRACE,
+        };
+        child.stop(deadline).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! What a command is given as files, in a folder of its replica, on memory that is never written to a disk.
+//!
+//! Where this process may, that is memory of its own (ramfs, which has no swap), mounted in a mount name space of its own: only
+//! the command sees it, and it ends with the two of them however they end. Elsewhere it is a folder of the shared memory of the
+//! machine, which is as good as long as the machine has no swap. One that a killed launcher has left there is removed when the
+//! same replica starts again, since its name is made of the data directory and the replica.
+
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use mesh_protocol::{sha256, to_hex};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use rustix::process::geteuid;
+use rustix::thread::UnshareFlags;
+use sdk::SecretSet;
+use thiserror::Error;
+use types::ReplicaId;
+use types::wire::Message;
+
+/// Memory that every process of the machine may use, and the disk space that it may be written to.
+const SHARED_MEMORY: &str = "/dev/shm";
+const SWAPS: &str = "/proc/swaps";
+/// The type of a file system that lies in memory (statfs(2)).
+const TMPFS: u64 = 0x0102_1994;
+/// The longest path that fits into a socket's address (unix(7): 108 bytes with the trailing NUL).
+const MAX_SOCKET_PATH_BYTES: usize = 107;
+/// Of what tells a data directory and a replica from others.
+const NAME_DIGITS: usize = 32;
+
+const SECRETS: &str = "secrets";
+const CONFIG: &str = "config.json";
+const MESH_SOCKET: &str = "mesh.sock";
+const LISTENING_SOCKET: &str = "http.sock";
+
+/// The folder of a replica, removed when this is dropped.
+pub(super) struct Folder {
+    path: PathBuf,
+    memory: Memory,
+}
+
+/// What the folder lies on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Memory {
+    /// Memory of its own, never swapped.
+    Own,
+    /// The machine's, with why it could be written to a disk.
+    Shared(Result<(), String>),
+}
+
+/// Why there is no folder.
+#[derive(Debug, Error)]
+pub(super) enum FolderError {
+    #[error("the folder {} of the replica cannot be used: {reason}", path.display())]
+    Unusable { path: PathBuf, reason: String },
+    #[error(
+        "secrets are handed to a command on memory that is never written to a disk, and there is none: {0}; run serviceos with \
+         the right to mount (CAP_SYS_ADMIN), or turn the swap off (swapoff -a)"
+    )]
+    Swapped(String),
+    #[error(
+        "a secret cannot be a file of the name {0:?}: name it with letters, digits, hyphens and underscores"
+    )]
+    Name(String),
+    #[error("{}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+}
+
+/// Where folders may be, and what is known of the machine.
+struct Places<'a> {
+    shared: &'a Path,
+    swaps: &'a Path,
+}
+
+impl Folder {
+    /// An empty folder for a replica of the data directory that `run` belongs to. What an earlier run left is removed.
+    pub(super) fn create(run: &Path, replica: &ReplicaId) -> Result<Self, FolderError> {
+        let places = Places { shared: Path::new(SHARED_MEMORY), swaps: Path::new(SWAPS) };
+        match Self::of_its_own(run, replica, &places) {
+            Ok(folder) => folder.furnished(),
+            Err(reason) => Self::shared(run, replica, &places, &reason)?.furnished(),
+        }
+    }
+
+    /// On memory that only this process and what it starts from now on see.
+    fn of_its_own(run: &Path, replica: &ReplicaId, places: &Places<'_>) -> Result<Self, String> {
+        own_mounts().map_err(|error| format!("this process may not mount memory ({error})"))?;
+        let beside = run.join(replica.file_stem());
+        let fits = beside.as_os_str().len() < MAX_SOCKET_PATH_BYTES - MESH_SOCKET.len();
+        let path = if fits { beside } else { places.shared.join(name(run, replica)) };
+        empty(&path).map_err(|error| error.to_string())?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("serviceos", &path, "ramfs", flags, c"mode=0700").map_err(|errno| {
+            let _nothing_in_it = std::fs::remove_dir(&path).is_err();
+            format!("memory cannot be mounted ({errno})")
+        })?;
+        Ok(Self { path, memory: Memory::Own })
+    }
+
+    fn shared(
+        run: &Path,
+        replica: &ReplicaId,
+        places: &Places<'_>,
+        reason: &str,
+    ) -> Result<Self, FolderError> {
+        let path = places.shared.join(name(run, replica));
+        empty(&path)?;
+        let never_written = is_memory(places.shared)
+            .and_then(|()| has_no_swap(places.swaps))
+            .map_err(|machine| format!("{reason}, and {machine}"));
+        Ok(Self { path, memory: Memory::Shared(never_written) })
+    }
+
+    fn furnished(self) -> Result<Self, FolderError> {
+        let secrets = self.secrets();
+        let made = DirBuilder::new().mode(0o700).create(&secrets);
+        made.map_err(|source| FolderError::Write { path: secrets, source })?;
+        Ok(self)
+    }
+
+    /// The folder of the secrets.
+    pub(super) fn secrets(&self) -> PathBuf {
+        self.path.join(SECRETS)
+    }
+
+    /// The configuration.
+    pub(super) fn config(&self) -> PathBuf {
+        self.path.join(CONFIG)
+    }
+
+    /// Where the command reaches other services.
+    pub(super) fn mesh_socket(&self) -> PathBuf {
+        self.path.join(MESH_SOCKET)
+    }
+
+    /// Where the command listens, unless on a port.
+    pub(super) fn listening_socket(&self) -> PathBuf {
+        self.path.join(LISTENING_SOCKET)
+    }
+
+    /// Writes each secret into a file of its name, which holds the newest epoch's value, with older ones beside it, and the
+    /// configuration.
+    pub(super) fn write(&self, secrets: &SecretSet, config: &serde_json::Value) -> Result<(), FolderError> {
+        if let (Memory::Shared(Err(reason)), false) = (&self.memory, secrets.is_empty()) {
+            return Err(FolderError::Swapped(reason.clone()));
+        }
+        for (name, secret) in secrets {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            if name.is_empty() || !name.bytes().all(is_plain) {
+                return Err(FolderError::Name(name.clone()));
+            }
+            let current = secret.current().epoch;
+            for epoch in &secret.epochs {
+                let is_current = epoch.epoch == current;
+                let file = if is_current { name.clone() } else { format!("{name}.{}", epoch.epoch) };
+                write(&self.secrets().join(file), &epoch.value)?;
+            }
+        }
+        let config = serde_json::to_vec(config).expect("what was read as JSON can be written as JSON");
+        write(&self.config(), &config)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.memory == Memory::Own {
+            // What is still open in there keeps its memory until it is closed.
+            let _gone_with_this_process = unmount(&self.path, UnmountFlags::DETACH).is_err();
+        }
+        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the folder of the replica cannot be removed");
+        }
+    }
+}
+
+/// Keeps what this process mounts from now on to itself and what it starts. What others mount is still seen.
+fn own_mounts() -> rustix::io::Result<()> {
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe code because of tables of descriptors, which are shared as before"
+    )]
+    rustix::thread::unshare(UnshareFlags::NEWNS)?;
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+}
+
+/// A name that no other replica of the machine has, short enough for the path of a socket.
+fn name(run: &Path, replica: &ReplicaId) -> String {
+    let message = Message::tagged(b"serviceos/folder/v1\0")
+        .lp(run.as_os_str().as_encoded_bytes())
+        .lp(replica.to_string())
+        .finish();
+    format!("serviceos-{}", &to_hex(&sha256(&message))[..NAME_DIGITS])
+}
+
+/// Makes the folder, and removes what is in it where it was there.
+fn empty(path: &Path) -> Result<(), FolderError> {
+    let unusable = |reason: String| FolderError::Unusable { path: path.to_owned(), reason };
+    let create = || DirBuilder::new().mode(0o700).create(path);
+    match create() {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        other => return other.map_err(|error| unusable(error.to_string())),
+    }
+    // Others may make files there, or links, and this user's are taken for what they are called.
+    let found = path.symlink_metadata().map_err(|error| unusable(error.to_string()))?;
+    if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
+        return Err(unusable("something else of that name is there: remove it".into()));
+    }
+    std::fs::remove_dir_all(path).and_then(|()| create()).map_err(|error| unusable(error.to_string()))
+}
+
+fn is_memory(folder: &Path) -> Result<(), String> {
+    let found = rustix::fs::statfs(folder).map_err(|errno| format!("{}: {errno}", folder.display()))?;
+    let is_tmpfs = u64::try_from(found.f_type).is_ok_and(|kind| kind == TMPFS);
+    if is_tmpfs { Ok(()) } else { Err(format!("{} is not memory", folder.display())) }
+}
+
+/// Whether the machine writes no memory to a disk.
+fn has_no_swap(swaps: &Path) -> Result<(), String> {
+    match std::fs::read_to_string(swaps) {
+        Ok(text) if text.lines().skip(1).all(|line| line.trim().is_empty()) => Ok(()),
+        Ok(_) => Err(format!("this machine has swap ({})", swaps.display())),
+        // A kernel without the file has none.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(format!("{} cannot be read: {error}", swaps.display())),
+    }
+}
+
+/// Writes a file that its owner may read, whole or not at all.
+fn write(path: &Path, content: &[u8]) -> Result<(), FolderError> {
+    let failed = |source| FolderError::Write { path: path.to_owned(), source };
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
+    file.write_all(content).map_err(failed)?;
+    file.set_permissions(Permissions::from_mode(0o400)).map_err(failed)?;
+    std::fs::rename(&new, path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! Another manifest while the mesh runs: the next transition, with an issuing key of its own. Replicas learn of it by the list of
+//! what is revoked, and join again by themselves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mesh_protocol::to_hex;
+use serde_json::{Value, json};
+use types::ServiceName;
+
+use super::opening::{chain, new_key, transition_of};
+use super::{Authority, ServicePolicy};
+use crate::audit::{Entry, Outcome};
+use crate::ca::IssuingCa;
+use crate::{TrustError, revocations};
+
+impl Authority {
+    /// Takes another manifest over, with what follows from it for the services. The same one changes nothing.
+    ///
+    /// # Errors
+    /// It could not be written down; the one before stays in force.
+    pub async fn apply(
+        &self,
+        manifest: &Value,
+        services: BTreeMap<ServiceName, ServicePolicy>,
+        actor: &str,
+    ) -> Result<(), TrustError> {
+        let _alone = self.0.revoking.lock().await;
+        let now = self.0.clock.latest() / 1000;
+        let mut vault = self.0.vault.lock().await;
+        let genesis = *vault.genesis();
+        let chain = chain(&self.0.store, &genesis, manifest).await?;
+        if chain.n == self.transition().0 {
+            return Ok(());
+        }
+        let transition = transition_of(&chain)?;
+        let issuing = vault.ensure_internal(&format!("mesh-issuer-{}", chain.n), new_key).await?;
+        let root_key = vault.root_key()?;
+        drop(vault);
+        let root = self.state().ca.chain.last().cloned().ok_or(TrustError::Tampered("root"))?;
+        let next = (chain.n, transition);
+        let ca = IssuingCa::new(root, &root_key, &self.0.domain, next, &issuing, now)?;
+        let entry = Entry {
+            kind: "transition".into(),
+            actor: actor.into(),
+            subject: self.0.domain.trust_domain.clone(),
+            outcome: Outcome::Done,
+            reason: None,
+            data: json!({"n": chain.n, "tN": to_hex(&transition)}),
+        };
+        self.audit(entry, now).await?;
+        {
+            let mut state = self.state();
+            state.ca = Arc::new(ca);
+            state.services =
+                Arc::new(services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect());
+        }
+        let list = self.0.revocations.borrow().revocations.renewed(transition, now);
+        let signed = revocations::sign(list, &self.0.signer)?;
+        self.publish(signed, now);
+        Ok(())
+    }
+}
