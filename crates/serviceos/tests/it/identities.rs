@@ -5,13 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use testkit::{
-    Client, Mesh, PYTHON, Request, Running, eventually, has_program, kill, processes_of, wait_until_gone,
-};
+use testkit::{Client, Mesh, Request, Running, eventually, has_program, kill, processes_of, wait_until_gone};
 
 /// The certificate that a replica shows now, as `why` names it.
 fn leaf(mesh: &Running, replica: &str) -> Value {
-    why(mesh, replica)["attested"]["leafSha256"].clone()
+    why(mesh, replica)["attested"]["evidence"]["leafSha256"].clone()
 }
 
 fn why(mesh: &Running, replica: &str) -> Value {
@@ -29,6 +27,13 @@ fn quoter(folder: &Path) -> u32 {
 
 /// Sends GETs one after the other while something happens; gives how many, and the statuses that were not 200.
 fn under_load(mesh: &Running, path: &str, happens: impl FnOnce()) -> (usize, Vec<u16>) {
+    /// However the test ends, so does the load.
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let load = scope.spawn(|| {
@@ -44,8 +49,9 @@ fn under_load(mesh: &Running, path: &str, happens: impl FnOnce()) -> (usize, Vec
             }
             (sent, failed)
         });
+        let ends = Over(&over);
         happens();
-        over.store(true, Ordering::Relaxed);
+        drop(ends);
         load.join().expect("the load ends")
     })
 }
@@ -106,7 +112,7 @@ const COMMAND: &str = "    files:\n      command: [python3, server.py]\n      he
 
 #[test]
 fn a_program_that_knows_nothing_of_the_mesh_serves_through_the_gateway_and_nobody_else() {
-    if !has_program(PYTHON) {
+    if !has_program("python3") {
         return;
     }
     let mesh = Mesh::new().yaml(COMMAND);
@@ -123,14 +129,14 @@ fn a_program_that_knows_nothing_of_the_mesh_serves_through_the_gateway_and_nobod
 
 #[test]
 fn a_file_of_a_command_that_is_replaced_between_two_starts_is_refused_and_why_says_what_was_found() {
-    if !has_program(PYTHON) {
+    if !has_program("python3") {
         return;
     }
     let mesh = Mesh::new().yaml(COMMAND);
     write_server(mesh.folder(), "one");
     let mesh = mesh.up();
-    assert_eq!(mesh.get("/files/").text(), "one");
-    let expected = why(&mesh, "files/0")["attested"]["measurement"].as_str().unwrap().to_owned();
+    assert_eq!(mesh.get("/files/x").text(), "one");
+    let expected = why(&mesh, "files/0")["attested"]["evidence"]["measurement"].as_str().unwrap().to_owned();
     write_server(mesh.folder(), "two");
     kill(mesh.pids("files")[0], Signal::KILL);
     let refused = eventually("a refusal", || {
@@ -140,13 +146,13 @@ fn a_file_of_a_command_that_is_replaced_between_two_starts_is_refused_and_why_sa
     assert!(text.contains("RELEASE_NOT_ALLOWED") && text.contains(&expected), "{text}");
     assert!(text.contains("found"), "{text}");
     for _ in 0..20 {
-        let answer = mesh.get("/files/");
+        let answer = mesh.get("/files/x");
         assert_eq!(answer.status, 503, "{}", answer.text());
     }
     // What was measured at the start is what may run.
     write_server(mesh.folder(), "one");
     mesh.until_selectable();
-    assert_eq!(mesh.get("/files/").text(), "one");
+    assert_eq!(mesh.get("/files/x").text(), "one");
 }
 
 #[test]
