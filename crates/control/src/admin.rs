@@ -1,5 +1,15 @@
 //! The end points.
 
+mod attestation;
+mod audit;
+mod secrets;
+
+pub use attestation::{RevocationAnswer, RevocationRequest};
+pub use audit::{AuditInfo, AuditPlace};
+pub use secrets::{
+    SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion,
+};
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +18,7 @@ use access::{ApiKeys, KeyRecord, NewKey};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
@@ -18,6 +28,7 @@ use observability::{Exposition, Metrics};
 use serde::{Deserialize, Serialize};
 use service_registry::Registry;
 use tokio::sync::mpsc;
+use trust::Authority;
 
 use crate::auth::AdminToken;
 use crate::health::HealthReport;
@@ -50,6 +61,8 @@ pub struct AdminState {
     pub metrics: Arc<Metrics>,
     /// The keys.
     pub keys: Arc<ApiKeys>,
+    /// Who is admitted, what is revoked, and the secrets.
+    pub authority: Authority,
     /// Set once the gateway drains.
     pub draining: Arc<AtomicBool>,
     /// Where clients connect.
@@ -59,6 +72,10 @@ pub struct AdminState {
     /// Asks for a shutdown.
     pub shutdown: mpsc::Sender<()>,
 }
+
+/// Who asks for something, as the audit trail names them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Actor(&'static str);
 
 /// Health and metrics: read-only, without secrets.
 fn public_routes() -> Router<AdminState> {
@@ -75,17 +92,21 @@ fn private_routes() -> Router<AdminState> {
         .route("/v1/keys", post(create_key).get(list_keys))
         .route("/v1/keys/{id}", delete(revoke_key))
         .route("/v1/shutdown", post(shut_down))
+        .merge(attestation::routes())
+        .merge(secrets::routes())
+        .merge(audit::routes())
 }
 
 /// The API on the data directory's socket.
 pub(crate) fn on_socket(state: AdminState) -> Router {
-    finish(public_routes().merge(private_routes()), state)
+    let private = private_routes().layer(Extension(Actor("admin socket")));
+    finish(public_routes().merge(private), state)
 }
 
 /// The API on the admin port.
 pub(crate) fn on_port(state: AdminState, token: AdminToken) -> Router {
     let guard = middleware::from_fn_with_state(token, require_token);
-    let private = private_routes().route_layer(guard.clone());
+    let private = private_routes().layer(Extension(Actor("admin token"))).route_layer(guard.clone());
     let loopback = state.admin.ip().is_loopback();
     let public = if loopback { public_routes() } else { public_routes().route_layer(guard) };
     let routes = finish(public.merge(private), state);
@@ -122,15 +143,7 @@ fn finish(routes: Router<AdminState>, state: AdminState) -> Router {
                 "the admin API has no such path",
             )
         })
-        .method_not_allowed_fallback(async || {
-            let detail = "this path does not take that method; the Allow header names those that it takes";
-            AdminProblem::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "METHOD_NOT_ALLOWED",
-                "Method not allowed",
-                detail,
-            )
-        })
+        .method_not_allowed_fallback(async || AdminProblem::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(state)
 }
@@ -194,14 +207,8 @@ async fn create_key(
     State(state): State<AdminState>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<CreatedKey>), AdminProblem> {
-    let new: NewKey = serde_json::from_slice(&body?).map_err(|error| {
-        AdminProblem::new(
-            StatusCode::BAD_REQUEST,
-            "VALIDATION_FAILED",
-            "Validation failed",
-            error.to_string(),
-        )
-    })?;
+    let new: NewKey =
+        serde_json::from_slice(&body?).map_err(|error| AdminProblem::invalid(error.to_string()))?;
     let (record, key) = state.keys.create(new, Timestamp::now()).await?;
     tracing::info!(key = record.id, name = record.name, "an API key was created");
     Ok((StatusCode::CREATED, Json(CreatedKey { id: record.id, key: key.expose().to_owned() })))
@@ -228,198 +235,4 @@ async fn shut_down(State(state): State<AdminState>) -> StatusCode {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use axum::body::Body;
-    use expect_test::expect;
-    use hyper::body::Frame;
-    use service_registry::Service;
-    use tower::ServiceExt;
-
-    use super::*;
-    use crate::health::tests::service;
-
-    async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState {
-        let store = store::Store::open(&folder.path().join("store.redb")).unwrap();
-        let pepper = zeroize::Zeroizing::new(vec![1; 32]);
-        let tiers = access::Tiers::built_in();
-        let keys = ApiKeys::open(store, &pepper, access::KeyKind::Test, tiers).await.unwrap();
-        AdminState {
-            registry: Registry::new(vec![Service::clone(&service("vrf", "r", true))]),
-            metrics: Arc::new(Metrics::new(1)),
-            keys: Arc::new(keys),
-            draining: Arc::default(),
-            gateway: "127.0.0.1:8080".parse().unwrap(),
-            admin: admin.parse().unwrap(),
-            shutdown: mpsc::channel(1).0,
-        }
-    }
-
-    async fn ask(router: &Router, method: &str, path: &str, token: Option<&str>) -> StatusCode {
-        let mut request = Request::builder().method(method).uri(path).header("host", "127.0.0.1:7070");
-        if let Some(token) = token {
-            request = request.header("authorization", token);
-        }
-        router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status()
-    }
-
-    #[tokio::test]
-    async fn the_port_wants_the_token_for_all_but_health_and_metrics_on_loopback() {
-        let folder = tempfile::tempdir().unwrap();
-        let router = on_port(state(&folder, "127.0.0.1:7070").await, AdminToken::of_test());
-        for open in ["/health", "/health/detailed", "/metrics"] {
-            assert_eq!(ask(&router, "GET", open, None).await, StatusCode::OK, "{open}");
-        }
-        for (method, path) in [
-            ("GET", "/v1/status"),
-            ("GET", "/v1/replicas/vrf/0/why"),
-            ("POST", "/v1/keys"),
-            ("GET", "/v1/keys"),
-            ("DELETE", "/v1/keys/x"),
-            ("POST", "/v1/shutdown"),
-        ] {
-            for token in [None, Some("Bearer wrong"), Some("token"), Some("Bearer ")] {
-                assert_eq!(
-                    ask(&router, method, path, token).await,
-                    StatusCode::UNAUTHORIZED,
-                    "{method} {path} {token:?}"
-                );
-            }
-        }
-        assert_eq!(ask(&router, "GET", "/v1/status", Some("Bearer token")).await, StatusCode::OK);
-        assert_eq!(ask(&router, "GET", "/nowhere", None).await, StatusCode::NOT_FOUND);
-    }
-
-    #[tokio::test]
-    async fn a_port_that_others_can_reach_wants_the_token_for_everything() {
-        let folder = tempfile::tempdir().unwrap();
-        let router = on_port(state(&folder, "0.0.0.0:7070").await, AdminToken::of_test());
-        assert_eq!(ask(&router, "GET", "/metrics", None).await, StatusCode::UNAUTHORIZED);
-        assert_eq!(ask(&router, "GET", "/metrics", Some("Bearer token")).await, StatusCode::OK);
-    }
-
-    #[tokio::test]
-    async fn a_page_of_somebody_else_cannot_ask_a_loopback_port() {
-        let folder = tempfile::tempdir().unwrap();
-        let router = on_port(state(&folder, "127.0.0.1:7070").await, AdminToken::of_test());
-        for (host, origin, expected) in [
-            ("localhost:7070", None, StatusCode::OK),
-            ("[::1]:7070", None, StatusCode::OK),
-            ("127.0.0.1:7070", Some("http://127.0.0.1:7070"), StatusCode::OK),
-            ("evil.example:7070", None, StatusCode::FORBIDDEN),
-            ("localhost.evil.example", None, StatusCode::FORBIDDEN),
-            ("127.0.0.1:7070", Some("http://evil.example"), StatusCode::FORBIDDEN),
-            ("127.0.0.1:7070", Some("null"), StatusCode::FORBIDDEN),
-        ] {
-            let mut request = Request::builder().uri("/health").header("host", host);
-            if let Some(origin) = origin {
-                request = request.header("origin", origin);
-            }
-            let answer = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
-            assert_eq!(answer.status(), expected, "{host} {origin:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn the_socket_wants_no_token() {
-        let folder = tempfile::tempdir().unwrap();
-        let router = on_socket(state(&folder, "127.0.0.1:7070").await);
-        assert_eq!(ask(&router, "GET", "/v1/status", None).await, StatusCode::OK);
-        assert_eq!(ask(&router, "GET", "/v1/replicas/vrf/0/why", None).await, StatusCode::OK);
-        assert_eq!(ask(&router, "POST", "/v1/keys", None).await, StatusCode::BAD_REQUEST);
-        assert_eq!(ask(&router, "DELETE", "/v1/keys/none", None).await, StatusCode::NOT_FOUND);
-    }
-
-    #[tokio::test]
-    async fn a_key_is_made_of_a_tier_and_a_tier_that_is_not_defined_is_named_with_those_that_are() {
-        let folder = tempfile::tempdir().unwrap();
-        let router = on_socket(state(&folder, "127.0.0.1:7070").await);
-        let create = async |tier: &str| {
-            let body = format!(r#"{{"name":"n","scopes":["a"]{tier}}}"#);
-            let request = Request::builder().method("POST").uri("/v1/keys").body(Body::from(body));
-            text(router.clone().oneshot(request.unwrap()).await.unwrap()).await
-        };
-        assert_eq!(create(r#","tier":"developer""#).await.0, StatusCode::CREATED);
-        assert_eq!(create("").await.0, StatusCode::CREATED);
-        let (status, problem) = create(r#","tier":"gold""#).await;
-        assert_eq!(status, StatusCode::BAD_REQUEST);
-        assert!(problem.contains("there are developer, free, production, unlimited"), "{problem}");
-        let request = Request::builder().uri("/v1/keys").body(Body::empty()).unwrap();
-        let (_, listed) = text(router.clone().oneshot(request).await.unwrap()).await;
-        let listed: Vec<KeyRecord> = serde_json::from_str(&listed).unwrap();
-        let tiers: Vec<_> = listed.iter().map(|key| key.tier.as_str()).collect();
-        assert_eq!(tiers, ["developer", "unlimited"]);
-    }
-
-    #[tokio::test]
-    async fn every_error_is_a_problem_document_with_a_code() {
-        let folder = tempfile::tempdir().unwrap();
-        let router = on_port(state(&folder, "127.0.0.1:7070").await, AdminToken::of_test());
-        let mut seen = String::new();
-        for (method, path, body) in [
-            ("GET", "/nowhere", Body::empty()),
-            ("PUT", "/v1/keys", Body::empty()),
-            ("POST", "/health", Body::empty()),
-            ("GET", "/v1/replicas/vrf/1/why", Body::empty()),
-            ("GET", "/v1/replicas/vrf/00/why", Body::empty()),
-            ("GET", "/v1/replicas/%ff/0/why", Body::empty()),
-            ("DELETE", "/v1/keys/%ff", Body::empty()),
-            ("DELETE", "/v1/keys/none", Body::empty()),
-            ("POST", "/v1/keys", Body::from("{")),
-            ("POST", "/v1/keys", Body::from(vec![b' '; MAX_BODY_BYTES + 1])),
-            ("POST", "/v1/keys", Body::new(Unfinished)),
-        ] {
-            let request = Request::builder()
-                .method(method)
-                .uri(path)
-                .header("host", "127.0.0.1:7070")
-                .header("authorization", "Bearer token")
-                .header("content-type", "text/plain");
-            let answer = router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
-            assert_eq!(answer.headers()["content-type"], types::Problem::MEDIA_TYPE, "{method} {path}");
-            let (status, body) = text(answer).await;
-            let problem: types::Problem = serde_json::from_str(&body).unwrap();
-            assert_eq!(status.as_u16(), problem.status);
-            seen.push_str(&format!(
-                "{method} {path}: {} {}: {}\n",
-                problem.status, problem.code, problem.detail
-            ));
-        }
-        expect![[r#"
-            GET /nowhere: 404 ROUTE_NOT_FOUND: the admin API has no such path
-            PUT /v1/keys: 405 METHOD_NOT_ALLOWED: this path does not take that method; the Allow header names those that it takes
-            POST /health: 405 METHOD_NOT_ALLOWED: this path does not take that method; the Allow header names those that it takes
-            GET /v1/replicas/vrf/1/why: 404 REPLICA_UNKNOWN: there is no replica vrf/1; `serviceos status` shows those that there are
-            GET /v1/replicas/vrf/00/why: 404 REPLICA_UNKNOWN: there is no replica vrf/00; `serviceos status` shows those that there are
-            GET /v1/replicas/%ff/0/why: 404 REPLICA_UNKNOWN: there is no replica of a name that is not UTF-8; `serviceos status` shows those that there are
-            DELETE /v1/keys/%ff: 404 KEY_UNKNOWN: no API key has an id that is not UTF-8
-            DELETE /v1/keys/none: 404 KEY_UNKNOWN: there is no key none; `serviceos keys list` shows them
-            POST /v1/keys: 400 VALIDATION_FAILED: EOF while parsing an object at line 1 column 1
-            POST /v1/keys: 413 BODY_TOO_LARGE: the body has more than 16384 bytes
-            POST /v1/keys: 400 VALIDATION_FAILED: the body did not come to its end
-        "#]].assert_eq(&seen);
-    }
-
-    /// A body that breaks off.
-    struct Unfinished;
-
-    impl hyper::body::Body for Unfinished {
-        type Data = Bytes;
-        type Error = std::io::Error;
-
-        fn poll_frame(
-            self: Pin<&mut Self>,
-            _context: &mut Context<'_>,
-        ) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
-            Poll::Ready(Some(Err(std::io::ErrorKind::UnexpectedEof.into())))
-        }
-    }
-
-    async fn text(response: Response) -> (StatusCode, String) {
-        let status = response.status();
-        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
-        (status, String::from_utf8(body.to_vec()).unwrap())
-    }
-}
+mod tests;

@@ -82,6 +82,16 @@ impl AdminClient {
         self.ask(Method::POST, path, body.into()).await.and_then(|body| parse(&body))
     }
 
+    /// Asks for something to be as it is given.
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::Unexpected(error.to_string()))?;
+        self.ask(Method::PUT, path, body.into()).await.and_then(|body| parse(&body))
+    }
+
     /// Asks for something that has no answer but that it was accepted.
     pub async fn order(&self, path: &str) -> Result<(), ClientError> {
         self.ask(Method::POST, path, Bytes::new()).await.map(|_| ())

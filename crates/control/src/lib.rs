@@ -1,10 +1,11 @@
-//! The admin API of a running ServiceOS: health, metrics, status, why, keys, shutdown; on the admin port and on the data
+//! The admin API of a running ServiceOS: health, metrics, status, why, keys, attestation, secrets, audit, shutdown; on the admin port and on the data
 //! directory's socket.
 //!
 //! Whoever can open the socket owns the data directory, and needs no token. On the port everything under `/v1` needs the
 //! token that lies beside the socket; health and metrics need none while the port is a loopback one.
 
 mod admin;
+mod attestation;
 mod auth;
 mod client;
 mod health;
@@ -15,7 +16,14 @@ mod socket;
 mod status;
 mod why;
 
-pub use admin::{AdminState, CreatedKey, NewKeyRequest};
+pub use admin::{
+    AdminState, AuditInfo, AuditPlace, CreatedKey, NewKeyRequest, RevocationAnswer, RevocationRequest,
+    SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion,
+};
+pub use attestation::{
+    AllowedRelease, AttestationReport, AttestedPolicy, AttestedReplica, AttestedService, RevocationEntry,
+    RevocationList, SgxRelease, SimulatedRelease, TransitionInForce,
+};
 pub use auth::AdminToken;
 pub use client::{AdminClient, ClientError};
 pub use health::{HealthReport, Overall};

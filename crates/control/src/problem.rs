@@ -4,21 +4,88 @@ use access::AccessError;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use secrets::SecretsError;
+use trust::TrustError;
 use types::Problem;
 
 use crate::admin::MAX_BODY_BYTES;
 
 /// An error answer.
-pub(crate) struct AdminProblem(pub(crate) Problem);
+pub(crate) struct AdminProblem(Box<Problem>);
 
 impl AdminProblem {
     pub(crate) fn new(status: StatusCode, code: &str, title: &str, detail: impl Into<String>) -> Self {
-        Self(Problem::new(status.as_u16(), code, title, detail))
+        Self(Box::new(Problem::new(status.as_u16(), code, title, detail)))
+    }
+
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "VALIDATION_FAILED", "Validation failed", detail)
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        let detail = "this path does not take that method; the Allow header names those that it takes";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed", detail)
+    }
+
+    pub(crate) fn not_revoked(value: &str) -> Self {
+        let detail = format!("{value} is not revoked; `serviceos attestation show` lists what is");
+        Self::new(StatusCode::NOT_FOUND, "NOT_REVOKED", "Not revoked", detail)
     }
 
     pub(crate) fn replica_unknown(id: &str) -> Self {
         let detail = format!("there is no replica {id}; `serviceos status` shows those that there are");
         Self::new(StatusCode::NOT_FOUND, "REPLICA_UNKNOWN", "Unknown replica", detail)
+    }
+}
+
+impl From<SecretsError> for AdminProblem {
+    fn from(error: SecretsError) -> Self {
+        let (status, code, title) = match &error {
+            SecretsError::InvalidName => (StatusCode::BAD_REQUEST, "SECRET_NAME", "No name of a secret"),
+            SecretsError::Reserved(_) => {
+                (StatusCode::FORBIDDEN, "SECRET_RESERVED", "Secret of the mesh itself")
+            }
+            SecretsError::Unknown(_) => (StatusCode::NOT_FOUND, "SECRET_UNKNOWN", "Unknown secret"),
+            SecretsError::Immutable(_) => (StatusCode::CONFLICT, "SECRET_GENERATED", "Generated secret"),
+            SecretsError::NotGenerated(_) => {
+                (StatusCode::CONFLICT, "SECRET_NOT_GENERATED", "Secret that was set")
+            }
+            SecretsError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "SECRET_TOO_LARGE", "Value too large"),
+            SecretsError::TooMany | SecretsError::TooManyEpochs(_) => {
+                (StatusCode::CONFLICT, "SECRETS_FULL", "No room for more secrets")
+            }
+            SecretsError::MasterKey { .. }
+            | SecretsError::MasterKeyMissing(_)
+            | SecretsError::Tampered(_)
+            | SecretsError::OtherDomain { .. }
+            | SecretsError::Store(_)
+            | SecretsError::Conflict
+            | SecretsError::Crypto(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "STORE_FAILED", "The store failed")
+            }
+        };
+        Self::new(status, code, title, error.to_string())
+    }
+}
+
+impl From<TrustError> for AdminProblem {
+    fn from(error: TrustError) -> Self {
+        let (status, code, title) = match error {
+            TrustError::Secrets(error) => return error.into(),
+            TrustError::NotSealed => (StatusCode::BAD_REQUEST, "SECRET_NOT_SEALED", "Value not sealed"),
+            TrustError::SecretInUse { .. } => (StatusCode::CONFLICT, "SECRET_IN_USE", "Secret in use"),
+            TrustError::RevocationRefused(_) => {
+                (StatusCode::CONFLICT, "REVOCATION_REFUSED", "Revocation refused")
+            }
+            TrustError::Audit(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "AUDIT_FAILED", "The audit trail failed")
+            }
+            TrustError::Store(_) | TrustError::Tampered(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "STORE_FAILED", "The store failed")
+            }
+            _ => (StatusCode::SERVICE_UNAVAILABLE, "AUTHORITY_UNAVAILABLE", "The authority cannot answer"),
+        };
+        Self::new(status, code, title, error.to_string())
     }
 }
 

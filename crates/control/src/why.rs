@@ -166,7 +166,7 @@ impl WhyReady {
 }
 
 impl WhyAttested {
-    fn new(attestation: &Attestation, holds: bool) -> Self {
+    pub(crate) fn new(attestation: &Attestation, holds: bool) -> Self {
         let refusal = attestation.reason.as_ref();
         let refusal =
             refusal.map(|refusal| WhyRefused { code: refusal.code.clone(), detail: refusal.detail.clone() });

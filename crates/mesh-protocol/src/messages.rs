@@ -20,9 +20,15 @@ impl fmt::Debug for Bytes {
     }
 }
 
+impl fmt::Display for Bytes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&BASE64_URL_SAFE_NO_PAD.encode(&self.0))
+    }
+}
+
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&BASE64_URL_SAFE_NO_PAD.encode(&self.0))
+        serializer.collect_str(self)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use appraisal::{Code, Fault};
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
@@ -16,18 +16,23 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, channel_binding, peer, server_config};
 use mesh_protocol::{
-    ChallengeAnswer, ChallengeRequest, JoinAnswer, JoinRequest, Refusal, SignedRevocations, WatchAnswer,
+    ChallengeAnswer, ChallengeRequest, InstancesAnswer, JoinAnswer, JoinRequest, Refusal, SignedRevocations,
+    WatchAnswer,
 };
 use rustls::ServerConfig;
 use serde::Deserialize;
+use service_registry::Registry;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use trust::{Authority, Channel};
+use types::ServiceName;
 
-/// Connections at the same time: one to watch and one to renew for each replica.
+use crate::instances::{Allowed, Callable};
+
+/// Connections at the same time: of each replica one to watch, one to renew, and one where it asks for others.
 const MAX_CONNECTIONS: usize = 2048;
 /// How long a handshake may take, and the head of a request.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -53,6 +58,7 @@ pub struct MeshApi {
     authority: Authority,
     /// The key that it shows, as DER SubjectPublicKeyInfo.
     spki: Arc<[u8]>,
+    callable: Callable,
 }
 
 /// What is known of the connection that a request came over.
@@ -67,6 +73,7 @@ struct Connection {
 struct Api {
     authority: Authority,
     spki: Arc<[u8]>,
+    callable: Callable,
 }
 
 impl MeshApi {
@@ -91,14 +98,21 @@ impl MeshApi {
         });
         let domain = &authority.domain().trust_domain;
         let tls = server_config(identity, root, domain, Clients::Any, admits, &[b"http/1.1"])?;
-        Ok(Self { listener, tls: Arc::new(tls), authority, spki: spki.into() })
+        let callable = Callable::default();
+        Ok(Self { listener, tls: Arc::new(tls), authority, spki: spki.into(), callable })
+    }
+
+    /// Tells members where the services are that they may call; without this, nobody may call anybody.
+    #[must_use]
+    pub fn with_calls(self, registry: Registry, allowed: Allowed) -> Self {
+        Self { callable: Callable::new(registry, allowed), ..self }
     }
 
     /// Serves until it is told to end.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
-        let Self { listener, tls, authority, spki } = self;
-        let (acceptor, router) = (TlsAcceptor::from(tls), router(Api { authority, spki }));
+        let Self { listener, tls, authority, spki, callable } = self;
+        let (acceptor, router) = (TlsAcceptor::from(tls), router(Api { authority, spki, callable }));
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -142,7 +156,10 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
 }
 
 fn router(api: Api) -> Router {
-    let members = Router::new().route("/v1/watch", get(watch)).fallback(unknown);
+    let members = Router::new()
+        .route("/v1/watch", get(watch))
+        .route("/v1/services/{name}/instances", get(instances))
+        .fallback(unknown);
     let members = members.layer(middleware::from_fn_with_state(api.clone(), only_members));
     Router::new()
         .route("/v1/join/challenge", post(challenge))
@@ -233,6 +250,20 @@ async fn join(
         tracing::warn!(code = %fault.code, detail = fault.detail, "a join was refused");
     }
     Ok(Json(answered?))
+}
+
+/// Where a service is, for those that it allows to call it.
+async fn instances(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    Path(name): Path<String>,
+) -> Result<Json<InstancesAnswer>, Refused> {
+    let refused = |detail: String| Refused::new(StatusCode::FORBIDDEN, "MESH_NOT_ALLOWED", detail);
+    let service: ServiceName =
+        name.parse().map_err(|_| refused("there is no service of that name".into()))?;
+    let caller = connection.peer.ok_or_else(|| refused("only members call others".into()))?;
+    let instances = api.callable.instances(&caller.id, &service).map_err(refused)?;
+    Ok(Json(InstancesAnswer { instances }))
 }
 
 #[derive(Deserialize)]

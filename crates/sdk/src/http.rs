@@ -12,7 +12,13 @@ use types::headers;
 
 /// An error answer: `application/problem+json` (RFC 9457) with a stable code.
 #[derive(Debug, Clone)]
-pub struct Problem(types::Problem, HeaderMap);
+pub struct Problem(Box<Answer>);
+
+#[derive(Debug, Clone)]
+struct Answer {
+    document: types::Problem,
+    headers: HeaderMap,
+}
 
 impl Problem {
     /// An answer with this status, a stable code, what the code means, and what happened this time.
@@ -22,29 +28,32 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self(types::Problem::new(status.as_u16(), code, title, detail), HeaderMap::new())
+        let document = types::Problem::new(status.as_u16(), code, title, detail);
+        Self(Box::new(Answer { document, headers: HeaderMap::new() }))
     }
 
     /// The same with one header more.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.1.append(name, value);
+        self.0.headers.append(name, value);
         self
     }
 
     /// The answer itself, to a request of this id.
-    pub fn answer(mut self, request_id: Option<&HeaderValue>) -> Response {
-        self.0.request_id = request_id.and_then(|id| id.to_str().ok()).map(str::to_owned);
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self.0).expect("a problem document is plain text fields");
-        (status, [(header::CONTENT_TYPE, types::Problem::MEDIA_TYPE)], self.1, body).into_response()
+    pub fn answer(self, request_id: Option<&HeaderValue>) -> Response {
+        let Answer { mut document, headers } = *self.0;
+        document.request_id = request_id.and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let status = StatusCode::from_u16(document.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&document).expect("a problem document is plain text fields");
+        (status, [(header::CONTENT_TYPE, types::Problem::MEDIA_TYPE)], headers, body).into_response()
     }
 }
 
 impl IntoResponse for Problem {
     /// The document travels as an extension until [`router`] writes it, since only there the request's id is known.
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(self.0.document.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = status.into_response();
         response.extensions_mut().insert(self);
         response

@@ -51,11 +51,17 @@ struct Keys {
 }
 
 impl<E: EvidenceSource> Applicant<E> {
-    /// Joins, or renews where `previous` is the certificate so far, and makes `identity` the new one.
+    /// Joins in the transition of the manifest that is in force, T_n, or renews where `previous` is the certificate so far, and
+    /// makes `identity` the new one.
     ///
     /// # Errors
     /// The authority refuses, cannot be reached, or is not the one that it should be.
-    pub async fn join(&self, identity: &Identity, previous: Option<[u8; 32]>) -> Result<Joined, MeshError> {
+    pub async fn join(
+        &self,
+        identity: &Identity,
+        previous: Option<[u8; 32]>,
+        transition: [u8; 32],
+    ) -> Result<Joined, MeshError> {
         let (assignment, mesh) = (&self.assignment, &self.assignment.mesh);
         let mut client = MeshClient::connect(mesh, identity).await?;
         let replica_nonce = random()?;
@@ -70,7 +76,14 @@ impl<E: EvidenceSource> Applicant<E> {
             ticket: ticket.clone(),
         };
         let challenge: ChallengeAnswer = client.post("/v1/join/challenge", &request).await?;
-        check_authority(mesh, &challenge.evidence.0, replica_nonce, client.authority_spki.clone()).await?;
+        check_authority(
+            mesh,
+            transition,
+            &challenge.evidence.0,
+            replica_nonce,
+            client.authority_spki.clone(),
+        )
+        .await?;
         let keys = Keys::generate()?;
         let config = canonical(&assignment.config).map_err(|error| retryable(error.to_string()))?;
         let claims = JoinClaims {
@@ -84,7 +97,7 @@ impl<E: EvidenceSource> Applicant<E> {
             config_digest: sha256(&config),
             identity_spki: keys.identity.subject_public_key_info(),
         };
-        let binding = self.binding(&claims, &keys, &client.authority_spki, previous)?;
+        let binding = self.binding(&claims, &keys, &client.authority_spki, (previous, transition));
         let report_data = binding.report_data();
         let evidence =
             self.source.evidence(report_data).await.map_err(|error| retryable(error.to_string()))?;
@@ -95,7 +108,7 @@ impl<E: EvidenceSource> Applicant<E> {
             receipt_spki: Bytes(keys.receipt_spki.clone()),
         };
         let answer: JoinAnswer = client.post("/v1/join", &request).await?;
-        self.accept(answer, &keys, report_data, identity)
+        self.accept(answer, &keys, (report_data, transition), identity)
     }
 
     fn binding<'a>(
@@ -103,10 +116,10 @@ impl<E: EvidenceSource> Applicant<E> {
         claims: &'a JoinClaims,
         keys: &'a Keys,
         authority_spki: &'a [u8],
-        previous_leaf: Option<[u8; 32]>,
-    ) -> Result<JoinBinding<'a>, MeshError> {
+        (previous_leaf, transition): (Option<[u8; 32]>, [u8; 32]),
+    ) -> JoinBinding<'a> {
         let mesh = &self.assignment.mesh;
-        Ok(JoinBinding {
+        JoinBinding {
             authority_nonce: claims.authority_nonce,
             replica_nonce: claims.replica_nonce,
             kind: self.source.kind(),
@@ -119,12 +132,12 @@ impl<E: EvidenceSource> Applicant<E> {
             trust_domain: &mesh.trust_domain,
             authority_spki,
             root_spki: &mesh.root_spki.0,
-            transition: array(&mesh.transition.0)?,
+            transition,
             mode: mesh.mode,
             workload: claims.workload,
             config_digest: claims.config_digest,
             previous_leaf,
-        })
+        }
     }
 
     /// Checks what the authority gave, opens the secrets, and takes the identity.
@@ -132,7 +145,7 @@ impl<E: EvidenceSource> Applicant<E> {
         &self,
         answer: JoinAnswer,
         keys: &Keys,
-        report_data: [u8; 64],
+        (report_data, transition): ([u8; 64], [u8; 32]),
         identity: &Identity,
     ) -> Result<Joined, MeshError> {
         let mesh = &self.assignment.mesh;
@@ -148,7 +161,7 @@ impl<E: EvidenceSource> Applicant<E> {
         let release = Release {
             mode: mesh.mode,
             trust_domain: &mesh.trust_domain,
-            transition: array(&mesh.transition.0)?,
+            transition,
             spiffe_id: &spiffe_id,
             leaf: peer.leaf,
         };
@@ -209,6 +222,7 @@ impl Keys {
 /// may take its time.
 async fn check_authority(
     mesh: &MeshCoordinates,
+    transition: [u8; 32],
     evidence: &[u8],
     nonce: [u8; 32],
     authority_spki: Vec<u8>,
@@ -220,7 +234,7 @@ async fn check_authority(
         authority_spki: &authority_spki,
         root_spki: &mesh.root_spki.0,
         trust_domain: &mesh.trust_domain,
-        transition: array(&mesh.transition.0)?,
+        transition,
         mode: mesh.mode,
     };
     let report_data = binding.report_data();

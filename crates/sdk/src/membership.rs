@@ -4,12 +4,11 @@
 //! beyond that.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, server_config};
-use mesh_protocol::{EvidenceSource, MeshCoordinates, Revocations, Subject, WatchAnswer};
+use mesh_protocol::{Bytes, EvidenceSource, MeshCoordinates, Revocations, Subject, WatchAnswer};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustls::ServerConfig;
 use thiserror::Error;
@@ -26,6 +25,8 @@ use crate::{RunError, StartError};
 /// Between tries of a renewal that failed, at first and at most.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// Within which all replicas join again once another manifest is in force.
+const REJOINING: Duration = Duration::from_secs(10);
 /// Between tries to reach the mesh API for what is revoked.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
 /// A list that is older than this counts as one on which everybody stands.
@@ -78,6 +79,10 @@ pub struct Member<E> {
     /// The certificate so far and when it ends.
     current: Mutex<([u8; 32], u64)>,
     random: Mutex<fastrand::Rng>,
+    /// T_n of the transition that is in force, as the authority has signed it last.
+    transition: watch::Sender<[u8; 32]>,
+    /// T_n of the transition that it has joined in.
+    joined_in: Mutex<[u8; 32]>,
 }
 
 /// How a membership ended.
@@ -102,8 +107,9 @@ impl<E: EvidenceSource> Member<E> {
         let _known_to_every_kernel = set_dumpable_behavior(DumpableBehavior::NotDumpable).is_ok();
         let identity = Identity::default();
         let mut wait = Duration::from_millis(50);
+        let transition = assigned_transition(&applicant);
         let joined = loop {
-            match applicant.join(&identity, None).await {
+            match applicant.join(&identity, None, transition).await {
                 Ok(joined) => break joined,
                 Err(MeshError::Retryable(reason)) => {
                     tracing::warn!(reason, "joining the mesh failed; it is tried again");
@@ -119,7 +125,16 @@ impl<E: EvidenceSource> Member<E> {
     pub(crate) fn joined(applicant: Applicant<E>, identity: Identity, current: ([u8; 32], u64)) -> Self {
         let trusted = watch::Sender::new(Trusted::begun());
         let random = Mutex::new(fastrand::Rng::new());
-        Self { applicant, identity, trusted, current: Mutex::new(current), random }
+        let transition = assigned_transition(&applicant);
+        Self {
+            applicant,
+            identity,
+            trusted,
+            current: Mutex::new(current),
+            random,
+            transition: watch::Sender::new(transition),
+            joined_in: Mutex::new(transition),
+        }
     }
 
     /// What it serves with: gateways and the services that it allows may call, by one of these protocols.
@@ -179,7 +194,11 @@ impl<E: EvidenceSource> Member<E> {
             let (leaf, not_after) = self.current();
             let left = remaining(not_after);
             let jitter = self.random.lock().unwrap_or_else(PoisonError::into_inner).f64();
-            sleep(left.mul_f64(0.45 + 0.1 * jitter)).await;
+            tokio::select! {
+                () = sleep(left.mul_f64(0.45 + 0.1 * jitter)) => {}
+                // Another manifest: everybody joins again, and not all in the same moment.
+                () = self.another_transition() => sleep(REJOINING.min(left / 4).mul_f64(jitter)).await,
+            }
             let ends = Instant::now() + remaining(not_after);
             let joined = tokio::select! {
                 joined = self.renewed(leaf) => joined,
@@ -196,12 +215,23 @@ impl<E: EvidenceSource> Member<E> {
         }
     }
 
+    /// Returns once another transition is in force than the last one that was joined in.
+    async fn another_transition(&self) {
+        let mut transitions = self.transition.subscribe();
+        let joined = *self.joined_in.lock().unwrap_or_else(PoisonError::into_inner);
+        let _this_holds_the_sender = transitions.wait_for(|now| *now != joined).await.is_ok();
+    }
+
     /// Tries until there is a new identity or a refusal.
     async fn renewed(&self, leaf: [u8; 32]) -> Result<Joined, String> {
         let mut wait = FIRST_RETRY;
         loop {
-            match self.applicant.join(&self.identity, Some(leaf)).await {
-                Ok(joined) => return Ok(joined),
+            let transition = *self.transition.borrow();
+            match self.applicant.join(&self.identity, Some(leaf), transition).await {
+                Ok(joined) => {
+                    *self.joined_in.lock().unwrap_or_else(PoisonError::into_inner) = transition;
+                    return Ok(joined);
+                }
                 Err(refused @ MeshError::Refused(_)) => return Err(refused.to_string()),
                 Err(MeshError::Retryable(reason)) => {
                     tracing::warn!(reason, "renewing the identity failed; it is tried again");
@@ -226,7 +256,12 @@ impl<E: EvidenceSource> Member<E> {
         let mut client = MeshClient::connect(self.mesh(), &self.identity).await?;
         loop {
             let known = self.trusted.borrow().list.as_ref().map(|list| list.epoch);
-            let path = known.map_or("/v1/watch".to_owned(), |epoch| format!("/v1/watch?epoch={epoch}"));
+            let path = match known {
+                None => "/v1/watch".to_owned(),
+                Some(epoch) => {
+                    format!("/v1/watch?epoch={epoch}&tn={}", Bytes(self.transition.borrow().to_vec()))
+                }
+            };
             let answer: WatchAnswer = client.get(&path).await?;
             let list = answer.revocations.verify(&self.mesh().root_spki.0);
             let list = list.filter(|list| list.epoch >= known.unwrap_or(0)).ok_or_else(|| {
@@ -236,8 +271,16 @@ impl<E: EvidenceSource> Member<E> {
             })?;
             let trusted = Trusted { list: Some(Arc::new(list.clone())), until: Instant::now() + MAX_STALE };
             self.trusted.send_replace(trusted);
+            if let Ok(transition) = <[u8; 32]>::try_from(list.t_n.0.as_slice()) {
+                self.transition.send_if_modified(|known| std::mem::replace(known, transition) != transition);
+            }
         }
     }
+}
+
+/// T_n as the supervisor has said it. One of another length is none, and the authority's evidence will be over another.
+fn assigned_transition<E>(applicant: &Applicant<E>) -> [u8; 32] {
+    applicant.assignment.mesh.transition.0.as_slice().try_into().unwrap_or_default()
 }
 
 fn remaining(not_after: u64) -> Duration {
@@ -246,23 +289,21 @@ fn remaining(not_after: u64) -> Duration {
 }
 
 /// Returns once a peer is no longer trusted.
-pub fn distrusted(peer: Peer, mut trusted: watch::Receiver<Trusted>) -> impl Future<Output = ()> {
-    async move {
-        loop {
-            let until = {
-                let known = trusted.borrow_and_update();
-                if known.allows(&peer).is_err() {
-                    return;
-                }
-                known.until
-            };
-            tokio::select! {
-                changed = trusted.changed() => if changed.is_err() {
-                    // Nobody watches any more: the process ends.
-                    std::future::pending::<()>().await;
-                },
-                () = sleep_until(until + Duration::from_millis(1)) => {}
+pub async fn distrusted(peer: Peer, mut trusted: watch::Receiver<Trusted>) {
+    loop {
+        let until = {
+            let known = trusted.borrow_and_update();
+            if known.allows(&peer).is_err() {
+                return;
             }
+            known.until
+        };
+        tokio::select! {
+            changed = trusted.changed() => if changed.is_err() {
+                // Nobody watches any more: the process ends.
+                std::future::pending::<()>().await;
+            },
+            () = sleep_until(until + Duration::from_millis(1)) => {}
         }
     }
 }

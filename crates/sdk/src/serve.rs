@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh_protocol::tls::{Peer, peer};
@@ -215,17 +216,17 @@ pub async fn answer<I, S>(
     let stream = TokioIo::new(stream);
     let ended = match protocol {
         Protocol::Http1 => {
-            let mut http = hyper::server::conn::http1::Builder::new();
+            let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(None);
             http.max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD_BYTES);
             let connection = http.serve_connection(stream, service).with_upgrades();
-            to_the_end(connection, |connection| connection.graceful_shutdown(), stopped).await
+            to_the_end(connection, http1::UpgradeableConnection::graceful_shutdown, stopped).await
         }
         Protocol::Http2 => {
-            let mut http = hyper::server::conn::http2::Builder::new(Tasks::default());
+            let mut http = http2::Builder::new(Tasks::default());
             http.timer(TokioTimer::new()).max_header_list_size(MAX_HTTP2_HEAD_BYTES);
             let connection = http.serve_connection(stream, service);
-            to_the_end(connection, |connection| connection.graceful_shutdown(), stopped).await
+            to_the_end(connection, http2::Connection::graceful_shutdown, stopped).await
         }
     };
     if let Err(error) = ended {

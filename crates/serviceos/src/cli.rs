@@ -1,11 +1,17 @@
 //! The command line.
 
+mod trust;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use types::ReplicaId;
+
+pub(crate) use trust::{
+    AttestationArgs, AttestationCommand, AuditArgs, AuditCommand, SecretsArgs, SecretsCommand, Which,
+};
 
 /// Runs confidential services: starts their replicas, watches their health, and puts a gateway in front.
 #[derive(Debug, Parser)]
@@ -27,6 +33,12 @@ pub(crate) enum Command {
     Why(WhyArgs),
     /// Create, list and revoke API keys.
     Keys(KeysArgs),
+    /// Show what replicas proved, and revoke what is trusted no longer.
+    Attestation(AttestationArgs),
+    /// Set, list, rotate and remove secrets.
+    Secrets(SecretsArgs),
+    /// Verify and show the trail of what was decided.
+    Audit(AuditArgs),
     /// Check the configuration.
     Config(ConfigArgs),
     /// Run one backend service as a replica (started by `up`).

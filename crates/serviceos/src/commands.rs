@@ -1,11 +1,14 @@
 //! One file for each command.
 
+mod attestation;
+mod audit;
 mod config;
 #[cfg(feature = "development")]
 mod dev_quoter;
 mod down;
 mod keys;
 mod launch;
+mod secrets;
 mod service;
 mod status;
 mod up;
@@ -31,6 +34,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status(args) => status::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Keys(args) => keys::run(args.command),
+        Command::Attestation(args) => attestation::run(args.command),
+        Command::Secrets(args) => secrets::run(args.command),
+        Command::Audit(args) => audit::run(args.command),
         Command::Config(args) => config::run(args.command),
         Command::Service(args) => service::run(args.service),
         Command::Launch => launch::run(),
@@ -70,4 +76,17 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
     // A disk or a pipe that never answers must not keep the process from ending.
     runtime.shutdown_timeout(LAST_WORK);
     done
+}
+
+/// An argument as one path segment or one value of a query, whatever was typed.
+fn percent_encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() || byte == b'_' {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
 }

@@ -4,6 +4,7 @@
 
 mod cli;
 mod commands;
+mod coordinates;
 mod failure;
 mod output;
 mod up;

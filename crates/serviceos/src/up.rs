@@ -42,8 +42,10 @@ use service_router::{HealthOwner, RouterPlan};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use trust::Authority;
 use types::{Mode, ServiceName};
 
+use crate::coordinates;
 use crate::failure::Failure;
 use background::Background;
 use claims::Claims;
@@ -175,6 +177,7 @@ impl Running {
             upstream_tls,
             resolving,
             files,
+            manifests: mesh.manifests(),
         };
         let (address, data_path) = (gateway.addresses()[0], live.settings.data_dir.clone());
         let facts = Facts { gateway: address, admin, data_dir: data_path, development_key, example };
@@ -182,10 +185,12 @@ impl Running {
         let owner = HealthOwner::new(registry, policies, suspected, metrics, random.fork());
         let mut background = Background::begin(data_dir.run(), &live.metrics, owner);
         let (shutdown, shutdown_requests) = mpsc::channel(1);
-        let state = admin_state(&live, &facts, shutdown);
+        let mesh = mesh.begin(&live.registry, &mut background);
+        // Before anybody can ask: what commands know the authority by.
+        coordinates::write(data_dir.run(), &mesh.coordinates())?;
+        let state = admin_state(&live, &facts, mesh.authority.clone(), shutdown);
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
-        let mesh = mesh.begin(&live.registry, &mut background);
         let quoter = mesh.quoter.clone();
         let launcher = ReplicaLauncher::new(data_dir.run(), &live.settings, mesh);
         let (drivers, stop) = drive(&live.registry, &lives, launcher, &mut random);
@@ -334,11 +339,12 @@ fn attested_authority(mode: Mode) -> Result<(), Failure> {
 }
 
 /// What the admin API shows and changes.
-fn admin_state(live: &Live, facts: &Facts, shutdown: mpsc::Sender<()>) -> AdminState {
+fn admin_state(live: &Live, facts: &Facts, authority: Authority, shutdown: mpsc::Sender<()>) -> AdminState {
     AdminState {
         registry: live.registry.clone(),
         metrics: Arc::clone(&live.metrics),
         keys: Arc::clone(&live.keys),
+        authority,
         draining: Arc::clone(&live.draining),
         gateway: facts.gateway,
         admin: facts.admin,

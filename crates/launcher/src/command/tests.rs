@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustix::process::{DumpableBehavior, Signal, getpid, kill_process, set_dumpable_behavior};
 use sdk::FakeMesh;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -172,6 +173,40 @@ async fn without_a_supervisor_open_requests_are_answered_and_the_command_ends() 
         std::fs::write(place.folder.path().join("answer"), "").unwrap();
     };
     let (answer, ()) = tokio::join!(place.ask(&running, "/slow"), supervisor_dies);
+    assert!(answer.unwrap().contains("acme"));
+    assert_eq!(running.serving.await.unwrap(), 0);
+    assert!(!place.exists("run/infer-0"));
+}
+
+/// Set in a process that runs one test alone, since a signal is for all of them.
+const ALONE: &str = "LAUNCHER_TEST_ALONE";
+
+#[test]
+fn told_to_end_it_answers_open_requests_first_and_ends_the_command_then() {
+    let name = "command::tests::told_to_end_it_answers_open_requests_first_and_ends_the_command_then";
+    if std::env::var_os(ALONE).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(is_told_to_end());
+    }
+    let mut test = std::process::Command::new("/proc/self/exe");
+    let output = test.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+async fn is_told_to_end() {
+    // As it is after a join.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).unwrap();
+    let place = Place::new();
+    let running = place.serve(&place.order(&["python3", "server.py"])).await;
+    let told = async {
+        until(|| place.exists("asked")).await;
+        kill_process(getpid(), Signal::TERM).unwrap();
+        while tokio::net::TcpStream::connect(running.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        std::fs::write(place.folder.path().join("answer"), "").unwrap();
+    };
+    let (answer, ()) = tokio::join!(place.ask(&running, "/slow"), told);
     assert!(answer.unwrap().contains("acme"));
     assert_eq!(running.serving.await.unwrap(), 0);
     assert!(!place.exists("run/infer-0"));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use http_body_util::{BodyExt, Empty};
 use hyper::Response;
 use hyper::body::Bytes;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn as client;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use mesh_protocol::{QuoterSource, Revoked, RevokedType, to_hex};
@@ -62,7 +62,7 @@ impl Replica {
 
     async fn answer_to(&self, identity: mesh_protocol::tls::Identity, path: &str) -> Result<String, ()> {
         let stream = self.mesh.connect(self.address, identity, Protocol::Http1).await.map_err(drop)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(drop)?;
+        let (mut sender, connection) = client::http1::handshake(TokioIo::new(stream)).await.map_err(drop)?;
         let driver = tokio::spawn(connection);
         let request = Request::get(path).body(Empty::<Bytes>::new()).unwrap();
         let answer = sender.send_request(request).await.map_err(drop)?;
@@ -92,7 +92,7 @@ async fn what_is_spoken_is_what_the_handshake_says() {
     let identity = replica.mesh.identity("gateway/n1").0;
     let stream = replica.mesh.connect(replica.address, identity, Protocol::Http2).await.unwrap();
     let (mut sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        client::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     let driver = tokio::spawn(connection);
     let request = Request::get("http://vrf/").body(Empty::<Bytes>::new()).unwrap();
     let answer = sender.send_request(request).await.unwrap();

@@ -7,7 +7,7 @@ use control::{AdminClient, CreatedKey, NewKeyRequest};
 use jiff::Timestamp;
 
 use crate::cli::KeysCommand;
-use crate::commands::block_on;
+use crate::commands::{block_on, percent_encoded};
 use crate::failure::Failure;
 use crate::output::{print, print_json};
 
@@ -62,17 +62,4 @@ fn table(keys: &[KeyRecord]) -> Table {
         ]);
     }
     table
-}
-
-/// An argument as one path segment, whatever was typed.
-fn percent_encoded(text: &str) -> String {
-    text.bytes()
-        .map(|byte| {
-            if byte.is_ascii_alphanumeric() || byte == b'_' {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect()
 }

@@ -52,7 +52,8 @@ fn ready(ready: &WhyReady) -> Vec<String> {
     lines
 }
 
-fn attested(attested: &WhyAttested) -> Vec<String> {
+/// What the authority says of a replica, and what it goes by.
+pub(super) fn attested(attested: &WhyAttested) -> Vec<String> {
     let mut lines = vec![format!("{} since {}", attested.value, attested.since)];
     if let Some(refusal) = &attested.refusal {
         lines.push(format!("code         {}", refusal.code));

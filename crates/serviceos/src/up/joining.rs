@@ -36,12 +36,31 @@ pub(super) struct Claimed {
     pub(super) listener: TcpListener,
 }
 
+/// Takes over what another configuration changes about trust.
+#[derive(Clone)]
+pub(super) struct Manifests {
+    authority: Authority,
+    measurements: Arc<Measurements>,
+    grants: Arc<BTreeMap<ServiceName, Vec<SecretGrant>>>,
+}
+
+impl Manifests {
+    /// The operator's word is the transition; the same manifest is none.
+    pub(super) async fn apply(&self, settings: &Settings) -> Result<()> {
+        let services = policies::services(settings, &self.measurements, &self.grants)?;
+        let manifest = policies::manifest(settings, &services);
+        let applied = self.authority.apply(&manifest, services, "configuration file").await;
+        applied.context("failed to write down what it changes about trust")
+    }
+}
+
 /// The mesh of this process.
 pub(super) struct Mesh {
     pub(super) authority: Authority,
     pub(super) quoter: Quoter,
     pub(super) members: Members,
-    pub(super) measurements: Measurements,
+    measurements: Arc<Measurements>,
+    grants: Arc<BTreeMap<ServiceName, Vec<SecretGrant>>>,
     gateway: OwnIdentity,
     listener: OwnIdentity,
     api: MeshApi,
@@ -74,7 +93,9 @@ impl Mesh {
         let api = MeshApi::new(listener, authority.clone(), own_listener.identity(), own_listener.spki())
             .context("failed to open the mesh API")?;
         let members = Members::default();
-        Ok(Self { authority, quoter, members, measurements, gateway, listener: own_listener, api, address })
+        let (measurements, grants) = (Arc::new(measurements), Arc::new(grants));
+        let listener = own_listener;
+        Ok(Self { authority, quoter, members, measurements, grants, gateway, listener, api, address })
     }
 
     /// What replicas are called with: the gateway's identity, and whichever replica has a valid one. Which one it must be is
@@ -95,9 +116,15 @@ impl Mesh {
         self.gateway.caller_signer().context("failed to set up the gateway's identity")
     }
 
+    /// What another configuration goes through.
+    pub(super) fn manifests(&self) -> Manifests {
+        let (authority, grants) = (self.authority.clone(), Arc::clone(&self.grants));
+        Manifests { authority, measurements: Arc::clone(&self.measurements), grants }
+    }
+
     /// Begins what runs beside the rest. What is left over is needed to launch replicas.
     pub(super) fn begin(self, registry: &Registry, background: &mut Background) -> Begun {
-        let Self { authority, quoter, members, measurements, gateway, listener, api, address } = self;
+        let Self { authority, quoter, members, measurements, gateway, listener, api, address, .. } = self;
         let (writer, registry, written) = (authority.clone(), registry.clone(), members.clone());
         background.add(|stopped| mesh::write_attestation(writer, registry, written, told(stopped)));
         background.add(|stopped| gateway.keep(told(stopped)));
@@ -114,7 +141,7 @@ pub(super) struct Begun {
     pub(super) authority: Authority,
     pub(super) quoter: Quoter,
     pub(super) members: Members,
-    pub(super) measurements: Measurements,
+    pub(super) measurements: Arc<Measurements>,
     address: SocketAddr,
 }
 

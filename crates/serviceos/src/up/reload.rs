@@ -18,6 +18,7 @@ use types::ServiceName;
 
 use super::client_tls::ClientTls;
 use super::files::Files;
+use super::joining::Manifests;
 use super::plan::{Plan, Previous, Resolving};
 use super::source::{Found, named};
 use super::upstream_tls::UpstreamTls;
@@ -42,6 +43,7 @@ pub(crate) struct Live {
     pub(crate) client_tls: ClientTls,
     pub(crate) resolving: Resolving,
     pub(crate) files: Files,
+    pub(super) manifests: Manifests,
 }
 
 /// What became of other settings.
@@ -135,6 +137,7 @@ impl Live {
         let own = health_pages(&self.registry, &self.draining);
         let tls = client_tls.config();
         let gateway_plan = Plan::gateway(routes, Arc::clone(&router), &settings, &self.metrics, tls, own)?;
+        self.manifests.apply(&settings).await?;
 
         // What was looked up for the configuration before is nothing to this one.
         self.resolving.end();

@@ -175,3 +175,21 @@ fn production_without_evidence_of_its_own_starts_nothing() {
     assert!(finished.err.contains("AUTHORITY_NOT_ATTESTED"), "{}", finished.err);
     assert_eq!(processes_of(mesh.folder()), [0; 0]);
 }
+
+#[test]
+fn another_manifest_makes_replicas_join_again_by_themselves() {
+    let mesh = Mesh::new().service("vrf", 1).up();
+    let (pids, first) = (mesh.pids("vrf"), leaf(&mesh, "vrf/0"));
+    let (new, file) = (mesh.folder().join("new.yaml"), mesh.folder().join("serviceos.yaml"));
+    let routes =
+        "routes: [{match: {path: /v1/random/keys}}, {match: {path: /dice/v1/random}, stripPrefix: false}]";
+    std::fs::write(&new, format!("services:\n  vrf: {{replicas: 1, {routes}}}\n")).unwrap();
+    let (sent, failed) = under_load(&mesh, "/v1/random/keys", || {
+        std::fs::rename(&new, &file).unwrap();
+        eventually("another identity", || (leaf(&mesh, "vrf/0") != first).then_some(()));
+    });
+    assert!(sent > 0 && failed.is_empty(), "{sent} sent, {failed:?}");
+    assert_eq!(mesh.pids("vrf"), pids);
+    let audit = std::fs::read_to_string(mesh.folder().join(".serviceos/audit.jsonl")).unwrap();
+    assert_eq!(audit.matches("\"kind\":\"transition\"").count(), 1, "{audit}");
+}

@@ -135,7 +135,8 @@ async fn two_tries_are_the_most() {
 async fn a_request_that_was_sent_is_not_sent_again() {
     let (one, two) = (Server::new().await, Server::new().await);
     let socket = Socket::new([Ok(vec![instance("0", &one), instance("1", &two)])]);
-    let (answer, _) = tokio::join!(socket.ask(RANDOM), one.answer(""));
+    let hangs_up = async { drop(one.answer("").await) };
+    let (answer, ()) = tokio::join!(socket.ask(RANDOM), hangs_up);
     assert!(answer.starts_with("HTTP/1.1 502 Bad Gateway") && answer.contains("UPSTREAM_FAILED"), "{answer}");
 }
 

@@ -71,7 +71,8 @@ fn secrets_and_configuration_are_files_that_only_their_owner_reads() {
     let machine = Machine::new(NO_SWAP);
     let folder = machine.shared("infer/0").unwrap();
     let secrets = secrets(&[("key", &[(1, "old"), (2, "older"), (7, "new")]), ("token", &[(1, "t")])]);
-    folder.write(&secrets, &serde_json::json!({"price": 1.10})).unwrap();
+    let config = serde_json::from_str(r#"{"price": 1.10}"#).unwrap();
+    folder.write(&secrets, &config).unwrap();
     assert_eq!(folder.path.metadata().unwrap().mode() & 0o777, 0o700);
     expect![[r#"
         400 config.json {"price":1.10}

@@ -110,10 +110,12 @@ async fn a_refused_change_of_the_protocol_is_an_ordinary_answer() {
     let server = Server::new().await;
     let mut front = front(&server);
     front.send("GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
-    let (_head, _open) = server.answer("HTTP/1.1 426 Upgrade Required\r\ncontent-length: 2\r\n\r\nno").await;
+    let (_head, mut open) =
+        server.answer("HTTP/1.1 426 Upgrade Required\r\ncontent-length: 2\r\n\r\nno").await;
     assert!(front.until("no").await.starts_with("HTTP/1.1 426 Upgrade Required\r\n"));
     front.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    let (_head, _open) = server.answer("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nyes").await;
+    read_until(&mut open, "\r\n\r\n").await;
+    open.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nyes").await.unwrap();
     front.until("yes").await;
 }
 

@@ -1,0 +1,157 @@
+//! Who may call whom inside the mesh, and where those who may be called are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use mesh_protocol::{Bytes, MeshInstance, SpiffeId, Subject};
+use service_registry::{Channel, Instance, Registry, Snapshot};
+use types::ServiceName;
+
+/// The services that each service lets call it.
+pub type Allowed = Arc<BTreeMap<ServiceName, Vec<ServiceName>>>;
+
+/// What members are told of each other. Nothing by default.
+#[derive(Clone, Default)]
+pub(crate) struct Callable {
+    registry: Registry,
+    allowed: Allowed,
+}
+
+impl Callable {
+    pub(crate) fn new(registry: Registry, allowed: Allowed) -> Self {
+        Self { registry, allowed }
+    }
+
+    /// The instances of a service that may serve now, for a caller that it allows; else why not.
+    pub(crate) fn instances(
+        &self,
+        caller: &SpiffeId,
+        service: &ServiceName,
+    ) -> Result<Vec<MeshInstance>, String> {
+        self.may_call(caller, service)?;
+        Ok(instances(&self.registry.snapshot(), service, Timestamp::now()))
+    }
+
+    /// A service that there is not is told like one that allows nobody.
+    fn may_call(&self, caller: &SpiffeId, service: &ServiceName) -> Result<(), String> {
+        let allows =
+            |name: &ServiceName| self.allowed.get(service).is_some_and(|allowed| allowed.contains(name));
+        match &caller.subject {
+            Subject::Gateway(_) => Ok(()),
+            Subject::Service { service: name, .. } if allows(name) => Ok(()),
+            Subject::Service { service: name, .. } => {
+                Err(format!("{service} does not name {name} in its allow list"))
+            }
+            Subject::Authority(_) => Err(format!("{caller} calls nobody")),
+        }
+    }
+}
+
+fn instances(snapshot: &Snapshot, service: &ServiceName, now: Timestamp) -> Vec<MeshInstance> {
+    let found = snapshot.service(service);
+    found
+        .into_iter()
+        .flat_map(|service| service.selectable())
+        .filter_map(|instance| listed(instance, now))
+        .collect()
+}
+
+/// None where the instance is no member of the mesh.
+fn listed(instance: &Instance, now: Timestamp) -> Option<MeshInstance> {
+    let Channel::Mesh(peer) = &instance.channel else { return None };
+    let leaves: Vec<_> = peer.accepted(now).into_iter().map(|leaf| Bytes(leaf.to_vec())).collect();
+    let spiffe = peer.spiffe_id().to_owned();
+    (!leaves.is_empty()).then_some(MeshInstance { spiffe, address: instance.address, leaves })
+}
+
+#[cfg(test)]
+mod tests {
+    use service_registry::{
+        Attestation, Attested, Change, LifecycleState, MeshPeer, Replica, Service, Verdict,
+    };
+    use types::ReplicaId;
+
+    use super::*;
+
+    fn callable() -> (Callable, Registry) {
+        let name: ServiceName = "vrf".parse().unwrap();
+        let ids = (0..2).map(|ordinal| ReplicaId::new(name.clone(), ordinal));
+        let replicas = ids.map(|id| Replica::stopped(id, Timestamp::UNIX_EPOCH)).collect();
+        let service = Service { name: name.clone(), version: "1.0.0".into(), required: true, replicas };
+        let registry = Registry::new(vec![service]);
+        let allowed = Arc::new(BTreeMap::from([(name, vec!["oracle".parse().unwrap()])]));
+        (Callable::new(registry.clone(), allowed), registry)
+    }
+
+    /// Makes a replica selectable.
+    fn serves(registry: &Registry, id: &str, channel: Channel) {
+        let id: ReplicaId = id.parse().unwrap();
+        registry.update(&id, |replica| {
+            (replica.state, replica.health.verdict) = (LifecycleState::Ready, Verdict::Healthy);
+            replica.attestation =
+                Attestation { value: Attested::Valid, ..Attestation::pending(Timestamp::UNIX_EPOCH) };
+            let instance = Instance::new(id.clone(), 1, ([127, 0, 0, 1], 7000).into(), "1.0.0".into());
+            replica.instance = Some(Arc::new(Instance { channel, ..instance }));
+            Change::Made
+        });
+    }
+
+    fn peer(id: &str) -> Arc<MeshPeer> {
+        Arc::new(MeshPeer::new(format!("spiffe://test.dev.invalid/service/{id}"), [1; 32]))
+    }
+
+    fn asks(callable: &Callable, caller: &str, service: &str) -> Result<Vec<MeshInstance>, String> {
+        let caller = format!("spiffe://test.dev.invalid/{caller}").parse().unwrap();
+        callable.instances(&caller, &service.parse().unwrap())
+    }
+
+    #[test]
+    fn only_gateways_and_services_that_are_named_learn_where_a_service_is() {
+        let (callable, _) = callable();
+        assert_eq!(asks(&callable, "service/oracle/7", "vrf"), Ok(Vec::new()));
+        assert_eq!(asks(&callable, "gateway/n1", "vrf"), Ok(Vec::new()));
+        for (caller, service) in
+            [("service/datafeed/0", "vrf"), ("service/vrf/0", "vrf"), ("service/oracle/0", "infer")]
+        {
+            assert!(
+                asks(&callable, caller, service).unwrap_err().contains("allow list"),
+                "{caller} {service}"
+            );
+        }
+        assert!(asks(&callable, "authority/n1", "vrf").is_err());
+        assert!(asks(&Callable::default(), "service/oracle/7", "vrf").is_err());
+    }
+
+    #[test]
+    fn those_that_may_serve_are_listed_as_they_must_be_found() {
+        let (callable, registry) = callable();
+        let second = peer("vrf/1");
+        serves(&registry, "vrf/0", Channel::Mesh(peer("vrf/0")));
+        serves(&registry, "vrf/1", Channel::Mesh(Arc::clone(&second)));
+        let ids = |listed: Vec<MeshInstance>| -> Vec<String> {
+            listed.into_iter().map(|instance| instance.spiffe).collect()
+        };
+        let listed = asks(&callable, "service/oracle/0", "vrf").unwrap();
+        assert_eq!(listed[0].leaves, [Bytes(vec![1; 32])]);
+        assert_eq!(listed[0].address.to_string(), "127.0.0.1:7000");
+        assert_eq!(
+            ids(listed),
+            ["spiffe://test.dev.invalid/service/vrf/0", "spiffe://test.dev.invalid/service/vrf/1"]
+        );
+        second.end();
+        registry.update(&"vrf/0".parse().unwrap(), |replica| {
+            replica.health.verdict = Verdict::Unhealthy;
+            Change::Made
+        });
+        assert_eq!(asks(&callable, "service/oracle/0", "vrf"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_server_that_is_no_member_is_not_listed() {
+        let (callable, registry) = callable();
+        serves(&registry, "vrf/0", Channel::Plain);
+        serves(&registry, "vrf/1", Channel::Tls("vrf.example".into()));
+        assert_eq!(asks(&callable, "gateway/n1", "vrf"), Ok(Vec::new()));
+    }
+}

@@ -1,0 +1,142 @@
+//! Where the value of a secret comes from: a file or standard input, never an argument, which everybody could see in a list of
+//! processes. It is wiped when it was used.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use secrets::MAX_VALUE_BYTES;
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
+use crate::output::note;
+
+/// Reads the value of the secret of this name.
+pub(super) async fn read(name: &str, file: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let value = match file {
+        Some(path) => {
+            let file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
+            whole(file).with_context(|| format!("failed to read {}", path.display()))?
+        }
+        None if std::io::stdin().is_terminal() => typed(name).await?,
+        None => whole(standard_input()?).context("failed to read standard input")?,
+    };
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(anyhow!("the value is too large: a secret has at most 64 KiB").into());
+    }
+    if value.is_empty() {
+        return Err(anyhow!("the value is empty; give it on standard input, or in a file with --file").into());
+    }
+    Ok(value)
+}
+
+/// Not through the buffer of the standard library, which nobody wipes.
+fn standard_input() -> anyhow::Result<File> {
+    Ok(File::from(std::io::stdin().as_fd().try_clone_to_owned().context("failed to read standard input")?))
+}
+
+/// Every byte, up to one more than there may be. The buffer never grows, so that no copy is left behind.
+fn whole(file: File) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut value = Zeroizing::new(vec![0; MAX_VALUE_BYTES + 1]);
+    let length = fill(file, &mut value, |_| false)?;
+    value.truncate(length);
+    Ok(value)
+}
+
+/// Reads until the end, until it is full, or until `is_over` says so of what there is.
+fn fill(mut file: File, value: &mut [u8], is_over: impl Fn(&[u8]) -> bool) -> std::io::Result<usize> {
+    let mut length = 0;
+    while length < value.len() && !is_over(&value[..length]) {
+        match file.read(&mut value[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+/// A line that is typed and not shown. Ctrl-C gives up, and leaves the terminal as it was.
+async fn typed(name: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    note(format_args!("value of {name}, which is not shown, then Enter:"));
+    let terminal = standard_input()?;
+    let _shown_again_at_the_end = Hidden::begin(standard_input()?)?;
+    let line = tokio::task::spawn_blocking(move || {
+        let mut line = Zeroizing::new(vec![0; MAX_VALUE_BYTES + 2]);
+        let length = fill(terminal, &mut line, |line| line.ends_with(b"\n"))?;
+        line.truncate(length);
+        Ok::<_, std::io::Error>(line)
+    });
+    let line = tokio::select! {
+        line = line => line.context("failed to read the terminal")?.context("failed to read the terminal")?,
+        _ = tokio::signal::ctrl_c() => return Err(anyhow!("nothing was set").into()),
+    };
+    Ok(without_line_end(line))
+}
+
+/// What was typed before Enter.
+fn without_line_end(mut line: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    if line.ends_with(b"\n") {
+        let length = line.len() - 1;
+        line.truncate(length);
+    }
+    line
+}
+
+/// A terminal that shows nothing of what is typed, until this is dropped.
+struct Hidden {
+    terminal: File,
+    before: Termios,
+}
+
+impl Hidden {
+    fn begin(terminal: File) -> anyhow::Result<Self> {
+        let before = tcgetattr(&terminal).context("failed to look at the terminal")?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        hidden.local_modes.insert(LocalModes::ECHONL);
+        tcsetattr(&terminal, OptionalActions::Flush, &hidden).context("failed to set up the terminal")?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _gone_already = tcsetattr(&self.terminal, OptionalActions::Now, &self.before).is_err();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, Write};
+
+    use super::*;
+
+    fn file(content: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        file.rewind().unwrap();
+        file
+    }
+
+    #[test]
+    fn a_file_counts_with_every_byte_and_is_read_no_further_than_a_value_may_go() {
+        assert_eq!(whole(file(b"a value\n")).unwrap().as_slice(), b"a value\n");
+        assert_eq!(whole(file(b"")).unwrap().len(), 0);
+        assert_eq!(whole(file(&vec![1; MAX_VALUE_BYTES])).unwrap().len(), MAX_VALUE_BYTES);
+        assert_eq!(whole(file(&vec![1; 2 * MAX_VALUE_BYTES])).unwrap().len(), MAX_VALUE_BYTES + 1);
+    }
+
+    #[test]
+    fn of_a_typed_line_the_line_end_is_left_out_and_nothing_else() {
+        for (typed, value) in [("hunter2\n", "hunter2"), ("hunter2", "hunter2"), (" a \n", " a "), ("\n", "")]
+        {
+            let line = Zeroizing::new(typed.as_bytes().to_vec());
+            assert_eq!(without_line_end(line).as_slice(), value.as_bytes(), "{typed:?}");
+        }
+    }
+}
