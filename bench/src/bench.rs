@@ -1,4 +1,4 @@
-//! What all cases share: the programs, the upstreams, the certificate, and the order in which programs have their turns.
+//! What all cases share: the programs, the upstreams, the certificates, and the order in which programs have their turns.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::certificate::Certificate;
 use crate::metric::{Metric, Sample};
+use crate::mutual::Mutual;
 use crate::process::{CpuTime, core_busy, cpu_time, resident_bytes};
 use crate::subject::{Backend, Front, Running, Subject, start};
 use crate::target::{Outcome, Row, Series, Target};
@@ -32,6 +33,7 @@ pub(crate) struct Bench {
     pub(crate) programs: Programs,
     pub(crate) upstreams: Upstreams,
     pub(crate) certificate: Certificate,
+    pub(crate) mutual: Mutual,
     /// Where results stay.
     pub(crate) output: PathBuf,
     /// Where everything else is while the runner runs.
@@ -80,7 +82,7 @@ pub(crate) struct Work {
 }
 
 impl Bench {
-    /// Finds the programs, makes the certificate, starts the upstreams.
+    /// Finds the programs, makes the certificates, starts the upstreams.
     ///
     /// # Errors
     ///
@@ -99,8 +101,10 @@ impl Bench {
         for (name, script) in SCRIPTS {
             std::fs::write(folder.path().join(name), format!("{script}{REPORT}"))?;
         }
-        let upstreams =
-            Upstreams::start(&binaries.join("bench-upstream"), &folder.path().join("upstreams")).await?;
+        let at_upstreams = folder.path().join("upstreams");
+        std::fs::create_dir(&at_upstreams)?;
+        let mutual = Mutual::make(folder.path(), &at_upstreams)?;
+        let upstreams = Upstreams::start(&binaries.join("bench-upstream"), &at_upstreams).await?;
         Ok(Self {
             rounds,
             window,
@@ -109,6 +113,7 @@ impl Bench {
             programs: Programs::find_all(binaries),
             upstreams,
             certificate: Certificate::make(folder.path())?,
+            mutual,
             output,
             folder,
         })

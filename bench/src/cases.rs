@@ -7,6 +7,7 @@ mod http2;
 mod idle;
 mod kill;
 mod latency;
+mod mtls;
 mod reload;
 mod routes;
 mod tls;
@@ -30,6 +31,8 @@ pub(crate) enum Case {
     Http1,
     /// The same at half of nginx's peak, latencies
     Latency,
+    /// Small answers over HTTP/1.1, mutual TLS to the upstreams
+    Mtls,
     /// TLS: full and resumed handshakes, small answers
     Tls,
     /// HTTP/2, over TLS and without
@@ -64,6 +67,7 @@ impl Case {
         let outcome = match self {
             Self::Http1 => http1::run(bench).await,
             Self::Latency => latency::run(bench).await?,
+            Self::Mtls => mtls::run(bench).await?,
             Self::Tls => tls::run(bench).await,
             Self::Http2 => http2::run(bench).await,
             Self::Grpc => http2::run_grpc(bench).await?,

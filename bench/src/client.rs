@@ -29,10 +29,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     ///
     /// The connection breaks, or the answer has no announced length.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<u16> {
+        Ok(self.ask(request).await?.status)
+    }
+
+    /// The same, and how large the answer was.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::exchange`].
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
         self.stream.write_all(request).await?;
         self.stream.flush().await?;
         let mut filled = 0;
-        let (status, length) = loop {
+        let answer = loop {
             if filled == self.buffer.len() {
                 bail!("the head of the answer is too long");
             }
@@ -45,6 +54,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 break parsed;
             }
         };
+        let length = answer.head_bytes + answer.body_bytes;
         let mut left = length.checked_sub(filled).context("more was answered than was asked for")?;
         while left > 0 {
             let read = self.stream.read(&mut self.buffer).await?;
@@ -53,20 +63,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             left = left.checked_sub(read).context("more was answered than was asked for")?;
         }
-        Ok(status)
+        Ok(answer)
     }
 }
 
-/// The status and the length of the whole answer, once its head is there.
-fn parse(bytes: &[u8]) -> anyhow::Result<Option<(u16, usize)>> {
+/// What an answer's head says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    head_bytes: usize,
+    pub(crate) body_bytes: usize,
+}
+
+/// None until the head is whole.
+fn parse(bytes: &[u8]) -> anyhow::Result<Option<Answer>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut response = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(head) = response.parse(bytes)? else { return Ok(None) };
+    let httparse::Status::Complete(head_bytes) = response.parse(bytes)? else { return Ok(None) };
     let status = response.code.context("an answer without a status")?;
     let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
     let length = length.context("an answer without an announced length")?;
-    let body: usize = std::str::from_utf8(length.value)?.parse()?;
-    Ok(Some((status, head + body)))
+    let body_bytes = std::str::from_utf8(length.value)?.parse()?;
+    Ok(Some(Answer { status, head_bytes, body_bytes }))
 }
 
 #[cfg(test)]
@@ -78,7 +96,8 @@ mod tests {
         let answers: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
         let mock = tokio::io::join(answers, Vec::new());
         let mut connection = Connection::new(mock);
-        assert_eq!(connection.exchange(&get("/", "k")).await.unwrap(), 200);
+        let answer = connection.ask(&get("/", "k")).await.unwrap();
+        assert_eq!((answer.status, answer.body_bytes), (200, 2));
         assert!(connection.exchange(b"again").await.is_err());
     }
 }

@@ -11,6 +11,7 @@ mod client;
 mod load;
 mod machine;
 mod metric;
+mod mutual;
 mod process;
 mod report;
 mod subject;

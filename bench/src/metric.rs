@@ -22,6 +22,8 @@ pub(crate) enum Metric {
     /// Growth of resident memory for each idle connection.
     KibPerConnection,
     FailedRequests,
+    /// Of the body of one answer, where programs get theirs from different upstreams.
+    BodyBytes,
     Milliseconds,
     /// How much of its core the proxy used.
     CorePercent,
@@ -44,6 +46,7 @@ impl Metric {
             Self::ResidentMib => "RSS MiB",
             Self::KibPerConnection => "KiB/connection",
             Self::FailedRequests => "failed",
+            Self::BodyBytes => "body B",
             Self::Milliseconds => "ms",
             Self::CorePercent => "core %",
             Self::ForeignPercent => "foreign %",

@@ -118,6 +118,12 @@ pub(crate) fn descendants(pid: u32) -> Vec<u32> {
     found
 }
 
+/// What a process was called with, its own name first; nothing where it is gone.
+pub(crate) fn words_of(pid: u32) -> Vec<String> {
+    let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words.split_terminator('\0').map(str::to_owned).collect()
+}
+
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     parent: u32,

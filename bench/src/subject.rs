@@ -16,6 +16,7 @@ use crate::certificate::Sessions;
 use crate::child::{Child, Cores};
 use crate::client::{Connection, get};
 use crate::load::{grpc, handshakes};
+use crate::mutual::UPSTREAM_NAME;
 use crate::process::{Scope, descendants, pin_to_load_core};
 use crate::template::{fill, notes};
 
@@ -28,6 +29,8 @@ const POLL: Duration = Duration::from_millis(10);
 const LIMITED_TIER: &str = "tiers: {production:";
 /// The configuration of ServiceOS, in the folder of its turn.
 pub(crate) const CONFIG: &str = "serviceos.yaml";
+/// What a replica of vrf answers at the least cost; the upstreams answer it too.
+pub(crate) const KEYS_PATH: &str = "/v1/random/keys";
 /// The key of all but ServiceOS, which makes its own; as long as those.
 const KEY: &str = "sk_test_bench0bench1bench2bench3bench4bench5bench6bench7b";
 
@@ -61,6 +64,8 @@ pub(crate) enum Front {
     H2c,
     /// The same, with gRPC upstreams.
     Grpc,
+    /// HTTP/1.1, and mutual TLS to the upstreams.
+    Mutual,
 }
 
 impl Subject {
@@ -84,6 +89,7 @@ impl Subject {
             (Self::Envoy, ..) => include_str!("../peers/envoy.yaml"),
             (Self::Serviceos, Front::Tls, _) => include_str!("../peers/serviceos-tls.yaml"),
             (Self::Serviceos, Front::Grpc, _) => include_str!("../peers/serviceos-grpc.yaml"),
+            (Self::Serviceos, Front::Mutual, _) => include_str!("../peers/serviceos-mtls.yaml"),
             (Self::Serviceos, _, Backend::Endpoints) => include_str!("../peers/serviceos.yaml"),
             (Self::Serviceos, _, Backend::Vrf) => include_str!("../peers/serviceos-vrf.yaml"),
         }
@@ -137,7 +143,8 @@ pub(crate) async fn start(bench: &Bench, subject: Subject, front: Front) -> anyh
     if subject == Subject::Serviceos {
         let template = subject.template(front, bench.backend);
         let running = start_serviceos(bench, template, Cores::Proxy).await?;
-        let path = if bench.backend == Backend::Vrf { "/v1/random/keys" } else { running.path };
+        let own = bench.backend == Backend::Vrf || front == Front::Mutual;
+        let path = if own { KEYS_PATH } else { running.path };
         return checked(until_answering(bench, Running { path, ..running }, front).await?, front).await;
     }
     if subject == Subject::Floor {
@@ -163,18 +170,20 @@ pub(crate) async fn start(bench: &Bench, subject: Subject, front: Front) -> anyh
             ]),
         ),
     };
-    let config = fill(subject.template(front, bench.backend), &values(bench, folder.path(), ports)?)?;
+    let mut values = values(bench, folder.path(), ports)?;
+    values.extend(behind(front).map(|(name, value)| (name, value.to_owned())));
+    let config = fill(subject.template(front, bench.backend), &values)?;
     std::fs::write(folder.path().join(name), config)?;
     std::fs::write(folder.path().join("keys.map"), format!("{KEY} bench\n"))?;
     let child = Child::start(program, &arguments, Cores::Proxy, folder.path())?;
     let address = match (subject, front) {
-        (_, Front::Http1) => http,
+        (_, Front::Http1 | Front::Mutual) => http,
         (_, Front::Tls) => https,
         (Subject::Nginx, Front::H2c | Front::Grpc) => h2c,
         (_, Front::H2c | Front::Grpc) => http,
     };
-    let running =
-        Running { child, scope: Scope::Tree, address, key: KEY.to_owned(), path: "/v1/bench", folder };
+    let path = if front == Front::Mutual { KEYS_PATH } else { "/v1/bench" };
+    let running = Running { child, scope: Scope::Tree, address, key: KEY.to_owned(), path, folder };
     checked(until_answering(bench, running, front).await?, front).await
 }
 
@@ -198,7 +207,7 @@ pub(crate) async fn start_floor(
 }
 
 async fn checked(running: Running, front: Front) -> anyhow::Result<Running> {
-    if front == Front::Http1 {
+    if matches!(front, Front::Http1 | Front::Mutual) {
         timeout(ANSWER, refuses_strangers(&running)).await.context("no answer to a wrong key")??;
     }
     Ok(running)
@@ -265,7 +274,7 @@ pub(crate) fn launch_serviceos(bench: &Bench, template: &str, cores: Cores) -> a
     let ports = free_ports::<4>()?.map(local);
     let config = folder.path().join(CONFIG);
     std::fs::write(&config, fill(template, &values(bench, folder.path(), ports)?)?)?;
-    let arguments = words(&["up", "--config", CONFIG]);
+    let arguments = words(&["up", "--config", CONFIG, "--mesh", "127.0.0.1:0"]);
     let child = Child::start(program, &arguments, cores, folder.path())?;
     Ok(Running {
         child,
@@ -305,7 +314,7 @@ pub(crate) async fn until_answering(
 async fn try_once(bench: &Bench, running: &Running, front: Front) -> anyhow::Result<()> {
     let request = get(running.path, &running.key);
     let status = match front {
-        Front::Http1 => {
+        Front::Http1 | Front::Mutual => {
             Connection::new(TcpStream::connect(running.address).await?).exchange(&request).await?
         }
         Front::Tls => {
@@ -331,6 +340,14 @@ async fn refuses_strangers(running: &Running) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where the peers send what is no gRPC call, by their own names of it.
+fn behind(front: Front) -> [(&'static str, &'static str); 2] {
+    match front {
+        Front::Mutual => [("backend", "mutual"), ("backend_scheme", "https")],
+        _ => [("backend", "plain"), ("backend_scheme", "http")],
+    }
+}
+
 /// A configuration for a ServiceOS that already runs: the same folder and address.
 ///
 /// # Errors
@@ -348,13 +365,15 @@ fn values(
 ) -> anyhow::Result<Vec<(&'static str, String)>> {
     let [http, https, h2c, admin] = ports;
     let [a, b, c] = bench.upstreams.ports.map(local);
+    let [mutual_a, mutual_b, mutual_c] = bench.upstreams.mutual_ports.map(local);
     let shown = |path: &PathBuf| path.to_string_lossy().into_owned();
-    let envoy_endpoints = [a, b, c].map(|upstream| {
-        format!(
-            "{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}}}}}",
-            upstream.port()
-        )
-    });
+    let envoy_endpoints = |ports: [u16; 3]| {
+        ports.map(|port| {
+            format!(
+                "{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}}}"
+            )
+        })
+    };
     let user = if rustix::process::getuid().is_root() { "user root;" } else { "" };
     Ok(vec![
         // nginx gives up root's rights otherwise, and could not write into the folder.
@@ -371,7 +390,16 @@ fn values(
         ("upstream_a", a.to_string()),
         ("upstream_b", b.to_string()),
         ("upstream_c", c.to_string()),
-        ("envoy_endpoints", envoy_endpoints.join(", ")),
+        ("mutual_a", mutual_a.to_string()),
+        ("mutual_b", mutual_b.to_string()),
+        ("mutual_c", mutual_c.to_string()),
+        ("mutual_name", UPSTREAM_NAME.to_owned()),
+        ("mutual_authority", shown(&bench.mutual.authority)),
+        ("mutual_certificate", shown(&bench.mutual.certificate)),
+        ("mutual_key", shown(&bench.mutual.key)),
+        ("mutual_certificate_and_key", shown(&bench.mutual.both)),
+        ("envoy_endpoints", envoy_endpoints(bench.upstreams.ports).join(", ")),
+        ("envoy_mutual_endpoints", envoy_endpoints(bench.upstreams.mutual_ports).join(", ")),
         ("certificate", shown(&bench.certificate.certificate)),
         ("certificate_key", shown(&bench.certificate.key)),
         ("certificate_and_key", shown(&bench.certificate.both)),

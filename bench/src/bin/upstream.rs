@@ -1,43 +1,83 @@
 //! The upstreams: one process that answers at once and does nothing else, so that what is measured is the proxy.
 //!
-//! It prints its three ports in one line and then serves until it is killed. Over HTTP/1.1: `/1m` is 1 MiB, any other path
-//! a JSON document of 163 bytes; a body of announced length is read and thrown away. Over HTTP/2, told by its preface: gRPC
-//! calls get the message that they sent. Whoever is not on this machine is hung up on.
+//! `bench-upstream FOLDER` prints six ports in one line and then serves until it is killed: three in the clear, and three by
+//! TLS 1.3 to whoever shows a certificate of the authority in the folder. Over HTTP/1.1: `/1m` is 1 MiB, `/v1/random/keys` what
+//! a replica of vrf would answer, any other path a JSON document of 163 bytes; a body of announced length is read and thrown
+//! away. Over HTTP/2, told by its preface, in the clear alone: gRPC calls get the message that they sent. Whoever is not on
+//! this machine is hung up on.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::version::TLS13;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
+/// In the clear, and as many under TLS.
 const PORTS: usize = 3;
 const BUFFER_BYTES: usize = 64 * 1024;
 const LARGE_BYTES: usize = 1024 * 1024;
 const SMALL_BYTES: usize = 163;
+const KEYS_PATH: &str = "/v1/random/keys";
+/// What a replica of vrf lists while its secrets have one epoch.
+const KEYS_BODY: &[u8] = br#"{"keys":[{"keyId":"6fa6e7712bc1a5661d28f62e1d0456b5","epoch":1,"suite":"ECVRF-EDWARDS25519-SHA512-TAI","publicKey":"550b3bee471b09a250a153db0c1c0126c72593271913dfee2784d9e291d2ddb2","signingKey":"580cf510ee522e502eb3eb43a931ac9d81c0be91c953fb1dd9c170fd2321219a"}]}"#;
 /// The streams of one connection and the connection itself may run ahead by so much.
 const WINDOW_BYTES: u32 = 1024 * 1024;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let answers = Arc::new(Answers { small: small(), large: answer(&vec![b'x'; LARGE_BYTES]) });
+    let folder = std::env::args_os().nth(1).context("usage: bench-upstream FOLDER")?;
+    let tls = TlsAcceptor::from(Arc::new(mutual_tls(Path::new(&folder))?));
+    let answers = Arc::new(Answers { small: small(), large: answer(&vec![b'x'; LARGE_BYTES]), keys: keys() });
     let (listeners, ports) = bind().await?;
     println!("{ports}");
 
     let mut tasks = tokio::task::JoinSet::new();
-    for listener in listeners {
-        tasks.spawn(accept(listener, Arc::clone(&answers)));
+    for (number, listener) in listeners.into_iter().enumerate() {
+        let tls = (number >= PORTS).then(|| tls.clone());
+        tasks.spawn(accept(listener, tls, Arc::clone(&answers)));
     }
     tasks.join_next().await.context("there are no listeners")??
+}
+
+/// As replicas of the mesh have it: TLS 1.3, AES-128, no resumption, and nobody without a certificate. The suite is the only
+/// one, so that no proxy has a dearer one than another.
+fn mutual_tls(folder: &Path) -> anyhow::Result<ServerConfig> {
+    let provider = Arc::new(CryptoProvider {
+        cipher_suites: vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256],
+        ..aws_lc_rs::default_provider()
+    });
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(folder.join("authority.pem"))?)?;
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+    let certificate = CertificateDer::from_pem_file(folder.join("upstream.pem"))?;
+    let key = PrivateKeyDer::from_pem_file(folder.join("upstream-key.pem"))?;
+    let mut tls = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(vec![certificate], key)?;
+    tls.send_tls13_tickets = 0;
+    tls.session_storage = Arc::new(NoServerSessionStorage {});
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(tls)
 }
 
 /// Listens on every address, because all of 127.0.0.0/8 is used to have many upstreams on few ports.
 async fn bind() -> anyhow::Result<(Vec<TcpListener>, String)> {
     let mut listeners = Vec::new();
     let mut ports = Vec::new();
-    for _ in 0..PORTS {
+    for _ in 0..2 * PORTS {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
         ports.push(listener.local_addr()?.port().to_string());
         listeners.push(listener);
@@ -45,17 +85,21 @@ async fn bind() -> anyhow::Result<(Vec<TcpListener>, String)> {
     Ok((listeners, ports.join(" ")))
 }
 
-async fn accept(listener: TcpListener, answers: Arc<Answers>) -> anyhow::Result<()> {
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    answers: Arc<Answers>,
+) -> anyhow::Result<()> {
     loop {
         let (stream, peer) = listener.accept().await?;
         if !is_local(peer) {
             continue;
         }
         stream.set_nodelay(true)?;
-        let answers = Arc::clone(&answers);
+        let (tls, answers) = (tls.clone(), Arc::clone(&answers));
         tokio::spawn(async move {
             // A proxy that is stopped breaks its connections off, which is nobody's mistake.
-            if let Err(error) = serve(stream, &answers).await
+            if let Err(error) = serve(stream, tls, &answers).await
                 && error.downcast_ref::<std::io::Error>().is_none()
             {
                 eprintln!("bench-upstream: {error:#}");
@@ -64,7 +108,11 @@ async fn accept(listener: TcpListener, answers: Arc<Answers>) -> anyhow::Result<
     }
 }
 
-async fn serve(stream: TcpStream, answers: &Answers) -> anyhow::Result<()> {
+async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, answers: &Answers) -> anyhow::Result<()> {
+    if let Some(tls) = tls {
+        let stream = tls.accept(stream).await.map_err(|error| anyhow!("TLS: {error}"))?;
+        return serve_http1(stream, answers).await;
+    }
     let mut beginning = [0; 4];
     // A client that sends its first bytes one by one is taken for HTTP/1.1; the proxies do not.
     let peeked = stream.peek(&mut beginning).await?;
@@ -83,6 +131,7 @@ fn is_local(peer: SocketAddr) -> bool {
 struct Answers {
     small: Vec<u8>,
     large: Vec<u8>,
+    keys: Vec<u8>,
 }
 
 /// A JSON document of exactly `SMALL_BYTES`.
@@ -101,7 +150,20 @@ fn answer(body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-async fn serve_http1(mut stream: TcpStream, answers: &Answers) -> anyhow::Result<()> {
+/// The head and the body that a replica sends.
+fn keys() -> Vec<u8> {
+    let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\ndate: {date}\r\n\r\n",
+        KEYS_BODY.len()
+    );
+    [head.as_bytes(), KEYS_BODY].concat()
+}
+
+async fn serve_http1(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    answers: &Answers,
+) -> anyhow::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut filled = 0;
     loop {
@@ -119,8 +181,14 @@ async fn serve_http1(mut stream: TcpStream, answers: &Answers) -> anyhow::Result
             }
             left = left.checked_sub(read).context("pipelined requests are not served")?;
         }
-        let answer = if request.large { &answers.large } else { &answers.small };
+        let answer = match request.wanted {
+            Wanted::Small => &answers.small,
+            Wanted::Large => &answers.large,
+            Wanted::Keys => &answers.keys,
+        };
         stream.write_all(answer).await?;
+        // Under TLS, what the socket did not take yet.
+        stream.flush().await?;
         filled = 0;
     }
 }
@@ -128,7 +196,13 @@ async fn serve_http1(mut stream: TcpStream, answers: &Answers) -> anyhow::Result
 struct Head {
     /// Bytes of head and body.
     length: usize,
-    large: bool,
+    wanted: Wanted,
+}
+
+enum Wanted {
+    Small,
+    Large,
+    Keys,
 }
 
 /// None until the head is whole.
@@ -144,7 +218,12 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Option<Head>> {
         Some(length) => std::str::from_utf8(length.value)?.parse()?,
         None => 0,
     };
-    Ok(Some(Head { length: head + body, large: request.path == Some("/1m") }))
+    let wanted = match request.path {
+        Some("/1m") => Wanted::Large,
+        Some(KEYS_PATH) => Wanted::Keys,
+        _ => Wanted::Small,
+    };
+    Ok(Some(Head { length: head + body, wanted }))
 }
 
 async fn serve_http2(stream: TcpStream) -> anyhow::Result<()> {
@@ -195,6 +274,19 @@ mod tests {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert_eq!(body.len(), SMALL_BYTES);
         assert!(head.ends_with("Content-Length: 163"), "{head}");
+    }
+
+    #[test]
+    fn the_keys_are_answered_as_a_replica_does() {
+        let answer = String::from_utf8(keys()).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let names: Vec<&str> =
+            head.lines().skip(1).filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+        assert_eq!(names, ["content-type", "content-length", "date"]);
+        // As long as what was seen of one: a record of 390 bytes, of which 17 are those of TLS.
+        assert_eq!((answer.len(), body.len()), (373, 264));
+        let request = parse(b"GET /v1/random/keys HTTP/1.1\r\n\r\n").unwrap().unwrap();
+        assert!(matches!(request.wanted, Wanted::Keys));
     }
 
     #[test]

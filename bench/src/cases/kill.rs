@@ -9,8 +9,8 @@ use crate::bench::{Bench, Work};
 use crate::child::Cores;
 use crate::load::wrk::Wrk;
 use crate::metric::{Metric, Sample};
-use crate::process::descendants;
-use crate::subject::start_serviceos;
+use crate::process::{descendants, words_of};
+use crate::subject::{KEYS_PATH, start_serviceos};
 use crate::target::{Against, Bound, Outcome, Series, Target};
 
 pub(super) async fn run(bench: &Bench) -> Outcome {
@@ -46,7 +46,7 @@ fn judge_sum(series: Series, target: Target) -> Series {
 async fn once(bench: &Bench) -> anyhow::Result<Sample> {
     let template = include_str!("../../peers/serviceos-vrf.yaml");
     let running = start_serviceos(bench, template, Cores::Proxy).await?;
-    let url = running.url("http", "/v1/random/keys");
+    let url = running.url("http", KEYS_PATH);
     let wrk = Wrk { url: &url, key: &running.key, connections: CONNECTIONS, script: "report.lua" };
     wrk.run(bench, WARM_UP).await?;
     let kill = async {
@@ -62,7 +62,9 @@ async fn once(bench: &Bench) -> anyhow::Result<Sample> {
 }
 
 fn kill_one(gateway: u32) -> anyhow::Result<()> {
-    let replicas = descendants(gateway);
+    let mut replicas = descendants(gateway);
+    // Beside them runs what gives evidence of them, which is `serviceos dev-quoter`.
+    replicas.retain(|pid| words_of(*pid).get(1).is_some_and(|word| word == "service"));
     let [victim, _, _] = replicas[..] else { bail!("{} replicas run, and not three", replicas.len()) };
     let victim = Pid::from_raw(i32::try_from(victim)?).context("a replica has the number 0")?;
     Ok(kill_process(victim, Signal::KILL)?)

@@ -16,7 +16,7 @@ use crate::target::{Bound, NGINX_OR_HAPROXY, Outcome, Target};
 const PEAK: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
-    let peak = peak(bench).await.context("nginx's peak sets the rate")?;
+    let peak = nginx_peak(bench, Front::Http1).await.context("nginx's peak sets the rate")?;
     let per_second = (peak / 2.0).floor();
     let target = Target {
         of: "ServiceOS",
@@ -47,8 +47,13 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-async fn peak(bench: &Bench) -> anyhow::Result<f64> {
-    let running = start(bench, Subject::Nginx, Front::Http1).await?;
+/// Requests a second.
+///
+/// # Errors
+///
+/// nginx is not installed, or fails a request.
+pub(super) async fn nginx_peak(bench: &Bench, front: Front) -> anyhow::Result<f64> {
+    let running = start(bench, Subject::Nginx, front).await?;
     let url = running.url("http", running.path);
     let wrk = Wrk { url: &url, key: &running.key, connections: CONNECTIONS, script: "report.lua" };
     wrk.run(bench, WARM_UP).await?;
