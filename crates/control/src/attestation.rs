@@ -84,14 +84,38 @@ pub struct AttestedService {
 pub struct AttestedPolicy {
     /// What may run.
     pub releases: Vec<AllowedRelease>,
-    /// The TCB statuses that are accepted.
-    pub tcb_accept: Vec<String>,
+    /// How current a platform must be.
+    pub tcb: AllowedTcb,
+    /// Which platforms.
+    pub platform: AllowedPlatform,
+    /// The longest life of an identity, such as `1h`.
+    pub identity_ttl: String,
+}
+
+/// How current a platform must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AllowedTcb {
+    /// The statuses that are accepted.
+    pub accept: Vec<String>,
+    /// For how many days after the date of its TCB level a platform that is out of date is accepted all the same.
+    pub grace_days: u32,
     /// The advisories that must not apply.
     pub reject_advisories: Vec<String>,
-    /// The hardware ids of the platforms that are allowed; none where each one is.
-    pub platforms: Option<Vec<String>>,
-    /// The longest life of an identity, in seconds.
-    pub identity_ttl_seconds: u64,
+}
+
+/// Which platforms are allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AllowedPlatform {
+    /// Whether hyper-threading may be on.
+    pub smt: bool,
+    /// Whether packages may be added to a platform while it runs.
+    pub dynamic_platform: bool,
+    /// Whether the vendor may keep a platform's root keys.
+    pub cached_keys: bool,
+    /// The hardware ids of those that are; none where each one is.
+    pub allow: Option<Vec<String>>,
 }
 
 /// A release, as it can be written under `attestation.releases`.
@@ -205,13 +229,21 @@ impl AttestedPolicy {
         let Policy { releases, tcb, platform, identity_ttl } = policy;
         Self {
             releases: releases.iter().map(AllowedRelease::new).collect(),
-            tcb_accept: tcb.accept.iter().map(ToString::to_string).collect(),
-            reject_advisories: tcb.reject_advisories.clone(),
-            platforms: match &platform.allow {
-                PlatformAllow::Any => None,
-                PlatformAllow::Only(ids) => Some(ids.clone()),
+            tcb: AllowedTcb {
+                accept: tcb.accept.iter().map(ToString::to_string).collect(),
+                grace_days: tcb.grace_days,
+                reject_advisories: tcb.reject_advisories.clone(),
             },
-            identity_ttl_seconds: identity_ttl.as_secs(),
+            platform: AllowedPlatform {
+                smt: platform.smt,
+                dynamic_platform: platform.dynamic_platform,
+                cached_keys: platform.cached_keys,
+                allow: match &platform.allow {
+                    PlatformAllow::Any => None,
+                    PlatformAllow::Only(ids) => Some(ids.clone()),
+                },
+            },
+            identity_ttl: types::duration::text(*identity_ttl),
         }
     }
 }

@@ -21,8 +21,8 @@ pub use admin::{
     SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion,
 };
 pub use attestation::{
-    AllowedRelease, AttestationReport, AttestedPolicy, AttestedReplica, AttestedService, RevocationEntry,
-    RevocationList, SgxRelease, SimulatedRelease, TransitionInForce,
+    AllowedPlatform, AllowedRelease, AllowedTcb, AttestationReport, AttestedPolicy, AttestedReplica,
+    AttestedService, RevocationEntry, RevocationList, SgxRelease, SimulatedRelease, TransitionInForce,
 };
 pub use auth::AdminToken;
 pub use client::{AdminClient, ClientError};

@@ -112,6 +112,11 @@ impl Staying {
         Self { order, measured, handover }
     }
 
+    /// W, the digest of the workload that is registered.
+    pub fn workload(&self) -> [u8; 32] {
+        self.handover.workload
+    }
+
     /// Joins, starts the command, and serves until either is told to end or does; gives what this process is to end with.
     ///
     /// # Errors

@@ -129,3 +129,79 @@ fn registered(registration: OwnedFd, workload: [u8; 32]) -> Result<UnixStream, L
 fn keep(supervisor: &UnixStream) -> Result<UnixStream, LaunchFailure> {
     supervisor.try_clone().map_err(|error| LaunchFailure::System("keeping the supervisor", error))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mesh_protocol::QuoterAnswer;
+
+    use super::*;
+    use crate::Directory;
+
+    fn order(program: &str) -> CommandOrder {
+        CommandOrder {
+            service: "infer".parse().unwrap(),
+            arguments: vec![program.to_owned(), "$SERVICEOS_PORT".to_owned()],
+            environment: [("PATH".to_owned(), "/nowhere:/bin".to_owned())].into(),
+            directory: Directory { path: "/".into(), hashed: ".".into() },
+            protocol: sdk::Protocol::Http1,
+            run: "/nowhere".into(),
+            grace: Duration::from_secs(10),
+        }
+    }
+
+    /// What comes of an order, with a quoter that takes one registration and gives what it was told, or with none.
+    fn ordered(order: &CommandOrder, has_quoter: bool) -> (Result<Staying, LaunchFailure>, Vec<u8>) {
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        let (registration, mut quoter) = UnixStream::pair().unwrap();
+        order.give(&mut near, &registration).unwrap();
+        drop(registration);
+        let registering = std::thread::spawn(move || {
+            if !has_quoter {
+                return Vec::new();
+            }
+            let Ok((told, _process_and_socket)) = receive_with_descriptors(&mut quoter) else {
+                return Vec::new();
+            };
+            let done = QuoterAnswer::Done(Vec::new()).encode();
+            send_with_descriptors(&mut quoter, &done, &[]).unwrap();
+            told.to_vec()
+        });
+        let taken = take(&mut far);
+        (taken, registering.join().unwrap())
+    }
+
+    #[test]
+    fn a_command_is_registered_as_what_was_measured_and_not_started_yet() {
+        let (staying, told) = ordered(&order("cat"), true);
+        let mut measurer = Measurer::new();
+        let program = order("cat").program(measurer.own_digest().unwrap());
+        let workload = measurer.measure(&program).unwrap().workload_digest();
+        assert_eq!(staying.unwrap().workload(), workload);
+        assert!(told.ends_with(&workload));
+    }
+
+    #[test]
+    fn a_command_that_is_not_there_is_told_with_where_it_was_looked_for() {
+        let (failure, told) = ordered(&order("nobody-has-this"), true);
+        expect_test::expect![[r#""nobody-has-this" was not found (searched in /nowhere:/bin, the PATH of its environment; one in the working directory is written ./nobody-has-this): build or install it, or correct its path"#]]
+            .assert_eq(&failure.err().unwrap().to_string());
+        assert!(told.is_empty(), "nothing is registered");
+    }
+
+    #[test]
+    fn without_a_quoter_nothing_is_launched() {
+        let (failure, _) = ordered(&order("cat"), false);
+        assert!(matches!(failure, Err(LaunchFailure::Register(QuoterError::Gone))));
+    }
+
+    #[test]
+    fn an_order_without_its_descriptors_is_none() {
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        send_with_descriptors(&mut near, br#"{"command":{}}"#, &[]).unwrap();
+        assert!(matches!(take(&mut far), Err(LaunchFailure::Order(FrameError::Malformed("order")))));
+        drop(near);
+        assert!(matches!(take(&mut far), Err(LaunchFailure::Order(FrameError::Closed))));
+    }
+}

@@ -41,7 +41,7 @@ impl Callable {
             Subject::Gateway(_) => Ok(()),
             Subject::Service { service: name, .. } if allows(name) => Ok(()),
             Subject::Service { service: name, .. } => {
-                Err(format!("{service} does not name {name} in its allow list"))
+                Err(format!("{service} does not name {name} in its allow list, or there is no such service"))
             }
             Subject::Authority(_) => Err(format!("{caller} calls nobody")),
         }

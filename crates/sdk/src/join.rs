@@ -227,7 +227,7 @@ async fn check_authority(
     nonce: [u8; 32],
     authority_spki: Vec<u8>,
 ) -> Result<(), MeshError> {
-    let not_it = |what: String| retryable(format!("the authority's own evidence is refused: {what}"));
+    let not_it = MeshError::NotTheAuthority;
     let evidence = Evidence::decode(evidence).map_err(|error| not_it(error.to_string()))?;
     let binding = AuthorityBinding {
         nonce,

@@ -116,7 +116,10 @@ impl<E: EvidenceSource> Member<E> {
                     sleep(wait).await;
                     wait = (wait * 2).min(LONGEST_RETRY);
                 }
-                Err(refused) => return Err(refused),
+                // Whoever starts it again tells it of the manifest that is in force then.
+                Err(refused @ (MeshError::Refused(_) | MeshError::NotTheAuthority(_))) => {
+                    return Err(refused);
+                }
             }
         };
         Ok((Self::joined(applicant, identity, (joined.leaf, joined.not_after)), joined))
@@ -233,8 +236,8 @@ impl<E: EvidenceSource> Member<E> {
                     return Ok(joined);
                 }
                 Err(refused @ MeshError::Refused(_)) => return Err(refused.to_string()),
-                Err(MeshError::Retryable(reason)) => {
-                    tracing::warn!(reason, "renewing the identity failed; it is tried again");
+                Err(error @ (MeshError::Retryable(_) | MeshError::NotTheAuthority(_))) => {
+                    tracing::warn!(%error, "renewing the identity failed; it is tried again");
                     sleep(wait).await;
                     wait = (wait * 2).min(LONGEST_RETRY);
                 }

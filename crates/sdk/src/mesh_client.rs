@@ -29,7 +29,10 @@ pub enum MeshError {
     /// It said no, and would say so again.
     #[error("{}: {}", .0.code, .0.detail)]
     Refused(Refusal),
-    /// It cannot be reached, is not who it should be, or said that it cannot answer now.
+    /// It is not the authority that this process was told of, or another manifest is in force there by now.
+    #[error("the authority's own evidence is refused: {0}")]
+    NotTheAuthority(String),
+    /// It cannot be reached, or said that it cannot answer now.
     #[error("{0}")]
     Retryable(String),
 }

@@ -65,12 +65,12 @@ impl Outgoing {
             match client.get::<InstancesAnswer>(&path).await {
                 Ok(answer) => return Ok(answer.instances),
                 Err(refused @ MeshError::Refused(_)) => return Err(refused),
-                Err(MeshError::Retryable(_)) => *kept = None,
+                Err(MeshError::Retryable(_) | MeshError::NotTheAuthority(_)) => *kept = None,
             }
         }
         let client = kept.insert(MeshClient::connect(&self.mesh, &self.identity).await?);
         let answer: Result<InstancesAnswer, _> = client.get(&path).await;
-        if matches!(answer, Err(MeshError::Retryable(_))) {
+        if !matches!(answer, Ok(_) | Err(MeshError::Refused(_))) {
             *kept = None;
         }
         Ok(answer?.instances)

@@ -296,6 +296,11 @@ impl Running {
         run(self.folder(), arguments)
     }
 
+    /// The binary, to be run in the folder.
+    pub fn command(&self) -> Command {
+        self.mesh.command()
+    }
+
     /// Sends a signal to `up`.
     ///
     /// # Panics

@@ -54,12 +54,11 @@ impl SealKey {
     /// Seals the value of a secret, for the name that it is to have and no other.
     ///
     /// # Errors
-    /// The key is none, or there is no randomness.
-    pub fn seal(&self, name: &str, value: &[u8]) -> Result<SealedValue, TrustError> {
+    /// The library's: the key is none, or there is no randomness.
+    pub fn seal(&self, name: &str, value: &[u8]) -> Result<SealedValue, rustls::Error> {
         let key = HpkePublicKey(self.hpke_public.to_vec());
-        let (enc, ct) = DH_KEM_X25519_HKDF_SHA256_AES_256
-            .seal(&self.info(), &associated_data(name), value, &key)
-            .map_err(|_| TrustError::NotSealed)?;
+        let (enc, ct) =
+            DH_KEM_X25519_HKDF_SHA256_AES_256.seal(&self.info(), &associated_data(name), value, &key)?;
         Ok(SealedValue { enc: Bytes(enc.0), ct: Bytes(ct) })
     }
 

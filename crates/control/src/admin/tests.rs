@@ -305,12 +305,20 @@ async fn the_contract_of_attestation_json() {
                     }
                   }
                 ],
-                "tcbAccept": [
-                  "UpToDate"
-                ],
-                "rejectAdvisories": [],
-                "platforms": null,
-                "identityTtlSeconds": 3600
+                "tcb": {
+                  "accept": [
+                    "UpToDate"
+                  ],
+                  "graceDays": 0,
+                  "rejectAdvisories": []
+                },
+                "platform": {
+                  "smt": true,
+                  "dynamicPlatform": true,
+                  "cachedKeys": true,
+                  "allow": null
+                },
+                "identityTtl": "1h"
               },
               "replicas": [
                 {
@@ -327,7 +335,8 @@ async fn the_contract_of_attestation_json() {
               ]
             }
           ]
-        }"#]].assert_eq(&serde_json::to_string_pretty(&shown).unwrap());
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&shown).unwrap());
 }
 
 #[tokio::test]
@@ -421,7 +430,8 @@ async fn a_revocation_is_written_in_one_way_and_is_taken_back_once() {
         200 advisory INTEL-SA-00837 true
         400 advisory value: expected an advisory such as INTEL-SA-00837 null
         200 measurement 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a false
-    "#]].assert_eq(&shown);
+    "#]]
+    .assert_eq(&shown);
     let back = "/v1/revocations?type=platform&value=0AFF";
     let (status, answer) = asked(&router, "DELETE", back, json!(null)).await;
     assert_eq!((status, &answer["epoch"]), (StatusCode::OK, &json!(7)));

@@ -154,8 +154,8 @@ impl<M: Mesh> Calls<M> {
                 self.services().remove(service);
                 Err(not_allowed(service, &refusal.detail))
             }
-            Err(MeshError::Retryable(reason)) => {
-                tracing::warn!(%service, reason, "the authority could not be asked for the instances of a service");
+            Err(error @ (MeshError::Retryable(_) | MeshError::NotTheAuthority(_))) => {
+                tracing::warn!(%service, %error, "the authority could not be asked for the instances of a service");
                 if known.said_last.is_some_and(|said| now.duration_since(said) < STALE) {
                     // It is asked again by the next call after a while, not by every one.
                     known.said = Some(now);

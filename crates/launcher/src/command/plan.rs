@@ -173,6 +173,19 @@ mod tests {
         .assert_eq(&refused.err().unwrap().to_string());
     }
 
+    #[tokio::test]
+    async fn a_command_is_reached_where_it_was_told_to_listen() {
+        let (_run, folder) = folder();
+        let socket = Plan::new(&order(&["./infer"], &[]), Mode::Production, &folder).unwrap().listen;
+        assert!(socket.connect().await.is_err());
+        let _listens = std::os::unix::net::UnixListener::bind(folder.listening_socket()).unwrap();
+        assert!(socket.connect().await.is_ok());
+        let port = Plan::new(&order(&["./infer"], &[]), Mode::Development, &folder).unwrap().listen;
+        assert!(port.connect().await.is_err());
+        let _listens = std::net::TcpListener::bind(port.to_text()).unwrap();
+        assert!(port.connect().await.is_ok());
+    }
+
     #[test]
     fn what_serviceos_gives_cannot_be_set_and_another_name_of_the_house_stands_for_nothing() {
         let (_run, folder) = folder();

@@ -3,10 +3,11 @@
 mod authority;
 mod value;
 
+use anyhow::Context;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use control::{AdminClient, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion};
-use serde::de::IgnoredAny;
+use control::{AdminClient, ClientError, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion};
+use serde::de::DeserializeOwned;
 
 use crate::cli::{PlaceArgs, SecretsCommand};
 use crate::commands::{block_on, percent_encoded};
@@ -23,11 +24,10 @@ pub(crate) fn run(command: SecretsCommand) -> Result<(), Failure> {
             let data_dir = place.data_dir();
             let client = AdminClient::new(&data_dir);
             let set: SecretSet = block_on(async {
-                // Whoever types a value shall not have done so for nothing.
-                client.get::<IgnoredAny>("/v1/audit").await?;
+                may_be_set(&client, &name).await?;
                 let value = value::read(&name, file.as_deref()).await?;
                 let key = authority::verified_key(&client, &data_dir).await?;
-                let sealed = key.seal(&name, &value).map_err(anyhow::Error::from)?;
+                let sealed = key.seal(&name, &value).context("failed to seal the value")?;
                 Ok(client.put(&path(&name), &sealed).await?)
             })?;
             print(format_args!("{} has version {} now; {NEXT_JOIN}", set.name, set.version))
@@ -54,7 +54,15 @@ pub(crate) fn run(command: SecretsCommand) -> Result<(), Failure> {
     }
 }
 
-fn ask<T: serde::de::DeserializeOwned>(place: &PlaceArgs, path: &str) -> Result<T, Failure> {
+/// Whoever types a value shall not have done so for nothing.
+async fn may_be_set(client: &AdminClient, name: &str) -> Result<(), ClientError> {
+    match client.get::<SecretInfo>(&path(name)).await {
+        Err(ClientError::Problem(problem)) if problem.code == "SECRET_UNKNOWN" => Ok(()),
+        asked => asked.map(|_there_is_one| ()),
+    }
+}
+
+fn ask<T: DeserializeOwned>(place: &PlaceArgs, path: &str) -> Result<T, Failure> {
     let client = AdminClient::new(&place.data_dir());
     block_on(async { Ok(client.get(path).await?) })
 }
@@ -126,6 +134,7 @@ mod tests {
             VERSION  EPOCH  MADE
             3        1      2026-01-01T00:00:00.000Z
             4        1      2026-01-02T00:00:00.000Z
-        "#]].assert_eq(&(lines(table(&secrets)) + &lines(versions(&secrets[0]))));
+        "#]]
+        .assert_eq(&(lines(table(&secrets)) + &lines(versions(&secrets[0]))));
     }
 }

@@ -33,6 +33,7 @@ mod refusals;
 mod reload;
 mod reload_endpoints;
 mod reload_under_load;
+mod secrets;
 mod selection;
 mod services;
 mod shutdown;

@@ -1,7 +1,8 @@
 //! What `serviceos attestation` says to people.
 
 use control::{
-    AllowedRelease, AttestationReport, AttestedPolicy, AttestedService, RevocationAnswer, SgxRelease,
+    AllowedRelease, AllowedTcb, AttestationReport, AttestedPolicy, AttestedService, RevocationAnswer,
+    SgxRelease,
 };
 use mesh_protocol::RevokedType;
 
@@ -60,13 +61,19 @@ fn of_service(service: &AttestedService) -> Vec<String> {
 fn of_policy(policy: &AttestedPolicy) -> Vec<String> {
     let mut lines = vec!["  releases:".to_owned()];
     lines.extend(policy.releases.iter().map(|release| format!("    - {}", of_release(release))));
-    lines.push(format!("  tcb: {{accept: [{}]}}", policy.tcb_accept.join(", ")));
-    if !policy.reject_advisories.is_empty() {
-        lines.push(format!("  rejectAdvisories: [{}]", policy.reject_advisories.join(", ")));
+    let AllowedTcb { accept, grace_days, reject_advisories } = &policy.tcb;
+    let mut tcb = vec![format!("accept: [{}]", accept.join(", "))];
+    if *grace_days > 0 {
+        tcb.push(format!("graceDays: {grace_days}"));
     }
-    if let Some(allowed) = &policy.platforms {
+    if !reject_advisories.is_empty() {
+        tcb.push(format!("rejectAdvisories: [{}]", reject_advisories.join(", ")));
+    }
+    lines.push(format!("  tcb: {{{}}}", tcb.join(", ")));
+    if let Some(allowed) = &policy.platform.allow {
         lines.push(format!("  platform: {{allow: [{}]}}", allowed.join(", ")));
     }
+    lines.push(format!("  identityTtl: {}", policy.identity_ttl));
     lines
 }
 
@@ -157,8 +164,9 @@ mod tests {
             "services": [
                 {"name": "vrf", "version": "1.0.0", "policy": {
                     "releases": [{"version": "1.0.0", "simulated": {"w": "09".repeat(32)}}, sgx],
-                    "tcbAccept": ["UpToDate", "SWHardeningNeeded"], "rejectAdvisories": ["INTEL-SA-00002"],
-                    "platforms": ["0c0d"], "identityTtlSeconds": 3600,
+                    "tcb": {"accept": ["UpToDate", "OutOfDate"], "graceDays": 7, "rejectAdvisories": ["INTEL-SA-00002"]},
+                    "platform": {"smt": true, "dynamicPlatform": true, "cachedKeys": true, "allow": ["0c0d"]},
+                    "identityTtl": "1h",
                 }, "replicas": [
                     {"id": "vrf/0", "attested": attested(), "platform": ["0c0d"]},
                     {"id": "vrf/1", "attested": revoked, "platform": []},
@@ -183,9 +191,9 @@ mod tests {
               releases:
                 - {version: "1.0.0", simulated: {w: "0909090909090909090909090909090909090909090909090909090909090909"}}
                 - {version: "1.1.0", sgx: {mrsigner: "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b", prodId: 7, minSvn: 2}}
-              tcb: {accept: [UpToDate, SWHardeningNeeded]}
-              rejectAdvisories: [INTEL-SA-00002]
+              tcb: {accept: [UpToDate, OutOfDate], graceDays: 7, rejectAdvisories: [INTEL-SA-00002]}
               platform: {allow: [0c0d]}
+              identityTtl: 1h
               vrf/0  valid since 2026-01-01T00:00:01.000Z
                   evidence     simulated, release 1.0.0
                   measurement  0909090909090909090909090909090909090909090909090909090909090909

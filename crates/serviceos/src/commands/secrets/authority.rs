@@ -52,3 +52,97 @@ fn verify(
     appraisal::appraise(&evidence, &report_data, &policy, &roots, now, &mut Checks::default())?;
     Ok(key)
 }
+
+#[cfg(all(test, feature = "development"))]
+mod tests {
+    use appraisal::{Code, Fault};
+    use dev_quoter::Quoter;
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+    const W: [u8; 32] = [7; 32];
+
+    fn key() -> SealKey {
+        SealKey {
+            mode: Mode::Development,
+            trust_domain: "test.dev.invalid".into(),
+            root_spki: vec![1; 91],
+            hpke_public: [2; 32],
+        }
+    }
+
+    fn known(quoter: &Quoter) -> MeshCoordinates {
+        MeshCoordinates {
+            address: "127.0.0.1:1".parse().unwrap(),
+            root_spki: Bytes(key().root_spki),
+            trust_domain: key().trust_domain,
+            mode: Mode::Development,
+            transition: Bytes(vec![3; 32]),
+            evidence_root: Some(Bytes(quoter.root().to_vec())),
+            authority_workload: Bytes(W.to_vec()),
+        }
+    }
+
+    /// What is answered for a key, with evidence for another one perhaps, of what runs with this digest.
+    fn answer(quoter: &mut Quoter, key: &SealKey, proved: &SealKey, workload: [u8; 32]) -> SealKeyAnswer {
+        let evidence = quoter.evidence(proved.report_data(&[9; 32]), workload, NOW).unwrap();
+        SealKeyAnswer {
+            mode: key.mode,
+            trust_domain: key.trust_domain.clone(),
+            root_spki: Bytes(key.root_spki.clone()),
+            hpke_public_key: Bytes(key.hpke_public.to_vec()),
+            evidence: Bytes(evidence.encode()),
+        }
+    }
+
+    fn refusal(answer: &SealKeyAnswer, nonce: [u8; 32], known: &MeshCoordinates) -> String {
+        let error = verify(answer, &nonce, known, NOW).unwrap_err();
+        error
+            .downcast_ref::<Fault>()
+            .map_or_else(|| error.to_string(), |fault| fault.code.as_str().to_owned())
+    }
+
+    #[test]
+    fn a_key_that_the_evidence_proves_is_taken() {
+        let mut quoter = Quoter::generate(NOW).unwrap();
+        let answer = answer(&mut quoter, &key(), &key(), W);
+        assert_eq!(verify(&answer, &[9; 32], &known(&quoter), NOW).unwrap(), key());
+    }
+
+    #[test]
+    fn evidence_for_another_key_mesh_or_nonce_of_other_code_or_under_another_root_is_not() {
+        let mut quoter = Quoter::generate(NOW).unwrap();
+        let known = known(&quoter);
+        let of_somebody_else = SealKey { hpke_public: [8; 32], ..key() };
+        let swapped = answer(&mut quoter, &of_somebody_else, &key(), W);
+        let mismatch = Code::BindingMismatch.as_str();
+        assert_eq!(refusal(&swapped, [9; 32], &known), mismatch);
+        let honest = answer(&mut quoter, &key(), &key(), W);
+        assert_eq!(refusal(&honest, [8; 32], &known), mismatch, "it was recorded");
+        for proved in [
+            SealKey { mode: Mode::Production, ..key() },
+            SealKey { trust_domain: "other.dev.invalid".into(), ..key() },
+            SealKey { root_spki: vec![8; 91], ..key() },
+        ] {
+            let moved = answer(&mut quoter, &key(), &proved, W);
+            assert_eq!(refusal(&moved, [9; 32], &known), mismatch);
+            let other = answer(&mut quoter, &proved, &proved, W);
+            assert!(refusal(&other, [9; 32], &known).contains("another mesh"));
+        }
+        let replaced = answer(&mut quoter, &key(), &key(), [6; 32]);
+        assert_eq!(refusal(&replaced, [9; 32], &known), Code::ReleaseNotAllowed.as_str());
+        let mut another_root = Quoter::generate(NOW).unwrap();
+        let made = answer(&mut another_root, &key(), &key(), W);
+        assert_eq!(refusal(&made, [9; 32], &known), Code::ChainUntrusted.as_str());
+    }
+
+    #[test]
+    fn development_proves_nothing_to_whoever_knows_the_mesh_as_one_of_production() {
+        let mut quoter = Quoter::generate(NOW).unwrap();
+        let key = SealKey { mode: Mode::Production, ..key() };
+        let known = MeshCoordinates { mode: Mode::Production, ..known(&quoter) };
+        let answer = answer(&mut quoter, &key, &key, W);
+        assert_eq!(refusal(&answer, [9; 32], &known), Code::EvidenceKindForbidden.as_str());
+    }
+}
