@@ -185,7 +185,7 @@ impl Running {
         let owner = HealthOwner::new(registry, policies, suspected, metrics, random.fork());
         let mut background = Background::begin(data_dir.run(), &live.metrics, owner);
         let (shutdown, shutdown_requests) = mpsc::channel(1);
-        let mesh = mesh.begin(&live.registry, &mut background);
+        let mesh = mesh.begin(&live.settings, &live.registry, &mut background);
         // Before anybody can ask: what commands know the authority by.
         coordinates::write(data_dir.run(), &mesh.coordinates())?;
         let state = admin_state(&live, &facts, mesh.authority.clone(), shutdown);

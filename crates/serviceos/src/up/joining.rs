@@ -123,8 +123,19 @@ impl Mesh {
     }
 
     /// Begins what runs beside the rest. What is left over is needed to launch replicas.
-    pub(super) fn begin(self, registry: &Registry, background: &mut Background) -> Begun {
+    pub(super) fn begin(
+        self,
+        settings: &Settings,
+        registry: &Registry,
+        background: &mut Background,
+    ) -> Begun {
+        let allow = settings.services.iter().filter_map(|service| {
+            let allow = service.process()?.allow.iter().cloned().collect();
+            Some((service.name.clone(), allow))
+        });
+        let allow = allow.collect();
         let Self { authority, quoter, members, measurements, gateway, listener, api, address, .. } = self;
+        let api = api.with_calls(registry.clone(), Arc::new(allow));
         let (writer, registry, written) = (authority.clone(), registry.clone(), members.clone());
         background.add(|stopped| mesh::write_attestation(writer, registry, written, told(stopped)));
         background.add(|stopped| gateway.keep(told(stopped)));

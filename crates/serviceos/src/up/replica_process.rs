@@ -15,7 +15,7 @@ use anyhow::Context;
 use configuration::{ServiceSettings, Settings};
 use mesh::Members;
 use mesh_protocol::{Assignment, Bytes, Report, read_frame, write_frame};
-use rustix::process::{Pid, PidfdFlags, Signal as UnixSignal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal as UnixSignal, kill_process, kill_process_group, pidfd_open};
 use service_lifecycle::{Exit, Launch, LaunchError, Listening, Process, Signal};
 use service_registry::Channel;
 use tokio::io::Interest;
@@ -196,12 +196,13 @@ impl Process for ReplicaProcess {
         if self.exit.is_some() {
             return;
         }
-        let signal = match signal {
-            Signal::Terminate => UnixSignal::TERM,
-            Signal::Kill => UnixSignal::KILL,
-        };
-        // The only way to fail is that nobody is left in the group, which is what a signal is for.
-        let _gone_already = kill_process_group(self.group, signal).is_err();
+        // A launcher that stays beside a command ends that itself, after the requests that it has; being killed is for all.
+        let _gone_already = match signal {
+            Signal::Terminate => kill_process(self.group, UnixSignal::TERM),
+            // The only way to fail is that nobody is left in the group, which is what a signal is for.
+            Signal::Kill => kill_process_group(self.group, UnixSignal::KILL),
+        }
+        .is_err();
     }
 }
 

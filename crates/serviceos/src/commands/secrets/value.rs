@@ -62,9 +62,9 @@ fn fill(mut file: File, value: &mut [u8], is_over: impl Fn(&[u8]) -> bool) -> st
 
 /// A line that is typed and not shown. Ctrl-C gives up, and leaves the terminal as it was.
 async fn typed(name: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    note(format_args!("value of {name}, which is not shown, then Enter:"));
     let terminal = standard_input()?;
     let _shown_again_at_the_end = Hidden::begin(standard_input()?)?;
+    note(format_args!("value of {name}, which is not shown, then Enter:"));
     let line = tokio::task::spawn_blocking(move || {
         let mut line = Zeroizing::new(vec![0; MAX_VALUE_BYTES + 2]);
         let length = fill(terminal, &mut line, |line| line.ends_with(b"\n"))?;
