@@ -81,6 +81,8 @@ codes! {
     ReplicaNotExpected = "REPLICA_NOT_EXPECTED",
     /// The instance, certificate, measurement, platform or advisory is revoked.
     Revoked = "REVOKED",
+    /// Another manifest came into force between challenge and join.
+    ManifestChanged = "MANIFEST_CHANGED",
     /// Too many joins wait at the same time.
     JoinQuota = "JOIN_QUOTA",
     /// The authority's clock stepped back.
@@ -92,7 +94,10 @@ codes! {
 impl Code {
     /// Whether the same join may succeed later without anything of it being changed.
     pub fn is_retryable(self) -> bool {
-        matches!(self, Self::JoinQuota | Self::ClockStepped | Self::AuthorityUnavailable)
+        matches!(
+            self,
+            Self::ManifestChanged | Self::JoinQuota | Self::ClockStepped | Self::AuthorityUnavailable
+        )
     }
 }
 

@@ -83,7 +83,14 @@ impl From<TrustError> for AdminProblem {
             TrustError::Store(_) | TrustError::Tampered(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "STORE_FAILED", "The store failed")
             }
-            _ => (StatusCode::SERVICE_UNAVAILABLE, "AUTHORITY_UNAVAILABLE", "The authority cannot answer"),
+            TrustError::Certificate(_)
+            | TrustError::Record(_)
+            | TrustError::Randomness
+            | TrustError::RootsOfOtherMode { .. }
+            | TrustError::Evidence(_)
+            | TrustError::Failed => {
+                (StatusCode::SERVICE_UNAVAILABLE, "AUTHORITY_UNAVAILABLE", "The authority cannot answer")
+            }
         };
         Self::new(status, code, title, error.to_string())
     }

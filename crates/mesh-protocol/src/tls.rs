@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::client::ResolvesClientCert;
 use rustls::client::Resumption;
@@ -35,6 +36,16 @@ pub struct Peer {
     pub id: SpiffeId,
     /// SHA-256 of its certificate.
     pub leaf: [u8; 32],
+    /// Until when that is valid, Unix seconds. Nothing goes on over a connection beyond it.
+    pub not_after: u64,
+}
+
+impl Peer {
+    /// How long its certificate is still valid, as the machine's clock is now.
+    pub fn remaining(&self) -> Duration {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Duration::from_secs(self.not_after).saturating_sub(now)
+    }
 }
 
 /// Whether a peer may be at the other end. Its certificate is valid when this is asked.
@@ -189,7 +200,13 @@ pub fn channel_binding<S: SideData>(connection: &ConnectionCommon<S>) -> Result<
 pub fn peer(certificates: Option<&[CertificateDer<'_>]>) -> Option<Peer> {
     let leaf = certificates?.first()?;
     let certificate = EndEntityCert::try_from(leaf).ok()?;
-    Some(Peer { id: identity_of(&certificate).ok()?, leaf: sha256(leaf) })
+    Some(Peer { id: identity_of(&certificate).ok()?, leaf: sha256(leaf), not_after: not_after(leaf)? })
+}
+
+/// Until when a certificate is valid, Unix seconds.
+pub fn not_after(certificate: &[u8]) -> Option<u64> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    Some(certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs())
 }
 
 /// The key of a certificate, as DER SubjectPublicKeyInfo.
@@ -235,7 +252,8 @@ fn verified(
     if id.trust_domain != trust_domain {
         return Err(Error::General(format!("{id} is not of the trust domain {trust_domain}")));
     }
-    Ok(Peer { id, leaf: sha256(leaf) })
+    let not_after = not_after(leaf).ok_or(CertificateError::BadEncoding)?;
+    Ok(Peer { id, leaf: sha256(leaf), not_after })
 }
 
 /// Verifies certificates of the mesh, for either side.

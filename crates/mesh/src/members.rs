@@ -25,7 +25,10 @@ impl Members {
     /// decided is written.
     pub async fn joined(&self, replica: &ReplicaId, leaf: [u8; 32]) -> Arc<MeshPeer> {
         let mut peers = self.0.subscribe();
-        let is_it = |peers: &Peers| peers.get(replica).is_some_and(|(admission, _)| admission.leaf == leaf);
+        let has_it = |admission: &Admission| {
+            admission.leaf == leaf || admission.renewed.is_some_and(|(before, _)| before == leaf)
+        };
+        let is_it = |peers: &Peers| peers.get(replica).is_some_and(|(admission, _)| has_it(admission));
         match peers.wait_for(is_it).await {
             Ok(peers) => Arc::clone(&peers[replica].1),
             Err(_) => unreachable!("this holds the sender"),
@@ -99,10 +102,15 @@ impl Writer {
         let appraised = Arc::new(shown(admission));
         self.attest(replica, |attestation| attestation.valid(appraised, moment(admission.appraised_at)));
         self.members.0.send_modify(|peers| {
-            let known = peers.get(replica).map(|(before, peer)| (before.leaf, Arc::clone(peer)));
+            let known = peers.get(replica).map(|(before, peer)| (Arc::clone(before), Arc::clone(peer)));
             let peer = match (known, admission.renewed) {
-                (Some((before, peer)), Some((renewed, until))) if before == renewed => {
-                    peer.renewed(admission.leaf, moment(until));
+                // The one before is what the replica shows until it has taken the new one; of one whose answer was lost it
+                // knows nothing.
+                (Some((before, peer)), Some((renewed, until)))
+                    if before.leaf == renewed
+                        || before.renewed.is_some_and(|(former, _)| former == renewed) =>
+                {
+                    peer.renewed(admission.leaf, (renewed, moment(until)));
                     peer
                 }
                 (known, _) => {

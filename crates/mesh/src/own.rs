@@ -13,6 +13,8 @@ use trust::{Authority, CallerSigner, Signer, TrustError};
 
 /// How long a certificate of its own lives; it is renewed at half of that.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
+/// How often it is looked at whether it is time.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// A key of this process, and the certificate for it.
 pub struct OwnIdentity {
@@ -63,14 +65,24 @@ impl OwnIdentity {
         self.identity.replace(chain, key).map_err(|error| TrustError::Certificate(error.to_string()))
     }
 
-    /// Renews it until it is told to end.
+    /// Renews it until it is told to end. By the time of day, since a machine that sleeps sleeps through timers.
     pub async fn keep(self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
+        let mut renewed = SystemTime::now();
         loop {
             tokio::select! {
-                () = sleep(LIFE / 2) => if let Err(error) = self.renew() {
-                    tracing::error!(%error, "the certificate of a part of this process could not be renewed");
-                },
+                () = sleep(LOOK) => {
+                    // A clock that was set back is as good a reason.
+                    if renewed.elapsed().is_ok_and(|passed| passed < LIFE / 2) {
+                        continue;
+                    }
+                    match self.renew() {
+                        Ok(()) => renewed = SystemTime::now(),
+                        Err(error) => {
+                            tracing::error!(%error, "the certificate of a part of this process could not be renewed");
+                        }
+                    }
+                }
                 () = &mut shutdown => return,
             }
         }

@@ -144,13 +144,14 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
     let Ok(binding) = channel_binding(tls) else { return };
     let peer = peer(tls.peer_certificates());
     let is_stranger = peer.is_none();
+    // Members come again with the certificate that they have by then.
+    let lifetime = peer.as_ref().map_or(STRANGER, Peer::remaining);
     let router = router.layer(Extension(Connection { binding, peer }));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(if is_stranger { Some(HANDSHAKE) } else { None })
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let ended = if is_stranger { timeout(STRANGER, served).await.unwrap_or(Ok(())) } else { served.await };
-    if let Err(error) = ended {
+    if let Ok(Err(error)) = timeout(lifetime, served).await {
         tracing::debug!(%error, "a connection to the mesh API ended with an error");
     }
 }

@@ -15,8 +15,6 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA25
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;
 use rustls::crypto::hpke::{EncapsulatedSecret, Hpke, HpkePrivateKey};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
 use zeroize::Zeroizing;
 
 use crate::mesh_client::{MeshClient, MeshError, retryable};
@@ -185,7 +183,7 @@ impl<E: EvidenceSource> Applicant<E> {
             epochs: epochs.into_iter().map(|(epoch, value)| SecretEpoch { epoch, value }).collect(),
         };
         let secrets = epochs.into_iter().map(|(name, epochs)| (name, of_epochs(epochs))).collect();
-        let not_after = not_after(&leaf).ok_or_else(|| retryable("the certificate cannot be read"))?;
+        let not_after = peer.not_after;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(keys.identity.serialize_der()));
         identity
             .replace([vec![leaf], above].concat(), key)
@@ -239,6 +237,9 @@ async fn check_authority(
     };
     let report_data = binding.report_data();
     let roots = mesh.evidence_root.as_ref().map_or(Roots::Vendors, |root| Roots::Development(root.0.clone()));
+    if roots.mode() != mesh.mode {
+        return Err(not_it(format!("in {} nobody chooses whose evidence counts", mesh.mode)));
+    }
     let workload = array(&mesh.authority_workload.0)?;
     let policy = Policy::of_releases(vec![ReleaseOf::simulated("authority", workload)]);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -247,11 +248,6 @@ async fn check_authority(
     });
     let appraised = appraised.await.map_err(|_| not_it("checking it failed".into()))?;
     appraised.map(|_appraised| ()).map_err(|fault| not_it(fault.to_string()))
-}
-
-fn not_after(leaf: &CertificateDer<'_>) -> Option<u64> {
-    let certificate = Certificate::from_der(leaf).ok()?;
-    Some(certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs())
 }
 
 fn random() -> Result<[u8; 32], MeshError> {

@@ -76,13 +76,15 @@ pub struct Member<E> {
     applicant: Applicant<E>,
     identity: Identity,
     trusted: watch::Sender<Trusted>,
-    /// The certificate so far and when it ends.
-    current: Mutex<([u8; 32], u64)>,
+    /// The certificate so far and when it ends, which no setting of the clock moves.
+    current: Mutex<([u8; 32], Instant)>,
     random: Mutex<fastrand::Rng>,
     /// T_n of the transition that is in force, as the authority has signed it last.
     transition: watch::Sender<[u8; 32]>,
     /// T_n of the transition that it has joined in.
     joined_in: Mutex<[u8; 32]>,
+    /// Locked while the authority is asked for another certificate, until that is the one.
+    renewing: tokio::sync::Mutex<()>,
 }
 
 /// How a membership ended.
@@ -122,7 +124,13 @@ impl<E: EvidenceSource> Member<E> {
                 }
             }
         };
-        Ok((Self::joined(applicant, identity, (joined.leaf, joined.not_after)), joined))
+        let member = Self::joined(applicant, identity, (joined.leaf, joined.not_after));
+        // Nobody is let in before it is known who may not be.
+        while let Err(error) = member.know_the_revoked().await {
+            tracing::warn!(%error, "what is revoked cannot be asked for; it is tried again");
+            sleep(WATCH_RETRY).await;
+        }
+        Ok((member, joined))
     }
 
     pub(crate) fn joined(applicant: Applicant<E>, identity: Identity, current: ([u8; 32], u64)) -> Self {
@@ -133,10 +141,11 @@ impl<E: EvidenceSource> Member<E> {
             applicant,
             identity,
             trusted,
-            current: Mutex::new(current),
+            current: Mutex::new((current.0, Instant::now() + remaining(current.1))),
             random,
             transition: watch::Sender::new(transition),
             joined_in: Mutex::new(transition),
+            renewing: tokio::sync::Mutex::default(),
         }
     }
 
@@ -180,7 +189,19 @@ impl<E: EvidenceSource> Member<E> {
         &self.applicant.assignment.mesh
     }
 
-    fn current(&self) -> ([u8; 32], u64) {
+    /// SHA-256 of the certificate that it shows now.
+    pub fn leaf(&self) -> [u8; 32] {
+        self.current().0
+    }
+
+    /// The same once a renewal that has begun is over, which [`stay`](Self::stay) has to be polled for meanwhile. It can be
+    /// dropped then without losing a certificate that the authority has given already.
+    pub async fn settled(&self) -> [u8; 32] {
+        let _none_is_begun = self.renewing.lock().await;
+        self.leaf()
+    }
+
+    fn current(&self) -> ([u8; 32], Instant) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -194,15 +215,14 @@ impl<E: EvidenceSource> Member<E> {
 
     async fn renew(&self) -> Left {
         loop {
-            let (leaf, not_after) = self.current();
-            let left = remaining(not_after);
+            let (leaf, ends) = self.current();
+            let left = ends.saturating_duration_since(Instant::now());
             let jitter = self.random.lock().unwrap_or_else(PoisonError::into_inner).f64();
             tokio::select! {
                 () = sleep(left.mul_f64(0.45 + 0.1 * jitter)) => {}
                 // Another manifest: everybody joins again, and not all in the same moment.
                 () = self.another_transition() => sleep(REJOINING.min(left / 4).mul_f64(jitter)).await,
             }
-            let ends = Instant::now() + remaining(not_after);
             let joined = tokio::select! {
                 joined = self.renewed(leaf) => joined,
                 () = sleep_until(ends) => return Left::Expired,
@@ -210,7 +230,7 @@ impl<E: EvidenceSource> Member<E> {
             match joined {
                 Ok(joined) => {
                     *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
-                        (joined.leaf, joined.not_after);
+                        (joined.leaf, Instant::now() + remaining(joined.not_after));
                     tracing::info!(not_after = joined.not_after, "the identity was renewed");
                 }
                 Err(reason) => return Left::Refused(reason),
@@ -230,7 +250,11 @@ impl<E: EvidenceSource> Member<E> {
         let mut wait = FIRST_RETRY;
         loop {
             let transition = *self.transition.borrow();
-            match self.applicant.join(&self.identity, Some(leaf), transition).await {
+            let begun = self.renewing.lock().await;
+            let joined = self.applicant.join(&self.identity, Some(leaf), transition).await;
+            // The caller takes it without waiting in between.
+            drop(begun);
+            match joined {
                 Ok(joined) => {
                     *self.joined_in.lock().unwrap_or_else(PoisonError::into_inner) = transition;
                     return Ok(joined);
@@ -255,29 +279,38 @@ impl<E: EvidenceSource> Member<E> {
         }
     }
 
+    async fn know_the_revoked(&self) -> Result<(), MeshError> {
+        let mut client = MeshClient::connect(self.mesh(), &self.identity).await?;
+        self.ask_for_the_revoked(&mut client).await
+    }
+
     async fn watch_over_one_connection(&self) -> Result<(), MeshError> {
         let mut client = MeshClient::connect(self.mesh(), &self.identity).await?;
         loop {
-            let known = self.trusted.borrow().list.as_ref().map(|list| list.epoch);
-            let path = match known {
-                None => "/v1/watch".to_owned(),
-                Some(epoch) => {
-                    format!("/v1/watch?epoch={epoch}&tn={}", Bytes(self.transition.borrow().to_vec()))
-                }
-            };
-            let answer: WatchAnswer = client.get(&path).await?;
-            let list = answer.revocations.verify(&self.mesh().root_spki.0);
-            let list = list.filter(|list| list.epoch >= known.unwrap_or(0)).ok_or_else(|| {
-                MeshError::Retryable(
-                    "the list of what is revoked is not the authority's, or an older one".into(),
-                )
-            })?;
-            let trusted = Trusted { list: Some(Arc::new(list.clone())), until: Instant::now() + MAX_STALE };
-            self.trusted.send_replace(trusted);
-            if let Ok(transition) = <[u8; 32]>::try_from(list.t_n.0.as_slice()) {
-                self.transition.send_if_modified(|known| std::mem::replace(known, transition) != transition);
-            }
+            self.ask_for_the_revoked(&mut client).await?;
         }
+    }
+
+    /// Asks once, and waits for something new where something is known.
+    async fn ask_for_the_revoked(&self, client: &mut MeshClient) -> Result<(), MeshError> {
+        let known = self.trusted.borrow().list.as_ref().map(|list| list.epoch);
+        let path = match known {
+            None => "/v1/watch".to_owned(),
+            Some(epoch) => {
+                format!("/v1/watch?epoch={epoch}&tn={}", Bytes(self.transition.borrow().to_vec()))
+            }
+        };
+        let answer: WatchAnswer = client.get(&path).await?;
+        let list = answer.revocations.verify(&self.mesh().root_spki.0);
+        let list = list.filter(|list| list.epoch >= known.unwrap_or(0)).ok_or_else(|| {
+            MeshError::Retryable("the list of what is revoked is not the authority's, or an older one".into())
+        })?;
+        let trusted = Trusted { list: Some(Arc::new(list.clone())), until: Instant::now() + MAX_STALE };
+        self.trusted.send_replace(trusted);
+        if let Ok(transition) = <[u8; 32]>::try_from(list.t_n.0.as_slice()) {
+            self.transition.send_if_modified(|known| std::mem::replace(known, transition) != transition);
+        }
+        Ok(())
     }
 }
 
@@ -291,8 +324,10 @@ fn remaining(not_after: u64) -> Duration {
     Duration::from_secs(not_after).saturating_sub(now)
 }
 
-/// Returns once a peer is no longer trusted.
+/// Returns once a peer is no longer trusted, or the certificate that it has shown has ended.
 pub async fn distrusted(peer: Peer, mut trusted: watch::Receiver<Trusted>) {
+    // Fixed now: a clock that is set back afterwards gives nobody more time.
+    let ends = Instant::now() + peer.remaining();
     loop {
         let until = {
             let known = trusted.borrow_and_update();
@@ -307,6 +342,7 @@ pub async fn distrusted(peer: Peer, mut trusted: watch::Receiver<Trusted>) {
                 std::future::pending::<()>().await;
             },
             () = sleep_until(until + Duration::from_millis(1)) => {}
+            () = sleep_until(ends) => return,
         }
     }
 }

@@ -5,17 +5,21 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use axum::extract::Request;
+use axum::http::HeaderName;
+use axum::middleware::map_request;
 use hyper_util::service::TowerToHyperService;
-use mesh_protocol::{FrameError, Handover, QuoterSource};
+use mesh_protocol::{FrameError, Handover, QuoterSource, Subject};
 use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use types::headers::RESERVED_PREFIX;
 
 use crate::join::Applicant;
 use crate::membership::{Left, Member};
 use crate::mesh_client::MeshError;
-use crate::serve::{Cut, Protocol, serve};
+use crate::serve::{Caller, Cut, Protocol, serve};
 use crate::supervised::Supervised;
 use crate::{Start, StartError};
 
@@ -87,8 +91,14 @@ where
     supervised.listens(address, leaf).await?;
 
     let (stop, stopped) = watch::channel(Cut::No);
-    let service = TowerToHyperService::new(router);
-    let serving = serve(listener, move |_caller| service.clone(), tls, member.trusted(), stopped);
+    let of_gateway = TowerToHyperService::new(router.clone());
+    // Only a gateway may say for whom somebody calls.
+    let of_service = TowerToHyperService::new(router.layer(map_request(without_reserved)));
+    let service = move |caller: Caller| match caller.peer.id.subject {
+        Subject::Gateway(_) => of_gateway.clone(),
+        Subject::Service { .. } | Subject::Authority(_) => of_service.clone(),
+    };
+    let serving = serve(listener, service, tls, member.trusted(), stopped);
     tokio::pin!(serving);
     let end = tokio::select! {
         () = &mut serving => return Ok(()),
@@ -96,6 +106,16 @@ where
     };
     end.drain(&stop, serving, &member).await;
     Ok(())
+}
+
+/// The request without the headers that are a gateway's own.
+async fn without_reserved(mut request: Request) -> Request {
+    let is_reserved = |name: &&HeaderName| name.as_str().replace('_', "-").starts_with(RESERVED_PREFIX);
+    let reserved: Vec<_> = request.headers().keys().filter(is_reserved).cloned().collect();
+    for name in reserved {
+        request.headers_mut().remove(name);
+    }
+    request
 }
 
 /// A replica that is ready to serve.

@@ -1,7 +1,6 @@
 //! HTTP under mutual TLS: who calls is known before a byte of a request is read, and connections end when their caller is no
 //! longer trusted.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -123,7 +122,8 @@ pub async fn serve<S>(
     trusted: watch::Receiver<Trusted>,
     mut stopped: watch::Receiver<Cut>,
 ) where
-    S: Service<Request<Incoming>, Response = hyper::Response<Body>, Error = Infallible> + Send + 'static,
+    S: Service<Request<Incoming>, Response = hyper::Response<Body>> + Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::Future: Send + 'static,
 {
     let acceptor = TlsAcceptor::from(tls);
@@ -210,7 +210,8 @@ pub async fn answer<I, S>(
     stopped: watch::Receiver<Cut>,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = hyper::Response<Body>, Error = Infallible> + Send + 'static,
+    S: Service<Request<Incoming>, Response = hyper::Response<Body>> + Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::Future: Send + 'static,
 {
     let stream = TokioIo::new(stream);

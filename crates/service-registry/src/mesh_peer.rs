@@ -55,10 +55,10 @@ impl MeshPeer {
 
     /// It has another certificate. The one before may be shown for a while, since the replica has yet to take the new one
     /// into use; any before that may not. Connections that are there go on: they live by the appraisal.
-    pub fn renewed(&self, leaf: [u8; 32], former_until: Timestamp) {
+    pub fn renewed(&self, leaf: [u8; 32], former: ([u8; 32], Timestamp)) {
         let mut state = self.state();
         if state.leaf != leaf {
-            state.former = Some((state.leaf, former_until));
+            state.former = Some(former);
             state.leaf = leaf;
         }
     }
@@ -134,12 +134,12 @@ mod tests {
         let peer = MeshPeer::new("spiffe://test.dev.invalid/service/vrf/0".into(), [1; 32]);
         let at = |second| Timestamp::from_second(second).unwrap();
         assert_eq!(peer.accepted(at(0)), [[1; 32]]);
-        peer.renewed([2; 32], at(10));
+        peer.renewed([2; 32], ([1; 32], at(10)));
         assert_eq!(peer.accepted(at(9)), [[2; 32], [1; 32]]);
         assert_eq!(peer.accepted(at(10)), [[2; 32]]);
-        peer.renewed([3; 32], at(20));
+        peer.renewed([3; 32], ([2; 32], at(20)));
         assert_eq!(peer.accepted(at(9)), [[3; 32], [2; 32]]);
-        peer.renewed([3; 32], at(30));
+        peer.renewed([3; 32], ([2; 32], at(30)));
         assert_eq!(peer.accepted(at(25)), [[3; 32]], "the same one again is no renewal");
         peer.end();
         assert!(peer.accepted(at(9)).is_empty());

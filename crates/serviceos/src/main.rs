@@ -4,8 +4,8 @@
 
 mod cli;
 mod commands;
-mod coordinates;
 mod failure;
+mod known_authority;
 mod output;
 mod up;
 

@@ -13,7 +13,7 @@ mod joining;
 mod measuring;
 mod plan;
 mod provisioning;
-mod quoter;
+pub(crate) mod quoter;
 mod reload;
 mod replica_process;
 mod screen;
@@ -36,6 +36,7 @@ use control::{AdminState, HealthReport};
 use edge_gateway::{Gateway, GatewayParts, OwnPage, PageAnswer};
 use http::StatusCode;
 use observability::{AccessLog, Metrics};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use service_lifecycle::{Driver, Policy, Stop};
 use service_registry::Registry;
 use service_router::{HealthOwner, RouterPlan};
@@ -45,8 +46,8 @@ use tokio::time::timeout;
 use trust::Authority;
 use types::{Mode, ServiceName};
 
-use crate::coordinates;
 use crate::failure::Failure;
+use crate::known_authority::KnownAuthority;
 use background::Background;
 use claims::Claims;
 use client_tls::ClientTls;
@@ -131,6 +132,9 @@ impl Running {
     /// Refuses first, starts then: whatever can be in the way is met before the first replica is launched.
     async fn start(settings: Settings, source: Source) -> Result<Self, Failure> {
         attested_authority(settings.mode)?;
+        // A dump would hold every key.
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
+        setrlimit(Resource::Core, none).context("failed to forbid core dumps")?;
         let client_tls = ClientTls::default().of(settings.gateway.tls.as_ref()).await?;
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
@@ -187,7 +191,7 @@ impl Running {
         let (shutdown, shutdown_requests) = mpsc::channel(1);
         let mesh = mesh.begin(&live.settings, &live.registry, &mut background);
         // Before anybody can ask: what commands know the authority by.
-        coordinates::write(data_dir.run(), &mesh.coordinates())?;
+        KnownAuthority::from(mesh.coordinates()).write(data_dir.run())?;
         let state = admin_state(&live, &facts, mesh.authority.clone(), shutdown);
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
@@ -268,7 +272,7 @@ impl Running {
                 () = self.gateway.ended() => break,
                 () = say_what_is_awaited(&registry, screen) => {}
                 () = orders.again() => {
-                    patience = patience.lose();
+                    patience = patience.lose(&self.quoter);
                     self.gateway.drain(Duration::ZERO);
                 }
             }
@@ -283,7 +287,7 @@ impl Running {
                 },
                 () = say_what_is_awaited(&registry, screen) => {}
                 () = orders.again() => {
-                    patience = patience.lose();
+                    patience = patience.lose(&self.quoter);
                     self.stop.send_replace(Stop::Now);
                 }
             }
@@ -317,8 +321,9 @@ enum Patience {
 impl Patience {
     /// One order more. Whoever has lost it already is not kept waiting for anything: the replicas end by themselves when
     /// this process is gone.
-    fn lose(self) -> Self {
+    fn lose(self, quoter: &Quoter) -> Self {
         if self == Self::Lost {
+            quoter.kill();
             std::process::exit(1);
         }
         Self::Lost

@@ -114,6 +114,13 @@ impl Mesh {
         self
     }
 
+    /// Adds lines that stand before `services:` in the file.
+    #[must_use]
+    pub fn head(mut self, lines: &str) -> Self {
+        self.head += lines;
+        self
+    }
+
     /// Sets a variable in the environment of `up`.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -323,10 +330,21 @@ impl Running {
     ///
     /// # Panics
     /// When it does not end, or does not become healthy again.
-    pub fn up_again(mut self) -> Self {
+    pub fn up_again(self) -> Self {
+        self.ended().up()
+    }
+
+    /// Starts `up` again in the same folder, once it has ended, and waits until its status is as wanted.
+    ///
+    /// # Panics
+    /// When it does not end, or that does not come about; `what` says what was waited for.
+    pub fn up_again_when(self, what: &str, wanted: impl Fn(&Value) -> bool) -> Self {
+        self.ended().up_when(what, wanted)
+    }
+
+    fn ended(mut self) -> Mesh {
         self.wait();
-        let Self { mesh, .. } = self;
-        mesh.up()
+        self.mesh
     }
 }
 

@@ -97,6 +97,8 @@ struct Inner {
 /// What changes. Held for moments, never across an await.
 struct State {
     ca: Arc<IssuingCa>,
+    /// T_n of the transition before, if there was one since the start.
+    before: Option<[u8; 32]>,
     services: Arc<BTreeMap<ServiceName, Arc<ServicePolicy>>>,
     used: Used,
 }
@@ -142,7 +144,7 @@ impl Authority {
             .ok_or_else(|| TrustError::Certificate("a key of the mesh is a P-256 key".into()))?;
         let id = SpiffeId { trust_domain: self.0.domain.trust_domain.clone(), subject };
         let ca = Arc::clone(&self.state().ca);
-        let now = self.0.clock.latest() / 1000;
+        let now = self.0.clock.from_now_on() / 1000;
         let leaf = ca.issue(&LeafRequest { id: &id, key, not_after, facts: None }, now)?;
         Ok([vec![leaf], ca.chain.clone()].concat())
     }

@@ -21,7 +21,7 @@ pub use authority::{
 };
 pub use ca::LeafFacts;
 pub use caller::{Call, CallerSigner};
-pub use clock::Now;
+pub use clock::{Clocks, Now};
 pub use records::{AppraisalRecord, SignedRecord};
 pub use seal_key::{SealKey, SealedValue};
 pub use signer::Signer;

@@ -50,7 +50,7 @@ async fn authority(folder: &tempfile::TempDir, store: store::Store) -> Authority
         store,
         vault: Arc::new(tokio::sync::Mutex::new(vault)),
         roots: appraisal::Roots::Development(Vec::new()),
-        now: Arc::new(|| 1_800_000_000_000),
+        clocks: trust::Clocks { wall: Arc::new(|| 1_800_000_000_000), boot: Arc::new(|| 0) },
         audit: folder.path().join("audit.jsonl"),
         manifest: json!({}),
         services: [("vrf".parse().unwrap(), policy)].into(),

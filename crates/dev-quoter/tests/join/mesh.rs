@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use store::{Store, Transaction};
 use tempfile::TempDir;
 use tokio::time::Instant;
-use trust::{Authority, Now, Opening, OwnEvidence, SecretGrant, ServicePolicy, Standing, TrustError};
+use trust::{Authority, Clocks, Opening, OwnEvidence, SecretGrant, ServicePolicy, Standing, TrustError};
 use types::{Mode, ServiceName};
 
 /// When everything begins, Unix seconds.
@@ -72,17 +72,24 @@ impl Default for Setup {
 #[derive(Clone)]
 pub(crate) struct Clock {
     milliseconds: Arc<AtomicU64>,
+    /// By how much the time of day was set back.
+    behind: Arc<AtomicU64>,
     begun: Option<Instant>,
 }
 
 impl Clock {
     fn new(time: Time) -> Self {
         let milliseconds = Arc::new(AtomicU64::new(NOW * 1000));
-        Self { milliseconds, begun: (time == Time::Tokio).then(Instant::now) }
+        Self { milliseconds, behind: Arc::default(), begun: (time == Time::Tokio).then(Instant::now) }
     }
 
     /// Unix milliseconds.
     pub(crate) fn milliseconds(&self) -> u64 {
+        self.running() - self.behind.load(Ordering::Relaxed)
+    }
+
+    /// The same for a clock that nobody sets.
+    fn running(&self) -> u64 {
         let passed = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
         self.milliseconds.load(Ordering::Relaxed) + u64::try_from(passed.as_millis()).unwrap()
     }
@@ -97,7 +104,12 @@ impl Clock {
     }
 
     pub(crate) fn back(&self, by: Duration) {
-        self.milliseconds.fetch_sub(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
+        self.behind.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+
+    /// Sets a part of that right again.
+    pub(crate) fn right(&self, by: Duration) {
+        self.behind.fetch_sub(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
     }
 }
 
@@ -171,7 +183,7 @@ impl Mesh {
             store: store.clone(),
             vault: Arc::clone(&vault),
             roots: setup.roots.clone().unwrap_or(Roots::Development(root)),
-            now: now(&clock),
+            clocks: clocks(&clock),
             audit: folder.path().join(trust::audit::FILE_NAME),
             manifest: setup.manifest.clone(),
             services: services(&setup),
@@ -245,9 +257,10 @@ pub(crate) async fn everything_waits() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-fn now(clock: &Clock) -> Now {
-    let clock = clock.clone();
-    Arc::new(move || clock.milliseconds())
+/// A machine whose time of day may be set back.
+fn clocks(clock: &Clock) -> Clocks {
+    let (wall, boot) = (clock.clone(), clock.clone());
+    Clocks { wall: Arc::new(move || wall.milliseconds()), boot: Arc::new(move || boot.running()) }
 }
 
 fn own_evidence(clock: &Clock, quoter: &Arc<Mutex<Quoter>>) -> OwnEvidence {

@@ -72,7 +72,7 @@ async fn a_clock_that_was_set_back_stops_joins_until_it_is_right_again() {
     assert!(stepped.is_retryable());
     assert!(mesh.authority.ticket(&"vrf".parse().unwrap(), "0").is_err());
     assert_eq!(joined.sent.show(&mesh.authority).await.unwrap_err().code, Code::ClockStepped);
-    mesh.clock.forward(Duration::from_secs(1));
+    mesh.clock.right(Duration::from_secs(1));
     mesh.applicant("0").joined().await;
 }
 

@@ -114,11 +114,11 @@ async fn during_a_renewal_both_certificates_are_let_in_as_long_as_the_one_before
     let authority = MeshAuthority::new();
     let (first, second) = (authority.leaf(), authority.leaf());
     let peer = peer(&first);
-    peer.renewed(second.sha256, Timestamp::now() + SignedDuration::from_hours(1));
+    peer.renewed(second.sha256, (first.sha256, Timestamp::now() + SignedDuration::from_hours(1)));
     assert_eq!(meet(&authority, &first, &peer).await.0, Ok(()));
     assert_eq!(meet(&authority, &second, &peer).await.0, Ok(()));
     let third = authority.leaf();
-    peer.renewed(third.sha256, Timestamp::now());
+    peer.renewed(third.sha256, (second.sha256, Timestamp::now()));
     assert!(meet(&authority, &second, &peer).await.0.is_err());
     assert_eq!(meet(&authority, &third, &peer).await.0, Ok(()));
 }

@@ -9,11 +9,22 @@ use crate::cli::PlaceArgs;
 use crate::commands::block_on;
 use crate::failure::Failure;
 use crate::output::print;
+use crate::up::quoter::end_what_is_left;
 
 pub(crate) fn run(place: &PlaceArgs) -> Result<(), Failure> {
-    let client = AdminClient::new(&place.data_dir());
+    let data_dir = place.data_dir();
+    let client = AdminClient::new(&data_dir);
     let pid = block_on(async {
-        let status: Status = client.get("/v1/status").await?;
+        let status: Status = match client.get("/v1/status").await {
+            Ok(status) => status,
+            Err(error) => {
+                // One that was killed may have left its quoter.
+                if end_what_is_left(&data_dir.join("run")).await {
+                    print(format_args!("the development quoter of a serviceos that was killed is stopped"))?;
+                }
+                return Err(error.into());
+            }
+        };
         Ok(status.pid)
     })?;
     // Held before the order is given, so that the number cannot have become another process's.

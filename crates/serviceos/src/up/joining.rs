@@ -20,7 +20,7 @@ use service_registry::Registry;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
-use trust::{Authority, CallerSigner, Opening, OwnEvidence, SecretGrant};
+use trust::{Authority, CallerSigner, Clocks, Opening, OwnEvidence, SecretGrant};
 use types::{Mode, ServiceName};
 
 use super::background::{Background, told};
@@ -49,7 +49,7 @@ impl Manifests {
     pub(super) async fn apply(&self, settings: &Settings) -> Result<()> {
         let services = policies::services(settings, &self.measurements, &self.grants)?;
         let manifest = policies::manifest(settings, &services);
-        let applied = self.authority.apply(&manifest, services, "configuration file").await;
+        let applied = self.authority.apply(manifest, services, "configuration file").await;
         applied.context("failed to write down what it changes about trust")
     }
 }
@@ -79,7 +79,7 @@ impl Mesh {
             store,
             vault,
             roots: Roots::Development(quoter.root().to_vec()),
-            now: Arc::new(milliseconds),
+            clocks: Clocks { wall: Arc::new(milliseconds), boot: Arc::new(since_boot) },
             audit: data_dir.audit(),
             manifest: policies::manifest(settings, &services),
             services,
@@ -184,6 +184,13 @@ fn own_evidence(quoter: &Quoter, workload: [u8; 32]) -> OwnEvidence {
 fn milliseconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds since the machine was started, its sleep included.
+fn since_boot() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    seconds * 1000 + u64::try_from(time.tv_nsec / 1_000_000).unwrap_or_default()
 }
 
 /// The machine's name, as far as it can stand in an identity.

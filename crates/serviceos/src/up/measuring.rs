@@ -131,5 +131,5 @@ fn command_order(
 
 /// The environment of a built-in service.
 fn environment() -> BTreeMap<String, String> {
-    std::env::vars().filter(|(name, _)| name == "RUST_LOG").collect()
+    std::env::var("RUST_LOG").ok().map(|filter| ("RUST_LOG".to_owned(), filter)).into_iter().collect()
 }

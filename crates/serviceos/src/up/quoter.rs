@@ -43,9 +43,9 @@ struct Process {
 impl Quoter {
     /// Finds the one that an earlier `up` has left, or starts one.
     pub(super) async fn reach(run: &Path, folder: PathBuf) -> Result<Self> {
-        let process = match QuoterControl::connect(&socket(run), &control_key(run)).await {
-            Ok(control) => Process { control: Arc::new(control), child: None },
-            Err(_there_is_none) => start(run, &folder)?,
+        let process = match found(run).await {
+            Some(control) => Process { control: Arc::new(control), child: None },
+            None => start(run, &folder)?,
         };
         let root = process.control.root().await.with_context(|| {
             format!("failed to start the development quoter; its last words are in {}", log(run).display())
@@ -100,6 +100,15 @@ impl Quoter {
         Ok(Arc::clone(&process.control))
     }
 
+    /// Ends it at once, where nobody waits for anything any more.
+    pub(super) fn kill(&self) {
+        if let Ok(mut process) = self.0.process.try_lock()
+            && let Some(child) = &mut process.child
+        {
+            let _ended_already = child.start_kill().is_err();
+        }
+    }
+
     /// Ends it, with everything else.
     pub(super) async fn stop(&self) {
         let mut process = self.0.process.lock().await;
@@ -113,6 +122,27 @@ impl Quoter {
             let _ended_meanwhile = child.start_kill().is_err();
             let _unknown = child.wait().await.is_err();
         }
+    }
+}
+
+/// The one that an earlier `up` has left, if it is of use.
+async fn found(run: &Path) -> Option<QuoterControl> {
+    let control = QuoterControl::connect(&socket(run), &control_key(run)).await.ok()?;
+    match control.root().await {
+        Ok(_root) => Some(control),
+        Err(error) => {
+            tracing::warn!(%error, "the development quoter of an earlier start is of no use; another is started");
+            let _as_little_use = control.stop().await.is_err();
+            None
+        }
+    }
+}
+
+/// Ends the one that an `up` has left that was killed; whether there was one.
+pub(crate) async fn end_what_is_left(run: &Path) -> bool {
+    match QuoterControl::connect(&socket(run), &control_key(run)).await {
+        Ok(control) => control.stop().await.is_ok(),
+        Err(_there_is_none) => false,
     }
 }
 

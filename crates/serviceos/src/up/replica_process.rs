@@ -96,13 +96,6 @@ impl ReplicaLauncher {
         let ticket = self.mesh.authority.ticket(&replica.service, &replica.ordinal.to_string())?;
         let registration = self.mesh.quoter.registration().await?;
         let (mut ours, theirs) = StdUnixStream::pair()?;
-        // The order waits in the socket until the launcher is there.
-        match &spec.launchable {
-            Launchable::Replica { order, measured } => order.give(&mut ours, measured, &registration)?,
-            Launchable::Command { order, .. } => order.give(&mut ours, &registration)?,
-        }
-        ours.set_nonblocking(true)?;
-        let leash = UnixStream::from_std(ours)?;
         let mut command = Command::new(THIS_BINARY);
         command
             .arg0("serviceos")
@@ -119,6 +112,18 @@ impl ReplicaLauncher {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         let group = pid.context("the process has no number")?;
         let ended = watch_end(group)?;
+        // What does not fit into the socket waits for the launcher to read it, or to end.
+        let launchable = spec.launchable.clone();
+        let giving = tokio::task::spawn_blocking(move || {
+            match launchable {
+                Launchable::Replica { order, measured } => order.give(&mut ours, &measured, &registration),
+                Launchable::Command { order, .. } => order.give(&mut ours, &registration),
+            }
+            .map(|()| ours)
+        });
+        let ours = giving.await??;
+        ours.set_nonblocking(true)?;
+        let leash = UnixStream::from_std(ours)?;
         let assignment = Assignment {
             replica: replica.clone(),
             version: spec.version.clone(),

@@ -5,9 +5,13 @@
 mod access_log;
 mod access_log_calls;
 mod ambiguity;
+mod attestation;
+mod audit;
 mod bodies;
+mod canaries;
 mod cli;
 mod client_address;
+mod commands;
 mod configuration;
 mod connections;
 mod counters;

@@ -1,7 +1,7 @@
 //! Secrets from the command line: what is set, rotated and removed, what is refused, and to whom a value is given.
 
-use std::io::Write;
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -33,10 +33,8 @@ fn value(mesh: &Running, name: &str) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let store = store::Store::open(&data.join("store.redb")).unwrap();
-        let domain = secrets::Domain {
-            trust_domain: "serviceos.dev.invalid".into(),
-            mode: types::Mode::Development,
-        };
+        let domain =
+            secrets::Domain { trust_domain: "serviceos.dev.invalid".into(), mode: types::Mode::Development };
         let vault = secrets::Vault::open(store, &data.join("master.key"), domain).await.unwrap();
         vault.reveal(name).unwrap().unwrap().last().unwrap().value.to_vec()
     })
@@ -47,7 +45,11 @@ fn a_secret_is_set_listed_rotated_and_removed() {
     let mut mesh = Mesh::new().service("vrf", 1).up();
     let set = with_input(&mesh, &["secrets", "set", "db-password"], b"hunter2\n");
     assert_eq!((set.code, set.err.as_str()), (0, ""));
-    assert!(set.out.starts_with("db-password has version 1 now; replicas are given it with their next join"), "{}", set.out);
+    assert!(
+        set.out.starts_with("db-password has version 1 now; replicas are given it with their next join"),
+        "{}",
+        set.out
+    );
     let file = mesh.folder().join("value");
     std::fs::write(&file, b"\0\xff\n\n").unwrap();
     assert_eq!(mesh.run(&["secrets", "set", "db-password", "--file", "value"]).code, 0);
@@ -72,7 +74,10 @@ fn a_secret_is_set_listed_rotated_and_removed() {
     assert!(versions["versions"][1]["madeAt"].is_string(), "{versions}");
     let rotated = mesh.run(&["secrets", "rotate", "vrf-signing"]);
     assert!(rotated.out.starts_with("vrf-signing has epoch 2 now; replicas are given it"), "{}", rotated.out);
-    assert_eq!(json_of(&mesh.run(&["secrets", "versions", "vrf-signing", "--json"]))["versions"][1]["epoch"], 2);
+    assert_eq!(
+        json_of(&mesh.run(&["secrets", "versions", "vrf-signing", "--json"]))["versions"][1]["epoch"],
+        2
+    );
     let table = mesh.run(&["secrets", "list"]).out;
     assert!(table.contains("NAME") && table.contains("db-password"), "{table}");
     assert_eq!(with_input(&mesh, &["secrets", "set", "gone"], b"soon").code, 0);
@@ -113,7 +118,9 @@ fn what_cannot_be_done_is_refused_with_a_code_before_a_value_is_read() {
     let set = &["secrets", "set", "given"][..];
     assert!(refused(set, b"").contains("the value is empty"));
     assert!(refused(set, &vec![b'x'; (64 << 10) + 1]).contains("at most 64 KiB"));
-    assert!(refused(&["secrets", "set", "given", "--file", "nowhere"], b"").contains("failed to open nowhere"));
+    assert!(
+        refused(&["secrets", "set", "given", "--file", "nowhere"], b"").contains("failed to open nowhere")
+    );
     let largest = vec![b'x'; 64 << 10];
     assert_eq!(with_input(&mesh, set, &largest).code, 0, "the largest that there may be");
     let by_argument = mesh.run(&["secrets", "set", "given", "hunter2"]);
@@ -125,17 +132,17 @@ fn what_cannot_be_done_is_refused_with_a_code_before_a_value_is_read() {
 #[test]
 fn no_value_is_sent_to_an_authority_that_is_not_the_one_of_the_data_directory() {
     let mesh = Mesh::new().service("vrf", 1).up();
-    let known = mesh.folder().join(".serviceos/run/mesh.json");
+    let known = mesh.folder().join(".serviceos/run/authority.json");
     let honest: Value = serde_json::from_slice(&std::fs::read(&known).unwrap()).unwrap();
     let mut another_root = Mesh::new().service("vrf", 1).up();
-    let other = std::fs::read(another_root.folder().join(".serviceos/run/mesh.json")).unwrap();
+    let other = std::fs::read(another_root.folder().join(".serviceos/run/authority.json")).unwrap();
     let other: Value = serde_json::from_slice(&other).unwrap();
     for (key, value, expected) in [
         ("rootSpki", &other["rootSpki"], "another mesh"),
         ("trustDomain", &json!("other.dev.invalid"), "another mesh"),
         ("mode", &json!("production"), "another mesh"),
         ("evidenceRoot", &other["evidenceRoot"], "CHAIN_UNTRUSTED"),
-        ("authorityWorkload", &honest["transition"], "RELEASE_NOT_ALLOWED"),
+        ("workload", &json!(mesh_protocol::Bytes(vec![1; 32])), "RELEASE_NOT_ALLOWED"),
     ] {
         let mut changed = honest.clone();
         changed[key] = value.clone();
@@ -160,20 +167,18 @@ fn a_value_that_is_typed_is_not_shown_and_ends_before_enter() {
     let mut mesh = Mesh::new().service("vrf", 1).up();
     let binary = mesh.command().get_program().to_str().unwrap().to_owned();
     let shell = format!("{binary} secrets set typed");
-    let mut terminal = mesh.command();
     // It gives what it runs a terminal of its own, and types what it reads.
-    let mut script = std::process::Command::new("script");
-    script.args(["-qec", &shell, "/dev/null"]).current_dir(terminal.get_current_dir().unwrap());
+    let mut script = Command::new("script");
+    script.args(["-qec", &shell, "/dev/null"]).current_dir(mesh.folder()).env_remove("SERVICEOS_DATA_DIR");
     script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    drop(terminal.env_clear());
     let mut child = script.spawn().unwrap();
     let mut keyboard = child.stdin.take().unwrap();
-    let mut screen = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut screen = BufReader::new(child.stdout.take().unwrap());
     let mut shown = String::new();
-    std::io::BufRead::read_line(&mut screen, &mut shown).unwrap();
+    screen.read_line(&mut shown).unwrap();
     assert!(shown.contains("value of typed, which is not shown"), "{shown}");
     keyboard.write_all(b"hunter2\n").unwrap();
-    std::io::Read::read_to_string(&mut screen, &mut shown).unwrap();
+    screen.read_to_string(&mut shown).unwrap();
     drop(keyboard);
     assert_eq!(child.wait().unwrap().code(), Some(0), "{shown}");
     assert!(shown.contains("typed has version 1 now") && !shown.contains("hunter2"), "{shown}");

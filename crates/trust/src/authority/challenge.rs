@@ -5,6 +5,7 @@ use mesh_protocol::tls::Peer;
 use mesh_protocol::{AuthorityBinding, Bytes, ChallengeAnswer, ChallengeRequest, Subject};
 
 use super::{Authority, Channel, unavailable};
+use crate::Standing;
 use crate::nonces::{NonceContext, Used, check_ticket_age};
 
 impl Authority {
@@ -80,15 +81,27 @@ impl Authority {
         Ok(())
     }
 
-    /// One that was renewed may still be shown to others for a while, but is no reason for another.
+    /// Whether a certificate is the one that its replica has, as far as this authority knows.
     fn is_in_force(&self, peer: &Peer) -> Result<(), Fault> {
         let Subject::Service { service, instance } = &peer.id.subject else { return Ok(()) };
-        match self.admission(service.as_str(), instance) {
-            Some(admission) if admission.leaf != peer.leaf => Err(Fault::new(
-                Code::TicketInvalid,
-                "the certificate was renewed already, and is not renewed twice",
-            )),
-            _ => Ok(()),
+        let key = (service.clone(), instance.clone());
+        let over = |detail: &str| Err(Fault::new(Code::TicketInvalid, detail));
+        match self.0.standings.borrow().get(&key) {
+            // The answer with the newer one may have been lost on its way.
+            Some(Standing::Valid(admission) | Standing::Expired(admission))
+                if admission.leaf == peer.leaf
+                    || admission.renewed.is_some_and(|(before, _)| before == peer.leaf) =>
+            {
+                Ok(())
+            }
+            Some(Standing::Valid(_) | Standing::Expired(_)) => {
+                over("the certificate was renewed already, and is not renewed twice")
+            }
+            Some(Standing::Pending { .. }) => {
+                over("the replica is being started again, and joins by its ticket")
+            }
+            // It is told again why; or this authority has given it before it was started again.
+            Some(Standing::Refused { .. }) | None => Ok(()),
         }
     }
 }

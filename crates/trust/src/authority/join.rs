@@ -50,6 +50,8 @@ struct Join {
     hpke_public: [u8; 32],
     receipt_spki: Vec<u8>,
     report_data: [u8; 64],
+    /// What it would be in the transition before.
+    before: Option<[u8; 64]>,
     previous: Option<[u8; 32]>,
 }
 
@@ -89,6 +91,7 @@ impl Authority {
         let (mut begun, appraised) = self.appraise(begun).await?;
         match appraised {
             Ok(appraised) => self.admit(begun, appraised).await,
+            Err(fault) if fault.code.is_retryable() => Err(fault),
             Err(fault) => {
                 self.refuse(&mut begun, &fault).await?;
                 Err(fault)
@@ -109,7 +112,10 @@ impl Authority {
         };
         let (service, policy) = self.service(&claims.service).ok_or_else(unexpected)?;
         let id = SpiffeId::of_replica(&self.0.domain.trust_domain, &service, &claims.instance);
-        let ca = Arc::clone(&self.state().ca);
+        let (ca, before) = {
+            let state = self.state();
+            (Arc::clone(&state.ca), state.before)
+        };
         let binding = JoinBinding {
             authority_nonce: claims.authority_nonce,
             replica_nonce: claims.replica_nonce,
@@ -131,6 +137,7 @@ impl Authority {
             previous_leaf: channel.peer.as_ref().map(|peer| peer.leaf),
         };
         let report_data = binding.report_data();
+        let before = before.map(|transition| JoinBinding { transition, ..binding }.report_data());
         let join = Join {
             csr_key: requested_key(&request.csr.0),
             receipt_spki: request.receipt_spki.0.clone(),
@@ -139,6 +146,7 @@ impl Authority {
             claims,
             hpke_public,
             report_data,
+            before,
         };
         Ok(Begun { join, service, policy, ca, id, marks, now_ms, checks })
     }
@@ -289,7 +297,7 @@ impl Authority {
         };
         let key = SubjectKey::of(&begun.join.claims.identity_spki).ok_or_else(unreadable)?;
         let wanted = LeafRequest { id: &begun.id, key, not_after, facts: Some(&facts) };
-        begun.ca.issue(&wanted, begun.now_ms / 1000)
+        begun.ca.issue(&wanted, self.0.clock.from_now_on() / 1000)
     }
 
     /// The secrets that the manifest names, each sealed to the replica's key, and the signature over all of them.
@@ -397,7 +405,7 @@ fn read(request: &JoinRequest) -> Result<(Evidence, JoinClaims, [u8; 32]), Fault
 /// Chain, binding with the certificate request, debug, TCB, platform and release.
 fn steps(begun: &mut Begun, root: &[u8]) -> Result<Appraised, Fault> {
     let Begun { join, policy, now_ms, checks, .. } = begun;
-    let Join { evidence, claims, csr_key, report_data, .. } = join;
+    let Join { evidence, claims, csr_key, report_data, before, .. } = join;
     let bound = |measurement: &[u8; 32]| {
         if evidence.kind == EvidenceKind::Simulated && claims.workload != *measurement {
             let detail = "the workload digest is not what was measured";
@@ -410,7 +418,20 @@ fn steps(begun: &mut Begun, root: &[u8]) -> Result<Appraised, Fault> {
             "the certificate request is not one for the key that the evidence names, and signed with it";
         Err(Fault::new(Code::CsrKeyMismatch, detail))
     };
-    appraisal::verify(evidence, report_data, &policy.policy, root, *now_ms / 1000, checks, bound)
+    let now = *now_ms / 1000;
+    let appraised = appraisal::verify(evidence, report_data, &policy.policy, root, now, checks, bound);
+    let Some(before) = before.filter(|_| is_mismatch(&appraised)) else { return appraised };
+    let checks = &mut Checks::default();
+    let was_bound = appraisal::verify(evidence, &before, &policy.policy, root, now, checks, |_| Ok(()));
+    if is_mismatch(&was_bound) {
+        return appraised;
+    }
+    let detail = "another manifest came into force since the challenge; join again";
+    Err(Fault::new(Code::ManifestChanged, detail))
+}
+
+fn is_mismatch(appraised: &Result<Appraised, Fault>) -> bool {
+    appraised.as_ref().is_err_and(|fault| fault.code == Code::BindingMismatch)
 }
 
 /// One of the replicas that the manifest has. Each has one way to write its ordinal, or there would be more identities than

@@ -1,12 +1,13 @@
 //! What the authority does without being asked: identities end, heads of the audit trail are signed, and the watermark of the
 //! clock is written down.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use store::Transaction;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 
 use super::Authority;
 use super::opening::{USED, WATERMARK};
@@ -21,24 +22,34 @@ const MAX_FORGOTTEN: usize = 100;
 impl Authority {
     /// Runs until it is told to end.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        tokio::pin!(shutdown);
-        let mut standings = self.standings();
-        let mut round = Instant::now() + ROUND;
-        loop {
-            let next = self.end_identities();
-            let until = next.map_or(round, |wait| (Instant::now() + wait).min(round));
-            tokio::select! {
-                () = sleep_until(until) => {}
-                _ = standings.changed() => continue,
-                () = &mut shutdown => break,
-            }
-            if Instant::now() >= round {
-                round = Instant::now() + ROUND;
-                self.look_after().await;
-            }
+        // Beside each other: a disk that hangs must not give anybody more time.
+        tokio::select! {
+            never = self.end_in_time() => match never {},
+            never = self.look_after_again_and_again() => match never {},
+            () = shutdown => {}
         }
         if let Err(error) = self.sign_head().await {
             tracing::warn!(%error, "the last head of the audit trail could not be signed");
+        }
+    }
+
+    async fn end_in_time(&self) -> Infallible {
+        let mut standings = self.standings();
+        loop {
+            standings.borrow_and_update();
+            let next = self.end_identities();
+            tokio::select! {
+                () = sleep(next.unwrap_or(ROUND).min(ROUND)) => {}
+                // This holds the sender.
+                _ = standings.changed() => {}
+            }
+        }
+    }
+
+    async fn look_after_again_and_again(&self) -> Infallible {
+        loop {
+            sleep(ROUND).await;
+            self.look_after().await;
         }
     }
 

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::{Authority, Inner, OwnEvidence, ServicePolicy, State};
 use crate::audit::AuditTrail;
 use crate::ca::{self, IssuingCa};
-use crate::clock::{CheckedClock, Now};
+use crate::clock::{CheckedClock, Clocks};
 use crate::nonces::{LIFE_MS, Minter, Used};
 use crate::quota::Quota;
 use crate::records::canonical_json;
@@ -48,8 +48,8 @@ pub struct Opening {
     pub vault: Arc<tokio::sync::Mutex<Vault>>,
     /// Whose evidence counts.
     pub roots: Roots,
-    /// The machine's clock.
-    pub now: Now,
+    /// The machine's clocks.
+    pub clocks: Clocks,
     /// The file of the audit trail.
     pub audit: PathBuf,
     /// Everything that decides trust, as JSON.
@@ -84,7 +84,7 @@ impl Authority {
     /// # Errors
     /// What an earlier one has left cannot be read or does not verify, the roots are those of the other mode, or the disk fails.
     pub async fn open(opening: Opening) -> Result<Self, TrustError> {
-        let Opening { store, vault, roots, now, audit, manifest, services, own } = opening;
+        let Opening { store, vault, roots, clocks, audit, manifest, services, own } = opening;
         let (domain, genesis, root_key, minter) = {
             let mut vault = vault.lock().await;
             let minter = vault.ensure_internal(MINTER, random).await?;
@@ -94,7 +94,7 @@ impl Authority {
             return Err(TrustError::RootsOfOtherMode { mesh: domain.mode, roots: roots.mode() });
         }
         let signer = Signer::new(&root_key)?;
-        let clock = CheckedClock::new(now, number(&store, WATERMARK).await?);
+        let clock = CheckedClock::new(clocks, number(&store, WATERMARK).await?);
         // A clock that is behind stops joins, not the start.
         let seconds = clock.latest() / 1000;
         let root = root(&store, &root_key, &domain, seconds).await?;
@@ -123,7 +123,7 @@ impl Authority {
             audit: Arc::new(Mutex::new(audit)),
             own,
             opening_key,
-            state: Mutex::new(State { ca: Arc::new(ca), services: Arc::new(services), used }),
+            state: Mutex::new(State { ca: Arc::new(ca), before: None, services: Arc::new(services), used }),
             standings: watch::Sender::new(Arc::new(Standings::new())),
             revocations: watch::Sender::new(Arc::new(revocations)),
             revoking: tokio::sync::Mutex::new(()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mesh_protocol::{Revocations, RevokedType, SignedRevocations, SpiffeId};
+use mesh_protocol::{Revocations, RevokedType, SignedRevocations, SpiffeId, to_hex};
 use serde_json::json;
 use store::Transaction;
 
@@ -18,10 +18,25 @@ impl Authority {
     /// # Errors
     /// The value is none, the list is full, or it could not be written down.
     pub async fn revoke(&self, about: RevokedType, value: &str, actor: &str) -> Result<u64, TrustError> {
+        let (authority, value, actor) = (self.clone(), value.to_owned(), actor.to_owned());
+        // In a task of its own: whoever asks may go, and what is written down must be said too.
+        let revoked = tokio::spawn(async move { authority.revoke_whole(about, &value, &actor).await });
+        revoked.await.map_err(|_| TrustError::Failed)?
+    }
+
+    async fn revoke_whole(&self, about: RevokedType, value: &str, actor: &str) -> Result<u64, TrustError> {
         let now = self.0.clock.latest() / 1000;
         let _alone = self.0.revoking.lock().await;
         let known = self.0.revocations.borrow().revocations.clone();
-        let Some(list) = revocations::with(&known, about, value, now)? else { return Ok(known.epoch) };
+        let Some(mut list) = revocations::with(&known, about, value, now)? else { return Ok(known.epoch) };
+        // Replicas and the mesh API know others by their certificates alone, so these are named beside what they rest on.
+        let is_seen = matches!(about, RevokedType::Instance | RevokedType::Leaf);
+        let leaves = if is_seen { Vec::new() } else { self.leaves_of(&list) };
+        for leaf in leaves {
+            if let Some(with) = revocations::with(&list, RevokedType::Leaf, &leaf, now)? {
+                list = Revocations { epoch: list.epoch, ..with };
+            }
+        }
         self.say(list, "revoke", (about, value), actor).await
     }
 
@@ -30,10 +45,32 @@ impl Authority {
     /// # Errors
     /// It could not be written down.
     pub async fn restore(&self, about: RevokedType, value: &str, actor: &str) -> Result<u64, TrustError> {
+        let (authority, value, actor) = (self.clone(), value.to_owned(), actor.to_owned());
+        let restored = tokio::spawn(async move { authority.restore_whole(about, &value, &actor).await });
+        restored.await.map_err(|_| TrustError::Failed)?
+    }
+
+    async fn restore_whole(&self, about: RevokedType, value: &str, actor: &str) -> Result<u64, TrustError> {
         let _alone = self.0.revoking.lock().await;
         let known = self.0.revocations.borrow().revocations.clone();
         let Some(list) = revocations::without(&known, about, value) else { return Ok(known.epoch) };
         self.say(list, "restore", (about, value), actor).await
+    }
+
+    /// The certificates, in hexadecimal, of everybody whom a list is about.
+    fn leaves_of(&self, list: &Revocations) -> Vec<String> {
+        let standings = self.0.standings.borrow();
+        let admissions = standings.values().filter_map(|standing| match standing {
+            Standing::Valid(admission) | Standing::Expired(admission) => Some(admission),
+            Standing::Pending { .. } | Standing::Refused { .. } => None,
+        });
+        let revoked = admissions.filter(|admission| {
+            revocations::allow(list, &admission.id, Some(admission.leaf), &admission.appraised).is_err()
+        });
+        let leaves = revoked.flat_map(|admission| {
+            std::iter::once(admission.leaf).chain(admission.renewed.map(|(leaf, _)| leaf))
+        });
+        leaves.map(|leaf| to_hex(&leaf)).collect()
     }
 
     async fn say(

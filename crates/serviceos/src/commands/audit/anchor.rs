@@ -70,6 +70,10 @@ async fn stored(data_dir: &Path) -> Result<Anchor, Failure> {
 /// The mode is nowhere in the clear, and in every record that is sealed: only the right one opens them.
 async fn open(store: Store, data_dir: &Path, trust_domain: &str) -> Result<Vault, SecretsError> {
     let key = data_dir.join("master.key");
+    // A vault makes what is missing, and nothing is to be made here.
+    if !key.exists() {
+        return Err(SecretsError::MasterKeyMissing(key));
+    }
     let domain = |mode| Domain { trust_domain: trust_domain.to_owned(), mode };
     match Vault::open(store.clone(), &key, domain(Mode::Development)).await {
         Err(SecretsError::Tampered(_)) => Vault::open(store, &key, domain(Mode::Production)).await,

@@ -7,12 +7,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow, bail};
 use appraisal::{Checks, Policy, Release, Roots};
 use control::{AdminClient, SealKeyAnswer, SealKeyRequest};
-use mesh_protocol::{Bytes, Evidence, MeshCoordinates};
+use mesh_protocol::{Bytes, Evidence};
 use trust::SealKey;
 use types::Mode;
 
-use crate::coordinates;
 use crate::failure::Failure;
+use crate::known_authority::KnownAuthority;
 
 /// The key of the authority, once it is proved.
 pub(super) async fn verified_key(client: &AdminClient, data_dir: &Path) -> Result<SealKey, Failure> {
@@ -20,7 +20,7 @@ pub(super) async fn verified_key(client: &AdminClient, data_dir: &Path) -> Resul
     aws_lc_rs::rand::fill(&mut nonce).map_err(|_| anyhow!("the operating system gave no randomness"))?;
     let request = SealKeyRequest { nonce: Bytes(nonce.to_vec()) };
     let answer: SealKeyAnswer = client.post("/v1/secrets/key", &request).await?;
-    let known = coordinates::read(data_dir)?;
+    let known = KnownAuthority::read(data_dir)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Ok(verify(&answer, &nonce, &known, now)
         .context("the authority is not trusted, and no value was sent to it")?)
@@ -30,7 +30,7 @@ pub(super) async fn verified_key(client: &AdminClient, data_dir: &Path) -> Resul
 fn verify(
     answer: &SealKeyAnswer,
     nonce: &[u8; 32],
-    known: &MeshCoordinates,
+    known: &KnownAuthority,
     now: u64,
 ) -> anyhow::Result<SealKey> {
     if (answer.mode, &answer.trust_domain, &answer.root_spki)
@@ -43,7 +43,7 @@ fn verify(
         (Mode::Development, Some(root)) => Roots::Development(root.0.clone()),
         (Mode::Development, None) => bail!("the data directory names no root for evidence of development"),
     };
-    let workload = known.authority_workload.0.as_slice().try_into();
+    let workload = known.workload.0.as_slice().try_into();
     let workload = workload.context("the data directory names no measurement of the authority")?;
     let policy = Policy::of_releases(vec![Release::simulated("authority", workload)]);
     let key = answer.key().context("its key has not 32 bytes")?;
@@ -53,7 +53,8 @@ fn verify(
     Ok(key)
 }
 
-#[cfg(all(test, feature = "development"))]
+#[cfg(test)]
+#[cfg(feature = "development")]
 mod tests {
     use appraisal::{Code, Fault};
     use dev_quoter::Quoter;
@@ -72,15 +73,13 @@ mod tests {
         }
     }
 
-    fn known(quoter: &Quoter) -> MeshCoordinates {
-        MeshCoordinates {
-            address: "127.0.0.1:1".parse().unwrap(),
+    fn known(quoter: &Quoter) -> KnownAuthority {
+        KnownAuthority {
             root_spki: Bytes(key().root_spki),
             trust_domain: key().trust_domain,
             mode: Mode::Development,
-            transition: Bytes(vec![3; 32]),
             evidence_root: Some(Bytes(quoter.root().to_vec())),
-            authority_workload: Bytes(W.to_vec()),
+            workload: Bytes(W.to_vec()),
         }
     }
 
@@ -96,7 +95,7 @@ mod tests {
         }
     }
 
-    fn refusal(answer: &SealKeyAnswer, nonce: [u8; 32], known: &MeshCoordinates) -> String {
+    fn refusal(answer: &SealKeyAnswer, nonce: [u8; 32], known: &KnownAuthority) -> String {
         let error = verify(answer, &nonce, known, NOW).unwrap_err();
         error
             .downcast_ref::<Fault>()
@@ -141,7 +140,7 @@ mod tests {
     fn development_proves_nothing_to_whoever_knows_the_mesh_as_one_of_production() {
         let mut quoter = Quoter::generate(NOW).unwrap();
         let key = SealKey { mode: Mode::Production, ..key() };
-        let known = MeshCoordinates { mode: Mode::Production, ..known(&quoter) };
+        let known = KnownAuthority { mode: Mode::Production, ..known(&quoter) };
         let answer = answer(&mut quoter, &key, &key, W);
         assert_eq!(refusal(&answer, [9; 32], &known), Code::EvidenceKindForbidden.as_str());
     }

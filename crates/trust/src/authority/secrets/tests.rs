@@ -41,7 +41,7 @@ impl Place {
             store,
             vault: Arc::new(Mutex::new(vault)),
             roots: Roots::Development(Vec::new()),
-            now: Arc::new(|| 1_800_000_000_000),
+            clocks: crate::Clocks { wall: Arc::new(|| 1_800_000_000_000), boot: Arc::new(|| 0) },
             audit: folder.path().join(audit::FILE_NAME),
             manifest: json!({}),
             services: BTreeMap::from([("api".parse().unwrap(), policy)]),

@@ -1,0 +1,127 @@
+//! A member that is revoked is refused by the mesh API: on the connection that it has, and on any other.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use appraisal::Roots;
+use mesh::{MeshApi, OwnIdentity};
+use mesh_protocol::tls::{ANY_NAME, Identity, RootPin, client_config};
+use mesh_protocol::{EvidenceError, RevokedType, SpiffeId, Subject};
+use rustls::pki_types::ServerName;
+use secrets::{Domain, Vault};
+use serde_json::{Value, json};
+use store::Store;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use trust::{Authority, Opening};
+use types::Mode;
+
+const TRUST_DOMAIN: &str = "api.dev.invalid";
+
+/// An authority that admits nobody, and gives identities to whoever is part of this process.
+async fn authority(folder: &TempDir) -> Authority {
+    let store = Store::open(&folder.path().join("store.redb")).unwrap();
+    let domain = Domain { trust_domain: TRUST_DOMAIN.into(), mode: Mode::Development };
+    let vault = Vault::open(store.clone(), &folder.path().join("master.key"), domain).await.unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let now = u64::try_from(now).unwrap();
+    let opening = Opening {
+        store,
+        vault: Arc::new(tokio::sync::Mutex::new(vault)),
+        roots: Roots::Development(Vec::new()),
+        clocks: trust::Clocks { wall: Arc::new(move || now), boot: Arc::new(|| 0) },
+        audit: folder.path().join("audit.jsonl"),
+        manifest: json!({}),
+        services: [].into(),
+        own: Arc::new(|_| Box::pin(std::future::ready(Err(EvidenceError("there is none".into()))))),
+    };
+    Authority::open(opening).await.unwrap()
+}
+
+fn replica(ordinal: &str) -> Subject {
+    Subject::Service { service: "vrf".parse().unwrap(), instance: ordinal.into() }
+}
+
+/// A connection to the mesh API of whoever has this identity.
+struct Member(TlsStream<TcpStream>);
+
+impl Member {
+    async fn connect(authority: &Authority, address: SocketAddr, identity: Identity) -> Self {
+        let root = RootPin::Spki(authority.root_spki().to_vec());
+        let config =
+            client_config(identity, root, TRUST_DOMAIN, Arc::new(|_| Ok(())), &[b"http/1.1"]).unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from(ANY_NAME).unwrap();
+        // In TLS 1.3 the client is done before the server has looked at its certificate.
+        Self(TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap())
+    }
+
+    async fn ask(&mut self, path: &str) -> std::io::Result<()> {
+        self.0.write_all(format!("GET {path} HTTP/1.1\r\nhost: mesh\r\n\r\n").as_bytes()).await
+    }
+
+    /// The status and the document of the next answer.
+    async fn answer(&mut self) -> std::io::Result<(u16, Value)> {
+        let mut read = Vec::new();
+        loop {
+            if self.0.read_buf(&mut read).await? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            let text = String::from_utf8_lossy(&read).into_owned();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            if let Ok(document) = serde_json::from_str(body) {
+                return Ok((head.split(' ').nth(1).unwrap().parse().unwrap(), document));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_revoked_is_refused_on_every_connection_and_nobody_else_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = authority(&folder).await;
+    let own = OwnIdentity::new(authority.clone(), Subject::Authority("n1".into())).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let api = MeshApi::new(listener, authority.clone(), own.identity(), own.spki()).unwrap();
+    let serving = tokio::spawn(api.serve(std::future::pending()));
+    let one = OwnIdentity::new(authority.clone(), replica("0")).unwrap();
+    let other = OwnIdentity::new(authority.clone(), replica("1")).unwrap();
+    let mut revoked = Member::connect(&authority, address, one.identity()).await;
+    let mut stays = Member::connect(&authority, address, other.identity()).await;
+    for member in [&mut revoked, &mut stays] {
+        member.ask("/v1/watch").await.unwrap();
+        let (status, answer) = member.answer().await.unwrap();
+        assert_eq!((status, &answer["revocations"]["revocations"]["epoch"]), (200, &json!(0)));
+        // From here on it waits for a change.
+        member.ask("/v1/watch?epoch=0").await.unwrap();
+    }
+    let id = SpiffeId { trust_domain: TRUST_DOMAIN.into(), subject: replica("0") }.to_string();
+    authority.revoke(RevokedType::Instance, &id, "a test").await.unwrap();
+    for member in [&mut revoked, &mut stays] {
+        let (status, answer) = member.answer().await.unwrap();
+        let list = &answer["revocations"]["revocations"];
+        assert_eq!((status, &list["epoch"], &list["entries"][0]["value"]), (200, &json!(1), &json!(id)));
+    }
+    revoked.ask("/v1/watch?epoch=0").await.unwrap();
+    let (status, refusal) = revoked.answer().await.unwrap();
+    assert_eq!((status, &refusal["code"]), (403, &json!("REVOKED")));
+    stays.ask("/v1/watch?epoch=0").await.unwrap();
+    assert_eq!(stays.answer().await.unwrap().0, 200);
+    let mut again = Member::connect(&authority, address, one.identity()).await;
+    let answered = async {
+        again.ask("/v1/watch").await?;
+        again.answer().await
+    };
+    assert!(answered.await.is_err(), "its certificate is refused in the handshake");
+    authority.restore(RevokedType::Instance, &id, "a test").await.unwrap();
+    let mut again = Member::connect(&authority, address, one.identity()).await;
+    again.ask("/v1/watch").await.unwrap();
+    assert_eq!(again.answer().await.unwrap().0, 200);
+    serving.abort();
+}
