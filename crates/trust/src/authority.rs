@@ -144,7 +144,7 @@ impl Authority {
             .ok_or_else(|| TrustError::Certificate("a key of the mesh is a P-256 key".into()))?;
         let id = SpiffeId { trust_domain: self.0.domain.trust_domain.clone(), subject };
         let ca = Arc::clone(&self.state().ca);
-        let now = self.0.clock.from_now_on() / 1000;
+        let now = self.0.clock.holds_from() / 1000;
         let leaf = ca.issue(&LeafRequest { id: &id, key, not_after, facts: None }, now)?;
         Ok([vec![leaf], ca.chain.clone()].concat())
     }

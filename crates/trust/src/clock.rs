@@ -83,7 +83,7 @@ impl CheckedClock {
 
     /// From when on something holds that is made now, in Unix milliseconds: never later than the machine's own clock, since
     /// whoever reads it has no other.
-    pub(crate) fn from_now_on(&self) -> u64 {
+    pub(crate) fn holds_from(&self) -> u64 {
         self.latest().min((self.clocks.wall)())
     }
 
@@ -209,6 +209,6 @@ mod tests {
         assert_eq!((checked(&clock), clock.watermark()), (Err(Code::ClockStepped), 1_060_001));
         set(1_000_000, 5_000);
         assert_eq!(clock.latest(), 1_065_001);
-        assert_eq!(clock.from_now_on(), 1_000_000);
+        assert_eq!(clock.holds_from(), 1_000_000);
     }
 }

@@ -95,8 +95,9 @@ pub(crate) struct SecretsArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SecretsCommand {
-    /// Give a secret a value, which becomes its newest version: from a file, or from standard input. It is sealed to the
-    /// authority once that has proved what it is.
+    /// Give a secret a value, which becomes its newest version.
+    ///
+    /// It is read from a file or from standard input, and sealed to the authority once that has proved what it is.
     Set {
         #[command(flatten)]
         place: PlaceArgs,

@@ -297,7 +297,7 @@ impl Authority {
         };
         let key = SubjectKey::of(&begun.join.claims.identity_spki).ok_or_else(unreadable)?;
         let wanted = LeafRequest { id: &begun.id, key, not_after, facts: Some(&facts) };
-        begun.ca.issue(&wanted, self.0.clock.from_now_on() / 1000)
+        begun.ca.issue(&wanted, self.0.clock.holds_from() / 1000)
     }
 
     /// The secrets that the manifest names, each sealed to the replica's key, and the signature over all of them.
