@@ -63,8 +63,6 @@ codes! {
     CsrKeyMismatch = "CSR_KEY_MISMATCH",
     /// The environment can be looked into by a debugger.
     EvidenceDebug = "EVIDENCE_DEBUG",
-    /// The environment can be moved to another platform.
-    MigrationForbidden = "MIGRATION_FORBIDDEN",
     /// No TCB level fits the platform.
     TcbUnmatched = "TCB_UNMATCHED",
     /// The policy does not accept the platform's TCB status.
