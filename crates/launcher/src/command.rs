@@ -6,12 +6,14 @@
 //! ```
 //!
 //! The command is in the launcher's process group, so that whoever ends the group leaves nothing of the replica, also after the
-//! launcher was killed itself: nothing else ends the command then.
+//! launcher was killed itself: nothing else ends the command then. What the command has started is told to end with it, and the
+//! launcher leaves nobody behind.
 
 mod calls;
 mod child;
 mod folder;
 mod forward;
+mod group;
 mod guarded;
 mod headers;
 mod mesh_socket;
@@ -19,6 +21,7 @@ mod plan;
 mod port;
 #[cfg(test)]
 mod testing;
+mod trailers;
 mod upstream;
 
 use std::convert::Infallible;
@@ -40,11 +43,13 @@ use calls::Calls;
 use child::{Child, Ended};
 use folder::Folder;
 use forward::Forward;
+use group::Group;
 use plan::Plan;
 use upstream::Upstream;
 
-/// How much of the grace is left to this process itself.
+/// How much of the grace is left to this process itself, at most, and of how many parts of a short one it is one.
 const OWN_GRACE: Duration = Duration::from_millis(500);
+const OWN_PART: u32 = 4;
 /// How long a command may take to end where nobody says how long.
 const UNWATCHED_GRACE: Duration = Duration::from_secs(5);
 
@@ -60,6 +65,7 @@ struct Replica {
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     member: Member<QuoterSource>,
+    /// Of the certificate that it has now.
     leaf: [u8; 32],
     upstream: Arc<Upstream>,
     child: Child,
@@ -167,10 +173,10 @@ async fn prepare(
     folder
         .write(&joined.secrets, &assignment.config)
         .map_err(|error| refused(&format_args!("the command's files cannot be written: {error}")))?;
-    let leaf = joined.leaf;
     // From here on they are the command's alone.
     drop(joined);
-    start(Ready { measured, plan, folder, member, leaf }, order.protocol).await
+    let group = Group::of_this_process();
+    start(Ready { measured, plan, folder, member, group }, order.protocol).await
 }
 
 /// What a command is started with, and whom it stands for.
@@ -179,23 +185,28 @@ struct Ready<'a> {
     plan: Plan,
     folder: Folder,
     member: Member<QuoterSource>,
-    leaf: [u8; 32],
+    group: Group,
 }
 
 async fn start(ready: Ready<'_>, protocol: Protocol) -> Result<Replica, Failure> {
-    let Ready { measured, plan, folder, member, leaf } = ready;
+    let Ready { measured, plan, folder, member, group } = ready;
     let tls = Arc::new(member.server_config(spoken(protocol))?);
     let socket = mesh_socket::bind(&folder.mesh_socket())
         .map_err(|error| RunError::Io("making the socket to other services", error))?;
     let mut calls = JoinSet::new();
     calls.spawn(mesh_socket::serve(socket, Arc::new(Calls::new(Arc::new(member.outgoing())))));
-    let mut child = Child::start(measured, &plan)
+    let mut child = Child::start(measured, &plan, group)
         .map_err(|error| StartError::new(format_args!("the command cannot be started: {error}")))?;
     let upstream = Arc::new(Upstream::new(protocol, plan.listen.connector()));
-    tokio::select! {
-        ended = child.until_it_accepts(&plan.listen) => ended.map_err(Failure::Ended)?,
+    let accepts = async {
+        child.until_it_accepts(&plan.listen).await.map_err(Failure::Ended)?;
+        // A renewal that has begun is finished: the authority may have given the new certificate already.
+        Ok::<_, Failure>(member.settled().await)
+    };
+    let leaf = tokio::select! {
+        accepts = accepts => accepts?,
         left = member.stay() => return Err(RunError::from(left).into()),
-    }
+    };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .map_err(|error| RunError::Io("binding a port on 127.0.0.1", error))?;
@@ -220,28 +231,46 @@ impl Replica {
         let end = tokio::select! {
             ended = child.ended() => {
                 tracing::error!(%ended, "the command ended by itself");
+                // Nobody writes into its folder any more when that is removed.
+                drop(child);
                 return ended.code();
             }
             end = supervised.end(&member) => end,
             () = &mut serving => unreachable!("nothing has told it to stop"),
         };
-        let told = Instant::now();
+        let (told, shares) = (Instant::now(), Shares::of(grace));
         tokio::select! {
             () = end.drain(&stop, serving, &member) => {}
             // A command that was signalled together with this process ends by itself.
             _ended = child.ended() => {}
-            // Half of the time is the command's.
-            () = sleep_until(told + grace / 2), if end == End::Terminated => {}
+            () = sleep_until(told + shares.requests), if end == End::Terminated => {}
         }
         if end == End::Left(Left::Expired) {
             // Nobody is called under an identity that has ended.
             calls.abort_all();
         }
         let deadline = match end {
-            End::Terminated => told + grace.saturating_sub(OWN_GRACE),
+            End::Terminated => told + shares.requests + shares.command,
             End::Orphaned | End::Left(_) => Instant::now() + UNWATCHED_GRACE,
         };
         child.stop(deadline).await
+    }
+}
+
+/// Whose the time is between being told to end and being killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shares {
+    /// Of the requests that are open.
+    requests: Duration,
+    /// Of the command, once it is told.
+    command: Duration,
+}
+
+impl Shares {
+    /// Half of it is the command's, and a part of the rest this process's.
+    fn of(grace: Duration) -> Self {
+        let (command, own) = (grace / 2, OWN_GRACE.min(grace / OWN_PART));
+        Self { requests: grace - command - own, command }
     }
 }
 

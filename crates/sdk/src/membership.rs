@@ -346,3 +346,24 @@ pub async fn distrusted(peer: Peer, mut trusted: watch::Receiver<Trusted>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FakeMesh;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_has_begun_is_over_before_it_is_said_which_certificate_it_is() {
+        let (member, leaf) = FakeMesh::new().member("vrf", &[]);
+        assert_eq!(member.settled().await, leaf);
+        let begun = member.renewing.lock().await;
+        let waited = tokio::time::timeout(Duration::from_secs(1), member.settled()).await;
+        assert!(waited.is_err());
+        let renews = async {
+            let ends = member.current().1;
+            *member.current.lock().unwrap() = ([9; 32], ends);
+            drop(begun);
+        };
+        assert_eq!(tokio::join!(member.settled(), renews).0, [9; 32]);
+    }
+}

@@ -201,7 +201,8 @@ async fn while_trusted(
 }
 
 /// Answers the requests of one connection, and drives what becomes of it, until it ends or its requests are answered after it
-/// was told to stop.
+/// was told to stop. A service that fails instead of answering ends the connection by HTTP/1, and the stream by HTTP/2, with the
+/// reason of an error of `h2`.
 pub async fn answer<I, S>(
     stream: I,
     protocol: Protocol,

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_saphyr::Spanned;
 
 use super::Checker;
+use crate::nearest::{nearest, one_of};
 use crate::raw::Entries;
 use crate::report::Origin;
 use crate::scalar::{Text, quoted};
@@ -17,12 +18,20 @@ const MAX_ARGUMENTS: usize = 256;
 const MAX_VARIABLES: usize = 256;
 /// The longest name of a variable, in bytes.
 const MAX_NAME_BYTES: usize = 256;
+/// What the arguments and the environment may be together, each text with what ends it: they are told in one message, and the
+/// system gives a program no single text that is longer (execve(2), `MAX_ARG_STRLEN`).
+const MAX_BYTES: usize = 128 << 10;
 /// Variables that the loader of shared libraries reads begin like this.
 const LOADER_PREFIX: &str = "LD_";
 /// Decides, among other things, for which processor the C library chooses libraries.
 const LIBRARY_TUNABLES: &str = "GLIBC_TUNABLES";
 /// What a program is told by serviceos begins like this.
 const OWN_PREFIX: &str = "SERVICEOS_";
+/// The port, which a program has in development alone.
+const PORT: &str = "SERVICEOS_PORT";
+/// What it is told.
+const GIVEN: [&str; 5] =
+    ["SERVICEOS_LISTEN", PORT, "SERVICEOS_SECRETS_DIR", "SERVICEOS_CONFIG", "SERVICEOS_MESH"];
 
 /// The keys that only a service with `command` has, as far as they are beside it.
 pub(super) struct BesideCommand {
@@ -47,9 +56,20 @@ impl Checker {
         base_dir: &Path,
     ) -> CommandSettings {
         let BesideCommand { env, working_directory } = raw;
+        let origin = Origin::from(written.referenced);
+        let arguments = self.arguments(&format!("{key}.command"), written);
+        let environment = env.map(|env| self.environment(&format!("{key}.env"), env)).unwrap_or_default();
+        let found = bytes(&arguments, &environment);
+        if found > MAX_BYTES {
+            let message = format!(
+                "{key}.command: expected at most {MAX_BYTES} bytes together with `env`, found {found}"
+            );
+            let help = "keep what is long in a file, and name that";
+            self.wrong(origin, message, Some(help.to_owned()));
+        }
         CommandSettings {
-            arguments: self.arguments(&format!("{key}.command"), written),
-            environment: env.map(|env| self.environment(&format!("{key}.env"), env)).unwrap_or_default(),
+            arguments,
+            environment,
             directory: self.path(base_dir, &working_directory, &format!("{key}.workingDirectory")),
             directory_text: working_directory.value,
         }
@@ -71,6 +91,10 @@ impl Checker {
                 );
                 self.wrong(argument.origin, message, None);
             }
+            // The program itself is taken as it is written.
+            if index > 0 {
+                self.references(&format!("{key}[{index}]"), &argument);
+            }
             argument.value
         });
         arguments.collect()
@@ -85,6 +109,7 @@ impl Checker {
         let mut environment = BTreeMap::new();
         for (name, value) in written.value.0 {
             self.variable(key, &name);
+            self.references(&format!("{key}.{}", name.value), &value);
             if value.value.contains('\0') {
                 let (name, found) = (&name.value, quoted(&value.value));
                 let message = format!("{key}.{name}: expected text that has no zero byte, found {found}");
@@ -97,6 +122,24 @@ impl Checker {
             }
         }
         environment
+    }
+
+    /// Each `$SERVICEOS_…` has to stand for something.
+    fn references(&mut self, key: &str, text: &Text) {
+        for name in references(&text.value) {
+            if !GIVEN.contains(&name) {
+                let message = format!("{key}: `${name}` stands for nothing");
+                let help = match meant(name) {
+                    Some(meant) => format!("did you mean `${meant}`?"),
+                    None => format!("there is {}, each with a `$` before it", one_of(&GIVEN)),
+                };
+                self.wrong(text.origin, message, Some(help));
+            } else if name == PORT && self.is_production() {
+                let message = format!("{key}: there is no `${PORT}` in production");
+                let help = "a command listens on a Unix socket there: use `$SERVICEOS_LISTEN`, which is `unix:` and its path";
+                self.wrong(text.origin, message, Some(help.to_owned()));
+            }
+        }
     }
 
     /// The name of a variable that a program may be given.
@@ -118,4 +161,28 @@ impl Checker {
             self.wrong(name.origin, message, Some(help.to_owned()));
         }
     }
+}
+
+/// Judged by what is not in every name.
+fn meant(name: &str) -> Option<&'static str> {
+    let own = |name: &'static str| name.strip_prefix(OWN_PREFIX);
+    let near = nearest(name.strip_prefix(OWN_PREFIX)?, GIVEN.into_iter().filter_map(own))?;
+    GIVEN.into_iter().find(|given| own(given) == Some(near))
+}
+
+fn bytes(arguments: &[String], environment: &BTreeMap<String, String>) -> usize {
+    let variables = environment.iter().map(|(name, value)| name.len() + value.len() + 2);
+    arguments.iter().map(|argument| argument.len() + 1).chain(variables).sum()
+}
+
+/// The names in `$SERVICEOS_NAME` and `${SERVICEOS_NAME}`. Every other `$` is left to the program.
+fn references(text: &str) -> impl Iterator<Item = &str> {
+    text.split('$').skip(1).filter_map(|after| {
+        let braced = after.strip_prefix('{');
+        let rest = braced.unwrap_or(after);
+        let end = rest.find(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+        let (name, rest) = rest.split_at(end.unwrap_or(rest.len()));
+        let is_whole = braced.is_none() || rest.starts_with('}');
+        (is_whole && name.starts_with(OWN_PREFIX)).then_some(name)
+    })
 }

@@ -15,6 +15,10 @@ fn command(settings: &Settings) -> &CommandSettings {
     }
 }
 
+fn reported(text: &str) -> String {
+    read(text).unwrap_err().to_string()
+}
+
 #[test]
 fn a_command_alone_works_where_the_file_is_with_an_empty_environment() {
     let settings = read("services: {infer: {command: [infer]}}").unwrap();
@@ -259,4 +263,50 @@ fn callers_are_services_of_the_file() {
                 |                                          ^^^^^^
             help: keep one of the two"#]],
     );
+}
+
+#[test]
+fn a_name_that_stands_for_nothing_is_found_before_anything_starts() {
+    check(
+        "services:
+  a:
+    command: [$SERVICEOS_X, --port=$SERVICEOS_PROT, \"${SERVICEOS_}\", \"${SERVICEOS_X:-1} $HOME $$SERVICEOS_MESH\"]
+    env: {A: $SERVICEOS_SECRET_DIR, B: $SERVICEOS_LISTEN$SERVICEOS_PORT}
+",
+        expect![[r#"
+            serviceos.yaml:3:29: services.a.command[1]: `$SERVICEOS_PROT` stands for nothing
+              3 |     command: [$SERVICEOS_X, --port=$SERVICEOS_PROT, "${SERVICEOS_}", "${SERVICEOS_X:-1} $HOME $$SERVICEOS_MESH"]
+                |                             ^^^^^^^^^^^^^^^^^^^^^^
+            help: did you mean `$SERVICEOS_PORT`?
+
+            serviceos.yaml:3:53: services.a.command[2]: `$SERVICEOS_` stands for nothing
+              3 |     command: [$SERVICEOS_X, --port=$SERVICEOS_PROT, "${SERVICEOS_}", "${SERVICEOS_X:-1} $HOME $$SERVICEOS_MESH"]
+                |                                                     ^^^^^^^^^^^^^^^
+            help: there is `SERVICEOS_LISTEN`, `SERVICEOS_PORT`, `SERVICEOS_SECRETS_DIR`, `SERVICEOS_CONFIG` or `SERVICEOS_MESH`, each with a `$` before it
+
+            serviceos.yaml:4:14: services.a.env.A: `$SERVICEOS_SECRET_DIR` stands for nothing
+              4 |     env: {A: $SERVICEOS_SECRET_DIR, B: $SERVICEOS_LISTEN$SERVICEOS_PORT}
+                |              ^^^^^^^^^^^^^^^^^^^^^
+            help: did you mean `$SERVICEOS_SECRETS_DIR`?"#]],
+    );
+}
+
+#[test]
+fn in_production_a_command_has_no_port() {
+    let report = reported("mode: production\nservices: {a: {command: [a, $SERVICEOS_PORT]}}\n");
+    assert!(
+        report.contains("services.a.command[1]: there is no `$SERVICEOS_PORT` in production"),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_command_and_its_environment_are_at_most_128_kib() {
+    // The program, the argument, and the variable with its `=`, each with what ends it.
+    let file = |bytes: usize| {
+        format!("services: {{a: {{command: [a, {}], env: {{B: c}}}}}}\n", "x".repeat(bytes - 2 - 1 - 4))
+    };
+    assert_eq!(command(&read(&file(128 << 10)).unwrap()).arguments.len(), 2);
+    let report = reported(&file((128 << 10) + 1));
+    assert!(report.contains("expected at most 131072 bytes together with `env`, found 131073"), "{report}");
 }

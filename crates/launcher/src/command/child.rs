@@ -6,11 +6,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::group::Group;
 use super::plan::{Listen, Plan};
 use crate::Measured;
+use crate::confine::with_ordinary_descriptors;
 use crate::program::EnvironmentError;
 
 /// Between tries to connect to a command that has just been started, at first and at most.
@@ -19,8 +21,11 @@ const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// What shells add to the number of the signal that ended a process.
 const SIGNALLED: u8 = 128;
 
-/// A command that runs. It is killed when this is dropped.
-pub(super) struct Child(tokio::process::Child);
+/// A command that runs. It is killed when this is dropped, and with it what it has started.
+pub(super) struct Child {
+    process: tokio::process::Child,
+    group: Group,
+}
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +56,13 @@ impl Ended {
 
 impl Child {
     /// Starts what was measured, in this process's group, with the outputs of this process.
-    pub(super) fn start(measured: &Measured, plan: &Plan) -> io::Result<Self> {
+    pub(super) fn start(measured: &Measured, plan: &Plan, group: Group) -> io::Result<Self> {
         let refused = |error: EnvironmentError| io::Error::new(io::ErrorKind::InvalidInput, error);
         let command = measured.command(&plan.arguments, &plan.environment).map_err(refused)?;
         let mut command = tokio::process::Command::from(command);
-        Ok(Self(command.stdin(Stdio::null()).kill_on_drop(true).spawn()?))
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let process = with_ordinary_descriptors(|| command.spawn())?;
+        Ok(Self { process, group })
     }
 
     /// Waits until it accepts a connection; whoever started this process says when that is too late.
@@ -78,26 +85,36 @@ impl Child {
     /// Waits for its end.
     pub(super) async fn ended(&mut self) -> Ended {
         // Only somebody who has reaped it in this process's stead can make this fail, and there is nobody.
-        Ended(self.0.wait().await.unwrap_or_default())
+        Ended(self.process.wait().await.unwrap_or_default())
     }
 
-    /// SIGTERM, and SIGKILL where it has not ended by then; gives what this process is to end with.
+    /// SIGTERM, and SIGKILL where not everything has ended by then; gives what this process is to end with.
     pub(super) async fn stop(mut self, deadline: Instant) -> u8 {
         self.terminate();
-        if let Ok(ended) = timeout_at(deadline, self.ended()).await {
-            return ended.code_when_told();
+        let Ok(ended) = timeout_at(deadline, self.ended()).await else {
+            tracing::warn!("the command did not end within its grace, and is killed");
+            let _ended_meanwhile = self.process.start_kill().is_err();
+            return self.ended().await.code();
+        };
+        if timeout_at(deadline, self.group.emptied()).await.is_err() {
+            tracing::warn!("what the command has started did not end within its grace, and is killed");
         }
-        tracing::warn!("the command did not end within its grace, and is killed");
-        let _ended_meanwhile = self.0.start_kill().is_err();
-        self.ended().await.code()
+        ended.code_when_told()
     }
 
     fn terminate(&self) {
         // None once it was reaped: its number may be somebody else's then.
-        let pid = self.0.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let pid = self.process.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid {
-            let _ended_meanwhile = kill_process(pid, Signal::TERM).is_err();
+            self.group.terminate(pid);
         }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Nobody else does where the supervisor is gone.
+        self.group.end();
     }
 }
 

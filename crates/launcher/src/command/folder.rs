@@ -2,15 +2,19 @@
 //!
 //! Where this process may, that is memory of its own (ramfs, which has no swap), mounted in a mount name space of its own: only
 //! the command sees it, and it ends with the two of them however they end. Elsewhere it is a folder of the shared memory of the
-//! machine, which is as good as long as the machine has no swap. One that a killed launcher has left there is removed when the
-//! same replica starts again, since its name is made of the data directory and the replica.
+//! machine, which is as good as long as the machine has no swap.
+//!
+//! Every run has a folder of its own, since the launcher of an earlier one may be ending still. Its name is made of the data
+//! directory, the replica and chance, and its launcher holds a lock on it, so that what a killed one has left can be told from
+//! what is used, and is removed when the same replica starts again.
 
-use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use mesh_protocol::{sha256, to_hex};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use rustix::process::geteuid;
 use rustix::thread::UnshareFlags;
@@ -28,6 +32,10 @@ const TMPFS: u64 = 0x0102_1994;
 const MAX_SOCKET_PATH_BYTES: usize = 107;
 /// Of what tells a data directory and a replica from others.
 const NAME_DIGITS: usize = 32;
+/// What tells a run from others, before it is written in hexadecimal digits.
+const RUN_BYTES: usize = 8;
+/// How many names are tried. One is lost only to somebody who makes or removes it in the same moment.
+const MAX_NAMES: usize = 8;
 
 const SECRETS: &str = "secrets";
 const CONFIG: &str = "config.json";
@@ -36,8 +44,15 @@ const LISTENING_SOCKET: &str = "http.sock";
 
 /// The folder of a replica, removed when this is dropped.
 pub(super) struct Folder {
-    path: PathBuf,
+    made: Made,
     memory: Memory,
+}
+
+/// A folder that this process has made, and that no other process removes while this is kept.
+struct Made {
+    path: PathBuf,
+    /// Its lock is this process's, and ends with it.
+    locked: File,
 }
 
 /// What the folder lies on.
@@ -77,6 +92,8 @@ impl Folder {
     /// An empty folder for a replica of the data directory that `run` belongs to. What an earlier run left is removed.
     pub(super) fn create(run: &Path, replica: &ReplicaId) -> Result<Self, FolderError> {
         let places = Places { shared: Path::new(SHARED_MEMORY), swaps: Path::new(SWAPS) };
+        // Wherever this run's is to be.
+        sweep(places.shared, &name(run, replica));
         match Self::of_its_own(run, replica, &places) {
             Ok(folder) => folder.furnished(),
             Err(reason) => Self::shared(run, replica, &places, &reason)?.furnished(),
@@ -86,16 +103,20 @@ impl Folder {
     /// On memory that only this process and what it starts from now on see.
     fn of_its_own(run: &Path, replica: &ReplicaId, places: &Places<'_>) -> Result<Self, String> {
         own_mounts().map_err(|error| format!("this process may not mount memory ({error})"))?;
-        let beside = run.join(replica.file_stem());
-        let fits = beside.as_os_str().len() < MAX_SOCKET_PATH_BYTES - MESH_SOCKET.len();
-        let path = if fits { beside } else { places.shared.join(name(run, replica)) };
-        empty(&path).map_err(|error| error.to_string())?;
+        let stem = beside_stem(replica);
+        sweep(run, &stem);
+        let length = run.join(&stem).as_os_str().len() + 2 * RUN_BYTES;
+        let fits = length < MAX_SOCKET_PATH_BYTES - MESH_SOCKET.len();
+        let made = if fits { make(run, &stem) } else { make(places.shared, &name(run, replica)) };
+        let made = made.map_err(|error| error.to_string())?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        mount("serviceos", &path, "ramfs", flags, c"mode=0700").map_err(|errno| {
-            let _nothing_in_it = std::fs::remove_dir(&path).is_err();
-            format!("memory cannot be mounted ({errno})")
-        })?;
-        Ok(Self { path, memory: Memory::Own })
+        match mount("serviceos", &made.path, "ramfs", flags, c"mode=0700") {
+            Ok(()) => Ok(Self { made, memory: Memory::Own }),
+            Err(errno) => {
+                made.remove();
+                Err(format!("memory cannot be mounted ({errno})"))
+            }
+        }
     }
 
     fn shared(
@@ -104,12 +125,11 @@ impl Folder {
         places: &Places<'_>,
         reason: &str,
     ) -> Result<Self, FolderError> {
-        let path = places.shared.join(name(run, replica));
-        empty(&path)?;
+        let made = make(places.shared, &name(run, replica))?;
         let never_written = is_memory(places.shared)
             .and_then(|()| has_no_swap(places.swaps))
             .map_err(|machine| format!("{reason}, and {machine}"));
-        Ok(Self { path, memory: Memory::Shared(never_written) })
+        Ok(Self { made, memory: Memory::Shared(never_written) })
     }
 
     fn furnished(self) -> Result<Self, FolderError> {
@@ -121,22 +141,22 @@ impl Folder {
 
     /// The folder of the secrets.
     pub(super) fn secrets(&self) -> PathBuf {
-        self.path.join(SECRETS)
+        self.made.path.join(SECRETS)
     }
 
     /// The configuration.
     pub(super) fn config(&self) -> PathBuf {
-        self.path.join(CONFIG)
+        self.made.path.join(CONFIG)
     }
 
     /// Where the command reaches other services.
     pub(super) fn mesh_socket(&self) -> PathBuf {
-        self.path.join(MESH_SOCKET)
+        self.made.path.join(MESH_SOCKET)
     }
 
     /// Where the command listens, unless on a port.
     pub(super) fn listening_socket(&self) -> PathBuf {
-        self.path.join(LISTENING_SOCKET)
+        self.made.path.join(LISTENING_SOCKET)
     }
 
     /// Writes each secret into a file of its name, which holds the newest epoch's value, with older ones beside it, and the
@@ -166,10 +186,39 @@ impl Drop for Folder {
     fn drop(&mut self) {
         if self.memory == Memory::Own {
             // What is still open in there keeps its memory until it is closed.
-            let _gone_with_this_process = unmount(&self.path, UnmountFlags::DETACH).is_err();
+            let _gone_with_this_process = unmount(&self.made.path, UnmountFlags::DETACH).is_err();
+        }
+        self.made.remove();
+    }
+}
+
+impl Made {
+    /// One of a new name that begins with the stem.
+    fn new(parent: &Path, stem: &str) -> io::Result<Self> {
+        let mut chance = [0; RUN_BYTES];
+        aws_lc_rs::rand::fill(&mut chance).map_err(|_| io::Error::other("the system gives no randomness"))?;
+        let path = parent.join(format!("{stem}{}", to_hex(&chance)));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        let locked = lock(&path)?;
+        let made = Self { path, locked };
+        // Before it was locked, whoever sweeps may have taken it for a leftover.
+        if made.is_there() { Ok(made) } else { Err(ErrorKind::WouldBlock.into()) }
+    }
+
+    /// Whether what has its name is still what was made.
+    fn is_there(&self) -> bool {
+        let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let (made, found) =
+            (self.locked.metadata().map(identity), self.path.symlink_metadata().map(identity));
+        matches!((made, found), (Ok(made), Ok(found)) if made == found)
+    }
+
+    fn remove(&self) {
+        if !self.is_there() {
+            return;
         }
         if let Err(error) = std::fs::remove_dir_all(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "the folder of the replica cannot be removed");
+            tracing::warn!(path = %self.path.display(), %error, "a folder of a replica cannot be removed");
         }
     }
 }
@@ -184,29 +233,66 @@ fn own_mounts() -> rustix::io::Result<()> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
 }
 
-/// A name that no other replica of the machine has, short enough for the path of a socket.
+/// How the names of this replica's folders begin, for a place that other data directories use too; short enough for the path of
+/// a socket.
 fn name(run: &Path, replica: &ReplicaId) -> String {
     let message = Message::tagged(b"serviceos/folder/v1\0")
         .lp(run.as_os_str().as_encoded_bytes())
         .lp(replica.to_string())
         .finish();
-    format!("serviceos-{}", &to_hex(&sha256(&message))[..NAME_DIGITS])
+    format!("serviceos-{}-", &to_hex(&sha256(&message))[..NAME_DIGITS])
 }
 
-/// Makes the folder, and removes what is in it where it was there.
-fn empty(path: &Path) -> Result<(), FolderError> {
-    let unusable = |reason: String| FolderError::Unusable { path: path.to_owned(), reason };
-    let create = || DirBuilder::new().mode(0o700).create(path);
-    match create() {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        other => return other.map_err(|error| unusable(error.to_string())),
+/// The same for the data directory's own folder.
+fn beside_stem(replica: &ReplicaId) -> String {
+    format!("{}.files-", replica.file_stem())
+}
+
+/// Makes a folder of a name that nobody can foresee, so that nobody else can keep it from being made.
+fn make(parent: &Path, stem: &str) -> Result<Made, FolderError> {
+    let mut made = Made::new(parent, stem);
+    for _ in 1..MAX_NAMES {
+        match &made {
+            Err(error)
+                if [ErrorKind::AlreadyExists, ErrorKind::WouldBlock, ErrorKind::NotFound]
+                    .contains(&error.kind()) =>
+            {
+                made = Made::new(parent, stem);
+            }
+            _ => break,
+        }
     }
-    // Others may make files there, or links, and this user's are taken for what they are called.
-    let found = path.symlink_metadata().map_err(|error| unusable(error.to_string()))?;
-    if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
-        return Err(unusable("something else of that name is there: remove it".into()));
+    made.map_err(|error| FolderError::Unusable {
+        path: parent.join(format!("{stem}…")),
+        reason: error.to_string(),
+    })
+}
+
+/// Removes what launchers that are gone have left. What cannot be removed keeps nothing from starting.
+fn sweep(parent: &Path, stem: &str) {
+    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let is_one = entry.file_name().to_str().is_some_and(|name| name.starts_with(stem));
+        // Others may make files of such names, and this user's alone are what they are called.
+        let is_own = entry.path().symlink_metadata().is_ok_and(|found| {
+            found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o077 == 0
+        });
+        if is_one
+            && is_own
+            && let Ok(locked) = lock(&entry.path())
+        {
+            Made { path: entry.path(), locked }.remove();
+        }
     }
-    std::fs::remove_dir_all(path).and_then(|()| create()).map_err(|error| unusable(error.to_string()))
+}
+
+/// Locks a folder until the file is closed, which no process that this one starts inherits.
+fn lock(folder: &Path) -> io::Result<File> {
+    let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits();
+    let flags = i32::try_from(flags).map_err(io::Error::other)?;
+    let folder = OpenOptions::new().read(true).custom_flags(flags).open(folder)?;
+    flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(folder)
 }
 
 fn is_memory(folder: &Path) -> Result<(), String> {

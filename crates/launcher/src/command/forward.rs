@@ -1,6 +1,5 @@
 //! Forwards the requests of one connection: streamed both ways, trailers included, with nothing read that need not be.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +15,8 @@ use sdk::{Body, Caller, Problem, Protocol, Tunnels};
 use tokio::io::copy_bidirectional;
 use types::headers::REQUEST_ID;
 
-use super::headers::{self, Reserved};
+use super::headers::{self, Length, Reserved};
+use super::trailers::filtered;
 use super::upstream::{SendError, Upstream};
 
 /// Answers the requests of a caller with the command's answers.
@@ -48,16 +48,35 @@ impl Forward {
 
 impl Service<Request<Incoming>> for Forward {
     type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    /// Ends the connection by HTTP/1 and the request's stream by HTTP/2, with nothing answered: nothing of the request was
+    /// executed, and whoever sent it sees that from it.
+    type Error = h2::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, h2::Error>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let (upstream, tunnels, reserved) = (Arc::clone(&self.upstream), self.tunnels.clone(), self.reserved);
         Box::pin(async move {
             let id = request.headers().get(REQUEST_ID).cloned();
             let answered = forward(&upstream, &tunnels, reserved, request).await;
-            Ok(answered.unwrap_or_else(|problem| problem.answer(id.as_ref())))
+            match answered {
+                Ok(response) => Ok(response),
+                Err(Unanswered::Problem(problem)) => Ok(problem.answer(id.as_ref())),
+                Err(Unanswered::NotSent) => Err(h2::Reason::REFUSED_STREAM.into()),
+            }
         })
+    }
+}
+
+/// Why the command has answered nothing.
+enum Unanswered {
+    Problem(Problem),
+    /// Nothing of the request was sent to it, so that another replica may execute it.
+    NotSent,
+}
+
+impl From<Problem> for Unanswered {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
     }
 }
 
@@ -66,16 +85,18 @@ async fn forward(
     tunnels: &Tunnels,
     reserved: Reserved,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Problem> {
+) -> Result<Response<Body>, Unanswered> {
     let Passing { request, upgrade } = Passing::new(request, reserved, upstream.protocol())?;
     let response = upstream.send(request).await.map_err(|error| {
         tracing::warn!(%error, "the command did not answer a request");
-        failed(match error {
-            SendError::NotConnected(..) => "the command behind this replica takes no connection",
-            SendError::Failed(_) => "the command behind this replica ended the connection before it answered",
-        })
+        match error {
+            SendError::NotConnected(..) => Unanswered::NotSent,
+            SendError::Failed(_) => {
+                failed("the command behind this replica ended the connection before it answered").into()
+            }
+        }
     })?;
-    answered(response, upgrade, tunnels)
+    Ok(answered(response, upgrade, tunnels)?)
 }
 
 impl Passing {
@@ -96,8 +117,8 @@ impl Passing {
         let (mut parts, body) = request.into_parts();
         let wanted = headers::upgrade(&parts).filter(|_| protocol == Protocol::Http1);
         let upgrade = wanted.is_some().then_some(on_upgrade);
-        headers::request(&mut parts, reserved, protocol, wanted);
-        Ok(Self { request: Request::from_parts(parts, Body::new(body)), upgrade })
+        headers::request(&mut parts, reserved, protocol, wanted, Length::of(&body));
+        Ok(Self { request: Request::from_parts(parts, filtered(body, reserved)), upgrade })
     }
 
     /// The request, and what is left for its answer.
@@ -115,7 +136,7 @@ pub(super) fn answered(
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut parts, body) = response.into_parts();
         headers::response(&mut parts);
-        return Ok(Response::from_parts(parts, body));
+        return Ok(Response::from_parts(parts, filtered(body, Reserved::Passed)));
     }
     let Some(caller) = upgrade else {
         return Err(failed(

@@ -1,9 +1,10 @@
 //! What of a message's head goes on: everything but what is of one connection alone (RFC 9110 section 7.6.1), and what only a
 //! gateway may say.
 
-use http::header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, request, response};
+use http_body::Body;
 use sdk::Protocol;
 use types::headers::RESERVED_PREFIX;
 
@@ -16,6 +17,10 @@ const OF_A_CONNECTION: [HeaderName; 5] = [
     UPGRADE,
 ];
 
+/// The only protocol that a connection may change to, as at the gateway: another one, such as HTTP/2 in the clear, would carry
+/// requests past everything that is done to one here.
+const WEBSOCKET: &str = "websocket";
+
 /// Whether what only a gateway may say is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reserved {
@@ -25,11 +30,28 @@ pub(super) enum Reserved {
     Stripped,
 }
 
-/// The protocol that a request wants its connection to change to.
+/// What is known of the body of a request beforehand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Length {
+    /// How long it is, or that there is none.
+    Known,
+    /// It ends where it ends.
+    Open,
+}
+
+impl Length {
+    pub(super) fn of(body: &impl Body) -> Self {
+        let is_known = body.is_end_stream() || body.size_hint().exact().is_some();
+        if is_known { Self::Known } else { Self::Open }
+    }
+}
+
+/// The protocol that a request wants its connection to change to, where it may.
 pub(super) fn upgrade(request: &request::Parts) -> Option<HeaderValue> {
     let names_it = tokens(&request.headers).any(|token| token.eq_ignore_ascii_case("upgrade"));
     let wanted = request.headers.get(UPGRADE)?;
-    (names_it && request.version == Version::HTTP_11).then(|| wanted.clone())
+    let may = wanted.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes());
+    (names_it && may && request.version == Version::HTTP_11).then(|| wanted.clone())
 }
 
 /// Makes the head of a request what whoever answers it is sent. `upgrade` is asked for again.
@@ -38,6 +60,7 @@ pub(super) fn request(
     reserved: Reserved,
     protocol: Protocol,
     upgrade: Option<HeaderValue>,
+    length: Length,
 ) {
     let takes_trailers = parts.headers.get_all(TE).iter().any(|value| {
         let text = value.to_str().unwrap_or_default();
@@ -61,6 +84,10 @@ pub(super) fn request(
         Protocol::Http1 => {
             parts.version = Version::HTTP_11;
             parts.uri = Uri::from(path);
+            if length == Length::Open {
+                // Unless it is said, a GET or a HEAD is taken to have no body.
+                parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
             if let Some(value) = host.and_then(|host| HeaderValue::from_str(host.as_str()).ok()) {
                 parts.headers.insert(HOST, value);
             } else if !parts.headers.contains_key(HOST) {
@@ -85,6 +112,18 @@ pub(super) fn response(parts: &mut response::Parts) {
     strip_connection(&mut parts.headers);
     // Its version is that of the connection it came over.
     parts.version = Version::HTTP_11;
+}
+
+/// Makes the trailers of a message what goes on of them: as of its head, and nothing that says where a message ends or whom it
+/// is for (RFC 9110 section 6.5.1).
+pub(super) fn trailers(trailers: &mut HeaderMap, reserved: Reserved) {
+    strip_connection(trailers);
+    for name in [CONTENT_LENGTH, HOST, TE, TRAILER] {
+        trailers.remove(name);
+    }
+    if reserved == Reserved::Stripped {
+        strip_reserved(trailers);
+    }
 }
 
 /// Whom the request is for, where it can be told: the target's own word goes before the header (RFC 9112 section 3.2.2).
@@ -142,7 +181,7 @@ mod tests {
     fn sent(target: &str, headers: &[(&str, &str)], reserved: Reserved, protocol: Protocol) -> String {
         let mut parts = parts(target, Version::HTTP_11, headers);
         let wanted = upgrade(&parts);
-        request(&mut parts, reserved, protocol, wanted);
+        request(&mut parts, reserved, protocol, wanted, Length::Known);
         shown(&parts)
     }
 
@@ -222,6 +261,49 @@ mod tests {
         .assert_eq(&sent("/", &headers, Reserved::Passed, Protocol::Http1));
         let old = parts("/", Version::HTTP_10, &headers);
         assert_eq!(upgrade(&old), None);
+    }
+
+    #[test]
+    fn of_no_other_protocol_than_websocket_is_anything_asked() {
+        for wanted in ["h2c", "TLS/1.0", "websocket, h2c", "websocket2", ""] {
+            let headers = [
+                ("host", "a"),
+                ("connection", "upgrade, http2-settings"),
+                ("upgrade", wanted),
+                ("http2-settings", "AAMAAABk"),
+            ];
+            assert_eq!(
+                sent("/", &headers, Reserved::Passed, Protocol::Http1),
+                "HTTP/1.1 /\nhost: a\n",
+                "{wanted}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_trailers_nothing_goes_on_that_a_head_would_lose_or_that_frames_a_message() {
+        let written = [
+            ("x-sum", "1"),
+            ("x-serviceos-tenant", "acme"),
+            ("x_serviceos-subject", "me"),
+            ("connection", "x-own"),
+            ("x-own", "1"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "3"),
+            ("host", "a"),
+            ("trailer", "x"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+        ];
+        let left = |reserved| {
+            let mut fields = parts("/", Version::HTTP_11, &written).headers;
+            trailers(&mut fields, reserved);
+            let mut names: Vec<_> = fields.keys().map(ToString::to_string).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(left(Reserved::Stripped), ["x-sum"]);
+        assert_eq!(left(Reserved::Passed), ["x-serviceos-tenant", "x-sum", "x_serviceos-subject"]);
     }
 
     #[test]

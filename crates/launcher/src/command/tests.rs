@@ -1,14 +1,18 @@
 //! Whole replicas of real commands, in a mesh whose certificates are the test's.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Seek};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::CommandExt;
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustix::process::{DumpableBehavior, Signal, getpid, kill_process, set_dumpable_behavior};
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, getpid, kill_process, kill_process_group, set_dumpable_behavior,
+};
 use sdk::FakeMesh;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -24,6 +28,11 @@ const SERVER: &str = r#"
 import http.server, os, signal, sys, time
 if "--stubborn" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def told(number, frame):
+    open("told", "a").write("told ")
+    os._exit(0)
+if "--tells" in sys.argv:
+    signal.signal(signal.SIGTERM, told)
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/die":
@@ -81,8 +90,9 @@ impl Place {
         let measured = Measurer::new().measure(&order.program([1; 32])).unwrap();
         let folder = Folder::create(&order.run, &"infer/0".parse().unwrap()).unwrap();
         let plan = Plan::new(order, Mode::Development, &folder).unwrap();
-        let (member, leaf) = self.mesh.member("infer", &[]);
-        start(Ready { measured: &measured, plan, folder, member, leaf }, order.protocol).await
+        let (member, _leaf) = self.mesh.member("infer", &[]);
+        let group = if std::env::var_os(ALONE).is_some() { Group::of_this_process() } else { Group::Shared };
+        start(Ready { measured: &measured, plan, folder, member, group }, order.protocol).await
     }
 
     async fn serve(&self, order: &CommandOrder) -> Running {
@@ -107,6 +117,10 @@ impl Place {
         let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
         driver.abort();
         Ok(String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn has_no_folder(&self) -> bool {
+        std::fs::read_dir(self.folder.path().join("run")).unwrap().next().is_none()
     }
 
     fn exists(&self, name: &str) -> bool {
@@ -156,7 +170,7 @@ async fn a_replica_ends_as_its_command_does() {
     let answer = place.ask(&running, "/die").await;
     assert_eq!(running.serving.await.unwrap(), 7);
     assert!(!answer.is_ok_and(|answer| answer.contains("acme")));
-    assert!(!place.exists("run/infer-0"));
+    assert!(place.has_no_folder());
 }
 
 #[tokio::test]
@@ -175,22 +189,78 @@ async fn without_a_supervisor_open_requests_are_answered_and_the_command_ends() 
     let (answer, ()) = tokio::join!(place.ask(&running, "/slow"), supervisor_dies);
     assert!(answer.unwrap().contains("acme"));
     assert_eq!(running.serving.await.unwrap(), 0);
-    assert!(!place.exists("run/infer-0"));
+    assert!(place.has_no_folder());
 }
 
 /// Set in a process that runs one test alone, since a signal is for all of them.
 const ALONE: &str = "LAUNCHER_TEST_ALONE";
 
-#[test]
-fn told_to_end_it_answers_open_requests_first_and_ends_the_command_then() {
-    let name = "command::tests::told_to_end_it_answers_open_requests_first_and_ends_the_command_then";
+/// Does this, a test of that name, in a process that leads a group of its own.
+fn alone(name: &str, test: impl Future<Output = ()>) {
     if std::env::var_os(ALONE).is_some() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        return runtime.block_on(is_told_to_end());
+        return runtime.block_on(test);
     }
-    let mut test = std::process::Command::new("/proc/self/exe");
-    let output = test.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    let mut process = std::process::Command::new("/proc/self/exe");
+    process.args(["--exact", &format!("command::tests::{name}"), "--nocapture"]).env(ALONE, "1");
+    // To a file: what a test that fails leaves behind holds no pipe open, and is ended.
+    let mut said = tempfile::tempfile().unwrap();
+    process.stdout(said.try_clone().unwrap()).stderr(said.try_clone().unwrap());
+    let mut child = process.process_group(0).spawn().unwrap();
+    let status = child.wait().unwrap();
+    let _nobody_is_left = kill_process_group(Pid::from_child(&child), Signal::KILL).is_err();
+    let mut text = String::new();
+    said.rewind().unwrap();
+    said.read_to_string(&mut text).unwrap();
+    assert!(status.success(), "{text}");
+}
+
+#[test]
+fn told_to_end_it_answers_open_requests_first_and_ends_the_command_then() {
+    alone("told_to_end_it_answers_open_requests_first_and_ends_the_command_then", is_told_to_end());
+}
+
+#[test]
+fn what_a_command_has_started_is_told_to_end_with_it() {
+    alone("what_a_command_has_started_is_told_to_end_with_it", async {
+        let place = Place::new();
+        let running = place.serve(&place.order(&["sh", "-c", "python3 server.py --tells & wait"])).await;
+        place.ask(&running, "/GREETING").await.unwrap();
+        kill_process(getpid(), Signal::TERM).unwrap();
+        assert_eq!(running.serving.await.unwrap(), 0);
+        let told = std::fs::read_to_string(place.folder.path().join("told")).unwrap();
+        assert_eq!(told, "told ", "once, and it was waited for");
+        assert!(place.has_no_folder());
+    });
+}
+
+#[test]
+fn a_launcher_that_ends_leaves_nothing_of_its_command() {
+    alone("a_launcher_that_ends_leaves_nothing_of_its_command", async {
+        let place = Place::new();
+        // As it is in a launcher.
+        let _listens = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
+        for command in ["python3 server.py --stubborn & wait", "python3 server.py --stubborn & wait; exit 0"]
+        {
+            let replica = place.started(&place.order(&["sh", "-c", command])).await;
+            let replica = replica.unwrap_or_else(|failure| panic!("{failure}"));
+            replica.child.stop(Instant::now()).await;
+            let emptied = Group::of_this_process().emptied();
+            tokio::time::timeout(Duration::from_secs(30), emptied).await.expect("everybody was killed");
+        }
+    });
+}
+
+#[test]
+fn of_every_grace_half_is_the_commands_and_something_is_left() {
+    for grace in [0, 1, 10, 1000, 1500, 10_000, 60_000].map(Duration::from_millis) {
+        let Shares { requests, command } = Shares::of(grace);
+        assert!(command >= grace / 2 && requests + command <= grace);
+        let left = grace - requests - command;
+        assert_eq!(left, OWN_GRACE.min(grace / 4));
+    }
+    let second = Shares { requests: Duration::from_millis(250), command: Duration::from_millis(500) };
+    assert_eq!(Shares::of(Duration::from_secs(1)), second);
 }
 
 async fn is_told_to_end() {
@@ -209,7 +279,7 @@ async fn is_told_to_end() {
     let (answer, ()) = tokio::join!(place.ask(&running, "/slow"), told);
     assert!(answer.unwrap().contains("acme"));
     assert_eq!(running.serving.await.unwrap(), 0);
-    assert!(!place.exists("run/infer-0"));
+    assert!(place.has_no_folder());
 }
 
 #[tokio::test]

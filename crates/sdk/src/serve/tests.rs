@@ -1,5 +1,6 @@
 //! Real connections of a mesh whose certificates are made here.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use http_body_util::{BodyExt, Empty};
@@ -45,7 +46,7 @@ impl Replica {
                         asked.notify_one();
                         answers.notified().await;
                     }
-                    Ok(Response::new(Body::from(text)))
+                    Ok::<_, Infallible>(Response::new(Body::from(text)))
                 }
             })
         };

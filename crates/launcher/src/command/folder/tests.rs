@@ -73,7 +73,7 @@ fn secrets_and_configuration_are_files_that_only_their_owner_reads() {
     let secrets = secrets(&[("key", &[(1, "old"), (2, "older"), (7, "new")]), ("token", &[(1, "t")])]);
     let config = serde_json::from_str(r#"{"price": 1.10}"#).unwrap();
     folder.write(&secrets, &config).unwrap();
-    assert_eq!(folder.path.metadata().unwrap().mode() & 0o777, 0o700);
+    assert_eq!(folder.made.path.metadata().unwrap().mode() & 0o777, 0o700);
     expect![[r#"
         400 config.json {"price":1.10}
         400 secrets/key new
@@ -82,7 +82,7 @@ fn secrets_and_configuration_are_files_that_only_their_owner_reads() {
         400 secrets/token t
         700 secrets
     "#]]
-    .assert_eq(&shown(&folder.path));
+    .assert_eq(&shown(&folder.made.path));
 }
 
 #[test]
@@ -96,50 +96,78 @@ fn what_is_written_again_replaces_what_was_there() {
         400 secrets/key new
         700 secrets
     "#]]
-    .assert_eq(&shown(&folder.path));
+    .assert_eq(&shown(&folder.made.path));
 }
 
 #[test]
 fn the_folder_ends_with_its_owner() {
     let machine = Machine::new(NO_SWAP);
     let folder = machine.shared("infer/0").unwrap();
-    let path = folder.path.clone();
+    let path = folder.made.path.clone();
     folder.write(&secrets(&[("key", &[(1, "v")])]), &serde_json::Value::Null).unwrap();
     drop(folder);
     assert!(!path.exists());
 }
 
-#[test]
-fn what_a_killed_launcher_left_is_removed_when_its_replica_starts_again() {
-    let machine = Machine::new(NO_SWAP);
-    let killed = machine.shared("infer/0").unwrap();
+/// A folder as a launcher that was killed leaves it.
+fn left_by_a_killed_one(machine: &Machine, replica: &str) -> PathBuf {
+    let killed = machine.shared(replica).unwrap();
     killed.write(&secrets(&[("key", &[(1, "v")])]), &serde_json::Value::Null).unwrap();
-    let path = killed.path.clone();
+    let path = killed.made.path.clone();
+    let unlocked = flock(&killed.made.locked, FlockOperation::Unlock);
     std::mem::forget(killed);
-    let another = machine.shared("infer/1").unwrap();
-    assert_eq!(shown(&path).lines().count(), 3, "it is none of another replica's");
-    let again = machine.shared("infer/0").unwrap();
-    assert_eq!(again.path, path);
-    expect![[r#"
-        700 secrets
-    "#]]
-    .assert_eq(&shown(&path));
-    assert_ne!(another.path, path);
+    unlocked.unwrap();
+    path
 }
 
 #[test]
-fn what_others_have_put_in_the_place_is_left_alone_and_refused() {
+fn what_a_killed_launcher_left_is_removed_when_its_replica_starts_again() {
     let machine = Machine::new(NO_SWAP);
-    let path = machine.shared("infer/0").unwrap().path.clone();
+    let (left, of_another) =
+        (left_by_a_killed_one(&machine, "infer/0"), left_by_a_killed_one(&machine, "infer/1"));
+    sweep(machine.memory.path(), &name(machine.run.path(), &"infer/0".parse().unwrap()));
+    assert!(!left.exists());
+    assert_eq!(shown(&of_another).lines().count(), 3, "it is none of another replica's");
+}
+
+#[test]
+fn a_launcher_that_is_ending_still_and_its_successor_leave_each_other_alone() {
+    let machine = Machine::new(NO_SWAP);
+    let ending = machine.shared("infer/0").unwrap();
+    let (run, replica) = (machine.run.path(), "infer/0".parse().unwrap());
+    sweep(machine.memory.path(), &name(run, &replica));
+    assert!(ending.secrets().exists(), "its launcher is not gone");
+    let successor = machine.shared("infer/0").unwrap();
+    successor.write(&secrets(&[("key", &[(1, "v")])]), &serde_json::Value::Null).unwrap();
+    drop(ending);
+    assert!(successor.secrets().join("key").exists());
+}
+
+#[test]
+fn a_folder_that_is_another_one_by_now_is_not_removed() {
+    let machine = Machine::new(NO_SWAP);
+    let folder = machine.shared("infer/0").unwrap();
+    let path = folder.made.path.clone();
+    std::fs::rename(&path, machine.memory.path().join("moved")).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    drop(folder);
+    assert!(path.exists());
+}
+
+#[test]
+fn what_others_have_put_beside_it_is_left_alone_and_keeps_nothing_from_starting() {
+    let machine = Machine::new(NO_SWAP);
+    let stem = name(machine.run.path(), &"infer/0".parse().unwrap());
     let elsewhere = tempfile::tempdir().unwrap();
     std::fs::write(elsewhere.path().join("file"), "x").unwrap();
-    std::os::unix::fs::symlink(elsewhere.path(), &path).unwrap();
-    assert!(matches!(machine.shared("infer/0"), Err(FolderError::Unusable { .. })));
-    assert!(elsewhere.path().join("file").exists());
-    std::fs::remove_file(&path).unwrap();
-    DirBuilder::new().mode(0o755).create(&path).unwrap();
-    std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
-    assert!(matches!(machine.shared("infer/0"), Err(FolderError::Unusable { .. })));
+    let beside = |suffix: &str| machine.memory.path().join(format!("{stem}{suffix}"));
+    std::os::unix::fs::symlink(elsewhere.path(), beside("link")).unwrap();
+    std::fs::write(beside("file"), "x").unwrap();
+    std::fs::create_dir(beside("open")).unwrap();
+    std::fs::set_permissions(beside("open"), Permissions::from_mode(0o755)).unwrap();
+    sweep(machine.memory.path(), &stem);
+    assert!(machine.shared("infer/0").is_ok());
+    assert!(elsewhere.path().join("file").exists() && beside("file").exists() && beside("open").exists());
 }
 
 #[test]
@@ -151,7 +179,7 @@ fn on_memory_that_may_be_written_to_a_disk_there_is_everything_but_secrets() {
     let refused = refused.to_string().replace(machine.swaps().to_str().unwrap(), "SWAPS");
     expect!["secrets are handed to a command on memory that is never written to a disk, and there is none: no right to mount, and this machine has swap (SWAPS); run serviceos with the right to mount (CAP_SYS_ADMIN), or turn the swap off (swapoff -a)"]
         .assert_eq(&refused);
-    assert!(!shown(&folder.path).contains("secrets/key"));
+    assert!(!shown(&folder.made.path).contains("secrets/key"));
 }
 
 #[test]
@@ -187,10 +215,10 @@ fn memory_of_its_own_is_seen_by_nobody_else_and_leaves_nothing() {
         return;
     };
     let folder = folder.furnished().unwrap();
-    assert_eq!(folder.path, run.path().join("infer-0"));
+    assert!(folder.made.path.starts_with(run.path()));
     folder.write(&secrets(&[("key", &[(1, "v")])]), &serde_json::Value::Null).unwrap();
-    assert!(is_memory(&folder.path).is_err(), "it is ramfs, which is never swapped");
-    let path = folder.path.clone();
+    assert!(is_memory(&folder.made.path).is_err(), "it is ramfs, which is never swapped");
+    let path = folder.made.path.clone();
     let others = std::thread::spawn(|| ()).join().map(|()| shown_from_outside(&path)).unwrap();
     assert_eq!(others, Vec::<PathBuf>::new());
     assert!(folder.secrets().join("key").exists());
@@ -212,5 +240,5 @@ fn a_path_that_is_too_long_for_a_socket_is_not_used() {
     let folder = Folder::create(&deep, &"infer/0".parse().unwrap()).unwrap();
     assert!(folder.mesh_socket().as_os_str().len() <= MAX_SOCKET_PATH_BYTES);
     std::os::unix::net::UnixListener::bind(folder.mesh_socket()).unwrap();
-    assert!(folder.path.starts_with(SHARED_MEMORY));
+    assert!(folder.made.path.starts_with(SHARED_MEMORY));
 }

@@ -1,3 +1,5 @@
+use std::convert::Infallible;
+
 use expect_test::expect;
 use http::{HeaderMap, HeaderName};
 use http_body_util::{BodyExt, Full};
@@ -181,16 +183,64 @@ async fn a_request_that_may_have_been_executed_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_command_that_takes_no_connection_is_a_problem_with_the_id_of_the_request() {
+async fn where_nothing_was_sent_to_the_command_nothing_is_answered_so_that_another_replica_is_tried() {
     let server = Server::new().await;
-    let front = front(&server);
+    let upstream = upstream(server.address, Protocol::Http1);
     drop(server);
-    let mut request = get("/");
-    request.headers_mut().insert(REQUEST_ID, HeaderValue::from_static("r-1"));
-    let (status, body) = front.ask(request).await;
-    assert_eq!(status, 502);
-    expect![[r#"{"type":"urn:serviceos:error:UPSTREAM_FAILED","title":"Upstream failed","status":502,"detail":"the command behind this replica takes no connection","code":"UPSTREAM_FAILED","requestId":"r-1"}"#]]
-        .assert_eq(&body);
+    let mut front = Front::new(Arc::clone(&upstream), Reserved::Passed, Protocol::Http1);
+    front.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi").await;
+    assert_eq!(front.stream.read(&mut [0]).await.unwrap(), 0);
+    let front = Front::new(upstream, Reserved::Passed, Protocol::Http2);
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(front.stream)).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let request = Request::post("http://infer.example/").body(Body::from("hi")).unwrap();
+    let refused = sender.send_request(request).await.unwrap_err();
+    let reason =
+        std::error::Error::source(&refused).and_then(|cause| cause.downcast_ref::<h2::Error>()?.reason());
+    assert_eq!(reason, Some(h2::Reason::REFUSED_STREAM));
+    assert!(!sender.is_closed(), "other requests go on");
+    driver.abort();
+}
+
+#[tokio::test]
+async fn a_body_of_a_request_that_usually_has_none_reaches_the_command() {
+    for method in ["GET", "HEAD", "DELETE"] {
+        let server = Server::new().await;
+        let mut front = front(&server);
+        front
+            .send(&format!(
+                "{method} / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n"
+            ))
+            .await;
+        let mut stream = server.accept().await;
+        let head = read_until(&mut stream, "\r\n\r\n").await;
+        assert_eq!(head.matches("transfer-encoding: chunked\r\n").count(), 1, "{head}");
+        assert_eq!(read_until(&mut stream, "0\r\n\r\n").await, "3\r\none\r\n0\r\n\r\n");
+    }
+}
+
+#[tokio::test]
+async fn another_protocol_than_websocket_is_not_asked_for() {
+    let server = Server::new().await;
+    let mut front = front(&server);
+    front.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n\r\n").await;
+    let (head, _open) = server.answer("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nyes").await;
+    assert_eq!(head, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(front.until("yes").await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn what_only_a_gateway_may_say_is_not_believed_in_trailers_either() {
+    let server = Server::new().await;
+    let upstream = upstream(server.address, Protocol::Http1);
+    let mut front = Front::new(upstream, Reserved::Stripped, Protocol::Http1);
+    front
+        .send("POST / HTTP/1.1\r\nhost: a\r\nte: trailers\r\ntrailer: x-sum, x-serviceos-tenant\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx-sum: 1\r\nx-serviceos-tenant: acme\r\n\r\n")
+        .await;
+    let mut stream = server.accept().await;
+    read_until(&mut stream, "\r\n\r\n").await;
+    assert_eq!(read_until(&mut stream, "\r\n\r\n").await, "1\r\na\r\n0\r\nx-sum: 1\r\n\r\n");
 }
 
 #[tokio::test]
