@@ -14,9 +14,8 @@ use crate::commands::{block_on, percent_encoded};
 use crate::failure::Failure;
 use crate::output::{print, print_json};
 
-/// When replicas are given what is new of a secret.
-const NEXT_JOIN: &str =
-    "replicas are given it with their next join: when they renew their identity, or start";
+/// When a replica uses what is new of a secret.
+const WHEN_USED: &str = "a replica that runs uses it once it is started again";
 
 pub(crate) fn run(command: SecretsCommand) -> Result<(), Failure> {
     match command {
@@ -30,7 +29,7 @@ pub(crate) fn run(command: SecretsCommand) -> Result<(), Failure> {
                 let sealed = key.seal(&name, &value).context("failed to seal the value")?;
                 Ok(client.put(&path(&name), &sealed).await?)
             })?;
-            print(format_args!("{} has version {} now; {NEXT_JOIN}", set.name, set.version))
+            print(format_args!("{} has version {} now; {WHEN_USED}", set.name, set.version))
         }
         SecretsCommand::List { place, json } => {
             let secrets: Vec<SecretInfo> = ask(&place, "/v1/secrets")?;
@@ -44,7 +43,7 @@ pub(crate) fn run(command: SecretsCommand) -> Result<(), Failure> {
             let client = AdminClient::new(&place.data_dir());
             let path = format!("{}/rotate", path(&name));
             let rotated: SecretRotated = block_on(async { Ok(client.post(&path, &()).await?) })?;
-            print(format_args!("{} has epoch {} now; {NEXT_JOIN}", rotated.name, rotated.epoch))
+            print(format_args!("{} has epoch {} now; {WHEN_USED}", rotated.name, rotated.epoch))
         }
         SecretsCommand::Rm { place, name } => {
             let client = AdminClient::new(&place.data_dir());

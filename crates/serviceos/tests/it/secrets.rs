@@ -46,7 +46,9 @@ fn a_secret_is_set_listed_rotated_and_removed() {
     let set = with_input(&mesh, &["secrets", "set", "db-password"], b"hunter2\n");
     assert_eq!((set.code, set.err.as_str()), (0, ""));
     assert!(
-        set.out.starts_with("db-password has version 1 now; replicas are given it with their next join"),
+        set.out.starts_with(
+            "db-password has version 1 now; a replica that runs uses it once it is started again"
+        ),
         "{}",
         set.out
     );
@@ -73,7 +75,7 @@ fn a_secret_is_set_listed_rotated_and_removed() {
     assert_eq!(versions["versions"][1]["version"], 2);
     assert!(versions["versions"][1]["madeAt"].is_string(), "{versions}");
     let rotated = mesh.run(&["secrets", "rotate", "vrf-signing"]);
-    assert!(rotated.out.starts_with("vrf-signing has epoch 2 now; replicas are given it"), "{}", rotated.out);
+    assert!(rotated.out.starts_with("vrf-signing has epoch 2 now; a replica that runs"), "{}", rotated.out);
     assert_eq!(
         json_of(&mesh.run(&["secrets", "versions", "vrf-signing", "--json"]))["versions"][1]["epoch"],
         2

@@ -53,7 +53,8 @@ impl Authority {
         change.ended(vault.set(name, &value, change.now()).await).await
     }
 
-    /// Makes a new epoch of a generated secret, and gives its number. Replicas are given it with their next join.
+    /// Makes a new epoch of a generated secret, and gives its number. It is released with each
+    /// join; a replica that runs goes on with what it was started with.
     ///
     /// # Errors
     /// What the vault says.
