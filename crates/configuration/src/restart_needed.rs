@@ -124,7 +124,8 @@ fn program_changes(before: &Program, after: &Program) -> Option<Vec<(bool, &'sta
                 (directory_changed, "workingDirectory"),
             ])
         }
-        (Program::Builtin(_), Program::Command(_)) | (Program::Command(_), Program::Builtin(_)) => None,
+        (Program::Elsewhere, Program::Elsewhere) => Some(Vec::new()),
+        (Program::Builtin(_) | Program::Command(_) | Program::Elsewhere, _) => None,
     }
 }
 
