@@ -8,7 +8,7 @@ use secrets::SecretsError;
 use trust::TrustError;
 use types::Problem;
 
-use crate::admin::MAX_BODY_BYTES;
+use crate::admin::{MAX_BODY_BYTES, TicketRefused};
 
 /// An error answer.
 pub(crate) struct AdminProblem(Box<Problem>);
@@ -65,6 +65,20 @@ impl From<SecretsError> for AdminProblem {
             }
         };
         Self::new(status, code, title, error.to_string())
+    }
+}
+
+impl From<TicketRefused> for AdminProblem {
+    fn from(refused: TicketRefused) -> Self {
+        let (status, code, title) = match refused {
+            TicketRefused::Authority(error) => return error.into(),
+            TicketRefused::Unknown(_) => (StatusCode::NOT_FOUND, "REPLICA_UNKNOWN", "Unknown replica"),
+            TicketRefused::Supervised(_) => {
+                (StatusCode::CONFLICT, "REPLICA_SUPERVISED", "Replica started by serviceos itself")
+            }
+            TicketRefused::Taken(_) => (StatusCode::CONFLICT, "REPLICA_TAKEN", "Replica not free"),
+        };
+        Self::new(status, code, title, refused.to_string())
     }
 }
 

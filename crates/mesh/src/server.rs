@@ -1,6 +1,7 @@
 //! The server: HTTP/1.1 with JSON over TLS. Without a certificate of the mesh only joining answers.
 
 use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, channel_binding, peer, server_config};
 use mesh_protocol::{
-    ChallengeAnswer, ChallengeRequest, InstancesAnswer, JoinAnswer, JoinRequest, Refusal, SignedRevocations,
-    WatchAnswer,
+    AnnounceAnswer, AnnounceRequest, Bytes, ChallengeAnswer, ChallengeRequest, InstancesAnswer, JoinAnswer,
+    JoinRequest, LeaveRequest, RUN_BYTES, Refusal, SignedRevocations, Subject, WatchAnswer,
 };
 use rustls::ServerConfig;
 use serde::Deserialize;
@@ -28,8 +29,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use trust::{Authority, Channel};
-use types::ServiceName;
+use types::{ReplicaId, ServiceName};
 
+use crate::announcements::{Announcements, Run};
 use crate::instances::{Allowed, Callable};
 
 /// Connections at the same time: of each replica one to watch, one to renew, and one where it asks for others.
@@ -59,11 +61,14 @@ pub struct MeshApi {
     /// The key that it shows, as DER SubjectPublicKeyInfo.
     spki: Arc<[u8]>,
     callable: Callable,
+    announcements: Announcements,
 }
 
 /// What is known of the connection that a request came over.
 #[derive(Debug, Clone)]
 struct Connection {
+    /// Of the other end.
+    address: IpAddr,
     binding: [u8; 32],
     peer: Option<Peer>,
 }
@@ -74,6 +79,7 @@ struct Api {
     authority: Authority,
     spki: Arc<[u8]>,
     callable: Callable,
+    announcements: Announcements,
 }
 
 impl MeshApi {
@@ -99,7 +105,14 @@ impl MeshApi {
         let domain = &authority.domain().trust_domain;
         let tls = server_config(identity, root, domain, Clients::Any, admits, &[b"http/1.1"])?;
         let callable = Callable::default();
-        Ok(Self { listener, tls: Arc::new(tls), authority, spki: spki.into(), callable })
+        Ok(Self {
+            listener,
+            tls: Arc::new(tls),
+            authority,
+            spki: spki.into(),
+            callable,
+            announcements: Announcements::default(),
+        })
     }
 
     /// Tells members where the services are that they may call; without this, nobody may call anybody.
@@ -108,17 +121,24 @@ impl MeshApi {
         Self { callable: Callable::new(registry, allowed), ..self }
     }
 
+    /// Lets replicas announce themselves that have a place there; without this, none does.
+    #[must_use]
+    pub fn with_announcements(self, announcements: Announcements) -> Self {
+        Self { announcements, ..self }
+    }
+
     /// Serves until it is told to end.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
-        let Self { listener, tls, authority, spki, callable } = self;
-        let (acceptor, router) = (TlsAcceptor::from(tls), router(Api { authority, spki, callable }));
+        let Self { listener, tls, authority, spki, callable, announcements } = self;
+        let api = Api { authority, spki, callable, announcements };
+        let (acceptor, router) = (TlsAcceptor::from(tls), router(api));
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                    Ok((stream, _)) => {
-                        connections.spawn(connection(stream, acceptor.clone(), router.clone()));
+                    Ok((stream, from)) => {
+                        connections.spawn(connection(stream, from.ip(), acceptor.clone(), router.clone()));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "the mesh API could not accept a connection");
@@ -133,7 +153,7 @@ impl MeshApi {
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
+async fn connection(stream: TcpStream, address: IpAddr, acceptor: TlsAcceptor, router: Router) {
     let _delayed = stream.set_nodelay(true);
     let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -146,7 +166,7 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
     let is_stranger = peer.is_none();
     // Members come again with the certificate that they have by then.
     let lifetime = peer.as_ref().map_or(STRANGER, Peer::remaining);
-    let router = router.layer(Extension(Connection { binding, peer }));
+    let router = router.layer(Extension(Connection { address, binding, peer }));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(if is_stranger { Some(HANDSHAKE) } else { None })
@@ -160,6 +180,8 @@ fn router(api: Api) -> Router {
     let members = Router::new()
         .route("/v1/watch", get(watch))
         .route("/v1/services/{name}/instances", get(instances))
+        .route("/v1/announce", post(announce))
+        .route("/v1/leave", post(leave))
         .fallback(unknown);
     let members = members.layer(middleware::from_fn_with_state(api.clone(), only_members));
     Router::new()
@@ -267,11 +289,64 @@ async fn instances(
     Ok(Json(InstancesAnswer { instances }))
 }
 
+/// A replica says where it listens. The answer waits until it is to end; that the connection ends says that it is gone.
+async fn announce(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    body: Result<Json<AnnounceRequest>, JsonRejection>,
+) -> Result<Json<AnnounceAnswer>, Refused> {
+    let request = read(body)?;
+    let (run, (replica, peer)) = (run(&request.run)?, replica(&connection)?);
+    if !api.authority.has_admitted(peer) {
+        // It was started before this authority was, or is being admitted as another: a renewal makes it known.
+        let detail = format!("this authority does not know the certificate of {}: renew it", peer.id);
+        return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_JOINED", detail));
+    }
+    let address = SocketAddr::new(connection.address, request.port);
+    let connected = api.announcements.connect(&replica, run, address, peer.leaf);
+    let connected = connected.ok_or_else(|| {
+        let detail = format!("{replica} is started by serviceos itself, which knows where it listens");
+        Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", detail)
+    })?;
+    Ok(Json(AnnounceAnswer { reason: connected.told().await }))
+}
+
+async fn leave(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    body: Result<Json<LeaveRequest>, JsonRejection>,
+) -> Result<Json<()>, Refused> {
+    let (run, (replica, _)) = (run(&read(body)?.run)?, replica(&connection)?);
+    if api.announcements.leave(&replica, run) {
+        return Ok(Json(()));
+    }
+    let detail = format!("{replica} is not announced, or by another process");
+    Err(Refused::new(StatusCode::NOT_FOUND, "NOT_ANNOUNCED", detail))
+}
+
+fn run(bytes: &Bytes) -> Result<Run, Refused> {
+    let detail = || format!("a run is {RUN_BYTES} bytes");
+    bytes.0.as_slice().try_into().map_err(|_| Fault::new(Code::EvidenceMalformed, detail()).into())
+}
+
+/// Which replica asks. An instance of another node is none of this one's.
+fn replica(connection: &Connection) -> Result<(ReplicaId, &Peer), Refused> {
+    let found = connection.peer.as_ref().and_then(|peer| match &peer.id.subject {
+        Subject::Service { service, instance } => {
+            Some((ReplicaId::new(service.clone(), instance.parse().ok()?), peer))
+        }
+        Subject::Gateway(_) | Subject::Authority(_) => None,
+    });
+    found.ok_or_else(|| {
+        Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", "only replicas announce themselves")
+    })
+}
+
 #[derive(Deserialize)]
 struct Known {
     epoch: Option<u64>,
     /// T_n, unpadded base64url.
-    tn: Option<mesh_protocol::Bytes>,
+    tn: Option<Bytes>,
 }
 
 /// What is revoked, and which transition is in force: at once where the caller does not know it yet, else when it changes, or

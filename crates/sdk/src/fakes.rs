@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use mesh_protocol::tls::{ANY_NAME, Identity, RootPin, client_config};
-use mesh_protocol::{Assignment, Bytes, MeshCoordinates, QuoterSource, sha256};
+use mesh_protocol::{AnnouncedBy, Assignment, Bytes, MeshCoordinates, QuoterSource, sha256};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     PublicKeyData, SanType,
@@ -67,6 +67,7 @@ impl FakeMesh {
             mesh: self.coordinates(),
             ticket: Bytes::default(),
             allow: allow.iter().map(|name| name.parse().expect(MADE)).collect(),
+            announced_by: AnnouncedBy::Supervisor,
         };
         let source = QuoterSource::new(source).expect(MADE);
         let applicant = Applicant { assignment, workload: [0; 32], source };

@@ -8,18 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, server_config};
-use mesh_protocol::{Bytes, EvidenceSource, MeshCoordinates, Revocations, Subject, WatchAnswer};
+use mesh_protocol::{Bytes, EvidenceSource, MeshCoordinates, Protocol, Revocations, Subject, WatchAnswer};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustls::ServerConfig;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use types::ServiceName;
 
 use crate::join::{Applicant, Joined};
 use crate::mesh_client::{MeshClient, MeshError};
 use crate::outgoing::Outgoing;
-use crate::serve::Protocol;
 use crate::{RunError, StartError};
 
 /// Between tries of a renewal that failed, at first and at most.
@@ -77,7 +76,9 @@ pub struct Member<E> {
     identity: Identity,
     trusted: watch::Sender<Trusted>,
     /// The certificate so far and when it ends, which no setting of the clock moves.
-    current: Mutex<([u8; 32], Instant)>,
+    current: watch::Sender<([u8; 32], Instant)>,
+    /// Told where a new certificate is wanted before its time.
+    wanted: Notify,
     random: Mutex<fastrand::Rng>,
     /// T_n of the transition that is in force, as the authority has signed it last.
     transition: watch::Sender<[u8; 32]>,
@@ -141,7 +142,8 @@ impl<E: EvidenceSource> Member<E> {
             applicant,
             identity,
             trusted,
-            current: Mutex::new((current.0, Instant::now() + remaining(current.1))),
+            current: watch::Sender::new((current.0, Instant::now() + remaining(current.1))),
+            wanted: Notify::new(),
             random,
             transition: watch::Sender::new(transition),
             joined_in: Mutex::new(transition),
@@ -185,7 +187,7 @@ impl<E: EvidenceSource> Member<E> {
         self.trusted.subscribe()
     }
 
-    fn mesh(&self) -> &MeshCoordinates {
+    pub(crate) fn mesh(&self) -> &MeshCoordinates {
         &self.applicant.assignment.mesh
     }
 
@@ -202,7 +204,21 @@ impl<E: EvidenceSource> Member<E> {
     }
 
     fn current(&self) -> ([u8; 32], Instant) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.current.borrow()
+    }
+
+    /// Changes with each certificate.
+    pub(crate) fn certificates(&self) -> watch::Receiver<([u8; 32], Instant)> {
+        self.current.subscribe()
+    }
+
+    /// Lets [`stay`](Self::stay) renew at once.
+    pub(crate) fn renew_now(&self) {
+        self.wanted.notify_one();
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Renews and watches, until the membership ends.
@@ -220,6 +236,7 @@ impl<E: EvidenceSource> Member<E> {
             let jitter = self.random.lock().unwrap_or_else(PoisonError::into_inner).f64();
             tokio::select! {
                 () = sleep(left.mul_f64(0.45 + 0.1 * jitter)) => {}
+                () = self.wanted.notified() => {}
                 // Another manifest: everybody joins again, and not all in the same moment.
                 () = self.another_transition() => sleep(REJOINING.min(left / 4).mul_f64(jitter)).await,
             }
@@ -229,8 +246,7 @@ impl<E: EvidenceSource> Member<E> {
             };
             match joined {
                 Ok(joined) => {
-                    *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
-                        (joined.leaf, Instant::now() + remaining(joined.not_after));
+                    self.current.send_replace((joined.leaf, Instant::now() + remaining(joined.not_after)));
                     tracing::info!(not_after = joined.not_after, "the identity was renewed");
                 }
                 Err(reason) => return Left::Refused(reason),
@@ -361,7 +377,7 @@ mod tests {
         assert!(waited.is_err());
         let renews = async {
             let ends = member.current().1;
-            *member.current.lock().unwrap() = ([9; 32], ends);
+            member.current.send_replace(([9; 32], ends));
             drop(begun);
         };
         assert_eq!(tokio::join!(member.settled(), renews).0, [9; 32]);

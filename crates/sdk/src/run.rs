@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::http::HeaderName;
 use axum::middleware::map_request;
 use hyper_util::service::TowerToHyperService;
-use mesh_protocol::{FrameError, Handover, QuoterSource, Subject};
+use mesh_protocol::{FrameError, Handover, Protocol, QuoterSource, Subject};
 use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -19,7 +19,7 @@ use types::headers::RESERVED_PREFIX;
 use crate::join::Applicant;
 use crate::membership::{Left, Member};
 use crate::mesh_client::MeshError;
-use crate::serve::{Caller, Cut, Protocol, serve};
+use crate::serve::{Caller, Cut, serve};
 use crate::supervised::Supervised;
 use crate::{Start, StartError};
 

@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
-use mesh_protocol::{Assignment, Bytes, EvidenceSource, Report, read_frame, write_frame};
+use mesh_protocol::{AnnouncedBy, Assignment, Bytes, EvidenceSource, Report, read_frame, write_frame};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::RunError;
+use crate::announce::{Announced, Announcement};
 use crate::membership::{Left, Member};
 use crate::serve::Cut;
 
@@ -27,6 +28,9 @@ pub struct Supervised {
     /// The assignment comes over it, and it is the leash.
     stream: UnixStream,
     terminate: Signal,
+    announced_by: AnnouncedBy,
+    /// There once it listens, where nobody else tells the mesh.
+    announcement: Option<Announcement>,
 }
 
 /// Why a replica ends.
@@ -78,7 +82,7 @@ impl Supervised {
             signal(SignalKind::terminate()).map_err(|error| RunError::Io("listening for SIGTERM", error))?;
         let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
         let stream = stream.map_err(|error| RunError::Io("reaching the supervisor", error))?;
-        Ok(Self { stream, terminate })
+        Ok(Self { stream, terminate, announced_by: AnnouncedBy::Supervisor, announcement: None })
     }
 
     /// The assignment; none where it is told to stop before that.
@@ -91,7 +95,10 @@ impl Supervised {
             _ = self.terminate.recv() => return Ok(None),
         };
         match read {
-            Ok(assignment) => Ok(Some(assignment)),
+            Ok(assignment) => {
+                self.announced_by = assignment.announced_by;
+                Ok(Some(assignment))
+            }
             Err(error) => {
                 self.failed(&error).await;
                 Err(error.into())
@@ -126,6 +133,9 @@ impl Supervised {
     /// # Errors
     /// The supervisor cannot be reached.
     pub async fn listens(&mut self, address: SocketAddr, leaf: [u8; 32]) -> Result<(), RunError> {
+        if self.announced_by == AnnouncedBy::Itself {
+            self.announcement = Some(Announcement::of_port(address.port())?);
+        }
         let report = Report::Listening { address, leaf: Bytes(leaf.to_vec()) };
         Ok(write_frame(&mut self.stream, &report.encode()).await?)
     }
@@ -137,10 +147,22 @@ impl Supervised {
 
     /// Waits, as a member, for what ends it.
     pub async fn end<E: EvidenceSource>(&mut self, member: &Member<E>) -> End {
+        let mut announced = self.announcement.as_ref().map(|announcement| announcement.begin(member));
         let end = tokio::select! {
             _ = self.terminate.recv() => End::Terminated,
             () = gone(&mut self.stream) => End::Orphaned,
             left = member.stay() => End::Left(left),
+            reason = told(announced.as_mut()) => {
+                tracing::info!(reason, "the mesh tells this replica to end");
+                return End::Terminated;
+            }
+        };
+        let end = match (end, announced) {
+            (end @ (End::Terminated | End::Orphaned), Some(mut announced)) => tokio::select! {
+                () = Box::pin(announced.leave()) => end,
+                left = member.stay() => End::Left(left),
+            },
+            (end, _) => end,
         };
         match &end {
             End::Terminated => {}
@@ -154,6 +176,14 @@ impl Supervised {
             End::Left(Left::Expired) => tracing::error!("the identity ended and could not be renewed"),
         }
         end
+    }
+}
+
+/// Waits for the mesh to tell a replica to end, that has announced itself there.
+async fn told<E: EvidenceSource>(announced: Option<&mut Announced<'_, E>>) -> String {
+    match announced {
+        Some(announced) => announced.told().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -24,13 +24,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::secrets::{Domain, Vault};
 use appraisal::{Fault, Policy, Roots};
+use mesh_protocol::tls::Peer;
 use mesh_protocol::{Evidence, EvidenceError, SignedRevocations, SpiffeId, Subject};
 use rustls::pki_types::CertificateDer;
 use store::Store;
 use tokio::sync::watch;
-use types::ServiceName;
+use types::{ReplicaId, ServiceName};
 
-use crate::audit::{AuditError, AuditTrail, Entry};
+use crate::audit::{AuditError, AuditTrail, Entry, Outcome};
 use crate::ca::{IssuingCa, LeafRequest, SubjectKey};
 use crate::clock::CheckedClock;
 use crate::nonces::{Minter, Used};
@@ -162,6 +163,36 @@ impl Authority {
             _ => Some(Standing::Pending { since: now / 1000 }),
         });
         Ok(ticket)
+    }
+
+    /// Whether a certificate of a replica is one that this authority has given since it was started, and that is not over.
+    pub fn has_admitted(&self, peer: &Peer) -> bool {
+        let Subject::Service { service, instance } = &peer.id.subject else { return false };
+        let key = (service.clone(), instance.clone());
+        match self.0.standings.borrow().get(&key) {
+            Some(Standing::Valid(admission)) => {
+                let former = admission.renewed.map(|(former, _)| former);
+                admission.leaf == peer.leaf || former == Some(peer.leaf)
+            }
+            Some(Standing::Pending { .. } | Standing::Expired(_) | Standing::Refused { .. }) | None => false,
+        }
+    }
+
+    /// A launch ticket for a replica that somebody else starts, as [`Self::ticket`]; it is in the audit trail first.
+    ///
+    /// # Errors
+    /// Those of [`Self::ticket`], or the audit trail cannot be written.
+    pub async fn ticket_by_hand(&self, replica: &ReplicaId, actor: &str) -> Result<Vec<u8>, TrustError> {
+        let entry = Entry {
+            kind: "ticket".into(),
+            actor: actor.into(),
+            subject: replica.to_string(),
+            outcome: Outcome::Done,
+            reason: None,
+            data: serde_json::Value::Null,
+        };
+        self.audit(entry, self.0.clock.latest() / 1000).await?;
+        self.ticket(&replica.service, &replica.ordinal.to_string())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

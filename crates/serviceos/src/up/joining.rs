@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use appraisal::Roots;
 use configuration::Settings;
-use mesh::{Members, MeshApi, OwnIdentity};
+use mesh::{Announcements, Members, MeshApi, OwnIdentity};
 use mesh_protocol::tls::{Admits, RootPin, client_config};
 use mesh_protocol::{Bytes, MeshCoordinates, Subject};
 use rustls::ClientConfig;
@@ -25,6 +25,7 @@ use types::{Mode, ServiceName};
 
 use super::background::{Background, told};
 use super::data_dir::DataDir;
+use super::elsewhere;
 use super::measuring::Measurements;
 use super::quoter::Quoter;
 
@@ -135,7 +136,8 @@ impl Mesh {
         });
         let allow = allow.collect();
         let Self { authority, quoter, members, measurements, gateway, listener, api, address, .. } = self;
-        let api = api.with_calls(registry.clone(), Arc::new(allow));
+        let announcements = elsewhere::places(settings);
+        let api = api.with_calls(registry.clone(), Arc::new(allow)).with_announcements(announcements.clone());
         let (writer, registry, written) = (authority.clone(), registry.clone(), members.clone());
         background.add(|stopped| mesh::write_attestation(writer, registry, written, told(stopped)));
         background.add(|stopped| gateway.keep(told(stopped)));
@@ -143,7 +145,7 @@ impl Mesh {
         background.add(|stopped| api.serve(told(stopped)));
         let running = authority.clone();
         background.add(|stopped| running.run(told(stopped)));
-        Begun { authority, quoter, members, measurements, address }
+        Begun { authority, quoter, members, announcements, measurements, address }
     }
 }
 
@@ -152,6 +154,8 @@ pub(super) struct Begun {
     pub(super) authority: Authority,
     pub(super) quoter: Quoter,
     pub(super) members: Members,
+    /// The places of those that are started elsewhere.
+    pub(super) announcements: Announcements,
     pub(super) measurements: Arc<Measurements>,
     address: SocketAddr,
 }
