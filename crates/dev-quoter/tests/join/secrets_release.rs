@@ -2,7 +2,7 @@
 //! any.
 
 use mesh_protocol::tls::spki_of;
-use mesh_protocol::{Bytes, Release, SealedSecret, hpke_info, is_signed_by};
+use mesh_protocol::{Bytes, Release, SealedSecret, granted_digest, hpke_info, is_signed_by};
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;
 use rustls::crypto::hpke::{EncapsulatedSecret, Hpke, HpkePrivateKey, HpkePublicKey};
 use types::Mode;
@@ -46,6 +46,9 @@ async fn a_replica_is_given_the_secrets_that_the_manifest_names_in_all_their_epo
     let listed: Vec<_> = secrets.iter().map(|secret| (secret.name.as_str(), secret.epoch)).collect();
     assert_eq!(listed, [("api-token", 1), ("signing-key", 1), ("signing-key", 2)]);
     assert!(is_signed(&mesh, &joined, secrets));
+    let numbers = secrets.iter().map(|secret| (secret.name.as_str(), secret.version, secret.epoch));
+    let said = mesh.authority.grants().borrow()[&"vrf".parse().unwrap()];
+    assert_eq!(granted_digest(numbers), said, "who has joined knows that there is nothing else");
     let open = |secret| opened(&mesh, &joined, secret, &joined.sent.keys.hpke_private).unwrap();
     assert_eq!(open(&secrets[0]), TOKEN);
     let vault = mesh.vault.lock().await;
