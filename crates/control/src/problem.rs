@@ -88,6 +88,9 @@ impl From<TrustError> for AdminProblem {
             TrustError::Secrets(error) => return error.into(),
             TrustError::NotSealed => (StatusCode::BAD_REQUEST, "SECRET_NOT_SEALED", "Value not sealed"),
             TrustError::SecretInUse { .. } => (StatusCode::CONFLICT, "SECRET_IN_USE", "Secret in use"),
+            TrustError::TooMuchGranted { .. } => {
+                (StatusCode::CONFLICT, "SECRETS_OF_SERVICE", "Too many secrets for a service")
+            }
             TrustError::RevocationRefused(_) => {
                 (StatusCode::CONFLICT, "REVOCATION_REFUSED", "Revocation refused")
             }

@@ -49,7 +49,7 @@ pub use quoter::{
     QuoterRequest, QuoterSource, decode_control_key, decode_registration, receive_request, register,
     socket_path,
 };
-pub use release::{Release, hpke_info};
+pub use release::{Release, granted_digest, hpke_info};
 pub use revocations::{Revocations, Revoked, RevokedType, SignedRevocations, WatchAnswer};
 pub use signature::is_signed_by;
 pub use workload::Workload;

@@ -28,7 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use trust::{Authority, Channel};
+use trust::{Authority, Channel, Grants};
 use types::{ReplicaId, ServiceName};
 
 use crate::announcements::{Announcements, Run};
@@ -347,17 +347,35 @@ struct Known {
     epoch: Option<u64>,
     /// T_n, unpadded base64url.
     tn: Option<Bytes>,
+    granted: Option<Bytes>,
 }
 
-/// What is revoked, and which transition is in force: at once where the caller does not know it yet, else when it changes, or
-/// again after a while.
-async fn watch(State(api): State<Api>, Query(known): Query<Known>) -> Json<WatchAnswer> {
-    let mut revocations = api.authority.revocations();
+/// What is revoked, which transition is in force, and whether the caller is given other secrets: at once where the caller does
+/// not know it yet, else when it changes, or again after a while.
+async fn watch(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    Query(known): Query<Known>,
+) -> Json<WatchAnswer> {
+    let (mut revocations, mut grants) = (api.authority.revocations(), api.authority.grants());
+    let service = connection.peer.and_then(|peer| match peer.id.subject {
+        Subject::Service { service, .. } => Some(service),
+        Subject::Gateway(_) | Subject::Authority(_) => None,
+    });
+    let granted = |grants: &Arc<Grants>| Some(Bytes(grants.get(service.as_ref()?)?.to_vec()));
     let is_news = |list: &Arc<SignedRevocations>| {
         let other_transition = known.tn.as_ref().is_some_and(|tn| *tn != list.revocations.t_n);
         known.epoch != Some(list.revocations.epoch) || other_transition
     };
-    let _nothing_new_in_time = timeout(WATCH, revocations.wait_for(is_news)).await.is_err();
-    let now = revocations.borrow().as_ref().clone();
-    Json(WatchAnswer { revocations: now })
+    let gives_others = |grants: &Arc<Grants>| known.granted.is_some() && known.granted != granted(grants);
+    let news = async {
+        tokio::select! {
+            _ = revocations.wait_for(is_news) => {}
+            _ = grants.wait_for(gives_others) => {}
+        }
+    };
+    let _nothing_new_in_time = timeout(WATCH, news).await.is_err();
+    let granted = granted(&grants.borrow());
+    let revocations = revocations.borrow().as_ref().clone();
+    Json(WatchAnswer { revocations, granted })
 }

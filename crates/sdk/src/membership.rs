@@ -1,4 +1,5 @@
-//! Being a member of the mesh: the identity is renewed at half of its life, and what is revoked is watched.
+//! Being a member of the mesh: the identity is renewed at half of its life, or once a join would give other secrets, and what is
+//! revoked is watched.
 //!
 //! A refused renewal ends the membership; one that only failed is tried again until the identity ends, and it is never used
 //! beyond that.
@@ -8,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, server_config};
-use mesh_protocol::{Bytes, EvidenceSource, MeshCoordinates, Protocol, Revocations, Subject, WatchAnswer};
+use mesh_protocol::{
+    Bytes, EvidenceSource, MeshCoordinates, Protocol, Revocations, SecretSet, Subject, WatchAnswer,
+};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustls::ServerConfig;
 use thiserror::Error;
@@ -26,6 +29,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// Within which all replicas join again once another manifest is in force.
 const REJOINING: Duration = Duration::from_secs(10);
+/// The same once a join would give other secrets, of the replicas of their service.
+const TAKING_SECRETS: Duration = Duration::from_secs(1);
 /// Between tries to reach the mesh API for what is revoked.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
 /// A list that is older than this counts as one on which everybody stands.
@@ -84,8 +89,29 @@ pub struct Member<E> {
     transition: watch::Sender<[u8; 32]>,
     /// T_n of the transition that it has joined in.
     joined_in: Mutex<[u8; 32]>,
+    /// What it is given.
+    secrets: watch::Sender<SecretSet>,
+    /// Which secrets a join would give, as the authority has said it last.
+    granted: watch::Sender<Option<[u8; 32]>>,
+    held: Mutex<Held>,
     /// Locked while the authority is asked for another certificate, until that is the one.
     renewing: tokio::sync::Mutex<()>,
+}
+
+/// Which secrets it has, as digests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    /// Those that the last join gave.
+    joined: [u8; 32],
+    /// Those that the authority had said by then. It may have given others, and is not asked for these again.
+    said: Option<[u8; 32]>,
+}
+
+impl Held {
+    /// Whether it is worth a join that the authority says this.
+    fn lacks(&self, said: Option<[u8; 32]>) -> bool {
+        said.is_some_and(|said| said != self.joined && Some(said) != self.said)
+    }
 }
 
 /// How a membership ended.
@@ -125,7 +151,7 @@ impl<E: EvidenceSource> Member<E> {
                 }
             }
         };
-        let member = Self::joined(applicant, identity, (joined.leaf, joined.not_after));
+        let member = Self::joined(applicant, identity, &joined);
         // Nobody is let in before it is known who may not be.
         while let Err(error) = member.know_the_revoked().await {
             tracing::warn!(%error, "what is revoked cannot be asked for; it is tried again");
@@ -134,7 +160,7 @@ impl<E: EvidenceSource> Member<E> {
         Ok((member, joined))
     }
 
-    pub(crate) fn joined(applicant: Applicant<E>, identity: Identity, current: ([u8; 32], u64)) -> Self {
+    pub(crate) fn joined(applicant: Applicant<E>, identity: Identity, joined: &Joined) -> Self {
         let trusted = watch::Sender::new(Trusted::begun());
         let random = Mutex::new(fastrand::Rng::new());
         let transition = assigned_transition(&applicant);
@@ -142,11 +168,14 @@ impl<E: EvidenceSource> Member<E> {
             applicant,
             identity,
             trusted,
-            current: watch::Sender::new((current.0, Instant::now() + remaining(current.1))),
+            current: watch::Sender::new((joined.leaf, Instant::now() + remaining(joined.not_after))),
             wanted: Notify::new(),
             random,
             transition: watch::Sender::new(transition),
             joined_in: Mutex::new(transition),
+            secrets: watch::Sender::new(joined.secrets.clone()),
+            granted: watch::Sender::new(None),
+            held: Mutex::new(Held { joined: joined.granted, said: None }),
             renewing: tokio::sync::Mutex::default(),
         }
     }
@@ -185,6 +214,11 @@ impl<E: EvidenceSource> Member<E> {
     /// What is known of who may no longer call.
     pub fn trusted(&self) -> watch::Receiver<Trusted> {
         self.trusted.subscribe()
+    }
+
+    /// What it is given of the secrets, as it changes. What it is given now is seen already.
+    pub fn secrets(&self) -> watch::Receiver<SecretSet> {
+        self.secrets.subscribe()
     }
 
     pub(crate) fn mesh(&self) -> &MeshCoordinates {
@@ -229,6 +263,16 @@ impl<E: EvidenceSource> Member<E> {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn ends_in(&self, left: Duration) {
+        self.current.send_modify(|(_, ends)| *ends = Instant::now() + left);
+    }
+
+    /// Returns once the identity has ended.
+    pub(crate) async fn expired(&self) {
+        sleep_until(self.current().1).await;
+    }
+
     async fn renew(&self) -> Left {
         loop {
             let (leaf, ends) = self.current();
@@ -239,6 +283,7 @@ impl<E: EvidenceSource> Member<E> {
                 () = self.wanted.notified() => {}
                 // Another manifest: everybody joins again, and not all in the same moment.
                 () = self.another_transition() => sleep(REJOINING.min(left / 4).mul_f64(jitter)).await,
+                () = self.other_secrets() => sleep(TAKING_SECRETS.min(left / 4).mul_f64(jitter)).await,
             }
             let joined = tokio::select! {
                 joined = self.renewed(leaf) => joined,
@@ -248,6 +293,7 @@ impl<E: EvidenceSource> Member<E> {
                 Ok(joined) => {
                     self.current.send_replace((joined.leaf, Instant::now() + remaining(joined.not_after)));
                     tracing::info!(not_after = joined.not_after, "the identity was renewed");
+                    self.take(joined);
                 }
                 Err(reason) => return Left::Refused(reason),
             }
@@ -261,11 +307,34 @@ impl<E: EvidenceSource> Member<E> {
         let _this_holds_the_sender = transitions.wait_for(|now| *now != joined).await.is_ok();
     }
 
+    /// Returns once the authority says that a join would give other secrets than the last one has given.
+    async fn other_secrets(&self) {
+        let mut said = self.granted.subscribe();
+        let held = self.held();
+        let _this_holds_the_sender = said.wait_for(|said| held.lacks(*said)).await.is_ok();
+    }
+
+    fn held(&self) -> Held {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands secrets on, where they are others.
+    fn take(&self, joined: Joined) {
+        let before = {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut held.joined, joined.granted)
+        };
+        if before != joined.granted {
+            self.secrets.send_replace(joined.secrets);
+            tracing::info!("its secrets have changed, and it was given them");
+        }
+    }
+
     /// Tries until there is a new identity or a refusal.
     async fn renewed(&self, leaf: [u8; 32]) -> Result<Joined, String> {
         let mut wait = FIRST_RETRY;
         loop {
-            let transition = *self.transition.borrow();
+            let (transition, said) = (*self.transition.borrow(), *self.granted.borrow());
             let begun = self.renewing.lock().await;
             let joined = self.applicant.join(&self.identity, Some(leaf), transition).await;
             // The caller takes it without waiting in between.
@@ -273,6 +342,7 @@ impl<E: EvidenceSource> Member<E> {
             match joined {
                 Ok(joined) => {
                     *self.joined_in.lock().unwrap_or_else(PoisonError::into_inner) = transition;
+                    self.held.lock().unwrap_or_else(PoisonError::into_inner).said = said;
                     return Ok(joined);
                 }
                 Err(refused @ MeshError::Refused(_)) => return Err(refused.to_string()),
@@ -285,7 +355,7 @@ impl<E: EvidenceSource> Member<E> {
         }
     }
 
-    /// Watches what is revoked.
+    /// Watches what is revoked, and what a join would give.
     pub(crate) async fn watch(&self) -> Infallible {
         loop {
             if let Err(error) = self.watch_over_one_connection().await {
@@ -310,12 +380,15 @@ impl<E: EvidenceSource> Member<E> {
     /// Asks once, and waits for something new where something is known.
     async fn ask_for_the_revoked(&self, client: &mut MeshClient) -> Result<(), MeshError> {
         let known = self.trusted.borrow().list.as_ref().map(|list| list.epoch);
-        let path = match known {
+        let mut path = match known {
             None => "/v1/watch".to_owned(),
             Some(epoch) => {
                 format!("/v1/watch?epoch={epoch}&tn={}", Bytes(self.transition.borrow().to_vec()))
             }
         };
+        if let (Some(_), Some(granted)) = (known, *self.granted.borrow()) {
+            path += &format!("&granted={}", Bytes(granted.to_vec()));
+        }
         let answer: WatchAnswer = client.get(&path).await?;
         let list = answer.revocations.verify(&self.mesh().root_spki.0);
         let list = list.filter(|list| list.epoch >= known.unwrap_or(0)).ok_or_else(|| {
@@ -326,6 +399,8 @@ impl<E: EvidenceSource> Member<E> {
         if let Ok(transition) = <[u8; 32]>::try_from(list.t_n.0.as_slice()) {
             self.transition.send_if_modified(|known| std::mem::replace(known, transition) != transition);
         }
+        let granted = answer.granted.and_then(|granted| granted.0.try_into().ok());
+        self.granted.send_if_modified(|known| std::mem::replace(known, granted) != granted);
         Ok(())
     }
 }
@@ -367,6 +442,33 @@ pub async fn distrusted(peer: Peer, mut trusted: watch::Receiver<Trusted>) {
 mod tests {
     use super::*;
     use crate::FakeMesh;
+
+    #[test]
+    fn what_the_authority_says_is_worth_one_join_whatever_that_gives() {
+        let (one, two, three) = (Some([1; 32]), Some([2; 32]), Some([3; 32]));
+        let held = Held { joined: [1; 32], said: None };
+        assert_eq!([held.lacks(None), held.lacks(one), held.lacks(two)], [false, false, true]);
+        let in_vain = Held { said: two, ..held };
+        assert_eq!([in_vain.lacks(two), in_vain.lacks(three), in_vain.lacks(one)], [false, true, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_granted_otherwise_wakes_and_is_handed_on_once_it_is_there() {
+        let (member, leaf) = FakeMesh::new().member("vrf", &[]);
+        let mut secrets = member.secrets();
+        let waits = |member| tokio::time::timeout(Duration::from_secs(1), Member::other_secrets(member));
+        member.granted.send_replace(Some(member.held().joined));
+        assert!(waits(&member).await.is_err());
+        member.granted.send_replace(Some([2; 32]));
+        assert!(waits(&member).await.is_ok());
+        let joined = |granted| Joined { secrets: SecretSet::new(), leaf, not_after: 0, granted };
+        member.take(joined(member.held().joined));
+        assert!(!secrets.has_changed().unwrap(), "it is what it was");
+        member.take(joined([2; 32]));
+        assert!(secrets.has_changed().unwrap());
+        secrets.mark_unchanged();
+        assert!(waits(&member).await.is_err());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_renewal_that_has_begun_is_over_before_it_is_said_which_certificate_it_is() {

@@ -152,37 +152,54 @@ impl Supervised {
             _ = self.terminate.recv() => End::Terminated,
             () = gone(&mut self.stream) => End::Orphaned,
             left = member.stay() => End::Left(left),
-            reason = told(announced.as_mut()) => {
-                tracing::info!(reason, "the mesh tells this replica to end");
-                return End::Terminated;
-            }
+            () = told(announced.as_mut()) => return End::Terminated,
         };
         let end = match (end, announced) {
             (end @ (End::Terminated | End::Orphaned), Some(mut announced)) => tokio::select! {
                 () = Box::pin(announced.leave()) => end,
                 left = member.stay() => End::Left(left),
             },
+            (End::Left(Left::Refused(reason)), announced) => {
+                tracing::warn!(
+                    reason,
+                    "the authority refused to renew the identity: nothing new is taken on"
+                );
+                self.end_of_the_refused(member, announced).await
+            }
             (end, _) => end,
         };
         match &end {
-            End::Terminated => {}
+            End::Terminated | End::Left(Left::Refused(_)) => {}
             End::Orphaned => tracing::warn!("the supervisor is gone: finishing open requests"),
-            End::Left(Left::Refused(reason)) => {
-                tracing::warn!(
-                    reason,
-                    "the authority refused to renew the identity: finishing open requests"
-                );
-            }
             End::Left(Left::Expired) => tracing::error!("the identity ended and could not be renewed"),
         }
         end
     }
+
+    /// Waits for what ends a replica whose identity is not renewed. Nobody selects it any more, and the supervisor knows how long
+    /// what is open may take.
+    async fn end_of_the_refused<E: EvidenceSource>(
+        &mut self,
+        member: &Member<E>,
+        mut announced: Option<Announced<'_, E>>,
+    ) -> End {
+        tokio::select! {
+            _ = self.terminate.recv() => End::Terminated,
+            () = told(announced.as_mut()) => End::Terminated,
+            () = gone(&mut self.stream) => End::Orphaned,
+            () = member.expired() => End::Left(Left::Expired),
+            never = member.watch() => match never {},
+        }
+    }
 }
 
 /// Waits for the mesh to tell a replica to end, that has announced itself there.
-async fn told<E: EvidenceSource>(announced: Option<&mut Announced<'_, E>>) -> String {
+async fn told<E: EvidenceSource>(announced: Option<&mut Announced<'_, E>>) {
     match announced {
-        Some(announced) => announced.told().await,
+        Some(announced) => {
+            let reason = announced.told().await;
+            tracing::info!(reason, "the mesh tells this replica to end");
+        }
         None => std::future::pending().await,
     }
 }
@@ -238,6 +255,21 @@ mod tests {
         let begun = tokio::time::Instant::now();
         end.drain(&stop, std::future::pending(), &member).await;
         assert_eq!((begun.elapsed(), *stopped.borrow()), (ORPHAN_DRAIN, Cut::WhenDone));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_is_refused_stays_until_its_supervisor_is_gone_or_its_identity_ends() {
+        let (member, _leaf) = FakeMesh::new().member("vrf", &[]);
+        let (supervisor, mut supervised) = pair();
+        let waited = timeout(Duration::from_secs(600), supervised.end_of_the_refused(&member, None)).await;
+        assert!(waited.is_err());
+        drop(supervisor);
+        assert_eq!(supervised.end_of_the_refused(&member, None).await, End::Orphaned);
+        let (_supervisor, mut supervised) = pair();
+        member.ends_in(Duration::from_secs(60));
+        let begun = tokio::time::Instant::now();
+        assert_eq!(supervised.end_of_the_refused(&member, None).await, End::Left(Left::Expired));
+        assert_eq!(begun.elapsed().as_secs(), 60);
     }
 
     #[tokio::test]

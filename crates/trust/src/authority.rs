@@ -5,13 +5,16 @@
 
 mod applying;
 mod challenge;
+mod granting;
 mod join;
 mod maintenance;
 mod opening;
 mod overview;
 mod revoking;
+mod rotating;
 mod secrets;
 
+pub use granting::{Grants, MAX_GRANTED_BYTES};
 pub use join::Channel;
 pub use opening::Opening;
 pub use overview::AuditState;
@@ -38,6 +41,7 @@ use crate::nonces::{Minter, Used};
 use crate::quota::Quota;
 use crate::seal_key::OpeningKey;
 use crate::{Admission, Signer, Standing, Standings, TrustError};
+use rotating::Schedule;
 
 /// Evidence of the authority itself over 64 bytes.
 pub type OwnEvidence = Arc<
@@ -88,6 +92,8 @@ struct Inner {
     state: Mutex<State>,
     standings: watch::Sender<Arc<Standings>>,
     revocations: watch::Sender<Arc<SignedRevocations>>,
+    grants: watch::Sender<Arc<Grants>>,
+    schedule: Mutex<Schedule>,
     /// Held by whoever makes another list of revocations out of the last one, until it is published.
     revoking: tokio::sync::Mutex<()>,
     first_joins: Quota,

@@ -6,7 +6,7 @@ mod policies;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use appraisal::Roots;
@@ -51,7 +51,9 @@ impl Manifests {
         let services = policies::services(settings, &self.measurements, &self.grants)?;
         let manifest = policies::manifest(settings, &services);
         let applied = self.authority.apply(manifest, services, "configuration file").await;
-        applied.context("failed to write down what it changes about trust")
+        applied.context("failed to take over what it changes about trust")?;
+        self.authority.schedule_rotations(rotations(settings));
+        Ok(())
     }
 }
 
@@ -87,6 +89,7 @@ impl Mesh {
             own: own_evidence(&quoter, measurements.authority),
         };
         let authority = Authority::open(opening).await.context("failed to open the authority")?;
+        authority.schedule_rotations(rotations(settings));
         let node = node();
         let failed = "failed to make an identity for this process";
         let own = |subject| OwnIdentity::new(authority.clone(), subject).context(failed);
@@ -175,6 +178,11 @@ impl Begun {
             authority_workload: Bytes(self.measurements.authority.to_vec()),
         }
     }
+}
+
+/// After how long which secrets are rotated.
+fn rotations(settings: &Settings) -> BTreeMap<String, Duration> {
+    settings.secrets.iter().filter_map(|(name, secret)| Some((name.clone(), secret.rotate?))).collect()
 }
 
 fn own_evidence(quoter: &Quoter, workload: [u8; 32]) -> OwnEvidence {

@@ -8,6 +8,7 @@ use mesh_protocol::to_hex;
 use serde_json::{Value, json};
 use types::ServiceName;
 
+use super::granting::check_room;
 use super::opening::{chain, new_key, transition_of};
 use super::{Authority, ServicePolicy};
 use crate::audit::{Entry, Outcome};
@@ -18,7 +19,7 @@ impl Authority {
     /// Takes another manifest over, with what follows from it for the services. The same one changes nothing.
     ///
     /// # Errors
-    /// It could not be written down; the one before stays in force.
+    /// A service would be given too much, or it could not be written down; the one before stays in force.
     pub async fn apply(
         &self,
         manifest: Value,
@@ -40,6 +41,7 @@ impl Authority {
         let _alone = self.0.revoking.lock().await;
         let now = self.0.clock.latest() / 1000;
         let mut vault = self.0.vault.lock().await;
+        check_room(&vault, services.iter(), None)?;
         let genesis = *vault.genesis();
         let chain = chain(&self.0.store, &genesis, manifest).await?;
         if chain.n == self.transition().0 {
@@ -68,6 +70,7 @@ impl Authority {
             state.services =
                 Arc::new(services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect());
         }
+        self.publish_grants(&*self.0.vault.lock().await);
         let list = self.0.revocations.borrow().revocations.renewed(transition, now);
         let signed = revocations::sign(list, &self.0.signer)?;
         self.publish(signed, now);

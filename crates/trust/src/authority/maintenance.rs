@@ -1,5 +1,5 @@
-//! What the authority does without being asked: identities end, heads of the audit trail are signed, and the watermark of the
-//! clock is written down.
+//! What the authority does without being asked: identities end, secrets are rotated, heads of the audit trail are signed, and the
+//! watermark of the clock is written down.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -60,6 +60,7 @@ impl Authority {
         if let Err(error) = self.write_down().await {
             tracing::warn!(%error, "the authority could not write down its clock");
         }
+        self.rotate_due().await;
         let _alone = self.0.revoking.lock().await;
         let now = self.0.clock.latest() / 1000;
         let list = self.0.revocations.borrow().revocations.renewed(self.transition().1, now);

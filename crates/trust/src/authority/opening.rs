@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use types::ServiceName;
 use zeroize::Zeroizing;
 
+use super::granting::{check_room, grants};
 use super::{Authority, Inner, OwnEvidence, ServicePolicy, State};
 use crate::audit::AuditTrail;
 use crate::ca::{self, IssuingCa};
@@ -87,6 +88,7 @@ impl Authority {
         let Opening { store, vault, roots, clocks, audit, manifest, services, own } = opening;
         let (domain, genesis, root_key, minter) = {
             let mut vault = vault.lock().await;
+            check_room(&vault, services.iter(), None)?;
             let minter = vault.ensure_internal(MINTER, random).await?;
             (vault.domain().clone(), *vault.genesis(), vault.root_key()?, minter)
         };
@@ -100,9 +102,10 @@ impl Authority {
         let root = root(&store, &root_key, &domain, seconds).await?;
         let chain = chain(&store, &genesis, &manifest).await?;
         let transition = transition_of(&chain)?;
-        let issuing = {
+        let (issuing, grants) = {
             let mut vault = vault.lock().await;
-            vault.ensure_internal(&format!("mesh-issuer-{}", chain.n), new_key).await?
+            let issuing = vault.ensure_internal(&format!("mesh-issuer-{}", chain.n), new_key).await?;
+            (issuing, grants(&vault, services.iter()))
         };
         let ca = IssuingCa::new(root, &root_key, &domain, (chain.n, transition), &issuing, seconds)?;
         let revocations = revocations(&store, &signer, transition, seconds).await?;
@@ -126,6 +129,8 @@ impl Authority {
             state: Mutex::new(State { ca: Arc::new(ca), before: None, services: Arc::new(services), used }),
             standings: watch::Sender::new(Arc::new(Standings::new())),
             revocations: watch::Sender::new(Arc::new(revocations)),
+            grants: watch::Sender::new(Arc::new(grants)),
+            schedule: Mutex::default(),
             revoking: tokio::sync::Mutex::new(()),
             first_joins: Quota::new(FIRST_JOINS),
             renewals: Quota::new(RENEWALS),
