@@ -13,7 +13,8 @@ use mesh_protocol::{DcapCollateral, Evidence, EvidenceKind, to_hex};
 use x509_cert::Certificate;
 
 use crate::certificates::{self, OF_COLLATERAL, Window};
-use crate::{Appraised, Code, Fault};
+use crate::roots::vendor_key;
+use crate::{Anchor, Appraised, Code, Fault};
 
 /// The attribute of an enclave that a debugger may look into (Intel SDM volume 3D, ATTRIBUTES.DEBUG).
 const DEBUG: u8 = 0x02;
@@ -28,18 +29,20 @@ pub(crate) struct Quote {
     pub(crate) version: u16,
     pub(crate) debug: bool,
     pub(crate) tcb: TcbStatus,
-    /// The date of the platform's TCB level, Unix seconds.
+    /// The date of the TCB level of the platform, or of its QE where that is older; Unix seconds.
     pub(crate) tcb_date: u64,
     pub(crate) advisories: Vec<String>,
     pub(crate) platform: Vec<String>,
     pub(crate) smt: bool,
     pub(crate) dynamic_platform: bool,
     pub(crate) cached_keys: bool,
+    evaluation: u32,
     expires: u64,
 }
 
-/// Verifies chain, revocation and collateral at `now`, and every signature.
-pub(crate) fn verify(evidence: &Evidence, root: &[u8], now: u64) -> Result<Quote, Fault> {
+/// Verifies chain, revocation and collateral, and every signature.
+pub(crate) fn verify(evidence: &Evidence, anchor: Anchor<'_>) -> Result<Quote, Fault> {
+    let Anchor { root, now, evaluation } = anchor;
     let quote = DcapQuote::parse(&evidence.quote)
         .map_err(|error| malformed(format!("the quote cannot be read: {error:#}")))?;
     if !quote.header.is_sgx() {
@@ -54,10 +57,41 @@ pub(crate) fn verify(evidence: &Evidence, root: &[u8], now: u64) -> Result<Quote
     let claims =
         verifier.verify_with_policy(&evidence.quote, collateral, now, &QuotePolicy::claims_only(now));
     match (claims, foreseen) {
-        (Ok(claims), None) => Quote::of(claims),
+        (Ok(claims), None) => {
+            is_the_vendors(evidence.kind, &claims)?;
+            is_no_older(&claims, evaluation)?;
+            Quote::of(claims)
+        }
         (_, Some(fault)) => Err(fault),
         (Err(error), None) => Err(Fault::new(Code::SignatureInvalid, format!("{error:#}"))),
     }
+}
+
+/// Whatever root was given, evidence of hardware leads to its vendor's.
+fn is_the_vendors(kind: EvidenceKind, claims: &QuoteClaims) -> Result<(), Fault> {
+    match vendor_key(kind) {
+        Some(key) if to_hex(&claims.platform.root_key_id) != key => {
+            let detail = format!("the key of the root that it leads to is not that of the vendor of {kind}");
+            Err(Fault::new(Code::ChainUntrusted, detail))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Of the two documents of the vendor, the older one counts.
+fn evaluation_of(claims: &QuoteClaims) -> u32 {
+    claims.tcb.eval_data_number.min(claims.qe.tcb_eval_data_number)
+}
+
+fn is_no_older(claims: &QuoteClaims, evaluation: u32) -> Result<(), Fault> {
+    let found = evaluation_of(claims);
+    if found < evaluation {
+        let detail = format!(
+            "the collateral is of the vendor's evaluation {found}, and {evaluation} was seen already"
+        );
+        return Err(Fault::new(Code::CollateralExpired, detail));
+    }
+    Ok(())
 }
 
 /// Everything with a code of its own. That no TCB level fits, or one that no policy accepts, is given back instead of refused:
@@ -133,12 +167,14 @@ fn pck_chain(quote: &DcapQuote, collateral: &QuoteCollateralV3) -> Result<Vec<Ce
 }
 
 fn window(from: &str, until: &str) -> Result<Window, Fault> {
-    let seconds = |text: &str| {
-        let timestamp: Option<Timestamp> = text.parse().ok();
-        let seconds = timestamp.and_then(|timestamp| u64::try_from(timestamp.as_second()).ok());
-        seconds.ok_or_else(|| malformed(format!("{text:?} in the collateral is no moment")))
-    };
-    Ok(Window { from: seconds(from)?, until: seconds(until)? })
+    Ok(Window { from: moment(from)?, until: moment(until)? })
+}
+
+/// RFC 3339 as Unix seconds.
+fn moment(text: &str) -> Result<u64, Fault> {
+    let timestamp: Option<Timestamp> = text.parse().ok();
+    let seconds = timestamp.and_then(|timestamp| u64::try_from(timestamp.as_second()).ok());
+    seconds.ok_or_else(|| malformed(format!("{text:?} in the collateral is no moment")))
 }
 
 fn malformed(detail: String) -> Fault {
@@ -167,6 +203,7 @@ impl From<Taken> for QuoteCollateralV3 {
 
 impl Quote {
     fn of(claims: QuoteClaims) -> Result<Self, Fault> {
+        let evaluation = evaluation_of(&claims);
         let Report::SgxEnclave(report) = claims.report else {
             return Err(malformed("the quote reports no enclave".into()));
         };
@@ -181,12 +218,13 @@ impl Quote {
             version: report.isv_svn,
             debug: report.attributes[0] & DEBUG != 0,
             tcb: claims.tcb.status,
-            tcb_date: claims.platform.tcb_date_tag,
+            tcb_date: claims.platform.tcb_date_tag.min(moment(&claims.qe.tcb_level.tcb_date)?),
             advisories: claims.tcb.advisory_ids,
             platform: ids.collect(),
             smt: pck.smt_enabled == PckCertFlag::True,
             dynamic_platform: pck.dynamic_platform == PckCertFlag::True,
             cached_keys: pck.cached_keys == PckCertFlag::True,
+            evaluation,
             expires: claims.earliest_expiration_date,
         })
     }
@@ -214,6 +252,7 @@ impl Quote {
             tcb: self.tcb,
             advisories: self.advisories,
             platform: self.platform,
+            evaluation: self.evaluation,
             expires: self.expires,
         }
     }

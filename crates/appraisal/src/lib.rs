@@ -33,8 +33,22 @@ pub struct Appraised {
     pub advisories: Vec<String>,
     /// The hardware ids of the platform, lower-case hexadecimal.
     pub platform: Vec<String>,
+    /// The number of the evaluation that the vendor's word on the platform is from (`tcbEvaluationDataNumber`).
+    pub evaluation: u32,
     /// Until when what the vendor says of the platform holds, certificates included; Unix seconds.
     pub expires: u64,
+}
+
+/// What is held against evidence that does not come from the policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Anchor<'a> {
+    /// The root that it must lead to, DER.
+    pub root: &'a [u8],
+    /// Unix seconds.
+    pub now: u64,
+    /// The highest evaluation of the vendor's that was seen, since an older one may not know yet what is wrong with the platform;
+    /// 0 where nobody remembers.
+    pub evaluation: u32,
 }
 
 /// Appraises evidence: kind → chain, revocation and collateral at `now` → binding → debug → TCB → platform → release. Each step
@@ -53,7 +67,8 @@ pub fn appraise(
     checks: &mut Checks,
 ) -> Result<Appraised, Fault> {
     let root = checks.add(Step::Kind, roots.of(evidence.kind))?;
-    verify(evidence, report_data, policy, root, now, checks, |_measurement| Ok(()))
+    let anchor = Anchor { root, now, evaluation: 0 };
+    verify(evidence, report_data, policy, anchor, checks, |_measurement| Ok(()))
 }
 
 /// The steps behind the kind. The authority's challenge has its nonce checked between the two.
@@ -67,16 +82,15 @@ pub fn verify(
     evidence: &Evidence,
     report_data: &[u8; 64],
     policy: &Policy,
-    root: &[u8],
-    now: u64,
+    anchor: Anchor<'_>,
     checks: &mut Checks,
     bound: impl FnOnce(&[u8; 32]) -> Result<(), Fault>,
 ) -> Result<Appraised, Fault> {
-    let quote = checks.add(Step::Chain, dcap::verify(evidence, root, now))?;
+    let quote = checks.add(Step::Chain, dcap::verify(evidence, anchor))?;
     let is_bound = quote.bound_to(report_data).and_then(|()| bound(&quote.enclave));
     checks.add(Step::Binding, is_bound)?;
     checks.add(Step::Debug, quote.not_debugged())?;
-    checks.add(Step::Tcb, policy.tcb.accepts(&quote, now))?;
+    checks.add(Step::Tcb, policy.tcb.accepts(&quote, anchor.now))?;
     checks.add(Step::Platform, policy.platform.accepts(&quote))?;
     let release = checks.add(Step::Release, policy.release_of(evidence.kind, &quote))?;
     Ok(quote.appraised(evidence.kind, release))

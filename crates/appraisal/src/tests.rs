@@ -160,6 +160,22 @@ fn collateral_without_revocation_lists_or_with_a_changed_document_is_refused() {
 }
 
 #[test]
+fn what_the_vendor_says_is_no_older_than_what_was_seen_of_it() {
+    let case = &cases()[0];
+    let evidence = evidence(&case.quote, &case.collateral);
+    let (policy, report_data) = (policy(&case.fields.mr_enclave), report_data(&case.fields));
+    let root = Roots::Vendors.of(EvidenceKind::Sgx).unwrap().to_vec();
+    let after = |evaluation| {
+        let anchor = Anchor { root: &root, now: case.verify_at_unix, evaluation };
+        let checks = &mut Checks::default();
+        verify(&evidence, &report_data, &policy, anchor, checks, |_| Ok(())).map(|proved| proved.evaluation)
+    };
+    assert_eq!((after(0), after(17)), (Ok(17), Ok(17)));
+    expect!["COLLATERAL_EXPIRED: the collateral is of the vendor's evaluation 17, and 18 was seen already"]
+        .assert_eq(&after(18).unwrap_err().to_string());
+}
+
+#[test]
 fn a_release_by_signer_wants_the_product_and_the_least_version() {
     let signer = "815f42f11cf64430c30bab7816ba596a1da0130c3b028b673133a66cf9a3e0e6";
     let signer: [u8; 32] = from_hex(signer).unwrap().try_into().unwrap();
@@ -211,7 +227,8 @@ fn a_machine_without_an_id_is_taken_only_where_any_is() {
     let root = Roots::Vendors;
     let root = root.of(EvidenceKind::Sgx).unwrap();
     let evidence = evidence(&case.quote, &case.collateral);
-    let mut quote = dcap::verify(&evidence, root, case.verify_at_unix).unwrap();
+    let mut quote =
+        dcap::verify(&evidence, Anchor { root, now: case.verify_at_unix, evaluation: 0 }).unwrap();
     quote.platform.clear();
     let mut policy = PlatformPolicy::default();
     assert_eq!(policy.accepts(&quote), Ok(()));

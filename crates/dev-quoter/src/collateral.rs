@@ -11,9 +11,6 @@ use crate::platform::{CPU_SVN, PCE_ID, PCE_SVN, Platform, pem_chain};
 use crate::profile::{Profile, TCB_DATE, Validity};
 use crate::quote::{ISV_PROD_ID, ISV_SVN, QE_ATTRIBUTES, QE_SIGNER, measurement};
 
-/// The number of the evaluation that the levels are from. They never change.
-const EVALUATION: u32 = 1;
-
 /// The collateral of a platform that pretends what `profile` says.
 pub(crate) fn collateral(
     platform: &Platform,
@@ -22,7 +19,7 @@ pub(crate) fn collateral(
 ) -> Result<DcapCollateral, DevQuoterError> {
     let signers = pem_chain(&[&platform.tcb_signing, &platform.root]);
     let tcb_info = tcb_info(profile, validity).to_string();
-    let qe_identity = qe_identity(validity).to_string();
+    let qe_identity = qe_identity(profile, validity).to_string();
     let sign = |text: &str| platform.tcb_signing.key.sign_raw(text.as_bytes()).map(|raw| Hex(raw.to_vec()));
     let revoked = profile.revoked.then_some(&platform.pck.key);
     Ok(DcapCollateral {
@@ -62,18 +59,18 @@ fn tcb_info(profile: &Profile, validity: Validity) -> Value {
         "fmspc": to_hex(&profile.tcb_info_fmspc),
         "pceId": to_hex(&PCE_ID),
         "tcbType": 0,
-        "tcbEvaluationDataNumber": EVALUATION,
+        "tcbEvaluationDataNumber": profile.evaluation,
         "tcbLevels": levels,
     })
 }
 
-fn qe_identity(validity: Validity) -> Value {
+fn qe_identity(profile: &Profile, validity: Validity) -> Value {
     json!({
         "id": "QE",
         "version": 2,
         "issueDate": date(validity.issued),
         "nextUpdate": date(validity.next_update),
-        "tcbEvaluationDataNumber": EVALUATION,
+        "tcbEvaluationDataNumber": profile.evaluation,
         "miscselect": "00000000",
         "miscselectMask": "ffffffff",
         "attributes": to_hex(&QE_ATTRIBUTES),

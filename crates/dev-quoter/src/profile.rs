@@ -15,6 +15,9 @@ const COLLATERAL_EARLY: Duration = Duration::from_secs(3600);
 /// The date of every TCB level, 2025-01-01T00:00:00Z as Unix seconds; grace periods count from it.
 pub const TCB_DATE: u64 = 1_735_689_600;
 
+/// What development collateral is from, unless another is wanted. Its levels never change.
+const EVALUATION: u32 = 1;
+
 /// The knobs. The default is a platform that is up to date.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
@@ -28,6 +31,8 @@ pub struct Profile {
     pub revoked: bool,
     /// The platform that the TCB information is about.
     pub tcb_info_fmspc: [u8; 6],
+    /// The number of the evaluation that the collateral is from.
+    pub evaluation: u32,
     /// The dates of the collateral; `None` for 30 days that are renewed in time.
     pub validity: Option<Validity>,
 }
@@ -40,6 +45,7 @@ impl Default for Profile {
             advisories: Vec::new(),
             revoked: false,
             tcb_info_fmspc: FMSPC,
+            evaluation: EVALUATION,
             validity: None,
         }
     }

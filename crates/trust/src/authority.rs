@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ::secrets::{Domain, Vault};
 use appraisal::{Fault, Policy, Roots};
 use mesh_protocol::tls::Peer;
-use mesh_protocol::{Evidence, EvidenceError, SignedRevocations, SpiffeId, Subject};
+use mesh_protocol::{Evidence, EvidenceError, EvidenceKind, SignedRevocations, SpiffeId, Subject};
 use rustls::pki_types::CertificateDer;
 use store::Store;
 use tokio::sync::watch;
@@ -94,6 +94,8 @@ struct Inner {
     revocations: watch::Sender<Arc<SignedRevocations>>,
     grants: watch::Sender<Arc<Grants>>,
     schedule: Mutex<Schedule>,
+    /// The highest evaluation of the vendor's that was seen of each kind of evidence. Held while another is written down.
+    evaluations: tokio::sync::Mutex<BTreeMap<EvidenceKind, u32>>,
     /// Held by whoever makes another list of revocations out of the last one, until it is published.
     revoking: tokio::sync::Mutex<()>,
     first_joins: Quota,

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use appraisal::{Code, PlatformAllow, Roots, TcbStatus};
+use appraisal::{Anchor, Checks, Code, PlatformAllow, Policy, Release, Roots, TcbStatus};
 use dev_quoter::{PlatformTcb, Profile, Quoter, TCB_DATE, Validity};
 use expect_test::expect;
 use mesh_protocol::{DcapCollateral, Evidence, EvidenceKind};
 use types::Mode;
 
-use crate::mesh::{Mesh, NOW, ORACLE_W, Setup};
+use crate::mesh::{Mesh, NOW, ORACLE_W, Setup, VERSION, W};
 
 const DAY: u64 = 24 * 3600;
 
@@ -57,6 +57,34 @@ async fn evidence_of_another_quoter_is_not_trusted() {
     assert_eq!(mesh.applicant("0").evidence(replace).refused().await, Code::ChainUntrusted);
     *mesh.quoter.lock().unwrap() = other;
     assert_eq!(mesh.applicant("0").refused().await, Code::ChainUntrusted);
+}
+
+#[test]
+fn evidence_of_hardware_leads_to_its_vendor_whatever_root_was_given() {
+    let mut quoter = Quoter::generate(NOW).unwrap();
+    let mut evidence = quoter.evidence([9; 64], W, NOW).unwrap();
+    let root = quoter.root().to_vec();
+    let policy = Policy::of_releases(vec![Release::simulated(VERSION, W)]);
+    let verified = |evidence: &Evidence| {
+        let anchor = Anchor { root: &root, now: NOW, evaluation: 0 };
+        appraisal::verify(evidence, &[9; 64], &policy, anchor, &mut Checks::default(), |_| Ok(()))
+    };
+    assert!(verified(&evidence).is_ok());
+    evidence.kind = EvidenceKind::Sgx;
+    assert_eq!(verified(&evidence).unwrap_err().code, Code::ChainUntrusted);
+}
+
+#[tokio::test]
+async fn an_evaluation_of_the_vendor_s_is_never_followed_by_an_older_one() {
+    let of = |evaluation| Profile { evaluation, ..Profile::default() };
+    let mesh = Mesh::pretending(of(7)).await;
+    let _joined = mesh.applicant("0").joined().await;
+    mesh.pretend(of(6));
+    assert_eq!(mesh.applicant("0").refused().await, Code::CollateralExpired);
+    let mesh = mesh.restarted(|_| {}).await;
+    assert_eq!(mesh.applicant("0").refused().await, Code::CollateralExpired);
+    mesh.pretend(of(8));
+    let _joined = mesh.applicant("0").joined().await;
 }
 
 #[tokio::test]

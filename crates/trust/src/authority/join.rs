@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use appraisal::{Appraised, Checks, Code, Fault, Step};
+use appraisal::{Anchor, Appraised, Checks, Code, Fault, Step};
 use mesh_protocol::tls::Peer;
 use mesh_protocol::{
     Bytes, Evidence, EvidenceKind, JoinAnswer, JoinBinding, JoinClaims, JoinRequest, MAX_EVIDENCE_BYTES,
@@ -15,7 +15,7 @@ use serde_json::json;
 use store::Transaction;
 use types::ServiceName;
 
-use super::opening::{USED, WATERMARK};
+use super::opening::{EVALUATIONS, USED, WATERMARK};
 use super::overview::appraisals;
 use super::{Authority, ServicePolicy, unavailable};
 use crate::audit::{Entry, Outcome};
@@ -180,10 +180,12 @@ impl Authority {
 
     /// The steps that cost something, on a thread that may take its time. Gives the checks back in either case.
     async fn appraise(&self, mut begun: Begun) -> Result<(Begun, Result<Appraised, Fault>), Fault> {
-        let root = self.0.roots.of(begun.join.evidence.kind)?.to_vec();
+        let kind = begun.join.evidence.kind;
+        let root = self.0.roots.of(kind)?.to_vec();
+        let evaluation = self.0.evaluations.lock().await.get(&kind).copied().unwrap_or_default();
         let list = Arc::clone(&self.0.revocations.borrow());
         let work = tokio::task::spawn_blocking(move || {
-            let outcome = steps(&mut begun, &root).and_then(|appraised| {
+            let outcome = steps(&mut begun, &root, evaluation).and_then(|appraised| {
                 let leaf = begun.join.previous;
                 let allowed = revocations::allow(&list.revocations, &begun.id, leaf, &appraised);
                 begun.checks.add(Step::Release, allowed)?;
@@ -217,6 +219,7 @@ impl Authority {
             "secrets": released,
         });
         self.write(&begun, &record, Outcome::Done, None, data).await.map_err(unavailable)?;
+        self.remember_evaluation(&appraised).await.map_err(unavailable)?;
         let known = self.admission(begun.service.as_str(), &begun.join.claims.instance);
         let previous_until = known.map(|admission| admission.not_after);
         let admission = Arc::new(Admission {
@@ -232,6 +235,19 @@ impl Authority {
         self.stand_admitted(&begun, &admission)?;
         let chain = begun.ca.chain.iter().map(|certificate| Bytes(certificate.to_vec())).collect();
         Ok(JoinAnswer { leaf: Bytes(leaf.to_vec()), chain, secrets, set_signature: Bytes(set_signature) })
+    }
+
+    /// From now on no older word of the vendor's counts.
+    async fn remember_evaluation(&self, appraised: &Appraised) -> Result<(), TrustError> {
+        let Appraised { kind, evaluation, .. } = *appraised;
+        let mut known = self.0.evaluations.lock().await;
+        if known.get(&kind).is_some_and(|known| evaluation <= *known) {
+            return Ok(());
+        }
+        let row = evaluation.to_be_bytes();
+        self.0.store.commit(Transaction::new().put(format!("{EVALUATIONS}{kind}"), row)).await?;
+        known.insert(kind, evaluation);
+        Ok(())
     }
 
     /// Publishes an admission, unless what it rests on was revoked since it was appraised. Whoever revokes publishes the list
@@ -403,7 +419,7 @@ fn read(request: &JoinRequest) -> Result<(Evidence, JoinClaims, [u8; 32]), Fault
 }
 
 /// Chain, binding with the certificate request, debug, TCB, platform and release.
-fn steps(begun: &mut Begun, root: &[u8]) -> Result<Appraised, Fault> {
+fn steps(begun: &mut Begun, root: &[u8], evaluation: u32) -> Result<Appraised, Fault> {
     let Begun { join, policy, now_ms, checks, .. } = begun;
     let Join { evidence, claims, csr_key, report_data, before, .. } = join;
     let bound = |measurement: &[u8; 32]| {
@@ -418,11 +434,11 @@ fn steps(begun: &mut Begun, root: &[u8]) -> Result<Appraised, Fault> {
             "the certificate request is not one for the key that the evidence names, and signed with it";
         Err(Fault::new(Code::CsrKeyMismatch, detail))
     };
-    let now = *now_ms / 1000;
-    let appraised = appraisal::verify(evidence, report_data, &policy.policy, root, now, checks, bound);
+    let anchor = Anchor { root, now: *now_ms / 1000, evaluation };
+    let appraised = appraisal::verify(evidence, report_data, &policy.policy, anchor, checks, bound);
     let Some(before) = before.filter(|_| is_mismatch(&appraised)) else { return appraised };
     let checks = &mut Checks::default();
-    let was_bound = appraisal::verify(evidence, &before, &policy.policy, root, now, checks, |_| Ok(()));
+    let was_bound = appraisal::verify(evidence, &before, &policy.policy, anchor, checks, |_| Ok(()));
     if is_mismatch(&was_bound) {
         return appraised;
     }
