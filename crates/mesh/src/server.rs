@@ -207,6 +207,10 @@ async fn only_members(
         let detail = format!("{} is revoked", peer.id);
         return Refused::from(Fault::new(Code::Revoked, detail)).into_response();
     }
+    if api.authority.has_ended(&peer) {
+        let detail = format!("the identity of {} ended with the manifest before", peer.id);
+        return Refused::new(StatusCode::FORBIDDEN, "CERTIFICATE_REQUIRED", detail).into_response();
+    }
     next.run(request).await
 }
 

@@ -99,6 +99,8 @@ struct State {
     ca: Arc<IssuingCa>,
     /// T_n of the transition before, if there was one since the start.
     before: Option<[u8; 32]>,
+    /// Since when the transition is in force, or this authority runs, in Unix seconds.
+    in_force_since: u64,
     services: Arc<BTreeMap<ServiceName, Arc<ServicePolicy>>>,
     used: Used,
 }

@@ -193,6 +193,11 @@ impl Mesh {
         Ok(Self { authority, clock, quoter, vault, authority_spki, store, setup, folder })
     }
 
+    /// Another manifest comes into force, with the same services.
+    pub(crate) async fn apply(&self, manifest: Value) {
+        self.authority.apply(manifest, services(&self.setup), "a test").await.unwrap();
+    }
+
     pub(crate) fn pretend(&self, profile: Profile) {
         self.quoter.lock().unwrap().pretend(profile);
     }

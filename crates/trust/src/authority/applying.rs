@@ -12,7 +12,7 @@ use super::opening::{chain, new_key, transition_of};
 use super::{Authority, ServicePolicy};
 use crate::audit::{Entry, Outcome};
 use crate::ca::IssuingCa;
-use crate::{TrustError, revocations};
+use crate::{Standing, TrustError, revocations};
 
 impl Authority {
     /// Takes another manifest over, with what follows from it for the services. The same one changes nothing.
@@ -65,12 +65,34 @@ impl Authority {
             let mut state = self.state();
             state.before = Some(state.ca.transition);
             state.ca = Arc::new(ca);
+            state.in_force_since = now;
             state.services =
                 Arc::new(services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect());
         }
+        self.overlap_begins((chain.n, now));
         let list = self.0.revocations.borrow().revocations.renewed(transition, now);
         let signed = revocations::sign(list, &self.0.signer)?;
         self.publish(signed, now);
         Ok(())
+    }
+
+    /// From a transition on, which came into force then, the identities of the one before end early.
+    fn overlap_begins(&self, (n, since): (u64, u64)) {
+        self.0.standings.send_if_modified(|standings| {
+            let mut ending = Vec::new();
+            for (key, standing) in standings.iter() {
+                let changed = match standing {
+                    Standing::Valid(admission) => Standing::Valid(admission.in_transition(n, since)),
+                    Standing::Expired(admission) => Standing::Expired(admission.in_transition(n, since)),
+                    Standing::Pending { .. } | Standing::Refused { .. } => continue,
+                };
+                if changed != *standing {
+                    ending.push((key.clone(), changed));
+                }
+            }
+            let changes = !ending.is_empty();
+            Arc::make_mut(standings).extend(ending);
+            changes
+        });
     }
 }

@@ -22,14 +22,13 @@ use crate::audit::{Entry, Outcome};
 use crate::ca::{IssuingCa, LeafFacts, LeafRequest, SubjectKey, digest, requested_key};
 use crate::nonces::{NonceContext, Used, check_ticket_age, expiry};
 use crate::records::{Recorded, SignedRecord};
+use crate::standing::LONGEST_DRAIN;
 use crate::{Admission, Standing, TrustError, revocations};
 
 /// The largest certificate request, in bytes: it has a key and a signature and nothing else.
 const MAX_CSR_BYTES: usize = 1024;
 /// Records of appraisals that are kept for each replica.
 const MAX_RECORDS: usize = 8;
-/// How long before its end an identity that was not renewed takes no more requests, in seconds, if it lives long enough.
-const LONGEST_DRAIN: u64 = 10;
 
 /// The connection that somebody joins over.
 #[derive(Debug, Clone)]
@@ -175,6 +174,9 @@ impl Authority {
             self.state().used.add(ticket.0, ticket.1, now_ms, Code::TicketInvalid)?;
             marks.push(ticket);
         }
+        if let Some(peer) = &channel.peer {
+            self.is_in_force(peer, now_ms)?;
+        }
         Ok(marks)
     }
 
@@ -226,6 +228,7 @@ impl Authority {
             appraised,
             record: record.record.id,
             appraised_at: now,
+            n: begun.ca.n,
             not_after,
             drains_at: not_after - (not_after.saturating_sub(now) / 5).min(LONGEST_DRAIN),
         });
@@ -235,7 +238,7 @@ impl Authority {
     }
 
     /// Publishes an admission, unless what it rests on was revoked since it was appraised. Whoever revokes publishes the list
-    /// first and then looks at every standing, so one of the two sees the other.
+    /// first and then looks at every standing, so one of the two sees the other; the same goes for another transition.
     fn stand_admitted(&self, begun: &Begun, admission: &Arc<Admission>) -> Result<(), Fault> {
         let mut allowed = Ok(());
         self.stand(&begun.service, &begun.join.claims.instance, |_| {
@@ -243,7 +246,10 @@ impl Authority {
             let leaf = begun.join.previous;
             allowed = revocations::allow(&list.revocations, &begun.id, leaf, &admission.appraised);
             Some(match &allowed {
-                Ok(()) => Standing::Valid(Arc::clone(admission)),
+                Ok(()) => {
+                    let state = self.state();
+                    Standing::Valid(admission.in_transition(state.ca.n, state.in_force_since))
+                }
                 Err(fault) => Standing::Refused { fault: fault.clone(), since: admission.appraised_at },
             })
         });
