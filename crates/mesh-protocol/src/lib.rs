@@ -15,6 +15,7 @@ mod descriptors;
 mod evidence;
 mod frame;
 mod handover;
+mod handshakes;
 mod identity;
 mod messages;
 mod quoter;
@@ -35,6 +36,7 @@ pub use evidence::{
 };
 pub use frame::{FrameError, MAX_FRAME_BYTES, read_frame, write_frame};
 pub use handover::Handover;
+pub use handshakes::Handshakes;
 pub use identity::{NotAnIdentity, SpiffeId, Subject};
 pub use messages::{
     Bytes, ChallengeAnswer, ChallengeRequest, InstancesAnswer, JoinAnswer, JoinRequest, MAX_MESSAGE_BYTES,

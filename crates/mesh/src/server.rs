@@ -16,8 +16,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, channel_binding, peer, server_config};
 use mesh_protocol::{
-    ChallengeAnswer, ChallengeRequest, InstancesAnswer, JoinAnswer, JoinRequest, Refusal, SignedRevocations,
-    WatchAnswer,
+    ChallengeAnswer, ChallengeRequest, Handshakes, InstancesAnswer, JoinAnswer, JoinRequest, Refusal,
+    SignedRevocations, WatchAnswer,
 };
 use rustls::ServerConfig;
 use serde::Deserialize;
@@ -27,13 +27,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use trust::{Authority, Channel};
 use types::ServiceName;
 
 use crate::instances::{Allowed, Callable};
 
-/// Connections at the same time: of each replica one to watch, one to renew, and one where it asks for others.
-const MAX_CONNECTIONS: usize = 2048;
+/// Connections at the same time.
+const LIMITS: Limits = Limits { handshakes: 256, strangers: 512, members: 2048 };
 /// How long a handshake may take, and the head of a request.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long somebody without a certificate may keep a connection: long enough to make evidence.
@@ -42,6 +43,17 @@ const STRANGER: Duration = Duration::from_secs(60);
 const MAX_BODY_BYTES: usize = 128 << 10;
 /// How long a watch waits for a change.
 const WATCH: Duration = Duration::from_secs(20);
+
+/// How many connections there may be at the same time. Strangers take no room from members.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Those that have not said who they are; the oldest makes room for another.
+    handshakes: usize,
+    /// Those without a certificate: as many as first joins may wait, and as many again.
+    strangers: usize,
+    /// Those with one: of each replica one to watch, one to renew, and one where it asks for others.
+    members: usize,
+}
 
 /// Why the mesh API cannot be served.
 #[derive(Debug, Error)]
@@ -59,6 +71,7 @@ pub struct MeshApi {
     /// The key that it shows, as DER SubjectPublicKeyInfo.
     spki: Arc<[u8]>,
     callable: Callable,
+    limits: Limits,
 }
 
 /// What is known of the connection that a request came over.
@@ -99,7 +112,8 @@ impl MeshApi {
         let domain = &authority.domain().trust_domain;
         let tls = server_config(identity, root, domain, Clients::Any, admits, &[b"http/1.1"])?;
         let callable = Callable::default();
-        Ok(Self { listener, tls: Arc::new(tls), authority, spki: spki.into(), callable })
+        let (tls, spki) = (Arc::new(tls), spki.into());
+        Ok(Self { listener, tls, authority, spki, callable, limits: LIMITS })
     }
 
     /// Tells members where the services are that they may call; without this, nobody may call anybody.
@@ -111,21 +125,32 @@ impl MeshApi {
     /// Serves until it is told to end.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
-        let Self { listener, tls, authority, spki, callable } = self;
+        let Self { listener, tls, authority, spki, callable, limits } = self;
         let (acceptor, router) = (TlsAcceptor::from(tls), router(Api { authority, spki, callable }));
-        let mut connections = JoinSet::new();
+        let mut handshakes = Handshakes::new(limits.handshakes);
+        let (mut members, mut strangers) = (JoinSet::new(), JoinSet::new());
         loop {
             tokio::select! {
-                accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                    Ok((stream, _)) => {
-                        connections.spawn(connection(stream, acceptor.clone(), router.clone()));
-                    }
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => handshakes.begin(handshake(stream, acceptor.clone())),
                     Err(error) => {
                         tracing::warn!(%error, "the mesh API could not accept a connection");
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 },
-                Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
+                (stream, connection) = handshakes.next() => {
+                    let (those, most) = match &connection.peer {
+                        Some(_) => (&mut members, limits.members),
+                        None => (&mut strangers, limits.strangers),
+                    };
+                    if those.len() < most {
+                        those.spawn(answer(stream, connection, router.clone()));
+                    } else {
+                        tracing::debug!(peer = ?connection.peer, most, "the mesh API has no room for a connection");
+                    }
+                }
+                Some(_ended) = members.join_next(), if !members.is_empty() => {}
+                Some(_ended) = strangers.join_next(), if !strangers.is_empty() => {}
                 // Whoever waits for an answer tries again, or ends with this process.
                 () = &mut shutdown => return,
             }
@@ -133,20 +158,30 @@ impl MeshApi {
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
+/// A connection, once it is known who is at the other end, or that this is not said.
+async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) -> Option<(TlsStream<TcpStream>, Connection)> {
     let _delayed = stream.set_nodelay(true);
     let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "a handshake with the mesh API failed"),
-        Err(_) => return tracing::debug!("a handshake with the mesh API took too long"),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a handshake with the mesh API failed");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!("a handshake with the mesh API took too long");
+            return None;
+        }
     };
     let tls = stream.get_ref().1;
-    let Ok(binding) = channel_binding(tls) else { return };
-    let peer = peer(tls.peer_certificates());
-    let is_stranger = peer.is_none();
+    let (binding, peer) = (channel_binding(tls).ok()?, peer(tls.peer_certificates()));
+    Some((stream, Connection { binding, peer }))
+}
+
+async fn answer(stream: TlsStream<TcpStream>, connection: Connection, router: Router) {
+    let is_stranger = connection.peer.is_none();
     // Members come again with the certificate that they have by then.
-    let lifetime = peer.as_ref().map_or(STRANGER, Peer::remaining);
-    let router = router.layer(Extension(Connection { binding, peer }));
+    let lifetime = connection.peer.as_ref().map_or(STRANGER, Peer::remaining);
+    let router = router.layer(Extension(connection));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(if is_stranger { Some(HANDSHAKE) } else { None })
@@ -290,3 +325,6 @@ async fn watch(State(api): State<Api>, Query(known): Query<Known>) -> Json<Watch
     let now = revocations.borrow().as_ref().clone();
     Json(WatchAnswer { revocations: now })
 }
+
+#[cfg(test)]
+mod tests;
