@@ -128,6 +128,24 @@ async fn the_list_of_revocations_is_said_again_and_heads_of_the_audit_trail_are_
 }
 
 #[tokio::test(start_paused = true)]
+async fn everything_that_has_expired_is_forgotten_in_one_round() {
+    let (mesh, end, runs) = running(3600).await;
+    mesh.use_up(1000, (NOW + 5) * 1000).await;
+    end.send(()).unwrap();
+    runs.await.unwrap();
+    let mesh = mesh.restarted(|_| {}).await;
+    mesh.applicant("0").joined().await;
+    assert_eq!(mesh.used().await, 1002);
+    let (_end, ended) = oneshot::channel::<()>();
+    tokio::spawn(mesh.authority.clone().run(async { drop(ended.await) }));
+    // The next round begins when this one is over.
+    let issued = mesh.authority.revocations();
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(mesh.used().await, 2, "a nonce and a ticket that are still good");
+    assert!(issued.has_changed().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_watermark_of_the_clock_is_written_down_without_a_join() {
     let (mesh, end, runs) = running(3600).await;
     sleep(Duration::from_secs(101)).await;

@@ -105,6 +105,9 @@ impl Authority {
         checks.add(Step::Kind, self.0.roots.of(evidence.kind).map(|_root| ()))?;
         let now_ms = self.0.clock.checked()?;
         let marks = checks.add(Step::Nonce, self.consume(channel, &claims, now_ms))?;
+        if let Some(peer) = &channel.peer {
+            self.is_in_force(peer, now_ms)?;
+        }
         let unexpected = || {
             let name = format!("{}/{}", claims.service, claims.instance);
             Fault::new(Code::ReplicaNotExpected, format!("the manifest has no {name}"))
@@ -166,18 +169,24 @@ impl Authority {
             instance: &claims.instance,
         };
         self.0.minter.check_nonce(&claims.authority_nonce, now_ms, context)?;
-        let mut marks = vec![(Used::mark(&claims.authority_nonce), expiry(&claims.authority_nonce))];
-        self.state().used.add(marks[0].0, marks[0].1, now_ms, Code::NonceReplayed)?;
-        if channel.peer.is_none() {
+        let whose = format!("{}/{}", claims.service, claims.instance);
+        let nonce = (Used::mark(&claims.authority_nonce), expiry(&claims.authority_nonce));
+        let ticket = (Used::mark(&claims.ticket), expiry(&claims.ticket));
+        let used = &mut self.state().used;
+        if channel.peer.is_some() {
+            used.add(nonce, &whose, now_ms, Code::NonceReplayed)?;
+            return Ok(vec![nonce]);
+        }
+        if !used.contains(&nonce.0) {
             check_ticket_age(&claims.ticket, now_ms)?;
-            let ticket = (Used::mark(&claims.ticket), expiry(&claims.ticket));
-            self.state().used.add(ticket.0, ticket.1, now_ms, Code::TicketInvalid)?;
-            marks.push(ticket);
+            // Nothing is remembered of what one who has a used ticket tries.
+            if used.contains(&ticket.0) {
+                return Err(Fault::new(Code::TicketInvalid, "the launch ticket was used before"));
+            }
         }
-        if let Some(peer) = &channel.peer {
-            self.is_in_force(peer, now_ms)?;
-        }
-        Ok(marks)
+        used.add(nonce, &whose, now_ms, Code::NonceReplayed)?;
+        used.add(ticket, &whose, now_ms, Code::TicketInvalid)?;
+        Ok(vec![nonce, ticket])
     }
 
     /// The steps that cost something, on a thread that may take its time. Gives the checks back in either case.

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use store::Transaction;
+use store::{MAX_OPERATIONS, Transaction};
 use tokio::time::sleep;
 
 use super::Authority;
@@ -16,8 +16,6 @@ use crate::{Standing, TrustError, revocations};
 
 /// How often what was recorded is signed, and the list of revocations said again.
 const ROUND: Duration = Duration::from_secs(10);
-/// Used nonces that are forgotten in one transaction.
-const MAX_FORGOTTEN: usize = 100;
 
 impl Authority {
     /// Runs until it is told to end.
@@ -101,15 +99,17 @@ impl Authority {
 
     async fn write_down(&self) -> Result<(), TrustError> {
         let now = self.0.clock.latest();
-        let mut transaction = Transaction::new().put(WATERMARK, now.to_be_bytes());
-        let used = self.0.store.range(USED).await?;
-        let expired = used.iter().filter(|row| {
-            row.value.as_slice().try_into().map_or(true, |expiry| u64::from_be_bytes(expiry) < now)
-        });
-        for row in expired.take(MAX_FORGOTTEN) {
-            transaction = transaction.delete(row.key.clone());
+        self.0.store.commit(Transaction::new().put(WATERMARK, now.to_be_bytes())).await?;
+        let forgotten = self.state().used.take_forgotten(now);
+        let mut transactions = forgotten.chunks(MAX_OPERATIONS);
+        while let Some(marks) = transactions.next() {
+            let delete = |all: Transaction, mark: &[u8; 32]| all.delete([USED.as_bytes(), mark].concat());
+            if let Err(error) = self.0.store.commit(marks.iter().fold(Transaction::new(), delete)).await {
+                let left = std::iter::once(marks).chain(transactions).flatten().copied().collect::<Vec<_>>();
+                self.state().used.not_taken_out(&left);
+                return Err(error.into());
+            }
         }
-        self.0.store.commit(transaction).await?;
         Ok(())
     }
 }

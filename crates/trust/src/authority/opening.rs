@@ -228,15 +228,14 @@ async fn revocations(
     sign(list.renewed(transition, now), signer)
 }
 
-/// The nonces and tickets that were used and may not be used again; those that have expired are forgotten.
+/// The nonces and tickets that were used and may not be used again; those that have expired are forgotten with the next.
 async fn used(store: &Store, now_ms: u64) -> Result<Used, TrustError> {
     let mut used = Used::default();
     for row in store.range(USED).await? {
         let expiry = row.value.as_slice().try_into().map(u64::from_be_bytes).unwrap_or(now_ms + LIFE_MS);
         let mark = row.key.strip_prefix(USED.as_bytes()).and_then(|mark| <[u8; 32]>::try_from(mark).ok());
-        if let Some(mark) = mark.filter(|_| expiry >= now_ms) {
-            let _room_was_there_before =
-                used.add(mark, expiry, now_ms, appraisal::Code::NonceReplayed).is_ok();
+        if let Some(mark) = mark {
+            used.remember((mark, expiry));
         }
     }
     Ok(used)
