@@ -92,6 +92,8 @@ struct Inner {
     first_joins: Quota,
     /// Renewals have turns of their own, so that no crowd of newcomers makes an identity expire.
     renewals: Quota,
+    /// How many were refused without a line of the audit trail, by code, since the last one that says so.
+    refusals: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 /// What changes. Held for moments, never across an await.
@@ -198,6 +200,15 @@ impl Authority {
             Arc::make_mut(standings).insert(key, standing);
             true
         });
+    }
+
+    /// Counts a refusal that leaves no line of its own: a stranger must not be able to fill the disk.
+    fn count_refusal(&self, fault: &Fault) {
+        *self.refusals().entry(fault.code.as_str()).or_default() += 1;
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a line of the audit trail, which is on disk when this returns.

@@ -386,9 +386,9 @@ async fn the_audit_trail_names_who_asked_and_how_far_it_goes() {
     let trail = std::fs::read(folder.path().join("audit.jsonl")).unwrap();
     let records = trust::audit::last_records(&trail[..], 9).unwrap();
     let actors: Vec<_> = records.iter().map(|record| record.actor.as_str()).collect();
-    assert_eq!(actors, ["admin socket", "admin token"]);
+    assert_eq!(actors, ["start", "admin socket", "admin token"]);
     let (_, info) = asked(&socket, "GET", "/v1/audit", json!(null)).await;
-    assert_eq!((&info["last"]["seq"], &info["signed"]["seq"]), (&json!(2), &json!(0)));
+    assert_eq!((&info["last"]["seq"], &info["signed"]["seq"]), (&json!(3), &json!(0)));
     assert_eq!(info["signed"]["hash"], info["genesis"]);
 }
 

@@ -4,13 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mesh_protocol::to_hex;
-use serde_json::{Value, json};
+use serde_json::Value;
 use types::ServiceName;
 
-use super::opening::{chain, new_key, transition_of};
+use super::opening::{Chain, new_key};
 use super::{Authority, ServicePolicy};
-use crate::audit::{Entry, Outcome};
 use crate::ca::IssuingCa;
 use crate::{Standing, TrustError, revocations};
 
@@ -41,26 +39,17 @@ impl Authority {
         let now = self.0.clock.latest() / 1000;
         let mut vault = self.0.vault.lock().await;
         let genesis = *vault.genesis();
-        let chain = chain(&self.0.store, &genesis, manifest).await?;
-        if chain.n == self.transition().0 {
-            return Ok(());
-        }
-        let transition = transition_of(&chain)?;
+        let known = Chain::known(&self.0.store, &genesis).await?;
+        let Some(chain) = known.with(manifest)? else { return Ok(()) };
+        let transition = chain.transition()?;
         let issuing = vault.ensure_internal(&format!("mesh-issuer-{}", chain.n), new_key).await?;
         let root_key = vault.root_key()?;
         drop(vault);
         let root = self.state().ca.chain.last().cloned().ok_or(TrustError::Tampered("root"))?;
         let next = (chain.n, transition);
         let ca = IssuingCa::new(root, &root_key, &self.0.domain, next, &issuing, now)?;
-        let entry = Entry {
-            kind: "transition".into(),
-            actor: actor.into(),
-            subject: self.0.domain.trust_domain.clone(),
-            outcome: Outcome::Done,
-            reason: None,
-            data: json!({"n": chain.n, "tN": to_hex(&transition)}),
-        };
-        self.audit(entry, now).await?;
+        self.audit(chain.entry(&self.0.domain, actor)?, now).await?;
+        chain.keep(&self.0.store).await?;
         {
             let mut state = self.state();
             state.before = Some(state.ca.transition);

@@ -18,6 +18,15 @@ impl Authority {
         channel: &Channel<'_>,
         request: &ChallengeRequest,
     ) -> Result<ChallengeAnswer, Fault> {
+        let answer = self.answer(channel, request).await;
+        answer.inspect_err(|fault| self.count_refusal(fault))
+    }
+
+    async fn answer(
+        &self,
+        channel: &Channel<'_>,
+        request: &ChallengeRequest,
+    ) -> Result<ChallengeAnswer, Fault> {
         let now = self.0.clock.checked()?;
         let replica_nonce: [u8; 32] = request
             .nonce

@@ -73,10 +73,13 @@ impl Authority {
     /// # Errors
     /// The first step that fails; [`Code::is_retryable`] says whether another try is worth it.
     pub async fn join(&self, channel: &Channel<'_>, request: &JoinRequest) -> Result<JoinAnswer, Fault> {
-        let begun = self.begin(channel, request)?;
+        let begun = self.begin(channel, request).inspect_err(|fault| self.count_refusal(fault))?;
         let marks = begun.marks.clone();
         let decided = self.decide(channel, begun).await;
-        if decided.as_ref().is_err_and(|fault| fault.code.is_retryable()) {
+        if let Err(fault) = &decided
+            && fault.code.is_retryable()
+        {
+            self.count_refusal(fault);
             // Whoever is told to try again must be able to, and needs its ticket for that.
             let mut state = self.state();
             marks.iter().skip(1).for_each(|(ticket, expiry)| state.used.give_back(ticket, *expiry));

@@ -6,12 +6,13 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use serde_json::json;
 use store::{MAX_OPERATIONS, Transaction};
 use tokio::time::sleep;
 
 use super::Authority;
 use super::opening::{USED, WATERMARK};
-use crate::audit::AuditError;
+use crate::audit::{AuditError, Entry, Outcome};
 use crate::{Standing, TrustError, revocations};
 
 /// How often what was recorded is signed, and the list of revocations said again.
@@ -26,6 +27,7 @@ impl Authority {
             never = self.look_after_again_and_again() => match never {},
             () = shutdown => {}
         }
+        self.say_refusals().await;
         if let Err(error) = self.sign_head().await {
             tracing::warn!(%error, "the last head of the audit trail could not be signed");
         }
@@ -52,6 +54,7 @@ impl Authority {
     }
 
     async fn look_after(&self) {
+        self.say_refusals().await;
         if let Err(error) = self.sign_head().await {
             tracing::warn!(%error, "the head of the audit trail could not be signed");
         }
@@ -86,6 +89,27 @@ impl Authority {
             changed
         });
         next.map(Duration::from_millis)
+    }
+
+    /// One line for all that were refused without one since the last time.
+    async fn say_refusals(&self) {
+        let counted = std::mem::take(&mut *self.refusals());
+        if counted.is_empty() {
+            return;
+        }
+        let entry = Entry {
+            kind: "join-refusals".into(),
+            actor: "authority".into(),
+            subject: self.0.domain.trust_domain.clone(),
+            outcome: Outcome::Refused,
+            reason: None,
+            data: json!(counted),
+        };
+        if let Err(error) = self.audit(entry, self.0.clock.latest() / 1000).await {
+            tracing::warn!(%error, "refused joins could not be recorded; they are counted on");
+            let mut refusals = self.refusals();
+            counted.into_iter().for_each(|(code, count)| *refusals.entry(code).or_default() += count);
+        }
     }
 
     async fn sign_head(&self) -> Result<(), TrustError> {
