@@ -285,11 +285,7 @@ async fn join(
     body: Result<Json<JoinRequest>, JsonRejection>,
 ) -> Result<Json<JoinAnswer>, Refused> {
     let request = read(body)?;
-    let answered = api.authority.join(&api.channel(connection), &request).await;
-    if let Err(fault) = &answered {
-        tracing::warn!(code = %fault.code, detail = fault.detail, "a join was refused");
-    }
-    Ok(Json(answered?))
+    Ok(Json(api.authority.join(&api.channel(connection), &request).await?))
 }
 
 /// Where a service is, for those that it allows to call it.

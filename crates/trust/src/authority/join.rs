@@ -75,7 +75,13 @@ impl Authority {
     pub async fn join(&self, channel: &Channel<'_>, request: &JoinRequest) -> Result<JoinAnswer, Fault> {
         let begun = self.begin(channel, request).inspect_err(|fault| self.count_refusal(fault))?;
         let marks = begun.marks.clone();
+        let (service, instance) = (begun.service.clone(), begun.join.claims.instance.clone());
         let decided = self.decide(channel, begun).await;
+        if let Err(fault) = &decided {
+            let (code, detail) = (fault.code, &fault.detail);
+            // What follows from it is said, louder, by whoever started the replica.
+            tracing::info!(%code, detail, %service, instance, "a join was refused");
+        }
         if let Err(fault) = &decided
             && fault.code.is_retryable()
         {
