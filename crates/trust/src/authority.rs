@@ -168,6 +168,14 @@ impl Authority {
         Ok(ticket)
     }
 
+    /// Writes down in the audit trail what is done beside the authority, such as a change of an API key: before it is done.
+    ///
+    /// # Errors
+    /// It could not be written down, and must not be done.
+    pub async fn put_on_record(&self, entry: Entry) -> Result<(), TrustError> {
+        self.audit(entry, self.0.clock.latest() / 1000).await
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
