@@ -40,11 +40,29 @@ pub struct Trusted {
     list: Option<Arc<Revocations>>,
     /// Until when it counts.
     until: Instant,
+    /// When the last list that was news was issued, in Unix seconds of the authority, and when it came.
+    heard: Option<(u64, Instant)>,
 }
 
 impl Trusted {
     pub(crate) fn begun() -> Self {
-        Self { list: None, until: Instant::now() + FIRST_STALE }
+        Self { list: None, until: Instant::now() + FIRST_STALE, heard: None }
+    }
+
+    /// With a list of the authority. It counts for longer only if it is news: one that was issued before the last, or that
+    /// should have been followed by another by now, says nothing of what was revoked since.
+    fn with(&self, list: &Revocations) -> Self {
+        let now = Instant::now();
+        let is_news = self.heard.is_none_or(|(issued, came)| {
+            list.issued_at >= issued && issued.saturating_add((now - came).as_secs()) <= list.next_at
+        });
+        let heard = Some((list.issued_at, now));
+        let list = Some(Arc::new(list.clone()));
+        if is_news {
+            return Self { list, until: now + MAX_STALE, heard };
+        }
+        tracing::warn!("the authority says no more than an old list of what is revoked");
+        Self { list, ..self.clone() }
     }
 
     /// Whether a peer with a certificate that verifies is still trusted.
@@ -305,8 +323,7 @@ impl<E: EvidenceSource> Member<E> {
         let list = list.filter(|list| list.epoch >= known.unwrap_or(0)).ok_or_else(|| {
             MeshError::Retryable("the list of what is revoked is not the authority's, or an older one".into())
         })?;
-        let trusted = Trusted { list: Some(Arc::new(list.clone())), until: Instant::now() + MAX_STALE };
-        self.trusted.send_replace(trusted);
+        self.trusted.send_modify(|trusted| *trusted = trusted.with(list));
         if let Ok(transition) = <[u8; 32]>::try_from(list.t_n.0.as_slice()) {
             self.transition.send_if_modified(|known| std::mem::replace(known, transition) != transition);
         }
@@ -351,6 +368,29 @@ pub async fn distrusted(peer: Peer, mut trusted: watch::Receiver<Trusted>) {
 mod tests {
     use super::*;
     use crate::FakeMesh;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_is_no_news_gives_nobody_more_time() {
+        let list = |issued| Revocations::none([0; 32], issued);
+        let first = Trusted::begun().with(&list(1_000));
+        assert_eq!(first.until, Instant::now() + MAX_STALE);
+        assert_eq!(first.with(&list(999)).until, first.until, "it is older");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let again = first.with(&list(1_000));
+        assert_eq!(again.until, Instant::now() + MAX_STALE, "nothing newer is due yet");
+        let newer = again.with(&list(1_060));
+        tokio::time::advance(Duration::from_secs(61)).await;
+        let stuck = newer.with(&list(1_060));
+        assert_eq!(stuck.until, newer.until, "the authority has not said it again in time");
+        assert_eq!(stuck.with(&list(1_121)).until, Instant::now() + MAX_STALE);
+        // What it says counts in either case.
+        let revoked =
+            mesh_protocol::Revoked { about: mesh_protocol::RevokedType::Leaf, value: "09".repeat(32), at: 0 };
+        let late = Revocations { epoch: 1, entries: vec![revoked], ..list(999) };
+        let id = "spiffe://test.dev.invalid/service/vrf/0".parse().unwrap();
+        let peer = Peer { id, leaf: [9; 32], not_after: u64::MAX };
+        assert!(stuck.allows(&peer).is_ok() && stuck.with(&late).allows(&peer).is_err());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_renewal_that_has_begun_is_over_before_it_is_said_which_certificate_it_is() {

@@ -21,10 +21,11 @@ const ROUND: Duration = Duration::from_secs(10);
 impl Authority {
     /// Runs until it is told to end.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        // Beside each other: a disk that hangs must not give anybody more time.
+        // Beside each other: a disk that hangs must not give anybody more time, nor make what is revoked unknown.
         tokio::select! {
             never = self.end_in_time() => match never {},
             never = self.look_after_again_and_again() => match never {},
+            never = self.say_the_revoked_again() => match never {},
             () = shutdown => {}
         }
         self.say_refusals().await;
@@ -61,12 +62,18 @@ impl Authority {
         if let Err(error) = self.write_down().await {
             tracing::warn!(%error, "the authority could not write down its clock");
         }
-        let _alone = self.0.revoking.lock().await;
-        let now = self.0.clock.latest() / 1000;
-        let list = self.0.revocations.borrow().revocations.renewed(self.transition().1, now);
-        match revocations::sign(list, &self.0.signer) {
-            Ok(signed) => drop(self.0.revocations.send_replace(Arc::new(signed))),
-            Err(error) => tracing::warn!(%error, "the list of revocations could not be signed again"),
+    }
+
+    async fn say_the_revoked_again(&self) -> Infallible {
+        loop {
+            sleep(ROUND).await;
+            let _alone = self.0.revoking.lock().await;
+            let now = self.0.clock.latest() / 1000;
+            let list = self.0.revocations.borrow().revocations.renewed(self.transition().1, now);
+            match revocations::sign(list, &self.0.signer) {
+                Ok(signed) => drop(self.0.revocations.send_replace(Arc::new(signed))),
+                Err(error) => tracing::warn!(%error, "the list of revocations could not be signed again"),
+            }
         }
     }
 
