@@ -156,7 +156,7 @@ fn keys_are_made_and_revoked_with_a_line_that_names_who_asked_and_never_the_key(
         of_keys.map(|record| ["kind", "actor", "subject", "outcome"].map(|key| &record[key])).collect();
     let line = |kind: &str| [json!(kind), json!("admin socket"), json!(id), json!("done")];
     let lines = [line("key-create"), line("key-revoke")];
-    assert_eq!(shown, lines.each_ref().map(|line| line.each_ref()));
+    assert_eq!(shown, lines.each_ref().map(<[Value; 4]>::each_ref));
     assert!(tail.contains("shop") && !trail(&mesh).contains(key), "{tail}");
     assert_eq!(verified(&mesh, ".serviceos").0, 0);
 }
