@@ -1,13 +1,14 @@
 //! What of a new file a running system cannot take over. Everything about processes, listeners and who may join is such;
 //! routes, limits, policies of calls and endpoints are not.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use types::ServiceName;
 
 use crate::settings::{
-    CommandSettings, GatewaySettings, ProcessSettings, Program, Runs, ServiceSettings, Settings, Telemetry,
+    CommandSettings, GatewaySettings, GenerateType, ProcessSettings, Program, Runs, SecretSettings,
+    ServiceSettings, Settings, Telemetry,
 };
 
 impl Settings {
@@ -39,7 +40,7 @@ impl Settings {
         keys.push(*mesh != new.mesh, "mesh.listen");
         keys.push(*logs != new.telemetry.logs, "telemetry.logs");
         keys.push(access_log_moved, "telemetry.accessLog");
-        keys.push(*secrets != new.secrets, "secrets");
+        keys.push(made(secrets) != made(&new.secrets), "secrets");
         let (before, after) = (by_name(services), by_name(&new.services));
         for service in services {
             keys.service(service, after.get(&service.name).copied());
@@ -49,6 +50,11 @@ impl Settings {
         }
         keys.0
     }
+}
+
+/// What is made for each secret. When another epoch of it is made may change at any time.
+fn made(secrets: &BTreeMap<String, SecretSettings>) -> Vec<(&str, GenerateType)> {
+    secrets.iter().map(|(name, secret)| (name.as_str(), secret.generate)).collect()
 }
 
 fn by_name(services: &[ServiceSettings]) -> HashMap<&ServiceName, &ServiceSettings> {
@@ -124,7 +130,8 @@ fn program_changes(before: &Program, after: &Program) -> Option<Vec<(bool, &'sta
                 (directory_changed, "workingDirectory"),
             ])
         }
-        (Program::Builtin(_), Program::Command(_)) | (Program::Command(_), Program::Builtin(_)) => None,
+        (Program::Elsewhere, Program::Elsewhere) => Some(Vec::new()),
+        (Program::Builtin(_) | Program::Command(_) | Program::Elsewhere, _) => None,
     }
 }
 

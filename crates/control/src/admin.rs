@@ -4,12 +4,15 @@ mod attestation;
 mod audit;
 mod keys;
 mod secrets;
+mod tickets;
 
 pub use attestation::{RevocationAnswer, RevocationRequest};
 pub use audit::{AuditInfo, AuditPlace};
 pub use secrets::{
     SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion,
 };
+
+pub use tickets::{TicketOffice, TicketRefused, TicketRequest};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,6 +66,8 @@ pub struct AdminState {
     pub keys: Arc<ApiKeys>,
     /// Who is admitted, what is revoked, and the secrets.
     pub authority: Authority,
+    /// Launch tickets for replicas that somebody else starts.
+    pub tickets: TicketOffice,
     /// Set once the gateway drains.
     pub draining: Arc<AtomicBool>,
     /// Where clients connect.
@@ -94,6 +99,7 @@ fn private_routes() -> Router<AdminState> {
         .merge(attestation::routes())
         .merge(secrets::routes())
         .merge(audit::routes())
+        .merge(tickets::routes())
 }
 
 /// The API on the data directory's socket.

@@ -19,6 +19,7 @@ mod why;
 pub use admin::{
     AdminState, AuditInfo, AuditPlace, CreatedKey, NewKeyRequest, RevocationAnswer, RevocationRequest,
     SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion,
+    TicketOffice, TicketRefused, TicketRequest,
 };
 pub use attestation::{
     AllowedPlatform, AllowedRelease, AllowedTcb, AttestationReport, AttestedPolicy, AttestedReplica,

@@ -8,7 +8,7 @@ use secrets::SecretsError;
 use trust::TrustError;
 use types::Problem;
 
-use crate::admin::MAX_BODY_BYTES;
+use crate::admin::{MAX_BODY_BYTES, TicketRefused};
 
 /// An error answer.
 pub(crate) struct AdminProblem(Box<Problem>);
@@ -68,12 +68,29 @@ impl From<SecretsError> for AdminProblem {
     }
 }
 
+impl From<TicketRefused> for AdminProblem {
+    fn from(refused: TicketRefused) -> Self {
+        let (status, code, title) = match refused {
+            TicketRefused::Authority(error) => return error.into(),
+            TicketRefused::Unknown(_) => (StatusCode::NOT_FOUND, "REPLICA_UNKNOWN", "Unknown replica"),
+            TicketRefused::Supervised(_) => {
+                (StatusCode::CONFLICT, "REPLICA_SUPERVISED", "Replica started by serviceos itself")
+            }
+            TicketRefused::Taken(_) => (StatusCode::CONFLICT, "REPLICA_TAKEN", "Replica not free"),
+        };
+        Self::new(status, code, title, refused.to_string())
+    }
+}
+
 impl From<TrustError> for AdminProblem {
     fn from(error: TrustError) -> Self {
         let (status, code, title) = match error {
             TrustError::Secrets(error) => return error.into(),
             TrustError::NotSealed => (StatusCode::BAD_REQUEST, "SECRET_NOT_SEALED", "Value not sealed"),
             TrustError::SecretInUse { .. } => (StatusCode::CONFLICT, "SECRET_IN_USE", "Secret in use"),
+            TrustError::TooMuchGranted { .. } => {
+                (StatusCode::CONFLICT, "SECRETS_OF_SERVICE", "Too many secrets for a service")
+            }
             TrustError::RevocationRefused(_) => {
                 (StatusCode::CONFLICT, "REVOCATION_REFUSED", "Revocation refused")
             }

@@ -32,7 +32,9 @@ use std::time::Duration;
 
 use mesh_protocol::{Handover, QuoterSource};
 use rustls::ServerConfig;
-use sdk::{Applicant, Cut, End, Left, Member, MeshError, Protocol, RunError, StartError, Supervised};
+use sdk::{
+    Applicant, Cut, End, Left, Member, MeshError, Protocol, RunError, SecretSet, StartError, Supervised,
+};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -71,8 +73,10 @@ struct Replica {
     child: Child,
     /// Answers the command's own calls.
     calls: JoinSet<Infallible>,
+    /// What the command is given, as it changes.
+    secrets: watch::Receiver<SecretSet>,
     /// Removed when this is dropped, which comes last.
-    _folder: Folder,
+    folder: Folder,
 }
 
 /// Why there is no replica.
@@ -173,8 +177,6 @@ async fn prepare(
     folder
         .write(&joined.secrets, &assignment.config)
         .map_err(|error| refused(&format_args!("the command's files cannot be written: {error}")))?;
-    // From here on they are the command's alone.
-    drop(joined);
     let group = Group::of_this_process();
     start(Ready { measured, plan, folder, member, group }, order.protocol).await
 }
@@ -190,6 +192,8 @@ struct Ready<'a> {
 
 async fn start(ready: Ready<'_>, protocol: Protocol) -> Result<Replica, Failure> {
     let Ready { measured, plan, folder, member, group } = ready;
+    // What comes while the command starts is written once it serves.
+    let secrets = member.secrets();
     let tls = Arc::new(member.server_config(spoken(protocol))?);
     let socket = mesh_socket::bind(&folder.mesh_socket())
         .map_err(|error| RunError::Io("making the socket to other services", error))?;
@@ -210,7 +214,23 @@ async fn start(ready: Ready<'_>, protocol: Protocol) -> Result<Replica, Failure>
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .map_err(|error| RunError::Io("binding a port on 127.0.0.1", error))?;
-    Ok(Replica { listener, tls, member, leaf, upstream, child, calls, _folder: folder })
+    Ok(Replica { listener, tls, member, leaf, upstream, child, calls, secrets, folder })
+}
+
+/// Rewrites the files of the secrets as these change.
+async fn follow(folder: &Folder, mut secrets: watch::Receiver<SecretSet>) -> Infallible {
+    while secrets.changed().await.is_ok() {
+        match folder.write_secrets(&secrets.borrow_and_update()) {
+            Ok(()) => tracing::info!("the files of the command's secrets were rewritten"),
+            Err(error) => tracing::error!(
+                %error,
+                "the command's secrets have changed, and their files cannot be rewritten; it is tried again at the next change, \
+                 and a new start of the replica writes them anew"
+            ),
+        }
+    }
+    // Nobody is a member any more.
+    std::future::pending().await
 }
 
 /// What callers may speak. One that does not know HTTP/2 still reaches a command that does.
@@ -223,7 +243,7 @@ fn spoken(protocol: Protocol) -> &'static [Protocol] {
 
 impl Replica {
     async fn serve(self, supervised: &mut Supervised, grace: Duration) -> u8 {
-        let Self { listener, tls, member, upstream, mut child, mut calls, _folder, .. } = self;
+        let Self { listener, tls, member, upstream, mut child, mut calls, secrets, folder, .. } = self;
         let (stop, stopped) = watch::channel(Cut::No);
         let forward = move |caller| Forward::to_the_command(caller, Arc::clone(&upstream));
         let serving = sdk::serve(listener, forward, tls, member.trusted(), stopped);
@@ -237,6 +257,7 @@ impl Replica {
             }
             end = supervised.end(&member) => end,
             () = &mut serving => unreachable!("nothing has told it to stop"),
+            never = follow(&folder, secrets) => match never {},
         };
         let (told, shares) = (Instant::now(), Shares::of(grace));
         tokio::select! {

@@ -26,6 +26,18 @@ pub struct Assignment {
     /// The services that may call it beside the gateways.
     #[serde(with = "as_texts")]
     pub allow: Vec<ServiceName>,
+    /// Who tells the mesh where it listens.
+    pub announced_by: AnnouncedBy,
+}
+
+/// Who tells the mesh where a replica listens, and that it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AnnouncedBy {
+    /// The `serviceos up` that has started it.
+    Supervisor,
+    /// The replica itself, which somebody else has started.
+    Itself,
 }
 
 /// Where a mesh is, and by what its authority is known.
@@ -144,6 +156,7 @@ mod tests {
             },
             ticket: Bytes(vec![5; 40]),
             allow: vec!["oracle".parse().unwrap()],
+            announced_by: AnnouncedBy::Itself,
         }
     }
 

@@ -17,7 +17,9 @@ mod frame;
 mod handover;
 mod handshakes;
 mod identity;
+mod launch_ticket;
 mod messages;
+mod protocol;
 mod quoter;
 mod release;
 mod revocations;
@@ -25,7 +27,7 @@ mod signature;
 pub mod tls;
 mod workload;
 
-pub use assignment::{Assignment, MeshCoordinates, Secret, SecretEpoch, SecretSet};
+pub use assignment::{AnnouncedBy, Assignment, MeshCoordinates, Secret, SecretEpoch, SecretSet};
 pub use binding::{AuthorityBinding, JoinBinding, sha256, transition};
 pub use caller::{CALLER_TOKEN_SECONDS, CallerClaims, caller_token};
 pub use canonical::{NotCanonical, canonical};
@@ -38,16 +40,18 @@ pub use frame::{FrameError, MAX_FRAME_BYTES, read_frame, write_frame};
 pub use handover::Handover;
 pub use handshakes::Handshakes;
 pub use identity::{NotAnIdentity, SpiffeId, Subject};
+pub use launch_ticket::LaunchTicket;
 pub use messages::{
-    Bytes, ChallengeAnswer, ChallengeRequest, InstancesAnswer, JoinAnswer, JoinRequest, MAX_MESSAGE_BYTES,
-    MeshInstance, Refusal, SealedSecret,
+    AnnounceAnswer, AnnounceRequest, Bytes, ChallengeAnswer, ChallengeRequest, InstancesAnswer, JoinAnswer,
+    JoinRequest, LeaveRequest, MAX_MESSAGE_BYTES, MeshInstance, RUN_BYTES, Refusal, SealedSecret,
 };
+pub use protocol::Protocol;
 pub use quoter::{
     CONTROL_KEY_BYTES, MAX_QUOTER_REQUEST_BYTES, QuoterAnswer, QuoterControl, QuoterError, QuoterRefusal,
     QuoterRequest, QuoterSource, decode_control_key, decode_registration, receive_request, register,
     socket_path,
 };
-pub use release::{Release, hpke_info};
+pub use release::{Release, granted_digest, hpke_info};
 pub use revocations::{Revocations, Revoked, RevokedType, SignedRevocations, WatchAnswer};
 pub use signature::is_signed_by;
 pub use workload::Workload;

@@ -128,6 +128,35 @@ pub struct MeshInstance {
     pub leaves: Vec<Bytes>,
 }
 
+/// The length of what tells a run of a process from others.
+pub const RUN_BYTES: usize = 16;
+
+/// `POST /v1/announce`, for replicas that nobody else speaks for. It is answered once the replica is to end, and the replica is
+/// there for as long as one such request is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AnnounceRequest {
+    /// Where it listens, at the address that the request comes from.
+    pub port: u16,
+    /// [`RUN_BYTES`] random bytes, the same for as long as the process runs.
+    pub run: Bytes,
+}
+
+/// Its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnnounceAnswer {
+    /// Why the replica is to end.
+    pub reason: String,
+}
+
+/// `POST /v1/leave`: the replica asks to be drained. The request that has announced it is answered when that is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaveRequest {
+    /// As announced.
+    pub run: Bytes,
+}
+
 /// What is said instead, with 403 where it is final and 503 where it is worth another try.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {

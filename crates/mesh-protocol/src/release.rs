@@ -10,6 +10,18 @@ pub fn hpke_info(report_data: &[u8; 64]) -> Vec<u8> {
     Message::tagged(b"serviceos/hpke/v1\0").raw(report_data).finish()
 }
 
+/// What somebody is given of the secrets, without the values: SHA-256("serviceos/granted/v1\0" ‖ lp(name) ‖ u64 version ‖ u32
+/// epoch…), sorted. Whoever has joined makes it of what came, and the authority of what would come.
+pub fn granted_digest<'a>(versions: impl IntoIterator<Item = (&'a str, u64, u32)>) -> [u8; 32] {
+    let mut sorted: Vec<_> = versions.into_iter().collect();
+    sorted.sort_unstable();
+    let message = Message::tagged(b"serviceos/granted/v1\0");
+    let add = |message: Message, (name, version, epoch): (&str, u64, u32)| {
+        message.lp(name).raw(version.to_be_bytes()).raw(epoch.to_be_bytes())
+    };
+    sha256(&sorted.into_iter().fold(message, add).finish())
+}
+
 /// To whom a set of secrets is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Release<'a> {
@@ -55,5 +67,25 @@ impl Release<'_> {
             message = message.lp(sha256(&[secret.enc.0.as_slice(), &secret.ct.0].concat()));
         }
         message.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_of_what_is_given_knows_no_order_and_every_number() {
+        let digest = granted_digest([("a", 1, 1), ("b", 2, 1), ("b", 3, 2)]);
+        assert_eq!(digest, granted_digest([("b", 3, 2), ("a", 1, 1), ("b", 2, 1)]));
+        for other in [
+            &[("a", 1, 1), ("b", 2, 1)][..],
+            &[("a", 2, 1), ("b", 2, 1), ("b", 3, 2)],
+            &[("a", 1, 2), ("b", 2, 1), ("b", 3, 2)],
+            &[("c", 1, 1), ("b", 2, 1), ("b", 3, 2)],
+            &[],
+        ] {
+            assert_ne!(digest, granted_digest(other.iter().copied()), "{other:?}");
+        }
     }
 }

@@ -106,10 +106,14 @@ impl SignedRevocations {
     }
 }
 
-/// `GET /v1/watch?epoch=E&tn=T`, answered at once where the epoch is another than E or T_n another than T, else within 20
-/// seconds.
+/// `GET /v1/watch?epoch=E&tn=T&granted=G`, answered at once where the epoch is another than E, T_n another than T, or what the
+/// caller's service is given another than G, else within 20 seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchAnswer {
     /// What is revoked.
     pub revocations: SignedRevocations,
+    /// [`granted_digest`](crate::granted_digest) of what a join would give the caller now; none for whoever is no replica of a
+    /// service that there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granted: Option<Bytes>,
 }

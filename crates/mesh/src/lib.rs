@@ -1,13 +1,16 @@
-//! The mesh API: replicas join, renew, and learn what is revoked and where the services are that they may call. Beside it, the one writer of the attestation fact: what the
-//! authority decides becomes what the registry says and what the gateways connect to.
+//! The mesh API: replicas join, renew, learn what is revoked and where the services are that they may call, and announce
+//! themselves where nobody speaks for them. Beside it, the one writer of the attestation fact: what the authority decides becomes
+//! what the registry says and what the gateways connect to.
 //!
 //! It decides nothing itself: the authority does.
 
+mod announcements;
 mod instances;
 mod members;
 mod own;
 mod server;
 
+pub use announcements::{Announced, Announcements};
 pub use instances::Allowed;
 pub use members::{Members, write_attestation};
 pub use own::OwnIdentity;

@@ -1,6 +1,7 @@
 //! The server: HTTP/1.1 with JSON over TLS. Without a certificate of the mesh only joining answers.
 
 use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, channel_binding, peer, server_config};
 use mesh_protocol::{
-    ChallengeAnswer, ChallengeRequest, Handshakes, InstancesAnswer, JoinAnswer, JoinRequest, Refusal,
-    SignedRevocations, WatchAnswer,
+    AnnounceAnswer, AnnounceRequest, Bytes, ChallengeAnswer, ChallengeRequest, Handshakes, InstancesAnswer,
+    JoinAnswer, JoinRequest, LeaveRequest, RUN_BYTES, Refusal, SignedRevocations, Subject, WatchAnswer,
 };
 use rustls::ServerConfig;
 use serde::Deserialize;
@@ -28,9 +29,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use trust::{Authority, Channel};
-use types::ServiceName;
+use trust::{Authority, Channel, Grants};
+use types::{ReplicaId, ServiceName};
 
+use crate::announcements::{Announcements, Run};
 use crate::instances::{Allowed, Callable};
 
 /// Connections at the same time.
@@ -71,12 +73,15 @@ pub struct MeshApi {
     /// The key that it shows, as DER SubjectPublicKeyInfo.
     spki: Arc<[u8]>,
     callable: Callable,
+    announcements: Announcements,
     limits: Limits,
 }
 
 /// What is known of the connection that a request came over.
 #[derive(Debug, Clone)]
 struct Connection {
+    /// Of the other end.
+    address: IpAddr,
     binding: [u8; 32],
     peer: Option<Peer>,
 }
@@ -87,6 +92,7 @@ struct Api {
     authority: Authority,
     spki: Arc<[u8]>,
     callable: Callable,
+    announcements: Announcements,
 }
 
 impl MeshApi {
@@ -112,8 +118,15 @@ impl MeshApi {
         let domain = &authority.domain().trust_domain;
         let tls = server_config(identity, root, domain, Clients::Any, admits, &[b"http/1.1"])?;
         let callable = Callable::default();
-        let (tls, spki) = (Arc::new(tls), spki.into());
-        Ok(Self { listener, tls, authority, spki, callable, limits: LIMITS })
+        Ok(Self {
+            listener,
+            tls: Arc::new(tls),
+            authority,
+            spki: spki.into(),
+            callable,
+            announcements: Announcements::default(),
+            limits: LIMITS,
+        })
     }
 
     /// Tells members where the services are that they may call; without this, nobody may call anybody.
@@ -122,17 +135,24 @@ impl MeshApi {
         Self { callable: Callable::new(registry, allowed), ..self }
     }
 
+    /// Lets replicas announce themselves that have a place there; without this, none does.
+    #[must_use]
+    pub fn with_announcements(self, announcements: Announcements) -> Self {
+        Self { announcements, ..self }
+    }
+
     /// Serves until it is told to end.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
-        let Self { listener, tls, authority, spki, callable, limits } = self;
-        let (acceptor, router) = (TlsAcceptor::from(tls), router(Api { authority, spki, callable }));
+        let Self { listener, tls, authority, spki, callable, announcements, limits } = self;
+        let api = Api { authority, spki, callable, announcements };
+        let (acceptor, router) = (TlsAcceptor::from(tls), router(api));
         let mut handshakes = Handshakes::new(limits.handshakes);
         let (mut members, mut strangers) = (JoinSet::new(), JoinSet::new());
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => handshakes.begin(handshake(stream, acceptor.clone())),
+                    Ok((stream, from)) => handshakes.begin(handshake(stream, from.ip(), acceptor.clone())),
                     Err(error) => {
                         tracing::warn!(%error, "the mesh API could not accept a connection");
                         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -159,7 +179,11 @@ impl MeshApi {
 }
 
 /// A connection, once it is known who is at the other end, or that this is not said.
-async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) -> Option<(TlsStream<TcpStream>, Connection)> {
+async fn handshake(
+    stream: TcpStream,
+    address: IpAddr,
+    acceptor: TlsAcceptor,
+) -> Option<(TlsStream<TcpStream>, Connection)> {
     let _delayed = stream.set_nodelay(true);
     let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -174,7 +198,7 @@ async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) -> Option<(TlsStrea
     };
     let tls = stream.get_ref().1;
     let (binding, peer) = (channel_binding(tls).ok()?, peer(tls.peer_certificates()));
-    Some((stream, Connection { binding, peer }))
+    Some((stream, Connection { address, binding, peer }))
 }
 
 async fn answer(stream: TlsStream<TcpStream>, connection: Connection, router: Router) {
@@ -195,6 +219,8 @@ fn router(api: Api) -> Router {
     let members = Router::new()
         .route("/v1/watch", get(watch))
         .route("/v1/services/{name}/instances", get(instances))
+        .route("/v1/announce", post(announce))
+        .route("/v1/leave", post(leave))
         .fallback(unknown);
     let members = members.layer(middleware::from_fn_with_state(api.clone(), only_members));
     Router::new()
@@ -302,24 +328,95 @@ async fn instances(
     Ok(Json(InstancesAnswer { instances }))
 }
 
+/// A replica says where it listens. The answer waits until it is to end; that the connection ends says that it is gone.
+async fn announce(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    body: Result<Json<AnnounceRequest>, JsonRejection>,
+) -> Result<Json<AnnounceAnswer>, Refused> {
+    let request = read(body)?;
+    let (run, (replica, peer)) = (run(&request.run)?, replica(&connection)?);
+    if !api.authority.has_admitted(peer) {
+        // It was started before this authority was, or is being admitted as another: a renewal makes it known.
+        let detail = format!("this authority does not know the certificate of {}: renew it", peer.id);
+        return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_JOINED", detail));
+    }
+    let address = SocketAddr::new(connection.address, request.port);
+    let connected = api.announcements.connect(&replica, run, address, peer.leaf);
+    let connected = connected.ok_or_else(|| {
+        let detail = format!("{replica} is started by serviceos itself, which knows where it listens");
+        Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", detail)
+    })?;
+    Ok(Json(AnnounceAnswer { reason: connected.told().await }))
+}
+
+async fn leave(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    body: Result<Json<LeaveRequest>, JsonRejection>,
+) -> Result<Json<()>, Refused> {
+    let (run, (replica, _)) = (run(&read(body)?.run)?, replica(&connection)?);
+    if api.announcements.leave(&replica, run) {
+        return Ok(Json(()));
+    }
+    let detail = format!("{replica} is not announced, or by another process");
+    Err(Refused::new(StatusCode::NOT_FOUND, "NOT_ANNOUNCED", detail))
+}
+
+fn run(bytes: &Bytes) -> Result<Run, Refused> {
+    let detail = || format!("a run is {RUN_BYTES} bytes");
+    bytes.0.as_slice().try_into().map_err(|_| Fault::new(Code::EvidenceMalformed, detail()).into())
+}
+
+/// Which replica asks. An instance of another node is none of this one's.
+fn replica(connection: &Connection) -> Result<(ReplicaId, &Peer), Refused> {
+    let found = connection.peer.as_ref().and_then(|peer| match &peer.id.subject {
+        Subject::Service { service, instance } => {
+            Some((ReplicaId::new(service.clone(), instance.parse().ok()?), peer))
+        }
+        Subject::Gateway(_) | Subject::Authority(_) => None,
+    });
+    found.ok_or_else(|| {
+        Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", "only replicas announce themselves")
+    })
+}
+
 #[derive(Deserialize)]
 struct Known {
     epoch: Option<u64>,
     /// T_n, unpadded base64url.
-    tn: Option<mesh_protocol::Bytes>,
+    tn: Option<Bytes>,
+    granted: Option<Bytes>,
 }
 
-/// What is revoked, and which transition is in force: at once where the caller does not know it yet, else when it changes, or
-/// again after a while.
-async fn watch(State(api): State<Api>, Query(known): Query<Known>) -> Json<WatchAnswer> {
-    let mut revocations = api.authority.revocations();
+/// What is revoked, which transition is in force, and whether the caller is given other secrets: at once where the caller does
+/// not know it yet, else when it changes, or again after a while.
+async fn watch(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    Query(known): Query<Known>,
+) -> Json<WatchAnswer> {
+    let (mut revocations, mut grants) = (api.authority.revocations(), api.authority.grants());
+    let service = connection.peer.and_then(|peer| match peer.id.subject {
+        Subject::Service { service, .. } => Some(service),
+        Subject::Gateway(_) | Subject::Authority(_) => None,
+    });
+    let granted = |grants: &Arc<Grants>| Some(Bytes(grants.get(service.as_ref()?)?.to_vec()));
     let is_news = |list: &Arc<SignedRevocations>| {
         let other_transition = known.tn.as_ref().is_some_and(|tn| *tn != list.revocations.t_n);
         known.epoch != Some(list.revocations.epoch) || other_transition
     };
-    let _nothing_new_in_time = timeout(WATCH, revocations.wait_for(is_news)).await.is_err();
-    let now = revocations.borrow().as_ref().clone();
-    Json(WatchAnswer { revocations: now })
+    let gives_others = |grants: &Arc<Grants>| known.granted.is_some() && known.granted != granted(grants);
+    let news = async {
+        tokio::select! {
+            _ = revocations.wait_for(is_news) => {}
+            _ = grants.wait_for(gives_others) => {}
+        }
+    };
+    let _nothing_new_in_time = timeout(WATCH, news).await.is_err();
+    let granted = granted(&grants.borrow());
+    let revocations = revocations.borrow().as_ref().clone();
+    Json(WatchAnswer { revocations, granted })
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use mesh_protocol::tls::{ANY_NAME, Identity, RootPin, client_config};
-use mesh_protocol::{Assignment, Bytes, MeshCoordinates, QuoterSource, sha256};
+use mesh_protocol::{
+    AnnouncedBy, Assignment, Bytes, MeshCoordinates, QuoterSource, SecretSet, granted_digest, sha256,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     PublicKeyData, SanType,
@@ -16,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use types::Mode;
 
-use crate::{Applicant, Member, Protocol};
+use crate::{Applicant, Joined, Member, Protocol};
 
 const TRUST_DOMAIN: &str = "fake.dev.invalid";
 
@@ -67,11 +69,14 @@ impl FakeMesh {
             mesh: self.coordinates(),
             ticket: Bytes::default(),
             allow: allow.iter().map(|name| name.parse().expect(MADE)).collect(),
+            announced_by: AnnouncedBy::Supervisor,
         };
         let source = QuoterSource::new(source).expect(MADE);
         let applicant = Applicant { assignment, workload: [0; 32], source };
         // In the year 2100.
-        (Member::joined(applicant, identity, (leaf, 4_102_444_800)), leaf)
+        let not_after = 4_102_444_800;
+        let joined = Joined { secrets: SecretSet::new(), leaf, not_after, granted: granted_digest([]) };
+        (Member::joined(applicant, identity, &joined), leaf)
     }
 
     fn coordinates(&self) -> MeshCoordinates {

@@ -9,7 +9,7 @@ use mesh_protocol::tls::{Identity, RootPin, spki_of, verify_chain};
 use mesh_protocol::{
     Assignment, AuthorityBinding, Bytes, ChallengeAnswer, ChallengeRequest, Evidence, EvidenceSource,
     JoinAnswer, JoinBinding, JoinClaims, JoinRequest, MeshCoordinates, Release, Secret, SecretEpoch,
-    SecretSet, canonical, hpke_info, is_signed_by, sha256,
+    SecretSet, canonical, granted_digest, hpke_info, is_signed_by, sha256,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;
@@ -37,6 +37,8 @@ pub struct Joined {
     pub leaf: [u8; 32],
     /// Until when it holds, Unix seconds.
     pub not_after: u64,
+    /// Which secrets these are, as [`granted_digest`] says it.
+    pub granted: [u8; 32],
 }
 
 /// The keys of one identity. They are made inside and never leave.
@@ -170,6 +172,9 @@ impl<E: EvidenceSource> Applicant<E> {
                 "RELEASE_SET_SIGNATURE: the secrets are not those that the authority released",
             ));
         }
+        let versions =
+            answer.secrets.iter().map(|secret| (secret.name.as_str(), secret.version, secret.epoch));
+        let granted = granted_digest(versions);
         let info = hpke_info(&report_data);
         let mut epochs: BTreeMap<String, BTreeMap<u32, Zeroizing<Vec<u8>>>> = BTreeMap::new();
         for secret in answer.secrets {
@@ -188,7 +193,7 @@ impl<E: EvidenceSource> Applicant<E> {
         identity
             .replace([vec![leaf], above].concat(), key)
             .map_err(|error| retryable(format!("the identity cannot be used: {error}")))?;
-        Ok(Joined { secrets, leaf: peer.leaf, not_after })
+        Ok(Joined { secrets, leaf: peer.leaf, not_after, granted })
     }
 }
 

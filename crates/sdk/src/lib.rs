@@ -7,6 +7,7 @@
 //!
 //! It must not know what a service does, and it never writes a key or a secret anywhere.
 
+mod announce;
 #[cfg(any(test, feature = "fakes"))]
 mod fakes;
 mod http;
@@ -18,16 +19,18 @@ mod run;
 mod serve;
 mod start;
 mod supervised;
+mod trusted;
 
 #[cfg(any(test, feature = "fakes"))]
 pub use fakes::FakeMesh;
 pub use http::{Problem, Tenant, router};
 pub use join::{Applicant, Joined};
-pub use membership::{Left, Member, Trusted, distrusted};
+pub use membership::{Left, Member};
 pub use mesh_client::MeshError;
-pub use mesh_protocol::{Secret, SecretEpoch, SecretSet};
+pub use mesh_protocol::{Protocol, Secret, SecretEpoch, SecretSet};
 pub use outgoing::{CallError, Outgoing};
 pub use run::{RunError, run};
-pub use serve::{Body, Caller, Cut, Opened, Protocol, Tunnels, answer, serve};
+pub use serve::{Body, Caller, Cut, Opened, Tunnels, answer, serve};
 pub use start::{Start, StartError};
 pub use supervised::{End, Supervised};
+pub use trusted::{Trusted, distrusted};

@@ -1,25 +1,25 @@
-//! Being a member of the mesh: the identity is renewed at half of its life, and what is revoked is watched.
+//! Being a member of the mesh: the identity is renewed at half of its life, or once a join would give other secrets, and what is
+//! revoked is watched.
 //!
 //! A refused renewal ends the membership; one that only failed is tried again until the identity ends, and it is never used
 //! beyond that.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, server_config};
-use mesh_protocol::{Bytes, EvidenceSource, MeshCoordinates, Revocations, Subject, WatchAnswer};
+use mesh_protocol::tls::{Clients, Identity, RootPin, server_config};
+use mesh_protocol::{Bytes, EvidenceSource, MeshCoordinates, Protocol, SecretSet, WatchAnswer};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustls::ServerConfig;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
-use types::ServiceName;
 
 use crate::join::{Applicant, Joined};
 use crate::mesh_client::{MeshClient, MeshError};
 use crate::outgoing::Outgoing;
-use crate::serve::Protocol;
+use crate::trusted::{Trusted, admits};
 use crate::{RunError, StartError};
 
 /// Between tries of a renewal that failed, at first and at most.
@@ -27,67 +27,10 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// Within which all replicas join again once another manifest is in force.
 const REJOINING: Duration = Duration::from_secs(10);
+/// The same once a join would give other secrets, of the replicas of their service.
+const TAKING_SECRETS: Duration = Duration::from_secs(1);
 /// Between tries to reach the mesh API for what is revoked.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
-/// A list that is older than this counts as one on which everybody stands.
-const MAX_STALE: Duration = Duration::from_secs(300);
-/// The same for a replica that has just joined and has no list yet.
-const FIRST_STALE: Duration = Duration::from_secs(60);
-
-/// What is known of who may no longer call.
-#[derive(Debug, Clone)]
-pub struct Trusted {
-    list: Option<Arc<Revocations>>,
-    /// Until when it counts.
-    until: Instant,
-    /// When the last list that was news was issued, in Unix seconds of the authority, and when it came.
-    heard: Option<(u64, Instant)>,
-}
-
-impl Trusted {
-    pub(crate) fn begun() -> Self {
-        Self { list: None, until: Instant::now() + FIRST_STALE, heard: None }
-    }
-
-    /// With a list of the authority. It counts for longer only if it is news: one that was issued before the last, or that
-    /// should have been followed by another by now, says nothing of what was revoked since.
-    fn with(&self, list: &Revocations) -> Self {
-        let now = Instant::now();
-        let is_news = self.heard.is_none_or(|(issued, came)| {
-            list.issued_at >= issued && issued.saturating_add((now - came).as_secs()) <= list.next_at
-        });
-        let heard = Some((list.issued_at, now));
-        let list = Some(Arc::new(list.clone()));
-        if is_news {
-            return Self { list, until: now + MAX_STALE, heard };
-        }
-        tracing::warn!("the authority says no more than an old list of what is revoked");
-        Self { list, ..self.clone() }
-    }
-
-    /// Whether a peer with a certificate that verifies is still trusted.
-    pub(crate) fn allows(&self, peer: &Peer) -> Result<(), String> {
-        if Instant::now() > self.until {
-            return Err("what is revoked is not known any more".into());
-        }
-        match &self.list {
-            Some(list) if list.revokes(&peer.id, &peer.leaf) => Err(format!("{} is revoked", peer.id)),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Who may call a replica: gateways, and the services that are named.
-pub(crate) fn admits(allow: Vec<ServiceName>, trusted: watch::Receiver<Trusted>) -> Admits {
-    Arc::new(move |peer| {
-        trusted.borrow().allows(peer)?;
-        match &peer.id.subject {
-            Subject::Gateway(_) => Ok(()),
-            Subject::Service { service, .. } if allow.contains(service) => Ok(()),
-            _ => Err(format!("{} may not call this service", peer.id)),
-        }
-    })
-}
 
 /// A member, from its first join to its end.
 pub struct Member<E> {
@@ -95,14 +38,37 @@ pub struct Member<E> {
     identity: Identity,
     trusted: watch::Sender<Trusted>,
     /// The certificate so far and when it ends, which no setting of the clock moves.
-    current: Mutex<([u8; 32], Instant)>,
+    current: watch::Sender<([u8; 32], Instant)>,
+    /// Told where a new certificate is wanted before its time.
+    wanted: Notify,
     random: Mutex<fastrand::Rng>,
     /// T_n of the transition that is in force, as the authority has signed it last.
     transition: watch::Sender<[u8; 32]>,
     /// T_n of the transition that it has joined in.
     joined_in: Mutex<[u8; 32]>,
+    /// What it is given.
+    secrets: watch::Sender<SecretSet>,
+    /// Which secrets a join would give, as the authority has said it last.
+    granted: watch::Sender<Option<[u8; 32]>>,
+    held: Mutex<Held>,
     /// Locked while the authority is asked for another certificate, until that is the one.
     renewing: tokio::sync::Mutex<()>,
+}
+
+/// Which secrets it has, as digests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    /// Those that the last join gave.
+    joined: [u8; 32],
+    /// Those that the authority had said by then. It may have given others, and is not asked for these again.
+    said: Option<[u8; 32]>,
+}
+
+impl Held {
+    /// Whether it is worth a join that the authority says this.
+    fn lacks(&self, said: Option<[u8; 32]>) -> bool {
+        said.is_some_and(|said| said != self.joined && Some(said) != self.said)
+    }
 }
 
 /// How a membership ended.
@@ -142,7 +108,7 @@ impl<E: EvidenceSource> Member<E> {
                 }
             }
         };
-        let member = Self::joined(applicant, identity, (joined.leaf, joined.not_after));
+        let member = Self::joined(applicant, identity, &joined);
         // Nobody is let in before it is known who may not be.
         while let Err(error) = member.know_the_revoked().await {
             tracing::warn!(%error, "what is revoked cannot be asked for; it is tried again");
@@ -151,7 +117,7 @@ impl<E: EvidenceSource> Member<E> {
         Ok((member, joined))
     }
 
-    pub(crate) fn joined(applicant: Applicant<E>, identity: Identity, current: ([u8; 32], u64)) -> Self {
+    pub(crate) fn joined(applicant: Applicant<E>, identity: Identity, joined: &Joined) -> Self {
         let trusted = watch::Sender::new(Trusted::begun());
         let random = Mutex::new(fastrand::Rng::new());
         let transition = assigned_transition(&applicant);
@@ -159,10 +125,14 @@ impl<E: EvidenceSource> Member<E> {
             applicant,
             identity,
             trusted,
-            current: Mutex::new((current.0, Instant::now() + remaining(current.1))),
+            current: watch::Sender::new((joined.leaf, Instant::now() + remaining(joined.not_after))),
+            wanted: Notify::new(),
             random,
             transition: watch::Sender::new(transition),
             joined_in: Mutex::new(transition),
+            secrets: watch::Sender::new(joined.secrets.clone()),
+            granted: watch::Sender::new(None),
+            held: Mutex::new(Held { joined: joined.granted, said: None }),
             renewing: tokio::sync::Mutex::default(),
         }
     }
@@ -194,8 +164,9 @@ impl<E: EvidenceSource> Member<E> {
     /// The authority says that these are revoked.
     #[cfg(any(test, feature = "fakes"))]
     pub fn revoke(&self, entries: Vec<mesh_protocol::Revoked>) {
-        let list = Revocations { entries, ..Revocations::none([0; 32], 0) };
-        self.trusted.send_replace(Trusted { list: Some(Arc::new(list)), ..Trusted::begun() });
+        let none = mesh_protocol::Revocations::none([0; 32], 0);
+        let list = mesh_protocol::Revocations { entries, ..none };
+        self.trusted.send_replace(Trusted::begun().with(&list));
     }
 
     /// What is known of who may no longer call.
@@ -203,7 +174,12 @@ impl<E: EvidenceSource> Member<E> {
         self.trusted.subscribe()
     }
 
-    fn mesh(&self) -> &MeshCoordinates {
+    /// What it is given of the secrets, as it changes. What it is given now is seen already.
+    pub fn secrets(&self) -> watch::Receiver<SecretSet> {
+        self.secrets.subscribe()
+    }
+
+    pub(crate) fn mesh(&self) -> &MeshCoordinates {
         &self.applicant.assignment.mesh
     }
 
@@ -220,7 +196,21 @@ impl<E: EvidenceSource> Member<E> {
     }
 
     fn current(&self) -> ([u8; 32], Instant) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.current.borrow()
+    }
+
+    /// Changes with each certificate.
+    pub(crate) fn certificates(&self) -> watch::Receiver<([u8; 32], Instant)> {
+        self.current.subscribe()
+    }
+
+    /// Lets [`stay`](Self::stay) renew at once.
+    pub(crate) fn renew_now(&self) {
+        self.wanted.notify_one();
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Renews and watches, until the membership ends.
@@ -231,6 +221,16 @@ impl<E: EvidenceSource> Member<E> {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn ends_in(&self, left: Duration) {
+        self.current.send_modify(|(_, ends)| *ends = Instant::now() + left);
+    }
+
+    /// Returns once the identity has ended.
+    pub(crate) async fn expired(&self) {
+        sleep_until(self.current().1).await;
+    }
+
     async fn renew(&self) -> Left {
         loop {
             let (leaf, ends) = self.current();
@@ -238,8 +238,10 @@ impl<E: EvidenceSource> Member<E> {
             let jitter = self.random.lock().unwrap_or_else(PoisonError::into_inner).f64();
             tokio::select! {
                 () = sleep(left.mul_f64(0.45 + 0.1 * jitter)) => {}
+                () = self.wanted.notified() => {}
                 // Another manifest: everybody joins again, and not all in the same moment.
                 () = self.another_transition() => sleep(REJOINING.min(left / 4).mul_f64(jitter)).await,
+                () = self.other_secrets() => sleep(TAKING_SECRETS.min(left / 4).mul_f64(jitter)).await,
             }
             let joined = tokio::select! {
                 joined = self.renewed(leaf) => joined,
@@ -247,9 +249,9 @@ impl<E: EvidenceSource> Member<E> {
             };
             match joined {
                 Ok(joined) => {
-                    *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
-                        (joined.leaf, Instant::now() + remaining(joined.not_after));
+                    self.current.send_replace((joined.leaf, Instant::now() + remaining(joined.not_after)));
                     tracing::info!(not_after = joined.not_after, "the identity was renewed");
+                    self.take(joined);
                 }
                 Err(reason) => return Left::Refused(reason),
             }
@@ -263,11 +265,34 @@ impl<E: EvidenceSource> Member<E> {
         let _this_holds_the_sender = transitions.wait_for(|now| *now != joined).await.is_ok();
     }
 
+    /// Returns once the authority says that a join would give other secrets than the last one has given.
+    async fn other_secrets(&self) {
+        let mut said = self.granted.subscribe();
+        let held = self.held();
+        let _this_holds_the_sender = said.wait_for(|said| held.lacks(*said)).await.is_ok();
+    }
+
+    fn held(&self) -> Held {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands secrets on, where they are others.
+    fn take(&self, joined: Joined) {
+        let before = {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut held.joined, joined.granted)
+        };
+        if before != joined.granted {
+            self.secrets.send_replace(joined.secrets);
+            tracing::info!("its secrets have changed, and it was given them");
+        }
+    }
+
     /// Tries until there is a new identity or a refusal.
     async fn renewed(&self, leaf: [u8; 32]) -> Result<Joined, String> {
         let mut wait = FIRST_RETRY;
         loop {
-            let transition = *self.transition.borrow();
+            let (transition, said) = (*self.transition.borrow(), *self.granted.borrow());
             let begun = self.renewing.lock().await;
             let joined = self.applicant.join(&self.identity, Some(leaf), transition).await;
             // The caller takes it without waiting in between.
@@ -275,6 +300,7 @@ impl<E: EvidenceSource> Member<E> {
             match joined {
                 Ok(joined) => {
                     *self.joined_in.lock().unwrap_or_else(PoisonError::into_inner) = transition;
+                    self.held.lock().unwrap_or_else(PoisonError::into_inner).said = said;
                     return Ok(joined);
                 }
                 Err(refused @ MeshError::Refused(_)) => return Err(refused.to_string()),
@@ -287,7 +313,7 @@ impl<E: EvidenceSource> Member<E> {
         }
     }
 
-    /// Watches what is revoked.
+    /// Watches what is revoked, and what a join would give.
     pub(crate) async fn watch(&self) -> Infallible {
         loop {
             if let Err(error) = self.watch_over_one_connection().await {
@@ -311,13 +337,16 @@ impl<E: EvidenceSource> Member<E> {
 
     /// Asks once, and waits for something new where something is known.
     async fn ask_for_the_revoked(&self, client: &mut MeshClient) -> Result<(), MeshError> {
-        let known = self.trusted.borrow().list.as_ref().map(|list| list.epoch);
-        let path = match known {
+        let known = self.trusted.borrow().epoch();
+        let mut path = match known {
             None => "/v1/watch".to_owned(),
             Some(epoch) => {
                 format!("/v1/watch?epoch={epoch}&tn={}", Bytes(self.transition.borrow().to_vec()))
             }
         };
+        if let (Some(_), Some(granted)) = (known, *self.granted.borrow()) {
+            path += &format!("&granted={}", Bytes(granted.to_vec()));
+        }
         let answer: WatchAnswer = client.get(&path).await?;
         let list = answer.revocations.verify(&self.mesh().root_spki.0);
         let list = list.filter(|list| list.epoch >= known.unwrap_or(0)).ok_or_else(|| {
@@ -327,6 +356,8 @@ impl<E: EvidenceSource> Member<E> {
         if let Ok(transition) = <[u8; 32]>::try_from(list.t_n.0.as_slice()) {
             self.transition.send_if_modified(|known| std::mem::replace(known, transition) != transition);
         }
+        let granted = answer.granted.and_then(|granted| granted.0.try_into().ok());
+        self.granted.send_if_modified(|known| std::mem::replace(known, granted) != granted);
         Ok(())
     }
 }
@@ -341,55 +372,36 @@ fn remaining(not_after: u64) -> Duration {
     Duration::from_secs(not_after).saturating_sub(now)
 }
 
-/// Returns once a peer is no longer trusted, or the certificate that it has shown has ended.
-pub async fn distrusted(peer: Peer, mut trusted: watch::Receiver<Trusted>) {
-    // Fixed now: a clock that is set back afterwards gives nobody more time.
-    let ends = Instant::now() + peer.remaining();
-    loop {
-        let until = {
-            let known = trusted.borrow_and_update();
-            if known.allows(&peer).is_err() {
-                return;
-            }
-            known.until
-        };
-        tokio::select! {
-            changed = trusted.changed() => if changed.is_err() {
-                // Nobody watches any more: the process ends.
-                std::future::pending::<()>().await;
-            },
-            () = sleep_until(until + Duration::from_millis(1)) => {}
-            () = sleep_until(ends) => return,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::FakeMesh;
 
+    #[test]
+    fn what_the_authority_says_is_worth_one_join_whatever_that_gives() {
+        let (one, two, three) = (Some([1; 32]), Some([2; 32]), Some([3; 32]));
+        let held = Held { joined: [1; 32], said: None };
+        assert_eq!([held.lacks(None), held.lacks(one), held.lacks(two)], [false, false, true]);
+        let in_vain = Held { said: two, ..held };
+        assert_eq!([in_vain.lacks(two), in_vain.lacks(three), in_vain.lacks(one)], [false, true, false]);
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_list_that_is_no_news_gives_nobody_more_time() {
-        let list = |issued| Revocations::none([0; 32], issued);
-        let first = Trusted::begun().with(&list(1_000));
-        assert_eq!(first.until, Instant::now() + MAX_STALE);
-        assert_eq!(first.with(&list(999)).until, first.until, "it is older");
-        tokio::time::advance(Duration::from_secs(60)).await;
-        let again = first.with(&list(1_000));
-        assert_eq!(again.until, Instant::now() + MAX_STALE, "nothing newer is due yet");
-        let newer = again.with(&list(1_060));
-        tokio::time::advance(Duration::from_secs(61)).await;
-        let stuck = newer.with(&list(1_060));
-        assert_eq!(stuck.until, newer.until, "the authority has not said it again in time");
-        assert_eq!(stuck.with(&list(1_121)).until, Instant::now() + MAX_STALE);
-        // What it says counts in either case.
-        let revoked =
-            mesh_protocol::Revoked { about: mesh_protocol::RevokedType::Leaf, value: "09".repeat(32), at: 0 };
-        let late = Revocations { epoch: 1, entries: vec![revoked], ..list(999) };
-        let id = "spiffe://test.dev.invalid/service/vrf/0".parse().unwrap();
-        let peer = Peer { id, leaf: [9; 32], not_after: u64::MAX };
-        assert!(stuck.allows(&peer).is_ok() && stuck.with(&late).allows(&peer).is_err());
+    async fn what_is_granted_otherwise_wakes_and_is_handed_on_once_it_is_there() {
+        let (member, leaf) = FakeMesh::new().member("vrf", &[]);
+        let mut secrets = member.secrets();
+        let waits = |member| tokio::time::timeout(Duration::from_secs(1), Member::other_secrets(member));
+        member.granted.send_replace(Some(member.held().joined));
+        assert!(waits(&member).await.is_err());
+        member.granted.send_replace(Some([2; 32]));
+        assert!(waits(&member).await.is_ok());
+        let joined = |granted| Joined { secrets: SecretSet::new(), leaf, not_after: 0, granted };
+        member.take(joined(member.held().joined));
+        assert!(!secrets.has_changed().unwrap(), "it is what it was");
+        member.take(joined([2; 32]));
+        assert!(secrets.has_changed().unwrap());
+        secrets.mark_unchanged();
+        assert!(waits(&member).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
@@ -401,7 +413,7 @@ mod tests {
         assert!(waited.is_err());
         let renews = async {
             let ends = member.current().1;
-            *member.current.lock().unwrap() = ([9; 32], ends);
+            member.current.send_replace(([9; 32], ends));
             drop(begun);
         };
         assert_eq!(tokio::join!(member.settled(), renews).0, [9; 32]);

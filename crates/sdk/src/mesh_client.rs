@@ -59,12 +59,21 @@ impl MeshClient {
         path: &str,
         message: &impl Serialize,
     ) -> Result<T, MeshError> {
+        timeout(ANSWER, self.post_and_wait(path, message)).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// The same for what is answered when there is something to say.
+    pub(crate) async fn post_and_wait<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        message: &impl Serialize,
+    ) -> Result<T, MeshError> {
         let body = serde_json::to_vec(message).map_err(|error| retryable(error.to_string()))?;
         self.ask(Method::POST, path, body).await
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, MeshError> {
-        self.ask(Method::GET, path, Vec::new()).await
+        timeout(ANSWER, self.ask(Method::GET, path, Vec::new())).await.unwrap_or_else(|_| Err(late()))
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -80,14 +89,10 @@ impl MeshClient {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| retryable(error.to_string()))?;
-        let answered = timeout(ANSWER, async {
-            let answer =
-                self.send.send_request(request).await.map_err(|error| retryable(error.to_string()))?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), MAX_MESSAGE_BYTES).collect().await;
-            Ok((status, body.map_err(|error| retryable(error.to_string()))?.to_bytes()))
-        });
-        let (status, body) = answered.await.unwrap_or_else(|_| Err(retryable("no answer within 30 s")))?;
+        let answer = self.send.send_request(request).await.map_err(|error| retryable(error.to_string()))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), MAX_MESSAGE_BYTES).collect().await;
+        let body = body.map_err(|error| retryable(error.to_string()))?.to_bytes();
         if status == StatusCode::OK {
             return serde_json::from_slice(&body)
                 .map_err(|error| retryable(format!("an answer is malformed: {error}")));
@@ -125,6 +130,10 @@ async fn connect(mesh: &MeshCoordinates, identity: &Identity) -> Result<MeshClie
         let _ended = connection.await.is_ok();
     });
     Ok(MeshClient { send, _driver: driver, authority_spki })
+}
+
+fn late() -> MeshError {
+    retryable("no answer within 30 s")
 }
 
 pub(crate) fn retryable(what: impl Into<String>) -> MeshError {

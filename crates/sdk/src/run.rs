@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::http::HeaderName;
 use axum::middleware::map_request;
 use hyper_util::service::TowerToHyperService;
-use mesh_protocol::{FrameError, Handover, QuoterSource, Subject};
+use mesh_protocol::{FrameError, Handover, Protocol, QuoterSource, Subject};
 use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -19,7 +19,7 @@ use types::headers::RESERVED_PREFIX;
 use crate::join::Applicant;
 use crate::membership::{Left, Member};
 use crate::mesh_client::MeshError;
-use crate::serve::{Caller, Cut, Protocol, serve};
+use crate::serve::{Caller, Cut, serve};
 use crate::supervised::Supervised;
 use crate::{Start, StartError};
 
@@ -149,7 +149,7 @@ where
     let assignment = applicant.assignment.clone();
     let (member, joined) = Member::join(applicant).await?;
     let tls = member.server_config(&[Protocol::Http1])?;
-    let router = crate::router(build(Start::new(assignment, joined.secrets)).await?);
+    let router = crate::router(build(Start::new(assignment, joined.secrets, member.secrets())).await?);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .map_err(|error| RunError::Io("binding a port on 127.0.0.1", error))?;

@@ -12,10 +12,9 @@ use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use mesh_protocol::Handshakes;
 use mesh_protocol::tls::{Peer, peer};
+use mesh_protocol::{Handshakes, Protocol};
 use rustls::ServerConfig;
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -23,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::membership::{Trusted, distrusted};
+use crate::trusted::{Trusted, distrusted};
 
 /// Open connections of a replica; the gateway keeps far fewer.
 const MAX_CONNECTIONS: usize = 4096;
@@ -55,26 +54,6 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
 
 /// A connection that speaks something else than HTTP from now on, until it ends.
 type Tunnel = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// What is spoken on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Protocol {
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2, known beforehand.
-    Http2,
-}
-
-impl Protocol {
-    /// Its name in the handshake of TLS (RFC 7301).
-    pub fn alpn(self) -> &'static [u8] {
-        match self {
-            Self::Http1 => b"http/1.1",
-            Self::Http2 => b"h2",
-        }
-    }
-}
 
 /// Whether connections are to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

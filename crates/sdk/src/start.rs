@@ -1,9 +1,10 @@
-//! What a service sees of its assignment.
+//! What a service sees of its assignment, and of its secrets.
 
 use std::fmt;
 
 use mesh_protocol::{Assignment, Secret, SecretSet};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use types::{ReplicaId, ServiceName};
 
 /// What a replica was given at its start.
@@ -19,6 +20,8 @@ pub struct Start {
     pub config: serde_json::Value,
     /// Its secrets.
     pub secrets: SecretSet,
+    /// The same as they change while it runs: a value that was set, an epoch more. What it holds now is seen already.
+    pub changes: watch::Receiver<SecretSet>,
 }
 
 /// Why a replica cannot start: a sentence for the operator.
@@ -56,9 +59,13 @@ impl Start {
 }
 
 impl Start {
-    /// What the assignment says, and the secrets that the join gave.
-    pub(crate) fn new(assignment: Assignment, secrets: SecretSet) -> Self {
+    /// What the assignment says, the secrets that the join gave, and those that later ones give.
+    pub(crate) fn new(
+        assignment: Assignment,
+        secrets: SecretSet,
+        changes: watch::Receiver<SecretSet>,
+    ) -> Self {
         let Assignment { replica, version, config, .. } = assignment;
-        Self { service: replica.service.clone(), replica, version, config, secrets }
+        Self { service: replica.service.clone(), replica, version, config, secrets, changes }
     }
 }

@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
-use mesh_protocol::{Assignment, Bytes, EvidenceSource, Report, read_frame, write_frame};
+use mesh_protocol::{AnnouncedBy, Assignment, Bytes, EvidenceSource, Report, read_frame, write_frame};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::RunError;
+use crate::announce::{Announced, Announcement};
 use crate::membership::{Left, Member};
 use crate::serve::Cut;
 
@@ -27,6 +28,9 @@ pub struct Supervised {
     /// The assignment comes over it, and it is the leash.
     stream: UnixStream,
     terminate: Signal,
+    announced_by: AnnouncedBy,
+    /// There once it listens, where nobody else tells the mesh.
+    announcement: Option<Announcement>,
 }
 
 /// Why a replica ends.
@@ -78,7 +82,7 @@ impl Supervised {
             signal(SignalKind::terminate()).map_err(|error| RunError::Io("listening for SIGTERM", error))?;
         let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
         let stream = stream.map_err(|error| RunError::Io("reaching the supervisor", error))?;
-        Ok(Self { stream, terminate })
+        Ok(Self { stream, terminate, announced_by: AnnouncedBy::Supervisor, announcement: None })
     }
 
     /// The assignment; none where it is told to stop before that.
@@ -91,7 +95,10 @@ impl Supervised {
             _ = self.terminate.recv() => return Ok(None),
         };
         match read {
-            Ok(assignment) => Ok(Some(assignment)),
+            Ok(assignment) => {
+                self.announced_by = assignment.announced_by;
+                Ok(Some(assignment))
+            }
             Err(error) => {
                 self.failed(&error).await;
                 Err(error.into())
@@ -126,6 +133,9 @@ impl Supervised {
     /// # Errors
     /// The supervisor cannot be reached.
     pub async fn listens(&mut self, address: SocketAddr, leaf: [u8; 32]) -> Result<(), RunError> {
+        if self.announced_by == AnnouncedBy::Itself {
+            self.announcement = Some(Announcement::of_port(address.port())?);
+        }
         let report = Report::Listening { address, leaf: Bytes(leaf.to_vec()) };
         Ok(write_frame(&mut self.stream, &report.encode()).await?)
     }
@@ -137,23 +147,60 @@ impl Supervised {
 
     /// Waits, as a member, for what ends it.
     pub async fn end<E: EvidenceSource>(&mut self, member: &Member<E>) -> End {
+        let mut announced = self.announcement.as_ref().map(|announcement| announcement.begin(member));
         let end = tokio::select! {
             _ = self.terminate.recv() => End::Terminated,
             () = gone(&mut self.stream) => End::Orphaned,
             left = member.stay() => End::Left(left),
+            () = told(announced.as_mut()) => return End::Terminated,
         };
-        match &end {
-            End::Terminated => {}
-            End::Orphaned => tracing::warn!("the supervisor is gone: finishing open requests"),
-            End::Left(Left::Refused(reason)) => {
+        let end = match (end, announced) {
+            (end @ (End::Terminated | End::Orphaned), Some(mut announced)) => tokio::select! {
+                () = Box::pin(announced.leave()) => end,
+                left = member.stay() => End::Left(left),
+            },
+            (End::Left(Left::Refused(reason)), announced) => {
                 tracing::warn!(
                     reason,
-                    "the authority refused to renew the identity: finishing open requests"
+                    "the authority refused to renew the identity: nothing new is taken on"
                 );
+                self.end_of_the_refused(member, announced).await
             }
+            (end, _) => end,
+        };
+        match &end {
+            End::Terminated | End::Left(Left::Refused(_)) => {}
+            End::Orphaned => tracing::warn!("the supervisor is gone: finishing open requests"),
             End::Left(Left::Expired) => tracing::error!("the identity ended and could not be renewed"),
         }
         end
+    }
+
+    /// Waits for what ends a replica whose identity is not renewed. Nobody selects it any more, and the supervisor knows how long
+    /// what is open may take.
+    async fn end_of_the_refused<E: EvidenceSource>(
+        &mut self,
+        member: &Member<E>,
+        mut announced: Option<Announced<'_, E>>,
+    ) -> End {
+        tokio::select! {
+            _ = self.terminate.recv() => End::Terminated,
+            () = told(announced.as_mut()) => End::Terminated,
+            () = gone(&mut self.stream) => End::Orphaned,
+            () = member.expired() => End::Left(Left::Expired),
+            never = member.watch() => match never {},
+        }
+    }
+}
+
+/// Waits for the mesh to tell a replica to end, that has announced itself there.
+async fn told<E: EvidenceSource>(announced: Option<&mut Announced<'_, E>>) {
+    match announced {
+        Some(announced) => {
+            let reason = announced.told().await;
+            tracing::info!(reason, "the mesh tells this replica to end");
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -208,6 +255,21 @@ mod tests {
         let begun = tokio::time::Instant::now();
         end.drain(&stop, std::future::pending(), &member).await;
         assert_eq!((begun.elapsed(), *stopped.borrow()), (ORPHAN_DRAIN, Cut::WhenDone));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_is_refused_stays_until_its_supervisor_is_gone_or_its_identity_ends() {
+        let (member, _leaf) = FakeMesh::new().member("vrf", &[]);
+        let (supervisor, mut supervised) = pair();
+        let waited = timeout(Duration::from_secs(600), supervised.end_of_the_refused(&member, None)).await;
+        assert!(waited.is_err());
+        drop(supervisor);
+        assert_eq!(supervised.end_of_the_refused(&member, None).await, End::Orphaned);
+        let (_supervisor, mut supervised) = pair();
+        member.ends_in(Duration::from_secs(60));
+        let begun = tokio::time::Instant::now();
+        assert_eq!(supervised.end_of_the_refused(&member, None).await, End::Left(Left::Expired));
+        assert_eq!(begun.elapsed().as_secs(), 60);
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ pub use master::MasterKey;
 pub use name::{MAX_NAME_BYTES, check_name, is_reserved};
 pub use record::Origin;
 pub use vault::{
-    Epoch, Generate, MAX_EPOCHS, MAX_SECRETS, MAX_VALUE_BYTES, MAX_VERSIONS, Released, Summary, Vault,
+    Epoch, Generate, Given, MAX_EPOCHS, MAX_SECRETS, MAX_VALUE_BYTES, MAX_VERSIONS, Released, Summary, Vault,
     VersionInfo,
 };
 

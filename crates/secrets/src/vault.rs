@@ -5,7 +5,7 @@ mod listing;
 mod rows;
 
 pub use generate::Generate;
-pub use listing::{Summary, VersionInfo};
+pub use listing::{Given, Summary, VersionInfo};
 
 use std::collections::BTreeSet;
 use std::path::Path;

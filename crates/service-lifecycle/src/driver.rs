@@ -96,15 +96,11 @@ impl<L: Launch> Driver<L> {
                 backoff.reset();
             }
             let wait = backoff.wait(&mut self.random);
-            tracing::warn!(replica = %self.replica, reason, wait_ms = wait.as_millis(), "the replica is started again after a wait");
+            tracing::warn!(replica = %self.replica, reason, wait_ms = wait.as_millis(), "the replica may start again after a wait");
             last = Some(reason);
             if timeout(wait, told(&mut self.stop, Stop::Drain)).await.is_ok() {
                 return;
             }
-            self.registry.update(&self.replica, |replica| {
-                replica.restarts += 1;
-                Change::Made
-            });
         }
     }
 
@@ -113,8 +109,13 @@ impl<L: Launch> Driver<L> {
     /// What ended the last one stays visible while this one starts: a replica that cannot start would otherwise never say
     /// why for longer than the wait.
     async fn live(&mut self, last: Option<String>) -> Ended {
-        if *self.stop.borrow() >= Stop::Drain {
-            return Ended::Stopped;
+        tokio::select! {
+            biased;
+            () = told(&mut self.stop, Stop::Drain) => return Ended::Stopped,
+            () = self.launcher.ready(&self.replica) => {}
+        }
+        if last.is_some() {
+            self.count_restart();
         }
         // What it says is of the life before.
         let known = self.attestation();
@@ -123,7 +124,7 @@ impl<L: Launch> Driver<L> {
             Ok(process) => process,
             Err(error) => return self.failed(error.to_string()),
         };
-        self.set_pid(Some(process.pid()));
+        self.set_pid(process.pid());
         match self.start(&mut process, known).await {
             Started::Ready(instance) => self.serve(process, &instance).await,
             Started::Failed(reason) => {
@@ -156,8 +157,10 @@ impl<L: Launch> Driver<L> {
         let instance = Instance::new(self.replica.clone(), incarnation, address, version);
         let instance = Arc::new(Instance { channel, ..instance });
         self.register(Arc::clone(&instance));
+        let leaves = process.leaves();
         tokio::select! {
             exit = process.exited() => Started::Failed(exit.to_string()),
+            () = leaves => Started::Failed("it left before it was ready".into()),
             () = told(&mut self.stop, Stop::Drain) => Started::Stopped,
             reason = ceased(&self.registry, &self.replica, known) => Started::Failed(reason),
             healthy = tokio::time::timeout_at(deadline, healthy(&self.registry, &self.replica)) => match healthy {
@@ -173,7 +176,7 @@ impl<L: Launch> Driver<L> {
     /// A replica that could not report has usually died, and then its last words say more than the closed descriptor.
     async fn why(&self, process: &mut L::Process, reason: String) -> String {
         match timeout(LAST_WORDS, process.exited()).await {
-            Ok(exit) if exit.code != Some(0) || reason.is_empty() => exit.to_string(),
+            Ok(exit) if !exit.is_clean() || reason.is_empty() => exit.to_string(),
             _ => reason,
         }
     }
@@ -182,12 +185,14 @@ impl<L: Launch> Driver<L> {
     async fn serve(&mut self, mut process: L::Process, instance: &Instance) -> Ended {
         let ready_since = Instant::now();
         self.enter(Event::Ready, None);
+        let leaves = process.leaves();
         let lost = tokio::select! {
             exit = process.exited() => {
                 self.lost(&exit);
                 return Ended::Died { ready_for: ready_since.elapsed(), reason: exit.to_string() };
             }
             () = told(&mut self.stop, Stop::Drain) => None,
+            () = leaves => Some("stopped where it was started".to_owned()),
             reason = ceased(&self.registry, &self.replica, None) => Some(reason),
         };
         let ready_for = ready_since.elapsed();
@@ -261,6 +266,13 @@ impl<L: Launch> Driver<L> {
 
     fn attestation(&self) -> Option<Attestation> {
         self.registry.snapshot().replica(&self.replica).map(|replica| replica.attestation.clone())
+    }
+
+    fn count_restart(&self) {
+        self.registry.update(&self.replica, |replica| {
+            replica.restarts += 1;
+            Change::Made
+        });
     }
 
     fn set_pid(&self, pid: Option<u32>) {

@@ -12,14 +12,24 @@ pub trait Launch: Send + Sync + 'static {
     /// What it starts.
     type Process: Process;
 
+    /// Waits until a life of the replica may begin: at once, unless somebody else starts it.
+    fn ready(&self, _replica: &ReplicaId) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// Starts the process of a replica. When this fails, nothing runs.
     fn launch(&self, replica: &ReplicaId) -> impl Future<Output = Result<Self::Process, LaunchError>> + Send;
 }
 
 /// A process that was started. Dropping it kills it and everything that it started.
 pub trait Process: Send + 'static {
-    /// Its number.
-    fn pid(&self) -> u32;
+    /// Its number; `None` where somebody else started it.
+    fn pid(&self) -> Option<u32>;
+
+    /// Waits until the process itself asks to be drained. Whoever waits for this waits for nothing else that the process does.
+    fn leaves(&self) -> impl Future<Output = ()> + Send + 'static {
+        std::future::pending()
+    }
 
     /// Hands over what the replica needs and waits until it listens; asked once. One that has to join the mesh has done so by
     /// then, and its attestation is written.
@@ -62,23 +72,39 @@ pub enum Signal {
 
 /// How a process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exit {
-    /// The exit code, where it exited.
-    pub code: Option<i32>,
-    /// The signal, where one killed it.
-    pub signal: Option<i32>,
-    /// The last lines that it wrote.
-    pub last_lines: Vec<String>,
+pub enum Exit {
+    /// As the system tells those that have started it.
+    Ended {
+        /// The exit code, where it exited.
+        code: Option<i32>,
+        /// The signal, where one killed it.
+        signal: Option<i32>,
+        /// The last lines that it wrote.
+        last_lines: Vec<String>,
+    },
+    /// Somebody else started it, and it is not heard of any more, as this says.
+    Gone(String),
+}
+
+impl Exit {
+    /// Whether it tells no reason: the process ended as if all were well.
+    pub(crate) fn is_clean(&self) -> bool {
+        matches!(self, Self::Ended { code: Some(0), .. })
+    }
 }
 
 impl fmt::Display for Exit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.code, self.signal) {
+        let (code, signal, last_lines) = match self {
+            Self::Ended { code, signal, last_lines } => (code, signal, last_lines),
+            Self::Gone(how) => return formatter.write_str(how),
+        };
+        match (code, signal) {
             (Some(code), _) => write!(formatter, "exited with code {code}")?,
             (None, Some(signal)) => write!(formatter, "killed by signal {signal}")?,
             (None, None) => formatter.write_str("ended, nobody knows how")?,
         }
-        match self.last_lines.last() {
+        match last_lines.last() {
             Some(line) => write!(formatter, "; its last words: {line}"),
             None => Ok(()),
         }

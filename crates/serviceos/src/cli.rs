@@ -1,5 +1,6 @@
 //! The command line.
 
+mod exec;
 mod trust;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use types::ReplicaId;
 
+pub(crate) use exec::ExecArgs;
 pub(crate) use trust::{
     AttestationArgs, AttestationCommand, AuditArgs, AuditCommand, SecretsArgs, SecretsCommand, Which,
 };
@@ -41,6 +43,8 @@ pub(crate) enum Command {
     Audit(AuditArgs),
     /// Check the configuration.
     Config(ConfigArgs),
+    /// Join the mesh for a command that knows nothing of it, and run it as a replica.
+    Exec(ExecArgs),
     /// Run one backend service as a replica (started by `up`).
     Service(ServiceArgs),
     /// Become a replica (started by `up`).

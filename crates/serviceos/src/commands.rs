@@ -6,6 +6,7 @@ mod config;
 #[cfg(feature = "development")]
 mod dev_quoter;
 mod down;
+mod exec;
 mod keys;
 mod launch;
 mod secrets;
@@ -38,6 +39,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Secrets(args) => secrets::run(args.command),
         Command::Audit(args) => audit::run(args.command),
         Command::Config(args) => config::run(args.command),
+        Command::Exec(args) => exec::run(args),
         Command::Service(args) => service::run(args.service),
         Command::Launch => launch::run(),
         #[cfg(feature = "development")]

@@ -1,15 +1,16 @@
 //! `run/authority.json`: what the authority of a data directory is known by. `up` writes it at its start, and commands hold against
 //! it what is said to them over the admin API; whoever may write it owns the data directory.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use mesh_protocol::{Bytes, MeshCoordinates};
 use serde::{Deserialize, Serialize};
 use types::Mode;
+
+use crate::replaced_file::replace;
 
 const NAME: &str = "authority.json";
 /// The largest file that is read, in bytes.
@@ -57,13 +58,4 @@ impl KnownAuthority {
             format!("failed to read {path}, by which the authority is known; `serviceos up` writes it at its start")
         })
     }
-}
-
-/// Written beside and renamed, so that nobody reads half of it.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let beside = path.with_extension("new");
-    let _left_by_a_crash = std::fs::remove_file(&beside);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    std::fs::rename(&beside, path)
 }

@@ -6,7 +6,10 @@ mod cli;
 mod commands;
 mod failure;
 mod known_authority;
+mod launcher_process;
 mod output;
+mod replaced_file;
+mod signals;
 mod up;
 
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ mod client_tls;
 mod contents;
 mod data_dir;
 mod descriptors;
+mod elsewhere;
 mod file_watch;
 mod files;
 mod joining;
@@ -17,13 +18,12 @@ pub(crate) mod quoter;
 mod reload;
 mod replica_process;
 mod screen;
-mod signals;
 mod source;
 mod upstream_tls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,24 +43,24 @@ use service_router::{HealthOwner, RouterPlan};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use trust::Authority;
-use types::{Mode, ServiceName};
+use types::{Mode, ReplicaId, ServiceName};
 
 use crate::failure::Failure;
 use crate::known_authority::KnownAuthority;
+use crate::signals::Orders;
 use background::Background;
 use claims::Claims;
 use client_tls::ClientTls;
 use data_dir::DataDir;
+use elsewhere::Arrivals;
 use files::Files;
-use joining::Mesh;
+use joining::{Begun, Mesh};
 use plan::{Plan, Resolving};
 use quoter::Quoter;
 use reload::Live;
 use replica_process::ReplicaLauncher;
 use screen::Screen;
 pub(crate) use screen::counted;
-use signals::Orders;
 pub(crate) use source::Source;
 use upstream_tls::UpstreamTls;
 
@@ -124,6 +124,8 @@ struct Facts {
     admin: SocketAddr,
     data_dir: PathBuf,
     development_key: ApiKey,
+    /// The replicas that somebody else starts.
+    elsewhere: BTreeSet<ReplicaId>,
     /// Whether there is a service to show a `curl` for.
     example: Option<plan::Example>,
 }
@@ -184,20 +186,21 @@ impl Running {
             manifests: mesh.manifests(),
         };
         let (address, data_path) = (gateway.addresses()[0], live.settings.data_dir.clone());
-        let facts = Facts { gateway: address, admin, data_dir: data_path, development_key, example };
+        let elsewhere = elsewhere::places(&live.settings).replicas().cloned().collect();
+        let facts =
+            Facts { gateway: address, admin, data_dir: data_path, development_key, elsewhere, example };
         let (registry, metrics) = (live.registry.clone(), Arc::clone(&live.metrics));
         let owner = HealthOwner::new(registry, policies, suspected, metrics, random.fork());
         let mut background = Background::begin(data_dir.run(), &live.metrics, owner);
         let (shutdown, shutdown_requests) = mpsc::channel(1);
-        let mesh = mesh.begin(&live.settings, &live.registry, &mut background);
+        let mesh = Arc::new(mesh.begin(&live.settings, &live.registry, &mut background));
         // Before anybody can ask: what commands know the authority by.
         KnownAuthority::from(mesh.coordinates()).write(data_dir.run())?;
-        let state = admin_state(&live, &facts, mesh.authority.clone(), shutdown);
+        let state = admin_state(&live, &facts, &mesh, shutdown);
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
         let quoter = mesh.quoter.clone();
-        let launcher = ReplicaLauncher::new(data_dir.run(), &live.settings, mesh);
-        let (drivers, stop) = drive(&live.registry, &lives, launcher, &mut random);
+        let (drivers, stop) = drive(&live, &facts, &lives, data_dir.run(), &mesh, &mut random);
         Ok(Self {
             gateway,
             drivers,
@@ -344,12 +347,13 @@ fn attested_authority(mode: Mode) -> Result<(), Failure> {
 }
 
 /// What the admin API shows and changes.
-fn admin_state(live: &Live, facts: &Facts, authority: Authority, shutdown: mpsc::Sender<()>) -> AdminState {
+fn admin_state(live: &Live, facts: &Facts, mesh: &Arc<Begun>, shutdown: mpsc::Sender<()>) -> AdminState {
     AdminState {
         registry: live.registry.clone(),
         metrics: Arc::clone(&live.metrics),
         keys: Arc::clone(&live.keys),
-        authority,
+        authority: mesh.authority.clone(),
+        tickets: elsewhere::ticket_office(&live.settings, mesh),
         draining: Arc::clone(&live.draining),
         gateway: facts.gateway,
         admin: facts.admin,
@@ -357,21 +361,32 @@ fn admin_state(live: &Live, facts: &Facts, authority: Authority, shutdown: mpsc:
     }
 }
 
-/// Starts a driver for each replica that is a process of this machine.
+/// Starts a driver for each replica that joins the mesh.
 fn drive(
-    registry: &Registry,
+    live: &Live,
+    facts: &Facts,
     lives: &BTreeMap<ServiceName, Policy>,
-    launcher: ReplicaLauncher,
+    run: &Path,
+    mesh: &Arc<Begun>,
     random: &mut fastrand::Rng,
 ) -> (JoinSet<()>, watch::Sender<Stop>) {
-    let (launcher, stop) = (Arc::new(launcher), watch::Sender::new(Stop::No));
+    let launcher = Arc::new(ReplicaLauncher::new(run, &live.settings, Arc::clone(mesh)));
+    let (announcements, members) = (mesh.announcements.clone(), mesh.members.clone());
+    let arrivals = Arc::new(Arrivals { announcements, members });
+    let (registry, stop) = (&live.registry, watch::Sender::new(Stop::No));
     let mut drivers = JoinSet::new();
     for replica in registry.snapshot().services.iter().flat_map(|service| &service.replicas) {
-        // Replicas that run elsewhere have no driver.
+        // Endpoints have no driver.
         let Some(policy) = lives.get(&replica.id.service).cloned() else { continue };
-        let (id, launcher) = (replica.id.clone(), Arc::clone(&launcher));
-        let driver = Driver::new(id, policy, launcher, registry.clone(), stop.subscribe(), random.fork());
-        drivers.spawn(driver.run());
+        let (id, registry, told, random) =
+            (replica.id.clone(), registry.clone(), stop.subscribe(), random.fork());
+        if facts.elsewhere.contains(&id) {
+            let driver = Driver::new(id, policy, Arc::clone(&arrivals), registry, told, random);
+            drivers.spawn(driver.run());
+        } else {
+            let driver = Driver::new(id, policy, Arc::clone(&launcher), registry, told, random);
+            drivers.spawn(driver.run());
+        }
     }
     (drivers, stop)
 }
@@ -404,7 +419,7 @@ async fn say_what_is_awaited(registry: &Registry, screen: &Screen) {
         let instances = replicas().filter_map(|replica| replica.instance.as_ref());
         let requests: usize = instances.map(|instance| instance.in_flight.count()).sum();
         let running: Vec<_> = replicas()
-            .filter(|replica| replica.pid.is_some())
+            .filter(|replica| replica.pid.is_some() || replica.instance.is_some())
             .map(|replica| replica.id.to_string())
             .collect();
         screen.say(&format!(

@@ -5,13 +5,16 @@
 
 mod applying;
 mod challenge;
+mod granting;
 mod join;
 mod maintenance;
 mod opening;
 mod overview;
 mod revoking;
+mod rotating;
 mod secrets;
 
+pub use granting::{Grants, MAX_GRANTED_BYTES};
 pub use join::Channel;
 pub use opening::Opening;
 pub use overview::AuditState;
@@ -24,19 +27,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::secrets::{Domain, Vault};
 use appraisal::{Fault, Policy, Roots};
+use mesh_protocol::tls::Peer;
 use mesh_protocol::{Evidence, EvidenceError, SignedRevocations, SpiffeId, Subject};
 use rustls::pki_types::CertificateDer;
 use store::Store;
 use tokio::sync::watch;
-use types::ServiceName;
+use types::{ReplicaId, ServiceName};
 
-use crate::audit::{AuditError, AuditTrail, Entry};
+use crate::audit::{AuditError, AuditTrail, Entry, Outcome};
 use crate::ca::{IssuingCa, LeafRequest, SubjectKey};
 use crate::clock::CheckedClock;
 use crate::nonces::{Minter, Used};
 use crate::quota::Quota;
 use crate::seal_key::OpeningKey;
 use crate::{Admission, Signer, Standing, Standings, TrustError};
+use rotating::Schedule;
 
 /// Evidence of the authority itself over 64 bytes.
 pub type OwnEvidence = Arc<
@@ -87,6 +92,8 @@ struct Inner {
     state: Mutex<State>,
     standings: watch::Sender<Arc<Standings>>,
     revocations: watch::Sender<Arc<SignedRevocations>>,
+    grants: watch::Sender<Arc<Grants>>,
+    schedule: Mutex<Schedule>,
     /// Held by whoever makes another list of revocations out of the last one, until it is published.
     revoking: tokio::sync::Mutex<()>,
     first_joins: Quota,
@@ -174,6 +181,33 @@ impl Authority {
     /// It could not be written down, and must not be done.
     pub async fn put_on_record(&self, entry: Entry) -> Result<(), TrustError> {
         self.audit(entry, self.0.clock.latest() / 1000).await
+    }
+
+    /// Whether a certificate of a replica is one that this authority has given since it was started, and that is not over.
+    pub fn has_admitted(&self, peer: &Peer) -> bool {
+        let Subject::Service { service, instance } = &peer.id.subject else { return false };
+        let key = (service.clone(), instance.clone());
+        match self.0.standings.borrow().get(&key) {
+            Some(Standing::Valid(admission)) => admission.holds_until(&peer.leaf).is_some(),
+            Some(Standing::Pending { .. } | Standing::Expired(_) | Standing::Refused { .. }) | None => false,
+        }
+    }
+
+    /// A launch ticket for a replica that somebody else starts, as [`Self::ticket`]; it is in the audit trail first.
+    ///
+    /// # Errors
+    /// Those of [`Self::ticket`], or the audit trail cannot be written.
+    pub async fn ticket_by_hand(&self, replica: &ReplicaId, actor: &str) -> Result<Vec<u8>, TrustError> {
+        let entry = Entry {
+            kind: "ticket".into(),
+            actor: actor.into(),
+            subject: replica.to_string(),
+            outcome: Outcome::Done,
+            reason: None,
+            data: serde_json::Value::Null,
+        };
+        self.audit(entry, self.0.clock.latest() / 1000).await?;
+        self.ticket(&replica.service, &replica.ordinal.to_string())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -17,7 +17,8 @@ mod signer;
 mod standing;
 
 pub use authority::{
-    AuditState, Authority, Channel, GrantedSecret, Opening, OwnEvidence, SecretGrant, ServicePolicy,
+    AuditState, Authority, Channel, GrantedSecret, Grants, MAX_GRANTED_BYTES, Opening, OwnEvidence,
+    SecretGrant, ServicePolicy,
 };
 pub use ca::LeafFacts;
 pub use caller::{Call, CallerSigner};
@@ -76,6 +77,17 @@ pub enum TrustError {
         name: String,
         /// Who is given it.
         services: Vec<ServiceName>,
+    },
+    /// More secrets for a service than one answer of the mesh API holds.
+    #[error(
+        "the service {service} would be given {bytes} bytes of secrets, and {MAX_GRANTED_BYTES} are the most, where each value counts \
+         for 192 bytes more than it has; make one of them smaller, or take one out of services.{service}.secrets"
+    )]
+    TooMuchGranted {
+        /// Which one.
+        service: ServiceName,
+        /// How much that would be.
+        bytes: usize,
     },
     /// The authority has no evidence of itself.
     #[error(transparent)]

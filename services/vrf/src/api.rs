@@ -140,7 +140,8 @@ async fn random(
     if let Some(length) = seed.as_ref().map(String::len).filter(|length| *length > MAX_SEED_BYTES) {
         return Err(Refusal::SeedTooLong(length));
     }
-    Ok(Json(RandomAnswer::from(service.draw(&tenant, seed.as_deref(), &draw))).into_response())
+    let keys = service.keys();
+    Ok(Json(RandomAnswer::from(service.draw(&keys, &tenant, seed.as_deref(), &draw))).into_response())
 }
 
 async fn verify_random(State(service): State<Arc<Service>>, body: Body) -> Result<Json<Verdict>, Refusal> {
@@ -156,7 +157,7 @@ async fn verify_random(State(service): State<Arc<Service>>, body: Body) -> Resul
         }
     };
     let public = match (key_id, public_key) {
-        (Some(id), None) => Ok(service.keys.find(&id).ok_or(Refusal::UnknownKey)?.public),
+        (Some(id), None) => Ok(service.keys().find(&id).ok_or(Refusal::UnknownKey)?.public),
         (None, Some(key)) => PublicKey::from_bytes(&bytes("publicKey", &key)?),
         _ => return Err(Refusal::BadRequest("expected either keyId or publicKey".to_owned())),
     };
@@ -170,7 +171,8 @@ async fn verify_random(State(service): State<Arc<Service>>, body: Body) -> Resul
 }
 
 async fn keys(State(service): State<Arc<Service>>) -> Response {
-    Json(KeyList { keys: service.keys.rows().into_iter().map(KeyRow::from).collect() }).into_response()
+    let keys = service.keys();
+    Json(KeyList { keys: keys.rows().into_iter().map(KeyRow::from).collect() }).into_response()
 }
 
 fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {

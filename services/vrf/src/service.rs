@@ -3,13 +3,14 @@
 //! It keeps no state between requests, so that a replica that fails takes nothing with it. Randomness and time come
 //! from outside.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::rand;
 use jiff::Timestamp;
-use sdk::{Start, StartError};
+use sdk::{SecretSet, Start, StartError};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 use types::wire::Message;
 use ulid::Ulid;
 
@@ -31,7 +32,8 @@ pub(crate) type Clock = Box<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The service with its keys.
 pub(crate) struct Service {
-    pub(crate) keys: Keys,
+    /// Held for as long as it takes to count one owner more.
+    keys: RwLock<Arc<Keys>>,
     randomness: Randomness,
     clock: Clock,
 }
@@ -61,19 +63,37 @@ pub(crate) struct Answer<'a> {
 impl Service {
     /// A service with these keys, this source of randomness and this clock.
     pub(crate) fn new(keys: Keys, randomness: Randomness, clock: Clock) -> Self {
-        Self { keys, randomness, clock }
+        Self { keys: RwLock::new(Arc::new(keys)), randomness, clock }
+    }
+
+    /// The keys that are in force now. Whoever answers does so with the same from beginning to end.
+    pub(crate) fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has those that answer from now on use the keys of these secrets; what is wrong with them changes nothing.
+    pub(crate) fn take(&self, secrets: &SecretSet) -> Result<(), StartError> {
+        let keys = Arc::new(keys_of(secrets)?);
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
     }
 
     /// Draws integers. The same tenant and seed have the same integers for ever, as long as the key stays.
-    pub(crate) fn draw(&self, tenant: &str, seed: Option<&str>, draw: &Draw) -> Answer<'_> {
+    pub(crate) fn draw<'a>(
+        &self,
+        keys: &'a Keys,
+        tenant: &str,
+        seed: Option<&str>,
+        draw: &Draw,
+    ) -> Answer<'a> {
         let time = (self.clock)();
         let alpha = seed
             .map_or_else(|| alpha(tenant, self.random::<RANDOM_SEED_BYTES>()), |seed| alpha(tenant, seed));
-        let Output { proof, beta } = self.keys.proving.prove(&alpha);
+        let Output { proof, beta } = keys.proving.prove(&alpha);
         let id = self.id(time);
-        let key = self.keys.current();
+        let key = keys.current();
         let statement = statement(&id, &alpha, &beta, &proof, key);
-        let signature = self.keys.signing.sign(&statement).as_ref().to_vec();
+        let signature = keys.signing.sign(&statement).as_ref().to_vec();
         Answer { id, values: draw.values(&beta), alpha, beta, proof, key, time, statement, signature }
     }
 
@@ -130,12 +150,39 @@ fn statement(
 /// Says which secret is missing or no key, which configuration is wrong, or that the self-test failed.
 pub async fn build(start: Start) -> Result<axum::Router, StartError> {
     check_config(&start.config).map_err(StartError::new)?;
-    let keys =
-        Keys::load(start.secret(PROVING_SECRET)?, start.secret(SIGNING_SECRET)?).map_err(StartError::new)?;
-    self_test::run(&keys).map_err(StartError::new)?;
+    let keys = keys_of(&start.secrets)?;
     let randomness =
         |bytes: &mut [u8]| rand::fill(bytes).expect("aws-lc aborts where the system has no randomness");
-    Ok(api::router(Arc::new(Service::new(keys, Box::new(randomness), Box::new(Timestamp::now)))))
+    let service = Arc::new(Service::new(keys, Box::new(randomness), Box::new(Timestamp::now)));
+    // Ends when nobody gives it secrets any more.
+    tokio::spawn(follow(Arc::clone(&service), start.changes));
+    Ok(api::router(service))
+}
+
+/// Takes over the keys of secrets that have changed. With what is no key, the service goes on with those that it has.
+async fn follow(service: Arc<Service>, mut changes: watch::Receiver<SecretSet>) {
+    while changes.changed().await.is_ok() {
+        let taken = service.take(&changes.borrow_and_update());
+        let epoch = service.keys().current().epoch;
+        match taken {
+            Ok(()) => tracing::info!(epoch, "the keys of the changed secrets are in force"),
+            Err(error) => {
+                tracing::error!(%error, epoch, "the secrets have changed and are not used: the keys before stay in force");
+            }
+        }
+    }
+}
+
+/// The keys that secrets hold, once they have proved something.
+fn keys_of(secrets: &SecretSet) -> Result<Keys, StartError> {
+    let secret = |name: &str| {
+        secrets
+            .get(name)
+            .ok_or_else(|| StartError::new(format_args!("the secret {name} was not handed over")))
+    };
+    let keys = Keys::load(secret(PROVING_SECRET)?, secret(SIGNING_SECRET)?).map_err(StartError::new)?;
+    self_test::run(&keys).map_err(StartError::new)?;
+    Ok(keys)
 }
 
 /// Checks the service's `config` before anything is started: `{}` or `{"suite": "ed25519"}`.

@@ -1,4 +1,5 @@
-//! Who answers the calls of a service: a built-in one or a command, which are started here, or endpoints. Exactly one of them.
+//! Who answers the calls of a service: a built-in one or a command, which are started here, replicas that are started elsewhere
+//! and join, or endpoints. Exactly one of them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,7 +16,7 @@ use super::service::WholeFile;
 use crate::nearest::nearest;
 use crate::raw::{RawEndpoint, RawRestart};
 use crate::report::Origin;
-use crate::scalar::{Field, Text, Whole, quoted};
+use crate::scalar::{Field, Text, Whole, WordOr, quoted};
 use crate::settings::{Builtin, EndpointSettings, ProcessSettings, Program, Restart, Runs};
 
 /// The most replicas of one service.
@@ -48,8 +49,25 @@ impl RawRuns {
     }
 
     /// Whether what it speaks is the operator's choice.
-    pub(super) fn chooses_protocol(&self) -> bool {
-        self.has_endpoints() || self.command.is_some()
+    pub(super) fn chooses_protocol(&self, name: &Text) -> bool {
+        self.has_endpoints() || self.command.is_some() || self.joins_from_elsewhere(name)
+    }
+
+    /// Whether nothing says what it runs but which releases are admitted.
+    fn joins_from_elsewhere(&self, name: &Text) -> bool {
+        let has_releases = self.attestation.as_ref().is_some_and(|written| match &written.value {
+            WordOr::Larger(attestation) => attestation.releases.is_some(),
+            WordOr::Word(_) => false,
+        });
+        has_releases && self.builtin.is_none() && Builtin::of_name(&name.value).is_none()
+    }
+
+    /// Where a key stands that means nothing to replicas that are started elsewhere.
+    fn only_where_started(&self) -> impl Iterator<Item = (Origin, &'static str)> {
+        let restart = self.restart.as_ref().map_or(Origin::Default, |restart| restart.referenced.into());
+        [(restart, "restart"), (self.grace.origin, "drain.grace")]
+            .into_iter()
+            .filter(|(origin, _)| *origin != Origin::Default)
     }
 
     /// Where a key stands that means nothing to endpoints, with its name and why.
@@ -110,12 +128,17 @@ impl Checker {
             Some(command) => Some(self.program(key, raw.builtin, command, raw.beside_command, file.base_dir)),
             None => {
                 self.only_beside_command(key, &raw.beside_command);
-                self.builtin(name, name_valid, raw.builtin).map(Program::Builtin)
+                if raw.joins_from_elsewhere(name) {
+                    self.started_elsewhere(key, &raw);
+                    Some(Program::Elsewhere)
+                } else {
+                    self.builtin(name, name_valid, raw.builtin).map(Program::Builtin)
+                }
             }
         };
         let builtin = match program {
             Some(Program::Builtin(builtin)) => Some(builtin),
-            Some(Program::Command(_)) | None => None,
+            Some(Program::Command(_) | Program::Elsewhere) | None => None,
         };
         let replicas = self.whole(&format!("{key}.replicas"), raw.replicas, 0..=MAX_REPLICAS);
         let config = self.config(key, builtin, raw.config);
@@ -160,6 +183,19 @@ impl Checker {
         for (origin, name) in beside.written().into_iter().filter(|(origin, _)| *origin != Origin::Default) {
             let message = format!("{key}.{name}: only a service with `command` has this");
             self.wrong(origin, message, Some(format!("leave `{name}` out")));
+        }
+    }
+
+    fn started_elsewhere(&mut self, key: &str, raw: &RawRuns) {
+        for (origin, unused) in raw.only_where_started() {
+            let message = format!(
+                "{key}.{unused}: its replicas are started and stopped elsewhere, by `serviceos exec`"
+            );
+            self.wrong(
+                origin,
+                message,
+                Some(format!("leave `{unused}` out, or write `command` to have them started here")),
+            );
         }
     }
 
@@ -243,7 +279,7 @@ impl Checker {
         self.wrong(
             name.origin,
             format!("services.{}: nothing says what it runs", name.value),
-            Some(format!("{meant}the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, and `endpoints` calls servers that run elsewhere")),
+            Some(format!("{meant}the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, `attestation.releases` alone admits what `serviceos exec` starts elsewhere, and `endpoints` calls servers that run elsewhere")),
         );
     }
 

@@ -69,7 +69,7 @@ impl Checker {
             restart: raw.restart,
             start_timeout: raw.start_timeout,
         };
-        let protocol = self.protocol(&key, raw.protocol, &runs);
+        let protocol = self.protocol(&key, raw.protocol, runs.chooses_protocol(name));
         let runs = self.runs(&key, name, parsed.is_some(), &version, runs, file);
         let before = self.findings.len();
         let written_routes = raw.routes.map(|routes| routes.value);
@@ -123,10 +123,10 @@ impl Checker {
         }
     }
 
-    fn protocol(&mut self, key: &str, written: Field<Protocol>, runs: &RawRuns) -> Option<Protocol> {
+    fn protocol(&mut self, key: &str, written: Field<Protocol>, is_chosen: bool) -> Option<Protocol> {
         let origin = written.origin;
         let protocol = self.value(&format!("{key}.protocol"), written)?;
-        if protocol != Protocol::Http1 && !runs.chooses_protocol() {
+        if protocol != Protocol::Http1 && !is_chosen {
             self.wrong(
                 origin,
                 format!("{key}.protocol: the built-in services speak http1 only"),

@@ -64,13 +64,13 @@ impl ServiceSettings {
 /// Who answers the calls of a service.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Runs {
-    /// Processes that are started and looked after here, and that join the mesh.
+    /// Processes that join the mesh; they are started and looked after here, but for [`Program::Elsewhere`].
     Process(Box<ProcessSettings>),
     /// Servers that run elsewhere and that nobody attests; from 1 to 1,000, no two the same.
     Endpoints(Vec<EndpointSettings>),
 }
 
-/// Replicas that are started here.
+/// Replicas that join the mesh.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProcessSettings {
     /// What they run.
@@ -101,6 +101,8 @@ pub enum Program {
     Builtin(Builtin),
     /// A program of the operator's own.
     Command(CommandSettings),
+    /// Whatever the releases admit: its replicas are started by `serviceos exec`, each with a launch ticket.
+    Elsewhere,
 }
 
 /// A program of the operator's own, as it is written: nothing in it is expanded.

@@ -11,7 +11,7 @@ use crate::{CommandSettings, Probe, Program, Protocol, Settings};
 fn command(settings: &Settings) -> &CommandSettings {
     match &settings.services[0].process().unwrap().program {
         Program::Command(command) => command,
-        Program::Builtin(_) => panic!("no command"),
+        Program::Builtin(_) | Program::Elsewhere => panic!("no command"),
     }
 }
 
@@ -120,7 +120,7 @@ fn what_is_wrong_with_a_command_is_said_at_each() {
             serviceos.yaml:8:3: services.f: nothing says what it runs
               8 |   f: {env: {RUST_LOG: debug}}
                 |   ^
-            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, and `endpoints` calls servers that run elsewhere
+            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, `attestation.releases` alone admits what `serviceos exec` starts elsewhere, and `endpoints` calls servers that run elsewhere
 
             serviceos.yaml:8:12: services.f.env: only a service with `command` has this
               8 |   f: {env: {RUST_LOG: debug}}
@@ -309,4 +309,37 @@ fn a_command_and_its_environment_are_at_most_128_kib() {
     assert_eq!(command(&read(&file(128 << 10)).unwrap()).arguments.len(), 2);
     let report = reported(&file((128 << 10) + 1));
     assert!(report.contains("expected at most 131072 bytes together with `env`, found 131073"), "{report}");
+}
+
+#[test]
+fn releases_alone_are_replicas_that_are_started_elsewhere() {
+    let w = "w: \"0101010101010101010101010101010101010101010101010101010101010101\"";
+    let releases = format!("attestation: {{releases: [{{version: 1.0.0, simulated: {{{w}}}}}]}}");
+    let settings =
+        read(&format!("services:\n  infer: {{protocol: http2, replicas: 2, {releases}}}\n")).unwrap();
+    let process = settings.services[0].process().unwrap();
+    assert_eq!((&process.program, process.replicas), (&Program::Elsewhere, 2));
+    assert_eq!(settings.services[0].protocol, Protocol::Http2);
+    let builtin = read(&format!("services:\n  vrf: {{{releases}}}\n")).unwrap();
+    assert!(matches!(builtin.services[0].process().unwrap().program, Program::Builtin(_)));
+    check(
+        &format!(
+            "services:\n  infer: {{restart: {{min: 1s}}, drain: {{grace: 1s}}, env: {{A: b}}, {releases}}}\n"
+        ),
+        expect![[r#"
+            serviceos.yaml:2:20: services.infer.restart: its replicas are started and stopped elsewhere, by `serviceos exec`
+              2 |   infer: {restart: {min: 1s}, drain: {grace: 1s}, env: {A: b}, attestation: {releases: [{version: 1.0.0, simulated: {w:…
+                |                    ^
+            help: leave `restart` out, or write `command` to have them started here
+
+            serviceos.yaml:2:46: services.infer.drain.grace: its replicas are started and stopped elsewhere, by `serviceos exec`
+              2 | …er: {restart: {min: 1s}, drain: {grace: 1s}, env: {A: b}, attestation: {releases: [{version: 1.0.0, simulated: {w: "0101…
+                |                                          ^^
+            help: leave `drain.grace` out, or write `command` to have them started here
+
+            serviceos.yaml:2:56: services.infer.env: only a service with `command` has this
+              2 | …rt: {min: 1s}, drain: {grace: 1s}, env: {A: b}, attestation: {releases: [{version: 1.0.0, simulated: {w: "01010101010101…
+                |                                          ^
+            help: leave `env` out"#]],
+    );
 }

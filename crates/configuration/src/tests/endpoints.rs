@@ -105,7 +105,7 @@ fn endpoints_must_be_said_to_be_attested_by_nobody() {
             serviceos.yaml:7:3: services.dice: nothing says what it runs
               7 |   dice: {attestation: none}
                 |   ^^^^
-            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, and `endpoints` calls servers that run elsewhere
+            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, `attestation.releases` alone admits what `serviceos exec` starts elsewhere, and `endpoints` calls servers that run elsewhere
 
             serviceos.yaml:7:23: services.dice.attestation: only a service with endpoints says this
               7 |   dice: {attestation: none}

@@ -223,7 +223,7 @@ fn weights_belong_to_the_versions_that_there_are() {
             serviceos.yaml:13:3: services.d: nothing says what it runs
               13 |   d: {traffic: {weights: {2.0.0: 1}}}
                  |   ^
-            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, and `endpoints` calls servers that run elsewhere"#]],
+            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, `attestation.releases` alone admits what `serviceos exec` starts elsewhere, and `endpoints` calls servers that run elsewhere"#]],
     );
 }
 

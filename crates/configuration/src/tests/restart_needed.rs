@@ -108,6 +108,16 @@ fn everything_else_changes_while_it_runs() {
 }
 
 #[test]
+fn when_a_secret_is_rotated_changes_while_it_runs_and_what_is_made_for_it_does_not() {
+    let with = |secret: &str| read(&format!("secrets: {{k: {{{secret}}}}}\n{BEFORE}")).unwrap();
+    let before = with("generate: {type: random}, rotate: 1d");
+    for rotates in ["generate: {type: random}, rotate: 2d", "generate: {type: random}"] {
+        assert_eq!(before.restart_needed(&with(rotates)), Vec::<String>::new(), "{rotates}");
+    }
+    assert_eq!(before.restart_needed(&with("generate: {type: p256}, rotate: 1d")), ["secrets"]);
+}
+
+#[test]
 fn the_same_file_with_other_certificates_changes_while_it_runs() {
     let (before, after) = (read(FULL).unwrap(), read(&FULL.replace("tls/cert.pem", "new.pem")).unwrap());
     assert_ne!(before, after);

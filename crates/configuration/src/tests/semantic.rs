@@ -88,7 +88,7 @@ services:
             serviceos.yaml:14:3: services.vfr: nothing says what it runs
               14 |   vfr:
                  |   ^^^
-            help: did you mean `vrf`? the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, and `endpoints` calls servers that run elsewhere
+            help: did you mean `vrf`? the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, `attestation.releases` alone admits what `serviceos exec` starts elsewhere, and `endpoints` calls servers that run elsewhere
 
             serviceos.yaml:15:21: services.oracle.builtin: a service named oracle runs the built-in oracle, found `vrf`
               15 |   oracle: {builtin: vrf, config: [1]}

@@ -26,6 +26,9 @@ async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState {
         registry: Registry::new(vec![Service::clone(&service("vrf", "r", true))]),
         metrics: Arc::new(Metrics::new(1)),
         keys: Arc::new(keys),
+        tickets: Arc::new(|service, _, _| {
+            Box::pin(std::future::ready(Err(TicketRefused::Supervised(service))))
+        }),
         draining: Arc::default(),
         gateway: "127.0.0.1:8080".parse().unwrap(),
         admin: admin.parse().unwrap(),

@@ -2,13 +2,15 @@
 //! any.
 
 use mesh_protocol::tls::spki_of;
-use mesh_protocol::{Bytes, Release, SealedSecret, hpke_info, is_signed_by};
+use mesh_protocol::{Bytes, Release, SealedSecret, granted_digest, hpke_info, is_signed_by};
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;
 use rustls::crypto::hpke::{EncapsulatedSecret, Hpke, HpkePrivateKey, HpkePublicKey};
+use serde_json::json;
+use trust::{SecretGrant, TrustError};
 use types::Mode;
 
 use crate::applicant::Joined;
-use crate::mesh::{Mesh, TOKEN, TRUST_DOMAIN};
+use crate::mesh::{Mesh, Setup, TOKEN, TRUST_DOMAIN};
 
 const SPIFFE_ID: &str = "spiffe://join.dev.invalid/service/vrf/0";
 
@@ -46,6 +48,9 @@ async fn a_replica_is_given_the_secrets_that_the_manifest_names_in_all_their_epo
     let listed: Vec<_> = secrets.iter().map(|secret| (secret.name.as_str(), secret.epoch)).collect();
     assert_eq!(listed, [("api-token", 1), ("signing-key", 1), ("signing-key", 2)]);
     assert!(is_signed(&mesh, &joined, secrets));
+    let numbers = secrets.iter().map(|secret| (secret.name.as_str(), secret.version, secret.epoch));
+    let said = mesh.authority.grants().borrow()[&"vrf".parse().unwrap()];
+    assert_eq!(granted_digest(numbers), said, "who has joined knows that there is nothing else");
     let open = |secret| opened(&mesh, &joined, secret, &joined.sent.keys.hpke_private).unwrap();
     assert_eq!(open(&secrets[0]), TOKEN);
     let vault = mesh.vault.lock().await;
@@ -140,4 +145,28 @@ async fn a_secret_that_is_not_there_stops_the_join_and_is_worth_another_try() {
     let joined = mesh.applicant("0").ticket(ticket).joined().await;
     let open = opened(&mesh, &joined, &joined.answer.secrets[0], &joined.sent.keys.hpke_private);
     assert_eq!(open.as_deref(), Some(&b"another"[..]));
+}
+
+#[tokio::test]
+async fn a_manifest_that_gives_a_service_more_than_an_answer_holds_starts_nothing() {
+    let mesh = Mesh::new().await;
+    let transition = mesh.authority.transition();
+    let names: Vec<_> = (0..11).map(|number| format!("big-{number}")).collect();
+    for name in &names {
+        let value = vec![0; secrets::MAX_VALUE_BYTES];
+        mesh.vault.lock().await.set(name, &value, mesh.clock.seconds()).await.unwrap();
+    }
+    let largest = names[..10].to_vec();
+    let grant = |name: &String| SecretGrant { name: name.clone(), record: name.clone() };
+    let given = |names: Vec<String>| {
+        move |setup: &mut Setup| {
+            setup.vrf.secrets = names.iter().map(grant).collect();
+            setup.manifest = json!({"secrets": names});
+        }
+    };
+    let mesh = mesh.restarted(given(largest)).await;
+    assert_eq!(mesh.authority.transition().0, transition.0 + 1);
+    assert_eq!(mesh.applicant("0").joined().await.answer.secrets.len(), 10);
+    let refused = mesh.reopened(given(names)).await.err().unwrap();
+    assert!(matches!(refused, TrustError::TooMuchGranted { .. }), "{refused}");
 }

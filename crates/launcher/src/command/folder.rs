@@ -8,6 +8,7 @@
 //! directory, the replica and chance, and its launcher holds a lock on it, so that what a killed one has left can be told from
 //! what is used, and is removed when the same replica starts again.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -22,6 +23,7 @@ use sdk::SecretSet;
 use thiserror::Error;
 use types::ReplicaId;
 use types::wire::Message;
+use zeroize::Zeroizing;
 
 /// Memory that every process of the machine may use, and the disk space that it may be written to.
 const SHARED_MEMORY: &str = "/dev/shm";
@@ -159,12 +161,20 @@ impl Folder {
         self.made.path.join(LISTENING_SOCKET)
     }
 
-    /// Writes each secret into a file of its name, which holds the newest epoch's value, with older ones beside it, and the
-    /// configuration.
+    /// Writes the secrets and the configuration.
     pub(super) fn write(&self, secrets: &SecretSet, config: &serde_json::Value) -> Result<(), FolderError> {
+        self.write_secrets(secrets)?;
+        let config = serde_json::to_vec(config).expect("what was read as JSON can be written as JSON");
+        write(&self.config(), &config)
+    }
+
+    /// Writes each secret into a file of its name, which holds the newest epoch's value, with older ones beside it, the newest
+    /// last. Files that hold their value already stay as they are; those of secrets that are gone go.
+    pub(super) fn write_secrets(&self, secrets: &SecretSet) -> Result<(), FolderError> {
         if let (Memory::Shared(Err(reason)), false) = (&self.memory, secrets.is_empty()) {
             return Err(FolderError::Swapped(reason.clone()));
         }
+        let mut files = BTreeSet::new();
         for (name, secret) in secrets {
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
             if name.is_empty() || !name.bytes().all(is_plain) {
@@ -174,11 +184,14 @@ impl Folder {
             for epoch in &secret.epochs {
                 let is_current = epoch.epoch == current;
                 let file = if is_current { name.clone() } else { format!("{name}.{}", epoch.epoch) };
-                write(&self.secrets().join(file), &epoch.value)?;
+                let path = self.secrets().join(&file);
+                if !holds(&path, &epoch.value) {
+                    write(&path, &epoch.value)?;
+                }
+                files.insert(file);
             }
         }
-        let config = serde_json::to_vec(config).expect("what was read as JSON can be written as JSON");
-        write(&self.config(), &config)
+        remove_others(&self.secrets(), &files)
     }
 }
 
@@ -312,12 +325,29 @@ fn has_no_swap(swaps: &Path) -> Result<(), String> {
     }
 }
 
+fn holds(path: &Path, value: &[u8]) -> bool {
+    std::fs::read(path).is_ok_and(|found| *Zeroizing::new(found) == value)
+}
+
+/// Removes every file of a folder that is not one of these.
+fn remove_others(folder: &Path, files: &BTreeSet<String>) -> Result<(), FolderError> {
+    let failed = |path: &Path, source| FolderError::Write { path: path.to_owned(), source };
+    for entry in std::fs::read_dir(folder).map_err(|source| failed(folder, source))? {
+        let entry = entry.map_err(|source| failed(folder, source))?;
+        if !entry.file_name().to_str().is_some_and(|name| files.contains(name)) {
+            std::fs::remove_file(entry.path()).map_err(|source| failed(&entry.path(), source))?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes a file that its owner may read, whole or not at all.
 fn write(path: &Path, content: &[u8]) -> Result<(), FolderError> {
     let failed = |source| FolderError::Write { path: path.to_owned(), source };
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.new"));
+    // One that was begun and not finished keeps nobody from another try.
+    let _there_was_one = std::fs::remove_file(&new).is_ok();
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
     file.write_all(content).map_err(failed)?;
     file.set_permissions(Permissions::from_mode(0o400)).map_err(failed)?;

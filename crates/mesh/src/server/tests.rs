@@ -1,19 +1,19 @@
-//! Real connections to the mesh API: who is refused, and who keeps whom out.
+//! Real connections to the mesh API: who is refused, who keeps whom out, and what members are told without being asked again.
 
 use std::net::SocketAddr;
 
-use appraisal::Roots;
+use appraisal::{Policy, Roots};
 use mesh_protocol::tls::{ANY_NAME, client_config};
 use mesh_protocol::{EvidenceError, RevokedType, SpiffeId, Subject};
 use rustls::pki_types::ServerName;
-use secrets::{Domain, Vault};
+use secrets::{Domain, Generate, Vault};
 use serde_json::{Value, json};
 use store::Store;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
-use trust::Opening;
+use trust::{Opening, SecretGrant, ServicePolicy};
 use types::Mode;
 
 use super::*;
@@ -21,13 +21,22 @@ use crate::OwnIdentity;
 
 const TRUST_DOMAIN: &str = "api.dev.invalid";
 
-/// An authority that admits nobody, and gives identities to whoever is part of this process.
+/// An authority that admits nobody, and gives identities to whoever is part of this process. `vrf` is given the secret `key`.
 async fn authority(folder: &TempDir) -> Authority {
     let store = Store::open(&folder.path().join("store.redb")).unwrap();
     let domain = Domain { trust_domain: TRUST_DOMAIN.into(), mode: Mode::Development };
-    let vault = Vault::open(store.clone(), &folder.path().join("master.key"), domain).await.unwrap();
+    let mut vault = Vault::open(store.clone(), &folder.path().join("master.key"), domain).await.unwrap();
+    vault.ensure("key", Generate::Random, 1).await.unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     let now = u64::try_from(now).unwrap();
+    let vrf = ServicePolicy {
+        policy: Policy::of_releases(Vec::new()),
+        version: "1.0.0".into(),
+        replicas: 2,
+        config_digest: [0; 32],
+        secrets: vec![SecretGrant { name: "key".into(), record: "key".into() }],
+    };
+    let oracle = ServicePolicy { secrets: Vec::new(), ..vrf.clone() };
     let opening = Opening {
         store,
         vault: Arc::new(tokio::sync::Mutex::new(vault)),
@@ -35,14 +44,18 @@ async fn authority(folder: &TempDir) -> Authority {
         clocks: trust::Clocks { wall: Arc::new(move || now), boot: Arc::new(|| 0) },
         audit: folder.path().join("audit.jsonl"),
         manifest: json!({}),
-        services: [].into(),
+        services: [("vrf".parse().unwrap(), vrf), ("oracle".parse().unwrap(), oracle)].into(),
         own: Arc::new(|_| Box::pin(std::future::ready(Err(EvidenceError("there is none".into()))))),
     };
     Authority::open(opening).await.unwrap()
 }
 
 fn replica(ordinal: &str) -> Subject {
-    Subject::Service { service: "vrf".parse().unwrap(), instance: ordinal.into() }
+    replica_of("vrf", ordinal)
+}
+
+fn replica_of(service: &str, ordinal: &str) -> Subject {
+    Subject::Service { service: service.parse().unwrap(), instance: ordinal.into() }
 }
 
 /// A connection to the mesh API of whoever has this identity.
@@ -142,6 +155,49 @@ async fn strangers_have_room_of_their_own_and_take_none_from_members() {
     // Whoever goes makes room.
     strangers.pop();
     while asked(&authority, address, Identity::default()).await.is_err() {}
+    serving.abort();
+}
+
+#[tokio::test]
+async fn whoever_is_given_other_secrets_is_told_at_once_and_nobody_else_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = authority(&folder).await;
+    let (address, serving) = serving(&authority, LIMITS).await;
+    let connect = async |subject| {
+        let identity = OwnIdentity::new(authority.clone(), subject).unwrap().identity();
+        Member::connect(&authority, address, identity).await
+    };
+    let is_given = |name: &str| {
+        let digest = authority.grants().borrow().get(&name.parse().unwrap()).unwrap().to_vec();
+        json!(Bytes(digest))
+    };
+    let mut given = connect(replica("0")).await;
+    let mut other = connect(replica_of("oracle", "0")).await;
+    let mut gateway = connect(Subject::Gateway("n1".into())).await;
+    for (member, digest) in
+        [(&mut given, is_given("vrf")), (&mut other, is_given("oracle")), (&mut gateway, Value::Null)]
+    {
+        member.ask("/v1/watch").await.unwrap();
+        let (_, answer) = member.answer().await.unwrap();
+        assert_eq!(answer["granted"], digest);
+        let known = digest.as_str().map(|digest| format!("&granted={digest}")).unwrap_or_default();
+        member.ask(&format!("/v1/watch?epoch=0{known}")).await.unwrap();
+    }
+    let before = is_given("vrf");
+    authority.rotate_secret("key", "a test").await.unwrap();
+    let (_, answer) = given.answer().await.unwrap();
+    assert_eq!(answer["granted"], is_given("vrf"));
+    assert_ne!(answer["granted"], before);
+    // Whoever comes too late for the change is told as well.
+    let mut late = connect(replica("1")).await;
+    late.ask(&format!("/v1/watch?epoch=0&granted={}", before.as_str().unwrap())).await.unwrap();
+    assert_eq!(late.answer().await.unwrap().1["granted"], is_given("vrf"));
+    // The next that these hear is a revocation.
+    authority.revoke(RevokedType::Measurement, &"0".repeat(64), "a test").await.unwrap();
+    for member in [&mut other, &mut gateway] {
+        let (_, answer) = member.answer().await.unwrap();
+        assert_eq!(answer["revocations"]["revocations"]["epoch"], json!(1));
+    }
     serving.abort();
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Generate, Vault};
+use super::{Generate, Stored, Vault};
 use crate::Origin;
 use crate::name::is_reserved;
 
@@ -30,7 +30,27 @@ pub struct VersionInfo {
     pub made_at: Option<u64>,
 }
 
+/// One version of those that a replica is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Given {
+    /// The number, from 1.
+    pub version: u64,
+    /// The epoch; always 1 for a value that an operator gave.
+    pub epoch: u32,
+    /// How long its value is.
+    pub bytes: usize,
+}
+
 impl Vault {
+    /// What [`Self::release`] would give of a secret, ascending, without the values. None of one that is not there, nor of the
+    /// mesh's own.
+    pub fn given(&self, name: &str) -> Vec<Given> {
+        let current = self.current(name).filter(|_| !is_reserved(name));
+        let given =
+            |(version, stored): (u64, &Stored)| Given { version, epoch: stored.epoch, bytes: stored.bytes };
+        current.map(given).collect()
+    }
+
     /// All secrets of services and operators, in the order of their names.
     pub fn list(&self) -> Vec<Summary> {
         let mut summaries: Vec<Summary> = Vec::new();

@@ -34,6 +34,8 @@ pub(super) struct Stored {
     pub(super) epoch: u32,
     pub(super) origin: Origin,
     pub(super) made: Option<Made>,
+    /// How long its value is.
+    pub(super) bytes: usize,
 }
 
 /// When a version was made, in Unix seconds, and as what.
@@ -57,12 +59,12 @@ impl Stored {
         value: &[u8],
         made: Option<Made>,
     ) -> Result<Self, SecretsError> {
-        Ok(Self::new(keys.seal(header, value)?, header, made))
+        Ok(Self::new(keys.seal(header, value)?, header, value.len(), made))
     }
 
-    fn new(sealed: Vec<u8>, header: &Header, made: Option<Made>) -> Self {
+    fn new(sealed: Vec<u8>, header: &Header, bytes: usize, made: Option<Made>) -> Self {
         let digest = digest(&SHA256, &sealed).as_ref().try_into().expect("SHA-256 gives 32 bytes");
-        Self { sealed, digest, epoch: header.epoch, origin: header.origin, made }
+        Self { sealed, digest, epoch: header.epoch, origin: header.origin, made, bytes }
     }
 }
 
@@ -72,9 +74,9 @@ pub(super) async fn read(store: &Store, keys: &SealingKeys) -> Result<Found, Sec
     let mut records = Records::new();
     for row in store.range(RECORDS).await? {
         let place = place(&row.key, RECORDS)?;
-        let header = open_header(keys, &place, &row.value)?;
+        let (header, value) = open_record(keys, &place.0, place.1, &row.value)?;
         let made = made.remove(&place);
-        records.insert(place, Arc::new(Stored::new(row.value, &header, made)));
+        records.insert(place, Arc::new(Stored::new(row.value, &header, value.len(), made)));
     }
     if let Some(((name, version), _)) = made.first_key_value() {
         return Err(SecretsError::Tampered(format!("the time of {name} version {version}, which is gone")));
@@ -112,14 +114,6 @@ pub(super) fn made_bytes(keys: &SealingKeys, name: &str, version: u64, made: &Ma
 pub(super) fn root_bytes(keys: &SealingKeys, generation: u64, records: &Records) -> Vec<u8> {
     let tag = hmac::sign(&keys.store_root, &root_message(generation, records));
     Message::untagged(&generation.to_be_bytes()).raw(tag).finish()
-}
-
-fn open_header(
-    keys: &SealingKeys,
-    (name, version): &(String, u64),
-    record: &[u8],
-) -> Result<Header, SecretsError> {
-    open_record(keys, name, *version, record).map(|(header, _)| header)
 }
 
 fn open_record(

@@ -188,6 +188,22 @@ async fn a_removed_secret_leaves_no_row_however_many_versions_it_had() {
 }
 
 #[tokio::test]
+async fn what_would_be_given_is_known_without_the_values_and_after_a_new_start() {
+    let place = Place::new();
+    let mut vault = place.open(DOMAIN).await.unwrap();
+    vault.ensure("key", Generate::Random, 1).await.unwrap();
+    vault.rotate("key", 2).await.unwrap();
+    vault.set("token", b"first", 3).await.unwrap();
+    vault.set("token", b"second one", 4).await.unwrap();
+    for vault in [&vault, &place.open(DOMAIN).await.unwrap()] {
+        let given = |version, epoch, bytes| Given { version, epoch, bytes };
+        assert_eq!(vault.given("key"), [given(1, 1, 32), given(2, 2, 32)]);
+        assert_eq!(vault.given("token"), [given(2, 1, 10)]);
+        assert_eq!(vault.given("unknown").len() + vault.given("mesh/root").len(), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_rotation_is_due_by_the_age_of_the_newest_epoch() {
     let place = Place::new();
     let mut vault = place.open(DOMAIN).await.unwrap();

@@ -6,6 +6,7 @@ use service_registry::{MeshPeer, Service};
 use super::*;
 
 mod attestation;
+mod elsewhere;
 
 /// What a fake process does.
 #[derive(Clone, Copy, PartialEq)]
@@ -24,10 +25,14 @@ enum Script {
     Dies(u64),
     /// Cannot be launched.
     Missing,
+    /// Listens, and asks to be drained after this many seconds.
+    Leaves(u64),
 }
 
 struct Fake {
     scripts: Mutex<Vec<Script>>,
+    /// Nothing is launched while this is so.
+    held: watch::Receiver<bool>,
     signals: Arc<Mutex<Vec<Signal>>>,
     /// As whom each process listens, the latest last.
     peers: Arc<Mutex<Vec<Arc<MeshPeer>>>>,
@@ -41,11 +46,18 @@ struct FakeProcess {
 }
 
 fn exit(code: i32, words: &str) -> Exit {
-    Exit { code: Some(code), signal: None, last_lines: words.lines().map(str::to_owned).collect() }
+    Exit::Ended { code: Some(code), signal: None, last_lines: words.lines().map(str::to_owned).collect() }
 }
 
 impl Launch for Fake {
     type Process = FakeProcess;
+
+    fn ready(&self, _replica: &ReplicaId) -> impl Future<Output = ()> + Send {
+        let mut held = self.held.clone();
+        async move {
+            let _said_or_nobody_holds = held.wait_for(|held| !held).await.is_ok();
+        }
+    }
 
     async fn launch(&self, _replica: &ReplicaId) -> Result<FakeProcess, LaunchError> {
         let mut scripts = self.scripts.lock().unwrap();
@@ -63,7 +75,7 @@ impl Launch for Fake {
                     ended.send_replace(Some(exit(9, "")));
                 });
             }
-            Script::Good | Script::Stubborn | Script::Silent | Script::Refused => {}
+            Script::Good | Script::Stubborn | Script::Silent | Script::Refused | Script::Leaves(_) => {}
         }
         let peer = Arc::new(MeshPeer::new("spiffe://test.dev.invalid/service/vrf/0".to_owned(), [1; 32]));
         self.peers.lock().unwrap().push(Arc::clone(&peer));
@@ -72,8 +84,18 @@ impl Launch for Fake {
 }
 
 impl Process for FakeProcess {
-    fn pid(&self) -> u32 {
-        42
+    fn pid(&self) -> Option<u32> {
+        Some(42)
+    }
+
+    fn leaves(&self) -> impl Future<Output = ()> + Send + 'static {
+        let script = self.script;
+        async move {
+            match script {
+                Script::Leaves(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                _ => std::future::pending().await,
+            }
+        }
     }
 
     async fn listening(&mut self) -> Result<Listening, LaunchError> {
@@ -104,6 +126,7 @@ struct Stage {
     registry: Registry,
     id: ReplicaId,
     stop: watch::Sender<Stop>,
+    held: watch::Sender<bool>,
     signals: Arc<Mutex<Vec<Signal>>>,
     peers: Arc<Mutex<Vec<Arc<MeshPeer>>>>,
     log: Arc<Mutex<String>>,
@@ -114,6 +137,12 @@ impl Stage {
     /// A driver over these scripts, a health owner that passes every instance which is attested, and a log of every published
     /// state.
     fn new(scripts: &[Script]) -> Self {
+        Self::held(scripts, false)
+    }
+
+    /// The same, where nothing is launched before it is said.
+    fn held(scripts: &[Script], is_held: bool) -> Self {
+        let (held, holding) = watch::channel(is_held);
         let id: ReplicaId = "vrf/0".parse().unwrap();
         let mut replica = Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH);
         replica.attestation = Attestation::exempt(Timestamp::UNIX_EPOCH);
@@ -123,6 +152,7 @@ impl Stage {
         let (signals, peers) = (Arc::default(), Arc::default());
         let launcher = Arc::new(Fake {
             scripts: Mutex::new(scripts.to_vec()),
+            held: holding,
             signals: Arc::clone(&signals),
             peers: Arc::clone(&peers),
         });
@@ -147,7 +177,7 @@ impl Stage {
             fastrand::Rng::with_seed(7),
         );
         let running = tokio::spawn(driver.run());
-        Self { registry, id, stop, signals, peers, log, running }
+        Self { registry, id, stop, held, signals, peers, log, running }
     }
 
     async fn until(&self, state: LifecycleState) {

@@ -28,6 +28,19 @@ pub(crate) enum AttestationCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Let somebody start a replica with `serviceos exec` within 120 seconds, once.
+    ///
+    /// For a service of which the file says nothing but which releases are admitted.
+    Ticket {
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// The service, or which replica of it; else the first that is free.
+        #[arg(value_name = "SERVICE[/N]")]
+        which: Which,
+        /// The file for the ticket, readable for its owner alone.
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Trust something no longer: replicas that it is about are cut off at once, and refused until it is taken back.
     Revoke {
         #[command(flatten)]

@@ -2,18 +2,22 @@
 
 mod text;
 
-use anyhow::anyhow;
-use control::{AdminClient, AttestationReport, RevocationAnswer, RevocationRequest};
-use mesh_protocol::RevokedType;
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use control::{AdminClient, AttestationReport, RevocationAnswer, RevocationRequest, TicketRequest};
+use mesh_protocol::{LaunchTicket, RevokedType};
 
 use crate::cli::{AttestationCommand, PlaceArgs, Which};
 use crate::commands::{block_on, percent_encoded};
 use crate::failure::Failure;
 use crate::output::{note, print, print_json};
+use crate::replaced_file::replace;
 
 pub(crate) fn run(command: AttestationCommand) -> Result<(), Failure> {
     match command {
         AttestationCommand::Show { place, which, json } => show(&place, which.as_ref(), json),
+        AttestationCommand::Ticket { place, which, file } => ticket(&place, which, &file),
         AttestationCommand::Revoke { place, about, value, undo, json } => {
             revoke(&place, about.into(), value, undo, json)
         }
@@ -49,6 +53,19 @@ fn only(report: &mut AttestationReport, which: &Which) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+fn ticket(place: &PlaceArgs, which: Which, file: &Path) -> Result<(), Failure> {
+    let client = AdminClient::new(&place.data_dir());
+    let (service, ordinal) = match which {
+        Which::Service(service) => (service, None),
+        Which::Replica(id) => (id.service, Some(id.ordinal)),
+    };
+    let request = TicketRequest { service: service.to_string(), ordinal };
+    let ticket: LaunchTicket = block_on(async { Ok(client.post("/v1/tickets", &request).await?) })?;
+    let json = serde_json::to_vec(&ticket).map_err(anyhow::Error::from)?;
+    replace(file, &json).with_context(|| format!("failed to write {}", file.display()))?;
+    print(text::ticket(&ticket, file))
 }
 
 fn revoke(

@@ -14,8 +14,8 @@ use crate::commands::{block_on, percent_encoded};
 use crate::failure::Failure;
 use crate::output::{print, print_json};
 
-/// When a replica uses what is new of a secret.
-const WHEN_USED: &str = "a replica that runs uses it once it is started again";
+/// When replicas have what is new of a secret.
+const WHEN_USED: &str = "replicas that are given it have it within seconds";
 
 pub(crate) fn run(command: SecretsCommand) -> Result<(), Failure> {
     match command {

@@ -6,12 +6,12 @@ mod policies;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use appraisal::Roots;
 use configuration::Settings;
-use mesh::{Members, MeshApi, OwnIdentity};
+use mesh::{Announcements, Members, MeshApi, OwnIdentity};
 use mesh_protocol::tls::{Admits, RootPin, client_config};
 use mesh_protocol::{Bytes, MeshCoordinates, Subject};
 use rustls::ClientConfig;
@@ -25,6 +25,7 @@ use types::{Mode, ServiceName};
 
 use super::background::{Background, told};
 use super::data_dir::DataDir;
+use super::elsewhere;
 use super::measuring::Measurements;
 use super::quoter::Quoter;
 
@@ -50,7 +51,9 @@ impl Manifests {
         let services = policies::services(settings, &self.measurements, &self.grants)?;
         let manifest = policies::manifest(settings, &services);
         let applied = self.authority.apply(manifest, services, "configuration file").await;
-        applied.context("failed to write down what it changes about trust")
+        applied.context("failed to take over what it changes about trust")?;
+        self.authority.schedule_rotations(rotations(settings));
+        Ok(())
     }
 }
 
@@ -86,6 +89,7 @@ impl Mesh {
             own: own_evidence(&quoter, measurements.authority),
         };
         let authority = Authority::open(opening).await.context("failed to open the authority")?;
+        authority.schedule_rotations(rotations(settings));
         let node = node();
         let failed = "failed to make an identity for this process";
         let own = |subject| OwnIdentity::new(authority.clone(), subject).context(failed);
@@ -135,7 +139,8 @@ impl Mesh {
         });
         let allow = allow.collect();
         let Self { authority, quoter, members, measurements, gateway, listener, api, address, .. } = self;
-        let api = api.with_calls(registry.clone(), Arc::new(allow));
+        let announcements = elsewhere::places(settings);
+        let api = api.with_calls(registry.clone(), Arc::new(allow)).with_announcements(announcements.clone());
         let (writer, registry, written) = (authority.clone(), registry.clone(), members.clone());
         background.add(|stopped| mesh::write_attestation(writer, registry, written, told(stopped)));
         background.add(|stopped| gateway.keep(told(stopped)));
@@ -143,7 +148,7 @@ impl Mesh {
         background.add(|stopped| api.serve(told(stopped)));
         let running = authority.clone();
         background.add(|stopped| running.run(told(stopped)));
-        Begun { authority, quoter, members, measurements, address }
+        Begun { authority, quoter, members, announcements, measurements, address }
     }
 }
 
@@ -152,6 +157,8 @@ pub(super) struct Begun {
     pub(super) authority: Authority,
     pub(super) quoter: Quoter,
     pub(super) members: Members,
+    /// The places of those that are started elsewhere.
+    pub(super) announcements: Announcements,
     pub(super) measurements: Arc<Measurements>,
     address: SocketAddr,
 }
@@ -171,6 +178,11 @@ impl Begun {
             authority_workload: Bytes(self.measurements.authority.to_vec()),
         }
     }
+}
+
+/// After how long which secrets are rotated.
+fn rotations(settings: &Settings) -> BTreeMap<String, Duration> {
+    settings.secrets.iter().filter_map(|(name, secret)| Some((name.clone(), secret.rotate?))).collect()
 }
 
 fn own_evidence(quoter: &Quoter, workload: [u8; 32]) -> OwnEvidence {

@@ -11,13 +11,14 @@ use configuration::{
 use launcher::{CommandOrder, Directory, LaunchOrder, Measured, Measurer, Program};
 use types::ServiceName;
 
-use super::replica_process::THIS_BINARY;
+use crate::launcher_process::THIS_BINARY;
 
 /// How the directory that replicas work in is called in what is measured; where it lies is nothing of theirs.
 const RUN: &str = "run";
 
 /// What was measured, by service.
 pub(super) struct Measurements {
+    /// Without those whose replicas are started elsewhere.
     pub(super) services: BTreeMap<ServiceName, Launchable>,
     /// What this process itself runs, as the authority's evidence says it.
     pub(super) authority: [u8; 32],
@@ -72,6 +73,7 @@ fn measure(processes: &[(ServiceSettings, ProcessSettings)], run: &Path) -> Resu
                     .with_context(|| format!("failed to measure services.{}.command", service.name))?;
                 Launchable::Command { workload: measured.workload_digest(), order }
             }
+            Runs::Elsewhere => continue,
         };
         services.insert(service.name.clone(), launchable);
     }
@@ -120,12 +122,17 @@ fn command_order(
         arguments: command.arguments.clone(),
         environment: command.environment.clone(),
         directory: Directory { path: command.directory.clone(), hashed: command.directory_text.clone() },
-        protocol: match service.protocol {
-            Protocol::Http1 => sdk::Protocol::Http1,
-            Protocol::Http2 | Protocol::Grpc => sdk::Protocol::Http2,
-        },
+        protocol: spoken(service.protocol),
         run: run.to_owned(),
         grace: process.grace,
+    }
+}
+
+/// What a launcher speaks with a command.
+pub(super) fn spoken(protocol: Protocol) -> mesh_protocol::Protocol {
+    match protocol {
+        Protocol::Http1 => mesh_protocol::Protocol::Http1,
+        Protocol::Http2 | Protocol::Grpc => mesh_protocol::Protocol::Http2,
     }
 }
 

@@ -20,6 +20,7 @@ use service_registry::{Registry, Replica, Service};
 use service_router::{CheckPolicies, Circuit, ServicePlan, ServicePlans};
 use types::{ReplicaId, ServiceName};
 
+use super::elsewhere::is_started_elsewhere;
 use super::upstream_tls::UpstreamTls;
 pub(crate) use resolve::{Resolving, Unresolved};
 
@@ -170,7 +171,12 @@ fn is_the_same(known: &Service, built: &Service) -> bool {
 
 fn of_processes(service: &ServiceSettings, replicas: u32) -> Service {
     let now = Timestamp::now();
-    let replica = |ordinal| Replica::stopped(ReplicaId::new(service.name.clone(), ordinal), now);
+    let replica = |ordinal| {
+        let stopped = Replica::stopped(ReplicaId::new(service.name.clone(), ordinal), now);
+        let reason = is_started_elsewhere(service)
+            .then(|| format!("waits for `serviceos exec --service {}`", service.name));
+        Replica { reason: reason.or(stopped.reason), ..stopped }
+    };
     Service {
         name: service.name.clone(),
         version: service.version.clone(),
@@ -240,7 +246,7 @@ fn example(service: &ServiceSettings) -> Option<Example> {
     let (wanted, body) = match process.program {
         Program::Builtin(Builtin::Vrf) => ("/v1/random", Some(r#"{"min":1,"max":100}"#)),
         Program::Builtin(Builtin::Datafeed) => ("/v1/feeds", None),
-        Program::Builtin(Builtin::Oracle) | Program::Command(_) => return None,
+        Program::Builtin(Builtin::Oracle) | Program::Command(_) | Program::Elsewhere => return None,
     };
     if process.replicas == 0 {
         return None;

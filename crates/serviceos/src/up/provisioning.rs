@@ -80,7 +80,9 @@ pub(crate) fn tiers(settings: &Settings) -> Tiers {
 fn implied_secrets(program: &Program) -> &'static [&'static str] {
     match program {
         Program::Builtin(Builtin::Vrf) => &["vrf-key", "vrf-signing"],
-        Program::Builtin(Builtin::Datafeed | Builtin::Oracle) | Program::Command(_) => &[],
+        Program::Builtin(Builtin::Datafeed | Builtin::Oracle) | Program::Command(_) | Program::Elsewhere => {
+            &[]
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::replica_process::THIS_BINARY;
+use crate::launcher_process::THIS_BINARY;
 
 /// How long it may take to end once it was told to.
 const LAST_WORDS: Duration = Duration::from_secs(2);

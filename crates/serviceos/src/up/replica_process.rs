@@ -1,35 +1,28 @@
-//! A replica as a child process: this same binary, in a process group of its own, with one inherited descriptor.
+//! A replica as a child process of `up`: what it is told, what it reports, and what it has written last.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use configuration::{ServiceSettings, Settings};
 use mesh::Members;
-use mesh_protocol::{Assignment, Bytes, Report, read_frame, write_frame};
-use rustix::process::{Pid, PidfdFlags, Signal as UnixSignal, kill_process, kill_process_group, pidfd_open};
+use mesh_protocol::{AnnouncedBy, Assignment, Bytes, Report};
 use service_lifecycle::{Exit, Launch, LaunchError, Listening, Process, Signal};
 use service_registry::Channel;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use types::{ReplicaId, ServiceName};
 
 use super::joining::Begun;
 use super::measuring::Launchable;
+use crate::launcher_process::LauncherProcess;
 
-/// The running binary, even when the file was replaced or removed meanwhile.
-pub(super) const THIS_BINARY: &str = "/proc/self/exe";
 /// How long it may take until what the authority has decided is written.
 const WRITTEN: Duration = Duration::from_secs(5);
 /// Output of a replica that is kept; the file begins anew when there is more.
@@ -42,7 +35,7 @@ const LAST_LINES: usize = 5;
 pub(super) struct ReplicaLauncher {
     run: PathBuf,
     services: BTreeMap<ServiceName, Spec>,
-    mesh: Begun,
+    mesh: Arc<Begun>,
 }
 
 struct Spec {
@@ -54,15 +47,10 @@ struct Spec {
 
 /// A replica's process.
 pub(crate) struct ReplicaProcess {
-    child: Child,
-    group: Pid,
-    /// Readable once the process has ended, while its number is still its own.
-    ended: AsyncFd<OwnedFd>,
-    /// How it ended; from then on its number may be somebody else's, and is signalled no more.
+    process: LauncherProcess,
+    /// How it ended.
     exit: Option<Exit>,
     assignment: Assignment,
-    /// The other end of the replica's one descriptor. Its being closed tells the replica that nobody looks after it.
-    leash: UnixStream,
     members: Members,
     output: PathBuf,
     /// Where this run's output begins in the file.
@@ -70,11 +58,11 @@ pub(crate) struct ReplicaProcess {
 }
 
 impl ReplicaLauncher {
-    pub(super) fn new(run: &Path, settings: &Settings, mesh: Begun) -> Self {
+    pub(super) fn new(run: &Path, settings: &Settings, mesh: Arc<Begun>) -> Self {
         let spec = |service: &ServiceSettings| {
             let process = service.process()?;
             let spec = Spec {
-                launchable: mesh.measurements.services[&service.name].clone(),
+                launchable: mesh.measurements.services.get(&service.name)?.clone(),
                 allow: process.allow.iter().cloned().collect(),
                 version: service.version.to_string(),
                 config: process.config.clone(),
@@ -95,35 +83,13 @@ impl ReplicaLauncher {
         // From here on it is one that has yet to join, whatever it was before.
         let ticket = self.mesh.authority.ticket(&replica.service, &replica.ordinal.to_string())?;
         let registration = self.mesh.quoter.registration().await?;
-        let (mut ours, theirs) = StdUnixStream::pair()?;
-        let mut command = Command::new(THIS_BINARY);
-        command
-            .arg0("serviceos")
-            .arg("launch")
-            .env_clear()
-            .current_dir(&self.run)
-            // A descriptor can be handed over in the place of standard input without code between fork and exec.
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::from(output_file.try_clone()?))
-            .stderr(Stdio::from(output_file))
-            .process_group(0)
-            .kill_on_drop(true);
-        let child = command.spawn()?;
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        let group = pid.context("the process has no number")?;
-        let ended = watch_end(group)?;
-        // What does not fit into the socket waits for the launcher to read it, or to end.
         let launchable = spec.launchable.clone();
-        let giving = tokio::task::spawn_blocking(move || {
-            match launchable {
-                Launchable::Replica { order, measured } => order.give(&mut ours, &measured, &registration),
-                Launchable::Command { order, .. } => order.give(&mut ours, &registration),
-            }
-            .map(|()| ours)
-        });
-        let ours = giving.await??;
-        ours.set_nonblocking(true)?;
-        let leash = UnixStream::from_std(ours)?;
+        let give = move |to: &mut StdUnixStream| match launchable {
+            Launchable::Replica { order, measured } => order.give(to, &measured, &registration),
+            Launchable::Command { order, .. } => order.give(to, &registration),
+        };
+        let (stdout, stderr) = (output_file.try_clone()?.into(), output_file.into());
+        let process = LauncherProcess::start(&self.run, stdout, stderr, give).await?;
         let assignment = Assignment {
             replica: replica.clone(),
             version: spec.version.clone(),
@@ -131,19 +97,10 @@ impl ReplicaLauncher {
             mesh: self.mesh.coordinates(),
             ticket: Bytes(ticket),
             allow: spec.allow.clone(),
+            announced_by: AnnouncedBy::Supervisor,
         };
         let members = self.mesh.members.clone();
-        Ok(ReplicaProcess {
-            child,
-            group,
-            ended,
-            exit: None,
-            assignment,
-            leash,
-            members,
-            output,
-            output_start,
-        })
+        Ok(ReplicaProcess { process, exit: None, assignment, members, output, output_start })
     }
 }
 
@@ -160,17 +117,14 @@ impl Launch for ReplicaLauncher {
 }
 
 impl Process for ReplicaProcess {
-    fn pid(&self) -> u32 {
-        self.group.as_raw_nonzero().get().unsigned_abs()
+    fn pid(&self) -> Option<u32> {
+        Some(self.process.pid())
     }
 
     async fn listening(&mut self) -> Result<Listening, LaunchError> {
-        let handover = async {
-            write_frame(&mut self.leash, &self.assignment.encode()).await?;
-            Report::decode(&read_frame(&mut self.leash).await?)
-        };
+        let report = self.process.assign(&self.assignment);
         let malformed = || LaunchError("it reported a certificate that is none".into());
-        match handover.await {
+        match report.await {
             Ok(Report::Listening { address, leaf }) => {
                 let leaf = leaf.0.as_slice().try_into().map_err(|_| malformed())?;
                 let joined = timeout(WRITTEN, self.members.joined(&self.assignment.replica, leaf)).await;
@@ -188,43 +142,18 @@ impl Process for ReplicaProcess {
         if let Some(exit) = &self.exit {
             return exit.clone();
         }
-        let _ended_or_unwatchable = self.ended.readable().await.is_ok();
-        // What the replica started itself must not outlive it; and only now, before it is reaped, is its number surely its own.
-        self.signal(Signal::Kill);
-        let status = self.child.wait().await;
+        let status = self.process.ended().await;
         let last_lines = last_lines(&self.output, self.output_start).unwrap_or_default();
-        let (code, signal) = status.map_or((None, None), |status| (status.code(), status.signal()));
-        self.exit.insert(Exit { code, signal, last_lines }).clone()
+        let (code, signal) = status.as_ref().map_or((None, None), |status| (status.code(), status.signal()));
+        self.exit.insert(Exit::Ended { code, signal, last_lines }).clone()
     }
 
     fn signal(&self, signal: Signal) {
-        if self.exit.is_some() {
-            return;
+        match signal {
+            Signal::Terminate => self.process.terminate(),
+            Signal::Kill => self.process.kill(),
         }
-        // A launcher that stays beside a command ends that itself, after the requests that it has; being killed is for all.
-        let _gone_already = match signal {
-            Signal::Terminate => kill_process(self.group, UnixSignal::TERM),
-            // The only way to fail is that nobody is left in the group, which is what a signal is for.
-            Signal::Kill => kill_process_group(self.group, UnixSignal::KILL),
-        }
-        .is_err();
     }
-}
-
-impl Drop for ReplicaProcess {
-    fn drop(&mut self) {
-        self.signal(Signal::Kill);
-    }
-}
-
-/// A descriptor of the process that becomes readable when it ends.
-fn watch_end(process: Pid) -> std::io::Result<AsyncFd<OwnedFd>> {
-    let descriptor = pidfd_open(process, PidfdFlags::empty())?;
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe code; an owned descriptor stays open for as long as it is registered"
-    )]
-    AsyncFd::with_interest(descriptor, Interest::READABLE)
 }
 
 /// A file and not a pipe: a replica can write to it whatever happens to this process.

@@ -66,7 +66,9 @@ impl Screen {
             if self.kind == Kind::Terminal {
                 drawn = self.draw(&snapshot, drawn);
             }
-            let ready = replicas(&snapshot).all(|replica| replica.selectable().is_ok());
+            // Nobody here starts those that come from elsewhere.
+            let mut expected = replicas(&snapshot).filter(|replica| !facts.elsewhere.contains(&replica.id));
+            let ready = expected.all(|replica| replica.selectable().is_ok());
             if ready {
                 // Whoever calls once this is said must not meet a worker that has not heard of it.
                 let _by_all_or_late = registry.confirmed(snapshot.epoch, TAKE_OVER).await;
@@ -111,7 +113,12 @@ fn summary(snapshot: &Snapshot, facts: &Facts, ready: bool, elapsed: Duration) -
     let count = replicas(snapshot).count();
     let serving = replicas(snapshot).filter(|replica| replica.selectable().is_ok()).count();
     let mut text = if ready {
-        format!("\nServiceOS is up: {} Ready in {:.2} s\n", counted(count, "replica"), elapsed.as_secs_f64())
+        let awaited = match count - serving {
+            0 => String::new(),
+            awaited => format!(", {} to be started by `serviceos exec`", counted(awaited, "replica")),
+        };
+        let (serving, elapsed) = (counted(serving, "replica"), elapsed.as_secs_f64());
+        format!("\nServiceOS is up: {serving} Ready in {elapsed:.2} s{awaited}\n")
     } else {
         format!(
             "\nServiceOS serves with {serving} of {count} replicas; `serviceos status` says why, and the others keep being tried\n"

@@ -41,7 +41,7 @@ impl UpstreamTls {
 
     /// Who signs who calls a service, and its name; none where its replicas take the word of the connection.
     pub(crate) fn caller_signer(&self, service: &ServiceSettings) -> Option<(Arc<CallerSigner>, Arc<str>)> {
-        let is_command = matches!(service.process()?.program, Program::Command(_));
+        let is_command = matches!(service.process()?.program, Program::Command(_) | Program::Elsewhere);
         let signer = self.caller_signer.as_ref().filter(|_| is_command)?;
         Some((Arc::clone(signer), service.name.as_str().into()))
     }

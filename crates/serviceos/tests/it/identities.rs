@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::{Client, Mesh, Request, Running, eventually, has_program, kill, processes_of, wait_until_gone};
 
 /// The certificate that a replica shows now, as `why` names it.
@@ -192,4 +192,32 @@ fn another_manifest_makes_replicas_join_again_by_themselves() {
     assert_eq!(mesh.pids("vrf"), pids);
     let audit = std::fs::read_to_string(mesh.folder().join(".serviceos/audit.jsonl")).unwrap();
     assert_eq!(audit.matches("\"kind\":\"transition\"").count(), 2, "the start is one: {audit}");
+}
+
+#[test]
+fn a_key_that_is_rotated_reaches_replicas_that_run_and_no_request_fails_meanwhile() {
+    let mesh = Mesh::new().service("vrf", 2).up();
+    let (pids, first) = (mesh.pids("vrf"), leaf(&mesh, "vrf/0"));
+    let epoch = || -> Value {
+        let answer = mesh.post("/v1/random", &json!({"min": 1, "max": 6}));
+        let answer: Value = serde_json::from_str(&answer.text()).unwrap();
+        answer["epoch"].clone()
+    };
+    let published = || -> Vec<Value> {
+        let answer: Value = serde_json::from_str(&mesh.get("/v1/random/keys").text()).unwrap();
+        answer["keys"].as_array().unwrap().iter().map(|key| key["epoch"].clone()).collect()
+    };
+    assert_eq!((epoch(), published()), (json!(1), vec![json!(1)]));
+    let (sent, failed) = under_load(&mesh, "/v1/random/keys", || {
+        let rotated = mesh.run(&["secrets", "rotate", "vrf-key"]);
+        assert_eq!(rotated.code, 0, "{}", rotated.err);
+        let both_prove_with_it = || (0..20).all(|_| epoch() == json!(2)).then_some(());
+        eventually("both replicas to prove with the new key", both_prove_with_it);
+    });
+    assert!(sent > 0 && failed.is_empty(), "{sent} sent, {failed:?}");
+    assert_eq!(published(), [json!(1), json!(2)]);
+    assert_eq!(mesh.pids("vrf"), pids);
+    assert_ne!(leaf(&mesh, "vrf/0"), first, "it has joined anew");
+    let audit = std::fs::read_to_string(mesh.folder().join(".serviceos/audit.jsonl")).unwrap();
+    assert_eq!(audit.matches("\"kind\":\"renewal\"").count(), 2, "once each: {audit}");
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::{Finished, Mesh, Running, has_program};
+use testkit::{Finished, Mesh, Running, eventually, has_program};
 
 /// Runs a command with something on its standard input.
 fn with_input(mesh: &Running, arguments: &[&str], input: &[u8]) -> Finished {
@@ -46,9 +46,8 @@ fn a_secret_is_set_listed_rotated_and_removed() {
     let set = with_input(&mesh, &["secrets", "set", "db-password"], b"hunter2\n");
     assert_eq!((set.code, set.err.as_str()), (0, ""));
     assert!(
-        set.out.starts_with(
-            "db-password has version 1 now; a replica that runs uses it once it is started again"
-        ),
+        set.out
+            .starts_with("db-password has version 1 now; replicas that are given it have it within seconds"),
         "{}",
         set.out
     );
@@ -75,7 +74,11 @@ fn a_secret_is_set_listed_rotated_and_removed() {
     assert_eq!(versions["versions"][1]["version"], 2);
     assert!(versions["versions"][1]["madeAt"].is_string(), "{versions}");
     let rotated = mesh.run(&["secrets", "rotate", "vrf-signing"]);
-    assert!(rotated.out.starts_with("vrf-signing has epoch 2 now; a replica that runs"), "{}", rotated.out);
+    assert!(
+        rotated.out.starts_with("vrf-signing has epoch 2 now; replicas that are given it"),
+        "{}",
+        rotated.out
+    );
     assert_eq!(
         json_of(&mesh.run(&["secrets", "versions", "vrf-signing", "--json"]))["versions"][1]["epoch"],
         2
@@ -187,4 +190,67 @@ fn a_value_that_is_typed_is_not_shown_and_ends_before_enter() {
     mesh.signal(Signal::TERM);
     assert_eq!(mesh.wait().code, 0);
     assert_eq!(value(&mesh, "typed"), b"hunter2");
+}
+
+/// Answers with the names of the files in the folder of the secrets, and with what is in each.
+const SERVER: &str = r"
+import http.server, json, os
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+
+    def do_GET(self):
+        folder = os.environ['SERVICEOS_SECRETS_DIR']
+        files = {name: open(os.path.join(folder, name)).read() for name in os.listdir(folder)}
+        body = json.dumps(files).encode()
+        self.send_response(200)
+        self.send_header('content-length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['SERVICEOS_PORT'])), Handler).serve_forever()
+";
+
+#[test]
+fn the_file_of_a_running_command_is_rewritten_when_its_secret_is_set() {
+    if !has_program("python3") {
+        return;
+    }
+    let app = "    app: {command: [python3, server.py], healthCheck: {path: /}, secrets: [token], routes: [{match: {path: /files}, public: true}]}\n";
+    let mesh = Mesh::new().yaml(app);
+    std::fs::write(mesh.folder().join("server.py"), SERVER).unwrap();
+    // Nobody is given a secret that is not there yet.
+    let mesh = mesh.up_when("the admin API", |_| true);
+    assert_eq!(with_input(&mesh, &["secrets", "set", "token"], b"one").code, 0);
+    mesh.until_selectable();
+    let files = || -> Value { serde_json::from_str(&mesh.get("/files").text()).unwrap() };
+    assert_eq!(files(), json!({"token": "one"}));
+    let pids = mesh.pids("app");
+    for value in ["two", "three"] {
+        assert_eq!(with_input(&mesh, &["secrets", "set", "token"], value.as_bytes()).code, 0);
+        eventually("the new value", || (files() == json!({"token": value})).then_some(()));
+    }
+    assert_eq!(mesh.pids("app"), pids);
+}
+
+#[test]
+fn what_would_be_too_much_for_a_service_is_refused_and_it_goes_on() {
+    let names: Vec<_> = (0..11).map(|number| format!("big-{number}")).collect();
+    let vrf = format!("    vrf: {{replicas: 1, secrets: [{}]}}\n", names.join(", "));
+    let mesh = Mesh::new().yaml(&vrf).up_when("the admin API", |_| true);
+    let largest = vec![b'x'; 64 << 10];
+    for name in &names[..10] {
+        assert_eq!(with_input(&mesh, &["secrets", "set", name], &largest).code, 0, "{name}");
+    }
+    let refused = with_input(&mesh, &["secrets", "set", &names[10]], &largest);
+    assert_eq!((refused.code, refused.out.as_str()), (1, ""));
+    assert!(
+        refused.err.contains("(SECRETS_OF_SERVICE)") && refused.err.contains("the service vrf"),
+        "{refused:?}"
+    );
+    assert_eq!(with_input(&mesh, &["secrets", "set", &names[10]], b"small").code, 0);
+    mesh.until_selectable();
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use types::ServiceName;
 
+use super::granting::check_room;
 use super::opening::{Chain, new_key};
 use super::{Authority, ServicePolicy};
 use crate::ca::IssuingCa;
@@ -16,7 +17,7 @@ impl Authority {
     /// Takes another manifest over, with what follows from it for the services. The same one changes nothing.
     ///
     /// # Errors
-    /// It could not be written down; the one before stays in force.
+    /// A service would be given too much, or it could not be written down; the one before stays in force.
     pub async fn apply(
         &self,
         manifest: Value,
@@ -38,6 +39,7 @@ impl Authority {
         let _alone = self.0.revoking.lock().await;
         let now = self.0.clock.latest() / 1000;
         let mut vault = self.0.vault.lock().await;
+        check_room(&vault, services.iter(), None)?;
         let genesis = *vault.genesis();
         let known = Chain::known(&self.0.store, &genesis).await?;
         let Some(chain) = known.with(manifest)? else { return Ok(()) };
@@ -59,6 +61,7 @@ impl Authority {
                 Arc::new(services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect());
         }
         self.overlap_begins((chain.n, now));
+        self.publish_grants(&*self.0.vault.lock().await);
         let list = self.0.revocations.borrow().revocations.renewed(transition, now);
         let signed = revocations::sign(list, &self.0.signer)?;
         self.publish(signed, now);

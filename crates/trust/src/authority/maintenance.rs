@@ -1,5 +1,5 @@
-//! What the authority does without being asked: identities end, heads of the audit trail are signed, and the watermark of the
-//! clock is written down.
+//! What the authority does without being asked: identities end, secrets are rotated, heads of the audit trail are signed, and the
+//! watermark of the clock is written down.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -62,6 +62,7 @@ impl Authority {
         if let Err(error) = self.write_down().await {
             tracing::warn!(%error, "the authority could not write down its clock");
         }
+        self.rotate_due().await;
     }
 
     async fn say_the_revoked_again(&self) -> Infallible {

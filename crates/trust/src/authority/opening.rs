@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use types::ServiceName;
 use zeroize::Zeroizing;
 
+use super::granting::{check_room, grants};
 use super::{Authority, Inner, OwnEvidence, ServicePolicy, State};
 use crate::audit::{AuditError, AuditTrail, Entry, Outcome};
 use crate::ca::{self, IssuingCa};
@@ -91,6 +92,7 @@ impl Authority {
         let Opening { store, vault, roots, clocks, audit, manifest, services, own } = opening;
         let (domain, genesis, root_key, minter) = {
             let mut vault = vault.lock().await;
+            check_room(&vault, services.iter(), None)?;
             let minter = vault.ensure_internal(MINTER, random).await?;
             (vault.domain().clone(), *vault.genesis(), vault.root_key()?, minter)
         };
@@ -107,9 +109,10 @@ impl Authority {
         let entry = next.as_ref().map(|next| next.entry(&domain, START)).transpose()?;
         let chain = next.as_ref().unwrap_or(&known);
         let transition = chain.transition()?;
-        let issuing = {
+        let (issuing, grants) = {
             let mut vault = vault.lock().await;
-            vault.ensure_internal(&format!("mesh-issuer-{}", chain.n), new_key).await?
+            let issuing = vault.ensure_internal(&format!("mesh-issuer-{}", chain.n), new_key).await?;
+            (issuing, grants(&vault, services.iter()))
         };
         let ca = IssuingCa::new(root, &root_key, &domain, (chain.n, transition), &issuing, seconds)?;
         let revocations = revocations(&store, &signer, transition, seconds).await?;
@@ -148,6 +151,8 @@ impl Authority {
             }),
             standings: watch::Sender::new(Arc::new(Standings::new())),
             revocations: watch::Sender::new(Arc::new(revocations)),
+            grants: watch::Sender::new(Arc::new(grants)),
+            schedule: Mutex::default(),
             revoking: tokio::sync::Mutex::new(()),
             first_joins: Quota::new(FIRST_JOINS),
             renewals: Quota::new(RENEWALS),

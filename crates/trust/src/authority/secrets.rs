@@ -1,13 +1,14 @@
-//! What an operator does with the secrets. A value comes sealed and is never shown again; every change is in the audit trail
+//! What is done with the secrets, by an operator or when it is time. A value comes sealed and is never shown again; every change is in the audit trail
 //! before it is made.
 
 use std::sync::Arc;
 
 use mesh_protocol::Evidence;
-use secrets::{SecretsError, Summary};
+use secrets::{SecretsError, Summary, Vault};
 use serde_json::{Value, json};
 use types::ServiceName;
 
+use super::granting::Becomes;
 use super::{Authority, ServicePolicy};
 use crate::TrustError;
 use crate::audit::{Entry, Outcome};
@@ -40,30 +41,56 @@ impl Authority {
         listed.into_iter().map(granted).collect()
     }
 
-    /// Takes a sealed value as a new version of a secret, and gives its number.
+    /// Takes a sealed value as a new version of a secret, and gives its number. Replicas that are given it learn of it at once,
+    /// and have it by a new join.
     ///
     /// # Errors
-    /// It was not sealed to the key of this start for this name, or what the vault says.
+    /// It was not sealed to the key of this start for this name, what the vault says, or [`TrustError::TooMuchGranted`].
     pub async fn set_secret(&self, name: &str, sealed: &SealedValue, actor: &str) -> Result<u64, TrustError> {
         let value = self.0.opening_key.open(name, sealed)?;
         let mut vault = self.0.vault.lock().await;
         let change = Change { authority: self, kind: "secret-set", name, actor };
-        let version = change.permitted(vault.check_set(name, value.len()).map_err(TrustError::from)).await?;
+        let version = vault.check_set(name, value.len()).map_err(TrustError::from);
+        let room = || self.check_room_for(&vault, name, Becomes::Set(value.len()));
+        let version = change.permitted(version.and_then(|version| room().map(|()| version))).await?;
         change.begins(json!({"version": version})).await?;
-        change.ended(vault.set(name, &value, change.now()).await).await
+        let set = vault.set(name, &value, change.now()).await;
+        self.publish_grants(&vault);
+        change.ended(set).await
     }
 
-    /// Makes a new epoch of a generated secret, and gives its number. It is released with each
-    /// join; a replica that runs goes on with what it was started with.
+    /// Makes a new epoch of a generated secret, and gives its number. Replicas that are given it learn of it at once, and have it
+    /// by a new join.
     ///
     /// # Errors
-    /// What the vault says.
+    /// What the vault says, or [`TrustError::TooMuchGranted`].
     pub async fn rotate_secret(&self, name: &str, actor: &str) -> Result<u32, TrustError> {
         let mut vault = self.0.vault.lock().await;
         let change = Change { authority: self, kind: "secret-rotate", name, actor };
-        let epoch = change.permitted(vault.check_rotate(name).map_err(TrustError::from)).await?;
+        change.permitted(self.check_rotate(&vault, name)).await?;
+        self.rotate_in(&mut vault, name, actor).await
+    }
+
+    /// Whether a new epoch can be made, and which.
+    pub(super) fn check_rotate(&self, vault: &Vault, name: &str) -> Result<u32, TrustError> {
+        let epoch = vault.check_rotate(name)?;
+        self.check_room_for(vault, name, Becomes::Rotated)?;
+        Ok(epoch)
+    }
+
+    /// Makes the epoch that was found possible.
+    pub(super) async fn rotate_in(
+        &self,
+        vault: &mut Vault,
+        name: &str,
+        actor: &str,
+    ) -> Result<u32, TrustError> {
+        let change = Change { authority: self, kind: "secret-rotate", name, actor };
+        let epoch = vault.check_rotate(name)?;
         change.begins(json!({"epoch": epoch})).await?;
-        change.ended(vault.rotate(name, change.now()).await).await
+        let rotated = vault.rotate(name, change.now()).await;
+        self.publish_grants(vault);
+        change.ended(rotated).await
     }
 
     /// Removes a secret that no service is given.

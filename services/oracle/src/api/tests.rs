@@ -296,6 +296,7 @@ async fn the_oracle_starts_without_any_configuration() {
         version: "1".to_owned(),
         config: json!({}),
         secrets: Default::default(),
+        changes: tokio::sync::watch::channel(Default::default()).1,
     };
     let app = sdk::router(crate::build(start.clone()).await.unwrap());
     assert_eq!(code(app, json!({"url": "https://api.example.org/"})).await, "403 ORACLE_NOT_ALLOWED");

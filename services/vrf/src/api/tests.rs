@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use sdk::{Secret, SecretEpoch, SecretSet, Start};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 use tower::ServiceExt;
 use types::ReplicaId;
 use types::wire::Reader;
@@ -412,7 +413,35 @@ fn start(config: Value, secrets: &[(&str, Secret)]) -> Start {
     let replica: ReplicaId = "vrf/0".parse().unwrap();
     let secrets: SecretSet =
         secrets.iter().map(|(name, secret)| ((*name).to_owned(), secret.clone())).collect();
-    Start { service: replica.service.clone(), replica, version: "v1".to_owned(), config, secrets }
+    let changes = watch::channel(secrets.clone()).1;
+    Start { service: replica.service.clone(), replica, version: "v1".to_owned(), config, secrets, changes }
+}
+
+#[tokio::test]
+async fn a_running_replica_proves_with_the_newest_key_and_goes_on_with_the_one_before_where_that_is_none() {
+    let secrets = |proving: Secret| -> SecretSet {
+        [("vrf-key", proving), ("vrf-signing", secret(&[(1, 9)]))].map(|(n, s)| (n.to_owned(), s)).into()
+    };
+    let changes = watch::Sender::new(secrets(secret(&[(1, 7)])));
+    let given = changes.subscribe();
+    let first = Start { changes: given, ..start(json!({}), &[]) };
+    let first = Start { secrets: changes.borrow().clone(), ..first };
+    let app = sdk::router(crate::build(first).await.unwrap());
+    let body = json!({"min": 1, "max": 100, "seed": "lottery-7"});
+    let before = draw_ok(&app, &body).await;
+    assert_eq!(before["epoch"], 1);
+    let mut short = secret(&[(1, 7), (2, 8)]);
+    short.epochs[1].value.pop();
+    for (proving, epochs) in
+        [(secret(&[(1, 7), (2, 8)]), 2), (short, 2), (secret(&[(1, 7), (2, 8), (3, 9)]), 3)]
+    {
+        changes.send_replace(secrets(proving));
+        tokio::task::yield_now().await;
+        assert_eq!(draw_ok(&app, &body).await["epoch"], epochs);
+        let (_, keys) = send(&app, "GET", "/v1/random/keys", "default", "").await;
+        assert_eq!(keys["keys"].as_array().unwrap().len(), epochs);
+    }
+    assert_eq!(verdict(&app, &question(&before)).await["valid"], true, "old answers can still be checked");
 }
 
 #[tokio::test]

@@ -100,6 +100,29 @@ fn what_is_written_again_replaces_what_was_there() {
 }
 
 #[test]
+fn files_that_stay_are_not_touched_and_those_of_secrets_that_are_gone_go() {
+    let machine = Machine::new(NO_SWAP);
+    let folder = machine.shared("infer/0").unwrap();
+    let before = secrets(&[("gone", &[(1, "g")]), ("key", &[(1, "one")]), ("stays", &[(1, "s")])]);
+    folder.write(&before, &serde_json::Value::Null).unwrap();
+    let stays = folder.secrets().join("stays").metadata().unwrap().ino();
+    // As a write that failed in the middle leaves it.
+    std::fs::write(folder.secrets().join(".key.new"), "on").unwrap();
+    std::fs::write(folder.secrets().join(".gone.new"), "g").unwrap();
+    let after = secrets(&[("key", &[(1, "one"), (2, "two")]), ("stays", &[(1, "s")])]);
+    folder.write_secrets(&after).unwrap();
+    expect![[r#"
+        400 key two
+        400 key.1 one
+        400 stays s
+    "#]]
+    .assert_eq(&shown(&folder.secrets()));
+    assert_eq!(folder.secrets().join("stays").metadata().unwrap().ino(), stays);
+    folder.write_secrets(&secrets(&[])).unwrap();
+    assert_eq!(shown(&folder.secrets()), "");
+}
+
+#[test]
 fn the_folder_ends_with_its_owner() {
     let machine = Machine::new(NO_SWAP);
     let folder = machine.shared("infer/0").unwrap();

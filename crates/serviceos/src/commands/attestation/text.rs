@@ -1,10 +1,12 @@
 //! What `serviceos attestation` says to people.
 
+use std::path::Path;
+
 use control::{
     AllowedRelease, AllowedTcb, AttestationReport, AttestedPolicy, AttestedService, RevocationAnswer,
     SgxRelease,
 };
-use mesh_protocol::RevokedType;
+use mesh_protocol::{LaunchTicket, RevokedType, sha256, to_hex};
 
 use crate::commands::why;
 use crate::up::counted;
@@ -92,6 +94,19 @@ fn of_sgx(sgx: &SgxRelease) -> Vec<String> {
 }
 
 /// What was revoked, and whom it was about.
+/// What to do with a ticket.
+pub(super) fn ticket(ticket: &LaunchTicket, file: &Path) -> String {
+    let (replica, mesh) = (&ticket.assignment.replica, &ticket.assignment.mesh);
+    format!(
+        "{} lets {replica} join once, within 120 seconds:\n  serviceos exec --service {} --mesh {} --authority {} --ticket-file {} -- COMMAND",
+        file.display(),
+        replica.service,
+        mesh.address,
+        to_hex(&sha256(&mesh.root_spki.0)),
+        file.display()
+    )
+}
+
 pub(super) fn revoked(answer: &RevocationAnswer) -> String {
     let RevocationAnswer { about, value, epoch, .. } = answer;
     if !answer.changed {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use trust::{SecretGrant, ServicePolicy};
 use types::ServiceName;
 
-use crate::up::measuring::Measurements;
+use crate::up::measuring::{Launchable, Measurements};
 
 /// What the replicas of each service must be.
 pub(super) fn services(
@@ -25,7 +25,7 @@ pub(super) fn services(
             format!("services.{}.config has a number that cannot be signed", service.name)
         })?;
         let version = service.version.to_string();
-        let workload = measurements.services[&service.name].workload();
+        let workload = measurements.services.get(&service.name).map(Launchable::workload);
         let policy = ServicePolicy {
             policy: policy(&process.attestation, &version, workload),
             version,
@@ -38,9 +38,11 @@ pub(super) fn services(
     Ok(services)
 }
 
-fn policy(settings: &AttestationSettings, version: &str, workload: [u8; 32]) -> Policy {
+fn policy(settings: &AttestationSettings, version: &str, measured: Option<[u8; 32]>) -> Policy {
     let releases = match &settings.releases {
-        Releases::Measured => vec![Release::simulated(version, workload)],
+        Releases::Measured => {
+            measured.into_iter().map(|workload| Release::simulated(version, workload)).collect()
+        }
         Releases::Listed(listed) => listed.iter().map(release).collect(),
     };
     let (tcb, platform) = (&settings.tcb, &settings.platform);

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::io::BufReader;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use ::secrets::{Domain, Generate, MAX_VALUE_BYTES, Origin, Vault};
 use appraisal::{Policy, Roots};
@@ -11,14 +12,19 @@ use types::Mode;
 
 use super::*;
 use crate::audit;
-use crate::{Opening, SecretGrant};
+use crate::{MAX_GRANTED_BYTES, Opening, SecretGrant};
 
 /// An authority whose service `api` is given the secret `token`, and `signer` under another name.
 struct Place {
     folder: tempfile::TempDir,
     authority: Authority,
     has_evidence: Arc<AtomicBool>,
+    /// Milliseconds since the start of the machine and of the test.
+    passed: Arc<AtomicU64>,
 }
+
+/// When everything begins, Unix milliseconds.
+const BEGUN: u64 = 1_800_000_000_000;
 
 impl Place {
     async fn new() -> Self {
@@ -26,7 +32,7 @@ impl Place {
         let store = Store::open(&folder.path().join("store.redb")).unwrap();
         let domain = Domain { trust_domain: "secrets.dev.invalid".into(), mode: Mode::Development };
         let mut vault = Vault::open(store.clone(), &folder.path().join("master.key"), domain).await.unwrap();
-        vault.ensure("signer", Generate::Ed25519, 1).await.unwrap();
+        vault.ensure("signer", Generate::Ed25519, BEGUN / 1000).await.unwrap();
         let grant = |name: &str, record: &str| SecretGrant { name: name.into(), record: record.into() };
         let policy = ServicePolicy {
             policy: Policy::of_releases(Vec::new()),
@@ -37,11 +43,16 @@ impl Place {
         };
         let has_evidence = Arc::new(AtomicBool::new(true));
         let gives = Arc::clone(&has_evidence);
+        let passed = Arc::new(AtomicU64::new(0));
+        let (wall, boot) = (Arc::clone(&passed), Arc::clone(&passed));
         let opening = Opening {
             store,
             vault: Arc::new(Mutex::new(vault)),
             roots: Roots::Development(Vec::new()),
-            clocks: crate::Clocks { wall: Arc::new(|| 1_800_000_000_000), boot: Arc::new(|| 0) },
+            clocks: crate::Clocks {
+                wall: Arc::new(move || BEGUN + wall.load(Ordering::Relaxed)),
+                boot: Arc::new(move || boot.load(Ordering::Relaxed)),
+            },
             audit: folder.path().join(audit::FILE_NAME),
             manifest: json!({}),
             services: BTreeMap::from([("api".parse().unwrap(), policy)]),
@@ -54,12 +65,40 @@ impl Place {
             }),
         };
         let authority = Authority::open(opening).await.unwrap();
-        Self { folder, authority, has_evidence }
+        Self { folder, authority, has_evidence, passed }
     }
 
     async fn set(&self, name: &str, value: &[u8]) -> Result<u64, TrustError> {
         let (key, _evidence) = self.authority.seal_key(&[1; 32]).await.unwrap();
         self.authority.set_secret(name, &key.seal(name, value).unwrap(), "admin socket").await
+    }
+
+    /// Takes another manifest over, in which the service is given these too.
+    async fn apply(&self, more: &[String]) -> Result<(), TrustError> {
+        let (name, policy) = self.authority.service("api").unwrap();
+        let grant = |name: &String| SecretGrant { name: name.clone(), record: name.clone() };
+        let mut policy = ServicePolicy::clone(&policy);
+        policy.secrets.truncate(2);
+        policy.secrets.extend(more.iter().map(grant));
+        self.authority.apply(json!({"more": more}), BTreeMap::from([(name, policy)]), "admin file").await
+    }
+
+    async fn grant(&self, more: &[String]) {
+        self.apply(more).await.unwrap();
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.passed.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+
+    /// The newest epoch of the secret that is rotated.
+    async fn epoch(&self) -> u32 {
+        self.authority.0.vault.lock().await.given("signer").last().unwrap().epoch
+    }
+
+    /// What the service is given, as it is said.
+    fn granted(&self) -> [u8; 32] {
+        self.authority.grants().borrow()[&"api".parse().unwrap()]
     }
 
     async fn value(&self, name: &str) -> Vec<u8> {
@@ -74,7 +113,7 @@ impl Place {
         audit::verify(BufReader::new(&trail[..]), &self.authority.genesis(), root).unwrap();
         let records = audit::last_records(&trail[..], 100).unwrap();
         let told = |record: &audit::Recorded| {
-            assert!(record.actor.starts_with("admin "), "{record:?}");
+            assert!(record.actor.starts_with("admin ") || record.actor == "schedule", "{record:?}");
             let outcome = serde_json::to_value(record.outcome).unwrap();
             format!("{} {} {} {}", record.kind, record.subject, outcome.as_str().unwrap(), record.data)
         };
@@ -171,4 +210,116 @@ async fn refusals_are_typed_and_recorded_unless_their_name_may_be_anything() {
         ]
     );
     assert_eq!(place.value("token").await, b"value");
+}
+
+#[tokio::test]
+async fn a_generated_secret_is_rotated_once_its_newest_epoch_is_as_old_as_the_schedule_lets_it_become() {
+    let place = Place::new().await;
+    let scheduled = |name: &str| BTreeMap::from([(name.to_owned(), Duration::from_secs(3_600))]);
+    place.set("token", b"given").await.unwrap();
+    place.authority.schedule_rotations(scheduled("token"));
+    place.pass(3_599);
+    place.authority.rotate_due().await;
+    place.authority.schedule_rotations(scheduled("signer"));
+    place.authority.rotate_due().await;
+    assert_eq!(place.epoch().await, 1, "it is not yet, and what was given is never");
+    place.pass(1);
+    place.authority.rotate_due().await;
+    place.authority.rotate_due().await;
+    assert_eq!(place.epoch().await, 2);
+    // An operator's rotation counts like any other.
+    place.pass(3_000);
+    place.authority.rotate_secret("signer", "admin socket").await.unwrap();
+    place.pass(1_000);
+    place.authority.rotate_due().await;
+    assert_eq!(place.epoch().await, 3);
+    place.authority.schedule_rotations(BTreeMap::new());
+    place.pass(9_999);
+    place.authority.rotate_due().await;
+    assert_eq!(
+        place.audit(),
+        [
+            r#"secret-set token done {"version":1}"#,
+            r#"secret-rotate signer done {"epoch":2}"#,
+            r#"secret-rotate signer done {"epoch":3}"#,
+        ]
+    );
+    let trail = std::fs::read_to_string(place.folder.path().join(audit::FILE_NAME)).unwrap();
+    assert_eq!(trail.matches(r#""actor":"schedule""#).count(), 1, "{trail}");
+}
+
+/// Gives the service as much as it may have but for 100 bytes, as `big-0` and so on; gives how many these are.
+async fn fill(place: &Place) -> usize {
+    let room = MAX_GRANTED_BYTES - 100 - (32 + 192);
+    let values = room.div_ceil(MAX_VALUE_BYTES);
+    let names: Vec<_> = (0..values).map(|value| format!("big-{value}")).collect();
+    place.grant(&names).await;
+    for name in &names {
+        place.set(name, &vec![0; room / values - 192]).await.unwrap();
+    }
+    values
+}
+
+#[tokio::test]
+async fn a_service_is_given_no_more_than_an_answer_holds_and_who_would_be_is_said() {
+    let place = Place::new().await;
+    let values = fill(&place).await;
+    let (before, lines) = (place.granted(), place.audit().len());
+    let refused = place.set("token", b"one more").await.unwrap_err();
+    expect_test::expect!["the service api would be given 716898 bytes of secrets, and 716800 are the most, where each value counts for 192 bytes more than it has; make one of them smaller, or take one out of services.api.secrets"].assert_eq(&refused.to_string());
+    let rotated = place.authority.rotate_secret("signer", "admin socket").await;
+    assert!(matches!(rotated, Err(TrustError::TooMuchGranted { .. })));
+    assert_eq!(place.granted(), before);
+    assert_eq!(
+        place.audit()[lines..],
+        ["secret-set token refused null", "secret-rotate signer refused null"]
+    );
+    place.set("big-0", b"small").await.unwrap();
+    place.set("token", b"one more").await.unwrap();
+    place.set("unused", &vec![0; MAX_VALUE_BYTES]).await.unwrap();
+    // A manifest that gives it is none.
+    let names: Vec<_> = (0..values).map(|value| format!("big-{value}")).collect();
+    let mut more = vec!["unused".to_owned()];
+    more.extend(names);
+    let transition = place.authority.transition();
+    let refused = place.apply(&more).await;
+    assert!(matches!(refused, Err(TrustError::TooMuchGranted { .. })));
+    assert_eq!(place.authority.transition(), transition);
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_rotated_is_no_line_of_each_round_and_is_rotated_once_it_can() {
+    let place = Place::new().await;
+    fill(&place).await;
+    place.authority.schedule_rotations(BTreeMap::from([("signer".to_owned(), Duration::from_secs(3_600))]));
+    place.pass(3_600);
+    place.authority.rotate_due().await;
+    place.authority.rotate_due().await;
+    assert_eq!(place.epoch().await, 1);
+    assert!(!place.audit().iter().any(|line| line.starts_with("secret-rotate")));
+    place.set("big-0", b"small").await.unwrap();
+    place.authority.rotate_due().await;
+    assert_eq!(place.epoch().await, 2);
+}
+
+#[tokio::test]
+async fn every_change_of_what_a_service_is_given_is_said_to_it_and_no_other() {
+    let place = Place::new().await;
+    let mut seen = vec![place.granted()];
+    let mut is_other = || {
+        let granted = place.granted();
+        let other = !seen.contains(&granted);
+        seen.push(granted);
+        other
+    };
+    place.set("token", b"one").await.unwrap();
+    assert!(is_other());
+    place.set("token", b"one").await.unwrap();
+    assert!(is_other(), "a version more");
+    place.authority.rotate_secret("signer", "admin socket").await.unwrap();
+    assert!(is_other());
+    place.set("unused", b"value").await.unwrap();
+    assert!(!is_other());
+    place.grant(&["unused".to_owned()]).await;
+    assert!(is_other(), "another manifest");
 }

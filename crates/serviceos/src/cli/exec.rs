@@ -1,0 +1,72 @@
+//! The arguments of `serviceos exec`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use mesh_protocol::from_hex;
+use types::ServiceName;
+
+use super::PlaceArgs;
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// The service that the command is a replica of.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: ServiceName,
+    /// Where the mesh API listens.
+    #[arg(long, value_name = "ADDR", required_unless_present = "measure")]
+    pub(crate) mesh: Option<SocketAddr>,
+    /// SHA-256 of the key of the mesh's root, in hexadecimal digits: no other authority is believed.
+    #[arg(long, value_name = "SPKI_SHA256", value_parser = digest, required_unless_present = "measure")]
+    pub(crate) authority: Option<Digest>,
+    /// The launch ticket, as `serviceos attestation ticket` has written it.
+    #[arg(long, value_name = "FILE", required_unless_present = "measure")]
+    pub(crate) ticket_file: Option<PathBuf>,
+    /// A variable of the command's environment, which is empty else; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Print what the command measures, for `attestation.releases`, and run nothing.
+    #[arg(long)]
+    pub(crate) measure: bool,
+    /// The program and its arguments; `$SERVICEOS_LISTEN` and the others stand for what it is told.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// 32 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Digest(pub(crate) [u8; 32]);
+
+fn digest(text: &str) -> Result<Digest, String> {
+    let digest = from_hex(&text.to_ascii_lowercase()).and_then(|bytes| bytes.try_into().ok());
+    digest.map(Digest).ok_or_else(|| "expected 64 hexadecimal digits".to_owned())
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let split = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = split.ok_or_else(|| "expected a variable such as RUST_LOG=info".to_owned())?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_is_named_by_64_hexadecimal_digits() {
+        assert_eq!(digest(&"Ab".repeat(32)), Ok(Digest([0xab; 32])));
+        for bad in ["", "ab", &"ab".repeat(31), &"zz".repeat(32), &"ab".repeat(33)] {
+            assert!(digest(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_variable_has_a_name_and_its_value_is_all_behind_the_first_equals_sign() {
+        assert_eq!(variable("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
+        assert_eq!(variable("A="), Ok(("A".to_owned(), String::new())));
+        assert!(variable("A").is_err() && variable("=b").is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! `serviceos exec`: a replica that somebody starts by hand. This process is to its launcher what `up` is to those of the other
+//! replicas, and ends with it.
+
+use std::io::Read;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use launcher::{CommandOrder, Directory, Measurer};
+use mesh_protocol::{Assignment, LaunchTicket, Protocol, QuoterControl, Report, sha256, to_hex};
+use types::Mode;
+
+use crate::cli::ExecArgs;
+use crate::commands::block_on;
+use crate::failure::Failure;
+use crate::launcher_process::LauncherProcess;
+use crate::output::{note, print};
+use crate::signals::Orders;
+
+/// The largest file that is read as a ticket: the service's `config` is in it.
+const MAX_TICKET_BYTES: u64 = 1 << 20;
+/// From the end of the requests to the end of the launcher, of which half is the command's.
+const GRACE: Duration = Duration::from_secs(10);
+/// What a shell adds to the number of the signal that has ended a process.
+const OF_A_SIGNAL: i32 = 128;
+
+pub(crate) fn run(args: ExecArgs) -> Result<(), Failure> {
+    if args.measure {
+        // Where it would run and what it would speak are no part of what is measured.
+        let workload = measured(&order(&args, Protocol::Http1, Path::new("/"))?)?;
+        return print(format_args!("simulated: {{w: \"{}\"}}", to_hex(&workload)));
+    }
+    let ticket = ticket(&args)?;
+    let run = args.place.data_dir().join("run");
+    let order = order(&args, ticket.protocol, &run)?;
+    // Whatever is wrong with the command is said before anything is begun.
+    measured(&order)?;
+    let ended = block_on(async { Ok(replica(&run, order, ticket.assignment).await?) })?;
+    match ended.code().or_else(|| ended.signal().map(|signal| OF_A_SIGNAL + signal)) {
+        Some(0) => Ok(()),
+        code => std::process::exit(code.unwrap_or(1)),
+    }
+}
+
+/// What is to be run, as the launcher is told.
+fn order(args: &ExecArgs, protocol: Protocol, run: &Path) -> Result<CommandOrder> {
+    let path = std::env::current_dir().context("failed to find the working directory")?;
+    Ok(CommandOrder {
+        service: args.service.clone(),
+        arguments: args.command.clone(),
+        environment: args.env.iter().cloned().collect(),
+        directory: Directory { path, hashed: ".".to_owned() },
+        protocol,
+        run: std::path::absolute(run).context("failed to find the data directory")?,
+        grace: GRACE,
+    })
+}
+
+fn measured(order: &CommandOrder) -> Result<[u8; 32]> {
+    let mut measurer = Measurer::new();
+    let own = measurer.own_digest().context("failed to measure serviceos itself")?;
+    Ok(measurer.measure(&order.program(own))?.workload_digest())
+}
+
+/// The ticket, for this service, of the authority that is believed.
+fn ticket(args: &ExecArgs) -> Result<LaunchTicket> {
+    let (Some(address), Some(authority), Some(path)) = (args.mesh, args.authority, &args.ticket_file) else {
+        bail!("--mesh, --authority and --ticket-file are needed");
+    };
+    let mut ticket = read(path).with_context(|| {
+        let path = path.display();
+        format!(
+            "failed to read the launch ticket {path}; `serviceos attestation ticket {}` writes one",
+            args.service
+        )
+    })?;
+    let replica = &ticket.assignment.replica;
+    if replica.service != args.service {
+        bail!("{} is a ticket for {replica}, and no replica of {}", path.display(), args.service);
+    }
+    let mesh = &mut ticket.assignment.mesh;
+    let found = sha256(&mesh.root_spki.0);
+    if found != authority.0 {
+        bail!(
+            "{} is a ticket of another mesh: the key of its root has the SHA-256 {}, and not {}",
+            path.display(),
+            to_hex(&found),
+            to_hex(&authority.0)
+        );
+    }
+    mesh.address = address;
+    Ok(ticket)
+}
+
+fn read(path: &PathBuf) -> Result<LaunchTicket> {
+    let mut json = Vec::new();
+    std::fs::File::open(path)?.take(MAX_TICKET_BYTES).read_to_end(&mut json)?;
+    Ok(LaunchTicket::decode(&json)?)
+}
+
+/// Lives beside the launcher until that has ended.
+async fn replica(run: &Path, order: CommandOrder, assignment: Assignment) -> Result<ExitStatus> {
+    let mut orders = Orders::listen().context("failed to listen for signals")?;
+    let registration = registration(run, assignment.mesh.mode).await?;
+    let give = move |to: &mut StdUnixStream| order.give(to, &registration);
+    let started = LauncherProcess::start(run, Stdio::inherit(), Stdio::inherit(), give).await;
+    let mut process = started.context("failed to start the launcher")?;
+    let id = assignment.replica.clone();
+    let report = tokio::select! {
+        report = process.assign(&assignment) => report,
+        signal = orders.first() => {
+            note(format_args!("serviceos: {signal}: {id} is stopped before it was ready"));
+            return stopped(&mut process, &mut orders).await;
+        }
+    };
+    match report {
+        Ok(Report::Listening { address, .. }) => note(format_args!(
+            "serviceos: {id} has joined and serves at {address}; Ctrl-C drains and stops it"
+        )),
+        Ok(Report::Failed(_)) => {
+            process.ended().await?;
+            bail!("{id} did not start, as its launcher says above");
+        }
+        Err(error) => {
+            let status = process.ended().await?;
+            return Err(anyhow!(error).context(format!("the launcher of {id} ended ({status})")));
+        }
+    }
+    let signal = tokio::select! {
+        status = process.ended() => return Ok(status?),
+        signal = orders.first() => signal,
+    };
+    note(format_args!("serviceos: {signal}: draining {id}; once more stops at once"));
+    stopped(&mut process, &mut orders).await
+}
+
+/// Tells the launcher to end, and waits as long as somebody is patient.
+async fn stopped(process: &mut LauncherProcess, orders: &mut Orders) -> Result<ExitStatus> {
+    process.terminate();
+    tokio::select! {
+        status = process.ended() => return Ok(status?),
+        () = orders.again() => {}
+    }
+    process.kill();
+    process.ended().await?;
+    bail!("stopped at once; requests in flight may have been cut off")
+}
+
+/// What the launcher registers itself with, where evidence comes from a quoter.
+async fn registration(run: &Path, mode: Mode) -> Result<StdUnixStream> {
+    if mode == Mode::Production {
+        bail!("this version of serviceos can get no evidence for production; nothing was started");
+    }
+    let reached = QuoterControl::connect(&run.join("quoter.sock"), &run.join("quoter.key")).await;
+    let control = reached.with_context(|| {
+        format!(
+            "failed to reach the development quoter in {}; `serviceos up` has one, and --data-dir names its data directory",
+            run.display()
+        )
+    })?;
+    control.registration().await.context("failed to register the process")
+}

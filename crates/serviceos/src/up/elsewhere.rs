@@ -1,0 +1,165 @@
+//! Replicas that `serviceos exec` starts: the tickets that invite them, and their lives as they announce them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use configuration::{Program, ServiceSettings, Settings};
+use control::{TicketOffice, TicketRefused};
+use mesh::{Announced, Announcements, Members};
+use mesh_protocol::{AnnouncedBy, Assignment, Bytes, LaunchTicket, Protocol};
+use service_lifecycle::{Exit, Launch, LaunchError, Listening, Process, Signal};
+use service_registry::Channel;
+use tokio::time::timeout;
+use types::{ReplicaId, ServiceName};
+
+use super::joining::Begun;
+use super::measuring::spoken;
+
+/// How long it may take until what the authority has decided is written.
+const WRITTEN: Duration = Duration::from_secs(5);
+
+/// The places of all replicas that are started elsewhere.
+pub(super) fn places(settings: &Settings) -> Announcements {
+    let services = settings.services.iter().filter(|service| is_started_elsewhere(service));
+    Announcements::of(services.flat_map(|service| {
+        let replicas = service.process().map_or(0, |process| process.replicas);
+        (0..replicas).map(|ordinal| ReplicaId::new(service.name.clone(), ordinal))
+    }))
+}
+
+pub(super) fn is_started_elsewhere(service: &ServiceSettings) -> bool {
+    service.process().is_some_and(|process| process.program == Program::Elsewhere)
+}
+
+/// What the replicas of a service are told at their start.
+struct Spec {
+    version: String,
+    config: serde_json::Value,
+    allow: Vec<ServiceName>,
+    protocol: Protocol,
+    program: Program,
+}
+
+/// Gives tickets for replicas that are started elsewhere.
+pub(super) fn ticket_office(settings: &Settings, mesh: &Arc<Begun>) -> TicketOffice {
+    let spec = |service: &ServiceSettings| {
+        let process = service.process()?;
+        let spec = Spec {
+            version: service.version.to_string(),
+            config: process.config.clone(),
+            allow: process.allow.iter().cloned().collect(),
+            protocol: spoken(service.protocol),
+            program: process.program.clone(),
+        };
+        Some((service.name.clone(), spec))
+    };
+    let specs: Arc<BTreeMap<_, _>> = Arc::new(settings.services.iter().filter_map(spec).collect());
+    let mesh = Arc::clone(mesh);
+    Arc::new(move |service, ordinal, actor| {
+        let (specs, mesh) = (Arc::clone(&specs), Arc::clone(&mesh));
+        Box::pin(async move { ticket(&specs, &mesh, &service, ordinal, actor).await })
+    })
+}
+
+async fn ticket(
+    specs: &BTreeMap<ServiceName, Spec>,
+    mesh: &Begun,
+    service: &ServiceName,
+    ordinal: Option<u32>,
+    actor: &'static str,
+) -> Result<LaunchTicket, TicketRefused> {
+    let spec = specs.get(service).ok_or_else(|| TicketRefused::Unknown(format!("of a service {service}")))?;
+    if spec.program != Program::Elsewhere {
+        return Err(TicketRefused::Supervised(service.clone()));
+    }
+    let replica = invited(&mesh.announcements, service, ordinal)?;
+    let ticket = mesh.authority.ticket_by_hand(&replica, actor).await?;
+    let assignment = Assignment {
+        replica,
+        version: spec.version.clone(),
+        config: spec.config.clone(),
+        mesh: mesh.coordinates(),
+        ticket: Bytes(ticket),
+        allow: spec.allow.clone(),
+        announced_by: AnnouncedBy::Itself,
+    };
+    Ok(LaunchTicket { assignment, protocol: spec.protocol })
+}
+
+/// The replica that is asked for, or the first that is free.
+fn invited(
+    places: &Announcements,
+    service: &ServiceName,
+    ordinal: Option<u32>,
+) -> Result<ReplicaId, TicketRefused> {
+    let Some(ordinal) = ordinal else {
+        let free = places.invite_to_any(service);
+        return free.ok_or_else(|| TicketRefused::Taken(format!("every replica of {service}")));
+    };
+    let replica = ReplicaId::new(service.clone(), ordinal);
+    if !places.replicas().any(|known| *known == replica) {
+        return Err(TicketRefused::Unknown(replica.to_string()));
+    }
+    if places.invite(&replica) { Ok(replica) } else { Err(TicketRefused::Taken(replica.to_string())) }
+}
+
+/// Where the lives of these replicas come from.
+pub(super) struct Arrivals {
+    pub(super) announcements: Announcements,
+    pub(super) members: Members,
+}
+
+/// A replica that has announced itself.
+pub(super) struct AnnouncedReplica {
+    replica: ReplicaId,
+    announced: Announced,
+    members: Members,
+}
+
+impl Launch for Arrivals {
+    type Process = AnnouncedReplica;
+
+    async fn ready(&self, replica: &ReplicaId) {
+        self.announcements.arrived(replica).await;
+    }
+
+    async fn launch(&self, replica: &ReplicaId) -> Result<AnnouncedReplica, LaunchError> {
+        let announced = self.announcements.arrived(replica).await;
+        Ok(AnnouncedReplica { replica: replica.clone(), announced, members: self.members.clone() })
+    }
+}
+
+impl Process for AnnouncedReplica {
+    fn pid(&self) -> Option<u32> {
+        None
+    }
+
+    async fn listening(&mut self) -> Result<Listening, LaunchError> {
+        let joined = timeout(WRITTEN, self.members.joined(&self.replica, self.announced.leaf)).await;
+        let peer = joined
+            .map_err(|_| LaunchError("it shows a certificate that the authority did not give".into()))?;
+        Ok(Listening { address: self.announced.address, channel: Channel::Mesh(peer) })
+    }
+
+    async fn exited(&mut self) -> Exit {
+        Exit::Gone(self.announced.gone().await.to_owned())
+    }
+
+    fn leaves(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.announced.leaves()
+    }
+
+    fn signal(&self, signal: Signal) {
+        match signal {
+            Signal::Terminate => self.announced.tell_to_end("it is to stop: its requests are done"),
+            Signal::Kill => self.announced.give_up("it did not end in time, and is waited for no longer"),
+        }
+    }
+}
+
+impl Drop for AnnouncedReplica {
+    fn drop(&mut self) {
+        self.signal(Signal::Kill);
+    }
+}

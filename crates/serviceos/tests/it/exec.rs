@@ -1,0 +1,244 @@
+//! Replicas that somebody starts by hand: they join with a ticket, announce themselves, and are drained when they are stopped.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Child;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use testkit::{Mesh, Request, Running, eventually, has_program, kill, processes_of, wait_until_gone};
+
+/// Answers with what it was started with, and holds the request for `/slow` until the file `go` is there.
+const SERVER: &str = "import os, time, http.server\n\
+    class Handler(http.server.BaseHTTPRequestHandler):\n\
+    \x20   protocol_version = 'HTTP/1.1'\n\
+    \x20   def do_GET(self):\n\
+    \x20       if self.path == '/slow':\n\
+    \x20           open('asked', 'w').close()\n\
+    \x20           while not os.path.exists('go'): time.sleep(0.01)\n\
+    \x20       body = os.environ['GREETING'].encode()\n\
+    \x20       self.send_response(200)\n\
+    \x20       self.send_header('content-length', str(len(body)))\n\
+    \x20       self.end_headers()\n\
+    \x20       self.wfile.write(body)\n\
+    http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['SERVICEOS_PORT'])), Handler).serve_forever()\n";
+
+const COMMAND: [&str; 5] = ["--env", "GREETING=by hand", "--", "python3", "server.py"];
+
+/// A replica that was started by hand.
+struct ByHand(Child);
+
+impl Drop for ByHand {
+    fn drop(&mut self) {
+        let _ended_already = self.0.kill().is_err();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Those of this process, so that each has an address of its own.
+static MESHES: AtomicU8 = AtomicU8::new(0);
+
+/// A mesh that awaits the replicas of `web` by hand; the program is measured first, as an operator would.
+fn mesh() -> Running {
+    // Another serviceos in the same folder has to be where the one before was, on an address that is this test's alone.
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let number = 1 + MESHES.fetch_add(1, Ordering::Relaxed);
+    let mesh_api = format!("--mesh=127.{high}.{low}.{number}:7071");
+    let mesh = Mesh::new().arguments(&["--gateway=127.0.0.1:0", "--admin=127.0.0.1:0", &mesh_api]);
+    std::fs::write(mesh.folder().join("server.py"), SERVER).unwrap();
+    let measure = [&["exec", "--service", "web", "--measure"][..], &COMMAND].concat();
+    let measured = mesh.run(&measure);
+    assert_eq!(measured.code, 0, "{measured:?}");
+    let release = measured.out.trim();
+    let web = format!(
+        "    web: {{healthCheck: {{path: /}}, attestation: {{releases: [{{version: 1.0.0, {release}}}]}}}}\n"
+    );
+    let mesh = mesh.service("oracle", 1).yaml(&web);
+    let mut running = mesh.up_when("the oracle to be selectable", |status| {
+        status["services"][0]["replicas"][0]["selectable"] == true
+    });
+    // What is awaited from elsewhere keeps nothing waiting.
+    running.key = eventually("the development key", || {
+        let out = std::fs::read_to_string(running.folder().join("up.out")).unwrap_or_default();
+        let word = out.split_whitespace().find(|word| word.starts_with("sk_test_")).map(str::to_owned);
+        assert!(!out.contains("Ready in") || out.contains("to be started by `serviceos exec`"), "{out}");
+        word.filter(|_| out.contains("Ctrl-C drains"))
+    });
+    running
+}
+
+/// The arguments of `serviceos exec`, as the ticket's command prints them, up to the command.
+fn ticket(mesh: &Running, which: &str) -> Vec<String> {
+    let given = mesh.run(&["attestation", "ticket", which, "--file", "ticket.json"]);
+    assert_eq!(given.code, 0, "{given:?}");
+    let line =
+        given.out.lines().find(|line| line.trim().starts_with("serviceos exec")).expect("how to use it");
+    line.split_whitespace().skip(1).take_while(|word| *word != "--").map(str::to_owned).collect()
+}
+
+fn exec(mesh: &Running, arguments: &[String], command: &[&str]) -> ByHand {
+    let file = |name: &str| File::create(mesh.folder().join(name)).unwrap();
+    let mut exec = mesh.command();
+    exec.args(arguments).args(command).stdout(file("exec.out")).stderr(file("exec.err"));
+    ByHand(exec.spawn().unwrap())
+}
+
+/// Starts one, and waits until it may serve.
+fn started(mesh: &Running, which: &str) -> ByHand {
+    let by_hand = exec(mesh, &ticket(mesh, which), &COMMAND);
+    eventually("a selectable replica", || {
+        mesh.replicas("web").iter().any(|replica| replica["selectable"] == true).then_some(())
+    });
+    by_hand
+}
+
+fn replica(mesh: &Running) -> Value {
+    mesh.replicas("web")[0].clone()
+}
+
+fn until(mesh: &Running, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    eventually(what, || Some(replica(mesh)).filter(&wanted))
+}
+
+/// The process beside the command, which is the replica: the only child of `serviceos exec`.
+fn launcher(by_hand: &ByHand) -> u32 {
+    let id = by_hand.0.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    children.split_whitespace().next().expect("a launcher").parse().unwrap()
+}
+
+/// The server itself.
+fn server(folder: &Path) -> Option<u32> {
+    let is_it = |pid: &u32| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split(|byte| *byte == 0).nth(1) == Some(b"server.py")
+    };
+    processes_of(folder).into_iter().find(is_it)
+}
+
+#[test]
+fn a_program_that_is_started_by_hand_serves_and_is_drained_by_ctrl_c() {
+    if !has_program("python3") {
+        return;
+    }
+    let mesh = mesh();
+    let waits = replica(&mesh);
+    assert_eq!(waits["reason"], "waits for `serviceos exec --service web`");
+    assert_eq!((&waits["state"], &waits["pid"]), (&"Stopped".into(), &Value::Null));
+    let mut by_hand = started(&mesh, "web");
+    let answer = mesh.get("/web/x");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "by hand"));
+    let taken = mesh.run(&["attestation", "ticket", "web", "--file", "other.json"]);
+    assert!(taken.code == 1 && taken.err.contains("REPLICA_TAKEN"), "{taken:?}");
+
+    // A request that is open when it is stopped is answered.
+    let (folder, key, gateway) = (mesh.folder().to_owned(), mesh.key.clone(), mesh.gateway);
+    let open = std::thread::spawn(move || Request::new("GET", "/web/slow").key(&key).send(gateway).status);
+    eventually("the open request", || folder.join("asked").exists().then_some(()));
+    kill(by_hand.0.id(), Signal::INT);
+    until(&mesh, "the drain", |replica| replica["state"] == "Draining");
+    assert_eq!(mesh.get("/web/x").status, 503);
+    std::fs::write(folder.join("go"), "").unwrap();
+    assert_eq!(open.join().unwrap(), 200);
+    let stopped = until(&mesh, "the end", |replica| replica["state"] == "Stopped");
+    assert_eq!(
+        (&stopped["reason"], &stopped["restarts"]),
+        (&"stopped where it was started".into(), &0.into())
+    );
+    assert_eq!(by_hand.0.wait().unwrap().code(), Some(0));
+    assert_eq!(server(mesh.folder()), None);
+    let audit = mesh.run(&["audit", "tail"]);
+    assert!(audit.out.contains("ticket"), "{audit:?}");
+}
+
+#[test]
+fn what_is_killed_is_gone_and_may_be_started_again() {
+    if !has_program("python3") {
+        return;
+    }
+    let mesh = mesh();
+    // The launcher is the replica: the mesh notices at once, and the command goes with it.
+    let mut by_hand = started(&mesh, "web/0");
+    kill(launcher(&by_hand), Signal::KILL);
+    let gone = until(&mesh, "the end", |replica| replica["state"] == "Stopped");
+    assert_eq!(gone["reason"], "its connection to the mesh ended");
+    assert_eq!(by_hand.0.wait().unwrap().code(), Some(128 + 9));
+    eventually("the command to be gone", || server(mesh.folder()).is_none().then_some(()));
+
+    // Without whoever has started it, the launcher drains and ends.
+    let mut by_hand = started(&mesh, "web/0");
+    assert_eq!(replica(&mesh)["restarts"], 1);
+    let beside = launcher(&by_hand);
+    kill(by_hand.0.id(), Signal::KILL);
+    by_hand.0.wait().unwrap();
+    let stopped = until(&mesh, "the end", |replica| replica["state"] == "Stopped");
+    assert_eq!(stopped["reason"], "stopped where it was started");
+    wait_until_gone(beside);
+    assert_eq!(server(mesh.folder()), None);
+
+    // A command that ends by itself ends all of it, with its own exit code.
+    let mut by_hand = started(&mesh, "web/0");
+    kill(server(mesh.folder()).unwrap(), Signal::TERM);
+    until(&mesh, "the end", |replica| replica["state"] == "Stopped");
+    assert_eq!(by_hand.0.wait().unwrap().code(), Some(128 + 15));
+}
+
+#[test]
+fn a_replica_that_was_started_by_hand_outlives_a_killed_up_and_is_announced_to_the_next() {
+    if !has_program("python3") {
+        return;
+    }
+    let mesh = mesh();
+    let mut by_hand = started(&mesh, "web");
+    let address = replica(&mesh)["address"].clone();
+    mesh.signal(Signal::KILL);
+    let mut mesh = mesh.up_again();
+    mesh.until_selectable();
+    assert_eq!(replica(&mesh)["address"], address);
+    assert_eq!(mesh.get("/web/x").text(), "by hand");
+    // An orderly end of serviceos is one of its replicas too.
+    mesh.signal(Signal::INT);
+    assert_eq!(mesh.wait().code, 0);
+    assert_eq!(by_hand.0.wait().unwrap().code(), Some(0));
+    assert_eq!(server(mesh.folder()), None);
+}
+
+#[test]
+fn what_cannot_run_or_join_is_said_with_exit_code_1_and_leaves_nothing() {
+    if !has_program("python3") {
+        return;
+    }
+    let mesh = mesh();
+    let arguments = ticket(&mesh, "web");
+    let refused = |arguments: &[String], command: &[&str], said: &str| {
+        let mut by_hand = exec(&mesh, arguments, command);
+        let code = by_hand.0.wait().unwrap().code();
+        let err = std::fs::read_to_string(mesh.folder().join("exec.err")).unwrap();
+        assert!(code == Some(1) && err.contains(said), "{code:?}: {err}");
+        assert_eq!((server(mesh.folder()), replica(&mesh)["state"].as_str()), (None, Some("Stopped")));
+    };
+    refused(&arguments, &["--", "./nothing"], "was not found");
+    let replaced = |flag: &str, value: &str| {
+        let mut other = arguments.clone();
+        let place = other.iter().position(|word| word == flag).unwrap() + 1;
+        other[place] = value.to_owned();
+        other
+    };
+    refused(&replaced("--authority", &"ab".repeat(32)), &COMMAND, "is a ticket of another mesh");
+    refused(&replaced("--service", "oracle"), &COMMAND, "is a ticket for web/0");
+    refused(&replaced("--ticket-file", "server.py"), &COMMAND, "failed to read the launch ticket");
+    // None of this has used the ticket up, but this does.
+    refused(&arguments, &["--", "python3", "server.py"], "RELEASE_NOT_ALLOWED");
+    refused(&arguments, &COMMAND, "TICKET_INVALID");
+    let why = mesh.run(&["why", "web/0"]);
+    assert!(why.out.contains("RELEASE_NOT_ALLOWED") && why.out.contains("found"), "{why:?}");
+    let _joined = started(&mesh, "web/0");
+    assert_eq!(mesh.get("/web/x").status, 200);
+    for (which, code) in
+        [("oracle", "REPLICA_SUPERVISED"), ("web/7", "REPLICA_UNKNOWN"), ("nope", "REPLICA_UNKNOWN")]
+    {
+        let refused = mesh.run(&["attestation", "ticket", which, "--file", "other.json"]);
+        assert!(refused.code == 1 && refused.err.contains(code), "{which}: {refused:?}");
+    }
+}
