@@ -165,6 +165,19 @@ pub struct ApiKeys {
     table: watch::Sender<Arc<KeyTable>>,
 }
 
+/// A key that was made and is good for nothing yet.
+pub struct MadeKey {
+    record: KeyRecord,
+    key: ApiKey,
+}
+
+impl MadeKey {
+    /// What will be kept of it.
+    pub fn record(&self) -> &KeyRecord {
+        &self.record
+    }
+}
+
 /// What is known of the keys between two changes.
 struct Ring {
     keys: Vec<HeldKey>,
@@ -217,22 +230,21 @@ impl ApiKeys {
 
     /// Makes a key. The returned key is in the clear here and nowhere else.
     ///
-    /// Once begun it is carried out, also when nobody waits for it any more: what is in the store and what the workers see
-    /// never differ, unless the disk failed while it was written: then the next start says whether the key is there.
+    /// Once begun it is carried out, as by [`Self::add`].
     pub async fn create(
         self: &Arc<Self>,
         new: NewKey,
         now: Timestamp,
     ) -> Result<(KeyRecord, ApiKey), AccessError> {
-        let keys = Arc::clone(self);
-        carried_out(tokio::spawn(async move { keys.create_now(new, now).await })).await
+        let made = self.make(new, now).await?;
+        self.add(made).await
     }
 
-    async fn create_now(&self, new: NewKey, now: Timestamp) -> Result<(KeyRecord, ApiKey), AccessError> {
+    /// Makes a key that is good for nothing until it is added, so that it can be written down elsewhere before.
+    pub async fn make(&self, new: NewKey, now: Timestamp) -> Result<MadeKey, AccessError> {
         check(&new, now)?;
-        let mut ring = self.ring.lock().await;
         let tier = new.tier.unwrap_or_else(|| self.kind.default_tier().to_owned());
-        ring.check_tier(&tier)?;
+        self.ring.lock().await.check_tier(&tier)?;
         let mut bits = Zeroizing::new([0; 32]);
         aws_lc_rs::rand::fill(&mut *bits).map_err(|_| AccessError::Randomness)?;
         let key = ApiKey::from_bits(self.kind, &bits);
@@ -246,6 +258,21 @@ impl ApiKeys {
             expires_at: new.expires_at,
             revoked_at: None,
         };
+        Ok(MadeKey { record, key })
+    }
+
+    /// Lets a key that was made do what its record says.
+    ///
+    /// Once begun it is carried out, also when nobody waits for it any more: what is in the store and what the workers see
+    /// never differ, unless the disk failed while it was written: then the next start says whether the key is there.
+    pub async fn add(self: &Arc<Self>, made: MadeKey) -> Result<(KeyRecord, ApiKey), AccessError> {
+        let keys = Arc::clone(self);
+        carried_out(tokio::spawn(async move { keys.add_now(made).await })).await
+    }
+
+    async fn add_now(&self, made: MadeKey) -> Result<(KeyRecord, ApiKey), AccessError> {
+        let MadeKey { record, key } = made;
+        let mut ring = self.ring.lock().await;
         let stored = StoredKey { hash: hash(&self.pepper, key.expose()), record: record.clone() };
         self.write(&stored).await?;
         let held = HeldKey::new(stored, &ring.tiers);

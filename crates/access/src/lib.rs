@@ -12,7 +12,7 @@ mod tier;
 pub use caller::{ALL_SCOPES, Caller};
 pub use gcra::{Allowed, Denied, Gcra, Rate};
 pub use key::{ApiKey, KeyKind};
-pub use keys::{ApiKeys, KeyRecord, KeyTable, NewKey, Refusal, RememberedKey, TiersChange};
+pub use keys::{ApiKeys, KeyRecord, KeyTable, MadeKey, NewKey, Refusal, RememberedKey, TiersChange};
 pub use tier::{FREE, Tier, Tiers, UNLIMITED};
 
 use thiserror::Error;

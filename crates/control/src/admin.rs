@@ -2,6 +2,7 @@
 
 mod attestation;
 mod audit;
+mod keys;
 mod secrets;
 mod tickets;
 
@@ -17,15 +18,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use access::{ApiKeys, KeyRecord, NewKey};
+use access::{ApiKeys, NewKey};
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use jiff::Timestamp;
 use observability::{Exposition, Metrics};
 use serde::{Deserialize, Serialize};
@@ -94,9 +94,8 @@ fn private_routes() -> Router<AdminState> {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/replicas/{service}/{ordinal}/why", get(why))
-        .route("/v1/keys", post(create_key).get(list_keys))
-        .route("/v1/keys/{id}", delete(revoke_key))
         .route("/v1/shutdown", post(shut_down))
+        .merge(keys::routes())
         .merge(attestation::routes())
         .merge(secrets::routes())
         .merge(audit::routes())
@@ -207,31 +206,6 @@ async fn why(
     let snapshot = state.registry.snapshot();
     let replica = id.parse().ok().and_then(|id| snapshot.replica(&id));
     replica.map(|replica| Json(Why::new(replica))).ok_or_else(|| AdminProblem::replica_unknown(&id))
-}
-
-async fn create_key(
-    State(state): State<AdminState>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<(StatusCode, Json<CreatedKey>), AdminProblem> {
-    let new: NewKey =
-        serde_json::from_slice(&body?).map_err(|error| AdminProblem::invalid(error.to_string()))?;
-    let (record, key) = state.keys.create(new, Timestamp::now()).await?;
-    tracing::info!(key = record.id, name = record.name, "an API key was created");
-    Ok((StatusCode::CREATED, Json(CreatedKey { id: record.id, key: key.expose().to_owned() })))
-}
-
-async fn list_keys(State(state): State<AdminState>) -> Json<Vec<KeyRecord>> {
-    Json(state.keys.list().await)
-}
-
-async fn revoke_key(
-    State(state): State<AdminState>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Json<KeyRecord>, AdminProblem> {
-    let Path(id) = id?;
-    let record = state.keys.revoke(&id, Timestamp::now()).await?;
-    tracing::info!(key = record.id, name = record.name, "an API key was revoked");
-    Ok(Json(record))
 }
 
 async fn shut_down(State(state): State<AdminState>) -> StatusCode {

@@ -15,6 +15,7 @@ mod descriptors;
 mod evidence;
 mod frame;
 mod handover;
+mod handshakes;
 mod identity;
 mod launch_ticket;
 mod messages;
@@ -37,6 +38,7 @@ pub use evidence::{
 };
 pub use frame::{FrameError, MAX_FRAME_BYTES, read_frame, write_frame};
 pub use handover::Handover;
+pub use handshakes::Handshakes;
 pub use identity::{NotAnIdentity, SpiffeId, Subject};
 pub use launch_ticket::LaunchTicket;
 pub use messages::{

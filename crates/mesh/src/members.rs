@@ -104,6 +104,8 @@ impl Writer {
         self.members.0.send_modify(|peers| {
             let known = peers.get(replica).map(|(before, peer)| (Arc::clone(before), Arc::clone(peer)));
             let peer = match (known, admission.renewed) {
+                // Only its end has changed: another transition came into force.
+                (Some((before, peer)), _) if before.leaf == admission.leaf => peer,
                 // The one before is what the replica shows until it has taken the new one; of one whose answer was lost it
                 // knows nothing.
                 (Some((before, peer)), Some((renewed, until)))
@@ -208,4 +210,68 @@ fn moment(seconds: u64) -> Timestamp {
         .ok()
         .and_then(|seconds| Timestamp::from_second(seconds).ok())
         .unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_protocol::EvidenceKind;
+    use service_registry::{Replica, Service};
+
+    use super::*;
+
+    /// A writer, and the one replica of its registry.
+    fn writer() -> (Writer, ReplicaId) {
+        let id: ReplicaId = "vrf/0".parse().unwrap();
+        let replicas = vec![Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH)];
+        let name: ServiceName = "vrf".parse().unwrap();
+        let service = Service { name, version: "1.0.0".into(), required: true, replicas };
+        let (registry, members) = (Registry::new(vec![service]), Members::default());
+        (Writer { registry, members, written: Arc::default(), ending: BTreeMap::new() }, id)
+    }
+
+    fn admission(not_after: u64) -> Arc<Admission> {
+        let appraised = appraisal::Appraised {
+            kind: EvidenceKind::Simulated,
+            release: "1.0.0".into(),
+            measurement: "09".repeat(32),
+            platform: Vec::new(),
+            tcb: appraisal::TcbStatus::UpToDate,
+            advisories: Vec::new(),
+            evaluation: 1,
+            expires: u64::MAX,
+        };
+        Arc::new(Admission {
+            id: "spiffe://test.dev.invalid/service/vrf/0".parse().unwrap(),
+            leaf: [1; 32],
+            renewed: None,
+            appraised,
+            record: "apr_1".into(),
+            appraised_at: 0,
+            n: 1,
+            not_after,
+            drains_at: not_after,
+        })
+    }
+
+    fn standings(standing: Standing) -> Arc<Standings> {
+        Arc::new([(("vrf".parse().unwrap(), "0".to_owned()), standing)].into())
+    }
+
+    #[test]
+    fn connections_end_with_the_overlap_of_transitions_and_neither_before_nor_later() {
+        let (mut writer, id) = writer();
+        let now = u64::try_from(Timestamp::now().as_second()).unwrap();
+        writer.write(standings(Standing::Valid(admission(now + 3600))));
+        let peer = Arc::clone(&writer.members.0.borrow()[&id].1);
+        // Another transition comes into force.
+        writer.write(standings(Standing::Valid(admission(now + 300))));
+        assert!(!peer.has_ended());
+        assert!(Arc::ptr_eq(&writer.members.0.borrow()[&id].1, &peer), "it is the same run");
+        writer.write(standings(Standing::Expired(admission(now + 300))));
+        let left = writer.end_those_that_are_over().unwrap();
+        assert!(!peer.has_ended() && left <= Duration::from_secs(300), "{left:?}");
+        writer.write(standings(Standing::Expired(admission(now))));
+        assert_eq!(writer.end_those_that_are_over(), None);
+        assert!(peer.has_ended());
+    }
 }

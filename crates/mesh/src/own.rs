@@ -68,16 +68,17 @@ impl OwnIdentity {
     /// Renews it until it is told to end. By the time of day, since a machine that sleeps sleeps through timers.
     pub async fn keep(self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
-        let mut renewed = SystemTime::now();
+        let (mut renewed, mut transition) = (SystemTime::now(), self.authority.transition());
         loop {
             tokio::select! {
                 () = sleep(LOOK) => {
-                    // A clock that was set back is as good a reason.
-                    if renewed.elapsed().is_ok_and(|passed| passed < LIFE / 2) {
+                    let now = self.authority.transition();
+                    // A clock that was set back is as good a reason, and another transition is one.
+                    if renewed.elapsed().is_ok_and(|passed| passed < LIFE / 2) && now == transition {
                         continue;
                     }
                     match self.renew() {
-                        Ok(()) => renewed = SystemTime::now(),
+                        Ok(()) => (renewed, transition) = (SystemTime::now(), now),
                         Err(error) => {
                             tracing::error!(%error, "the certificate of a part of this process could not be renewed");
                         }

@@ -17,8 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, channel_binding, peer, server_config};
 use mesh_protocol::{
-    AnnounceAnswer, AnnounceRequest, Bytes, ChallengeAnswer, ChallengeRequest, InstancesAnswer, JoinAnswer,
-    JoinRequest, LeaveRequest, RUN_BYTES, Refusal, SignedRevocations, Subject, WatchAnswer,
+    AnnounceAnswer, AnnounceRequest, Bytes, ChallengeAnswer, ChallengeRequest, Handshakes, InstancesAnswer,
+    JoinAnswer, JoinRequest, LeaveRequest, RUN_BYTES, Refusal, SignedRevocations, Subject, WatchAnswer,
 };
 use rustls::ServerConfig;
 use serde::Deserialize;
@@ -28,14 +28,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use trust::{Authority, Channel, Grants};
 use types::{ReplicaId, ServiceName};
 
 use crate::announcements::{Announcements, Run};
 use crate::instances::{Allowed, Callable};
 
-/// Connections at the same time: of each replica one to watch, one to renew, and one where it asks for others.
-const MAX_CONNECTIONS: usize = 2048;
+/// Connections at the same time.
+const LIMITS: Limits = Limits { handshakes: 256, strangers: 512, members: 2048 };
 /// How long a handshake may take, and the head of a request.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long somebody without a certificate may keep a connection: long enough to make evidence.
@@ -44,6 +45,17 @@ const STRANGER: Duration = Duration::from_secs(60);
 const MAX_BODY_BYTES: usize = 128 << 10;
 /// How long a watch waits for a change.
 const WATCH: Duration = Duration::from_secs(20);
+
+/// How many connections there may be at the same time. Strangers take no room from members.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Those that have not said who they are; the oldest makes room for another.
+    handshakes: usize,
+    /// Those without a certificate: as many as first joins may wait, and as many again.
+    strangers: usize,
+    /// Those with one: of each replica one to watch, one to renew, and one where it asks for others.
+    members: usize,
+}
 
 /// Why the mesh API cannot be served.
 #[derive(Debug, Error)]
@@ -62,6 +74,7 @@ pub struct MeshApi {
     spki: Arc<[u8]>,
     callable: Callable,
     announcements: Announcements,
+    limits: Limits,
 }
 
 /// What is known of the connection that a request came over.
@@ -112,6 +125,7 @@ impl MeshApi {
             spki: spki.into(),
             callable,
             announcements: Announcements::default(),
+            limits: LIMITS,
         })
     }
 
@@ -130,22 +144,33 @@ impl MeshApi {
     /// Serves until it is told to end.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
-        let Self { listener, tls, authority, spki, callable, announcements } = self;
+        let Self { listener, tls, authority, spki, callable, announcements, limits } = self;
         let api = Api { authority, spki, callable, announcements };
         let (acceptor, router) = (TlsAcceptor::from(tls), router(api));
-        let mut connections = JoinSet::new();
+        let mut handshakes = Handshakes::new(limits.handshakes);
+        let (mut members, mut strangers) = (JoinSet::new(), JoinSet::new());
         loop {
             tokio::select! {
-                accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                    Ok((stream, from)) => {
-                        connections.spawn(connection(stream, from.ip(), acceptor.clone(), router.clone()));
-                    }
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, from)) => handshakes.begin(handshake(stream, from.ip(), acceptor.clone())),
                     Err(error) => {
                         tracing::warn!(%error, "the mesh API could not accept a connection");
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 },
-                Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
+                (stream, connection) = handshakes.next() => {
+                    let (those, most) = match &connection.peer {
+                        Some(_) => (&mut members, limits.members),
+                        None => (&mut strangers, limits.strangers),
+                    };
+                    if those.len() < most {
+                        those.spawn(answer(stream, connection, router.clone()));
+                    } else {
+                        tracing::debug!(peer = ?connection.peer, most, "the mesh API has no room for a connection");
+                    }
+                }
+                Some(_ended) = members.join_next(), if !members.is_empty() => {}
+                Some(_ended) = strangers.join_next(), if !strangers.is_empty() => {}
                 // Whoever waits for an answer tries again, or ends with this process.
                 () = &mut shutdown => return,
             }
@@ -153,20 +178,34 @@ impl MeshApi {
     }
 }
 
-async fn connection(stream: TcpStream, address: IpAddr, acceptor: TlsAcceptor, router: Router) {
+/// A connection, once it is known who is at the other end, or that this is not said.
+async fn handshake(
+    stream: TcpStream,
+    address: IpAddr,
+    acceptor: TlsAcceptor,
+) -> Option<(TlsStream<TcpStream>, Connection)> {
     let _delayed = stream.set_nodelay(true);
     let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "a handshake with the mesh API failed"),
-        Err(_) => return tracing::debug!("a handshake with the mesh API took too long"),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a handshake with the mesh API failed");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!("a handshake with the mesh API took too long");
+            return None;
+        }
     };
     let tls = stream.get_ref().1;
-    let Ok(binding) = channel_binding(tls) else { return };
-    let peer = peer(tls.peer_certificates());
-    let is_stranger = peer.is_none();
+    let (binding, peer) = (channel_binding(tls).ok()?, peer(tls.peer_certificates()));
+    Some((stream, Connection { address, binding, peer }))
+}
+
+async fn answer(stream: TlsStream<TcpStream>, connection: Connection, router: Router) {
+    let is_stranger = connection.peer.is_none();
     // Members come again with the certificate that they have by then.
-    let lifetime = peer.as_ref().map_or(STRANGER, Peer::remaining);
-    let router = router.layer(Extension(Connection { address, binding, peer }));
+    let lifetime = connection.peer.as_ref().map_or(STRANGER, Peer::remaining);
+    let router = router.layer(Extension(connection));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(if is_stranger { Some(HANDSHAKE) } else { None })
@@ -229,6 +268,10 @@ async fn only_members(
         let detail = format!("{} is revoked", peer.id);
         return Refused::from(Fault::new(Code::Revoked, detail)).into_response();
     }
+    if api.authority.has_ended(&peer) {
+        let detail = format!("the identity of {} ended with the manifest before", peer.id);
+        return Refused::new(StatusCode::FORBIDDEN, "CERTIFICATE_REQUIRED", detail).into_response();
+    }
     next.run(request).await
 }
 
@@ -268,11 +311,7 @@ async fn join(
     body: Result<Json<JoinRequest>, JsonRejection>,
 ) -> Result<Json<JoinAnswer>, Refused> {
     let request = read(body)?;
-    let answered = api.authority.join(&api.channel(connection), &request).await;
-    if let Err(fault) = &answered {
-        tracing::warn!(code = %fault.code, detail = fault.detail, "a join was refused");
-    }
-    Ok(Json(answered?))
+    Ok(Json(api.authority.join(&api.channel(connection), &request).await?))
 }
 
 /// Where a service is, for those that it allows to call it.
@@ -379,3 +418,6 @@ async fn watch(
     let revocations = revocations.borrow().as_ref().clone();
     Json(WatchAnswer { revocations, granted })
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,12 +19,13 @@ mod run;
 mod serve;
 mod start;
 mod supervised;
+mod trusted;
 
 #[cfg(any(test, feature = "fakes"))]
 pub use fakes::FakeMesh;
 pub use http::{Problem, Tenant, router};
 pub use join::{Applicant, Joined};
-pub use membership::{Left, Member, Trusted, distrusted};
+pub use membership::{Left, Member};
 pub use mesh_client::MeshError;
 pub use mesh_protocol::{Protocol, Secret, SecretEpoch, SecretSet};
 pub use outgoing::{CallError, Outgoing};
@@ -32,3 +33,4 @@ pub use run::{RunError, run};
 pub use serve::{Body, Caller, Cut, Opened, Tunnels, answer, serve};
 pub use start::{Start, StartError};
 pub use supervised::{End, Supervised};
+pub use trusted::{Trusted, distrusted};

@@ -5,23 +5,21 @@
 //! beyond that.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, server_config};
-use mesh_protocol::{
-    Bytes, EvidenceSource, MeshCoordinates, Protocol, Revocations, SecretSet, Subject, WatchAnswer,
-};
+use mesh_protocol::tls::{Clients, Identity, RootPin, server_config};
+use mesh_protocol::{Bytes, EvidenceSource, MeshCoordinates, Protocol, SecretSet, WatchAnswer};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
-use types::ServiceName;
 
 use crate::join::{Applicant, Joined};
 use crate::mesh_client::{MeshClient, MeshError};
 use crate::outgoing::Outgoing;
+use crate::trusted::{Trusted, admits};
 use crate::{RunError, StartError};
 
 /// Between tries of a renewal that failed, at first and at most.
@@ -33,47 +31,6 @@ const REJOINING: Duration = Duration::from_secs(10);
 const TAKING_SECRETS: Duration = Duration::from_secs(1);
 /// Between tries to reach the mesh API for what is revoked.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
-/// A list that is older than this counts as one on which everybody stands.
-const MAX_STALE: Duration = Duration::from_secs(300);
-/// The same for a replica that has just joined and has no list yet.
-const FIRST_STALE: Duration = Duration::from_secs(60);
-
-/// What is known of who may no longer call.
-#[derive(Debug, Clone)]
-pub struct Trusted {
-    list: Option<Arc<Revocations>>,
-    /// Until when it counts.
-    until: Instant,
-}
-
-impl Trusted {
-    pub(crate) fn begun() -> Self {
-        Self { list: None, until: Instant::now() + FIRST_STALE }
-    }
-
-    /// Whether a peer with a certificate that verifies is still trusted.
-    pub(crate) fn allows(&self, peer: &Peer) -> Result<(), String> {
-        if Instant::now() > self.until {
-            return Err("what is revoked is not known any more".into());
-        }
-        match &self.list {
-            Some(list) if list.revokes(&peer.id, &peer.leaf) => Err(format!("{} is revoked", peer.id)),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Who may call a replica: gateways, and the services that are named.
-pub(crate) fn admits(allow: Vec<ServiceName>, trusted: watch::Receiver<Trusted>) -> Admits {
-    Arc::new(move |peer| {
-        trusted.borrow().allows(peer)?;
-        match &peer.id.subject {
-            Subject::Gateway(_) => Ok(()),
-            Subject::Service { service, .. } if allow.contains(service) => Ok(()),
-            _ => Err(format!("{} may not call this service", peer.id)),
-        }
-    })
-}
 
 /// A member, from its first join to its end.
 pub struct Member<E> {
@@ -207,8 +164,9 @@ impl<E: EvidenceSource> Member<E> {
     /// The authority says that these are revoked.
     #[cfg(any(test, feature = "fakes"))]
     pub fn revoke(&self, entries: Vec<mesh_protocol::Revoked>) {
-        let list = Revocations { entries, ..Revocations::none([0; 32], 0) };
-        self.trusted.send_replace(Trusted { list: Some(Arc::new(list)), ..Trusted::begun() });
+        let none = mesh_protocol::Revocations::none([0; 32], 0);
+        let list = mesh_protocol::Revocations { entries, ..none };
+        self.trusted.send_replace(Trusted::begun().with(&list));
     }
 
     /// What is known of who may no longer call.
@@ -379,7 +337,7 @@ impl<E: EvidenceSource> Member<E> {
 
     /// Asks once, and waits for something new where something is known.
     async fn ask_for_the_revoked(&self, client: &mut MeshClient) -> Result<(), MeshError> {
-        let known = self.trusted.borrow().list.as_ref().map(|list| list.epoch);
+        let known = self.trusted.borrow().epoch();
         let mut path = match known {
             None => "/v1/watch".to_owned(),
             Some(epoch) => {
@@ -394,8 +352,7 @@ impl<E: EvidenceSource> Member<E> {
         let list = list.filter(|list| list.epoch >= known.unwrap_or(0)).ok_or_else(|| {
             MeshError::Retryable("the list of what is revoked is not the authority's, or an older one".into())
         })?;
-        let trusted = Trusted { list: Some(Arc::new(list.clone())), until: Instant::now() + MAX_STALE };
-        self.trusted.send_replace(trusted);
+        self.trusted.send_modify(|trusted| *trusted = trusted.with(list));
         if let Ok(transition) = <[u8; 32]>::try_from(list.t_n.0.as_slice()) {
             self.transition.send_if_modified(|known| std::mem::replace(known, transition) != transition);
         }
@@ -413,29 +370,6 @@ fn assigned_transition<E>(applicant: &Applicant<E>) -> [u8; 32] {
 fn remaining(not_after: u64) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Duration::from_secs(not_after).saturating_sub(now)
-}
-
-/// Returns once a peer is no longer trusted, or the certificate that it has shown has ended.
-pub async fn distrusted(peer: Peer, mut trusted: watch::Receiver<Trusted>) {
-    // Fixed now: a clock that is set back afterwards gives nobody more time.
-    let ends = Instant::now() + peer.remaining();
-    loop {
-        let until = {
-            let known = trusted.borrow_and_update();
-            if known.allows(&peer).is_err() {
-                return;
-            }
-            known.until
-        };
-        tokio::select! {
-            changed = trusted.changed() => if changed.is_err() {
-                // Nobody watches any more: the process ends.
-                std::future::pending::<()>().await;
-            },
-            () = sleep_until(until + Duration::from_millis(1)) => {}
-            () = sleep_until(ends) => return,
-        }
-    }
 }
 
 #[cfg(test)]

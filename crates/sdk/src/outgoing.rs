@@ -16,8 +16,8 @@ use tokio_rustls::client::TlsStream;
 use types::ServiceName;
 
 use crate::MeshError;
-use crate::membership::Trusted;
 use crate::mesh_client::MeshClient;
+use crate::trusted::Trusted;
 
 /// How long a connection to an instance may take to be made, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -23,7 +23,8 @@ use crate::serve::{Caller, Cut, serve};
 use crate::supervised::Supervised;
 use crate::{Start, StartError};
 
-/// Why a replica's process ended with an error.
+/// Why a replica's process ended with an error. Its text is whole, since the supervisor is told nothing else; so it names no
+/// source, which whoever shows it would say once more.
 #[derive(Debug, Error)]
 pub enum RunError {
     /// Standard input is not the descriptor of a supervisor.
@@ -33,19 +34,31 @@ pub enum RunError {
     NoSupervisor,
     /// The supervisor and the replica did not understand each other.
     #[error("the handover failed: {0}")]
-    Handover(#[from] FrameError),
+    Handover(FrameError),
     /// The authority does not let it in.
     #[error("it may not join the mesh: {0}")]
-    Refused(#[from] MeshError),
+    Refused(MeshError),
     /// It was in, and is not any more.
-    #[error("{0}")]
+    #[error(transparent)]
     Left(#[from] Left),
     /// The service cannot start.
-    #[error("{0}")]
+    #[error(transparent)]
     Start(#[from] StartError),
     /// The machine refused something.
     #[error("{0}: {1}")]
-    Io(&'static str, #[source] std::io::Error),
+    Io(&'static str, std::io::Error),
+}
+
+impl From<FrameError> for RunError {
+    fn from(error: FrameError) -> Self {
+        Self::Handover(error)
+    }
+}
+
+impl From<MeshError> for RunError {
+    fn from(error: MeshError) -> Self {
+        Self::Refused(error)
+    }
 }
 
 /// Runs a service as a replica until it is told to stop.
@@ -141,4 +154,27 @@ where
         .await
         .map_err(|error| RunError::Io("binding a port on 127.0.0.1", error))?;
     Ok(Replica { listener, router, tls: Arc::new(tls), member, leaf: joined.leaf })
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_protocol::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn why_it_ended_is_said_once() {
+        let refusal = Refusal { code: "REVOKED".into(), detail: "the instance is revoked".into() };
+        let ends = [
+            RunError::from(MeshError::Refused(refusal)),
+            FrameError::Closed.into(),
+            Left::Expired.into(),
+            StartError::new("there is no model").into(),
+            RunError::Io("binding a port", std::io::ErrorKind::AddrInUse.into()),
+        ];
+        assert_eq!(ends[0].to_string(), "it may not join the mesh: REVOKED: the instance is revoked");
+        for end in ends {
+            assert!(std::error::Error::source(&end).is_none(), "{end}");
+        }
+    }
 }

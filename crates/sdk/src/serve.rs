@@ -12,8 +12,8 @@ use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use mesh_protocol::Protocol;
 use mesh_protocol::tls::{Peer, peer};
+use mesh_protocol::{Handshakes, Protocol};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,10 +22,13 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::membership::{Trusted, distrusted};
+use crate::trusted::{Trusted, distrusted};
 
 /// Open connections of a replica; the gateway keeps far fewer.
 const MAX_CONNECTIONS: usize = 4096;
+/// Connections that have not said yet who is there: no room is taken by them from those that have, and the oldest makes room for
+/// another.
+const MAX_HANDSHAKES: usize = 256;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -107,27 +110,22 @@ pub async fn serve<S>(
     S::Future: Send + 'static,
 {
     let acceptor = TlsAcceptor::from(tls);
-    let (mut handshakes, mut connections) = (JoinSet::new(), JoinSet::new());
+    let (mut handshakes, mut connections) = (Handshakes::new(MAX_HANDSHAKES), JoinSet::new());
     loop {
-        let has_room = handshakes.len() + connections.len() < MAX_CONNECTIONS;
         tokio::select! {
-            accepted = listener.accept(), if has_room => match accepted {
-                Ok((stream, _)) => {
-                    handshakes.spawn(handshake(stream, acceptor.clone()));
-                }
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((stream, _)) => handshakes.begin(handshake(stream, acceptor.clone())),
                 // Out of descriptors, most likely: existing connections must end before another can begin.
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection failed");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
-            Some(shaken) = handshakes.join_next(), if !handshakes.is_empty() => {
-                if let Ok(Some((stream, peer, protocol))) = shaken {
-                    let (tunnels, opened) = Tunnels::new();
-                    let service = service(Caller { peer: peer.clone(), tunnels });
-                    let answered = answer(stream, protocol, service, opened, stopped.clone());
-                    connections.spawn(while_trusted(answered, peer, trusted.clone(), stopped.clone()));
-                }
+            (stream, peer, protocol) = handshakes.next(), if connections.len() < MAX_CONNECTIONS => {
+                let (tunnels, opened) = Tunnels::new();
+                let service = service(Caller { peer: peer.clone(), tunnels });
+                let answered = answer(stream, protocol, service, opened, stopped.clone());
+                connections.spawn(while_trusted(answered, peer, trusted.clone(), stopped.clone()));
             }
             Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
             () = told(&mut stopped, Cut::WhenDone) => break,

@@ -101,6 +101,8 @@ struct Inner {
     first_joins: Quota,
     /// Renewals have turns of their own, so that no crowd of newcomers makes an identity expire.
     renewals: Quota,
+    /// How many were refused without a line of the audit trail, by code, since the last one that says so.
+    refusals: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 /// What changes. Held for moments, never across an await.
@@ -108,6 +110,8 @@ struct State {
     ca: Arc<IssuingCa>,
     /// T_n of the transition before, if there was one since the start.
     before: Option<[u8; 32]>,
+    /// Since when the transition is in force, or this authority runs, in Unix seconds.
+    in_force_since: u64,
     services: Arc<BTreeMap<ServiceName, Arc<ServicePolicy>>>,
     used: Used,
 }
@@ -173,15 +177,20 @@ impl Authority {
         Ok(ticket)
     }
 
+    /// Writes down in the audit trail what is done beside the authority, such as a change of an API key: before it is done.
+    ///
+    /// # Errors
+    /// It could not be written down, and must not be done.
+    pub async fn put_on_record(&self, entry: Entry) -> Result<(), TrustError> {
+        self.audit(entry, self.0.clock.latest() / 1000).await
+    }
+
     /// Whether a certificate of a replica is one that this authority has given since it was started, and that is not over.
     pub fn has_admitted(&self, peer: &Peer) -> bool {
         let Subject::Service { service, instance } = &peer.id.subject else { return false };
         let key = (service.clone(), instance.clone());
         match self.0.standings.borrow().get(&key) {
-            Some(Standing::Valid(admission)) => {
-                let former = admission.renewed.map(|(former, _)| former);
-                admission.leaf == peer.leaf || former == Some(peer.leaf)
-            }
+            Some(Standing::Valid(admission)) => admission.holds_until(&peer.leaf).is_some(),
             Some(Standing::Pending { .. } | Standing::Expired(_) | Standing::Refused { .. }) | None => false,
         }
     }
@@ -235,6 +244,15 @@ impl Authority {
             Arc::make_mut(standings).insert(key, standing);
             true
         });
+    }
+
+    /// Counts a refusal that leaves no line of its own: a stranger must not be able to fill the disk.
+    fn count_refusal(&self, fault: &Fault) {
+        *self.refusals().entry(fault.code.as_str()).or_default() += 1;
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a line of the audit trail, which is on disk when this returns.

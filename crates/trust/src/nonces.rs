@@ -1,7 +1,8 @@
 //! Nonces and launch tickets: numbers that only this authority can have made, and that are good once. Giving one away costs no
 //! memory; only those that were used are remembered, until they would have expired anyway.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use appraisal::{Code, Fault};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -15,6 +16,8 @@ use crate::TrustError;
 pub(crate) const LIFE_MS: u64 = 120_000;
 /// How many used ones are remembered at the same time: more joins than a machine can appraise while they live.
 const MAX_USED: usize = 1 << 16;
+/// How many of these one instance may have made. It bounds how many of its joins wait, too: each has used up a nonce.
+const MAX_USED_OF_ONE: usize = 128;
 const TAG_BYTES: usize = 16;
 const TICKET_BYTES: usize = 40;
 
@@ -123,7 +126,11 @@ pub(crate) fn expiry(number: &[u8]) -> u64 {
 #[derive(Debug, Default)]
 pub(crate) struct Used {
     by_expiry: BTreeMap<u64, Vec<[u8; 32]>>,
-    all: HashSet<[u8; 32]>,
+    /// Each with who has used it; nobody is known of those that an earlier start has left.
+    all: HashMap<[u8; 32], Option<Arc<str>>>,
+    of_each: HashMap<Arc<str>, usize>,
+    /// Those that have expired and may still be in the store.
+    forgotten: Vec<[u8; 32]>,
 }
 
 impl Used {
@@ -135,45 +142,84 @@ impl Used {
     /// Remembers a use until its expiry.
     ///
     /// # Errors
-    /// It was used before (`replayed`), or too many are remembered.
+    /// It was used before (`replayed`), or too many are remembered, of this instance or of all.
     pub(crate) fn add(
         &mut self,
-        mark: [u8; 32],
-        expiry_ms: u64,
+        (mark, expiry_ms): ([u8; 32], u64),
+        whose: &str,
         now_ms: u64,
         replayed: Code,
     ) -> Result<(), Fault> {
         self.forget(now_ms);
-        if self.all.contains(&mark) {
+        if self.all.contains_key(&mark) {
             return Err(Fault::new(replayed, "it was used before"));
         }
-        if self.all.len() >= MAX_USED {
+        let (whose, has) = match self.of_each.get_key_value(whose) {
+            Some((whose, has)) => (Arc::clone(whose), *has),
+            None => (Arc::from(whose), 0),
+        };
+        if self.all.len() >= MAX_USED || has >= MAX_USED_OF_ONE {
             return Err(Fault::new(Code::JoinQuota, "too many joins within two minutes; try again later"));
         }
-        self.all.insert(mark);
+        self.of_each.insert(Arc::clone(&whose), has + 1);
+        self.all.insert(mark, Some(whose));
         self.by_expiry.entry(expiry_ms).or_default().push(mark);
         Ok(())
     }
 
+    /// Remembers what an earlier start has left, which it had room for.
+    pub(crate) fn remember(&mut self, (mark, expiry_ms): ([u8; 32], u64)) {
+        if self.all.insert(mark, None).is_none() {
+            self.by_expiry.entry(expiry_ms).or_default().push(mark);
+        }
+    }
+
     pub(crate) fn contains(&self, mark: &[u8; 32]) -> bool {
-        self.all.contains(mark)
+        self.all.contains_key(mark)
     }
 
     /// Takes a use back of which nothing came.
     pub(crate) fn give_back(&mut self, mark: &[u8; 32], expiry_ms: u64) {
-        if self.all.remove(mark)
+        if self.remove(mark)
             && let Some(marks) = self.by_expiry.get_mut(&expiry_ms)
         {
             marks.retain(|other| other != mark);
         }
     }
 
+    /// Those that have expired and are to be taken out of the store.
+    pub(crate) fn take_forgotten(&mut self, now_ms: u64) -> Vec<[u8; 32]> {
+        self.forget(now_ms);
+        std::mem::take(&mut self.forgotten)
+    }
+
+    /// They are still in the store. Beyond the limit they stay there until the next start, which reads all of it.
+    pub(crate) fn not_taken_out(&mut self, marks: &[[u8; 32]]) {
+        let room = MAX_USED.saturating_sub(self.forgotten.len());
+        self.forgotten.extend(marks.iter().take(room));
+    }
+
     fn forget(&mut self, now_ms: u64) {
         while let Some(entry) = self.by_expiry.first_entry().filter(|entry| *entry.key() < now_ms) {
-            for mark in entry.remove() {
-                self.all.remove(&mark);
+            let expired = entry.remove();
+            for mark in &expired {
+                self.remove(mark);
+            }
+            self.not_taken_out(&expired);
+        }
+    }
+
+    fn remove(&mut self, mark: &[u8; 32]) -> bool {
+        let Some(whose) = self.all.remove(mark) else { return false };
+        if let Some(whose) = whose
+            && let Some(has) = self.of_each.get_mut(&whose)
+        {
+            *has -= 1;
+            if *has == 0 {
+                self.of_each.remove(&whose);
             }
         }
+        true
     }
 }
 
@@ -225,27 +271,50 @@ mod tests {
         }
     }
 
+    /// What the use of a number by an instance comes to.
+    fn used_by(used: &mut Used, mark: [u8; 32], whose: &str, now: u64) -> Result<(), Code> {
+        used.add((mark, 1_000), whose, now, Code::NonceReplayed).map_err(|fault| fault.code)
+    }
+
     #[test]
     fn a_used_number_is_remembered_until_it_would_have_expired() {
         let mut used = Used::default();
-        let add = |used: &mut Used, now| {
-            used.add([1; 32], 1_000, now, Code::NonceReplayed).map_err(|fault| fault.code)
-        };
-        assert_eq!(add(&mut used, 0), Ok(()));
-        assert_eq!(add(&mut used, 1_000), Err(Code::NonceReplayed));
-        assert_eq!(add(&mut used, 1_001), Ok(()), "its expiry refuses it from then on");
+        assert_eq!(used_by(&mut used, [1; 32], "vrf/0", 0), Ok(()));
+        assert_eq!(used_by(&mut used, [1; 32], "vrf/0", 1_000), Err(Code::NonceReplayed));
+        assert_eq!(used.take_forgotten(1_000), [[0; 32]; 0]);
+        assert_eq!(used.take_forgotten(1_001), [[1; 32]]);
+        used.not_taken_out(&[[1; 32]]);
+        assert_eq!(used.take_forgotten(1_001), [[1; 32]], "what failed is tried again");
+        let again = used_by(&mut used, [1; 32], "vrf/0", 1_001);
+        assert_eq!(again, Ok(()), "its expiry refuses it from then on");
     }
 
     #[test]
     fn a_number_that_is_given_back_is_good_again_and_no_other_is() {
         let mut used = Used::default();
         for mark in [[1; 32], [2; 32]] {
-            used.add(mark, 1_000, 0, Code::TicketInvalid).unwrap();
+            used_by(&mut used, mark, "vrf/0", 0).unwrap();
         }
         used.give_back(&[1; 32], 1_000);
         used.give_back(&[3; 32], 1_000);
         assert!(!used.contains(&[1; 32]));
-        assert_eq!(used.add([1; 32], 1_000, 0, Code::TicketInvalid), Ok(()));
-        assert!(used.add([2; 32], 1_000, 0, Code::TicketInvalid).is_err());
+        assert_eq!(used_by(&mut used, [1; 32], "vrf/0", 0), Ok(()));
+        assert!(used_by(&mut used, [2; 32], "vrf/0", 0).is_err());
+    }
+
+    #[test]
+    fn one_instance_takes_no_room_from_others() {
+        let mut used = Used::default();
+        let mark = |number: usize| sha256(&number.to_be_bytes());
+        for number in 0..MAX_USED_OF_ONE {
+            used_by(&mut used, mark(number), "vrf/0", 0).unwrap();
+        }
+        assert_eq!(used_by(&mut used, mark(1_000), "vrf/0", 0), Err(Code::JoinQuota));
+        assert!(Code::JoinQuota.is_retryable());
+        assert_eq!(used_by(&mut used, mark(1_000), "vrf/1", 0), Ok(()));
+        assert_eq!(used_by(&mut used, mark(0), "vrf/0", 0), Err(Code::NonceReplayed));
+        used.give_back(&mark(0), 1_000);
+        assert_eq!(used_by(&mut used, mark(1_001), "vrf/0", 0), Ok(()));
+        assert_eq!(used_by(&mut used, mark(1_002), "vrf/0", 1_001), Ok(()), "all of them have expired");
     }
 }

@@ -2,7 +2,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use ::secrets::{Domain, Generate, Vault};
-use axum::body::Body;
+use access::KeyRecord;
+use axum::body::{Body, Bytes};
 use expect_test::expect;
 use hyper::body::Frame;
 use mesh_protocol::{Bytes as Base64, Evidence, EvidenceKind};
@@ -389,10 +390,33 @@ async fn the_audit_trail_names_who_asked_and_how_far_it_goes() {
     let trail = std::fs::read(folder.path().join("audit.jsonl")).unwrap();
     let records = trust::audit::last_records(&trail[..], 9).unwrap();
     let actors: Vec<_> = records.iter().map(|record| record.actor.as_str()).collect();
-    assert_eq!(actors, ["admin socket", "admin token"]);
+    assert_eq!(actors, ["start", "admin socket", "admin token"]);
     let (_, info) = asked(&socket, "GET", "/v1/audit", json!(null)).await;
-    assert_eq!((&info["last"]["seq"], &info["signed"]["seq"]), (&json!(2), &json!(0)));
+    assert_eq!((&info["last"]["seq"], &info["signed"]["seq"]), (&json!(3), &json!(0)));
     assert_eq!(info["signed"]["hash"], info["genesis"]);
+}
+
+#[tokio::test]
+async fn each_new_key_has_a_line_of_the_audit_trail_without_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state(&folder, "127.0.0.1:7070").await;
+    let socket = on_socket(state.clone());
+    let new = json!({"name": "shop", "scopes": ["vrf:read"]});
+    let (status, made) = asked(&socket, "POST", "/v1/keys", new.clone()).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let (status, _) = asked(&socket, "POST", "/v1/keys", json!({"name": "", "scopes": ["a"]})).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let trail = || std::fs::read(folder.path().join("audit.jsonl")).unwrap();
+    let last = trust::audit::last_records(&trail()[..], 1).unwrap().remove(0);
+    assert_eq!((last.kind.as_str(), &json!(last.subject)), ("key-create", &made["id"]));
+    let expected = json!({"name": "shop", "scopes": ["vrf:read"], "tenant": "default", "tier": "unlimited", "expiresAt": null});
+    assert_eq!(last.data, expected);
+    assert!(!String::from_utf8(trail()).unwrap().contains(made["key"].as_str().unwrap()));
+    // The largest that there may be can be recorded too.
+    let before = state.keys.list().await;
+    let scopes: Vec<_> = (0..32).map(|number| format!("{number:064}")).collect();
+    let (status, _) = asked(&socket, "POST", "/v1/keys", json!({"name": "large", "scopes": scopes})).await;
+    assert_eq!((status, state.keys.list().await.len()), (StatusCode::CREATED, before.len() + 1));
 }
 
 #[tokio::test]

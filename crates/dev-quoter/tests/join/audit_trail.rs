@@ -7,12 +7,14 @@ use std::time::Duration;
 use appraisal::Code;
 use mesh_protocol::{RevokedType, to_hex};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
 
-use crate::mesh::{Mesh, NOW};
+use crate::mesh::{Mesh, NOW, Time};
 
 const SPIFFE_ID: &str = "spiffe://join.dev.invalid/service/vrf/0";
 
-/// Verifies the trail and gives what happened: kind, subject, outcome and reason.
+/// Verifies the trail and gives what happened since the start: kind, subject, outcome and reason.
 async fn happened(mesh: &Mesh) -> Vec<String> {
     let genesis = *mesh.vault.lock().await.genesis();
     let file = BufReader::new(File::open(mesh.audit_file()).unwrap());
@@ -22,7 +24,8 @@ async fn happened(mesh: &Mesh) -> Vec<String> {
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let told =
         |record: &Value| ["kind", "subject", "outcome", "reason"].map(|key| word(&record[key])).join(" ");
-    records.iter().map(|record| told(record).trim_end().to_owned()).collect()
+    assert_eq!(told(&records[0]).trim_end(), "transition join.dev.invalid done");
+    records[1..].iter().map(|record| told(record).trim_end().to_owned()).collect()
 }
 
 #[tokio::test]
@@ -52,14 +55,14 @@ async fn every_decision_has_one_line_and_the_trail_verifies() {
         ]
     );
     let actors: Vec<_> = mesh.audit().iter().map(|record| record["actor"].clone()).collect();
-    assert_eq!(actors[4..], [json!("alice"), json!(SPIFFE_ID), json!("bob")]);
+    assert_eq!(actors[5..], [json!("alice"), json!(SPIFFE_ID), json!("bob")]);
 }
 
 #[tokio::test]
 async fn the_line_of_a_join_names_the_certificate_the_record_and_the_released_secrets() {
     let mesh = Mesh::new().await;
     let joined = mesh.applicant("0").joined().await;
-    let line = &mesh.audit()[0];
+    let line = &mesh.audit()[1];
     let records = mesh.records("vrf/0").await;
     assert_eq!(line["time"], json!(NOW));
     let data = &line["data"];
@@ -98,4 +101,26 @@ async fn what_fails_before_the_nonce_step_is_over_leaves_no_line_and_no_record()
     assert!(happened(&mesh).await.is_empty());
     assert!(mesh.records("vrf/0").await.is_empty());
     assert_eq!(mesh.stands("0"), Ok("pending"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_leaves_no_line_is_counted_in_one_for_each_round() {
+    let mesh = Mesh::with(|setup| setup.time = Time::Tokio).await;
+    let (end, ended) = oneshot::channel::<()>();
+    let runs = tokio::spawn(mesh.authority.clone().run(async { drop(ended.await) }));
+    for _ in 0..3 {
+        mesh.applicant("0").ticket(Vec::new()).refused().await;
+    }
+    mesh.applicant("0").joining_over([9; 32]).refused().await;
+    mesh.applicant("0").running([9; 32]).refused().await;
+    sleep(Duration::from_secs(35)).await;
+    mesh.applicant("1").ticket(Vec::new()).refused().await;
+    end.send(()).unwrap();
+    runs.await.unwrap();
+    let counts = |record: &Value| (record["kind"] == "join-refusals").then(|| record["data"].clone());
+    assert_eq!(
+        mesh.audit().iter().filter_map(counts).collect::<Vec<_>>(),
+        [json!({"TICKET_INVALID": 3, "NONCE_CHANNEL_MISMATCH": 1}), json!({"TICKET_INVALID": 1})]
+    );
+    assert_eq!(happened(&mesh).await[1], "join-refusals join.dev.invalid refused");
 }

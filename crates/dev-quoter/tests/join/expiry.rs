@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use appraisal::Code;
+use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -70,6 +72,47 @@ async fn whoever_is_expired_can_still_renew_until_its_certificate_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_identity_of_the_transition_before_ends_five_minutes_after_another_manifest() {
+    let (mesh, _end, _runs) = running(3600).await;
+    let stays = mesh.applicant("0").joined().await;
+    let renews = mesh.applicant("1").joined().await;
+    sleep(Duration::from_secs(100)).await;
+    mesh.apply(json!({"services": {}})).await;
+    assert_eq!(mesh.stands("0"), Ok("valid"));
+    let renewed = mesh.applicant("1").known_by(&renews.leaf).joined().await;
+    assert_eq!(expired(&mesh).await, 390, "early enough for its requests to finish");
+    let Some(Standing::Expired(admission)) = mesh.standing("0") else { unreachable!() };
+    assert_eq!(admission.not_after, NOW + 400);
+    let late = mesh.applicant("0").known_by(&stays.leaf).prepare().await.unwrap();
+    assert!(!mesh.authority.has_ended(&stays.peer));
+    sleep(Duration::from_secs(11)).await;
+    assert!(mesh.authority.has_ended(&stays.peer) && mesh.authority.has_ended(&renews.peer));
+    assert!(stays.peer.not_after > mesh.clock.seconds(), "its certificate is valid");
+    assert_eq!(late.show(&mesh.authority).await.unwrap_err().code, Code::TicketInvalid);
+    let challenged = mesh.applicant("0").known_by(&stays.leaf).challenge().await.unwrap_err();
+    assert_eq!(challenged.code, Code::TicketInvalid);
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!((mesh.stands("1"), mesh.authority.has_ended(&renewed.peer)), (Ok("valid"), false));
+    // With a ticket it begins anew.
+    mesh.applicant("0").joined().await;
+    assert_eq!(mesh.stands("0"), Ok("valid"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_manifest_gives_nobody_more_time_and_the_next_one_neither() {
+    let (mesh, _end, _runs) = running(200).await;
+    mesh.applicant("0").joined().await;
+    mesh.apply(json!({"services": {}})).await;
+    assert_eq!(expired(&mesh).await, 190);
+    let (mesh, _end, _runs) = running(3600).await;
+    mesh.applicant("0").joined().await;
+    mesh.apply(json!({"services": {}})).await;
+    sleep(Duration::from_secs(200)).await;
+    mesh.apply(json!({"services": {"vrf": {}}})).await;
+    assert_eq!(expired(&mesh).await, 290);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_list_of_revocations_is_said_again_and_heads_of_the_audit_trail_are_signed() {
     let (mesh, end, runs) = running(3600).await;
     mesh.applicant("0").joined().await;
@@ -82,6 +125,24 @@ async fn the_list_of_revocations_is_said_again_and_heads_of_the_audit_trail_are_
     end.send(()).unwrap();
     runs.await.unwrap();
     assert_eq!(heads(), 2, "the end is signed too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_that_has_expired_is_forgotten_in_one_round() {
+    let (mesh, end, runs) = running(3600).await;
+    mesh.use_up(1000, (NOW + 5) * 1000).await;
+    end.send(()).unwrap();
+    runs.await.unwrap();
+    let mesh = mesh.restarted(|_| {}).await;
+    mesh.applicant("0").joined().await;
+    assert_eq!(mesh.used().await, 1002);
+    let (_end, ended) = oneshot::channel::<()>();
+    tokio::spawn(mesh.authority.clone().run(async { drop(ended.await) }));
+    // The next round begins when this one is over.
+    let issued = mesh.authority.revocations();
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(mesh.used().await, 2, "a nonce and a ticket that are still good");
+    assert!(issued.has_changed().unwrap());
 }
 
 #[tokio::test(start_paused = true)]

@@ -193,6 +193,11 @@ impl Mesh {
         Ok(Self { authority, clock, quoter, vault, authority_spki, store, setup, folder })
     }
 
+    /// Another manifest comes into force, with the same services.
+    pub(crate) async fn apply(&self, manifest: Value) {
+        self.authority.apply(manifest, services(&self.setup), "a test").await.unwrap();
+    }
+
     pub(crate) fn pretend(&self, profile: Profile) {
         self.quoter.lock().unwrap().pretend(profile);
     }
@@ -241,6 +246,23 @@ impl Mesh {
 
     pub(crate) fn audit_file(&self) -> PathBuf {
         self.folder.path().join(trust::audit::FILE_NAME)
+    }
+
+    /// How many used nonces and tickets are in the store.
+    pub(crate) async fn used(&self) -> usize {
+        self.store.range("trust/used/").await.unwrap().len()
+    }
+
+    /// Puts some there that nobody has used, with this expiry.
+    pub(crate) async fn use_up(&self, count: u32, expiry_ms: u64) {
+        let marks: Vec<_> = (0..count).collect();
+        for some in marks.chunks(100) {
+            let put = |all: Transaction, number: &u32| {
+                let mark = mesh_protocol::sha256(&number.to_be_bytes());
+                all.put([b"trust/used/".as_slice(), &mark].concat(), expiry_ms.to_be_bytes())
+            };
+            self.store.commit(some.iter().fold(Transaction::new(), put)).await.unwrap();
+        }
     }
 
     /// The records of the audit trail.

@@ -1,6 +1,7 @@
 //! Too many at once: whoever finds no room is told to try again, and can.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use appraisal::Code;
 use tokio::task::JoinSet;
@@ -10,6 +11,39 @@ use crate::mesh::{Mesh, everything_waits};
 /// First joins that are appraised at the same time, and those that may wait.
 const TURNS: u32 = 2;
 const WAITING: u32 = 256;
+
+#[tokio::test]
+async fn one_instance_fills_no_room_of_the_others() {
+    let mesh = Mesh::new().await;
+    let member = mesh.applicant("0").joined().await;
+    let mut joins = 1;
+    let refused = loop {
+        match mesh.applicant("0").known_by(&member.leaf).running([9; 32]).join().await {
+            Err(fault) if fault.code == Code::ReleaseNotAllowed => joins += 1,
+            other => break other.map(drop).unwrap_err().code,
+        }
+    };
+    assert!(refused == Code::JoinQuota && refused.is_retryable());
+    assert!((16..=128).contains(&joins), "{joins}");
+    mesh.applicant("1").joined().await;
+    mesh.clock.forward(Duration::from_secs(121));
+    mesh.applicant("0").joined().await;
+}
+
+#[tokio::test]
+async fn whoever_has_one_used_ticket_keeps_nobody_out() {
+    let mesh = Mesh::new().await;
+    let ticket = mesh.ticket("vrf", "0");
+    let mut tries = Vec::new();
+    for _ in 0..200 {
+        tries.push(mesh.applicant("0").ticket(ticket.clone()).running([9; 32]).prepare().await.unwrap());
+    }
+    assert_eq!(tries[0].show(&mesh.authority).await.unwrap_err().code, Code::ReleaseNotAllowed);
+    for again in &tries[1..] {
+        assert_eq!(again.show(&mesh.authority).await.unwrap_err().code, Code::TicketInvalid);
+    }
+    mesh.applicant("0").joined().await;
+}
 
 #[tokio::test(start_paused = true)]
 async fn whoever_finds_no_room_is_told_to_try_again_and_members_have_room_of_their_own() {

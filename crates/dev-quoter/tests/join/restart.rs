@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use appraisal::{Code, Roots};
-use mesh_protocol::{RevokedType, canonical, sha256, transition};
+use mesh_protocol::{RevokedType, canonical, sha256, to_hex, transition};
 use serde_json::{Value, json};
 use trust::{LeafFacts, TrustError};
 use types::Mode;
@@ -133,7 +133,31 @@ async fn the_audit_trail_goes_on() {
     let genesis = *mesh.vault.lock().await.genesis();
     let trail = std::fs::read(mesh.audit_file()).unwrap();
     let verified = trust::audit::verify(trail.as_slice(), &genesis, mesh.authority.root_spki()).unwrap();
-    assert_eq!(verified.records(), 2);
+    assert_eq!(verified.records(), 3);
+}
+
+#[tokio::test]
+async fn a_transition_at_a_start_is_in_the_audit_trail() {
+    let mesh = Mesh::new().await;
+    let first = mesh.authority.transition();
+    let mesh = mesh.restarted(|_| {}).await;
+    let mesh = mesh.restarted(|setup| setup.manifest = json!({})).await;
+    let transitions = [first, mesh.authority.transition()];
+    mesh.apply(json!({"services": {}})).await;
+    let shown = |record: &Value| ["kind", "actor", "data"].map(|key| record[key].clone());
+    let line = |(n, t_n): (u64, [u8; 32]), actor: &str| {
+        [json!("transition"), json!(actor), json!({"n": n, "tN": to_hex(&t_n)})]
+    };
+    let expected = [
+        line(transitions[0], "start"),
+        line(transitions[1], "start"),
+        line(mesh.authority.transition(), "a test"),
+    ];
+    assert_eq!(mesh.audit().iter().map(shown).collect::<Vec<_>>(), expected);
+    let n = mesh.authority.transition().0;
+    // The store has it too, so that the next start goes on from there.
+    let mesh = mesh.restarted(|setup| setup.manifest = json!({"services": {}})).await;
+    assert_eq!((n, mesh.authority.transition().0, mesh.audit().len()), (3, 3, 3));
 }
 
 /// Replaces text in a row of the store.

@@ -10,6 +10,7 @@ use hyper::client::conn as client;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use mesh_protocol::{QuoterSource, Revoked, RevokedType, to_hex};
+use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -100,6 +101,18 @@ async fn what_is_spoken_is_what_the_handshake_says() {
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     assert!(body.ends_with(b"by HTTP/2.0"));
     driver.abort();
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_make_room_for_the_next_ones() {
+    let replica = Replica::new().await;
+    let mut silent = Vec::new();
+    for _ in 0..=MAX_HANDSHAKES {
+        silent.push(TcpStream::connect(replica.address).await.unwrap());
+    }
+    let ended = timeout(HANDSHAKE / 2, silent[0].read(&mut [0; 1])).await;
+    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "the oldest is given up: {ended:?}");
+    assert!(replica.answer("gateway/n1", "/").await.is_ok());
 }
 
 #[tokio::test]

@@ -201,7 +201,12 @@ fn a_revoked_instance_gets_no_request_from_then_on_and_joins_again_once_it_is_re
         assert!(said.code == 4 && said.out.contains("REVOKED"), "{}", said.out);
         // It starts again, and is refused what it asks the mesh API for.
         eventually("a refused join", || (refused_joins(&mesh) >= 2).then_some(()));
-        mesh.until_logged(0, "a join was refused code=REVOKED");
+        let log = mesh.until_logged(0, "a join was refused code=REVOKED");
+        let line = log.lines().find(|line| line.contains("a join was refused")).unwrap();
+        assert!(line.contains("service=vrf instance=\"2\""), "{line}");
+        let log = mesh.until_logged(0, "it may not join the mesh: REVOKED");
+        let mut ends = log.lines().filter(|line| line.contains("it may not join the mesh"));
+        assert!(ends.all(|line| line.matches("REVOKED").count() == 1), "{log}");
         more(200);
         assert_eq!(why(&mesh, "vrf/2")["attested"]["refusal"]["code"], "REVOKED");
         let entries = &report(&mesh, &[])["revocations"];

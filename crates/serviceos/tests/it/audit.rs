@@ -141,6 +141,27 @@ fn the_last_records_are_shown() {
 }
 
 #[test]
+fn keys_are_made_and_revoked_with_a_line_that_names_who_asked_and_never_the_key() {
+    let mesh = Mesh::new().service("vrf", 1).up();
+    let made = mesh.run(&["keys", "create", "--name", "shop", "--scopes", "vrf:random", "--json"]);
+    let made: Value = serde_json::from_str(&made.out).unwrap_or_else(|_| panic!("{}", made.err));
+    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    for _twice in 0..2 {
+        assert_eq!(mesh.run(&["keys", "revoke", id]).code, 0);
+    }
+    let tail = mesh.run(&["audit", "tail", "--json"]).out;
+    let records: Vec<Value> = serde_json::from_str(&tail).unwrap();
+    let of_keys = records.iter().filter(|record| record["kind"].as_str().unwrap().starts_with("key-"));
+    let shown: Vec<_> =
+        of_keys.map(|record| ["kind", "actor", "subject", "outcome"].map(|key| &record[key])).collect();
+    let line = |kind: &str| [json!(kind), json!("admin socket"), json!(id), json!("done")];
+    let lines = [line("key-create"), line("key-revoke")];
+    assert_eq!(shown, lines.each_ref().map(<[Value; 4]>::each_ref));
+    assert!(tail.contains("shop") && !trail(&mesh).contains(key), "{tail}");
+    assert_eq!(verified(&mesh, ".serviceos").0, 0);
+}
+
+#[test]
 fn where_there_is_no_trail_that_is_said() {
     let mesh = Mesh::new();
     mesh.write("services: {vrf: {replicas: 1}}\n");

@@ -73,7 +73,7 @@ fn several_mistakes_are_reported_at_once() {
             serviceos.yaml:7:5: services.dice: nothing says what it runs
               7 |     dice:
                 |     ^^^^
-            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, and `endpoints` calls servers that run elsewhere
+            help: the built-in services are vrf, datafeed and oracle; `builtin: vrf` chooses one under this name, `command` starts a program of your own, `attestation.releases` alone admits what `serviceos exec` starts elsewhere, and `endpoints` calls servers that run elsewhere
         "#]],
     );
 }

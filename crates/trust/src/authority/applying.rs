@@ -4,16 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mesh_protocol::to_hex;
-use serde_json::{Value, json};
+use serde_json::Value;
 use types::ServiceName;
 
 use super::granting::check_room;
-use super::opening::{chain, new_key, transition_of};
+use super::opening::{Chain, new_key};
 use super::{Authority, ServicePolicy};
-use crate::audit::{Entry, Outcome};
 use crate::ca::IssuingCa;
-use crate::{TrustError, revocations};
+use crate::{Standing, TrustError, revocations};
 
 impl Authority {
     /// Takes another manifest over, with what follows from it for the services. The same one changes nothing.
@@ -43,37 +41,50 @@ impl Authority {
         let mut vault = self.0.vault.lock().await;
         check_room(&vault, services.iter(), None)?;
         let genesis = *vault.genesis();
-        let chain = chain(&self.0.store, &genesis, manifest).await?;
-        if chain.n == self.transition().0 {
-            return Ok(());
-        }
-        let transition = transition_of(&chain)?;
+        let known = Chain::known(&self.0.store, &genesis).await?;
+        let Some(chain) = known.with(manifest)? else { return Ok(()) };
+        let transition = chain.transition()?;
         let issuing = vault.ensure_internal(&format!("mesh-issuer-{}", chain.n), new_key).await?;
         let root_key = vault.root_key()?;
         drop(vault);
         let root = self.state().ca.chain.last().cloned().ok_or(TrustError::Tampered("root"))?;
         let next = (chain.n, transition);
         let ca = IssuingCa::new(root, &root_key, &self.0.domain, next, &issuing, now)?;
-        let entry = Entry {
-            kind: "transition".into(),
-            actor: actor.into(),
-            subject: self.0.domain.trust_domain.clone(),
-            outcome: Outcome::Done,
-            reason: None,
-            data: json!({"n": chain.n, "tN": to_hex(&transition)}),
-        };
-        self.audit(entry, now).await?;
+        self.audit(chain.entry(&self.0.domain, actor)?, now).await?;
+        chain.keep(&self.0.store).await?;
         {
             let mut state = self.state();
             state.before = Some(state.ca.transition);
             state.ca = Arc::new(ca);
+            state.in_force_since = now;
             state.services =
                 Arc::new(services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect());
         }
+        self.overlap_begins((chain.n, now));
         self.publish_grants(&*self.0.vault.lock().await);
         let list = self.0.revocations.borrow().revocations.renewed(transition, now);
         let signed = revocations::sign(list, &self.0.signer)?;
         self.publish(signed, now);
         Ok(())
+    }
+
+    /// From a transition on, which came into force then, the identities of the one before end early.
+    fn overlap_begins(&self, (n, since): (u64, u64)) {
+        self.0.standings.send_if_modified(|standings| {
+            let mut ending = Vec::new();
+            for (key, standing) in standings.iter() {
+                let changed = match standing {
+                    Standing::Valid(admission) => Standing::Valid(admission.in_transition(n, since)),
+                    Standing::Expired(admission) => Standing::Expired(admission.in_transition(n, since)),
+                    Standing::Pending { .. } | Standing::Refused { .. } => continue,
+                };
+                if changed != *standing {
+                    ending.push((key.clone(), changed));
+                }
+            }
+            let changes = !ending.is_empty();
+            Arc::make_mut(standings).extend(ending);
+            changes
+        });
     }
 }

@@ -18,6 +18,15 @@ impl Authority {
         channel: &Channel<'_>,
         request: &ChallengeRequest,
     ) -> Result<ChallengeAnswer, Fault> {
+        let answer = self.answer(channel, request).await;
+        answer.inspect_err(|fault| self.count_refusal(fault))
+    }
+
+    async fn answer(
+        &self,
+        channel: &Channel<'_>,
+        request: &ChallengeRequest,
+    ) -> Result<ChallengeAnswer, Fault> {
         let now = self.0.clock.checked()?;
         let replica_nonce: [u8; 32] = request
             .nonce
@@ -72,7 +81,7 @@ impl Authority {
         now_ms: u64,
     ) -> Result<(), Fault> {
         if let Some(peer) = &channel.peer {
-            return self.is_in_force(peer);
+            return self.is_in_force(peer, now_ms);
         }
         check_ticket_age(ticket, now_ms)?;
         if self.state().used.contains(&Used::mark(ticket)) {
@@ -81,21 +90,22 @@ impl Authority {
         Ok(())
     }
 
-    /// Whether a certificate is the one that its replica has, as far as this authority knows.
-    fn is_in_force(&self, peer: &Peer) -> Result<(), Fault> {
+    /// Whether a certificate is the one that its replica has, as far as this authority knows, and has not ended with the
+    /// transition that it was issued in.
+    pub(super) fn is_in_force(&self, peer: &Peer, now_ms: u64) -> Result<(), Fault> {
         let Subject::Service { service, instance } = &peer.id.subject else { return Ok(()) };
         let key = (service.clone(), instance.clone());
         let over = |detail: &str| Err(Fault::new(Code::TicketInvalid, detail));
         match self.0.standings.borrow().get(&key) {
             // The answer with the newer one may have been lost on its way.
-            Some(Standing::Valid(admission) | Standing::Expired(admission))
-                if admission.leaf == peer.leaf
-                    || admission.renewed.is_some_and(|(before, _)| before == peer.leaf) =>
-            {
-                Ok(())
-            }
-            Some(Standing::Valid(_) | Standing::Expired(_)) => {
-                over("the certificate was renewed already, and is not renewed twice")
+            Some(Standing::Valid(admission) | Standing::Expired(admission)) => {
+                match admission.holds_until(&peer.leaf) {
+                    Some(until) if now_ms < until * 1000 => Ok(()),
+                    Some(_) => {
+                        over("the identity ended with the manifest before, and is not renewed any more")
+                    }
+                    None => over("the certificate was renewed already, and is not renewed twice"),
+                }
             }
             Some(Standing::Pending { .. }) => {
                 over("the replica is being started again, and joins by its ticket")
@@ -103,5 +113,13 @@ impl Authority {
             // It is told again why; or this authority has given it before it was started again.
             Some(Standing::Refused { .. }) | None => Ok(()),
         }
+    }
+
+    /// Whether the identity of a member has ended, though its certificate is still valid: it belongs to a transition before.
+    pub fn has_ended(&self, peer: &Peer) -> bool {
+        let Subject::Service { service, instance } = &peer.id.subject else { return false };
+        let admission = self.admission(service.as_str(), instance);
+        let until = admission.and_then(|admission| admission.holds_until(&peer.leaf));
+        until.is_some_and(|until| until * 1000 <= self.0.clock.latest())
     }
 }

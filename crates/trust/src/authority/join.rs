@@ -22,14 +22,13 @@ use crate::audit::{Entry, Outcome};
 use crate::ca::{IssuingCa, LeafFacts, LeafRequest, SubjectKey, digest, requested_key};
 use crate::nonces::{NonceContext, Used, check_ticket_age, expiry};
 use crate::records::{Recorded, SignedRecord};
+use crate::standing::LONGEST_DRAIN;
 use crate::{Admission, Standing, TrustError, revocations};
 
 /// The largest certificate request, in bytes: it has a key and a signature and nothing else.
 const MAX_CSR_BYTES: usize = 1024;
 /// Records of appraisals that are kept for each replica.
 const MAX_RECORDS: usize = 8;
-/// How long before its end an identity that was not renewed takes no more requests, in seconds, if it lives long enough.
-const LONGEST_DRAIN: u64 = 10;
 
 /// The connection that somebody joins over.
 #[derive(Debug, Clone)]
@@ -74,10 +73,19 @@ impl Authority {
     /// # Errors
     /// The first step that fails; [`Code::is_retryable`] says whether another try is worth it.
     pub async fn join(&self, channel: &Channel<'_>, request: &JoinRequest) -> Result<JoinAnswer, Fault> {
-        let begun = self.begin(channel, request)?;
+        let begun = self.begin(channel, request).inspect_err(|fault| self.count_refusal(fault))?;
         let marks = begun.marks.clone();
+        let (service, instance) = (begun.service.clone(), begun.join.claims.instance.clone());
         let decided = self.decide(channel, begun).await;
-        if decided.as_ref().is_err_and(|fault| fault.code.is_retryable()) {
+        if let Err(fault) = &decided {
+            let (code, detail) = (fault.code, &fault.detail);
+            // What follows from it is said, louder, by whoever started the replica.
+            tracing::info!(%code, detail, %service, instance, "a join was refused");
+        }
+        if let Err(fault) = &decided
+            && fault.code.is_retryable()
+        {
+            self.count_refusal(fault);
             // Whoever is told to try again must be able to, and needs its ticket for that.
             let mut state = self.state();
             marks.iter().skip(1).for_each(|(ticket, expiry)| state.used.give_back(ticket, *expiry));
@@ -106,6 +114,9 @@ impl Authority {
         checks.add(Step::Kind, self.0.roots.of(evidence.kind).map(|_root| ()))?;
         let now_ms = self.0.clock.checked()?;
         let marks = checks.add(Step::Nonce, self.consume(channel, &claims, now_ms))?;
+        if let Some(peer) = &channel.peer {
+            self.is_in_force(peer, now_ms)?;
+        }
         let unexpected = || {
             let name = format!("{}/{}", claims.service, claims.instance);
             Fault::new(Code::ReplicaNotExpected, format!("the manifest has no {name}"))
@@ -167,15 +178,24 @@ impl Authority {
             instance: &claims.instance,
         };
         self.0.minter.check_nonce(&claims.authority_nonce, now_ms, context)?;
-        let mut marks = vec![(Used::mark(&claims.authority_nonce), expiry(&claims.authority_nonce))];
-        self.state().used.add(marks[0].0, marks[0].1, now_ms, Code::NonceReplayed)?;
-        if channel.peer.is_none() {
-            check_ticket_age(&claims.ticket, now_ms)?;
-            let ticket = (Used::mark(&claims.ticket), expiry(&claims.ticket));
-            self.state().used.add(ticket.0, ticket.1, now_ms, Code::TicketInvalid)?;
-            marks.push(ticket);
+        let whose = format!("{}/{}", claims.service, claims.instance);
+        let nonce = (Used::mark(&claims.authority_nonce), expiry(&claims.authority_nonce));
+        let ticket = (Used::mark(&claims.ticket), expiry(&claims.ticket));
+        let used = &mut self.state().used;
+        if channel.peer.is_some() {
+            used.add(nonce, &whose, now_ms, Code::NonceReplayed)?;
+            return Ok(vec![nonce]);
         }
-        Ok(marks)
+        if !used.contains(&nonce.0) {
+            check_ticket_age(&claims.ticket, now_ms)?;
+            // Nothing is remembered of what one who has a used ticket tries.
+            if used.contains(&ticket.0) {
+                return Err(Fault::new(Code::TicketInvalid, "the launch ticket was used before"));
+            }
+        }
+        used.add(nonce, &whose, now_ms, Code::NonceReplayed)?;
+        used.add(ticket, &whose, now_ms, Code::TicketInvalid)?;
+        Ok(vec![nonce, ticket])
     }
 
     /// The steps that cost something, on a thread that may take its time. Gives the checks back in either case.
@@ -229,6 +249,7 @@ impl Authority {
             appraised,
             record: record.record.id,
             appraised_at: now,
+            n: begun.ca.n,
             not_after,
             drains_at: not_after - (not_after.saturating_sub(now) / 5).min(LONGEST_DRAIN),
         });
@@ -251,7 +272,7 @@ impl Authority {
     }
 
     /// Publishes an admission, unless what it rests on was revoked since it was appraised. Whoever revokes publishes the list
-    /// first and then looks at every standing, so one of the two sees the other.
+    /// first and then looks at every standing, so one of the two sees the other; the same goes for another transition.
     fn stand_admitted(&self, begun: &Begun, admission: &Arc<Admission>) -> Result<(), Fault> {
         let mut allowed = Ok(());
         self.stand(&begun.service, &begun.join.claims.instance, |_| {
@@ -259,7 +280,10 @@ impl Authority {
             let leaf = begun.join.previous;
             allowed = revocations::allow(&list.revocations, &begun.id, leaf, &admission.appraised);
             Some(match &allowed {
-                Ok(()) => Standing::Valid(Arc::clone(admission)),
+                Ok(()) => {
+                    let state = self.state();
+                    Standing::Valid(admission.in_transition(state.ca.n, state.in_force_since))
+                }
                 Err(fault) => Standing::Refused { fault: fault.clone(), since: admission.appraised_at },
             })
         });

@@ -6,28 +6,29 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use store::Transaction;
+use serde_json::json;
+use store::{MAX_OPERATIONS, Transaction};
 use tokio::time::sleep;
 
 use super::Authority;
 use super::opening::{USED, WATERMARK};
-use crate::audit::AuditError;
+use crate::audit::{AuditError, Entry, Outcome};
 use crate::{Standing, TrustError, revocations};
 
 /// How often what was recorded is signed, and the list of revocations said again.
 const ROUND: Duration = Duration::from_secs(10);
-/// Used nonces that are forgotten in one transaction.
-const MAX_FORGOTTEN: usize = 100;
 
 impl Authority {
     /// Runs until it is told to end.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        // Beside each other: a disk that hangs must not give anybody more time.
+        // Beside each other: a disk that hangs must not give anybody more time, nor make what is revoked unknown.
         tokio::select! {
             never = self.end_in_time() => match never {},
             never = self.look_after_again_and_again() => match never {},
+            never = self.say_the_revoked_again() => match never {},
             () = shutdown => {}
         }
+        self.say_refusals().await;
         if let Err(error) = self.sign_head().await {
             tracing::warn!(%error, "the last head of the audit trail could not be signed");
         }
@@ -54,6 +55,7 @@ impl Authority {
     }
 
     async fn look_after(&self) {
+        self.say_refusals().await;
         if let Err(error) = self.sign_head().await {
             tracing::warn!(%error, "the head of the audit trail could not be signed");
         }
@@ -61,12 +63,18 @@ impl Authority {
             tracing::warn!(%error, "the authority could not write down its clock");
         }
         self.rotate_due().await;
-        let _alone = self.0.revoking.lock().await;
-        let now = self.0.clock.latest() / 1000;
-        let list = self.0.revocations.borrow().revocations.renewed(self.transition().1, now);
-        match revocations::sign(list, &self.0.signer) {
-            Ok(signed) => drop(self.0.revocations.send_replace(Arc::new(signed))),
-            Err(error) => tracing::warn!(%error, "the list of revocations could not be signed again"),
+    }
+
+    async fn say_the_revoked_again(&self) -> Infallible {
+        loop {
+            sleep(ROUND).await;
+            let _alone = self.0.revoking.lock().await;
+            let now = self.0.clock.latest() / 1000;
+            let list = self.0.revocations.borrow().revocations.renewed(self.transition().1, now);
+            match revocations::sign(list, &self.0.signer) {
+                Ok(signed) => drop(self.0.revocations.send_replace(Arc::new(signed))),
+                Err(error) => tracing::warn!(%error, "the list of revocations could not be signed again"),
+            }
         }
     }
 
@@ -91,6 +99,27 @@ impl Authority {
         next.map(Duration::from_millis)
     }
 
+    /// One line for all that were refused without one since the last time.
+    async fn say_refusals(&self) {
+        let counted = std::mem::take(&mut *self.refusals());
+        if counted.is_empty() {
+            return;
+        }
+        let entry = Entry {
+            kind: "join-refusals".into(),
+            actor: "authority".into(),
+            subject: self.0.domain.trust_domain.clone(),
+            outcome: Outcome::Refused,
+            reason: None,
+            data: json!(counted),
+        };
+        if let Err(error) = self.audit(entry, self.0.clock.latest() / 1000).await {
+            tracing::warn!(%error, "refused joins could not be recorded; they are counted on");
+            let mut refusals = self.refusals();
+            counted.into_iter().for_each(|(code, count)| *refusals.entry(code).or_default() += count);
+        }
+    }
+
     async fn sign_head(&self) -> Result<(), TrustError> {
         let (audit, now) = (Arc::clone(&self.0.audit), self.0.clock.latest() / 1000);
         let signed = tokio::task::spawn_blocking(move || -> Result<(), AuditError> {
@@ -102,15 +131,17 @@ impl Authority {
 
     async fn write_down(&self) -> Result<(), TrustError> {
         let now = self.0.clock.latest();
-        let mut transaction = Transaction::new().put(WATERMARK, now.to_be_bytes());
-        let used = self.0.store.range(USED).await?;
-        let expired = used.iter().filter(|row| {
-            row.value.as_slice().try_into().map_or(true, |expiry| u64::from_be_bytes(expiry) < now)
-        });
-        for row in expired.take(MAX_FORGOTTEN) {
-            transaction = transaction.delete(row.key.clone());
+        self.0.store.commit(Transaction::new().put(WATERMARK, now.to_be_bytes())).await?;
+        let forgotten = self.state().used.take_forgotten(now);
+        let mut transactions = forgotten.chunks(MAX_OPERATIONS);
+        while let Some(marks) = transactions.next() {
+            let delete = |all: Transaction, mark: &[u8; 32]| all.delete([USED.as_bytes(), mark].concat());
+            if let Err(error) = self.0.store.commit(marks.iter().fold(Transaction::new(), delete)).await {
+                let left = std::iter::once(marks).chain(transactions).flatten().copied().collect::<Vec<_>>();
+                self.state().used.not_taken_out(&left);
+                return Err(error.into());
+            }
         }
-        self.0.store.commit(transaction).await?;
         Ok(())
     }
 }

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use appraisal::Roots;
-use mesh_protocol::{Bytes, EvidenceKind, Revocations, SignedRevocations, sha256, transition};
+use mesh_protocol::{Bytes, EvidenceKind, Revocations, SignedRevocations, sha256, to_hex, transition};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::CertificateDer;
 use secrets::Vault;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use store::{KeyValue, Store, Transaction};
 use tokio::sync::watch;
 use types::ServiceName;
@@ -17,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::granting::{check_room, grants};
 use super::{Authority, Inner, OwnEvidence, ServicePolicy, State};
-use crate::audit::AuditTrail;
+use crate::audit::{AuditError, AuditTrail, Entry, Outcome};
 use crate::ca::{self, IssuingCa};
 use crate::clock::{CheckedClock, Clocks};
 use crate::nonces::{LIFE_MS, Minter, Used};
@@ -36,6 +37,9 @@ pub(super) const USED: &str = "trust/used/";
 
 /// The secret under nonces and tickets.
 const MINTER: &str = "mesh-nonces";
+
+/// Who brings another manifest into force that was changed while no authority ran.
+const START: &str = "start";
 
 /// First joins that are appraised at the same time, and those that may wait for that.
 const FIRST_JOINS: (usize, usize) = (2, 256);
@@ -101,8 +105,11 @@ impl Authority {
         // A clock that is behind stops joins, not the start.
         let seconds = clock.latest() / 1000;
         let root = root(&store, &root_key, &domain, seconds).await?;
-        let chain = chain(&store, &genesis, &manifest).await?;
-        let transition = transition_of(&chain)?;
+        let known = Chain::known(&store, &genesis).await?;
+        let next = known.with(&manifest)?;
+        let entry = next.as_ref().map(|next| next.entry(&domain, START)).transpose()?;
+        let chain = next.as_ref().unwrap_or(&known);
+        let transition = chain.transition()?;
         let (issuing, grants) = {
             let mut vault = vault.lock().await;
             let issuing = vault.ensure_internal(&format!("mesh-issuer-{}", chain.n), new_key).await?;
@@ -114,8 +121,17 @@ impl Authority {
         let evaluations = evaluations(&store).await?;
         let opening_key = OpeningKey::generate(domain.mode, &domain.trust_domain, signer.spki())?;
         let pair = Arc::clone(signer.pair());
-        let audit = tokio::task::spawn_blocking(move || AuditTrail::open(&audit, genesis, pair, seconds));
+        let audit = tokio::task::spawn_blocking(move || -> Result<AuditTrail, AuditError> {
+            let mut audit = AuditTrail::open(&audit, genesis, pair, seconds)?;
+            if let Some(entry) = entry {
+                audit.append(entry, seconds)?;
+            }
+            Ok(audit)
+        });
         let audit = audit.await.map_err(|_| TrustError::Failed)??;
+        if let Some(next) = &next {
+            next.keep(&store).await?;
+        }
         let services = services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect();
         Ok(Self(Arc::new(Inner {
             domain,
@@ -128,7 +144,13 @@ impl Authority {
             audit: Arc::new(Mutex::new(audit)),
             own,
             opening_key,
-            state: Mutex::new(State { ca: Arc::new(ca), before: None, services: Arc::new(services), used }),
+            state: Mutex::new(State {
+                ca: Arc::new(ca),
+                before: None,
+                in_force_since: seconds,
+                services: Arc::new(services),
+                used,
+            }),
             standings: watch::Sender::new(Arc::new(Standings::new())),
             revocations: watch::Sender::new(Arc::new(revocations)),
             grants: watch::Sender::new(Arc::new(grants)),
@@ -137,6 +159,7 @@ impl Authority {
             revoking: tokio::sync::Mutex::new(()),
             first_joins: Quota::new(FIRST_JOINS),
             renewals: Quota::new(RENEWALS),
+            refusals: Mutex::default(),
         })))
     }
 }
@@ -169,31 +192,56 @@ async fn root(
     Ok(made)
 }
 
-/// The chain of transitions, with one more where the manifest is another than the last.
-pub(super) async fn chain(
-    store: &Store,
-    genesis: &[u8; 32],
-    manifest: &serde_json::Value,
-) -> Result<Chain, TrustError> {
-    let hash = sha256(&canonical_json(manifest)?);
-    let known: Option<Chain> = match store.get(TRANSITION).await? {
-        Some(row) => {
-            Some(serde_json::from_slice(&row.value).map_err(|_| TrustError::Tampered("transitions"))?)
-        }
-        None => None,
-    };
-    let mut chain = known.unwrap_or(Chain { n: 0, t_n: Bytes(genesis.to_vec()), history: Vec::new() });
-    verify(&chain, genesis)?;
-    if chain.history.last().is_some_and(|last| last.manifest_hash.0 == hash) {
-        return Ok(chain);
+impl Chain {
+    /// What is stored of it, or its beginning.
+    pub(super) async fn known(store: &Store, genesis: &[u8; 32]) -> Result<Self, TrustError> {
+        let known = match store.get(TRANSITION).await? {
+            Some(row) => {
+                serde_json::from_slice(&row.value).map_err(|_| TrustError::Tampered("transitions"))?
+            }
+            None => Self { n: 0, t_n: Bytes(genesis.to_vec()), history: Vec::new() },
+        };
+        verify(&known, genesis)?;
+        Ok(known)
     }
-    let next = transition(chain.n + 1, &hash, &transition_of(&chain)?);
-    chain.n += 1;
-    chain.t_n = Bytes(next.to_vec());
-    chain.history.push(Link { n: chain.n, op: "update".into(), manifest_hash: Bytes(hash.to_vec()) });
-    let json = serde_json::to_vec(&chain).map_err(|error| TrustError::Record(error.to_string()))?;
-    store.commit(Transaction::new().put(TRANSITION, json)).await?;
-    Ok(chain)
+
+    /// With one transition more; `None` where the manifest is that of the last one.
+    pub(super) fn with(&self, manifest: &serde_json::Value) -> Result<Option<Self>, TrustError> {
+        let hash = sha256(&canonical_json(manifest)?);
+        if self.history.last().is_some_and(|last| last.manifest_hash.0 == hash) {
+            return Ok(None);
+        }
+        let mut with = self.clone();
+        with.n += 1;
+        with.t_n = Bytes(transition(with.n, &hash, &self.transition()?).to_vec());
+        let link = Link { n: with.n, op: "update".into(), manifest_hash: Bytes(hash.to_vec()) };
+        with.history.push(link);
+        Ok(Some(with))
+    }
+
+    /// Writes it down.
+    pub(super) async fn keep(&self, store: &Store) -> Result<(), TrustError> {
+        let json = serde_json::to_vec(self).map_err(|error| TrustError::Record(error.to_string()))?;
+        store.commit(Transaction::new().put(TRANSITION, json)).await?;
+        Ok(())
+    }
+
+    /// T_n.
+    pub(super) fn transition(&self) -> Result<[u8; 32], TrustError> {
+        self.t_n.0.as_slice().try_into().map_err(|_| TrustError::Tampered("transitions"))
+    }
+
+    /// The line of the audit trail for its last transition.
+    pub(super) fn entry(&self, domain: &secrets::Domain, actor: &str) -> Result<Entry, TrustError> {
+        Ok(Entry {
+            kind: "transition".into(),
+            actor: actor.into(),
+            subject: domain.trust_domain.clone(),
+            outcome: Outcome::Done,
+            reason: None,
+            data: json!({"n": self.n, "tN": to_hex(&self.transition()?)}),
+        })
+    }
 }
 
 /// Every link follows from the one before.
@@ -211,10 +259,6 @@ fn verify(chain: &Chain, genesis: &[u8; 32]) -> Result<(), TrustError> {
     if chain.n == length && chain.t_n.0 == last { Ok(()) } else { Err(tampered()) }
 }
 
-pub(super) fn transition_of(chain: &Chain) -> Result<[u8; 32], TrustError> {
-    chain.t_n.0.as_slice().try_into().map_err(|_| TrustError::Tampered("transitions"))
-}
-
 async fn revocations(
     store: &Store,
     signer: &Signer,
@@ -230,15 +274,14 @@ async fn revocations(
     sign(list.renewed(transition, now), signer)
 }
 
-/// The nonces and tickets that were used and may not be used again; those that have expired are forgotten.
+/// The nonces and tickets that were used and may not be used again; those that have expired are forgotten with the next.
 async fn used(store: &Store, now_ms: u64) -> Result<Used, TrustError> {
     let mut used = Used::default();
     for row in store.range(USED).await? {
         let expiry = row.value.as_slice().try_into().map(u64::from_be_bytes).unwrap_or(now_ms + LIFE_MS);
         let mark = row.key.strip_prefix(USED.as_bytes()).and_then(|mark| <[u8; 32]>::try_from(mark).ok());
-        if let Some(mark) = mark.filter(|_| expiry >= now_ms) {
-            let _room_was_there_before =
-                used.add(mark, expiry, now_ms, appraisal::Code::NonceReplayed).is_ok();
+        if let Some(mark) = mark {
+            used.remember((mark, expiry));
         }
     }
     Ok(used)

@@ -117,7 +117,8 @@ impl Place {
             let outcome = serde_json::to_value(record.outcome).unwrap();
             format!("{} {} {} {}", record.kind, record.subject, outcome.as_str().unwrap(), record.data)
         };
-        records.iter().map(told).collect()
+        // The first one is that the manifest came into force.
+        records[1..].iter().map(told).collect()
     }
 }
 

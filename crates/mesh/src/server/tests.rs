@@ -1,26 +1,23 @@
-//! What the mesh API tells members without being asked again: who is revoked, and who is given other secrets. A member that is
-//! revoked is refused: on the connection that it has, and on any other.
-
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
+//! Real connections to the mesh API: who is refused, who keeps whom out, and what members are told without being asked again.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use appraisal::{Policy, Roots};
-use mesh::{MeshApi, OwnIdentity};
-use mesh_protocol::tls::{ANY_NAME, Identity, RootPin, client_config};
-use mesh_protocol::{Bytes, EvidenceError, RevokedType, SpiffeId, Subject};
+use mesh_protocol::tls::{ANY_NAME, client_config};
+use mesh_protocol::{EvidenceError, RevokedType, SpiffeId, Subject};
 use rustls::pki_types::ServerName;
 use secrets::{Domain, Generate, Vault};
 use serde_json::{Value, json};
 use store::Store;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use trust::{Authority, Opening, SecretGrant, ServicePolicy};
+use trust::{Opening, SecretGrant, ServicePolicy};
 use types::Mode;
+
+use super::*;
+use crate::OwnIdentity;
 
 const TRUST_DOMAIN: &str = "api.dev.invalid";
 
@@ -62,7 +59,7 @@ fn replica_of(service: &str, ordinal: &str) -> Subject {
 }
 
 /// A connection to the mesh API of whoever has this identity.
-struct Member(TlsStream<TcpStream>);
+struct Member(tokio_rustls::client::TlsStream<TcpStream>);
 
 impl Member {
     async fn connect(authority: &Authority, address: SocketAddr, identity: Identity) -> Self {
@@ -95,15 +92,77 @@ impl Member {
     }
 }
 
-#[tokio::test]
-async fn whoever_is_given_other_secrets_is_told_at_once_and_nobody_else_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let authority = authority(&folder).await;
+/// The API, which serves until the test ends.
+async fn serving(authority: &Authority, limits: Limits) -> (SocketAddr, JoinHandle<()>) {
     let own = OwnIdentity::new(authority.clone(), Subject::Authority("n1".into())).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let api = MeshApi::new(listener, authority.clone(), own.identity(), own.spki()).unwrap();
-    let serving = tokio::spawn(api.serve(std::future::pending()));
+    let api = MeshApi { limits, ..api };
+    (address, tokio::spawn(api.serve(std::future::pending())))
+}
+
+/// What a new connection is answered to a request that only members are answered.
+async fn asked(
+    authority: &Authority,
+    address: SocketAddr,
+    identity: Identity,
+) -> std::io::Result<(Member, u16)> {
+    let mut member = Member::connect(authority, address, identity).await;
+    member.ask("/v1/watch").await?;
+    let (status, _) = member.answer().await?;
+    Ok((member, status))
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_keep_no_member_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = authority(&folder).await;
+    let (address, serving) = serving(&authority, Limits { handshakes: 3, strangers: 1, members: 1 }).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let one = OwnIdentity::new(authority.clone(), replica("0")).unwrap();
+    let (_member, status) = asked(&authority, address, one.identity()).await.unwrap();
+    assert_eq!(status, 200);
+    let ended = silent[0].read(&mut [0; 1]).await;
+    assert!(matches!(ended, Ok(0) | Err(_)), "the oldest is given up: {ended:?}");
+    serving.abort();
+}
+
+#[tokio::test]
+async fn strangers_have_room_of_their_own_and_take_none_from_members() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = authority(&folder).await;
+    let (address, serving) = serving(&authority, Limits { handshakes: 3, strangers: 2, members: 2 }).await;
+    let mut strangers = Vec::new();
+    for _ in 0..2 {
+        let (stranger, status) = asked(&authority, address, Identity::default()).await.unwrap();
+        assert_eq!(status, 403);
+        strangers.push(stranger);
+    }
+    assert!(asked(&authority, address, Identity::default()).await.is_err(), "there is no room for a third");
+    let mut members = Vec::new();
+    for ordinal in ["0", "1"] {
+        let own = OwnIdentity::new(authority.clone(), replica(ordinal)).unwrap();
+        let (member, status) = asked(&authority, address, own.identity()).await.unwrap();
+        assert_eq!(status, 200);
+        members.push(member);
+    }
+    let third = OwnIdentity::new(authority.clone(), replica("2")).unwrap();
+    assert!(asked(&authority, address, third.identity()).await.is_err());
+    // Whoever goes makes room.
+    strangers.pop();
+    while asked(&authority, address, Identity::default()).await.is_err() {}
+    serving.abort();
+}
+
+#[tokio::test]
+async fn whoever_is_given_other_secrets_is_told_at_once_and_nobody_else_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = authority(&folder).await;
+    let (address, serving) = serving(&authority, LIMITS).await;
     let connect = async |subject| {
         let identity = OwnIdentity::new(authority.clone(), subject).unwrap().identity();
         Member::connect(&authority, address, identity).await
@@ -146,11 +205,7 @@ async fn whoever_is_given_other_secrets_is_told_at_once_and_nobody_else_is() {
 async fn whoever_is_revoked_is_refused_on_every_connection_and_nobody_else_is() {
     let folder = tempfile::tempdir().unwrap();
     let authority = authority(&folder).await;
-    let own = OwnIdentity::new(authority.clone(), Subject::Authority("n1".into())).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let api = MeshApi::new(listener, authority.clone(), own.identity(), own.spki()).unwrap();
-    let serving = tokio::spawn(api.serve(std::future::pending()));
+    let (address, serving) = serving(&authority, LIMITS).await;
     let one = OwnIdentity::new(authority.clone(), replica("0")).unwrap();
     let other = OwnIdentity::new(authority.clone(), replica("1")).unwrap();
     let mut revoked = Member::connect(&authority, address, one.identity()).await;
