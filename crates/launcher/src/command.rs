@@ -260,21 +260,29 @@ impl Replica {
             never = follow(&folder, secrets) => match never {},
         };
         let (told, shares) = (Instant::now(), Shares::of(grace));
+        // Somebody waits for as long as the grace says.
+        let is_awaited = matches!(end, End::Terminated | End::Failed(_));
         tokio::select! {
             () = end.drain(&stop, serving, &member) => {}
             // A command that was signalled together with this process ends by itself.
             _ended = child.ended() => {}
-            () = sleep_until(told + shares.requests), if end == End::Terminated => {}
+            () = sleep_until(told + shares.requests), if is_awaited => {}
         }
         if end == End::Left(Left::Expired) {
             // Nobody is called under an identity that has ended.
             calls.abort_all();
         }
-        let deadline = match end {
-            End::Terminated => told + shares.requests + shares.command,
-            End::Orphaned | End::Left(_) => Instant::now() + UNWATCHED_GRACE,
+        let deadline = if is_awaited {
+            told + shares.requests + shares.command
+        } else {
+            Instant::now() + UNWATCHED_GRACE
         };
-        child.stop(deadline).await
+        let code = child.stop(deadline).await;
+        match end {
+            End::Terminated | End::Orphaned => code,
+            // Nobody wanted it to end.
+            End::Failed(_) | End::Left(_) => code.max(1),
+        }
     }
 }
 

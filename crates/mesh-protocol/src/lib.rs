@@ -24,6 +24,7 @@ mod quoter;
 mod release;
 mod revocations;
 mod signature;
+mod silence;
 pub mod tls;
 mod workload;
 
@@ -54,6 +55,7 @@ pub use quoter::{
 pub use release::{Release, granted_digest, hpke_info};
 pub use revocations::{Revocations, Revoked, RevokedType, SignedRevocations, WatchAnswer};
 pub use signature::is_signed_by;
+pub use silence::notice_silence;
 pub use workload::Workload;
 
 use serde::{Deserialize, Serialize};

@@ -144,9 +144,12 @@ pub struct AnnounceRequest {
 
 /// Its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AnnounceAnswer {
-    /// Why the replica is to end.
-    pub reason: String,
+#[serde(rename_all = "camelCase")]
+pub enum AnnounceAnswer {
+    /// The replica is to end since somebody wants it so, as this says.
+    Wanted(String),
+    /// The replica is to end since it cannot serve, as this says.
+    Failed(String),
 }
 
 /// `POST /v1/leave`: the replica asks to be drained. The request that has announced it is answered when that is done.

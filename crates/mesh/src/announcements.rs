@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mesh_protocol::RUN_BYTES;
+use mesh_protocol::{AnnounceAnswer, RUN_BYTES};
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 use types::{ReplicaId, ServiceName};
@@ -46,10 +46,10 @@ struct Facts {
     connections: usize,
     /// It asks to be drained.
     leaves: bool,
-    /// What it is told as the reason to end.
-    told: Option<String>,
+    /// What it is told when it is to end.
+    told: Option<AnnounceAnswer>,
     /// Another process has taken its place, or nobody waits for it any more.
-    given_up: Option<&'static str>,
+    given_up: Option<String>,
 }
 
 /// A connection over which a process has announced itself. Dropped with it.
@@ -85,15 +85,21 @@ impl Announcements {
         self.invite(replica).then(|| replica.clone())
     }
 
+    /// Whether there is a process in the place of a replica.
+    pub(crate) fn is_taken(&self, replica: &ReplicaId) -> bool {
+        self.0.get(replica).is_some_and(Place::is_taken)
+    }
+
+    /// The process in the place of a replica, if there is one.
+    pub fn present(&self, replica: &ReplicaId) -> Option<Announced> {
+        self.0.get(replica)?.life.borrow().clone().filter(Announced::is_there)
+    }
+
     /// Waits for a process to announce itself as that replica; one that has no place never does.
-    pub async fn arrived(&self, replica: &ReplicaId) -> Announced {
+    pub async fn arrived(&self, replica: &ReplicaId) {
         let Some(place) = self.0.get(replica) else { return std::future::pending().await };
-        let mut lives = place.life.subscribe();
-        let is_new = |life: &Option<Announced>| life.as_ref().is_some_and(Announced::is_there);
-        match lives.wait_for(is_new).await {
-            Ok(life) => life.clone().expect("it was waited for"),
-            Err(_) => unreachable!("this holds the sender"),
-        }
+        let is_there = |life: &Option<Announced>| life.as_ref().is_some_and(Announced::is_there);
+        let _this_holds_the_sender = place.life.subscribe().wait_for(is_there).await.is_ok();
     }
 
     /// Takes a connection of a process. Another process in the place is one that is not there any more: whoever has joined last is
@@ -119,7 +125,7 @@ impl Announcements {
         place.life.send_replace(Some(arrived.clone()));
         *place.invited() = None;
         if let Some(known) = known {
-            known.give_up("another process has taken its place");
+            known.give_up(&AnnounceAnswer::Failed("another process has taken its place".into()));
         }
         Some(Connected(arrived))
     }
@@ -147,10 +153,10 @@ impl Place {
 
 impl Announced {
     /// Waits until it is not there any more, and says how that is known.
-    pub async fn gone(&self) -> &'static str {
+    pub async fn gone(&self) -> String {
         let mut facts = self.facts.subscribe();
         match facts.wait_for(|facts| !facts.is_there()).await {
-            Ok(facts) => facts.given_up.unwrap_or("its connection to the mesh ended"),
+            Ok(facts) => facts.given_up.clone().unwrap_or_else(|| "its connection to the mesh ended".into()),
             Err(_) => unreachable!("this holds the sender"),
         }
     }
@@ -166,15 +172,18 @@ impl Announced {
     }
 
     /// Tells it to end.
-    pub fn tell_to_end(&self, reason: &str) {
-        self.facts.send_modify(|facts| facts.told = Some(reason.to_owned()));
+    pub fn tell_to_end(&self, answer: &AnnounceAnswer) {
+        self.facts.send_modify(|facts| {
+            facts.told.get_or_insert_with(|| answer.clone());
+        });
     }
 
     /// Waits for it no longer.
-    pub fn give_up(&self, reason: &'static str) {
+    pub fn give_up(&self, answer: &AnnounceAnswer) {
+        self.tell_to_end(answer);
+        let (AnnounceAnswer::Wanted(reason) | AnnounceAnswer::Failed(reason)) = answer;
         self.facts.send_modify(|facts| {
-            facts.given_up.get_or_insert(reason);
-            facts.told.get_or_insert_with(|| reason.to_owned());
+            facts.given_up.get_or_insert_with(|| reason.clone());
         });
     }
 
@@ -199,11 +208,11 @@ impl Facts {
 }
 
 impl Connected {
-    /// Waits until the process is to end, and gives the reason.
-    pub(crate) async fn told(&self) -> String {
+    /// Waits until the process is to end, and gives what it is told then.
+    pub(crate) async fn told(&self) -> AnnounceAnswer {
         let mut facts = self.0.facts.subscribe();
         match facts.wait_for(|facts| facts.told.is_some()).await {
-            Ok(facts) => facts.told.clone().unwrap_or_default(),
+            Ok(facts) => facts.told.clone().expect("it was waited for"),
             Err(_) => unreachable!("this holds the sender"),
         }
     }
@@ -242,7 +251,7 @@ mod tests {
         let (announcements, replica) = place();
         assert!(now(announcements.arrived(&replica)).await.is_none());
         let first = connected(&announcements, &replica, RUN);
-        let life = announcements.arrived(&replica).await;
+        let life = announcements.present(&replica).unwrap();
         // A new certificate, a new connection: the same process.
         let second = connected(&announcements, &replica, RUN);
         drop(first);
@@ -259,11 +268,11 @@ mod tests {
     async fn whoever_has_joined_last_has_the_place() {
         let (announcements, replica) = place();
         let first = connected(&announcements, &replica, RUN);
-        let before = announcements.arrived(&replica).await;
+        let before = announcements.present(&replica).unwrap();
         let _second = connected(&announcements, &replica, [2; RUN_BYTES]);
         assert_eq!(before.gone().await, "another process has taken its place");
-        assert_eq!(first.told().await, "another process has taken its place");
-        let latest = announcements.arrived(&replica).await;
+        assert_eq!(first.told().await, AnnounceAnswer::Failed("another process has taken its place".into()));
+        let latest = announcements.present(&replica).unwrap();
         assert!(now(latest.gone()).await.is_none());
         assert!(!announcements.leave(&replica, RUN), "it speaks for nobody any more");
         assert!(now(latest.leaves()).await.is_none());
@@ -273,14 +282,14 @@ mod tests {
     async fn one_that_leaves_is_told_when_to_end() {
         let (announcements, replica) = place();
         let connected = connected(&announcements, &replica, RUN);
-        let life = announcements.arrived(&replica).await;
+        let life = announcements.present(&replica).unwrap();
         assert!(announcements.leave(&replica, RUN));
         life.leaves().await;
         assert!(now(connected.told()).await.is_none(), "its requests are not done yet");
-        life.tell_to_end("drained");
-        assert_eq!(connected.told().await, "drained");
+        life.tell_to_end(&AnnounceAnswer::Wanted("drained".into()));
+        assert_eq!(connected.told().await, AnnounceAnswer::Wanted("drained".into()));
         assert!(now(life.gone()).await.is_none());
-        life.give_up("it did not end in time");
+        life.give_up(&AnnounceAnswer::Failed("it did not end in time".into()));
         assert_eq!(life.gone().await, "it did not end in time");
     }
 

@@ -29,9 +29,31 @@ impl Members {
             admission.leaf == leaf || admission.renewed.is_some_and(|(before, _)| before == leaf)
         };
         let is_it = |peers: &Peers| peers.get(replica).is_some_and(|(admission, _)| has_it(admission));
-        match peers.wait_for(is_it).await {
-            Ok(peers) => Arc::clone(&peers[replica].1),
+        let (admission, peer) = match peers.wait_for(is_it).await {
+            Ok(peers) => peers[replica].clone(),
             Err(_) => unreachable!("this holds the sender"),
+        };
+        if !peer.has_ended() {
+            return peer;
+        }
+        // It was lost sight of, and has come again with the identity that it has.
+        let again = again(&admission);
+        self.0.send_modify(|peers| {
+            peers.insert(replica.clone(), (admission, Arc::clone(&again)));
+        });
+        again
+    }
+}
+
+/// A peer of an admission whose peer has ended. It may show the certificate before as long as any other.
+fn again(admission: &Admission) -> Arc<MeshPeer> {
+    let id = admission.id.to_string();
+    match admission.renewed {
+        None => Arc::new(MeshPeer::new(id, admission.leaf)),
+        Some((former, until)) => {
+            let peer = MeshPeer::new(id, former);
+            peer.renewed(admission.leaf, (former, moment(until)));
+            Arc::new(peer)
         }
     }
 }
@@ -106,6 +128,8 @@ impl Writer {
             let peer = match (known, admission.renewed) {
                 // Only its end has changed: another transition came into force.
                 (Some((before, peer)), _) if before.leaf == admission.leaf => peer,
+                // Nobody connects to a peer that has ended, and there is nothing to be kept of it.
+                (Some((_, peer)), _) if peer.has_ended() => again(admission),
                 // The one before is what the replica shows until it has taken the new one; of one whose answer was lost it
                 // knows nothing.
                 (Some((before, peer)), Some((renewed, until)))

@@ -1,7 +1,7 @@
 //! The server: HTTP/1.1 with JSON over TLS. Without a certificate of the mesh only joining answers.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +17,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, channel_binding, peer, server_config};
 use mesh_protocol::{
-    AnnounceAnswer, AnnounceRequest, Bytes, ChallengeAnswer, ChallengeRequest, Handshakes, InstancesAnswer,
-    JoinAnswer, JoinRequest, LeaveRequest, RUN_BYTES, Refusal, SignedRevocations, Subject, WatchAnswer,
+    AnnounceAnswer, AnnounceRequest, Bytes, ChallengeAnswer, ChallengeRequest, Evidence, Handshakes,
+    InstancesAnswer, JoinAnswer, JoinRequest, LeaveRequest, RUN_BYTES, Refusal, SignedRevocations, Subject,
+    WatchAnswer, notice_silence,
 };
 use rustls::ServerConfig;
 use serde::Deserialize;
@@ -80,8 +81,8 @@ pub struct MeshApi {
 /// What is known of the connection that a request came over.
 #[derive(Debug, Clone)]
 struct Connection {
-    /// Of the other end.
-    address: IpAddr,
+    /// Whether the other end is on this machine.
+    is_local: bool,
     binding: [u8; 32],
     peer: Option<Peer>,
 }
@@ -185,6 +186,8 @@ async fn handshake(
     acceptor: TlsAcceptor,
 ) -> Option<(TlsStream<TcpStream>, Connection)> {
     let _delayed = stream.set_nodelay(true);
+    let _noticed_later = notice_silence(&stream).is_err();
+    let is_local = address.is_loopback() || stream.local_addr().is_ok_and(|local| local.ip() == address);
     let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -198,7 +201,7 @@ async fn handshake(
     };
     let tls = stream.get_ref().1;
     let (binding, peer) = (channel_binding(tls).ok()?, peer(tls.peer_certificates()));
-    Some((stream, Connection { address, binding, peer }))
+    Some((stream, Connection { is_local, binding, peer }))
 }
 
 async fn answer(stream: TlsStream<TcpStream>, connection: Connection, router: Router) {
@@ -280,6 +283,19 @@ async fn unknown() -> Refused {
 }
 
 impl Api {
+    /// Whether whoever comes with a ticket would take nobody's place.
+    fn is_free(&self, connection: &Connection, service: &str, instance: &str) -> Result<(), Refused> {
+        let replica: Option<ReplicaId> = format!("{service}/{instance}").parse().ok();
+        let taken = replica.filter(|replica| self.announcements.is_taken(replica));
+        match taken.filter(|_| connection.peer.is_none()) {
+            None => Ok(()),
+            Some(replica) => {
+                let detail = format!("{replica} runs already; stop it where it was started");
+                Err(Refused::new(StatusCode::FORBIDDEN, "REPLICA_TAKEN", detail))
+            }
+        }
+    }
+
     fn channel(&self, connection: Connection) -> Channel<'_> {
         Channel { binding: connection.binding, authority_spki: &self.spki, peer: connection.peer }
     }
@@ -302,6 +318,7 @@ async fn challenge(
     body: Result<Json<ChallengeRequest>, JsonRejection>,
 ) -> Result<Json<ChallengeAnswer>, Refused> {
     let request = read(body)?;
+    api.is_free(&connection, &request.service, &request.instance)?;
     Ok(Json(api.authority.challenge(&api.channel(connection), &request).await?))
 }
 
@@ -311,6 +328,9 @@ async fn join(
     body: Result<Json<JoinRequest>, JsonRejection>,
 ) -> Result<Json<JoinAnswer>, Refused> {
     let request = read(body)?;
+    if let Ok((_, claims)) = Evidence::decode_join(&request.evidence.0) {
+        api.is_free(&connection, &claims.service, &claims.instance)?;
+    }
     Ok(Json(api.authority.join(&api.channel(connection), &request).await?))
 }
 
@@ -341,13 +361,17 @@ async fn announce(
         let detail = format!("this authority does not know the certificate of {}: renew it", peer.id);
         return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_JOINED", detail));
     }
-    let address = SocketAddr::new(connection.address, request.port);
+    if !connection.is_local {
+        let detail = "a replica that is started by hand listens on the machine of the gateway, and announces itself there";
+        return Err(Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", detail));
+    }
+    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), request.port);
     let connected = api.announcements.connect(&replica, run, address, peer.leaf);
     let connected = connected.ok_or_else(|| {
         let detail = format!("{replica} is started by serviceos itself, which knows where it listens");
         Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", detail)
     })?;
-    Ok(Json(AnnounceAnswer { reason: connected.told().await }))
+    Ok(Json(connected.told().await))
 }
 
 async fn leave(

@@ -15,8 +15,9 @@ use crate::RunError;
 use crate::membership::Member;
 use crate::mesh_client::{MeshClient, MeshError};
 
-/// Between tries to be announced.
-const RETRY: Duration = Duration::from_secs(1);
+/// Between tries to be announced, at first and at most.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// How long it may take to say that it leaves.
 const LEAVE: Duration = Duration::from_secs(5);
 /// What the mesh API says to a replica that joined before it was started.
@@ -31,7 +32,10 @@ pub(crate) struct Announced<'a, E> {
     member: &'a Member<E>,
     request: AnnounceRequest,
     certificates: watch::Receiver<([u8; 32], Instant)>,
-    connections: JoinSet<Result<AnnounceAnswer, MeshError>>,
+    /// Each with the certificate that it is for.
+    connections: JoinSet<([u8; 32], Result<AnnounceAnswer, MeshError>)>,
+    /// Before the next try.
+    wait: Duration,
 }
 
 impl Announcement {
@@ -50,27 +54,31 @@ impl Announcement {
             request: self.0.clone(),
             certificates: member.certificates(),
             connections: JoinSet::new(),
+            wait: FIRST_RETRY,
         };
-        announced.connect();
+        announced.connect(Duration::ZERO);
         announced
     }
 }
 
 impl<E: EvidenceSource> Announced<'_, E> {
-    /// Returns once the mesh tells the replica to end, with the reason.
-    pub(crate) async fn told(&mut self) -> String {
+    /// Returns once the mesh has an end for the replica: it says so, or will not have it. Until then it is announced again
+    /// whenever that is lost.
+    pub(crate) async fn told(&mut self) -> AnnounceAnswer {
         loop {
-            match self.ended().await {
-                Ok(answer) => return answer.reason,
-                Err(error) => {
-                    tracing::warn!(%error, "this replica is not announced; it is tried again");
-                    if matches!(&error, MeshError::Retryable(reason) if reason.starts_with(NOT_JOINED)) {
-                        self.member.renew_now();
-                    }
-                    sleep(RETRY).await;
-                    self.connect();
+            let error = match self.ended().await {
+                Ok(answer) => return answer,
+                Err(MeshError::Refused(refusal)) => {
+                    return AnnounceAnswer::Failed(format!("{}: {}", refusal.code, refusal.detail));
                 }
+                Err(error) => error,
+            };
+            tracing::warn!(%error, "this replica is not announced; it is tried again");
+            if matches!(&error, MeshError::Retryable(reason) if reason.starts_with(NOT_JOINED)) {
+                self.member.renew_now();
             }
+            self.connect(self.wait);
+            self.wait = (self.wait * 2).min(LONGEST_RETRY);
         }
     }
 
@@ -80,37 +88,44 @@ impl<E: EvidenceSource> Announced<'_, E> {
         let said = timeout(LEAVE, self.say_that_it_leaves()).await;
         let said = said.unwrap_or_else(|_| Err(MeshError::Retryable("no answer in time".into())));
         let ended = match said {
-            Ok(()) => self.ended().await.map(|answer| answer.reason),
+            Ok(()) => self.ended().await,
             Err(error) => Err(error),
         };
         match ended {
-            Ok(reason) => tracing::info!(reason, "this replica was drained"),
+            Ok(AnnounceAnswer::Wanted(reason) | AnnounceAnswer::Failed(reason)) => {
+                tracing::info!(reason, "this replica was drained");
+            }
             Err(error) => tracing::warn!(%error, "the mesh does not hear that this replica leaves"),
         }
     }
 
-    /// Returns once none of its connections is open, and how the last one ended, or what one was told. Each new certificate makes
-    /// another one.
-    async fn ended(&mut self) -> Result<AnnounceAnswer, MeshError> {
+    /// Returns what a connection was told, or how the one with the newest certificate ended. Those of certificates before end with
+    /// these, which says nothing.
+    pub(crate) async fn ended(&mut self) -> Result<AnnounceAnswer, MeshError> {
         loop {
             tokio::select! {
                 changed = self.certificates.changed() => if changed.is_ok() {
-                    self.connect();
+                    self.wait = FIRST_RETRY;
+                    self.connect(Duration::ZERO);
                 },
                 ended = self.connections.join_next() => match ended {
-                    Some(Ok(Ok(answer))) => return Ok(answer),
-                    // The certificate that it was made with has ended, and another is announced.
-                    Some(_) if !self.connections.is_empty() => {}
-                    Some(Ok(Err(error))) => return Err(error),
+                    Some(Ok((_, Ok(answer)))) => return Ok(answer),
+                    Some(Ok((leaf, Err(_)))) if leaf != self.member.leaf() => {}
+                    Some(Ok((_, Err(error)))) => return Err(error),
                     Some(Err(_)) | None => return Err(MeshError::Retryable("it was given up".into())),
                 },
             }
         }
     }
 
-    fn connect(&mut self) {
+    /// With the certificate that there is then.
+    fn connect(&mut self, wait: Duration) {
         let (mesh, identity) = (self.member.mesh().clone(), self.member.identity().clone());
-        self.connections.spawn(announced(mesh, identity, self.request.clone()));
+        let (leaf, request) = (self.member.leaf(), self.request.clone());
+        self.connections.spawn(async move {
+            sleep(wait).await;
+            (leaf, announced(mesh, identity, request).await)
+        });
     }
 
     async fn say_that_it_leaves(&self) -> Result<(), MeshError> {

@@ -206,7 +206,7 @@ impl<E: EvidenceSource> Member<E> {
 
     /// Lets [`stay`](Self::stay) renew at once.
     pub(crate) fn renew_now(&self) {
-        self.wanted.notify_one();
+        self.wanted.notify_waiters();
     }
 
     pub(crate) fn identity(&self) -> &Identity {

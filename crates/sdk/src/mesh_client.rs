@@ -8,7 +8,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use mesh_protocol::tls::{ANY_NAME, Admits, Identity, RootPin, client_config, spki_of};
-use mesh_protocol::{MAX_MESSAGE_BYTES, MeshCoordinates, Refusal, Subject};
+use mesh_protocol::{MAX_MESSAGE_BYTES, MeshCoordinates, Refusal, Subject, notice_silence};
 use rustls::pki_types::ServerName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -110,6 +110,7 @@ async fn connect(mesh: &MeshCoordinates, identity: &Identity) -> Result<MeshClie
     let failed = |what: &str| retryable(format!("the mesh API at {}: {what}", mesh.address));
     let stream = TcpStream::connect(mesh.address).await.map_err(|error| failed(&error.to_string()))?;
     let _delayed = stream.set_nodelay(true);
+    let _noticed_later = notice_silence(&stream).is_err();
     let admits: Admits = std::sync::Arc::new(|peer| match peer.id.subject {
         Subject::Authority(_) => Ok(()),
         _ => Err(format!("{} is not the authority", peer.id)),

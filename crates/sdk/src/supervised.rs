@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
-use mesh_protocol::{AnnouncedBy, Assignment, Bytes, EvidenceSource, Report, read_frame, write_frame};
+use mesh_protocol::{
+    AnnounceAnswer, AnnouncedBy, Assignment, Bytes, EvidenceSource, Report, read_frame, write_frame,
+};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -40,6 +42,8 @@ pub enum End {
     Terminated,
     /// The supervisor is gone.
     Orphaned,
+    /// The mesh, or who supervises it, has no use for it, as this says.
+    Failed(String),
     /// It is no member any more.
     Left(Left),
 }
@@ -48,7 +52,7 @@ impl End {
     /// How long open requests may take, and whether their connections are cut at once.
     fn limit(&self) -> (Duration, Cut) {
         match self {
-            Self::Terminated => (TERMINATED_DRAIN, Cut::WhenDone),
+            Self::Terminated | Self::Failed(_) => (TERMINATED_DRAIN, Cut::WhenDone),
             Self::Orphaned => (ORPHAN_DRAIN, Cut::WhenDone),
             Self::Left(Left::Refused(_)) => (TERMINATED_DRAIN, Cut::WhenDone),
             // Nothing is served under an identity that has ended.
@@ -152,7 +156,7 @@ impl Supervised {
             _ = self.terminate.recv() => End::Terminated,
             () = gone(&mut self.stream) => End::Orphaned,
             left = member.stay() => End::Left(left),
-            () = told(announced.as_mut()) => return End::Terminated,
+            end = told(announced.as_mut()) => return end,
         };
         let end = match (end, announced) {
             (end @ (End::Terminated | End::Orphaned), Some(mut announced)) => tokio::select! {
@@ -164,12 +168,12 @@ impl Supervised {
                     reason,
                     "the authority refused to renew the identity: nothing new is taken on"
                 );
-                self.end_of_the_refused(member, announced).await
+                self.end_of_the_refused(member, announced, reason).await
             }
             (end, _) => end,
         };
         match &end {
-            End::Terminated | End::Left(Left::Refused(_)) => {}
+            End::Terminated | End::Failed(_) | End::Left(Left::Refused(_)) => {}
             End::Orphaned => tracing::warn!("the supervisor is gone: finishing open requests"),
             End::Left(Left::Expired) => tracing::error!("the identity ended and could not be renewed"),
         }
@@ -182,10 +186,11 @@ impl Supervised {
         &mut self,
         member: &Member<E>,
         mut announced: Option<Announced<'_, E>>,
+        reason: String,
     ) -> End {
         tokio::select! {
             _ = self.terminate.recv() => End::Terminated,
-            () = told(announced.as_mut()) => End::Terminated,
+            () = no_longer_announced(announced.as_mut()) => End::Failed(reason),
             () = gone(&mut self.stream) => End::Orphaned,
             () = member.expired() => End::Left(Left::Expired),
             never = member.watch() => match never {},
@@ -194,12 +199,24 @@ impl Supervised {
 }
 
 /// Waits for the mesh to tell a replica to end, that has announced itself there.
-async fn told<E: EvidenceSource>(announced: Option<&mut Announced<'_, E>>) {
-    match announced {
-        Some(announced) => {
-            let reason = announced.told().await;
+async fn told<E: EvidenceSource>(announced: Option<&mut Announced<'_, E>>) -> End {
+    let Some(announced) = announced else { return std::future::pending().await };
+    match announced.told().await {
+        AnnounceAnswer::Wanted(reason) => {
             tracing::info!(reason, "the mesh tells this replica to end");
+            End::Terminated
         }
+        AnnounceAnswer::Failed(reason) => {
+            tracing::error!(reason, "the mesh has no use for this replica");
+            End::Failed(reason)
+        }
+    }
+}
+
+/// The same where it is not announced again.
+async fn no_longer_announced<E: EvidenceSource>(announced: Option<&mut Announced<'_, E>>) {
+    match announced {
+        Some(announced) => drop(announced.ended().await),
         None => std::future::pending().await,
     }
 }
@@ -261,14 +278,16 @@ mod tests {
     async fn a_replica_that_is_refused_stays_until_its_supervisor_is_gone_or_its_identity_ends() {
         let (member, _leaf) = FakeMesh::new().member("vrf", &[]);
         let (supervisor, mut supervised) = pair();
-        let waited = timeout(Duration::from_secs(600), supervised.end_of_the_refused(&member, None)).await;
+        let waited =
+            timeout(Duration::from_secs(600), supervised.end_of_the_refused(&member, None, "no".into()))
+                .await;
         assert!(waited.is_err());
         drop(supervisor);
-        assert_eq!(supervised.end_of_the_refused(&member, None).await, End::Orphaned);
+        assert_eq!(supervised.end_of_the_refused(&member, None, "no".into()).await, End::Orphaned);
         let (_supervisor, mut supervised) = pair();
         member.ends_in(Duration::from_secs(60));
         let begun = tokio::time::Instant::now();
-        assert_eq!(supervised.end_of_the_refused(&member, None).await, End::Left(Left::Expired));
+        assert_eq!(supervised.end_of_the_refused(&member, None, "no".into()).await, End::Left(Left::Expired));
         assert_eq!(begun.elapsed().as_secs(), 60);
     }
 

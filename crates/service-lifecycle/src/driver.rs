@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use types::ReplicaId;
 
 use crate::backoff::Backoff;
-use crate::{Event, Exit, Launch, LaunchError, Listening, Process, Signal, transition};
+use crate::{Cause, Event, Exit, Launch, LaunchError, Listening, Process, Signal, transition};
 
 /// How long a drain waits for the gateway's workers to confirm that they select the replica no more.
 const CONFIRMATION: Duration = Duration::from_secs(5);
@@ -95,9 +95,13 @@ impl<L: Launch> Driver<L> {
             if ready_for >= self.policy.restart_reset {
                 backoff.reset();
             }
-            let wait = backoff.wait(&mut self.random);
-            tracing::warn!(replica = %self.replica, reason, wait_ms = wait.as_millis(), "the replica may start again after a wait");
             last = Some(reason);
+            if !L::STARTS_AGAIN {
+                continue;
+            }
+            let wait = backoff.wait(&mut self.random);
+            let (replica, wait_ms) = (&self.replica, wait.as_millis());
+            tracing::warn!(%replica, reason = last, wait_ms, "the replica is started again after a wait");
             if timeout(wait, told(&mut self.stop, Stop::Drain)).await.is_ok() {
                 return;
             }
@@ -127,13 +131,14 @@ impl<L: Launch> Driver<L> {
         self.set_pid(process.pid());
         match self.start(&mut process, known).await {
             Started::Ready(instance) => self.serve(process, &instance).await,
-            Started::Failed(reason) => {
-                self.terminate(&mut process).await;
-                self.failed(reason)
+            Started::Failed(cause) => {
+                self.terminate(&mut process, &cause).await;
+                self.failed(cause.reason().to_owned())
             }
             Started::Stopped => {
-                self.terminate(&mut process).await;
-                self.enter(Event::Failed, Some("stopped before it was ready".into()));
+                let cause = Cause::Wanted("stopped before it was ready".into());
+                self.terminate(&mut process, &cause).await;
+                self.enter(Event::Failed, Some(cause.reason().to_owned()));
                 Ended::Stopped
             }
         }
@@ -149,8 +154,10 @@ impl<L: Launch> Driver<L> {
         };
         let Listening { address, channel } = match listening {
             Ok(Ok(listening)) => listening,
-            Ok(Err(LaunchError(reason))) => return Started::Failed(self.why(process, reason).await),
-            Err(_) => return Started::Failed(late),
+            Ok(Err(LaunchError(reason))) => {
+                return Started::Failed(Cause::Failed(self.why(process, reason).await));
+            }
+            Err(_) => return Started::Failed(Cause::Failed(late)),
         };
         let incarnation = self.registry.next_incarnation();
         let version = self.policy.version.clone();
@@ -159,16 +166,16 @@ impl<L: Launch> Driver<L> {
         self.register(Arc::clone(&instance));
         let leaves = process.leaves();
         tokio::select! {
-            exit = process.exited() => Started::Failed(exit.to_string()),
-            () = leaves => Started::Failed("it left before it was ready".into()),
+            exit = process.exited() => Started::Failed(Cause::Failed(exit.to_string())),
+            () = leaves => Started::Failed(Cause::Wanted("it left before it was ready".into())),
             () = told(&mut self.stop, Stop::Drain) => Started::Stopped,
-            reason = ceased(&self.registry, &self.replica, known) => Started::Failed(reason),
+            reason = ceased(&self.registry, &self.replica, known) => Started::Failed(Cause::Failed(reason)),
             healthy = tokio::time::timeout_at(deadline, healthy(&self.registry, &self.replica)) => match healthy {
                 Ok(()) => Started::Ready(Arc::clone(&instance)),
-                Err(_) => Started::Failed(match instance.last_check.error() {
+                Err(_) => Started::Failed(Cause::Failed(match instance.last_check.error() {
                     Some(error) => format!("{late}; the last health check: {error}"),
                     None => late,
-                }),
+                })),
             },
         }
     }
@@ -192,20 +199,23 @@ impl<L: Launch> Driver<L> {
                 return Ended::Died { ready_for: ready_since.elapsed(), reason: exit.to_string() };
             }
             () = told(&mut self.stop, Stop::Drain) => None,
-            () = leaves => Some("stopped where it was started".to_owned()),
-            reason = ceased(&self.registry, &self.replica, None) => Some(reason),
+            () = leaves => Some(Cause::Wanted("stopped where it was started".to_owned())),
+            reason = ceased(&self.registry, &self.replica, None) => Some(Cause::Failed(reason)),
         };
         let ready_for = ready_since.elapsed();
-        self.drain(process, instance, lost.as_deref()).await;
+        self.drain(process, instance, lost.clone()).await;
         match lost {
-            Some(reason) if *self.stop.borrow() == Stop::No => Ended::Died { ready_for, reason },
+            Some(cause) if *self.stop.borrow() == Stop::No => {
+                Ended::Died { ready_for, reason: cause.reason().to_owned() }
+            }
             Some(_) | None => Ended::Stopped,
         }
     }
 
     /// From Draining to Stopped, by order or for a reason of its own.
-    async fn drain(&mut self, mut process: L::Process, instance: &Instance, why: Option<&str>) {
+    async fn drain(&mut self, mut process: L::Process, instance: &Instance, cause: Option<Cause>) {
         let in_flight = &instance.in_flight;
+        let why = cause.as_ref().map(Cause::reason);
         let epoch = self.enter(Event::Drain, Some(why.unwrap_or("stopping").to_owned()));
         let drained = async {
             if self.registry.confirmed(epoch, CONFIRMATION).await == Confirmed::TimedOut {
@@ -226,14 +236,15 @@ impl<L: Launch> Driver<L> {
         if in_flight.count() > 0 {
             tracing::warn!(replica = %self.replica, requests = in_flight.count(), "stopping with requests in flight");
         }
-        self.terminate(&mut process).await;
-        self.enter(Event::Done, Some(why.unwrap_or("stopped").to_owned()));
+        let cause = cause.unwrap_or_else(|| Cause::Wanted("stopped".to_owned()));
+        self.terminate(&mut process, &cause).await;
+        self.enter(Event::Done, Some(cause.reason().to_owned()));
     }
 
     /// SIGTERM, grace, SIGKILL; returns when nothing of the process group is left.
-    async fn terminate(&mut self, process: &mut L::Process) {
+    async fn terminate(&mut self, process: &mut L::Process, cause: &Cause) {
         if *self.stop.borrow() < Stop::Now {
-            process.signal(Signal::Terminate);
+            process.signal(Signal::Terminate, cause);
             tokio::select! {
                 exited = timeout(self.policy.grace, process.exited()) => if exited.is_ok() {
                     return;
@@ -242,7 +253,7 @@ impl<L: Launch> Driver<L> {
             }
             tracing::warn!(replica = %self.replica, "the replica did not end by itself: killing it");
         }
-        process.signal(Signal::Kill);
+        process.signal(Signal::Kill, cause);
         process.exited().await;
     }
 
@@ -315,7 +326,7 @@ impl<L: Launch> Driver<L> {
 
 enum Started {
     Ready(Arc<Instance>),
-    Failed(String),
+    Failed(Cause),
     Stopped,
 }
 

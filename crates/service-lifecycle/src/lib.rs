@@ -10,5 +10,5 @@ mod process;
 mod state;
 
 pub use driver::{Driver, Policy, Stop};
-pub use process::{Exit, Launch, LaunchError, Listening, Process, Signal};
+pub use process::{Cause, Exit, Launch, LaunchError, Listening, Process, Signal};
 pub use state::{Denied, Event, transition};

@@ -12,6 +12,9 @@ pub trait Launch: Send + Sync + 'static {
     /// What it starts.
     type Process: Process;
 
+    /// Whether a process that has ended is started again here, ever less often.
+    const STARTS_AGAIN: bool = true;
+
     /// Waits until a life of the replica may begin: at once, unless somebody else starts it.
     fn ready(&self, _replica: &ReplicaId) -> impl Future<Output = ()> + Send {
         std::future::ready(())
@@ -38,8 +41,26 @@ pub trait Process: Send + 'static {
     /// Waits until the process has ended and nothing of its group is left. Can be asked again.
     fn exited(&mut self) -> impl Future<Output = Exit> + Send;
 
-    /// Sends a signal to its whole process group.
-    fn signal(&self, signal: Signal);
+    /// Asks it to end, or ends it with everything that it started.
+    fn signal(&self, signal: Signal, cause: &Cause);
+}
+
+/// Why a process is to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody wants it so.
+    Wanted(String),
+    /// It cannot serve.
+    Failed(String),
+}
+
+impl Cause {
+    /// As the operator is told.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Wanted(reason) | Self::Failed(reason) => reason,
+        }
+    }
 }
 
 /// Where a process listens, and how it is reached.

@@ -167,14 +167,18 @@ impl Authority {
     /// # Errors
     /// The clock stepped back, or there is no randomness.
     pub fn ticket(&self, service: &ServiceName, instance: &str) -> Result<Vec<u8>, TrustError> {
-        let now = self.0.clock.checked().map_err(|fault| TrustError::Record(fault.to_string()))?;
-        let ticket = self.0.minter.ticket(now, service.as_str(), instance)?;
+        let (ticket, now) = self.mint(service, instance)?;
         self.stand(service, instance, |standing| match standing {
             // Until it is admitted, what it was refused for last says more than that it may try again.
             Some(Standing::Refused { .. }) => None,
             _ => Some(Standing::Pending { since: now / 1000 }),
         });
         Ok(ticket)
+    }
+
+    fn mint(&self, service: &ServiceName, instance: &str) -> Result<(Vec<u8>, u64), TrustError> {
+        let now = self.0.clock.checked().map_err(|fault| TrustError::Record(fault.to_string()))?;
+        Ok((self.0.minter.ticket(now, service.as_str(), instance)?, now))
     }
 
     /// Writes down in the audit trail what is done beside the authority, such as a change of an API key: before it is done.
@@ -195,7 +199,8 @@ impl Authority {
         }
     }
 
-    /// A launch ticket for a replica that somebody else starts, as [`Self::ticket`]; it is in the audit trail first.
+    /// A launch ticket for a replica that somebody else starts, as [`Self::ticket`]; it is in the audit trail first. Whoever has
+    /// the name already keeps it until somebody has joined with the ticket.
     ///
     /// # Errors
     /// Those of [`Self::ticket`], or the audit trail cannot be written.
@@ -209,7 +214,7 @@ impl Authority {
             data: serde_json::Value::Null,
         };
         self.audit(entry, self.0.clock.latest() / 1000).await?;
-        self.ticket(&replica.service, &replica.ordinal.to_string())
+        Ok(self.mint(&replica.service, &replica.ordinal.to_string())?.0)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

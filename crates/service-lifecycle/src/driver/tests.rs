@@ -114,7 +114,7 @@ impl Process for FakeProcess {
         self.ended.subscribe().wait_for(Option::is_some).await.unwrap().clone().unwrap()
     }
 
-    fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal, _cause: &Cause) {
         self.signals.lock().unwrap().push(signal);
         if signal == Signal::Kill || self.script != Script::Stubborn {
             self.ended.send_replace(Some(exit(0, "")));

@@ -104,11 +104,11 @@ fn read(path: &PathBuf) -> Result<LaunchTicket> {
 /// Lives beside the launcher until that has ended.
 async fn replica(run: &Path, order: CommandOrder, assignment: Assignment) -> Result<ExitStatus> {
     let mut orders = Orders::listen().context("failed to listen for signals")?;
-    let registration = registration(run, assignment.mesh.mode).await?;
-    let give = move |to: &mut StdUnixStream| order.give(to, &registration);
-    let started = LauncherProcess::start(run, Stdio::inherit(), Stdio::inherit(), give).await;
-    let mut process = started.context("failed to start the launcher")?;
     let id = assignment.replica.clone();
+    let mut process = tokio::select! {
+        started = started(run, order, assignment.mesh.mode) => started?,
+        signal = orders.first() => bail!("{signal}: {id} was stopped before anything was started"),
+    };
     let report = tokio::select! {
         report = process.assign(&assignment) => report,
         signal = orders.first() => {
@@ -135,6 +135,14 @@ async fn replica(run: &Path, order: CommandOrder, assignment: Assignment) -> Res
     };
     note(format_args!("serviceos: {signal}: draining {id}; once more stops at once"));
     stopped(&mut process, &mut orders).await
+}
+
+/// The launcher, with its order.
+async fn started(run: &Path, order: CommandOrder, mode: Mode) -> Result<LauncherProcess> {
+    let registration = registration(run, mode).await?;
+    let give = move |to: &mut StdUnixStream| order.give(to, &registration);
+    let started = LauncherProcess::start(run, Stdio::inherit(), Stdio::inherit(), give).await;
+    started.context("failed to start the launcher")
 }
 
 /// Tells the launcher to end, and waits as long as somebody is patient.

@@ -2,22 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use configuration::{Program, ServiceSettings, Settings};
 use control::{TicketOffice, TicketRefused};
 use mesh::{Announced, Announcements, Members};
-use mesh_protocol::{AnnouncedBy, Assignment, Bytes, LaunchTicket, Protocol};
-use service_lifecycle::{Exit, Launch, LaunchError, Listening, Process, Signal};
-use service_registry::Channel;
-use tokio::time::timeout;
+use mesh_protocol::{AnnounceAnswer, AnnouncedBy, Assignment, Bytes, LaunchTicket, Protocol};
+use service_lifecycle::{Cause, Exit, Launch, LaunchError, Listening, Process, Signal};
 use types::{ReplicaId, ServiceName};
 
 use super::joining::Begun;
 use super::measuring::spoken;
-
-/// How long it may take until what the authority has decided is written.
-const WRITTEN: Duration = Duration::from_secs(5);
+use super::replica_process::channel;
 
 /// The places of all replicas that are started elsewhere.
 pub(super) fn places(settings: &Settings) -> Announcements {
@@ -120,12 +115,15 @@ pub(super) struct AnnouncedReplica {
 impl Launch for Arrivals {
     type Process = AnnouncedReplica;
 
+    const STARTS_AGAIN: bool = false;
+
     async fn ready(&self, replica: &ReplicaId) {
         self.announcements.arrived(replica).await;
     }
 
     async fn launch(&self, replica: &ReplicaId) -> Result<AnnouncedReplica, LaunchError> {
-        let announced = self.announcements.arrived(replica).await;
+        let announced = self.announcements.present(replica);
+        let announced = announced.ok_or_else(|| LaunchError("it came and went".into()))?;
         Ok(AnnouncedReplica { replica: replica.clone(), announced, members: self.members.clone() })
     }
 }
@@ -136,30 +134,32 @@ impl Process for AnnouncedReplica {
     }
 
     async fn listening(&mut self) -> Result<Listening, LaunchError> {
-        let joined = timeout(WRITTEN, self.members.joined(&self.replica, self.announced.leaf)).await;
-        let peer = joined
-            .map_err(|_| LaunchError("it shows a certificate that the authority did not give".into()))?;
-        Ok(Listening { address: self.announced.address, channel: Channel::Mesh(peer) })
+        let channel = channel(&self.members, &self.replica, self.announced.leaf).await?;
+        Ok(Listening { address: self.announced.address, channel })
     }
 
     async fn exited(&mut self) -> Exit {
-        Exit::Gone(self.announced.gone().await.to_owned())
+        Exit::Gone(self.announced.gone().await)
     }
 
     fn leaves(&self) -> impl Future<Output = ()> + Send + 'static {
         self.announced.leaves()
     }
 
-    fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal, cause: &Cause) {
+        let answer = match cause {
+            Cause::Wanted(reason) => AnnounceAnswer::Wanted(reason.clone()),
+            Cause::Failed(reason) => AnnounceAnswer::Failed(reason.clone()),
+        };
         match signal {
-            Signal::Terminate => self.announced.tell_to_end("it is to stop: its requests are done"),
-            Signal::Kill => self.announced.give_up("it did not end in time, and is waited for no longer"),
+            Signal::Terminate => self.announced.tell_to_end(&answer),
+            Signal::Kill => self.announced.give_up(&answer),
         }
     }
 }
 
 impl Drop for AnnouncedReplica {
     fn drop(&mut self) {
-        self.signal(Signal::Kill);
+        self.announced.give_up(&AnnounceAnswer::Wanted("nobody looks after it any more".into()));
     }
 }

@@ -14,7 +14,7 @@ use anyhow::Context;
 use configuration::{ServiceSettings, Settings};
 use mesh::Members;
 use mesh_protocol::{AnnouncedBy, Assignment, Bytes, Report};
-use service_lifecycle::{Exit, Launch, LaunchError, Listening, Process, Signal};
+use service_lifecycle::{Cause, Exit, Launch, LaunchError, Listening, Process, Signal};
 use service_registry::Channel;
 use tokio::time::timeout;
 use types::{ReplicaId, ServiceName};
@@ -127,11 +127,8 @@ impl Process for ReplicaProcess {
         match report.await {
             Ok(Report::Listening { address, leaf }) => {
                 let leaf = leaf.0.as_slice().try_into().map_err(|_| malformed())?;
-                let joined = timeout(WRITTEN, self.members.joined(&self.assignment.replica, leaf)).await;
-                let peer = joined.map_err(|_| {
-                    LaunchError("it shows a certificate that the authority did not give".into())
-                })?;
-                Ok(Listening { address, channel: Channel::Mesh(peer) })
+                let channel = channel(&self.members, &self.assignment.replica, leaf).await?;
+                Ok(Listening { address, channel })
             }
             Ok(Report::Failed(reason)) => Err(LaunchError(reason)),
             Err(error) => Err(LaunchError(format!("the handover failed: {error}"))),
@@ -148,12 +145,23 @@ impl Process for ReplicaProcess {
         self.exit.insert(Exit::Ended { code, signal, last_lines }).clone()
     }
 
-    fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal, _cause: &Cause) {
         match signal {
             Signal::Terminate => self.process.terminate(),
             Signal::Kill => self.process.kill(),
         }
     }
+}
+
+/// How a replica that has joined is reached, once what the authority has decided is written.
+pub(super) async fn channel(
+    members: &Members,
+    replica: &ReplicaId,
+    leaf: [u8; 32],
+) -> Result<Channel, LaunchError> {
+    let joined = timeout(WRITTEN, members.joined(replica, leaf)).await;
+    let unknown = || LaunchError("it shows a certificate that the authority did not give".into());
+    Ok(Channel::Mesh(joined.map_err(|_| unknown())?))
 }
 
 /// A file and not a pipe: a replica can write to it whatever happens to this process.

@@ -1,13 +1,15 @@
 //! Replicas that somebody starts by hand: they join with a ticket, announce themselves, and are drained when they are stopped.
 
 use std::fs::File;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Child;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use testkit::{Mesh, Request, Running, eventually, has_program, kill, processes_of, wait_until_gone};
+use testkit::{Client, Mesh, Request, Running, eventually, has_program, kill, processes_of, wait_until_gone};
 
 /// Answers with what it was started with, and holds the request for `/slow` until the file `go` is there.
 const SERVER: &str = "import os, time, http.server\n\
@@ -18,7 +20,7 @@ const SERVER: &str = "import os, time, http.server\n\
     \x20           open('asked', 'w').close()\n\
     \x20           while not os.path.exists('go'): time.sleep(0.01)\n\
     \x20       body = os.environ['GREETING'].encode()\n\
-    \x20       self.send_response(200)\n\
+    \x20       self.send_response(500 if self.path == '/broken' else 200)\n\
     \x20       self.send_header('content-length', str(len(body)))\n\
     \x20       self.end_headers()\n\
     \x20       self.wfile.write(body)\n\
@@ -41,6 +43,11 @@ static MESHES: AtomicU8 = AtomicU8::new(0);
 
 /// A mesh that awaits the replicas of `web` by hand; the program is measured first, as an operator would.
 fn mesh() -> Running {
+    mesh_with("healthCheck: {path: /}", "identityTtl: 1h")
+}
+
+/// The same with other keys of the service and of its attestation.
+fn mesh_with(keys: &str, attestation: &str) -> Running {
     // Another serviceos in the same folder has to be where the one before was, on an address that is this test's alone.
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let number = 1 + MESHES.fetch_add(1, Ordering::Relaxed);
@@ -52,7 +59,7 @@ fn mesh() -> Running {
     assert_eq!(measured.code, 0, "{measured:?}");
     let release = measured.out.trim();
     let web = format!(
-        "    web: {{healthCheck: {{path: /}}, attestation: {{releases: [{{version: 1.0.0, {release}}}]}}}}\n"
+        "    web: {{{keys}, attestation: {{{attestation}, releases: [{{version: 1.0.0, {release}}}]}}}}\n"
     );
     let mesh = mesh.service("oracle", 1).yaml(&web);
     let mut running = mesh.up_when("the oracle to be selectable", |status| {
@@ -205,6 +212,128 @@ fn a_replica_that_was_started_by_hand_outlives_a_killed_up_and_is_announced_to_t
 }
 
 #[test]
+fn an_identity_is_renewed_and_announced_again_while_requests_pass() {
+    if !has_program("python3") {
+        return;
+    }
+    let mesh = mesh_with("healthCheck: {path: /}", "identityTtl: 8s");
+    let _by_hand = started(&mesh, "web");
+    let leaf = || {
+        let said = mesh.run(&["why", "web/0", "--json"]).out;
+        let why: Value = serde_json::from_str(&said).unwrap();
+        why["attested"]["evidence"]["leafSha256"].clone()
+    };
+    let mut client = Client::connect(mesh.gateway).unwrap();
+    let request = Request::new("GET", "/web/x").key(&mesh.key);
+    let mut seen = vec![leaf()];
+    // The connection that the first certificate was announced over has ended by the third one.
+    eventually("the third certificate after the first", || {
+        assert_eq!(client.send(&request).unwrap().status, 200);
+        let now = leaf();
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+        (seen.len() > 3).then_some(())
+    });
+    assert_eq!(
+        (replica(&mesh)["restarts"].as_u64(), replica(&mesh)["selectable"].as_bool()),
+        (Some(0), Some(true))
+    );
+}
+
+/// Stands between a replica and the mesh API.
+struct Proxy {
+    address: SocketAddr,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Proxy {
+    fn before(mesh: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, streams) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<TcpStream>>>::default());
+        let kept = Arc::clone(&streams);
+        // Both end with the process of the test; nobody waits for them.
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let Ok(far) = TcpStream::connect(mesh) else { continue };
+                for (mut from, mut to) in [
+                    (near.try_clone().unwrap(), far.try_clone().unwrap()),
+                    (far.try_clone().unwrap(), near.try_clone().unwrap()),
+                ] {
+                    std::thread::spawn(move || {
+                        let _cut = std::io::copy(&mut from, &mut to).is_err();
+                        let _ended_already = to.shutdown(Shutdown::Both).is_err();
+                    });
+                }
+                kept.lock().unwrap().extend([near, far]);
+            }
+        });
+        Self { address, streams }
+    }
+
+    fn cut(&self) {
+        for stream in self.streams.lock().unwrap().drain(..) {
+            let _ended_already = stream.shutdown(Shutdown::Both).is_err();
+        }
+    }
+}
+
+fn with(arguments: &[String], flag: &str, value: &str) -> Vec<String> {
+    let mut other = arguments.to_vec();
+    let place = other.iter().position(|word| word == flag).unwrap() + 1;
+    value.clone_into(&mut other[place]);
+    other
+}
+
+#[test]
+fn a_replica_that_was_lost_sight_of_announces_itself_again() {
+    if !has_program("python3") {
+        return;
+    }
+    let mesh = mesh();
+    let arguments = ticket(&mesh, "web");
+    let api = arguments[arguments.iter().position(|word| word == "--mesh").unwrap() + 1].parse().unwrap();
+    let proxy = Proxy::before(api);
+    let _by_hand = exec(&mesh, &with(&arguments, "--mesh", &proxy.address.to_string()), &COMMAND);
+    let first = until(&mesh, "a selectable replica", |replica| replica["selectable"] == true);
+    proxy.cut();
+    let again =
+        until(&mesh, "it to be back", |replica| replica["selectable"] == true && replica["restarts"] == 1);
+    assert_eq!(again["address"], first["address"]);
+    assert_eq!(mesh.get("/web/x").text(), "by hand");
+}
+
+#[test]
+fn a_ticket_takes_nobody_s_place() {
+    if !has_program("python3") {
+        return;
+    }
+    let mesh = mesh();
+    let (first, second) = (ticket(&mesh, "web/0"), ticket(&mesh, "web/0"));
+    let _by_hand = exec(&mesh, &first, &COMMAND);
+    let serves = until(&mesh, "a selectable replica", |replica| replica["selectable"] == true);
+    let mut late = exec(&mesh, &second, &COMMAND);
+    assert_eq!(late.0.wait().unwrap().code(), Some(1));
+    let err = std::fs::read_to_string(mesh.folder().join("exec.err")).unwrap();
+    assert!(err.contains("REPLICA_TAKEN"), "{err}");
+    assert_eq!((replica(&mesh)["selectable"].as_bool(), mesh.get("/web/x").status), (Some(true), 200));
+    assert_eq!(replica(&mesh)["address"], serves["address"]);
+}
+
+#[test]
+fn one_that_does_not_become_healthy_is_told_why_and_ends_with_exit_code_1() {
+    if !has_program("python3") {
+        return;
+    }
+    let mesh = mesh_with("startTimeout: 1s, healthCheck: {path: /broken}", "identityTtl: 1h");
+    let mut by_hand = exec(&mesh, &ticket(&mesh, "web"), &COMMAND);
+    assert_eq!(by_hand.0.wait().unwrap().code(), Some(1));
+    let err = std::fs::read_to_string(mesh.folder().join("exec.err")).unwrap();
+    assert!(err.contains("not ready within the start timeout of 1s"), "{err}");
+    assert_eq!(server(mesh.folder()), None);
+}
+
+#[test]
 fn what_cannot_run_or_join_is_said_with_exit_code_1_and_leaves_nothing() {
     if !has_program("python3") {
         return;
@@ -219,15 +348,9 @@ fn what_cannot_run_or_join_is_said_with_exit_code_1_and_leaves_nothing() {
         assert_eq!((server(mesh.folder()), replica(&mesh)["state"].as_str()), (None, Some("Stopped")));
     };
     refused(&arguments, &["--", "./nothing"], "was not found");
-    let replaced = |flag: &str, value: &str| {
-        let mut other = arguments.clone();
-        let place = other.iter().position(|word| word == flag).unwrap() + 1;
-        other[place] = value.to_owned();
-        other
-    };
-    refused(&replaced("--authority", &"ab".repeat(32)), &COMMAND, "is a ticket of another mesh");
-    refused(&replaced("--service", "oracle"), &COMMAND, "is a ticket for web/0");
-    refused(&replaced("--ticket-file", "server.py"), &COMMAND, "failed to read the launch ticket");
+    refused(&with(&arguments, "--authority", &"ab".repeat(32)), &COMMAND, "is a ticket of another mesh");
+    refused(&with(&arguments, "--service", "oracle"), &COMMAND, "is a ticket for web/0");
+    refused(&with(&arguments, "--ticket-file", "server.py"), &COMMAND, "failed to read the launch ticket");
     // None of this has used the ticket up, but this does.
     refused(&arguments, &["--", "python3", "server.py"], "RELEASE_NOT_ALLOWED");
     refused(&arguments, &COMMAND, "TICKET_INVALID");
