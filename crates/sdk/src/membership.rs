@@ -22,6 +22,8 @@ use crate::outgoing::Outgoing;
 use crate::trusted::{Trusted, admits};
 use crate::{RunError, StartError};
 
+/// How the codes begin that say nothing but that a nonce came too late, or over another connection.
+const OF_A_NONCE: &str = "NONCE_";
 /// Between tries of a renewal that failed, at first and at most.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
@@ -303,8 +305,11 @@ impl<E: EvidenceSource> Member<E> {
                     self.held.lock().unwrap_or_else(PoisonError::into_inner).said = said;
                     return Ok(joined);
                 }
-                Err(refused @ MeshError::Refused(_)) => return Err(refused.to_string()),
-                Err(error @ (MeshError::Retryable(_) | MeshError::NotTheAuthority(_))) => {
+                Err(MeshError::Refused(refusal)) if !refusal.code.starts_with(OF_A_NONCE) => {
+                    return Err(MeshError::Refused(refusal).to_string());
+                }
+                // The next one has another nonce.
+                Err(error) => {
                     tracing::warn!(%error, "renewing the identity failed; it is tried again");
                     sleep(wait).await;
                     wait = (wait * 2).min(LONGEST_RETRY);
