@@ -91,12 +91,7 @@ impl Authority {
     /// What an earlier one has left cannot be read or does not verify, the roots are those of the other mode, or the disk fails.
     pub async fn open(opening: Opening) -> Result<Self, TrustError> {
         let Opening { store, vault, roots, clocks, audit, manifest, services, own } = opening;
-        let (domain, genesis, root_key, minter) = {
-            let mut vault = vault.lock().await;
-            check_room(&vault, services.iter(), None)?;
-            let minter = vault.ensure_internal(MINTER, random).await?;
-            (vault.domain().clone(), *vault.genesis(), vault.root_key()?, minter)
-        };
+        let Held { domain, genesis, root_key, minter } = Held::of(&vault, &services).await?;
         if roots.mode() != domain.mode {
             return Err(TrustError::RootsOfOtherMode { mesh: domain.mode, roots: roots.mode() });
         }
@@ -120,15 +115,7 @@ impl Authority {
         let used = used(&store, clock.watermark()).await?;
         let evaluations = evaluations(&store).await?;
         let opening_key = OpeningKey::generate(domain.mode, &domain.trust_domain, signer.spki())?;
-        let pair = Arc::clone(signer.pair());
-        let audit = tokio::task::spawn_blocking(move || -> Result<AuditTrail, AuditError> {
-            let mut audit = AuditTrail::open(&audit, genesis, pair, seconds)?;
-            if let Some(entry) = entry {
-                audit.append(entry, seconds)?;
-            }
-            Ok(audit)
-        });
-        let audit = audit.await.map_err(|_| TrustError::Failed)??;
+        let audit = trail(audit, genesis, &signer, entry, seconds).await?;
         if let Some(next) = &next {
             next.keep(&store).await?;
         }
@@ -162,6 +149,48 @@ impl Authority {
             refusals: Mutex::default(),
         })))
     }
+}
+
+/// What the vault holds of the mesh itself.
+struct Held {
+    domain: secrets::Domain,
+    genesis: [u8; 32],
+    root_key: Zeroizing<Vec<u8>>,
+    /// Under nonces and tickets.
+    minter: Zeroizing<Vec<u8>>,
+}
+
+impl Held {
+    /// Takes it out, or makes what is not there yet.
+    async fn of(
+        vault: &tokio::sync::Mutex<Vault>,
+        services: &BTreeMap<ServiceName, ServicePolicy>,
+    ) -> Result<Self, TrustError> {
+        let mut vault = vault.lock().await;
+        check_room(&vault, services.iter(), None)?;
+        let minter = vault.ensure_internal(MINTER, random).await?;
+        let (domain, genesis) = (vault.domain().clone(), *vault.genesis());
+        Ok(Self { domain, genesis, root_key: vault.root_key()?, minter })
+    }
+}
+
+/// The audit trail, with the line of a transition where there is another.
+async fn trail(
+    path: PathBuf,
+    genesis: [u8; 32],
+    signer: &Signer,
+    entry: Option<Entry>,
+    now: u64,
+) -> Result<AuditTrail, TrustError> {
+    let pair = Arc::clone(signer.pair());
+    let opened = tokio::task::spawn_blocking(move || -> Result<AuditTrail, AuditError> {
+        let mut trail = AuditTrail::open(&path, genesis, pair, now)?;
+        if let Some(entry) = entry {
+            trail.append(entry, now)?;
+        }
+        Ok(trail)
+    });
+    Ok(opened.await.map_err(|_| TrustError::Failed)??)
 }
 
 fn random() -> Result<Zeroizing<Vec<u8>>, TrustError> {
