@@ -243,7 +243,7 @@ impl Refused {
 impl From<Fault> for Refused {
     fn from(fault: Fault) -> Self {
         let status =
-            if fault.code.is_retryable() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
+            if fault.is_retryable() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
         Self::new(status, fault.code.as_str(), fault.detail)
     }
 }

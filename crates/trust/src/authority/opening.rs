@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use appraisal::Roots;
-use mesh_protocol::{Bytes, EvidenceKind, Revocations, SignedRevocations, sha256, to_hex, transition};
+use mesh_protocol::{Bytes, Revocations, SignedRevocations, sha256, to_hex, transition};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::CertificateDer;
 use secrets::Vault;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use store::{KeyValue, Store, Transaction};
+use store::{Store, Transaction};
 use tokio::sync::watch;
 use types::ServiceName;
 use zeroize::Zeroizing;
 
+use super::evaluations::Evaluations;
 use super::granting::{check_room, grants};
 use super::{Authority, Inner, OwnEvidence, ServicePolicy, State};
 use crate::audit::{AuditError, AuditTrail, Entry, Outcome};
@@ -32,7 +33,6 @@ pub(super) const ROOT: &str = "trust/root";
 pub(super) const TRANSITION: &str = "trust/transition";
 pub(super) const REVOCATIONS: &str = "trust/revocations";
 pub(super) const WATERMARK: &str = "trust/watermark";
-pub(super) const EVALUATIONS: &str = "trust/evaluation/";
 pub(super) const USED: &str = "trust/used/";
 
 /// The secret under nonces and tickets.
@@ -113,7 +113,7 @@ impl Authority {
         let ca = IssuingCa::new(root, &root_key, &domain, (chain.n, transition), &issuing, seconds)?;
         let revocations = revocations(&store, &signer, transition, seconds).await?;
         let used = used(&store, clock.watermark()).await?;
-        let evaluations = evaluations(&store).await?;
+        let evaluations = Evaluations::known(&store).await?;
         let opening_key = OpeningKey::generate(domain.mode, &domain.trust_domain, signer.spki())?;
         let audit = trail(audit, genesis, &signer, entry, seconds).await?;
         if let Some(next) = &next {
@@ -142,7 +142,7 @@ impl Authority {
             revocations: watch::Sender::new(Arc::new(revocations)),
             grants: watch::Sender::new(Arc::new(grants)),
             schedule: Mutex::default(),
-            evaluations: tokio::sync::Mutex::new(evaluations),
+            evaluations,
             revoking: tokio::sync::Mutex::new(()),
             first_joins: Quota::new(FIRST_JOINS),
             renewals: Quota::new(RENEWALS),
@@ -314,17 +314,6 @@ async fn used(store: &Store, now_ms: u64) -> Result<Used, TrustError> {
         }
     }
     Ok(used)
-}
-
-/// The highest evaluation of the vendor's that was seen of each kind of evidence.
-async fn evaluations(store: &Store) -> Result<BTreeMap<EvidenceKind, u32>, TrustError> {
-    let read = |row: KeyValue| {
-        let kind = str::from_utf8(row.key.strip_prefix(EVALUATIONS.as_bytes())?).ok()?.parse().ok()?;
-        Some((kind, u32::from_be_bytes(row.value.as_slice().try_into().ok()?)))
-    };
-    let rows = store.range(EVALUATIONS).await?;
-    let known = rows.into_iter().map(|row| read(row).ok_or(TrustError::Tampered("evaluations")));
-    known.collect()
 }
 
 async fn number(store: &Store, key: &str) -> Result<u64, TrustError> {
