@@ -61,12 +61,33 @@ pub struct Fault {
     pub code: Code,
     /// What happened this time.
     pub detail: String,
+    retry: Retry,
+}
+
+/// Who says whether another try is worth it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retry {
+    /// The code.
+    AsItsCode,
+    /// Whoever refused it, since the code alone does not tell.
+    Worth,
 }
 
 impl Fault {
     /// A refusal.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), retry: Retry::AsItsCode }
+    }
+
+    /// The same refusal, after which whoever asked may try again, whatever others are told with its code.
+    #[must_use]
+    pub fn worth_another_try(self) -> Self {
+        Self { retry: Retry::Worth, ..self }
+    }
+
+    /// Whether the same join may succeed later, and decides nothing until then.
+    pub fn is_retryable(&self) -> bool {
+        self.retry == Retry::Worth || self.code.is_retryable()
     }
 }
 

@@ -51,6 +51,8 @@ codes! {
     CertificateRevoked = "CERTIFICATE_REVOKED",
     /// The collateral is too old.
     CollateralExpired = "COLLATERAL_EXPIRED",
+    /// The collateral is of an older evaluation of the vendor's than one that was seen already.
+    CollateralOutdated = "COLLATERAL_OUTDATED",
     /// The collateral is from the future.
     CollateralNotYetValid = "COLLATERAL_NOT_YET_VALID",
     /// The collateral is that of another platform.
@@ -90,7 +92,8 @@ codes! {
 }
 
 impl Code {
-    /// Whether the same join may succeed later without anything of it being changed.
+    /// Whether the same join may succeed later without anything of it being changed. Some others may be tried again by whoever
+    /// is a member already: see [`Fault::is_retryable`](crate::Fault::is_retryable).
     pub fn is_retryable(self) -> bool {
         matches!(
             self,

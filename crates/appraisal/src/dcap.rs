@@ -42,7 +42,7 @@ pub(crate) struct Quote {
 
 /// Verifies chain, revocation and collateral, and every signature.
 pub(crate) fn verify(evidence: &Evidence, anchor: Anchor<'_>) -> Result<Quote, Fault> {
-    let Anchor { root, now, evaluation } = anchor;
+    let Anchor { root, now } = anchor;
     let quote = DcapQuote::parse(&evidence.quote)
         .map_err(|error| malformed(format!("the quote cannot be read: {error:#}")))?;
     if !quote.header.is_sgx() {
@@ -59,7 +59,6 @@ pub(crate) fn verify(evidence: &Evidence, anchor: Anchor<'_>) -> Result<Quote, F
     match (claims, foreseen) {
         (Ok(claims), None) => {
             is_the_vendors(evidence.kind, &claims)?;
-            is_no_older(&claims, evaluation)?;
             Quote::of(claims)
         }
         (_, Some(fault)) => Err(fault),
@@ -81,17 +80,6 @@ fn is_the_vendors(kind: EvidenceKind, claims: &QuoteClaims) -> Result<(), Fault>
 /// Of the two documents of the vendor, the older one counts.
 fn evaluation_of(claims: &QuoteClaims) -> u32 {
     claims.tcb.eval_data_number.min(claims.qe.tcb_eval_data_number)
-}
-
-fn is_no_older(claims: &QuoteClaims, evaluation: u32) -> Result<(), Fault> {
-    let found = evaluation_of(claims);
-    if found < evaluation {
-        let detail = format!(
-            "the collateral is of the vendor's evaluation {found}, and {evaluation} was seen already"
-        );
-        return Err(Fault::new(Code::CollateralExpired, detail));
-    }
-    Ok(())
 }
 
 /// Everything with a code of its own. That no TCB level fits, or one that no policy accepts, is given back instead of refused:

@@ -46,9 +46,24 @@ pub struct Anchor<'a> {
     pub root: &'a [u8],
     /// Unix seconds.
     pub now: u64,
-    /// The highest evaluation of the vendor's that was seen, since an older one may not know yet what is wrong with the platform;
-    /// 0 where nobody remembers.
-    pub evaluation: u32,
+}
+
+impl Appraised {
+    /// Whether what the vendor says of the platform is of the highest evaluation that was seen of its word (0 where none was), or
+    /// of a newer one: an older one may not know yet what is wrong with the platform. Whoever remembers what was seen asks this
+    /// last, of evidence that everything else holds of.
+    ///
+    /// # Errors
+    /// It is older: [`Code::CollateralOutdated`].
+    pub fn is_no_older(&self, seen: u32) -> Result<(), Fault> {
+        let found = self.evaluation;
+        if found < seen {
+            let detail =
+                format!("the collateral is of the vendor's evaluation {found}, and {seen} was seen already");
+            return Err(Fault::new(Code::CollateralOutdated, detail));
+        }
+        Ok(())
+    }
 }
 
 /// Appraises evidence: kind → chain, revocation and collateral at `now` → binding → debug → TCB → platform → release. Each step
@@ -67,7 +82,7 @@ pub fn appraise(
     checks: &mut Checks,
 ) -> Result<Appraised, Fault> {
     let root = checks.add(Step::Kind, roots.of(evidence.kind))?;
-    let anchor = Anchor { root, now, evaluation: 0 };
+    let anchor = Anchor { root, now };
     verify(evidence, report_data, policy, anchor, checks, |_measurement| Ok(()))
 }
 

@@ -165,14 +165,14 @@ fn what_the_vendor_says_is_no_older_than_what_was_seen_of_it() {
     let evidence = evidence(&case.quote, &case.collateral);
     let (policy, report_data) = (policy(&case.fields.mr_enclave), report_data(&case.fields));
     let root = Roots::Vendors.of(EvidenceKind::Sgx).unwrap().to_vec();
-    let after = |evaluation| {
-        let anchor = Anchor { root: &root, now: case.verify_at_unix, evaluation };
-        let checks = &mut Checks::default();
-        verify(&evidence, &report_data, &policy, anchor, checks, |_| Ok(())).map(|proved| proved.evaluation)
-    };
-    assert_eq!((after(0), after(17)), (Ok(17), Ok(17)));
-    expect!["COLLATERAL_EXPIRED: the collateral is of the vendor's evaluation 17, and 18 was seen already"]
-        .assert_eq(&after(18).unwrap_err().to_string());
+    let (anchor, checks) = (Anchor { root: &root, now: case.verify_at_unix }, &mut Checks::default());
+    let proved = verify(&evidence, &report_data, &policy, anchor, checks, |_| Ok(())).unwrap();
+    assert_eq!(proved.evaluation, 17);
+    assert_eq!((proved.is_no_older(0), proved.is_no_older(17)), (Ok(()), Ok(())));
+    let outdated = proved.is_no_older(18).unwrap_err();
+    expect!["COLLATERAL_OUTDATED: the collateral is of the vendor's evaluation 17, and 18 was seen already"]
+        .assert_eq(&outdated.to_string());
+    assert!(!outdated.is_retryable() && outdated.worth_another_try().is_retryable());
 }
 
 #[test]
@@ -227,8 +227,7 @@ fn a_machine_without_an_id_is_taken_only_where_any_is() {
     let root = Roots::Vendors;
     let root = root.of(EvidenceKind::Sgx).unwrap();
     let evidence = evidence(&case.quote, &case.collateral);
-    let mut quote =
-        dcap::verify(&evidence, Anchor { root, now: case.verify_at_unix, evaluation: 0 }).unwrap();
+    let mut quote = dcap::verify(&evidence, Anchor { root, now: case.verify_at_unix }).unwrap();
     quote.platform.clear();
     let mut policy = PlatformPolicy::default();
     assert_eq!(policy.accepts(&quote), Ok(()));

@@ -1,5 +1,7 @@
 //! The server: HTTP/1.1 with JSON over TLS. Without a certificate of the mesh only joining answers.
 
+mod connections;
+
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -26,7 +28,6 @@ use serde::Deserialize;
 use service_registry::Registry;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -35,9 +36,17 @@ use types::{ReplicaId, ServiceName};
 
 use crate::announcements::{Announcements, Run};
 use crate::instances::{Allowed, Callable};
+use connections::{Connections, Limits};
 
+/// The connections of one member: a replica has one to watch, one or two to announce itself, one to renew, and some where its
+/// command asks for others; the rest is for those of a process before it that are not known to be gone.
+const MAX_CONNECTIONS_OF_ONE: usize = 16;
+/// The connections of all members: of each replica one to watch, one to announce itself where somebody else has started it, one
+/// to renew, and one where it asks for others.
+const MAX_CONNECTIONS: usize = 2048;
 /// Connections at the same time.
-const LIMITS: Limits = Limits { handshakes: 256, strangers: 512, members: 2048 };
+const LIMITS: Limits =
+    Limits { handshakes: 256, strangers: 512, members: MAX_CONNECTIONS, of_one: MAX_CONNECTIONS_OF_ONE };
 /// How long a handshake may take, and the head of a request.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long somebody without a certificate may keep a connection: long enough to make evidence.
@@ -46,17 +55,6 @@ const STRANGER: Duration = Duration::from_secs(60);
 const MAX_BODY_BYTES: usize = 128 << 10;
 /// How long a watch waits for a change.
 const WATCH: Duration = Duration::from_secs(20);
-
-/// How many connections there may be at the same time. Strangers take no room from members.
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    /// Those that have not said who they are; the oldest makes room for another.
-    handshakes: usize,
-    /// Those without a certificate: as many as first joins may wait, and as many again.
-    strangers: usize,
-    /// Those with one: of each replica one to watch, one to renew, and one where it asks for others.
-    members: usize,
-}
 
 /// Why the mesh API cannot be served.
 #[derive(Debug, Error)]
@@ -149,7 +147,7 @@ impl MeshApi {
         let api = Api { authority, spki, callable, announcements };
         let (acceptor, router) = (TlsAcceptor::from(tls), router(api));
         let mut handshakes = Handshakes::new(limits.handshakes);
-        let (mut members, mut strangers) = (JoinSet::new(), JoinSet::new());
+        let mut connections = Connections::new(limits);
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
@@ -160,18 +158,10 @@ impl MeshApi {
                     }
                 },
                 (stream, connection) = handshakes.next() => {
-                    let (those, most) = match &connection.peer {
-                        Some(_) => (&mut members, limits.members),
-                        None => (&mut strangers, limits.strangers),
-                    };
-                    if those.len() < most {
-                        those.spawn(answer(stream, connection, router.clone()));
-                    } else {
-                        tracing::debug!(peer = ?connection.peer, most, "the mesh API has no room for a connection");
-                    }
+                    let peer = connection.peer.as_ref().map(|peer| peer.id.clone());
+                    connections.begin(peer, answer(stream, connection, router.clone()));
                 }
-                Some(_ended) = members.join_next(), if !members.is_empty() => {}
-                Some(_ended) = strangers.join_next(), if !strangers.is_empty() => {}
+                never = connections.clear() => match never {},
                 // Whoever waits for an answer tries again, or ends with this process.
                 () = &mut shutdown => return,
             }
@@ -246,7 +236,7 @@ impl Refused {
 impl From<Fault> for Refused {
     fn from(fault: Fault) -> Self {
         let status =
-            if fault.code.is_retryable() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
+            if fault.is_retryable() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
         Self::new(status, fault.code.as_str(), fault.detail)
     }
 }

@@ -5,6 +5,7 @@
 
 mod applying;
 mod challenge;
+mod evaluations;
 mod granting;
 mod join;
 mod maintenance;
@@ -28,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ::secrets::{Domain, Vault};
 use appraisal::{Fault, Policy, Roots};
 use mesh_protocol::tls::Peer;
-use mesh_protocol::{Evidence, EvidenceError, EvidenceKind, SignedRevocations, SpiffeId, Subject};
+use mesh_protocol::{Evidence, EvidenceError, SignedRevocations, SpiffeId, Subject};
 use rustls::pki_types::CertificateDer;
 use store::Store;
 use tokio::sync::watch;
@@ -41,6 +42,7 @@ use crate::nonces::{Minter, Used};
 use crate::quota::Quota;
 use crate::seal_key::OpeningKey;
 use crate::{Admission, Signer, Standing, Standings, TrustError};
+use evaluations::Evaluations;
 use rotating::Schedule;
 
 /// Evidence of the authority itself over 64 bytes.
@@ -94,8 +96,7 @@ struct Inner {
     revocations: watch::Sender<Arc<SignedRevocations>>,
     grants: watch::Sender<Arc<Grants>>,
     schedule: Mutex<Schedule>,
-    /// The highest evaluation of the vendor's that was seen of each kind of evidence. Held while another is written down.
-    evaluations: tokio::sync::Mutex<BTreeMap<EvidenceKind, u32>>,
+    evaluations: Evaluations,
     /// Held by whoever makes another list of revocations out of the last one, until it is published.
     revoking: tokio::sync::Mutex<()>,
     first_joins: Quota,

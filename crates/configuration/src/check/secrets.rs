@@ -20,9 +20,9 @@ const MAX_SECRETS_OF_SERVICE: usize = 64;
 const MAX_NAME_BYTES: usize = 63;
 /// The secret under the keyed hashes of API keys, which is the mesh's own.
 const RESERVED: &str = "access-pepper";
-/// From an hour, which nobody makes by mistake, to ten years.
+/// From a day to ten years. A secret has at most 1,000 epochs, since all are kept: every day they last for 2.7 years.
 const ROTATE: RangeInclusive<Duration> =
-    Duration::from_secs(3_600)..=Duration::from_secs(10 * 365 * 24 * 3_600);
+    Duration::from_secs(24 * 3_600)..=Duration::from_secs(10 * 365 * 24 * 3_600);
 
 impl Checker {
     pub(super) fn secrets(&mut self, raw: Entries<Option<RawSecret>>) -> BTreeMap<String, SecretSettings> {

@@ -11,7 +11,7 @@ use crate::GenerateType;
 fn a_secret_is_made_and_rotated_as_the_file_says() {
     let settings = read(
         "secrets:
-  k: {generate: {type: ed25519}, rotate: 1h}
+  k: {generate: {type: ed25519}, rotate: 1d}
   p: {generate: {type: p256}}
 services:
   vrf: {secrets: [k, given-by-an-operator]}
@@ -21,7 +21,7 @@ services:
     .unwrap();
     let secrets: Vec<_> = settings.secrets.iter().map(|(name, secret)| (name.as_str(), secret)).collect();
     let [("k", k), ("p", p)] = secrets[..] else { panic!("two secrets") };
-    assert_eq!((k.generate, k.rotate), (GenerateType::Ed25519, Some(Duration::from_secs(3_600))));
+    assert_eq!((k.generate, k.rotate), (GenerateType::Ed25519, Some(Duration::from_secs(24 * 3_600))));
     assert_eq!((p.generate, p.rotate), (GenerateType::P256, None));
     let of =
         |service: usize| settings.services[service].process().unwrap().secrets.iter().collect::<Vec<_>>();
@@ -39,7 +39,7 @@ fn what_is_wrong_with_secrets_is_said_at_each() {
   Upper: {generate: {type: random}}
   access-pepper: {generate: {type: random}}
   words: {generate: {type: ed25591}}
-  often: {generate: {type: random}, rotate: 59m}
+  often: {generate: {type: random}, rotate: 23h}
   never: {generate: {type: random}, rotate: 3651d}
   untyped: {generate: {}}
 services:
@@ -76,11 +76,11 @@ services:
                 |                            ^^^^^^^
             help: did you mean `ed25519`?
 
-            serviceos.yaml:8:45: secrets.often.rotate: expected a duration from 1h to 3650d, found `59m`
-              8 |   often: {generate: {type: random}, rotate: 59m}
+            serviceos.yaml:8:45: secrets.often.rotate: expected a duration from 1d to 3650d, found `23h`
+              8 |   often: {generate: {type: random}, rotate: 23h}
                 |                                             ^^^
 
-            serviceos.yaml:9:45: secrets.never.rotate: expected a duration from 1h to 3650d, found `3651d`
+            serviceos.yaml:9:45: secrets.never.rotate: expected a duration from 1d to 3650d, found `3651d`
               9 |   never: {generate: {type: random}, rotate: 3651d}
                 |                                             ^^^^^
 

@@ -6,6 +6,7 @@ use appraisal::{Anchor, Checks, Code, PlatformAllow, Policy, Release, Roots, Tcb
 use dev_quoter::{PlatformTcb, Profile, Quoter, TCB_DATE, Validity};
 use expect_test::expect;
 use mesh_protocol::{DcapCollateral, Evidence, EvidenceKind};
+use serde_json::json;
 use types::Mode;
 
 use crate::mesh::{Mesh, NOW, ORACLE_W, Setup, VERSION, W};
@@ -66,7 +67,7 @@ fn evidence_of_hardware_leads_to_its_vendor_whatever_root_was_given() {
     let root = quoter.root().to_vec();
     let policy = Policy::of_releases(vec![Release::simulated(VERSION, W)]);
     let verified = |evidence: &Evidence| {
-        let anchor = Anchor { root: &root, now: NOW, evaluation: 0 };
+        let anchor = Anchor { root: &root, now: NOW };
         appraisal::verify(evidence, &[9; 64], &policy, anchor, &mut Checks::default(), |_| Ok(()))
     };
     assert!(verified(&evidence).is_ok());
@@ -77,14 +78,50 @@ fn evidence_of_hardware_leads_to_its_vendor_whatever_root_was_given() {
 #[tokio::test]
 async fn an_evaluation_of_the_vendor_s_is_never_followed_by_an_older_one() {
     let of = |evaluation| Profile { evaluation, ..Profile::default() };
+    let outdated = async |mesh: &Mesh| {
+        let fault = mesh.applicant("0").join().await.map(|_joined| ()).unwrap_err();
+        assert_eq!((fault.code, fault.is_retryable()), (Code::CollateralOutdated, false));
+        assert_eq!(mesh.stands("0"), Err(Code::CollateralOutdated));
+    };
     let mesh = Mesh::pretending(of(7)).await;
     let _joined = mesh.applicant("0").joined().await;
     mesh.pretend(of(6));
-    assert_eq!(mesh.applicant("0").refused().await, Code::CollateralExpired);
+    outdated(&mesh).await;
     let mesh = mesh.restarted(|_| {}).await;
-    assert_eq!(mesh.applicant("0").refused().await, Code::CollateralExpired);
+    outdated(&mesh).await;
     mesh.pretend(of(8));
     let _joined = mesh.applicant("0").joined().await;
+}
+
+#[tokio::test]
+async fn a_member_whose_collateral_alone_is_behind_tries_again_and_keeps_its_standing() {
+    let of = |evaluation| Profile { evaluation, ..Profile::default() };
+    let mesh = Mesh::pretending(of(7)).await;
+    let member = mesh.applicant("0").joined().await;
+    let stood = mesh.standing("0");
+    mesh.pretend(of(8));
+    let ahead = mesh.applicant("1").joined().await;
+    let rises: Vec<_> =
+        mesh.audit().into_iter().filter(|record| record["kind"] == "tcb-evaluation").collect();
+    assert_eq!(rises.len(), 1, "the first number is no rise");
+    assert_eq!(rises[0]["actor"], json!(ahead.peer.id.to_string()));
+    assert_eq!(rises[0]["data"], json!({"kind": "simulated", "before": 7, "now": 8}));
+    mesh.pretend(of(7));
+    let lines = mesh.audit().len();
+    for _again in 0..2 {
+        let renewal = mesh.applicant("0").known_by(&member.leaf).join().await;
+        let fault = renewal.map(|_joined| ()).unwrap_err();
+        assert_eq!((fault.code, fault.is_retryable()), (Code::CollateralOutdated, true));
+        assert_eq!(mesh.standing("0"), stood);
+    }
+    assert_eq!(mesh.audit().len(), lines, "nothing was decided");
+    mesh.pretend(of(8));
+    let member = mesh.applicant("0").known_by(&member.leaf).joined().await;
+    mesh.pretend(of(7));
+    let other_code = mesh.applicant("0").known_by(&member.leaf).running([9; 32]).join().await;
+    let fault = other_code.map(|_joined| ()).unwrap_err();
+    assert_eq!((fault.code, fault.is_retryable()), (Code::ReleaseNotAllowed, false));
+    assert_eq!(mesh.stands("0"), Err(Code::ReleaseNotAllowed));
 }
 
 #[tokio::test]

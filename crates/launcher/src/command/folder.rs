@@ -41,6 +41,8 @@ const MAX_NAMES: usize = 8;
 
 const SECRETS: &str = "secrets";
 const CONFIG: &str = "config.json";
+/// What a file is called while it is written: beside the secrets' folder, whose every name is a secret's.
+const NEW: &str = ".new";
 const MESH_SOCKET: &str = "mesh.sock";
 const LISTENING_SOCKET: &str = "http.sock";
 
@@ -165,7 +167,7 @@ impl Folder {
     pub(super) fn write(&self, secrets: &SecretSet, config: &serde_json::Value) -> Result<(), FolderError> {
         self.write_secrets(secrets)?;
         let config = serde_json::to_vec(config).expect("what was read as JSON can be written as JSON");
-        write(&self.config(), &config)
+        self.write_file(&self.config(), &config)
     }
 
     /// Writes each secret into a file of its name, which holds the newest epoch's value, with older ones beside it, the newest
@@ -186,12 +188,24 @@ impl Folder {
                 let file = if is_current { name.clone() } else { format!("{name}.{}", epoch.epoch) };
                 let path = self.secrets().join(&file);
                 if !holds(&path, &epoch.value) {
-                    write(&path, &epoch.value)?;
+                    self.write_file(&path, &epoch.value)?;
                 }
                 files.insert(file);
             }
         }
         remove_others(&self.secrets(), &files)
+    }
+
+    /// Writes a file that its owner may read, whole or not at all.
+    fn write_file(&self, path: &Path, content: &[u8]) -> Result<(), FolderError> {
+        let new = self.made.path.join(NEW);
+        // One that was begun and not finished keeps nobody from another try.
+        let _there_was_one = std::fs::remove_file(&new).is_ok();
+        let written = fill(&new, content).and_then(|()| std::fs::rename(&new, path));
+        written.map_err(|source| {
+            let _nothing_is_left = std::fs::remove_file(&new).is_ok();
+            FolderError::Write { path: path.to_owned(), source }
+        })
     }
 }
 
@@ -341,17 +355,11 @@ fn remove_others(folder: &Path, files: &BTreeSet<String>) -> Result<(), FolderEr
     Ok(())
 }
 
-/// Writes a file that its owner may read, whole or not at all.
-fn write(path: &Path, content: &[u8]) -> Result<(), FolderError> {
-    let failed = |source| FolderError::Write { path: path.to_owned(), source };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = path.with_file_name(format!(".{name}.new"));
-    // One that was begun and not finished keeps nobody from another try.
-    let _there_was_one = std::fs::remove_file(&new).is_ok();
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
-    file.write_all(content).map_err(failed)?;
-    file.set_permissions(Permissions::from_mode(0o400)).map_err(failed)?;
-    std::fs::rename(&new, path).map_err(failed)
+/// Makes a file that its owner may read.
+fn fill(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.set_permissions(Permissions::from_mode(0o400))
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ use super::*;
 use crate::OwnIdentity;
 
 const TRUST_DOMAIN: &str = "api.dev.invalid";
+/// How long a test waits for what is to come, before it fails.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An authority that admits nobody, and gives identities to whoever is part of this process. `vrf` is given the secret `key`.
 async fn authority(folder: &TempDir) -> Authority {
@@ -76,6 +78,11 @@ impl Member {
         self.0.write_all(format!("GET {path} HTTP/1.1\r\nhost: mesh\r\n\r\n").as_bytes()).await
     }
 
+    /// Whether it is answered to another request.
+    async fn is_answered(&mut self) -> bool {
+        self.ask("/v1/watch").await.is_ok() && self.answer().await.is_ok()
+    }
+
     /// The status and the document of the next answer.
     async fn answer(&mut self) -> std::io::Result<(u16, Value)> {
         let mut read = Vec::new();
@@ -90,6 +97,17 @@ impl Member {
             }
         }
     }
+}
+
+/// Limits that a test reaches.
+fn limits(handshakes: usize, strangers: usize, members: usize) -> Limits {
+    Limits { handshakes, strangers, members, of_one: members }
+}
+
+/// Returns once this member has room: a connection that was closed takes none as soon as the server knows.
+async fn has_room(authority: &Authority, address: SocketAddr, member: &OwnIdentity) {
+    let admitted = async { while asked(authority, address, member.identity()).await.is_err() {} };
+    timeout(PATIENCE, admitted).await.expect("whoever goes makes room");
 }
 
 /// The API, which serves until the test ends.
@@ -114,11 +132,20 @@ async fn asked(
     Ok((member, status))
 }
 
+#[test]
+fn a_refusal_is_final_unless_it_says_otherwise() {
+    let status = |fault: Fault| Refused::from(fault).0;
+    let outdated = || Fault::new(Code::CollateralOutdated, "it is older");
+    assert_eq!(status(outdated()), StatusCode::FORBIDDEN);
+    assert_eq!(status(outdated().worth_another_try()), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(status(Fault::new(Code::JoinQuota, "too many")), StatusCode::SERVICE_UNAVAILABLE);
+}
+
 #[tokio::test]
 async fn connections_that_say_nothing_keep_no_member_out() {
     let folder = tempfile::tempdir().unwrap();
     let authority = authority(&folder).await;
-    let (address, serving) = serving(&authority, Limits { handshakes: 3, strangers: 1, members: 1 }).await;
+    let (address, serving) = serving(&authority, limits(3, 1, 1)).await;
     let mut silent = Vec::new();
     for _ in 0..20 {
         silent.push(TcpStream::connect(address).await.unwrap());
@@ -135,14 +162,17 @@ async fn connections_that_say_nothing_keep_no_member_out() {
 async fn strangers_have_room_of_their_own_and_take_none_from_members() {
     let folder = tempfile::tempdir().unwrap();
     let authority = authority(&folder).await;
-    let (address, serving) = serving(&authority, Limits { handshakes: 3, strangers: 2, members: 2 }).await;
+    let (address, serving) = serving(&authority, limits(3, 2, 2)).await;
     let mut strangers = Vec::new();
-    for _ in 0..2 {
+    for _ in 0..3 {
         let (stranger, status) = asked(&authority, address, Identity::default()).await.unwrap();
         assert_eq!(status, 403);
         strangers.push(stranger);
     }
-    assert!(asked(&authority, address, Identity::default()).await.is_err(), "there is no room for a third");
+    assert!(!strangers[0].is_answered().await, "the oldest makes room for a third");
+    for stranger in &mut strangers[1..] {
+        assert!(stranger.is_answered().await);
+    }
     let mut members = Vec::new();
     for ordinal in ["0", "1"] {
         let own = OwnIdentity::new(authority.clone(), replica(ordinal)).unwrap();
@@ -151,10 +181,37 @@ async fn strangers_have_room_of_their_own_and_take_none_from_members() {
         members.push(member);
     }
     let third = OwnIdentity::new(authority.clone(), replica("2")).unwrap();
-    assert!(asked(&authority, address, third.identity()).await.is_err());
-    // Whoever goes makes room.
-    strangers.pop();
-    while asked(&authority, address, Identity::default()).await.is_err() {}
+    assert!(asked(&authority, address, third.identity()).await.is_err(), "members wait for their turn");
+    members.pop();
+    has_room(&authority, address, &third).await;
+    serving.abort();
+}
+
+#[tokio::test]
+async fn one_member_has_so_many_connections_and_takes_no_room_from_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = authority(&folder).await;
+    let limits = Limits { of_one: 2, ..limits(3, 2, 4) };
+    let (address, serving) = serving(&authority, limits).await;
+    let one = OwnIdentity::new(authority.clone(), replica("0")).unwrap();
+    let mut members = Vec::new();
+    for _ in 0..2 {
+        let (member, status) = asked(&authority, address, one.identity()).await.unwrap();
+        assert_eq!(status, 200);
+        members.push(member);
+    }
+    // Another certificate is no other member.
+    let again = OwnIdentity::new(authority.clone(), replica("0")).unwrap();
+    for identity in [one.identity(), again.identity()] {
+        assert!(asked(&authority, address, identity).await.is_err(), "the newest is closed");
+    }
+    for member in &mut members {
+        assert!(member.is_answered().await, "those that it has stay");
+    }
+    let other = OwnIdentity::new(authority.clone(), replica("1")).unwrap();
+    assert_eq!(asked(&authority, address, other.identity()).await.unwrap().1, 200);
+    members.pop();
+    has_room(&authority, address, &again).await;
     serving.abort();
 }
 

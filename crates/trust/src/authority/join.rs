@@ -15,9 +15,9 @@ use serde_json::json;
 use store::Transaction;
 use types::ServiceName;
 
-use super::opening::{EVALUATIONS, USED, WATERMARK};
+use super::opening::{USED, WATERMARK};
 use super::overview::appraisals;
-use super::{Authority, ServicePolicy, unavailable};
+use super::{Authority, ServicePolicy, evaluations, unavailable};
 use crate::audit::{Entry, Outcome};
 use crate::ca::{IssuingCa, LeafFacts, LeafRequest, SubjectKey, digest, requested_key};
 use crate::nonces::{NonceContext, Used, check_ticket_age, expiry};
@@ -83,7 +83,7 @@ impl Authority {
             tracing::info!(%code, detail, %service, instance, "a join was refused");
         }
         if let Err(fault) = &decided
-            && fault.code.is_retryable()
+            && fault.is_retryable()
         {
             self.count_refusal(fault);
             // Whoever is told to try again must be able to, and needs its ticket for that.
@@ -99,7 +99,7 @@ impl Authority {
         let (mut begun, appraised) = self.appraise(begun).await?;
         match appraised {
             Ok(appraised) => self.admit(begun, appraised).await,
-            Err(fault) if fault.code.is_retryable() => Err(fault),
+            Err(fault) if fault.is_retryable() => Err(fault),
             Err(fault) => {
                 self.refuse(&mut begun, &fault).await?;
                 Err(fault)
@@ -202,15 +202,18 @@ impl Authority {
     async fn appraise(&self, mut begun: Begun) -> Result<(Begun, Result<Appraised, Fault>), Fault> {
         let kind = begun.join.evidence.kind;
         let root = self.0.roots.of(kind)?.to_vec();
-        let evaluation = self.0.evaluations.lock().await.get(&kind).copied().unwrap_or_default();
+        let seen = self.0.evaluations.seen(kind).await;
         let list = Arc::clone(&self.0.revocations.borrow());
         let work = tokio::task::spawn_blocking(move || {
-            let outcome = steps(&mut begun, &root, evaluation).and_then(|appraised| {
+            let outcome = steps(&mut begun, &root).and_then(|appraised| {
                 let leaf = begun.join.previous;
                 let allowed = revocations::allow(&list.revocations, &begun.id, leaf, &appraised);
                 begun.checks.add(Step::Release, allowed)?;
                 let expected = is_expected(&begun);
                 begun.checks.add(Step::Budget, expected)?;
+                // Last, so that whoever may try again has nothing else against it.
+                evaluations::is_current(&appraised, seen, begun.join.previous.as_ref())
+                    .or_else(|outdated| begun.checks.add(Step::Chain, Err(outdated)))?;
                 Ok(appraised)
             });
             (begun, outcome)
@@ -239,7 +242,7 @@ impl Authority {
             "secrets": released,
         });
         self.write(&begun, &record, Outcome::Done, None, data).await.map_err(unavailable)?;
-        self.remember_evaluation(&appraised).await.map_err(unavailable)?;
+        self.remember_evaluation(&begun.id, &appraised).await.map_err(unavailable)?;
         let known = self.admission(begun.service.as_str(), &begun.join.claims.instance);
         let previous_until = known.map(|admission| admission.not_after);
         let admission = Arc::new(Admission {
@@ -256,19 +259,6 @@ impl Authority {
         self.stand_admitted(&begun, &admission)?;
         let chain = begun.ca.chain.iter().map(|certificate| Bytes(certificate.to_vec())).collect();
         Ok(JoinAnswer { leaf: Bytes(leaf.to_vec()), chain, secrets, set_signature: Bytes(set_signature) })
-    }
-
-    /// From now on no older word of the vendor's counts.
-    async fn remember_evaluation(&self, appraised: &Appraised) -> Result<(), TrustError> {
-        let Appraised { kind, evaluation, .. } = *appraised;
-        let mut known = self.0.evaluations.lock().await;
-        if known.get(&kind).is_some_and(|known| evaluation <= *known) {
-            return Ok(());
-        }
-        let row = evaluation.to_be_bytes();
-        self.0.store.commit(Transaction::new().put(format!("{EVALUATIONS}{kind}"), row)).await?;
-        known.insert(kind, evaluation);
-        Ok(())
     }
 
     /// Publishes an admission, unless what it rests on was revoked since it was appraised. Whoever revokes publishes the list
@@ -443,7 +433,7 @@ fn read(request: &JoinRequest) -> Result<(Evidence, JoinClaims, [u8; 32]), Fault
 }
 
 /// Chain, binding with the certificate request, debug, TCB, platform and release.
-fn steps(begun: &mut Begun, root: &[u8], evaluation: u32) -> Result<Appraised, Fault> {
+fn steps(begun: &mut Begun, root: &[u8]) -> Result<Appraised, Fault> {
     let Begun { join, policy, now_ms, checks, .. } = begun;
     let Join { evidence, claims, csr_key, report_data, before, .. } = join;
     let bound = |measurement: &[u8; 32]| {
@@ -458,7 +448,7 @@ fn steps(begun: &mut Begun, root: &[u8], evaluation: u32) -> Result<Appraised, F
             "the certificate request is not one for the key that the evidence names, and signed with it";
         Err(Fault::new(Code::CsrKeyMismatch, detail))
     };
-    let anchor = Anchor { root, now: *now_ms / 1000, evaluation };
+    let anchor = Anchor { root, now: *now_ms / 1000 };
     let appraised = appraisal::verify(evidence, report_data, &policy.policy, anchor, checks, bound);
     let Some(before) = before.filter(|_| is_mismatch(&appraised)) else { return appraised };
     let checks = &mut Checks::default();

@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use appraisal::Roots;
-use mesh_protocol::{Bytes, EvidenceKind, Revocations, SignedRevocations, sha256, to_hex, transition};
+use mesh_protocol::{Bytes, Revocations, SignedRevocations, sha256, to_hex, transition};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::CertificateDer;
 use secrets::Vault;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use store::{KeyValue, Store, Transaction};
+use store::{Store, Transaction};
 use tokio::sync::watch;
 use types::ServiceName;
 use zeroize::Zeroizing;
 
+use super::evaluations::Evaluations;
 use super::granting::{check_room, grants};
 use super::{Authority, Inner, OwnEvidence, ServicePolicy, State};
 use crate::audit::{AuditError, AuditTrail, Entry, Outcome};
@@ -32,7 +33,6 @@ pub(super) const ROOT: &str = "trust/root";
 pub(super) const TRANSITION: &str = "trust/transition";
 pub(super) const REVOCATIONS: &str = "trust/revocations";
 pub(super) const WATERMARK: &str = "trust/watermark";
-pub(super) const EVALUATIONS: &str = "trust/evaluation/";
 pub(super) const USED: &str = "trust/used/";
 
 /// The secret under nonces and tickets.
@@ -91,12 +91,7 @@ impl Authority {
     /// What an earlier one has left cannot be read or does not verify, the roots are those of the other mode, or the disk fails.
     pub async fn open(opening: Opening) -> Result<Self, TrustError> {
         let Opening { store, vault, roots, clocks, audit, manifest, services, own } = opening;
-        let (domain, genesis, root_key, minter) = {
-            let mut vault = vault.lock().await;
-            check_room(&vault, services.iter(), None)?;
-            let minter = vault.ensure_internal(MINTER, random).await?;
-            (vault.domain().clone(), *vault.genesis(), vault.root_key()?, minter)
-        };
+        let Held { domain, genesis, root_key, minter } = Held::of(&vault, &services).await?;
         if roots.mode() != domain.mode {
             return Err(TrustError::RootsOfOtherMode { mesh: domain.mode, roots: roots.mode() });
         }
@@ -118,17 +113,9 @@ impl Authority {
         let ca = IssuingCa::new(root, &root_key, &domain, (chain.n, transition), &issuing, seconds)?;
         let revocations = revocations(&store, &signer, transition, seconds).await?;
         let used = used(&store, clock.watermark()).await?;
-        let evaluations = evaluations(&store).await?;
+        let evaluations = Evaluations::known(&store).await?;
         let opening_key = OpeningKey::generate(domain.mode, &domain.trust_domain, signer.spki())?;
-        let pair = Arc::clone(signer.pair());
-        let audit = tokio::task::spawn_blocking(move || -> Result<AuditTrail, AuditError> {
-            let mut audit = AuditTrail::open(&audit, genesis, pair, seconds)?;
-            if let Some(entry) = entry {
-                audit.append(entry, seconds)?;
-            }
-            Ok(audit)
-        });
-        let audit = audit.await.map_err(|_| TrustError::Failed)??;
+        let audit = trail(audit, genesis, &signer, entry, seconds).await?;
         if let Some(next) = &next {
             next.keep(&store).await?;
         }
@@ -155,13 +142,55 @@ impl Authority {
             revocations: watch::Sender::new(Arc::new(revocations)),
             grants: watch::Sender::new(Arc::new(grants)),
             schedule: Mutex::default(),
-            evaluations: tokio::sync::Mutex::new(evaluations),
+            evaluations,
             revoking: tokio::sync::Mutex::new(()),
             first_joins: Quota::new(FIRST_JOINS),
             renewals: Quota::new(RENEWALS),
             refusals: Mutex::default(),
         })))
     }
+}
+
+/// What the vault holds of the mesh itself.
+struct Held {
+    domain: secrets::Domain,
+    genesis: [u8; 32],
+    root_key: Zeroizing<Vec<u8>>,
+    /// Under nonces and tickets.
+    minter: Zeroizing<Vec<u8>>,
+}
+
+impl Held {
+    /// Takes it out, or makes what is not there yet.
+    async fn of(
+        vault: &tokio::sync::Mutex<Vault>,
+        services: &BTreeMap<ServiceName, ServicePolicy>,
+    ) -> Result<Self, TrustError> {
+        let mut vault = vault.lock().await;
+        check_room(&vault, services.iter(), None)?;
+        let minter = vault.ensure_internal(MINTER, random).await?;
+        let (domain, genesis) = (vault.domain().clone(), *vault.genesis());
+        Ok(Self { domain, genesis, root_key: vault.root_key()?, minter })
+    }
+}
+
+/// The audit trail, with the line of a transition where there is another.
+async fn trail(
+    path: PathBuf,
+    genesis: [u8; 32],
+    signer: &Signer,
+    entry: Option<Entry>,
+    now: u64,
+) -> Result<AuditTrail, TrustError> {
+    let pair = Arc::clone(signer.pair());
+    let opened = tokio::task::spawn_blocking(move || -> Result<AuditTrail, AuditError> {
+        let mut trail = AuditTrail::open(&path, genesis, pair, now)?;
+        if let Some(entry) = entry {
+            trail.append(entry, now)?;
+        }
+        Ok(trail)
+    });
+    Ok(opened.await.map_err(|_| TrustError::Failed)??)
 }
 
 fn random() -> Result<Zeroizing<Vec<u8>>, TrustError> {
@@ -285,17 +314,6 @@ async fn used(store: &Store, now_ms: u64) -> Result<Used, TrustError> {
         }
     }
     Ok(used)
-}
-
-/// The highest evaluation of the vendor's that was seen of each kind of evidence.
-async fn evaluations(store: &Store) -> Result<BTreeMap<EvidenceKind, u32>, TrustError> {
-    let read = |row: KeyValue| {
-        let kind = str::from_utf8(row.key.strip_prefix(EVALUATIONS.as_bytes())?).ok()?.parse().ok()?;
-        Some((kind, u32::from_be_bytes(row.value.as_slice().try_into().ok()?)))
-    };
-    let rows = store.range(EVALUATIONS).await?;
-    let known = rows.into_iter().map(|row| read(row).ok_or(TrustError::Tampered("evaluations")));
-    known.collect()
 }
 
 async fn number(store: &Store, key: &str) -> Result<u64, TrustError> {

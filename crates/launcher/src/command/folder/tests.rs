@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use expect_test::expect;
+use rustix::fs::inotify;
 use sdk::{Secret, SecretEpoch};
 use zeroize::Zeroizing;
 
@@ -107,8 +108,7 @@ fn files_that_stay_are_not_touched_and_those_of_secrets_that_are_gone_go() {
     folder.write(&before, &serde_json::Value::Null).unwrap();
     let stays = folder.secrets().join("stays").metadata().unwrap().ino();
     // As a write that failed in the middle leaves it.
-    std::fs::write(folder.secrets().join(".key.new"), "on").unwrap();
-    std::fs::write(folder.secrets().join(".gone.new"), "g").unwrap();
+    std::fs::write(folder.made.path.join(NEW), "on").unwrap();
     let after = secrets(&[("key", &[(1, "one"), (2, "two")]), ("stays", &[(1, "s")])]);
     folder.write_secrets(&after).unwrap();
     expect![[r#"
@@ -118,8 +118,38 @@ fn files_that_stay_are_not_touched_and_those_of_secrets_that_are_gone_go() {
     "#]]
     .assert_eq(&shown(&folder.secrets()));
     assert_eq!(folder.secrets().join("stays").metadata().unwrap().ino(), stays);
+    assert!(!folder.made.path.join(NEW).exists());
     folder.write_secrets(&secrets(&[])).unwrap();
     assert_eq!(shown(&folder.secrets()), "");
+}
+
+#[test]
+fn whoever_lists_the_secrets_never_sees_another_name_than_theirs() {
+    let machine = Machine::new(NO_SWAP);
+    let folder = machine.shared("infer/0").unwrap();
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC).unwrap();
+    let appears = inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+    inotify::add_watch(&watch, folder.secrets(), appears).unwrap();
+    let before = secrets(&[("gone", &[(1, "g")]), ("key", &[(1, "one")])]);
+    folder.write(&before, &serde_json::Value::Null).unwrap();
+    folder.write_secrets(&secrets(&[("key", &[(1, "one"), (2, "two")])])).unwrap();
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(&watch, &mut buffer);
+    let mut seen = Vec::new();
+    while let Ok(event) = events.next() {
+        seen.push(event.file_name().unwrap().to_str().unwrap().to_owned());
+    }
+    assert_eq!(seen, ["gone", "key", "key.1", "key"]);
+}
+
+#[test]
+fn what_cannot_be_put_in_its_place_is_not_left_beside_it() {
+    let machine = Machine::new(NO_SWAP);
+    let folder = machine.shared("infer/0").unwrap();
+    std::fs::create_dir(folder.secrets().join("key")).unwrap();
+    let refused = folder.write_secrets(&secrets(&[("key", &[(1, "v")])]));
+    assert!(matches!(refused, Err(FolderError::Write { path, .. }) if path.ends_with("secrets/key")));
+    assert!(!folder.made.path.join(NEW).exists());
 }
 
 #[test]
