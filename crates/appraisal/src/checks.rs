@@ -29,6 +29,8 @@ pub enum Step {
     Release,
     /// The service is expected to have this replica.
     Budget,
+    /// What the vendor says of the platform is no older than what was seen of it before.
+    Evaluation,
 }
 
 /// One step and how it ended.

@@ -21,5 +21,8 @@ pub fn notice_silence(stream: &impl AsFd) -> io::Result<()> {
     sockopt::set_tcp_keepidle(stream, IDLE)?;
     sockopt::set_tcp_keepintvl(stream, ANSWER)?;
     sockopt::set_tcp_keepcnt(stream, QUESTIONS)?;
+    // What was sent and is not acknowledged keeps it from being asked.
+    let longest = IDLE + ANSWER * QUESTIONS;
+    sockopt::set_tcp_user_timeout(stream, u32::try_from(longest.as_millis()).unwrap_or(u32::MAX))?;
     Ok(())
 }

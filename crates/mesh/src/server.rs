@@ -36,7 +36,7 @@ use types::{ReplicaId, ServiceName};
 
 use crate::announcements::{Announcements, Run};
 use crate::instances::{Allowed, Callable};
-use connections::{Connections, Limits};
+use connections::{Connections, Joins, Limits};
 
 /// The connections of one member: a replica has one to watch, one or two to announce itself, one to renew, and some where its
 /// command asks for others; the rest is for those of a process before it that are not known to be gone.
@@ -83,6 +83,8 @@ struct Connection {
     is_local: bool,
     binding: [u8; 32],
     peer: Option<Peer>,
+    /// Whether a join is being decided on it.
+    joins: Joins,
 }
 
 /// What every request is answered with.
@@ -159,7 +161,8 @@ impl MeshApi {
                 },
                 (stream, connection) = handshakes.next() => {
                     let peer = connection.peer.as_ref().map(|peer| peer.id.clone());
-                    connections.begin(peer, answer(stream, connection, router.clone()));
+                    let joins = connection.joins.clone();
+                    connections.begin(peer, joins, answer(stream, connection, router.clone()));
                 }
                 never = connections.clear() => match never {},
                 // Whoever waits for an answer tries again, or ends with this process.
@@ -191,7 +194,7 @@ async fn handshake(
     };
     let tls = stream.get_ref().1;
     let (binding, peer) = (channel_binding(tls).ok()?, peer(tls.peer_certificates()));
-    Some((stream, Connection { is_local, binding, peer }))
+    Some((stream, Connection { is_local, binding, peer, joins: Joins::default() }))
 }
 
 async fn answer(stream: TlsStream<TcpStream>, connection: Connection, router: Router) {
@@ -321,6 +324,7 @@ async fn join(
     if let Ok((_, claims)) = Evidence::decode_join(&request.evidence.0) {
         api.is_free(&connection, &claims.service, &claims.instance)?;
     }
+    let _deciding = connection.joins.begin();
     Ok(Json(api.authority.join(&api.channel(connection), &request).await?))
 }
 

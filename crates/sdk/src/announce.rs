@@ -1,6 +1,7 @@
 //! A replica that nobody speaks for says itself that it is there, and where it listens. It does so over a connection of its own
 //! with each certificate; the newest is made before the one before ends, so that the mesh sees no gap.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use mesh_protocol::tls::Identity;
@@ -8,7 +9,7 @@ use mesh_protocol::{
     AnnounceAnswer, AnnounceRequest, Bytes, EvidenceSource, LeaveRequest, MeshCoordinates, RUN_BYTES,
 };
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::RunError;
@@ -18,6 +19,8 @@ use crate::mesh_client::{MeshClient, MeshError};
 /// Between tries to be announced, at first and at most.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// With the newest certificate, with the one before, and one on its way.
+const MAX_CONNECTIONS: usize = 3;
 /// How long it may take to say that it leaves.
 const LEAVE: Duration = Duration::from_secs(5);
 /// What the mesh API says to a replica that joined before it was started.
@@ -32,10 +35,19 @@ pub(crate) struct Announced<'a, E> {
     member: &'a Member<E>,
     request: AnnounceRequest,
     certificates: watch::Receiver<([u8; 32], Instant)>,
-    /// Each with the certificate that it is for.
-    connections: JoinSet<([u8; 32], Result<AnnounceAnswer, MeshError>)>,
+    connections: JoinSet<Connected>,
+    /// Of those, the newest last.
+    newest: VecDeque<AbortHandle>,
     /// Before the next try.
     wait: Duration,
+}
+
+/// How a connection ended.
+struct Connected {
+    /// Of the certificate that it was made with.
+    leaf: [u8; 32],
+    lasted: Duration,
+    outcome: Result<AnnounceAnswer, MeshError>,
 }
 
 impl Announcement {
@@ -54,6 +66,7 @@ impl Announcement {
             request: self.0.clone(),
             certificates: member.certificates(),
             connections: JoinSet::new(),
+            newest: VecDeque::new(),
             wait: FIRST_RETRY,
         };
         announced.connect(Duration::ZERO);
@@ -108,24 +121,39 @@ impl<E: EvidenceSource> Announced<'_, E> {
                     self.wait = FIRST_RETRY;
                     self.connect(Duration::ZERO);
                 },
-                ended = self.connections.join_next() => match ended {
-                    Some(Ok((_, Ok(answer)))) => return Ok(answer),
-                    Some(Ok((leaf, Err(_)))) if leaf != self.member.leaf() => {}
-                    Some(Ok((_, Err(error)))) => return Err(error),
-                    Some(Err(_)) | None => return Err(MeshError::Retryable("it was given up".into())),
-                },
+                ended = self.connections.join_next() => {
+                    let ended = match ended {
+                        Some(Ok(ended)) => ended,
+                        Some(Err(error)) if error.is_cancelled() => continue,
+                        Some(Err(_)) | None => return Err(MeshError::Retryable("it was given up".into())),
+                    };
+                    if ended.lasted > LONGEST_RETRY {
+                        self.wait = FIRST_RETRY;
+                    }
+                    if ended.outcome.is_ok() || ended.leaf == self.member.leaf() {
+                        return ended.outcome;
+                    }
+                }
             }
         }
     }
 
-    /// With the certificate that there is then.
+    /// With the certificate that there is now, after a wait. The mesh API keeps each connection for as long as its certificate
+    /// lives, and has room for few of one replica: the oldest are given up here.
     fn connect(&mut self, wait: Duration) {
         let (mesh, identity) = (self.member.mesh().clone(), self.member.identity().clone());
         let (leaf, request) = (self.member.leaf(), self.request.clone());
-        self.connections.spawn(async move {
+        self.newest.push_back(self.connections.spawn(async move {
             sleep(wait).await;
-            (leaf, announced(mesh, identity, request).await)
-        });
+            let begun = Instant::now();
+            let outcome = announced(mesh, identity, request).await;
+            Connected { leaf, lasted: begun.elapsed(), outcome }
+        }));
+        while self.newest.len() > MAX_CONNECTIONS
+            && let Some(oldest) = self.newest.pop_front()
+        {
+            oldest.abort();
+        }
     }
 
     async fn say_that_it_leaves(&self) -> Result<(), MeshError> {

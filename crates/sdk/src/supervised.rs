@@ -161,7 +161,7 @@ impl Supervised {
         let end = match (end, announced) {
             (end @ (End::Terminated | End::Orphaned), Some(mut announced)) => tokio::select! {
                 () = Box::pin(announced.leave()) => end,
-                left = member.stay() => End::Left(left),
+                () = expired(member) => End::Left(Left::Expired),
             },
             (End::Left(Left::Refused(reason)), announced) => {
                 tracing::warn!(
@@ -193,6 +193,17 @@ impl Supervised {
             () = no_longer_announced(announced.as_mut()) => End::Failed(reason),
             () = gone(&mut self.stream) => End::Orphaned,
             () = member.expired() => End::Left(Left::Expired),
+            never = member.watch() => match never {},
+        }
+    }
+}
+
+/// Renews as long as that is granted; returns when the identity ends.
+async fn expired<E: EvidenceSource>(member: &Member<E>) {
+    if let Left::Refused(reason) = member.stay().await {
+        tracing::warn!(reason, "the authority refused to renew the identity, which holds for a while");
+        tokio::select! {
+            () = member.expired() => {}
             never = member.watch() => match never {},
         }
     }

@@ -14,6 +14,7 @@ mod overview;
 mod revoking;
 mod rotating;
 mod secrets;
+mod undecided;
 
 pub use granting::{Grants, MAX_GRANTED_BYTES};
 pub use join::Channel;

@@ -74,3 +74,27 @@ async fn whoever_finds_no_room_is_told_to_try_again_and_members_have_room_of_the
     // The ticket of whoever was sent away is good.
     mesh.applicant("999").ticket(ticket).joined().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_ticket_of_a_join_that_is_given_up_while_it_waits_is_good() {
+    let mesh = Mesh::with(|setup| setup.vrf.replicas = 10).await;
+    let vault = Arc::clone(&mesh.vault);
+    let held = vault.lock().await;
+    let ticket = mesh.ticket("vrf", "9");
+    let mut crowd = JoinSet::new();
+    for instance in 1..=TURNS {
+        let sent = mesh.applicant(&instance.to_string()).prepare().await.unwrap();
+        let authority = mesh.authority.clone();
+        crowd.spawn(async move { sent.show(&authority).await.map(drop) });
+    }
+    let sent = mesh.applicant("9").ticket(ticket.clone()).prepare().await.unwrap();
+    let authority = mesh.authority.clone();
+    let waits = tokio::spawn(async move { sent.show(&authority).await.map(drop) });
+    everything_waits().await;
+    // Its connection ends.
+    waits.abort();
+    assert!(waits.await.unwrap_err().is_cancelled());
+    drop(held);
+    crowd.join_all().await.into_iter().for_each(Result::unwrap);
+    mesh.applicant("9").ticket(ticket).joined().await;
+}

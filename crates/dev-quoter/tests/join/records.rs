@@ -43,8 +43,18 @@ async fn an_admission_leaves_a_record_that_the_root_has_signed() {
     assert_eq!(record["rd"], encoded(&joined.sent.report_data));
     assert_eq!((&record["appraisedAt"], &record["expiresAt"]), (&json!(NOW), &json!(NOW + 3600)));
     let all = [
-        "size", "kind", "nonce", "chain", "binding", "debug", "tcb", "platform", "release", "release",
+        "size",
+        "kind",
+        "nonce",
+        "chain",
+        "binding",
+        "debug",
+        "tcb",
+        "platform",
+        "release",
+        "release",
         "budget",
+        "evaluation",
     ];
     assert_eq!(steps(&records[0]), all);
     let mut changed = records[0].clone();

@@ -1,12 +1,15 @@
 //! The connections that are open, and who makes room for whom.
 //!
-//! Strangers take no room from members, and no member takes that of the others. Among strangers the oldest makes room for
-//! whoever comes next: somebody who connects again and again keeps no first join out. A member is what its certificate says, so
-//! one that has as many connections as it may have is told to make do with them: its newest is closed.
+//! Strangers take no room from members, and no member takes that of the others. Among strangers the oldest whose join is not
+//! being decided makes room for whoever comes next: somebody who connects again and again keeps no first join out, and cuts none
+//! off that is waiting for its turn. A member is what its certificate says, so one that has as many connections as it may have is
+//! told to make do with them: its newest is closed.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mesh_protocol::SpiffeId;
@@ -46,8 +49,29 @@ pub(super) struct Connections {
     /// How many each has.
     counts: HashMap<SpiffeId, usize>,
     strangers: JoinSet<()>,
-    oldest_first: VecDeque<AbortHandle>,
+    oldest_first: VecDeque<(AbortHandle, Joins)>,
     said: Said,
+}
+
+/// Whether a stranger's join is being decided; its clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Joins(Arc<AtomicBool>);
+
+/// A join that is being decided.
+pub(super) struct Deciding(Joins);
+
+impl Joins {
+    /// It is, until what this gives is dropped.
+    pub(super) fn begin(&self) -> Deciding {
+        self.0.store(true, Ordering::Relaxed);
+        Deciding(self.clone())
+    }
+}
+
+impl Drop for Deciding {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Connections {
@@ -68,11 +92,12 @@ impl Connections {
     pub(super) fn begin(
         &mut self,
         peer: Option<SpiffeId>,
+        joins: Joins,
         answer: impl Future<Output = ()> + Send + 'static,
     ) {
         match peer {
             Some(id) => self.begin_member(id, answer),
-            None => self.begin_stranger(answer),
+            None => self.begin_stranger(joins, answer),
         }
     }
 
@@ -103,15 +128,16 @@ impl Connections {
         self.owners.insert(connection, id);
     }
 
-    fn begin_stranger(&mut self, answer: impl Future<Output = ()> + Send + 'static) {
-        self.oldest_first.retain(|stranger| !stranger.is_finished());
-        if self.oldest_first.len() >= self.limits.strangers
-            && let Some(oldest) = self.oldest_first.pop_front()
-        {
-            oldest.abort();
+    fn begin_stranger(&mut self, joins: Joins, answer: impl Future<Output = ()> + Send + 'static) {
+        self.oldest_first.retain(|(stranger, _)| !stranger.is_finished());
+        if self.oldest_first.len() >= self.limits.strangers {
             self.no_room(Full::Strangers, self.limits.strangers, None);
+            let idle = self.oldest_first.iter().position(|(_, joins)| !joins.0.load(Ordering::Relaxed));
+            // Where all of them join, whoever comes now has the least to lose.
+            let Some((oldest, _)) = idle.and_then(|place| self.oldest_first.remove(place)) else { return };
+            oldest.abort();
         }
-        self.oldest_first.push_back(self.strangers.spawn(answer));
+        self.oldest_first.push_back((self.strangers.spawn(answer), joins));
     }
 
     fn forget(&mut self, connection: Id) {
@@ -146,7 +172,7 @@ impl Connections {
                 tracing::warn!(
                     most,
                     times,
-                    "the mesh API has no room for another connection without a certificate; the oldest one is closed for it"
+                    "the mesh API has no room for another connection without a certificate; one that joins nothing is closed for it, or it is closed itself"
                 );
             }
         }

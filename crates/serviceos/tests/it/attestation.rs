@@ -112,7 +112,7 @@ fn the_records_of_the_appraisals_are_signed_by_the_root() {
     assert_eq!(record["id"], why(&mesh, "vrf/0")["attested"]["evidence"]["record"]);
     assert_eq!(
         record["checks"].as_array().unwrap().last(),
-        Some(&json!({"step": "budget", "result": "passed"}))
+        Some(&json!({"step": "evaluation", "result": "passed"}))
     );
     let signature: mesh_protocol::Bytes = serde_json::from_value(signed["signature"].clone()).unwrap();
     let is_signed = |record: &Value| {

@@ -17,6 +17,7 @@ use types::ServiceName;
 
 use super::opening::{USED, WATERMARK};
 use super::overview::appraisals;
+use super::undecided::Undecided;
 use super::{Authority, ServicePolicy, evaluations, unavailable};
 use crate::audit::{Entry, Outcome};
 use crate::ca::{IssuingCa, LeafFacts, LeafRequest, SubjectKey, digest, requested_key};
@@ -71,7 +72,7 @@ impl Authority {
     /// Appraises evidence, and issues an identity for what it proves.
     ///
     /// # Errors
-    /// The first step that fails; [`Code::is_retryable`] says whether another try is worth it.
+    /// The first step that fails; [`Fault::is_retryable`] says whether another try is worth it.
     pub async fn join(&self, channel: &Channel<'_>, request: &JoinRequest) -> Result<JoinAnswer, Fault> {
         let begun = self.begin(channel, request).inspect_err(|fault| self.count_refusal(fault))?;
         let marks = begun.marks.clone();
@@ -95,8 +96,10 @@ impl Authority {
 
     async fn decide(&self, channel: &Channel<'_>, begun: Begun) -> Result<JoinAnswer, Fault> {
         let quota = if channel.peer.is_some() { &self.0.renewals } else { &self.0.first_joins };
+        let undecided = Undecided::of(self, &begun.marks[1..]);
         let _turn = quota.turn().await?;
         let (mut begun, appraised) = self.appraise(begun).await?;
+        undecided.decided();
         match appraised {
             Ok(appraised) => self.admit(begun, appraised).await,
             Err(fault) if fault.is_retryable() => Err(fault),
@@ -212,8 +215,8 @@ impl Authority {
                 let expected = is_expected(&begun);
                 begun.checks.add(Step::Budget, expected)?;
                 // Last, so that whoever may try again has nothing else against it.
-                evaluations::is_current(&appraised, seen, begun.join.previous.as_ref())
-                    .or_else(|outdated| begun.checks.add(Step::Chain, Err(outdated)))?;
+                let current = evaluations::is_current(&appraised, seen, begun.join.previous.as_ref());
+                begun.checks.add(Step::Evaluation, current)?;
                 Ok(appraised)
             });
             (begun, outcome)
