@@ -321,7 +321,9 @@ async fn join(
     body: Result<Json<JoinRequest>, JsonRejection>,
 ) -> Result<Json<JoinAnswer>, Refused> {
     let request = read(body)?;
-    if let Ok((_, claims)) = Evidence::decode_join(&request.evidence.0) {
+    if connection.peer.is_none()
+        && let Ok((_, claims)) = Evidence::decode_join(&request.evidence.0)
+    {
         api.is_free(&connection, &claims.service, &claims.instance)?;
     }
     let _deciding = connection.joins.begin();

@@ -116,7 +116,7 @@ impl<L: Launch> Driver<L> {
         tokio::select! {
             biased;
             () = told(&mut self.stop, Stop::Drain) => return Ended::Stopped,
-            () = self.launcher.ready(&self.replica) => {}
+            () = self.launcher.may_begin(&self.replica) => {}
         }
         if last.is_some() {
             self.count_restart();

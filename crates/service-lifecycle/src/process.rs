@@ -16,7 +16,7 @@ pub trait Launch: Send + Sync + 'static {
     const STARTS_AGAIN: bool = true;
 
     /// Waits until a life of the replica may begin: at once, unless somebody else starts it.
-    fn ready(&self, _replica: &ReplicaId) -> impl Future<Output = ()> + Send {
+    fn may_begin(&self, _replica: &ReplicaId) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 

@@ -19,6 +19,7 @@ mod reload;
 mod replica_process;
 mod screen;
 mod source;
+mod told;
 mod upstream_tls;
 
 use std::collections::{BTreeMap, BTreeSet};

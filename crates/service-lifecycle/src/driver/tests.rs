@@ -52,7 +52,7 @@ fn exit(code: i32, words: &str) -> Exit {
 impl Launch for Fake {
     type Process = FakeProcess;
 
-    fn ready(&self, _replica: &ReplicaId) -> impl Future<Output = ()> + Send {
+    fn may_begin(&self, _replica: &ReplicaId) -> impl Future<Output = ()> + Send {
         let mut held = self.held.clone();
         async move {
             let _said_or_nobody_holds = held.wait_for(|held| !held).await.is_ok();

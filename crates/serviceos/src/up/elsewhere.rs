@@ -6,13 +6,14 @@ use std::sync::Arc;
 use configuration::{Program, ServiceSettings, Settings};
 use control::{TicketOffice, TicketRefused};
 use mesh::{Announced, Announcements, Members};
-use mesh_protocol::{AnnounceAnswer, AnnouncedBy, Assignment, Bytes, LaunchTicket, Protocol};
+use mesh_protocol::{AnnounceAnswer, AnnouncedBy, LaunchTicket, Protocol};
 use service_lifecycle::{Cause, Exit, Launch, LaunchError, Listening, Process, Signal};
 use types::{ReplicaId, ServiceName};
 
 use super::joining::Begun;
 use super::measuring::spoken;
 use super::replica_process::channel;
+use super::told::Told;
 
 /// The places of all replicas that are started elsewhere.
 pub(super) fn places(settings: &Settings) -> Announcements {
@@ -27,11 +28,8 @@ pub(super) fn is_started_elsewhere(service: &ServiceSettings) -> bool {
     service.process().is_some_and(|process| process.program == Program::Elsewhere)
 }
 
-/// What the replicas of a service are told at their start.
 struct Spec {
-    version: String,
-    config: serde_json::Value,
-    allow: Vec<ServiceName>,
+    told: Told,
     protocol: Protocol,
     program: Program,
 }
@@ -41,9 +39,7 @@ pub(super) fn ticket_office(settings: &Settings, mesh: &Arc<Begun>) -> TicketOff
     let spec = |service: &ServiceSettings| {
         let process = service.process()?;
         let spec = Spec {
-            version: service.version.to_string(),
-            config: process.config.clone(),
-            allow: process.allow.iter().cloned().collect(),
+            told: Told::of(service, process),
             protocol: spoken(service.protocol),
             program: process.program.clone(),
         };
@@ -70,15 +66,7 @@ async fn ticket(
     }
     let replica = invited(&mesh.announcements, service, ordinal)?;
     let ticket = mesh.authority.ticket_by_hand(&replica, actor).await?;
-    let assignment = Assignment {
-        replica,
-        version: spec.version.clone(),
-        config: spec.config.clone(),
-        mesh: mesh.coordinates(),
-        ticket: Bytes(ticket),
-        allow: spec.allow.clone(),
-        announced_by: AnnouncedBy::Itself,
-    };
+    let assignment = spec.told.assignment(replica, mesh.coordinates(), ticket, AnnouncedBy::Itself);
     Ok(LaunchTicket { assignment, protocol: spec.protocol })
 }
 
@@ -117,7 +105,7 @@ impl Launch for Arrivals {
 
     const STARTS_AGAIN: bool = false;
 
-    async fn ready(&self, replica: &ReplicaId) {
+    async fn may_begin(&self, replica: &ReplicaId) {
         self.announcements.arrived(replica).await;
     }
 

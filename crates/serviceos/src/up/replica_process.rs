@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use configuration::{ServiceSettings, Settings};
 use mesh::Members;
-use mesh_protocol::{AnnouncedBy, Assignment, Bytes, Report};
+use mesh_protocol::{AnnouncedBy, Assignment, Report};
 use service_lifecycle::{Cause, Exit, Launch, LaunchError, Listening, Process, Signal};
 use service_registry::Channel;
 use tokio::time::timeout;
@@ -21,6 +21,7 @@ use types::{ReplicaId, ServiceName};
 
 use super::joining::Begun;
 use super::measuring::Launchable;
+use super::told::Told;
 use crate::launcher_process::LauncherProcess;
 
 /// How long it may take until what the authority has decided is written.
@@ -40,9 +41,7 @@ pub(super) struct ReplicaLauncher {
 
 struct Spec {
     launchable: Launchable,
-    allow: Vec<ServiceName>,
-    version: String,
-    config: serde_json::Value,
+    told: Told,
 }
 
 /// A replica's process.
@@ -63,9 +62,7 @@ impl ReplicaLauncher {
             let process = service.process()?;
             let spec = Spec {
                 launchable: mesh.measurements.services.get(&service.name)?.clone(),
-                allow: process.allow.iter().cloned().collect(),
-                version: service.version.to_string(),
-                config: process.config.clone(),
+                told: Told::of(service, process),
             };
             Some((service.name.clone(), spec))
         };
@@ -90,15 +87,8 @@ impl ReplicaLauncher {
         };
         let (stdout, stderr) = (output_file.try_clone()?.into(), output_file.into());
         let process = LauncherProcess::start(&self.run, stdout, stderr, give).await?;
-        let assignment = Assignment {
-            replica: replica.clone(),
-            version: spec.version.clone(),
-            config: spec.config.clone(),
-            mesh: self.mesh.coordinates(),
-            ticket: Bytes(ticket),
-            allow: spec.allow.clone(),
-            announced_by: AnnouncedBy::Supervisor,
-        };
+        let mesh = self.mesh.coordinates();
+        let assignment = spec.told.assignment(replica.clone(), mesh, ticket, AnnouncedBy::Supervisor);
         let members = self.mesh.members.clone();
         Ok(ReplicaProcess { process, exit: None, assignment, members, output, output_start })
     }
