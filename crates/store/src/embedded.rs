@@ -6,18 +6,18 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use redb::backends::FileBackend;
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
 };
+use tokio::sync::watch;
 use types::wire::{Message, Reader};
 
 use self::confirmed::{Confirmed, Unconfirmed, is_full};
-use crate::{
-    Compare, KeyValue, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_VALUE_BYTES, Operation, Outcome, StoreError,
-    Transaction,
-};
+use crate::backend::{Answer, Backend, Watching};
+use crate::{Availability, Compare, KeyValue, LeaseId, Operation, Outcome, Range, StoreError, Transaction};
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -25,7 +25,7 @@ const REVISION: &str = "revision";
 
 /// An open store. Clones share it.
 #[derive(Clone)]
-pub struct Store(Arc<Held>);
+pub(crate) struct Embedded(Arc<Held>);
 
 /// The database, and how to open it again: after an error of the disk redb refuses everything until it is.
 struct Held {
@@ -39,13 +39,13 @@ struct Held {
 
 type Open = dyn Fn() -> Result<Box<dyn StorageBackend>, DatabaseError> + Send + Sync;
 
-impl Store {
+impl Embedded {
     /// Opens the file, or makes it. Blocks; an interrupted earlier run is repaired here.
     ///
     /// # Errors
     /// [`StoreError::InUse`] when another process has it open, [`StoreError::Disk`] or [`StoreError::Unconfirmed`] when its disk
     /// fails, [`StoreError::Open`] otherwise.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let failed = |reason: String| StoreError::Open { path: path.to_owned(), reason };
         make_whole(path).map_err(|error| failed(error.to_string()))?;
         let file = path.to_owned();
@@ -73,26 +73,27 @@ impl Store {
         Ok(Self(Arc::new(Held { database, unconfirmed, open, path: path.to_owned() })))
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.0.path
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let held = Arc::clone(&self.0);
+        let done = tokio::task::spawn_blocking(move || held.carry_out(work)).await;
+        done.map_err(|error| StoreError::Failed(error.to_string()))?
     }
+}
 
-    /// The value of a key.
-    pub async fn get(&self, key: impl Into<Vec<u8>>) -> Result<Option<KeyValue>, StoreError> {
-        let key = key.into();
-        self.blocking(move |database| {
+impl Backend for Embedded {
+    fn get(&self, key: Vec<u8>) -> Answer<'_, Option<KeyValue>> {
+        Box::pin(self.blocking(move |database| {
             let rows = database.begin_read().map_err(failed)?.open_table(ROWS).map_err(failed)?;
             let row = rows.get(key.as_slice()).map_err(failed)?;
             row.map(|row| decode(&key, row.value())).transpose()
-        })
-        .await
+        }))
     }
 
-    /// Every key that begins with `prefix`, in order, all of one revision.
-    pub async fn range(&self, prefix: impl Into<Vec<u8>>) -> Result<Vec<KeyValue>, StoreError> {
-        let prefix = prefix.into();
-        self.blocking(move |database| {
+    fn range(&self, prefix: Vec<u8>) -> Answer<'_, Range> {
+        Box::pin(self.blocking(move |database| {
             let rows = database.begin_read().map_err(failed)?.open_table(ROWS).map_err(failed)?;
             let mut found = Vec::new();
             for row in rows.range(prefix.as_slice()..).map_err(failed)? {
@@ -102,24 +103,32 @@ impl Store {
                 }
                 found.push(decode(key.value(), value.value())?);
             }
-            Ok(found)
-        })
-        .await
+            Ok(Range { revision: 0, rows: found })
+        }))
     }
 
-    /// Carries a transaction out, durably, or changes nothing; only after [`StoreError::Unconfirmed`] the next start says which.
-    pub async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
-        within_limits(&transaction)?;
-        self.blocking(move |database| commit(database, &transaction)).await
+    fn commit(&self, transaction: Transaction) -> Answer<'_, Outcome> {
+        Box::pin(self.blocking(move |database| commit(database, &transaction)))
     }
 
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let held = Arc::clone(&self.0);
-        let done = tokio::task::spawn_blocking(move || held.carry_out(work)).await;
-        done.map_err(|error| StoreError::Failed(error.to_string()))?
+    fn grant(&self, _ttl: Duration) -> Answer<'_, LeaseId> {
+        todo!()
+    }
+
+    fn keep_alive(&self, _lease: LeaseId) -> Answer<'_, ()> {
+        todo!()
+    }
+
+    fn revoke(&self, _lease: LeaseId) -> Answer<'_, ()> {
+        todo!()
+    }
+
+    fn watch(&self, _prefix: Vec<u8>, _after: u64) -> Box<dyn Watching> {
+        todo!()
+    }
+
+    fn availability(&self) -> watch::Receiver<Availability> {
+        todo!()
     }
 }
 
@@ -204,25 +213,6 @@ fn failed(error: impl Into<redb::Error>) -> StoreError {
     }
 }
 
-fn within_limits(transaction: &Transaction) -> Result<(), StoreError> {
-    if transaction.operations.len() + transaction.compares.len() > MAX_OPERATIONS {
-        return Err(StoreError::TooLarge("128 operations and comparisons"));
-    }
-    for operation in &transaction.operations {
-        let (key, value) = match operation {
-            Operation::Put(key, value) => (key, value.len()),
-            Operation::Delete(key) => (key, 0),
-        };
-        if key.len() > MAX_KEY_BYTES || key.is_empty() {
-            return Err(StoreError::TooLarge("keys of 1 to 1,024 bytes"));
-        }
-        if value > MAX_VALUE_BYTES {
-            return Err(StoreError::TooLarge("values of 1 MiB"));
-        }
-    }
-    Ok(())
-}
-
 fn commit(database: &Database, transaction: &Transaction) -> Result<Outcome, StoreError> {
     let write = database.begin_write().map_err(failed)?;
     let revision = {
@@ -256,7 +246,7 @@ fn unmet(rows: &Table<'_, &[u8], &[u8]>, compare: &Compare) -> Result<Option<Vec
 
 fn apply(rows: &mut Table<'_, &[u8], &[u8]>, operation: &Operation, revision: u64) -> Result<(), StoreError> {
     match operation {
-        Operation::Put(key, value) => {
+        Operation::Put(key, value, _lease) => {
             let before =
                 rows.get(key.as_slice()).map_err(failed)?.map(|row| decode(key, row.value())).transpose()?;
             let create_revision = before.map_or(revision, |row| row.create_revision);
@@ -287,7 +277,7 @@ fn decode(key: &[u8], row: &[u8]) -> Result<KeyValue, StoreError> {
     };
     let (create_revision, mod_revision) =
         parts(row).ok_or_else(|| StoreError::Damaged(String::from_utf8_lossy(key).into_owned()))?;
-    Ok(KeyValue { key: key.to_vec(), value: row[17..].to_vec(), create_revision, mod_revision })
+    Ok(KeyValue { key: key.to_vec(), value: row[17..].to_vec(), create_revision, mod_revision, lease: None })
 }
 
 #[cfg(test)]

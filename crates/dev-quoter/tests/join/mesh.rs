@@ -240,7 +240,7 @@ impl Mesh {
 
     /// The stored records of the appraisals of a replica, the oldest first.
     pub(crate) async fn records(&self, replica: &str) -> Vec<Value> {
-        let rows = self.store.range(format!("trust/appraisal/{replica}/")).await.unwrap();
+        let rows = self.store.range(format!("trust/appraisal/{replica}/")).await.unwrap().rows;
         rows.iter().map(|row| serde_json::from_slice(&row.value).unwrap()).collect()
     }
 
@@ -250,7 +250,7 @@ impl Mesh {
 
     /// How many used nonces and tickets are in the store.
     pub(crate) async fn used(&self) -> usize {
-        self.store.range("trust/used/").await.unwrap().len()
+        self.store.range("trust/used/").await.unwrap().rows.len()
     }
 
     /// Puts some there that nobody has used, with this expiry.

@@ -26,7 +26,7 @@ impl Place {
     }
 
     async fn rows(&self, prefix: &str) -> Vec<store::KeyValue> {
-        self.store.range(prefix).await.unwrap()
+        self.store.range(prefix).await.unwrap().rows
     }
 
     async fn write(&self, change: Transaction) {

@@ -261,7 +261,7 @@ fn a_start_refuses_a_sealed_record_that_was_changed() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let rows = |prefix: &str| {
         let store = Store::open(&data.join("store.redb")).unwrap();
-        runtime.block_on(store.range(prefix)).unwrap()
+        runtime.block_on(store.range(prefix)).unwrap().rows
     };
     let write = |key: &[u8], value: Vec<u8>| {
         let store = Store::open(&data.join("store.redb")).unwrap();

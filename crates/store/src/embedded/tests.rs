@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::{MAX_OPERATIONS, MAX_VALUE_BYTES, Store};
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -139,7 +140,7 @@ impl OnDisk {
             let file = FileBackend::new(File::options().read(true).write(true).open(&file)?)?;
             Ok(Box::new(Limited { file, disk: Arc::clone(&disk) }))
         };
-        Store::open_by(&self.path(), Box::new(open))
+        Embedded::open_by(&self.path(), Box::new(open)).map(Store::of)
     }
 }
 
@@ -302,7 +303,7 @@ async fn transactions_over_a_limit_are_refused_whole() {
     ] {
         assert!(matches!(store.commit(refused).await, Err(StoreError::TooLarge(_))));
     }
-    assert_eq!(store.range("").await.unwrap(), []);
+    assert_eq!(store.range("").await.unwrap().rows, []);
 }
 
 proptest! {

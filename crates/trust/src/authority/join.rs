@@ -406,7 +406,7 @@ impl Authority {
             transaction = transaction.put([USED.as_bytes(), mark].concat(), expiry.to_be_bytes());
         }
         // Ids begin with their time, so the oldest come first.
-        let kept = self.0.store.range(folder.as_str()).await?;
+        let kept = self.0.store.range(folder.as_str()).await?.rows;
         for row in kept.iter().take((kept.len() + 1).saturating_sub(MAX_RECORDS)) {
             transaction = transaction.delete(row.key.clone());
         }

@@ -37,7 +37,7 @@ impl Authority {
     /// # Errors
     /// The store fails.
     pub async fn records(&self, service: &ServiceName, instance: &str) -> Result<Vec<Value>, TrustError> {
-        let rows = self.0.store.range(appraisals(service, instance).as_str()).await?;
+        let rows = self.0.store.range(appraisals(service, instance).as_str()).await?.rows;
         let read = |row: &store::KeyValue| {
             serde_json::from_slice(&row.value).map_err(|_| TrustError::Tampered("appraisal records"))
         };

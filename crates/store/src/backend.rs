@@ -1,0 +1,121 @@
+//! One store, whichever it is: what both implementations promise.
+
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::embedded::Embedded;
+use crate::transaction::within_limits;
+use crate::{KeyValue, LEASE_TTL, LeaseId, Outcome, Range, StoreError, Transaction, Watch};
+
+/// What the store answers, some time.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// An open store. Clones share it.
+///
+/// Reads and transactions are linearizable: what is read holds everything that was acknowledged before it was asked for.
+#[derive(Clone)]
+pub struct Store(Arc<dyn Backend>);
+
+/// Whether the store answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Availability {
+    /// It does.
+    Available,
+    /// It does not.
+    Away {
+        /// Why, as it was said last.
+        reason: String,
+    },
+}
+
+/// An implementation. `crates/store/tests/it` holds both to the same promises.
+pub(crate) trait Backend: Send + Sync {
+    fn get(&self, key: Vec<u8>) -> Answer<'_, Option<KeyValue>>;
+    fn range(&self, prefix: Vec<u8>) -> Answer<'_, Range>;
+    fn commit(&self, transaction: Transaction) -> Answer<'_, Outcome>;
+    fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId>;
+    fn keep_alive(&self, lease: LeaseId) -> Answer<'_, ()>;
+    fn revoke(&self, lease: LeaseId) -> Answer<'_, ()>;
+    fn watch(&self, prefix: Vec<u8>, after: u64) -> Box<dyn Watching>;
+    fn availability(&self) -> watch::Receiver<Availability>;
+}
+
+/// The pull side of a watch; `next` is cancel safe.
+pub(crate) trait Watching: Send {
+    fn next(&mut self) -> Answer<'_, crate::Watched>;
+}
+
+impl Store {
+    pub(crate) fn of(backend: impl Backend + 'static) -> Self {
+        Self(Arc::new(backend))
+    }
+
+    /// Opens the store in a file, or makes it. Blocks; an interrupted earlier run is repaired here.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another process has it open, [`StoreError::Disk`] or [`StoreError::Unconfirmed`] when its disk
+    /// fails, [`StoreError::Open`] otherwise.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self::of(Embedded::open(path)?))
+    }
+
+    /// The value of a key.
+    pub async fn get(&self, key: impl Into<Vec<u8>>) -> Result<Option<KeyValue>, StoreError> {
+        self.0.get(key.into()).await
+    }
+
+    /// Every key that begins with `prefix`, in order, all of one revision.
+    pub async fn range(&self, prefix: impl Into<Vec<u8>>) -> Result<Range, StoreError> {
+        self.0.range(prefix.into()).await
+    }
+
+    /// Carries a transaction out, durably, or changes nothing; only after [`StoreError::Unconfirmed`] and
+    /// [`StoreError::Undecided`] this is not known.
+    pub async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
+        within_limits(&transaction)?;
+        self.0.commit(transaction).await
+    }
+
+    /// A lease that ends unless it is renewed within `ttl`, which is brought within [`LEASE_TTL`] and rounded up to whole seconds.
+    /// After a start of the store, or a change of its leader, every lease has its whole `ttl` again.
+    pub async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        let ttl = ttl.clamp(*LEASE_TTL.start(), *LEASE_TTL.end());
+        let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+        self.0.grant(Duration::from_secs(seconds)).await
+    }
+
+    /// Renews a lease. It costs no write.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseEnded`] when it is too late, and those of a store that is away.
+    pub async fn keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.0.keep_alive(lease).await
+    }
+
+    /// Ends a lease, and removes what was written under it, in one revision. One that has ended already is no error.
+    pub async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.0.revoke(lease).await
+    }
+
+    /// The changes under a prefix after a revision: that of a [`Range`] which was read, so that nothing falls in between.
+    pub fn watch(&self, prefix: impl Into<Vec<u8>>, after: u64) -> Watch {
+        Watch::new(self.0.watch(prefix.into(), after))
+    }
+
+    /// Whether it answers, as it changes.
+    pub fn availability(&self) -> watch::Receiver<Availability> {
+        self.0.availability()
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Store")
+    }
+}
