@@ -212,7 +212,7 @@ fn attested(authority: &Authority, service: &Service) -> AttestedService {
 
 impl AttestedReplica {
     fn new(authority: &Authority, replica: &Replica) -> Self {
-        let key = (replica.id.service.clone(), replica.id.ordinal.to_string());
+        let key = (replica.id.service.clone(), replica.id.instance());
         let platform = match authority.standings().borrow().get(&key) {
             Some(Standing::Valid(admission) | Standing::Expired(admission)) => {
                 admission.appraised.platform.clone()

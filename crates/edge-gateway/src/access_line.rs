@@ -53,6 +53,10 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
         out.extend_from_slice(replica.service.as_str().as_bytes());
         out.push(b'/');
         write_decimal(out, u64::from(replica.ordinal));
+        if let Some(node) = &replica.node {
+            out.push(b'@');
+            out.extend_from_slice(node.as_str().as_bytes());
+        }
         out.push(b'"');
         text(out, b",\"version\":", &instance.version);
         number(out, b",\"attempts\":", u64::from(exchange.attempts));

@@ -97,7 +97,6 @@ impl Writer {
             if self.written.get(key) == Some(standing) {
                 continue;
             }
-            // An instance of another node is none of this registry's.
             let Some(replica) = replica_of(key) else { continue };
             match standing {
                 Standing::Pending { since } => self.pending(&replica, moment(*since)),
@@ -211,7 +210,7 @@ impl Writer {
 }
 
 fn replica_of((service, instance): &(ServiceName, String)) -> Option<ReplicaId> {
-    Some(ReplicaId::new(service.clone(), instance.parse().ok()?))
+    ReplicaId::of_instance(service.clone(), instance).ok()
 }
 
 fn shown(admission: &Admission) -> Appraised {

@@ -278,7 +278,8 @@ async fn unknown() -> Refused {
 impl Api {
     /// Whether whoever comes with a ticket would take nobody's place.
     fn is_free(&self, connection: &Connection, service: &str, instance: &str) -> Result<(), Refused> {
-        let replica: Option<ReplicaId> = format!("{service}/{instance}").parse().ok();
+        let service = service.parse().ok();
+        let replica = service.and_then(|service| ReplicaId::of_instance(service, instance).ok());
         let taken = replica.filter(|replica| self.announcements.is_taken(replica));
         match taken.filter(|_| connection.peer.is_none()) {
             None => Ok(()),
@@ -388,11 +389,11 @@ fn run(bytes: &Bytes) -> Result<Run, Refused> {
     bytes.0.as_slice().try_into().map_err(|_| Fault::new(Code::EvidenceMalformed, detail()).into())
 }
 
-/// Which replica asks. An instance of another node is none of this one's.
+/// Which replica asks.
 fn replica(connection: &Connection) -> Result<(ReplicaId, &Peer), Refused> {
     let found = connection.peer.as_ref().and_then(|peer| match &peer.id.subject {
         Subject::Service { service, instance } => {
-            Some((ReplicaId::new(service.clone(), instance.parse().ok()?), peer))
+            Some((ReplicaId::of_instance(service.clone(), instance).ok()?, peer))
         }
         Subject::Gateway(_) | Subject::Authority(_) => None,
     });

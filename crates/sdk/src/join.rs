@@ -66,7 +66,7 @@ impl<E: EvidenceSource> Applicant<E> {
         let mut client = MeshClient::connect(mesh, identity).await?;
         let replica_nonce = random()?;
         let service = assignment.replica.service.as_str().to_owned();
-        let instance = assignment.replica.ordinal.to_string();
+        let instance = assignment.replica.instance();
         let ticket = if previous.is_some() { Bytes::default() } else { assignment.ticket.clone() };
         let request = ChallengeRequest {
             nonce: Bytes(replica_nonce.to_vec()),

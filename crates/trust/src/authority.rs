@@ -34,7 +34,7 @@ use mesh_protocol::{Evidence, EvidenceError, SignedRevocations, SpiffeId, Subjec
 use rustls::pki_types::CertificateDer;
 use store::Store;
 use tokio::sync::watch;
-use types::{ReplicaId, ServiceName};
+use types::{NodeName, ReplicaId, ServiceName};
 
 use crate::audit::{AuditError, AuditTrail, Entry, Outcome};
 use crate::ca::{IssuingCa, LeafRequest, SubjectKey};
@@ -81,6 +81,7 @@ pub struct Authority(Arc<Inner>);
 
 struct Inner {
     domain: Domain,
+    node: Option<NodeName>,
     roots: Roots,
     clock: CheckedClock,
     minter: Minter,
@@ -216,7 +217,7 @@ impl Authority {
             data: serde_json::Value::Null,
         };
         self.audit(entry, self.0.clock.latest() / 1000).await?;
-        Ok(self.mint(&replica.service, &replica.ordinal.to_string())?.0)
+        Ok(self.mint(&replica.service, &replica.instance())?.0)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

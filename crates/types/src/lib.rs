@@ -12,6 +12,6 @@ mod size;
 pub mod wire;
 
 pub use mode::Mode;
-pub use name::{NameError, ReplicaId, ServiceName};
+pub use name::{NameError, NodeName, ReplicaId, ServiceName};
 pub use problem::Problem;
 pub use size::{ByteSize, SizeError};

@@ -79,7 +79,7 @@ async fn records(
     let id: Option<ReplicaId> = text.parse().ok();
     let known = id.filter(|id| state.registry.snapshot().replica(id).is_some());
     let id = known.ok_or_else(|| AdminProblem::replica_unknown(&text))?;
-    Ok(Json(state.authority.records(&id.service, &id.ordinal.to_string()).await?))
+    Ok(Json(state.authority.records(&id.service, &id.instance()).await?))
 }
 
 async fn revoke(
@@ -164,13 +164,14 @@ fn refused_since(before: &Standings, now: &Standings) -> Vec<ReplicaId> {
     let revoked = now.iter().filter(|(key, standing)| {
         matches!(standing, Standing::Refused { fault, .. } if fault.code == Code::Revoked) && had_one(*key)
     });
-    // An instance of another node is none of this registry's.
-    revoked.filter_map(|((service, instance), _)| format!("{service}/{instance}").parse().ok()).collect()
+    revoked
+        .filter_map(|((service, instance), _)| ReplicaId::of_instance(service.clone(), instance).ok())
+        .collect()
 }
 
 fn instance(given: &str, trust_domain: &str) -> Option<String> {
-    if let Ok(ReplicaId { service, ordinal }) = given.parse() {
-        return Some(SpiffeId::of_replica(trust_domain, &service, &ordinal.to_string()).to_string());
+    if let Ok(id) = given.parse::<ReplicaId>() {
+        return Some(SpiffeId::of_replica(trust_domain, &id.service, &id.instance()).to_string());
     }
     let id: SpiffeId = given.parse().ok()?;
     (id.trust_domain == *trust_domain).then(|| id.to_string())

@@ -51,6 +51,7 @@ async fn authority(folder: &tempfile::TempDir, store: store::Store) -> Authority
         secrets: vec![SecretGrant { name: "token".into(), record: "token".into() }],
     };
     let opening = Opening {
+        node: None,
         store,
         vault: Arc::new(tokio::sync::Mutex::new(vault)),
         roots: appraisal::Roots::Development(Vec::new()),

@@ -180,6 +180,7 @@ impl Mesh {
         let vault = Arc::new(tokio::sync::Mutex::new(vault));
         let root = quoter.lock().unwrap().root().to_vec();
         let opening = Opening {
+            node: None,
             store: store.clone(),
             vault: Arc::clone(&vault),
             roots: setup.roots.clone().unwrap_or(Roots::Development(root)),

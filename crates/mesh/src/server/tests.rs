@@ -40,6 +40,7 @@ async fn authority(folder: &TempDir) -> Authority {
     };
     let oracle = ServicePolicy { secrets: Vec::new(), ..vrf.clone() };
     let opening = Opening {
+        node: None,
         store,
         vault: Arc::new(tokio::sync::Mutex::new(vault)),
         roots: Roots::Development(Vec::new()),

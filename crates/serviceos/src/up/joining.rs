@@ -79,6 +79,7 @@ impl Mesh {
         let quoter = Quoter::reach(data_dir.run(), data_dir.development()).await?;
         let services = policies::services(settings, &measurements, &grants)?;
         let opening = Opening {
+            node: None,
             store,
             vault,
             roots: Roots::Development(quoter.root().to_vec()),

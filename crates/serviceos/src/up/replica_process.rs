@@ -78,7 +78,7 @@ impl ReplicaLauncher {
             format!("{} cannot be opened; is the data directory there?", output.display())
         })?;
         // From here on it is one that has yet to join, whatever it was before.
-        let ticket = self.mesh.authority.ticket(&replica.service, &replica.ordinal.to_string())?;
+        let ticket = self.mesh.authority.ticket(&replica.service, &replica.instance())?;
         let registration = self.mesh.quoter.registration().await?;
         let launchable = spec.launchable.clone();
         let give = move |to: &mut StdUnixStream| match launchable {

@@ -13,7 +13,7 @@ use rustls::crypto::hpke::{Hpke, HpkePublicKey};
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
 use store::Transaction;
-use types::ServiceName;
+use types::{NodeName, ReplicaId, ServiceName};
 
 use super::opening::{USED, WATERMARK};
 use super::overview::appraisals;
@@ -206,13 +206,13 @@ impl Authority {
         let kind = begun.join.evidence.kind;
         let root = self.0.roots.of(kind)?.to_vec();
         let seen = self.0.evaluations.seen(kind).await;
-        let list = Arc::clone(&self.0.revocations.borrow());
+        let (list, node) = (Arc::clone(&self.0.revocations.borrow()), self.0.node.clone());
         let work = tokio::task::spawn_blocking(move || {
             let outcome = steps(&mut begun, &root).and_then(|appraised| {
                 let leaf = begun.join.previous;
                 let allowed = revocations::allow(&list.revocations, &begun.id, leaf, &appraised);
                 begun.checks.add(Step::Release, allowed)?;
-                let expected = is_expected(&begun);
+                let expected = is_expected(&begun, node.as_ref());
                 begun.checks.add(Step::Budget, expected)?;
                 // Last, so that whoever may try again has nothing else against it.
                 let current = evaluations::is_current(&appraised, seen, begun.join.previous.as_ref());
@@ -467,16 +467,17 @@ fn is_mismatch(appraised: &Result<Appraised, Fault>) -> bool {
     appraised.as_ref().is_err_and(|fault| fault.code == Code::BindingMismatch)
 }
 
-/// One of the replicas that the manifest has. Each has one way to write its ordinal, or there would be more identities than
+/// One of the replicas that the manifest has here. Each has one way to write its instance, or there would be more identities than
 /// replicas.
-fn is_expected(begun: &Begun) -> Result<(), Fault> {
-    // With one node an instance is its ordinal and nothing else: a node's name in front would make more of them.
-    let written = begun.join.claims.instance.as_str();
-    let ordinal = written.parse::<u32>().ok().filter(|ordinal| ordinal.to_string() == written);
+fn is_expected(begun: &Begun, node: Option<&NodeName>) -> Result<(), Fault> {
+    let replica = ReplicaId::of_instance(begun.service.clone(), &begun.join.claims.instance);
     let is_identity = begun.id.to_string().parse::<SpiffeId>().as_ref() == Ok(&begun.id);
-    if is_identity && ordinal.is_some_and(|ordinal| ordinal < begun.policy.replicas) {
+    let is_one_of_ours =
+        |replica: &ReplicaId| replica.node.as_ref() == node && replica.ordinal < begun.policy.replicas;
+    if is_identity && replica.is_ok_and(|replica| is_one_of_ours(&replica)) {
         return Ok(());
     }
     let detail = format!("{} has {} replicas", begun.service, begun.policy.replicas);
-    Err(Fault::new(Code::ReplicaNotExpected, detail))
+    let on = node.map(|node| format!(" on {node}")).unwrap_or_default();
+    Err(Fault::new(Code::ReplicaNotExpected, detail + &on))
 }

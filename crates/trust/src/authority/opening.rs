@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{Store, Transaction};
 use tokio::sync::watch;
-use types::ServiceName;
+use types::{NodeName, ServiceName};
 use zeroize::Zeroizing;
 
 use super::evaluations::Evaluations;
@@ -50,6 +50,8 @@ const RENEWALS: (usize, usize) = (1, 1024);
 pub struct Opening {
     /// The store.
     pub store: Store,
+    /// Which machine this is, where several share the store: it admits the replicas of its own.
+    pub node: Option<NodeName>,
     /// The secrets; the vault says which mesh this is.
     pub vault: Arc<tokio::sync::Mutex<Vault>>,
     /// Whose evidence counts.
@@ -90,7 +92,7 @@ impl Authority {
     /// # Errors
     /// What an earlier one has left cannot be read or does not verify, the roots are those of the other mode, or the disk fails.
     pub async fn open(opening: Opening) -> Result<Self, TrustError> {
-        let Opening { store, vault, roots, clocks, audit, manifest, services, own } = opening;
+        let Opening { store, node, vault, roots, clocks, audit, manifest, services, own } = opening;
         let Held { domain, genesis, root_key, minter } = Held::of(&vault, &services).await?;
         if roots.mode() != domain.mode {
             return Err(TrustError::RootsOfOtherMode { mesh: domain.mode, roots: roots.mode() });
@@ -122,6 +124,7 @@ impl Authority {
         let services = services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect();
         Ok(Self(Arc::new(Inner {
             domain,
+            node,
             roots,
             clock,
             minter: Minter::new(&minter),

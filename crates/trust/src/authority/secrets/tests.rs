@@ -46,6 +46,7 @@ impl Place {
         let passed = Arc::new(AtomicU64::new(0));
         let (wall, boot) = (Arc::clone(&passed), Arc::clone(&passed));
         let opening = Opening {
+            node: None,
             store,
             vault: Arc::new(Mutex::new(vault)),
             roots: Roots::Development(Vec::new()),
