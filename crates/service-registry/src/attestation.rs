@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// Whether the evidence of a replica holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Attested {
     /// Its evidence was appraised, and its identity is valid.
     Valid,
@@ -61,7 +63,7 @@ pub struct Attestation {
 }
 
 /// Why a replica was refused, for people. Nobody branches on it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The stable code.
     pub code: String,
@@ -71,7 +73,8 @@ pub struct Refusal {
 
 /// What was appraised, and the identity that was given for it. For display: whoever connects goes by the
 /// [`MeshPeer`](crate::MeshPeer).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Appraised {
     /// The kind of the evidence, such as `simulated` or `tdx`.
     pub kind: String,

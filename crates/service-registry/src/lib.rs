@@ -11,6 +11,7 @@ mod in_flight;
 mod mesh_peer;
 mod outcomes;
 mod registry;
+mod shared;
 mod snapshot;
 
 pub use attestation::{Appraised, Attestation, Attested, Refusal};
@@ -20,4 +21,5 @@ pub use in_flight::InFlight;
 pub use mesh_peer::{MeshConnection, MeshPeer, PeerEnded};
 pub use outcomes::{Claim, Outcomes};
 pub use registry::{Change, Confirmed, Registry, WorkerSubscription};
+pub use shared::{ClaimError, Seal, SharedRegistry};
 pub use snapshot::{Channel, Instance, LastCheck, NotSelectable, Replica, Service, Snapshot};

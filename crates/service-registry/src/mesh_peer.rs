@@ -71,6 +71,13 @@ impl MeshPeer {
         accepted.filter(|_| !state.ended).collect()
     }
 
+    /// The SHA-256 of the certificate in force, and of the one before with the time until which it may be shown; `None` once it has
+    /// ended.
+    pub(crate) fn certificates(&self, now: Timestamp) -> Option<([u8; 32], Option<([u8; 32], Timestamp)>)> {
+        let state = self.state();
+        (!state.ended).then(|| (state.leaf, state.former.filter(|(_, until)| now < *until)))
+    }
+
     /// A connection to it is about to be used; from now on it ends with the peer.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use types::ReplicaId;
+use types::{ReplicaId, ServiceName};
 
 use crate::{Replica, Service, Snapshot};
 
@@ -98,6 +98,26 @@ impl Registry {
         self.0.snapshot.send_modify(|published| {
             let services = change(&published.services);
             *published = Arc::new(Snapshot::new(published.epoch + 1, services));
+        });
+        self.0.snapshot.borrow().epoch
+    }
+
+    /// Changes the replicas of every service for which there are others, and publishes once, unless there are none. Returns the
+    /// epoch from which on it is seen.
+    pub(crate) fn change_replicas(
+        &self,
+        mut change: impl FnMut(&ServiceName, &[Replica]) -> Option<Vec<Replica>>,
+    ) -> u64 {
+        self.0.snapshot.send_if_modified(|published| {
+            let mut services = None;
+            for (place, service) in published.services.iter().enumerate() {
+                let Some(replicas) = change(&service.name, &service.replicas) else { continue };
+                let services = services.get_or_insert_with(|| published.services.clone());
+                services[place] = Arc::new(Service { replicas, ..Service::clone(service) });
+            }
+            let Some(services) = services else { return false };
+            *published = Arc::new(published.with_all(services));
+            true
         });
         self.0.snapshot.borrow().epoch
     }

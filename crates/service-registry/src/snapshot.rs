@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub epoch: u64,
     /// The services in the order of the configuration.
     pub services: Vec<Arc<Service>>,
+    /// Grows when services come or go, or change their order.
+    pub(crate) list: u64,
     /// Where each one stands; shared by all snapshots between which no service comes or goes.
     places: Arc<HashMap<ServiceName, usize>>,
 }
@@ -272,14 +274,19 @@ impl Snapshot {
     /// These services, whose names differ.
     pub fn new(epoch: u64, services: Vec<Arc<Service>>) -> Self {
         let places = services.iter().enumerate().map(|(place, service)| (service.name.clone(), place));
-        Self { epoch, places: Arc::new(places.collect()), services }
+        Self { epoch, list: epoch, places: Arc::new(places.collect()), services }
     }
 
     /// The next one, in which one service is another.
     pub(crate) fn with(&self, place: usize, service: Service) -> Self {
         let mut services = self.services.clone();
         services[place] = Arc::new(service);
-        Self { epoch: self.epoch + 1, services, places: Arc::clone(&self.places) }
+        self.with_all(services)
+    }
+
+    /// The next one, in which the same services are others.
+    pub(crate) fn with_all(&self, services: Vec<Arc<Service>>) -> Self {
+        Self { epoch: self.epoch + 1, list: self.list, services, places: Arc::clone(&self.places) }
     }
 
     /// A service by name.

@@ -1,0 +1,90 @@
+//! Several nodes with one store are one registry: each writes the facts of its own replicas there, and reads those of the others.
+//!
+//! ```text
+//! nodes/NODE/alive              who has the name; its revision is the fencing token of everything that this node writes
+//! nodes/NODE/seen               the revision of the replicas up to which its gateway's workers see them
+//! instances/SERVICE/NODE.N      the facts of a replica, signed
+//! ```
+//!
+//! All of them go with the node's lease. Health is not written: each gateway checks the replicas of the others itself, so that
+//! it finds out what it cannot reach. What is read is believed only with the mesh's signature: the store is trusted to be there,
+//! and for nothing else.
+
+mod following;
+mod gateways;
+mod node;
+mod publishing;
+mod row;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::Store;
+use tokio::sync::watch;
+use types::NodeName;
+
+use crate::Registry;
+use following::Follower;
+pub use node::ClaimError;
+use node::Node;
+use publishing::Published;
+
+/// How soon something is tried again that the store has failed.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Signs what this node says of its replicas, and judges what others say of theirs.
+pub trait Seal: Send + Sync {
+    /// The signature of the mesh over a message, or why there is none.
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String>;
+
+    /// Whether a signature is the mesh's.
+    fn is_signed(&self, message: &[u8], signature: &[u8]) -> bool;
+
+    /// Whether an identity, or a certificate of which this is the SHA-256, is revoked.
+    fn is_revoked(&self, spiffe_id: &str, leaf: &[u8; 32]) -> bool;
+}
+
+/// The registry of this node among those of the others.
+pub struct SharedRegistry {
+    node: Node,
+    registry: Registry,
+    seal: Arc<dyn Seal>,
+}
+
+impl SharedRegistry {
+    /// Takes the node's name in the store. `owner` is what makes this node known to itself after a crash: whoever had the name as
+    /// the same owner is gone.
+    ///
+    /// # Errors
+    /// Another owner has the name and is alive, or the store fails.
+    pub async fn claim(
+        store: Store,
+        name: NodeName,
+        owner: String,
+        registry: Registry,
+        seal: Arc<dyn Seal>,
+    ) -> Result<Self, ClaimError> {
+        Ok(Self { node: Node::claim(store, name, owner).await?, registry, seal })
+    }
+
+    /// Keeps the name, writes and reads, until it is told to end; then the name is given back, and what was written goes with it.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { node, registry, seal } = self;
+        let published = watch::Sender::new(Published::default());
+        let seen = watch::Sender::new(0);
+        let follower = Follower::new(&node, registry.clone(), Arc::clone(&seal));
+        tokio::select! {
+            () = node.keep() => {}
+            () = publishing::publish(&node, &registry, &*seal, &published) => {}
+            () = follower.follow(&seen) => {}
+            () = gateways::acknowledge(&node, seen.subscribe()) => {}
+            () = gateways::wait_for_others(&node, &registry, published.subscribe()) => {}
+            () = shutdown => {}
+        }
+        node.give_back().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,336 @@
+//! What other nodes say of their replicas, in the registry of this one.
+//!
+//! A replica whose row goes is selected no more at once, and is forgotten after a while: in between its node may come back. After
+//! the store was away, rows that go are believed for a moment to be there: leases that nobody could renew end together, and
+//! those who held them may be well.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use store::{Change, Changes, KeyValue, Store, StoreError, Watch, Watched};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+use types::{NodeName, ReplicaId, ServiceName};
+
+use super::node::Node;
+use super::row::{INSTANCES, Row, Run, replica_of};
+use super::{AGAIN, Seal};
+use crate::{
+    Attested, Channel, Confirmed, Gate, Health, Instance, LifecycleState, MeshPeer, Registry, Replica,
+    Verdict,
+};
+
+/// How long a replica is shown whose node is gone.
+const GRACE: Duration = Duration::from_secs(60);
+/// How long rows that go are held back once the store is there again.
+const HELD_BACK: Duration = Duration::from_secs(10);
+/// How long this gateway's workers may take to see what is followed.
+const CONFIRMATION: Duration = Duration::from_secs(5);
+/// How often it is looked at whether an identity is over.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The replicas of the other nodes.
+pub(super) struct Follower {
+    store: Store,
+    own: NodeName,
+    registry: Registry,
+    seal: Arc<dyn Seal>,
+    far: BTreeMap<ReplicaId, Far>,
+    /// Until when rows that go are held back.
+    held_until: Option<Instant>,
+    /// The list of services for which everything was put into the registry.
+    list: u64,
+}
+
+struct Far {
+    row: Row,
+    /// When the row was signed.
+    at: u64,
+    instance: Option<Arc<Instance>>,
+    presence: Presence,
+}
+
+/// Whether the row is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    There,
+    /// It went, and is believed until then.
+    HeldBack(Instant),
+    /// It went; the replica is forgotten then.
+    Gone(Instant),
+}
+
+impl Follower {
+    pub(super) fn new(node: &Node, registry: Registry, seal: Arc<dyn Seal>) -> Self {
+        let (store, own) = (node.store.clone(), node.name.clone());
+        Self { store, own, registry, seal, far: BTreeMap::new(), held_until: None, list: 0 }
+    }
+
+    /// Follows for ever, and says up to which revision this gateway's workers see what was followed.
+    pub(super) async fn follow(mut self, seen: &watch::Sender<u64>) {
+        loop {
+            match self.store.range(INSTANCES).await {
+                Ok(range) => {
+                    self.take_all(range.rows);
+                    self.see(range.revision, seen).await;
+                    let watch = self.store.watch(INSTANCES, range.revision);
+                    let error = self.follow_changes(watch, seen).await;
+                    if !matches!(error, StoreError::Compacted { .. }) {
+                        tracing::warn!(%error, "the replicas of other nodes are not followed; they are read again");
+                        sleep(AGAIN).await;
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the replicas of other nodes cannot be read");
+                    sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    async fn follow_changes(&mut self, mut watch: Watch, seen: &watch::Sender<u64>) -> StoreError {
+        let mut snapshots = self.registry.subscribe();
+        loop {
+            let next = self.next_deadline();
+            tokio::select! {
+                watched = watch.next() => match watched {
+                    Ok(Watched::Changes(changes)) => {
+                        let revision = changes.revision;
+                        self.take(changes);
+                        self.see(revision, seen).await;
+                    }
+                    Ok(Watched::Resumed) => self.held_until = Some(Instant::now() + HELD_BACK),
+                    Err(error) => return error,
+                },
+                _ = snapshots.changed() => if snapshots.borrow_and_update().list != self.list {
+                    self.put();
+                },
+                () = sleep_until(next) => {
+                    self.pass();
+                    self.put();
+                }
+            }
+        }
+    }
+
+    /// Puts everything into the registry, and waits until the workers see it.
+    async fn see(&mut self, revision: u64, seen: &watch::Sender<u64>) {
+        let epoch = self.put();
+        if self.registry.confirmed(epoch, CONFIRMATION).await == Confirmed::TimedOut {
+            tracing::warn!("a gateway worker has not taken the replicas of other nodes over in time");
+        }
+        seen.send_replace(revision);
+    }
+
+    /// Everything that there is; what is not there any more went while nobody looked.
+    fn take_all(&mut self, rows: Vec<KeyValue>) {
+        let there: Vec<_> = rows.iter().filter_map(|row| replica_of(&row.key)).collect();
+        rows.iter().for_each(|row| self.take_row(row));
+        let gone: Vec<_> = self.far.keys().filter(|replica| !there.contains(replica)).cloned().collect();
+        gone.iter().for_each(|replica| self.goes(replica));
+    }
+
+    fn take(&mut self, changes: Changes) {
+        for change in changes.changes {
+            match change {
+                Change::Put(row) => self.take_row(&row),
+                Change::Deleted(key) => {
+                    if let Some(replica) = replica_of(&key) {
+                        self.goes(&replica);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_row(&mut self, row: &KeyValue) {
+        let key = String::from_utf8_lossy(&row.key);
+        let Some(replica) = replica_of(&row.key).filter(|replica| replica.node.as_ref() != Some(&self.own))
+        else {
+            return;
+        };
+        let known = self.far.get(&replica);
+        let (row, at) = match Row::open(&key, &row.value, &*self.seal) {
+            Ok((_, at)) if known.is_some_and(|known| at < known.at) => {
+                tracing::error!(%replica, "what another node says of its replica is older than what it has said; it is not believed");
+                return;
+            }
+            Ok(opened) => opened,
+            Err(reason) => {
+                tracing::error!(%replica, reason, "what another node says of its replica is not believed");
+                return;
+            }
+        };
+        let former = known.and_then(|known| Some((&known.row, known.instance.as_ref()?)));
+        let instance = row.run.as_ref().map(|run| self.instance(&replica, &row, run, former));
+        let former = self.far.remove(&replica).and_then(|far| far.instance);
+        if let Some(former) =
+            former.filter(|former| !instance.as_ref().is_some_and(|is| Arc::ptr_eq(is, former)))
+        {
+            end(&former);
+        }
+        let presence = Presence::There;
+        self.far.insert(replica, Far { row, at, instance, presence });
+    }
+
+    /// The run of a row: that which is known already, perhaps with another certificate, or a new one.
+    fn instance(
+        &self,
+        replica: &ReplicaId,
+        row: &Row,
+        run: &Run,
+        known: Option<(&Row, &Arc<Instance>)>,
+    ) -> Arc<Instance> {
+        let is_the_same = |(before, _): &(&Row, &Arc<Instance>)| {
+            before.token == row.token
+                && before.run.as_ref().is_some_and(|before| {
+                    (before.number, before.address, &before.spiffe_id)
+                        == (run.number, run.address, &run.spiffe_id)
+                })
+        };
+        if let Some((_, instance)) = known.filter(is_the_same)
+            && let Channel::Mesh(peer) = &instance.channel
+            && !peer.has_ended()
+        {
+            peer.renewed(run.leaf, run.former.unwrap_or((run.leaf, Timestamp::UNIX_EPOCH)));
+            return Arc::clone(instance);
+        }
+        let peer = MeshPeer::new(run.spiffe_id.clone(), run.former.map_or(run.leaf, |(former, _)| former));
+        if let Some(former) = run.former {
+            peer.renewed(run.leaf, former);
+        }
+        let incarnation = self.registry.next_incarnation();
+        let built = Instance::new(replica.clone(), incarnation, run.address, run.version.as_str().into());
+        Arc::new(Instance { channel: Channel::Mesh(Arc::new(peer)), ..built })
+    }
+
+    fn goes(&mut self, replica: &ReplicaId) {
+        let now = Instant::now();
+        let held = self.held_until.filter(|until| now < *until);
+        if let Some(far) = self.far.get_mut(replica).filter(|far| far.presence == Presence::There) {
+            far.presence = held.map_or(Presence::Gone(now + GRACE), Presence::HeldBack);
+        }
+    }
+
+    /// Time has passed.
+    fn pass(&mut self) {
+        let now = Instant::now();
+        for far in self.far.values_mut() {
+            if matches!(far.presence, Presence::HeldBack(until) if until <= now) {
+                far.presence = Presence::Gone(now + GRACE);
+            }
+        }
+        self.far.retain(|_, far| {
+            let forgotten = matches!(far.presence, Presence::Gone(until) if until <= now);
+            if forgotten {
+                far.instance.iter().for_each(|instance| end(instance));
+            }
+            !forgotten
+        });
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let presences = self.far.values().filter_map(|far| match far.presence {
+            Presence::There => None,
+            Presence::HeldBack(until) | Presence::Gone(until) => Some(until),
+        });
+        let soonest = if self.far.is_empty() { GRACE } else { LOOK };
+        presences.min().unwrap_or_else(|| Instant::now() + soonest).min(Instant::now() + soonest)
+    }
+
+    /// Publishes what has changed, and gives the epoch from which on it is seen.
+    fn put(&mut self) -> u64 {
+        self.list = self.registry.snapshot().list;
+        let now = Timestamp::now();
+        let mut by_service: BTreeMap<&ServiceName, Vec<(&ReplicaId, &Far)>> = BTreeMap::new();
+        for (replica, far) in &self.far {
+            by_service.entry(&replica.service).or_default().push((replica, far));
+        }
+        self.registry.change_replicas(|service, replicas| {
+            let is_far = |replica: &&Replica| replica.id.node.as_ref().is_some_and(|node| *node != self.own);
+            let known: BTreeMap<_, _> =
+                replicas.iter().filter(is_far).map(|replica| (&replica.id, replica)).collect();
+            let wanted = by_service.get(service).map_or(&[][..], Vec::as_slice);
+            let wanted: Vec<_> =
+                wanted.iter().map(|(id, far)| self.replica(id, far, known.get(id).copied(), now)).collect();
+            let is_the_same = wanted.len() == known.len()
+                && wanted.iter().all(|wanted| known.get(&wanted.id).is_some_and(|known| same(known, wanted)));
+            if is_the_same {
+                return None;
+            }
+            let own = replicas.iter().filter(|replica| !is_far(replica)).cloned();
+            Some(own.chain(wanted).collect())
+        })
+    }
+
+    /// What the registry says of a replica. Its health is this node's own to find out, and stays while it is the same run.
+    fn replica(&self, id: &ReplicaId, far: &Far, known: Option<&Replica>, now: Timestamp) -> Replica {
+        let Far { row, instance, presence, .. } = far;
+        let same_run = |known: &&Replica| match (&known.instance, instance) {
+            (Some(known), Some(is)) => Arc::ptr_eq(known, is),
+            _ => false,
+        };
+        let health = match known.filter(same_run) {
+            Some(known) => known.health.clone(),
+            None => Health { verdict: Verdict::Unknown, since: now, reason: None, answered: 0 },
+        };
+        let mut attestation = row.attestation();
+        let is_over = attestation.appraised.as_ref().is_some_and(|appraised| appraised.expires <= now);
+        let is_revoked = row.run.as_ref().is_some_and(|run| self.seal.is_revoked(&run.spiffe_id, &run.leaf));
+        if is_revoked {
+            let refusal =
+                crate::Refusal { code: "REVOKED".into(), detail: "it is on this mesh's list".into() };
+            attestation = attestation.refused(refusal, now);
+        } else if attestation.value == Attested::Valid && is_over {
+            attestation = attestation.expired(now);
+        }
+        if (is_revoked || is_over)
+            && let Some(instance) = instance
+        {
+            end(instance);
+        }
+        let (mut state, mut reason, mut since) = (row.state.into(), row.reason.clone(), row.since);
+        if let Presence::Gone(_) = presence
+            && state != LifecycleState::Stopped
+        {
+            let node = id.node.as_ref().map_or("", NodeName::as_str);
+            (state, reason) =
+                (LifecycleState::Stopped, Some(format!("its node {node} is gone from the store")));
+            since = known.filter(|known| known.reason == reason).map_or(now, |known| known.since);
+        }
+        Replica {
+            id: id.clone(),
+            state,
+            reason,
+            since,
+            restarts: row.restarts,
+            pid: None,
+            instance: instance.clone(),
+            health,
+            gate: Gate::Open,
+            weight: row.weight,
+            priority: row.priority,
+            attestation,
+        }
+    }
+}
+
+/// Whether nothing has changed but what this node finds out itself.
+fn same(known: &Replica, wanted: &Replica) -> bool {
+    let instance = |replica: &Replica| replica.instance.as_ref().map(Arc::as_ptr);
+    let facts = |replica: &Replica| {
+        (replica.state, replica.since, replica.restarts, replica.weight, replica.priority)
+    };
+    (facts(known), instance(known), &known.reason) == (facts(wanted), instance(wanted), &wanted.reason)
+        && known.attestation.value == wanted.attestation.value
+        && known.attestation.appraised == wanted.attestation.appraised
+        && known.attestation.reason == wanted.attestation.reason
+}
+
+fn end(instance: &Instance) {
+    if let Channel::Mesh(peer) = &instance.channel {
+        peer.end();
+    }
+}
