@@ -56,7 +56,11 @@ pub struct Released {
     pub value: Zeroizing<Vec<u8>>,
 }
 
-/// The open secrets of a mesh. It has one owner; whoever changes it does so through that owner.
+/// How often a change is tried that another node was quicker than.
+const TRIES: u32 = 8;
+
+/// The open secrets of a mesh. In a process it has one owner, and whoever changes it does so through that owner; other nodes may
+/// have the same store open.
 pub struct Vault {
     store: Store,
     keys: SealingKeys,
@@ -108,8 +112,12 @@ impl Vault {
         let change = change.add(&vault.keys, header, &root.pkcs8, None)?;
         match vault.commit(change).await {
             Ok(()) => Ok(vault),
-            // There are records, but what names their mesh is gone.
-            Err(SecretsError::Conflict) => Err(SecretsError::Tampered("the mesh root's public key".into())),
+            Err(SecretsError::Conflict) => match vault.store.get(ROOT_SPKI).await? {
+                // Another node was quicker: its mesh is the mesh.
+                Some(row) => Self::reopen(vault.store, master_key, domain, row.value).await,
+                // There are records, but what names their mesh is gone.
+                None => Err(SecretsError::Tampered("the mesh root's public key".into())),
+            },
             Err(other) => Err(other),
         }
     }
@@ -208,18 +216,24 @@ impl Vault {
         generate: Generate,
         now: u64,
     ) -> Result<Vec<Epoch>, SecretsError> {
-        self.settle().await?;
         check_name(name)?;
-        if let Some(epochs) = self.reveal(name)? {
-            return Ok(epochs);
-        }
-        self.check_room()?;
         let value = generate.make()?;
-        let header = Header { name: name.to_owned(), version: 1, epoch: 1, origin: Origin::Generated };
-        let made = Made { at: now, generate: Some(generate) };
-        let change = self.change().add(&self.keys, header, &value, Some(made))?;
-        self.commit(change).await?;
-        Ok(vec![Epoch { number: 1, value }])
+        for _ in 0..TRIES {
+            self.settle().await?;
+            if let Some(epochs) = self.reveal(name)? {
+                return Ok(epochs);
+            }
+            self.check_room()?;
+            let header = Header { name: name.to_owned(), version: 1, epoch: 1, origin: Origin::Generated };
+            let made = Made { at: now, generate: Some(generate) };
+            let change = self.change().add(&self.keys, header, &value, Some(made))?;
+            match self.commit(change).await {
+                Err(SecretsError::Conflict) => {}
+                Err(other) => return Err(other),
+                Ok(()) => return Ok(vec![Epoch { number: 1, value }]),
+            }
+        }
+        Err(SecretsError::Conflict)
     }
 
     /// A secret of the mesh itself, made now if there is none. Its name is apart from all that services and operators name.
@@ -231,17 +245,27 @@ impl Vault {
         name: &str,
         make: impl FnOnce() -> Result<Zeroizing<Vec<u8>>, E>,
     ) -> Result<Zeroizing<Vec<u8>>, E> {
-        self.settle().await?;
         check_name(name)?;
         let name = format!("{INTERNAL}{name}");
+        self.settle().await?;
         if let Some((version, stored)) = self.newest(&name) {
             return Ok(rows::open(&self.keys, &name, version, stored)?);
         }
         let value = make()?;
-        let header = Header { name, version: 1, epoch: 1, origin: Origin::Generated };
-        let change = self.change().add(&self.keys, header, &value, None)?;
-        self.commit(change).await?;
-        Ok(value)
+        for _ in 0..TRIES {
+            self.settle().await?;
+            if let Some((version, stored)) = self.newest(&name) {
+                return Ok(rows::open(&self.keys, &name, version, stored)?);
+            }
+            let header = Header { name: name.clone(), version: 1, epoch: 1, origin: Origin::Generated };
+            let change = self.change().add(&self.keys, header, &value, None)?;
+            match self.commit(change).await {
+                Err(SecretsError::Conflict) => {}
+                Err(other) => return Err(other.into()),
+                Ok(()) => return Ok(value),
+            }
+        }
+        Err(SecretsError::Conflict.into())
     }
 
     /// Takes a value that an operator gives, as a new version, and gives its number. Of the versions [`MAX_VERSIONS`] are kept.
@@ -405,6 +429,23 @@ impl Vault {
     fn change(&self) -> Change {
         Change { transaction: Transaction::new(), records: self.records.clone() }
     }
+
+    /// Reads again what the store holds, where another node has changed it; says whether one had.
+    ///
+    /// # Errors
+    /// The store fails, or what it holds does not verify.
+    pub async fn refresh(&mut self) -> Result<bool, SecretsError> {
+        let root = self.store.get(rows::STORE_ROOT).await?.map(|row| row.mod_revision);
+        if root == self.root_revision && !self.unsettled {
+            return Ok(false);
+        }
+        self.unsettled = true;
+        self.settle().await?;
+        Ok(true)
+    }
+
+    /// Where the rows of the secrets are, for whoever watches for changes by other nodes.
+    pub const PREFIX: &str = rows::SECRETS;
 
     /// Reads again what the store holds, where that is not known.
     async fn settle(&mut self) -> Result<(), SecretsError> {

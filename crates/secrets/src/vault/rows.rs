@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
-use store::Store;
+use store::{KeyValue, Store};
 use types::wire::{Message, Reader};
 use zeroize::Zeroizing;
 
@@ -20,6 +20,8 @@ use super::Generate;
 use crate::SecretsError;
 use crate::record::{Header, Origin, SealingKeys};
 
+/// Where all of it is.
+pub(super) const SECRETS: &str = "secrets/";
 pub(super) const STORE_ROOT: &str = "secrets/root";
 const RECORDS: &str = "secrets/records/";
 const MADE: &str = "secrets/made/";
@@ -68,20 +70,22 @@ impl Stored {
     }
 }
 
-/// Reads every row and verifies it.
+/// Reads every row and verifies it. All of one revision: who else writes to the store must not look like damage.
 pub(super) async fn read(store: &Store, keys: &SealingKeys) -> Result<Found, SecretsError> {
-    let mut made = read_made(store, keys).await?;
+    let rows = store.range(SECRETS).await?.rows;
+    let under = |prefix: &'static str| rows.iter().filter(move |row| row.key.starts_with(prefix.as_bytes()));
+    let mut made = read_made(under(MADE), keys)?;
     let mut records = Records::new();
-    for row in store.range(RECORDS).await? {
+    for row in under(RECORDS) {
         let place = place(&row.key, RECORDS)?;
         let (header, value) = open_record(keys, &place.0, place.1, &row.value)?;
         let made = made.remove(&place);
-        records.insert(place, Arc::new(Stored::new(row.value, &header, value.len(), made)));
+        records.insert(place, Arc::new(Stored::new(row.value.clone(), &header, value.len(), made)));
     }
     if let Some(((name, version), _)) = made.first_key_value() {
         return Err(SecretsError::Tampered(format!("the time of {name} version {version}, which is gone")));
     }
-    let root = store.get(STORE_ROOT).await?;
+    let root = rows.iter().find(|row| row.key == STORE_ROOT.as_bytes());
     let root = root.ok_or_else(|| SecretsError::Tampered("the hash over all records".into()))?;
     let generation = verify_root(keys, &root.value, &records)?;
     Ok(Found { records, generation, root_revision: root.mod_revision })
@@ -127,9 +131,12 @@ fn open_record(
         .ok_or_else(|| SecretsError::Tampered(format!("record {name} version {version}")))
 }
 
-async fn read_made(store: &Store, keys: &SealingKeys) -> Result<BTreeMap<(String, u64), Made>, SecretsError> {
+fn read_made<'a>(
+    rows: impl Iterator<Item = &'a KeyValue>,
+    keys: &SealingKeys,
+) -> Result<BTreeMap<(String, u64), Made>, SecretsError> {
     let mut found = BTreeMap::new();
-    for row in store.range(MADE).await? {
+    for row in rows {
         let (name, version) = place(&row.key, MADE)?;
         let made = verify_made(keys, &name, version, &row.value)
             .ok_or_else(|| SecretsError::Tampered(format!("the time of {name} version {version}")))?;

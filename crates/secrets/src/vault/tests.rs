@@ -335,6 +335,23 @@ async fn a_vault_that_somebody_else_overtook_changes_nothing_and_reads_again() {
     assert_eq!(place.open(DOMAIN).await.unwrap().list().len(), 2);
 }
 
+#[tokio::test]
+async fn two_that_make_the_same_secret_have_the_same_one() {
+    let place = Place::new();
+    let mut one = place.open(DOMAIN).await.unwrap();
+    let mut other = place.open(DOMAIN).await.unwrap();
+    let value = |epochs: Vec<Epoch>| epochs[0].value.to_vec();
+    let first = value(one.ensure("key", Generate::Random, 1).await.unwrap());
+    assert_eq!(value(other.ensure("key", Generate::Random, 2).await.unwrap()), first);
+    let make = |byte| move || Ok::<_, SecretsError>(Zeroizing::new(vec![byte; 32]));
+    let first = other.ensure_internal("issuer", make(1)).await.unwrap();
+    assert_eq!(one.ensure_internal("issuer", make(2)).await.unwrap(), first);
+    assert!(!one.refresh().await.unwrap(), "it has read everything");
+    other.rotate("key", 3).await.unwrap();
+    assert!(one.refresh().await.unwrap());
+    assert_eq!(one.reveal("key").unwrap().unwrap().len(), 2);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Ensure(&'static str),
