@@ -10,10 +10,12 @@ mod granting;
 mod join;
 mod maintenance;
 mod opening;
+mod others;
 mod overview;
 mod revoking;
 mod rotating;
 mod secrets;
+mod transitions;
 mod undecided;
 
 pub use granting::{Grants, MAX_GRANTED_BYTES};
@@ -115,6 +117,12 @@ struct State {
     before: Option<[u8; 32]>,
     /// Since when the transition is in force, or this authority runs, in Unix seconds.
     in_force_since: u64,
+    /// What the transition is one to.
+    manifest: Arc<serde_json::Value>,
+    /// The number of the transition that other nodes have brought into force, where this one has another manifest.
+    behind: Option<u64>,
+    /// The revision of the row of the revocations.
+    revocations_at: Option<u64>,
     services: Arc<BTreeMap<ServiceName, Arc<ServicePolicy>>>,
     used: Used,
 }

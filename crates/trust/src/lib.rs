@@ -8,6 +8,7 @@ mod authority;
 mod ca;
 mod caller;
 mod clock;
+mod difference;
 mod nonces;
 mod quota;
 mod records;
@@ -58,6 +59,20 @@ pub enum TrustError {
         mesh: types::Mode,
         /// That of the roots.
         roots: types::Mode,
+    },
+    /// Another node has changed the same at the same moment.
+    #[error("another node of the mesh has changed it at the same moment; try again")]
+    Overtaken,
+    /// The nodes that share the store do not agree on what decides trust.
+    #[error(
+        "the manifest of this node is not that of the mesh (transition {n}), on which all of its nodes agree:\n{differences}\nmake this \
+         node's configuration say the same, or change that of the others first"
+    )]
+    OtherManifest {
+        /// The number of the transition that is in force.
+        n: u64,
+        /// Where they differ, a line each.
+        differences: String,
     },
     /// A revocation that is none.
     #[error("the revocation is refused: {0}")]

@@ -8,7 +8,8 @@ use serde_json::Value;
 use types::ServiceName;
 
 use super::granting::check_room;
-use super::opening::{Chain, new_key};
+use super::opening::new_key;
+use super::transitions::{Chain, other_manifest, shared_manifest};
 use super::{Authority, ServicePolicy};
 use crate::ca::IssuingCa;
 use crate::{Standing, TrustError, revocations};
@@ -26,39 +27,66 @@ impl Authority {
     ) -> Result<(), TrustError> {
         // In a task of its own: whoever asks may go, and half of it must not be done.
         let authority = self.clone();
-        let applied = tokio::spawn(async move { authority.apply_whole(&manifest, services, actor).await });
+        let applied = tokio::spawn(async move { authority.apply_whole(manifest, services, actor).await });
         applied.await.map_err(|_| TrustError::Failed)?
     }
 
     async fn apply_whole(
         &self,
-        manifest: &Value,
+        manifest: Value,
         services: BTreeMap<ServiceName, ServicePolicy>,
         actor: &str,
     ) -> Result<(), TrustError> {
         let _alone = self.0.revoking.lock().await;
+        let genesis = {
+            let vault = self.0.vault.lock().await;
+            check_room(&vault, services.iter(), None)?;
+            *vault.genesis()
+        };
+        let (known, known_at) = Chain::known(&self.0.store, &genesis).await?;
+        let own = self.transition().0;
+        let services = services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect();
+        match known.with(&manifest)? {
+            None if known.n == own => Ok(()),
+            // Another node has brought it into force.
+            None => self.take_over(known, manifest, Arc::new(services), None, actor).await,
+            Some(_) if known.n != own => Err(other_manifest(&self.0.store, known.n, &manifest).await),
+            Some(next) => self.take_over(next, manifest, Arc::new(services), Some(known_at), actor).await,
+        }
+    }
+
+    /// Puts the last transition of a chain in force here; `before` is where the chain before stands in the store, unless this one
+    /// is there already. `revoking` is held.
+    pub(super) async fn take_over(
+        &self,
+        chain: Chain,
+        manifest: Value,
+        services: Arc<BTreeMap<ServiceName, Arc<ServicePolicy>>>,
+        before: Option<Option<u64>>,
+        actor: &str,
+    ) -> Result<(), TrustError> {
         let now = self.0.clock.latest() / 1000;
-        let mut vault = self.0.vault.lock().await;
-        check_room(&vault, services.iter(), None)?;
-        let genesis = *vault.genesis();
-        let known = Chain::known(&self.0.store, &genesis).await?;
-        let Some(chain) = known.with(manifest)? else { return Ok(()) };
         let transition = chain.transition()?;
-        let issuing = vault.ensure_internal(&format!("mesh-issuer-{}", chain.n), new_key).await?;
-        let root_key = vault.root_key()?;
-        drop(vault);
+        let (issuing, root_key) = {
+            let mut vault = self.0.vault.lock().await;
+            let issuing = vault.ensure_internal(&format!("mesh-issuer-{}", chain.n), new_key).await?;
+            (issuing, vault.root_key()?)
+        };
         let root = self.state().ca.chain.last().cloned().ok_or(TrustError::Tampered("root"))?;
         let next = (chain.n, transition);
         let ca = IssuingCa::new(root, &root_key, &self.0.domain, next, &issuing, now)?;
         self.audit(chain.entry(&self.0.domain, actor)?, now).await?;
-        chain.keep(&self.0.store).await?;
+        if let Some(before) = before {
+            chain.keep(&self.0.store, before, shared_manifest(self.0.node.as_ref(), &manifest)).await?;
+        }
         {
             let mut state = self.state();
             state.before = Some(state.ca.transition);
             state.ca = Arc::new(ca);
             state.in_force_since = now;
-            state.services =
-                Arc::new(services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect());
+            state.manifest = Arc::new(manifest);
+            state.behind = None;
+            state.services = services;
         }
         self.overlap_begins((chain.n, now));
         self.publish_grants(&*self.0.vault.lock().await);
@@ -69,7 +97,7 @@ impl Authority {
     }
 
     /// From a transition on, which came into force then, the identities of the one before end early.
-    fn overlap_begins(&self, (n, since): (u64, u64)) {
+    pub(super) fn overlap_begins(&self, (n, since): (u64, u64)) {
         self.0.standings.send_if_modified(|standings| {
             let mut ending = Vec::new();
             for (key, standing) in standings.iter() {

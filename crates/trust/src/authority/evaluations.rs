@@ -17,7 +17,7 @@ use crate::TrustError;
 use crate::audit::{Entry, Outcome};
 
 /// Where they are in the store, each behind the kind of evidence.
-const EVALUATIONS: &str = "trust/evaluation/";
+pub(super) const EVALUATIONS: &str = "trust/evaluation/";
 
 /// The highest that was seen of each kind of evidence. Held while another is written down.
 pub(super) struct Evaluations(Mutex<BTreeMap<EvidenceKind, u32>>);
@@ -25,19 +25,32 @@ pub(super) struct Evaluations(Mutex<BTreeMap<EvidenceKind, u32>>);
 impl Evaluations {
     /// What an earlier authority has left.
     pub(super) async fn known(store: &Store) -> Result<Self, TrustError> {
-        let read = |row: KeyValue| {
-            let kind = str::from_utf8(row.key.strip_prefix(EVALUATIONS.as_bytes())?).ok()?.parse().ok()?;
-            Some((kind, u32::from_be_bytes(row.value.as_slice().try_into().ok()?)))
-        };
         let rows = store.range(EVALUATIONS).await?;
-        let known = rows.into_iter().map(|row| read(row).ok_or(TrustError::Tampered("evaluations")));
+        let known = rows.into_iter().map(|row| read(&row));
         Ok(Self(Mutex::new(known.collect::<Result<_, _>>()?)))
+    }
+
+    /// What another node has seen.
+    pub(super) async fn meet(&self, row: KeyValue) -> Result<(), TrustError> {
+        let (kind, evaluation) = read(&row)?;
+        let mut known = self.0.lock().await;
+        let highest = known.entry(kind).or_default();
+        *highest = evaluation.max(*highest);
+        Ok(())
     }
 
     /// The highest of a kind; 0 where none was seen.
     pub(super) async fn seen(&self, kind: EvidenceKind) -> u32 {
         self.0.lock().await.get(&kind).copied().unwrap_or_default()
     }
+}
+
+fn read(row: &KeyValue) -> Result<(EvidenceKind, u32), TrustError> {
+    let read = || {
+        let kind = str::from_utf8(row.key.strip_prefix(EVALUATIONS.as_bytes())?).ok()?.parse().ok()?;
+        Some((kind, u32::from_be_bytes(row.value.as_slice().try_into().ok()?)))
+    };
+    read().ok_or(TrustError::Tampered("evaluations"))
 }
 
 /// Whether the vendor's word in evidence is no older than what was seen of it. Whoever has a certificate so far may come again

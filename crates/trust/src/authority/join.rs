@@ -12,10 +12,10 @@ use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;
 use rustls::crypto::hpke::{Hpke, HpkePublicKey};
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
-use store::Transaction;
+use store::{Outcome as Committed, Transaction};
 use types::{NodeName, ReplicaId, ServiceName};
 
-use super::opening::{USED, WATERMARK};
+use super::opening::{USED, watermark};
 use super::overview::appraisals;
 use super::undecided::Undecided;
 use super::{Authority, ServicePolicy, evaluations, unavailable};
@@ -126,10 +126,13 @@ impl Authority {
         };
         let (service, policy) = self.service(&claims.service).ok_or_else(unexpected)?;
         let id = SpiffeId::of_replica(&self.0.domain.trust_domain, &service, &claims.instance);
-        let (ca, before) = {
+        let (ca, before, behind) = {
             let state = self.state();
-            (Arc::clone(&state.ca), state.before)
+            (Arc::clone(&state.ca), state.before, state.behind)
         };
+        if let Some(n) = behind {
+            return Err(behind_the_mesh(n));
+        }
         let binding = JoinBinding {
             authority_nonce: claims.authority_nonce,
             replica_nonce: claims.replica_nonce,
@@ -401,17 +404,21 @@ impl Authority {
         let json = serde_json::to_vec(record).map_err(|error| TrustError::Record(error.to_string()))?;
         let mut transaction = Transaction::new()
             .put(format!("{folder}{}", record.record.id), json)
-            .put(WATERMARK, self.0.clock.watermark().to_be_bytes());
+            .put(watermark(self.0.node.as_ref()), self.0.clock.watermark().to_be_bytes());
         for (mark, expiry) in &begun.marks {
-            transaction = transaction.put([USED.as_bytes(), mark].concat(), expiry.to_be_bytes());
+            let key = [USED.as_bytes(), mark].concat();
+            transaction = transaction.if_absent(key.clone()).put(key, expiry.to_be_bytes());
         }
         // Ids begin with their time, so the oldest come first.
         let kept = self.0.store.range(folder.as_str()).await?.rows;
         for row in kept.iter().take((kept.len() + 1).saturating_sub(MAX_RECORDS)) {
             transaction = transaction.delete(row.key.clone());
         }
-        self.0.store.commit(transaction).await?;
-        Ok(())
+        match self.0.store.commit(transaction).await? {
+            Committed::Committed { .. } => Ok(()),
+            // Another node of the mesh has let somebody in by the same ticket.
+            Committed::Conflict { .. } => Err(TrustError::Overtaken),
+        }
     }
 }
 
@@ -480,4 +487,13 @@ fn is_expected(begun: &Begun, node: Option<&NodeName>) -> Result<(), Fault> {
     let detail = format!("{} has {} replicas", begun.service, begun.policy.replicas);
     let on = node.map(|node| format!(" on {node}")).unwrap_or_default();
     Err(Fault::new(Code::ReplicaNotExpected, detail + &on))
+}
+
+/// What this node cannot decide before its configuration says what that of the others does.
+pub(super) fn behind_the_mesh(n: u64) -> Fault {
+    let detail = format!(
+        "other nodes have brought another manifest into force (transition {n}), and this one's configuration does not say the same; \
+         its log has the differences"
+    );
+    Fault::new(Code::ManifestChanged, detail)
 }

@@ -11,7 +11,7 @@ use store::{MAX_OPERATIONS, Transaction};
 use tokio::time::sleep;
 
 use super::Authority;
-use super::opening::{USED, WATERMARK};
+use super::opening::{USED, watermark};
 use crate::audit::{AuditError, Entry, Outcome};
 use crate::{Standing, TrustError, revocations};
 
@@ -26,6 +26,7 @@ impl Authority {
             never = self.end_in_time() => match never {},
             never = self.look_after_again_and_again() => match never {},
             never = self.say_the_revoked_again() => match never {},
+            never = self.follow_others() => match never {},
             () = shutdown => {}
         }
         self.say_refusals().await;
@@ -131,7 +132,10 @@ impl Authority {
 
     async fn write_down(&self) -> Result<(), TrustError> {
         let now = self.0.clock.latest();
-        self.0.store.commit(Transaction::new().put(WATERMARK, now.to_be_bytes())).await?;
+        self.0
+            .store
+            .commit(Transaction::new().put(watermark(self.0.node.as_ref()), now.to_be_bytes()))
+            .await?;
         let forgotten = self.state().used.take_forgotten(now);
         let mut transactions = forgotten.chunks(MAX_OPERATIONS);
         while let Some(marks) = transactions.next() {

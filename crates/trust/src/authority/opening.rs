@@ -5,35 +5,36 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use appraisal::Roots;
-use mesh_protocol::{Bytes, Revocations, SignedRevocations, sha256, to_hex, transition};
+use mesh_protocol::{Revocations, SignedRevocations};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::CertificateDer;
 use secrets::Vault;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-use store::{Store, Transaction};
+use store::{KeyValue, Store, Transaction};
 use tokio::sync::watch;
 use types::{NodeName, ServiceName};
 use zeroize::Zeroizing;
 
 use super::evaluations::Evaluations;
 use super::granting::{check_room, grants};
+use super::transitions::{self, Chain, shared_manifest};
 use super::{Authority, Inner, OwnEvidence, ServicePolicy, State};
-use crate::audit::{AuditError, AuditTrail, Entry, Outcome};
+use crate::audit::{AuditError, AuditTrail, Entry};
 use crate::ca::{self, IssuingCa};
 use crate::clock::{CheckedClock, Clocks};
 use crate::nonces::{LIFE_MS, Minter, Used};
 use crate::quota::Quota;
-use crate::records::canonical_json;
 use crate::revocations::sign;
 use crate::seal_key::OpeningKey;
 use crate::{Signer, Standings, TrustError};
 
 pub(super) const ROOT: &str = "trust/root";
-pub(super) const TRANSITION: &str = "trust/transition";
 pub(super) const REVOCATIONS: &str = "trust/revocations";
-pub(super) const WATERMARK: &str = "trust/watermark";
 pub(super) const USED: &str = "trust/used/";
+
+/// Where the watermark of a clock is: each machine has its own.
+pub(super) fn watermark(node: Option<&NodeName>) -> String {
+    node.map_or_else(|| "trust/watermark".to_owned(), |node| format!("trust/watermark/{node}"))
+}
 
 /// The secret under nonces and tickets.
 const MINTER: &str = "mesh-nonces";
@@ -68,24 +69,6 @@ pub struct Opening {
     pub own: OwnEvidence,
 }
 
-/// The chain of transitions, as it is stored.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Chain {
-    pub(super) n: u64,
-    t_n: Bytes,
-    history: Vec<Link>,
-}
-
-/// One transition.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Link {
-    n: u64,
-    op: String,
-    manifest_hash: Bytes,
-}
-
 impl Authority {
     /// Opens the authority of a store, or makes it there.
     ///
@@ -98,12 +81,17 @@ impl Authority {
             return Err(TrustError::RootsOfOtherMode { mesh: domain.mode, roots: roots.mode() });
         }
         let signer = Signer::new(&root_key)?;
-        let clock = CheckedClock::new(clocks, number(&store, WATERMARK).await?);
+        let clock = CheckedClock::new(clocks, number(&store, &watermark(node.as_ref())).await?);
         // A clock that is behind stops joins, not the start.
         let seconds = clock.latest() / 1000;
         let root = root(&store, &root_key, &domain, seconds).await?;
-        let known = Chain::known(&store, &genesis).await?;
+        let (known, known_at) = Chain::known(&store, &genesis).await?;
         let next = known.with(&manifest)?;
+        if next.is_some()
+            && let Some(node) = &node
+        {
+            transitions::no_other_node_lives(&store, node, known.n, &manifest).await?;
+        }
         let entry = next.as_ref().map(|next| next.entry(&domain, START)).transpose()?;
         let chain = next.as_ref().unwrap_or(&known);
         let transition = chain.transition()?;
@@ -113,13 +101,20 @@ impl Authority {
             (issuing, grants(&vault, services.iter()))
         };
         let ca = IssuingCa::new(root, &root_key, &domain, (chain.n, transition), &issuing, seconds)?;
-        let revocations = revocations(&store, &signer, transition, seconds).await?;
+        let (revocations, revocations_at) = revocations(&store, &signer, transition, seconds).await?;
         let used = used(&store, clock.watermark()).await?;
         let evaluations = Evaluations::known(&store).await?;
         let opening_key = OpeningKey::generate(domain.mode, &domain.trust_domain, signer.spki())?;
         let audit = trail(audit, genesis, &signer, entry, seconds).await?;
         if let Some(next) = &next {
-            next.keep(&store).await?;
+            let kept = next.keep(&store, known_at, shared_manifest(node.as_ref(), &manifest)).await;
+            // Another node that has begun at the same moment with the same manifest has made the same transition.
+            let same = matches!(kept, Err(TrustError::Overtaken)) && {
+                Chain::known(&store, &genesis).await?.0.transition()? == transition
+            };
+            if !same {
+                kept?;
+            }
         }
         let services = services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect();
         Ok(Self(Arc::new(Inner {
@@ -138,6 +133,9 @@ impl Authority {
                 ca: Arc::new(ca),
                 before: None,
                 in_force_since: seconds,
+                manifest: Arc::new(manifest),
+                behind: None,
+                revocations_at,
                 services: Arc::new(services),
                 used,
             }),
@@ -224,86 +222,24 @@ async fn root(
     Ok(made)
 }
 
-impl Chain {
-    /// What is stored of it, or its beginning.
-    pub(super) async fn known(store: &Store, genesis: &[u8; 32]) -> Result<Self, TrustError> {
-        let known = match store.get(TRANSITION).await? {
-            Some(row) => {
-                serde_json::from_slice(&row.value).map_err(|_| TrustError::Tampered("transitions"))?
-            }
-            None => Self { n: 0, t_n: Bytes(genesis.to_vec()), history: Vec::new() },
-        };
-        verify(&known, genesis)?;
-        Ok(known)
-    }
-
-    /// With one transition more; `None` where the manifest is that of the last one.
-    pub(super) fn with(&self, manifest: &serde_json::Value) -> Result<Option<Self>, TrustError> {
-        let hash = sha256(&canonical_json(manifest)?);
-        if self.history.last().is_some_and(|last| last.manifest_hash.0 == hash) {
-            return Ok(None);
-        }
-        let mut with = self.clone();
-        with.n += 1;
-        with.t_n = Bytes(transition(with.n, &hash, &self.transition()?).to_vec());
-        let link = Link { n: with.n, op: "update".into(), manifest_hash: Bytes(hash.to_vec()) };
-        with.history.push(link);
-        Ok(Some(with))
-    }
-
-    /// Writes it down.
-    pub(super) async fn keep(&self, store: &Store) -> Result<(), TrustError> {
-        let json = serde_json::to_vec(self).map_err(|error| TrustError::Record(error.to_string()))?;
-        store.commit(Transaction::new().put(TRANSITION, json)).await?;
-        Ok(())
-    }
-
-    /// T_n.
-    pub(super) fn transition(&self) -> Result<[u8; 32], TrustError> {
-        self.t_n.0.as_slice().try_into().map_err(|_| TrustError::Tampered("transitions"))
-    }
-
-    /// The line of the audit trail for its last transition.
-    pub(super) fn entry(&self, domain: &secrets::Domain, actor: &str) -> Result<Entry, TrustError> {
-        Ok(Entry {
-            kind: "transition".into(),
-            actor: actor.into(),
-            subject: domain.trust_domain.clone(),
-            outcome: Outcome::Done,
-            reason: None,
-            data: json!({"n": self.n, "tN": to_hex(&self.transition()?)}),
-        })
-    }
-}
-
-/// Every link follows from the one before.
-fn verify(chain: &Chain, genesis: &[u8; 32]) -> Result<(), TrustError> {
-    let tampered = || TrustError::Tampered("transitions");
-    let mut last = *genesis;
-    for (link, n) in chain.history.iter().zip(1..) {
-        let hash = link.manifest_hash.0.as_slice().try_into().map_err(|_| tampered())?;
-        last = transition(n, hash, &last);
-        if link.n != n {
-            return Err(tampered());
-        }
-    }
-    let length = u64::try_from(chain.history.len()).map_err(|_| tampered())?;
-    if chain.n == length && chain.t_n.0 == last { Ok(()) } else { Err(tampered()) }
-}
-
 async fn revocations(
     store: &Store,
     signer: &Signer,
     transition: [u8; 32],
     now: u64,
-) -> Result<SignedRevocations, TrustError> {
+) -> Result<(SignedRevocations, Option<u64>), TrustError> {
     let Some(row) = store.get(REVOCATIONS).await? else {
-        return sign(Revocations::none(transition, now), signer);
+        return Ok((sign(Revocations::none(transition, now), signer)?, None));
     };
+    let list = stored_revocations(&row, signer)?;
+    Ok((sign(list.renewed(transition, now), signer)?, Some(row.mod_revision)))
+}
+
+/// The list in a row of the store.
+pub(super) fn stored_revocations(row: &KeyValue, signer: &Signer) -> Result<Revocations, TrustError> {
     let tampered = || TrustError::Tampered("revocations");
     let known: SignedRevocations = serde_json::from_slice(&row.value).map_err(|_| tampered())?;
-    let list = known.verify(signer.spki()).ok_or_else(tampered)?;
-    sign(list.renewed(transition, now), signer)
+    known.verify(signer.spki()).cloned().ok_or_else(tampered)
 }
 
 /// The nonces and tickets that were used and may not be used again; those that have expired are forgotten with the next.

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use mesh_protocol::{Revocations, RevokedType, SignedRevocations, SpiffeId, to_hex};
 use serde_json::json;
-use store::Transaction;
+use store::{Outcome as Committed, Transaction};
 
 use super::Authority;
 use super::opening::REVOCATIONS;
 use crate::audit::{Entry, Outcome};
 use crate::{Standing, TrustError, revocations};
+
+/// How often a list is made that another node was quicker than.
+const TRIES: u32 = 8;
 
 impl Authority {
     /// Revokes something. Every replica that it is about is refused from now on; everybody who holds a connection learns of it
@@ -26,18 +29,12 @@ impl Authority {
 
     async fn revoke_whole(&self, about: RevokedType, value: &str, actor: &str) -> Result<u64, TrustError> {
         let now = self.0.clock.latest() / 1000;
-        let _alone = self.0.revoking.lock().await;
-        let known = self.0.revocations.borrow().revocations.clone();
-        let Some(mut list) = revocations::with(&known, about, value, now)? else { return Ok(known.epoch) };
-        // Replicas and the mesh API know others by their certificates alone, so these are named beside what they rest on.
-        let is_seen = matches!(about, RevokedType::Instance | RevokedType::Leaf);
-        let leaves = if is_seen { Vec::new() } else { self.leaves_of(&list) };
-        for leaf in leaves {
-            if let Some(with) = revocations::with(&list, RevokedType::Leaf, &leaf, now)? {
-                list = Revocations { epoch: list.epoch, ..with };
-            }
-        }
-        self.say(list, "revoke", (about, value), actor).await
+        self.change_list((about, value), "revoke", actor, |known| {
+            Ok(revocations::with(known, about, value, now)?
+                .map(|list| self.with_leaves(&list, about, now))
+                .transpose()?)
+        })
+        .await
     }
 
     /// Takes a revocation back.
@@ -51,10 +48,77 @@ impl Authority {
     }
 
     async fn restore_whole(&self, about: RevokedType, value: &str, actor: &str) -> Result<u64, TrustError> {
+        self.change_list((about, value), "restore", actor, |known| {
+            Ok(revocations::without(known, about, value))
+        })
+        .await
+    }
+
+    /// Makes another list of the one in force, and publishes it; gives its epoch. Where another node is quicker, it is made of
+    /// that node's.
+    async fn change_list(
+        &self,
+        what: (RevokedType, &str),
+        kind: &str,
+        actor: &str,
+        change: impl Fn(&Revocations) -> Result<Option<Revocations>, TrustError>,
+    ) -> Result<u64, TrustError> {
         let _alone = self.0.revoking.lock().await;
-        let known = self.0.revocations.borrow().revocations.clone();
-        let Some(list) = revocations::without(&known, about, value) else { return Ok(known.epoch) };
-        self.say(list, "restore", (about, value), actor).await
+        for _ in 0..TRIES {
+            let known = self.0.revocations.borrow().revocations.clone();
+            let Some(list) = change(&known)? else { return Ok(known.epoch) };
+            match self.say(list, kind, what, actor).await {
+                Err(TrustError::Overtaken) => {
+                    if let Some(row) = self.0.store.get(REVOCATIONS).await? {
+                        self.take_revocations(&row)?;
+                    }
+                }
+                said => return said,
+            }
+        }
+        Err(TrustError::Overtaken)
+    }
+
+    /// A list with the certificates of those beside it whom it is about. Replicas and the mesh API know others by their
+    /// certificates alone, so these are named beside what they rest on.
+    fn with_leaves(
+        &self,
+        list: &Revocations,
+        about: RevokedType,
+        now: u64,
+    ) -> Result<Revocations, TrustError> {
+        let mut list = list.clone();
+        let is_seen = matches!(about, RevokedType::Instance | RevokedType::Leaf);
+        let leaves = if is_seen { Vec::new() } else { self.leaves_of(&list) };
+        for leaf in leaves {
+            if let Some(with) = revocations::with(&list, RevokedType::Leaf, &leaf, now)? {
+                list = Revocations { epoch: list.epoch, ..with };
+            }
+        }
+        Ok(list)
+    }
+
+    /// Names the certificates of this node's replicas that a list of another node's is about. `revoking` is held.
+    pub(super) async fn name_leaves(&self, actor: &str) -> Result<(), TrustError> {
+        for _ in 0..TRIES {
+            let known = self.0.revocations.borrow().revocations.clone();
+            let now = self.0.clock.latest() / 1000;
+            let with = self.with_leaves(&known, RevokedType::Measurement, now)?;
+            if with.entries.len() == known.entries.len() {
+                return Ok(());
+            }
+            let list = Revocations { epoch: known.epoch + 1, ..with };
+            let named = list.entries.last().map(|entry| entry.value.clone()).unwrap_or_default();
+            match self.say(list, "revoke", (RevokedType::Leaf, &named), actor).await {
+                Err(TrustError::Overtaken) => {
+                    if let Some(row) = self.0.store.get(REVOCATIONS).await? {
+                        self.take_revocations(&row)?;
+                    }
+                }
+                said => return said.map(|_epoch| ()),
+            }
+        }
+        Err(TrustError::Overtaken)
     }
 
     /// The certificates, in hexadecimal, of everybody whom a list is about.
@@ -93,7 +157,15 @@ impl Authority {
         };
         self.audit(entry, now).await?;
         let json = serde_json::to_vec(&signed).map_err(|error| TrustError::Record(error.to_string()))?;
-        self.0.store.commit(Transaction::new().put(REVOCATIONS, json)).await?;
+        let before = self.state().revocations_at;
+        let transaction = match before {
+            Some(revision) => Transaction::new().if_revision(REVOCATIONS, revision),
+            None => Transaction::new().if_absent(REVOCATIONS),
+        };
+        match self.0.store.commit(transaction.put(REVOCATIONS, json)).await? {
+            Committed::Committed { revision } => self.state().revocations_at = Some(revision),
+            Committed::Conflict { .. } => return Err(TrustError::Overtaken),
+        }
         let epoch = signed.revocations.epoch;
         self.publish(signed, now);
         Ok(epoch)

@@ -1,0 +1,153 @@
+//! What the authorities of other nodes change, where several share the store: transitions, revocations, evaluations, secrets.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrets::Vault;
+use store::{Change, KeyValue, StoreError, Watched};
+use tokio::time::sleep;
+
+use super::Authority;
+use super::evaluations::EVALUATIONS;
+use super::opening::{REVOCATIONS, stored_revocations};
+use super::transitions::{Chain, TRANSITION, other_manifest};
+use crate::{TrustError, revocations};
+
+/// Where all of it is but the secrets.
+const TRUST: &str = "trust/";
+/// How soon it is tried again to follow.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Who takes over what another node has brought into force, in the audit trail.
+const ACTOR: &str = "another node";
+
+impl Authority {
+    /// Follows for ever; where the store has one node, there is nothing to follow.
+    pub(super) async fn follow_others(&self) -> Infallible {
+        if self.0.node.is_none() {
+            return pending().await;
+        }
+        tokio::join!(self.follow_trust(), self.follow_secrets()).0
+    }
+
+    async fn follow_trust(&self) -> Infallible {
+        loop {
+            let error = match self.follow_trust_until_it_fails().await {
+                Ok(never) => match never {},
+                Err(error) => error,
+            };
+            if !matches!(error, TrustError::Store(StoreError::Compacted { .. })) {
+                tracing::warn!(%error, "what other nodes change about trust cannot be followed; it is read again");
+                sleep(AGAIN).await;
+            }
+        }
+    }
+
+    async fn follow_trust_until_it_fails(&self) -> Result<Infallible, TrustError> {
+        let range = self.0.store.range(REVOCATIONS).await?;
+        let mut watch = self.0.store.watch(TRUST, range.revision);
+        for row in &range.rows {
+            self.meet_revocations(row).await?;
+        }
+        for row in self.0.store.range(EVALUATIONS).await? {
+            self.meet_evaluation(row).await?;
+        }
+        self.meet_transition().await?;
+        loop {
+            let Watched::Changes(changes) = watch.next().await? else { continue };
+            for change in changes.changes {
+                let Change::Put(row) = change else { continue };
+                match row.key.as_slice() {
+                    key if key == TRANSITION.as_bytes() => self.meet_transition().await?,
+                    key if key == REVOCATIONS.as_bytes() => self.meet_revocations(&row).await?,
+                    key if key.starts_with(EVALUATIONS.as_bytes()) => self.meet_evaluation(row).await?,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Another transition may be in force: one to this node's own manifest is taken over, any other makes this node one that is
+    /// behind. What has joined here ends with the overlap then, and nobody joins before the manifests agree.
+    async fn meet_transition(&self) -> Result<(), TrustError> {
+        let _alone = self.0.revoking.lock().await;
+        let genesis = *self.0.vault.lock().await.genesis();
+        let (known, _) = Chain::known(&self.0.store, &genesis).await?;
+        let (own, manifest, services, behind) = {
+            let state = self.state();
+            (state.ca.n, Arc::clone(&state.manifest), Arc::clone(&state.services), state.behind)
+        };
+        if known.n <= own || behind == Some(known.n) {
+            return Ok(());
+        }
+        if known.with(&manifest)?.is_none() {
+            tracing::info!(n = known.n, "another node has brought this node's manifest into force");
+            return self.take_over(known, manifest.as_ref().clone(), services, None, ACTOR).await;
+        }
+        let difference = other_manifest(&self.0.store, known.n, &manifest).await;
+        tracing::error!(
+            "another node has changed the manifest of the mesh: {difference}. Until then no replica joins here, and those that have \
+             joined end within 5 minutes"
+        );
+        let now = self.0.clock.latest() / 1000;
+        self.state().behind = Some(known.n);
+        self.overlap_begins((known.n, now));
+        Ok(())
+    }
+
+    /// A newer list counts here too. What it revokes by a measurement or a machine is known to others by certificates alone, so
+    /// those of this node's replicas are named beside it.
+    async fn meet_revocations(&self, row: &KeyValue) -> Result<(), TrustError> {
+        let _alone = self.0.revoking.lock().await;
+        if self.take_revocations(row)? {
+            self.name_leaves(ACTOR).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a stored list over, unless it is no newer; says whether it was. `revoking` is held.
+    pub(super) fn take_revocations(&self, row: &KeyValue) -> Result<bool, TrustError> {
+        let list = stored_revocations(row, &self.0.signer)?;
+        if list.epoch <= self.0.revocations.borrow().revocations.epoch {
+            return Ok(false);
+        }
+        self.state().revocations_at = Some(row.mod_revision);
+        let now = self.0.clock.latest() / 1000;
+        let signed = revocations::sign(list.renewed(self.transition().1, now), &self.0.signer)?;
+        self.publish(signed, now);
+        Ok(true)
+    }
+
+    async fn meet_evaluation(&self, row: KeyValue) -> Result<(), TrustError> {
+        self.0.evaluations.meet(row).await
+    }
+
+    async fn follow_secrets(&self) -> Infallible {
+        loop {
+            let error = match self.follow_secrets_until_it_fails().await {
+                Ok(never) => match never {},
+                Err(error) => error,
+            };
+            if !matches!(error, TrustError::Store(StoreError::Compacted { .. })) {
+                tracing::warn!(%error, "the secrets that other nodes change cannot be followed; they are read again");
+                sleep(AGAIN).await;
+            }
+        }
+    }
+
+    async fn follow_secrets_until_it_fails(&self) -> Result<Infallible, TrustError> {
+        let after = self.0.store.range(Vault::PREFIX).await?.revision;
+        let mut watch = self.0.store.watch(Vault::PREFIX, after);
+        loop {
+            {
+                let mut vault = self.0.vault.lock().await;
+                if vault.refresh().await? {
+                    self.publish_grants(&vault);
+                }
+            }
+            watch.next().await?;
+        }
+    }
+}
