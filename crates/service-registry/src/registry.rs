@@ -16,6 +16,8 @@ pub struct Registry(Arc<Inner>);
 struct Inner {
     snapshot: watch::Sender<Arc<Snapshot>>,
     workers: Mutex<Vec<watch::Receiver<u64>>>,
+    /// What stands for the gateways of other nodes.
+    others: Mutex<Option<watch::Receiver<u64>>>,
     incarnations: AtomicU64,
 }
 
@@ -47,6 +49,7 @@ impl Registry {
         Self(Arc::new(Inner {
             snapshot: watch::Sender::new(Arc::new(Snapshot::new(1, services))),
             workers: Mutex::default(),
+            others: Mutex::default(),
             incarnations: AtomicU64::new(1),
         }))
     }
@@ -66,6 +69,13 @@ impl Registry {
         let (used, confirmed) = watch::channel(0);
         self.0.workers.lock().unwrap_or_else(PoisonError::into_inner).push(confirmed);
         WorkerSubscription { snapshots: self.subscribe(), used }
+    }
+
+    /// Where it is said which snapshot the gateways of all other nodes use; from now on a drain waits for them too.
+    pub(crate) fn stand_for_others(&self) -> watch::Sender<u64> {
+        let (used, confirmed) = watch::channel(0);
+        *self.0.others.lock().unwrap_or_else(PoisonError::into_inner) = Some(confirmed);
+        used
     }
 
     /// A number for a new run of some replica.
@@ -122,10 +132,26 @@ impl Registry {
         self.0.snapshot.borrow().epoch
     }
 
-    /// Waits until every worker uses the snapshot of this epoch or a newer one, at most `limit`. A worker that has ended
-    /// selects nothing any more and is not waited for.
+    /// Waits until every worker of every gateway uses the snapshot of this epoch or a newer one, at most `limit`. A worker that
+    /// has ended selects nothing any more and is not waited for.
     pub async fn confirmed(&self, epoch: u64, limit: Duration) -> Confirmed {
+        let others = self.0.others.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.confirmed_by(others, epoch, limit).await
+    }
+
+    /// The same for the workers of this node's gateway.
+    pub async fn confirmed_here(&self, epoch: u64, limit: Duration) -> Confirmed {
+        self.confirmed_by(None, epoch, limit).await
+    }
+
+    async fn confirmed_by(
+        &self,
+        others: Option<watch::Receiver<u64>>,
+        epoch: u64,
+        limit: Duration,
+    ) -> Confirmed {
         let mut workers = self.0.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        workers.extend(others);
         let all = async {
             for worker in &mut workers {
                 let _used_or_ended = worker.wait_for(|used| *used >= epoch).await.is_ok();

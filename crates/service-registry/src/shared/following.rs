@@ -118,7 +118,7 @@ impl Follower {
     /// Puts everything into the registry, and waits until the workers see it.
     async fn see(&mut self, revision: u64, seen: &watch::Sender<u64>) {
         let epoch = self.put();
-        if self.registry.confirmed(epoch, CONFIRMATION).await == Confirmed::TimedOut {
+        if self.registry.confirmed_here(epoch, CONFIRMATION).await == Confirmed::TimedOut {
             tracing::warn!("a gateway worker has not taken the replicas of other nodes over in time");
         }
         seen.send_replace(revision);

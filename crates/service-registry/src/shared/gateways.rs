@@ -46,20 +46,20 @@ struct Other {
     seen: u64,
 }
 
-/// Stands for all other gateways among the workers of this one: confirms each snapshot once they all see it.
+/// Stands for all other gateways: says of each snapshot that they use it, once all of them see it.
 pub(super) async fn wait_for_others(
     node: &Node,
     registry: &Registry,
     mut published: watch::Receiver<Published>,
 ) {
-    let others_as_one_worker = registry.subscribe_worker();
+    let used_by_others = registry.stand_for_others();
     loop {
         let error = match node.store.range(NODES).await {
             Ok(range) => {
                 let mut others = Others::default();
                 range.rows.iter().for_each(|row| others.put(&node.name, row));
                 let watch = node.store.watch(NODES, range.revision);
-                let confirm = |epoch| others_as_one_worker.confirm(epoch);
+                let confirm = |epoch| drop(used_by_others.send_replace(epoch));
                 follow(node, others, watch, &mut published, registry, confirm).await
             }
             Err(error) => error,

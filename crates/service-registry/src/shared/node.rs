@@ -1,6 +1,5 @@
 //! A node's name: one process has it, for as long as it renews its lease.
 
-use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -156,12 +155,12 @@ impl Node {
 }
 
 /// Waits until there is a claim, and gives it.
-pub(super) fn in_force(claims: &mut watch::Receiver<Option<Claim>>) -> impl Future<Output = Claim> {
-    async {
-        match claims.wait_for(Option::is_some).await {
-            Ok(claim) => claim.expect("it was waited for"),
-            Err(_) => std::future::pending().await,
-        }
+pub(super) async fn in_force(claims: &mut watch::Receiver<Option<Claim>>) -> Claim {
+    let claim = claims.wait_for(Option::is_some).await.ok().and_then(|claim| *claim);
+    match claim {
+        Some(claim) => claim,
+        // The node is gone, and with it whoever waits here.
+        None => std::future::pending().await,
     }
 }
 

@@ -1,1 +1,363 @@
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use jiff::Timestamp;
+use store::Transaction;
+use tokio::task::JoinHandle;
+use types::{ReplicaId, ServiceName};
+
+use super::*;
+use crate::{
+    Attestation, Attested, Change, Channel, Confirmed, Instance, LifecycleState, MeshPeer, Replica, Service,
+    Verdict, WorkerSubscription,
+};
+
+/// A seal that is no secret: what the real one does is the authority's.
+#[derive(Default)]
+struct Stamp {
+    revokes_all: AtomicBool,
+}
+
+impl Seal for Stamp {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String> {
+        Ok(message.iter().rev().copied().collect())
+    }
+
+    fn is_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.sign(message).is_ok_and(|expected| expected == signature)
+    }
+
+    fn is_revoked(&self, _spiffe_id: &str, _leaf: &[u8; 32]) -> bool {
+        self.revokes_all.load(Ordering::Relaxed)
+    }
+}
+
+/// A store that several nodes share.
+struct Place {
+    store: Store,
+    _folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path: PathBuf = folder.path().join("store.redb");
+        Self { store: Store::open(&path).unwrap(), _folder: folder }
+    }
+
+    async fn rows(&self, prefix: &str) -> Vec<String> {
+        let rows = self.store.range(prefix).await.unwrap();
+        rows.into_iter().map(|row| String::from_utf8(row.key).unwrap()).collect()
+    }
+}
+
+/// A node with one replica of `vrf` and a gateway worker that confirms what it sees, unless it is told to stop doing so.
+struct TestNode {
+    registry: Registry,
+    replica: ReplicaId,
+    seal: Arc<Stamp>,
+    running: JoinHandle<()>,
+    worker: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl TestNode {
+    async fn begin(place: &Place, name: &str) -> Self {
+        Self::claim(place, name, name).await.unwrap()
+    }
+
+    async fn claim(place: &Place, name: &str, owner: &str) -> Result<Self, ClaimError> {
+        let node: NodeName = name.parse().unwrap();
+        let service: ServiceName = "vrf".parse().unwrap();
+        let replica = ReplicaId::new(service.clone(), 0).on(Some(node.clone()));
+        let replicas = vec![Replica::stopped(replica.clone(), Timestamp::UNIX_EPOCH)];
+        let registry =
+            Registry::new(vec![Service { name: service, version: "1.0.0".into(), required: true, replicas }]);
+        let seal = Arc::<Stamp>::default();
+        let shared = SharedRegistry::claim(
+            place.store.clone(),
+            node,
+            owner.into(),
+            registry.clone(),
+            Arc::clone(&seal) as _,
+        )
+        .await?;
+        let worker = tokio::spawn(confirm(registry.subscribe_worker()));
+        let stop = watch::Sender::new(false);
+        let mut told = stop.subscribe();
+        let running = tokio::spawn(shared.run(async move {
+            let _told = told.wait_for(|stop| *stop).await.is_ok();
+        }));
+        Ok(Self { registry, replica, seal, running, worker, stop })
+    }
+
+    /// Its replica serves, with a certificate.
+    fn serves(&self, leaf: u8) -> u64 {
+        let peer = Arc::new(MeshPeer::new(
+            format!("spiffe://t.dev.invalid/service/vrf/{}", self.replica.instance()),
+            [leaf; 32],
+        ));
+        self.registry.update(&self.replica, |replica| {
+            let attestation = Attestation::pending(Timestamp::UNIX_EPOCH);
+            replica.attestation = Attestation { value: Attested::Valid, ..attestation };
+            let instance =
+                Instance::new(self.replica.clone(), 7, ([10, 0, 0, leaf], 4000).into(), "1.0.0".into());
+            replica.instance = Some(Arc::new(Instance { channel: Channel::Mesh(peer), ..instance }));
+            (replica.state, replica.reason) = (LifecycleState::Ready, None);
+            Change::Made
+        })
+    }
+
+    fn enters(&self, state: LifecycleState) -> u64 {
+        self.registry.update(&self.replica, |replica| {
+            replica.state = state;
+            Change::Made
+        })
+    }
+
+    /// What this node sees of another's replica, once it is so.
+    async fn sees(&self, other: &Self, what: impl Fn(&Replica) -> bool) -> Replica {
+        self.until(|snapshot| snapshot.replica(&other.replica).filter(|replica| what(replica)).cloned()).await
+    }
+
+    async fn until<T>(&self, look: impl Fn(&crate::Snapshot) -> Option<T>) -> T {
+        let mut snapshots = self.registry.subscribe();
+        let looked = async {
+            loop {
+                if let Some(found) = look(&snapshots.borrow_and_update().clone()) {
+                    return found;
+                }
+                snapshots.changed().await.unwrap();
+            }
+        };
+        timeout(looked).await
+    }
+
+    /// Ends without a word, as by SIGKILL.
+    fn dies(self) {
+        self.running.abort();
+        self.worker.abort();
+    }
+
+    async fn ends(self) {
+        self.stop.send_replace(true);
+        self.running.await.unwrap();
+        self.worker.abort();
+    }
+}
+
+async fn confirm(mut worker: WorkerSubscription) {
+    loop {
+        let epoch = worker.snapshots.borrow_and_update().epoch;
+        worker.confirm(epoch);
+        if worker.snapshots.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn timeout<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(100), what).await.expect("it did not happen in time")
+}
+
+fn is_ready(replica: &Replica) -> bool {
+    replica.state == LifecycleState::Ready && replica.instance.is_some()
+}
+
+#[tokio::test]
+async fn each_node_sees_the_replicas_of_the_others_and_checks_them_itself() {
+    let place = Place::new();
+    let (one, two) = (TestNode::begin(&place, "n1").await, TestNode::begin(&place, "n2").await);
+    one.serves(1);
+    let seen = two.sees(&one, is_ready).await;
+    let instance = seen.instance.clone().unwrap();
+    assert_eq!((instance.address, &*instance.version), (([10, 0, 0, 1], 4000).into(), "1.0.0"));
+    let Channel::Mesh(peer) = &instance.channel else { panic!("it is a member of the mesh") };
+    assert_eq!(
+        (peer.spiffe_id(), peer.accepted(Timestamp::now())),
+        ("spiffe://t.dev.invalid/service/vrf/n1.0", vec![[1; 32]])
+    );
+    assert_eq!(seen.health.verdict, Verdict::Unknown, "what one node finds out is not what another does");
+    assert!(seen.attestation.holds() && seen.selectable().is_err());
+    two.registry.update(&one.replica, |replica| {
+        replica.health.verdict = Verdict::Healthy;
+        Change::Made
+    });
+    // What its node says next takes nothing of that away.
+    one.registry.update(&one.replica, |replica| {
+        replica.restarts = 3;
+        Change::Made
+    });
+    let seen = two.sees(&one, |replica| replica.restarts == 3).await;
+    assert!(seen.selectable().is_ok() && Arc::ptr_eq(seen.instance.as_ref().unwrap(), &instance));
+    assert!(one.registry.snapshot().replica(&two.replica).is_some());
+    one.ends().await;
+    two.ends().await;
+    assert_eq!(place.rows("").await, [""; 0], "whoever leaves leaves nothing behind");
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_the_same_run_and_another_run_ends_the_one_before() {
+    let place = Place::new();
+    let (one, two) = (TestNode::begin(&place, "n1").await, TestNode::begin(&place, "n2").await);
+    one.serves(1);
+    let first = two.sees(&one, is_ready).await.instance.unwrap();
+    one.registry.update(&one.replica, |replica| {
+        let Some(Channel::Mesh(peer)) = replica.instance.as_ref().map(|instance| &instance.channel) else {
+            panic!()
+        };
+        peer.renewed([2; 32], ([1; 32], Timestamp::MAX));
+        replica.restarts = 1;
+        Change::Made
+    });
+    let renewed = two.sees(&one, |replica| replica.restarts == 1).await.instance.unwrap();
+    let Channel::Mesh(peer) = &renewed.channel else { panic!() };
+    assert!(Arc::ptr_eq(&first, &renewed));
+    assert_eq!(peer.accepted(Timestamp::now()), [[2; 32], [1; 32]]);
+    one.registry.update(&one.replica, |replica| {
+        replica.instance = None;
+        replica.state = LifecycleState::Stopped;
+        Change::Made
+    });
+    two.sees(&one, |replica| replica.instance.is_none()).await;
+    assert!(peer.has_ended());
+    one.ends().await;
+    two.ends().await;
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_the_workers_of_every_gateway() {
+    let place = Place::new();
+    let (one, two) = (TestNode::begin(&place, "n1").await, TestNode::begin(&place, "n2").await);
+    one.serves(1);
+    two.sees(&one, is_ready).await;
+    // A worker of the other gateway that takes its time.
+    let slow = two.registry.subscribe_worker();
+    let epoch = one.enters(LifecycleState::Draining);
+    two.sees(&one, |replica| replica.state == LifecycleState::Draining).await;
+    let registry = one.registry.clone();
+    let waiting = registry.confirmed(epoch, Duration::from_secs(100));
+    tokio::pin!(waiting);
+    // As many turns as anything of this could take: it is not confirmed by the passing of time.
+    for _ in 0..100 {
+        tokio::select! {
+            biased;
+            _ = &mut waiting => panic!("the other gateway has not confirmed"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    let seen = two.registry.snapshot().epoch;
+    slow.confirm(seen + 100);
+    assert_eq!(timeout(waiting).await, Confirmed::ByAll);
+    // A gateway that is gone is not waited for.
+    two.ends().await;
+    let epoch = one.enters(LifecycleState::Stopped);
+    assert_eq!(timeout(one.registry.confirmed(epoch, Duration::from_secs(100))).await, Confirmed::ByAll);
+    one.ends().await;
+}
+
+#[tokio::test]
+async fn the_replicas_of_a_node_that_is_gone_are_not_selected_any_more() {
+    let place = Place::new();
+    let (one, two) = (TestNode::begin(&place, "n1").await, TestNode::begin(&place, "n2").await);
+    one.serves(1);
+    let instance = two.sees(&one, is_ready).await.instance.unwrap();
+    let id = one.replica.clone();
+    // Its lease ends as if nobody had renewed it.
+    let alive = place.store.get("nodes/n1/alive").await.unwrap().unwrap();
+    one.dies();
+    place.store.revoke(alive.lease.unwrap()).await.unwrap();
+    let gone = two.until(|snapshot| {
+        snapshot.replica(&id).filter(|replica| replica.state == LifecycleState::Stopped).cloned()
+    });
+    assert_eq!(gone.await.reason.as_deref(), Some("its node n1 is gone from the store"));
+    let Channel::Mesh(peer) = &instance.channel else { panic!() };
+    assert!(!peer.has_ended(), "requests in flight may finish");
+    // Its place is free again at once.
+    let again = TestNode::begin(&place, "n1").await;
+    again.serves(2);
+    let seen = two.sees(&again, is_ready).await.instance.unwrap();
+    assert!(!Arc::ptr_eq(&seen, &instance) && peer.has_ended());
+    again.ends().await;
+    two.ends().await;
+}
+
+#[tokio::test]
+async fn a_name_has_one_owner_and_after_a_crash_the_same_one_has_it_at_once() {
+    let place = Place::new();
+    let one = TestNode::claim(&place, "n1", "first").await.unwrap();
+    one.serves(1);
+    assert!(matches!(TestNode::claim(&place, "n1", "second").await, Err(ClaimError::Taken { .. })));
+    let two = TestNode::begin(&place, "n2").await;
+    two.sees(&one, is_ready).await;
+    one.dies();
+    let again = TestNode::claim(&place, "n1", "first").await.unwrap();
+    two.sees(&again, |replica| !is_ready(replica)).await;
+    again.ends().await;
+    two.ends().await;
+}
+
+#[tokio::test]
+async fn whoever_was_taken_for_dead_writes_nothing_any_more_under_a_name_that_another_has() {
+    let place = Place::new();
+    let node = Node::claim(place.store.clone(), "n1".parse().unwrap(), "owner".into()).await.unwrap();
+    let former = node.claims().borrow().unwrap();
+    let again = Node::claim(place.store.clone(), "n1".parse().unwrap(), "owner".into()).await.unwrap();
+    let write = |node: &Node, claim| node.fenced(claim).put("instances/vrf/n1.0", "x");
+    let late = place.store.commit(write(&node, former)).await.unwrap();
+    assert!(matches!(late, store::Outcome::Conflict { .. }));
+    let now = again.claims().borrow().unwrap();
+    assert!(now.token > former.token);
+    let in_time = place.store.commit(write(&again, now)).await.unwrap();
+    assert!(matches!(in_time, store::Outcome::Committed { .. }));
+}
+
+#[tokio::test]
+async fn what_the_mesh_has_not_signed_or_what_is_older_than_what_is_known_is_not_believed() {
+    let place = Place::new();
+    let (one, two) = (TestNode::begin(&place, "n1").await, TestNode::begin(&place, "n2").await);
+    one.serves(1);
+    two.sees(&one, is_ready).await;
+    let key = row::key(&one.replica);
+    let before = place.store.get(key.as_str()).await.unwrap().unwrap();
+    one.enters(LifecycleState::Draining);
+    two.sees(&one, |replica| replica.state == LifecycleState::Draining).await;
+    let forged = String::from_utf8(before.value.clone()).unwrap().replace("10.0.0.1", "10.6.6.6");
+    for value in [before.value.clone(), forged.into_bytes(), b"{}".to_vec(), vec![b'x'; 100_000]] {
+        place.store.commit(Transaction::new().put(key.as_str(), value)).await.unwrap();
+    }
+    // A row for another replica does not stand for this one.
+    let other = row::key(&"vrf/9@n1".parse().unwrap());
+    place.store.commit(Transaction::new().put(other, before.value)).await.unwrap();
+    one.registry.update(&one.replica, |replica| {
+        replica.restarts = 5;
+        Change::Made
+    });
+    let seen = two.sees(&one, |replica| replica.restarts == 5).await;
+    assert_eq!(seen.state, LifecycleState::Draining);
+    assert!(two.registry.snapshot().replica(&"vrf/9@n1".parse().unwrap()).is_none());
+    // What is revoked here is not selected, whatever its node says.
+    two.seal.revokes_all.store(true, Ordering::Relaxed);
+    one.serves(3);
+    let seen = two.sees(&one, |replica| replica.state == LifecycleState::Ready).await;
+    assert_eq!(seen.attestation.value, Attested::Refused);
+    one.ends().await;
+    two.ends().await;
+}
+
+#[tokio::test]
+async fn services_that_come_have_the_replicas_of_other_nodes() {
+    let place = Place::new();
+    let (one, two) = (TestNode::begin(&place, "n1").await, TestNode::begin(&place, "n2").await);
+    one.serves(1);
+    two.sees(&one, is_ready).await;
+    two.registry.replace_services(|_| Vec::new());
+    let own = Replica::stopped(two.replica.clone(), Timestamp::UNIX_EPOCH);
+    let name = two.replica.service.clone();
+    let service = Service { name, version: "2.0.0".into(), required: true, replicas: vec![own] };
+    two.registry.replace_services(|_| vec![Arc::new(service)]);
+    two.sees(&one, is_ready).await;
+    one.ends().await;
+    two.ends().await;
+}
