@@ -11,6 +11,7 @@ mod binding;
 mod evidence;
 mod expiry;
 mod mesh;
+mod nodes;
 mod nonces;
 mod quota;
 mod records;

@@ -18,7 +18,7 @@ use store::{Store, Transaction};
 use tempfile::TempDir;
 use tokio::time::Instant;
 use trust::{Authority, Clocks, Opening, OwnEvidence, SecretGrant, ServicePolicy, Standing, TrustError};
-use types::{Mode, ServiceName};
+use types::{Mode, NodeName, ServiceName};
 
 /// When everything begins, Unix seconds.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -42,6 +42,8 @@ pub(crate) struct Setup {
     /// The service that the tests join as.
     pub(crate) vrf: ServicePolicy,
     pub(crate) time: Time,
+    /// Which of the nodes it is, where there are several.
+    pub(crate) node: Option<NodeName>,
 }
 
 /// How time passes.
@@ -64,7 +66,7 @@ impl Default for Setup {
             secrets: vec![grant("signing-key", "seed"), grant("api-token", "token")],
         };
         let manifest = json!({"services": {"vrf": {"replicas": 2}}});
-        Self { mode: Mode::Development, roots: None, manifest, vrf, time: Time::Still }
+        Self { mode: Mode::Development, roots: None, manifest, vrf, time: Time::Still, node: None }
     }
 }
 
@@ -123,7 +125,7 @@ pub(crate) struct Mesh {
     pub(crate) authority_spki: Arc<[u8]>,
     store: Store,
     setup: Setup,
-    folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Mesh {
@@ -135,11 +137,31 @@ impl Mesh {
     pub(crate) async fn with(change: impl FnOnce(&mut Setup)) -> Self {
         let mut setup = Setup::default();
         change(&mut setup);
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Arc::new(tempfile::tempdir().unwrap());
         let clock = Clock::new(setup.time);
         let quoter = Arc::new(Mutex::new(Quoter::generate(NOW).unwrap()));
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        Self::open(folder, setup, clock, quoter, key.subject_public_key_info().into()).await.unwrap()
+        let store = store(&folder);
+        Self::open(folder, store, setup, clock, quoter, key.subject_public_key_info().into()).await.unwrap()
+    }
+
+    /// Another node with the same store, with something changed.
+    pub(crate) async fn beside(
+        &self,
+        node: &str,
+        change: impl FnOnce(&mut Setup),
+    ) -> Result<Self, TrustError> {
+        let mut setup = Setup { node: Some(node.parse().unwrap()), ..self.setup.clone() };
+        change(&mut setup);
+        let (folder, store) = (Arc::clone(&self.folder), self.store.clone());
+        let (clock, quoter) = (self.clock.clone(), Arc::clone(&self.quoter));
+        Self::open(folder, store, setup, clock, quoter, Arc::clone(&self.authority_spki)).await
+    }
+
+    /// A node says that it is there.
+    pub(crate) async fn lives(&self) {
+        let node = self.setup.node.as_ref().unwrap();
+        self.store.commit(Transaction::new().put(format!("nodes/{node}/alive"), "{}")).await.unwrap();
     }
 
     /// Whose platform pretends something.
@@ -159,17 +181,18 @@ impl Mesh {
         let Self { authority, clock, quoter, vault, authority_spki, store, mut setup, folder } = self;
         drop((authority, vault, store));
         change(&mut setup);
-        Self::open(folder, setup, clock, quoter, authority_spki).await
+        let store = self::store(&folder);
+        Self::open(folder, store, setup, clock, quoter, authority_spki).await
     }
 
     async fn open(
-        folder: TempDir,
+        folder: Arc<TempDir>,
+        store: Store,
         setup: Setup,
         clock: Clock,
         quoter: Arc<Mutex<Quoter>>,
         authority_spki: Arc<[u8]>,
     ) -> Result<Self, TrustError> {
-        let store = Store::open(&folder.path().join("store.redb")).unwrap();
         let domain = Domain { trust_domain: TRUST_DOMAIN.into(), mode: setup.mode };
         let mut vault = Vault::open(store.clone(), &folder.path().join("master.key"), domain).await.unwrap();
         if vault.reveal("seed").unwrap().is_none() {
@@ -180,12 +203,12 @@ impl Mesh {
         let vault = Arc::new(tokio::sync::Mutex::new(vault));
         let root = quoter.lock().unwrap().root().to_vec();
         let opening = Opening {
-            node: None,
+            node: setup.node.clone(),
             store: store.clone(),
             vault: Arc::clone(&vault),
             roots: setup.roots.clone().unwrap_or(Roots::Development(root)),
             clocks: clocks(&clock),
-            audit: folder.path().join(trust::audit::FILE_NAME),
+            audit: audit_file(&folder, &setup),
             manifest: setup.manifest.clone(),
             services: services(&setup),
             own: own_evidence(&clock, &quoter),
@@ -246,7 +269,7 @@ impl Mesh {
     }
 
     pub(crate) fn audit_file(&self) -> PathBuf {
-        self.folder.path().join(trust::audit::FILE_NAME)
+        audit_file(&self.folder, &self.setup)
     }
 
     /// How many used nonces and tickets are in the store.
@@ -278,6 +301,16 @@ impl Mesh {
 /// when nothing else can.
 pub(crate) async fn everything_waits() {
     tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+fn store(folder: &TempDir) -> Store {
+    Store::open(&folder.path().join("store.redb")).unwrap()
+}
+
+/// Each node has its own.
+fn audit_file(folder: &TempDir, setup: &Setup) -> PathBuf {
+    let node = setup.node.as_ref().map(|node| format!("{node}-")).unwrap_or_default();
+    folder.path().join(node + trust::audit::FILE_NAME)
 }
 
 /// A machine whose time of day may be set back.

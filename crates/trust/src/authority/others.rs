@@ -101,23 +101,24 @@ impl Authority {
     /// those of this node's replicas are named beside it.
     async fn meet_revocations(&self, row: &KeyValue) -> Result<(), TrustError> {
         let _alone = self.0.revoking.lock().await;
-        if self.take_revocations(row)? {
-            self.name_leaves(ACTOR).await?;
-        }
-        Ok(())
+        let leaves = self.take_revocations(row)?;
+        self.name_leaves(leaves, ACTOR).await
     }
 
-    /// Takes a stored list over, unless it is no newer; says whether it was. `revoking` is held.
-    pub(super) fn take_revocations(&self, row: &KeyValue) -> Result<bool, TrustError> {
+    /// Takes a stored list over, unless it is no newer, and gives the certificates of this node's replicas that it is about and
+    /// does not name. `revoking` is held.
+    pub(super) fn take_revocations(&self, row: &KeyValue) -> Result<Vec<String>, TrustError> {
         let list = stored_revocations(row, &self.0.signer)?;
         if list.epoch <= self.0.revocations.borrow().revocations.epoch {
-            return Ok(false);
+            return Ok(Vec::new());
         }
         self.state().revocations_at = Some(row.mod_revision);
         let now = self.0.clock.latest() / 1000;
+        // Before it is published: what is refused by it has no certificate any more.
+        let leaves = self.leaves_of(&list);
         let signed = revocations::sign(list.renewed(self.transition().1, now), &self.0.signer)?;
         self.publish(signed, now);
-        Ok(true)
+        Ok(leaves)
     }
 
     async fn meet_evaluation(&self, row: KeyValue) -> Result<(), TrustError> {

@@ -30,9 +30,11 @@ impl Authority {
     async fn revoke_whole(&self, about: RevokedType, value: &str, actor: &str) -> Result<u64, TrustError> {
         let now = self.0.clock.latest() / 1000;
         self.change_list((about, value), "revoke", actor, |known| {
-            Ok(revocations::with(known, about, value, now)?
-                .map(|list| self.with_leaves(&list, about, now))
-                .transpose()?)
+            let Some(list) = revocations::with(known, about, value, now)? else { return Ok(None) };
+            // Replicas and the mesh API know others by their certificates alone, so these are named beside what they rest on.
+            let is_seen = matches!(about, RevokedType::Instance | RevokedType::Leaf);
+            let leaves = if is_seen { Vec::new() } else { self.leaves_of(&list) };
+            named(list, &leaves, now).map(Some)
         })
         .await
     }
@@ -64,13 +66,26 @@ impl Authority {
         change: impl Fn(&Revocations) -> Result<Option<Revocations>, TrustError>,
     ) -> Result<u64, TrustError> {
         let _alone = self.0.revoking.lock().await;
+        self.change_until_it_counts(what, kind, actor, change).await
+    }
+
+    /// `revoking` is held.
+    async fn change_until_it_counts(
+        &self,
+        what: (RevokedType, &str),
+        kind: &str,
+        actor: &str,
+        change: impl Fn(&Revocations) -> Result<Option<Revocations>, TrustError>,
+    ) -> Result<u64, TrustError> {
+        let mut unnamed = Vec::new();
         for _ in 0..TRIES {
             let known = self.0.revocations.borrow().revocations.clone();
             let Some(list) = change(&known)? else { return Ok(known.epoch) };
+            let list = named(list, &unnamed, self.0.clock.latest() / 1000)?;
             match self.say(list, kind, what, actor).await {
                 Err(TrustError::Overtaken) => {
                     if let Some(row) = self.0.store.get(REVOCATIONS).await? {
-                        self.take_revocations(&row)?;
+                        unnamed.extend(self.take_revocations(&row)?);
                     }
                 }
                 said => return said,
@@ -79,50 +94,21 @@ impl Authority {
         Err(TrustError::Overtaken)
     }
 
-    /// A list with the certificates of those beside it whom it is about. Replicas and the mesh API know others by their
-    /// certificates alone, so these are named beside what they rest on.
-    fn with_leaves(
-        &self,
-        list: &Revocations,
-        about: RevokedType,
-        now: u64,
-    ) -> Result<Revocations, TrustError> {
-        let mut list = list.clone();
-        let is_seen = matches!(about, RevokedType::Instance | RevokedType::Leaf);
-        let leaves = if is_seen { Vec::new() } else { self.leaves_of(&list) };
-        for leaf in leaves {
-            if let Some(with) = revocations::with(&list, RevokedType::Leaf, &leaf, now)? {
-                list = Revocations { epoch: list.epoch, ..with };
-            }
-        }
-        Ok(list)
-    }
-
-    /// Names the certificates of this node's replicas that a list of another node's is about. `revoking` is held.
-    pub(super) async fn name_leaves(&self, actor: &str) -> Result<(), TrustError> {
-        for _ in 0..TRIES {
-            let known = self.0.revocations.borrow().revocations.clone();
-            let now = self.0.clock.latest() / 1000;
-            let with = self.with_leaves(&known, RevokedType::Measurement, now)?;
-            if with.entries.len() == known.entries.len() {
-                return Ok(());
-            }
-            let list = Revocations { epoch: known.epoch + 1, ..with };
-            let named = list.entries.last().map(|entry| entry.value.clone()).unwrap_or_default();
-            match self.say(list, "revoke", (RevokedType::Leaf, &named), actor).await {
-                Err(TrustError::Overtaken) => {
-                    if let Some(row) = self.0.store.get(REVOCATIONS).await? {
-                        self.take_revocations(&row)?;
-                    }
-                }
-                said => return said.map(|_epoch| ()),
-            }
-        }
-        Err(TrustError::Overtaken)
+    /// Names certificates of this node's replicas that a list of another node's is about. `revoking` is held.
+    pub(super) async fn name_leaves(&self, leaves: Vec<String>, actor: &str) -> Result<(), TrustError> {
+        let Some(first) = leaves.first().cloned() else { return Ok(()) };
+        let now = self.0.clock.latest() / 1000;
+        let change = |known: &Revocations| {
+            let list = named(known.clone(), &leaves, now)?;
+            let is_news = list.entries.len() > known.entries.len();
+            Ok(is_news.then(|| Revocations { epoch: known.epoch + 1, ..list }))
+        };
+        self.change_until_it_counts((RevokedType::Leaf, &first), "revoke", actor, change).await?;
+        Ok(())
     }
 
     /// The certificates, in hexadecimal, of everybody whom a list is about.
-    fn leaves_of(&self, list: &Revocations) -> Vec<String> {
+    pub(super) fn leaves_of(&self, list: &Revocations) -> Vec<String> {
         let standings = self.0.standings.borrow();
         let admissions = standings.values().filter_map(|standing| match standing {
             Standing::Valid(admission) | Standing::Expired(admission) => Some(admission),
@@ -194,4 +180,14 @@ impl Authority {
     pub fn is_revoked(&self, id: &SpiffeId, leaf: &[u8; 32]) -> bool {
         self.0.revocations.borrow().revocations.revokes(id, leaf)
     }
+}
+
+/// A list with these certificates beside what it has, under the same epoch.
+fn named(mut list: Revocations, leaves: &[String], now: u64) -> Result<Revocations, TrustError> {
+    for leaf in leaves {
+        if let Some(with) = revocations::with(&list, RevokedType::Leaf, leaf, now)? {
+            list = Revocations { epoch: list.epoch, ..with };
+        }
+    }
+    Ok(list)
 }

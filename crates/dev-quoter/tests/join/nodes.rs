@@ -1,0 +1,153 @@
+//! Several nodes with one store are one mesh: one root, one manifest, one list of what is revoked.
+
+use std::future::{Future, pending};
+
+use appraisal::Code;
+use mesh_protocol::{RevokedType, to_hex};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use trust::{Authority, TrustError};
+
+use crate::mesh::{Mesh, Setup, W};
+
+/// Two nodes that live, with the same manifest, and follow each other.
+async fn two() -> (Mesh, Mesh, Running) {
+    let one = Mesh::with(|setup| setup.node = Some("n1".parse().unwrap())).await;
+    one.lives().await;
+    let two = one.beside("n2", |_| {}).await.unwrap();
+    two.lives().await;
+    let running = Running([&one, &two].map(|mesh| tokio::spawn(mesh.authority.clone().run(pending()))));
+    (one, two, running)
+}
+
+struct Running([JoinHandle<()>; 2]);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn other_manifest() -> Value {
+    json!({"services": {"vrf": {"replicas": 3}}})
+}
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    let limit = std::time::Duration::from_secs(60);
+    tokio::time::timeout(limit, what).await.expect("it did not happen in time")
+}
+
+/// Returns once what is said of replicas is so.
+async fn stands(mesh: &Mesh, instance: &str, expected: Result<&'static str, Code>) {
+    let mut standings = mesh.authority.standings();
+    soon(async {
+        while mesh.stands(instance) != expected {
+            standings.changed().await.unwrap();
+        }
+    })
+    .await;
+}
+
+async fn transition(authority: &Authority, n: u64) {
+    let mut revocations = authority.revocations();
+    soon(async {
+        while authority.transition().0 != n {
+            revocations.changed().await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn they_have_one_root_and_one_transition_and_each_admits_its_own() {
+    let (one, two, _running) = two().await;
+    assert_eq!(one.authority.root_spki(), two.authority.root_spki());
+    assert_eq!(one.authority.transition(), two.authority.transition());
+    let joined = one.applicant("n1.0").joined().await;
+    assert_eq!(joined.peer.id.to_string(), "spiffe://join.dev.invalid/service/vrf/n1.0");
+    let other = two.applicant("n2.1").joined().await;
+    assert!(joined.verifies(&two, &other.above), "one issuing key for all");
+    for wrong in ["n2.0", "0", "n1.2", "n1.00", "n3.0"] {
+        assert_eq!(one.applicant(wrong).refused().await, Code::ReplicaNotExpected, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_with_another_manifest_is_refused_with_the_difference_while_others_live() {
+    let one = Mesh::with(|setup| setup.node = Some("n1".parse().unwrap())).await;
+    let other = |setup: &mut Setup| setup.manifest = other_manifest();
+    one.lives().await;
+    let refused = one.beside("n2", other).await.err().unwrap();
+    let TrustError::OtherManifest { n: 1, differences } = &refused else { panic!("{refused}") };
+    assert_eq!(differences, "  services.vrf.replicas: 2 in the mesh, 3 here");
+    // Its own name is no other node.
+    let alone = one.beside("n1", other).await.unwrap();
+    assert_eq!(alone.authority.transition().0, 2);
+}
+
+#[tokio::test]
+async fn another_manifest_counts_for_the_others_once_theirs_says_the_same() {
+    let (one, two, _running) = two().await;
+    let member = two.applicant("n2.0").joined().await;
+    one.apply(other_manifest()).await;
+    one.applicant("n1.0").joined().await;
+    // It knows of it before it refuses anybody for it.
+    let ended = soon(async {
+        loop {
+            match two.applicant("n2.1").join().await {
+                Err(fault) => break fault,
+                Ok(_) => tokio::task::yield_now().await,
+            }
+        }
+    });
+    let fault = ended.await;
+    assert_eq!((fault.code, fault.is_retryable()), (Code::ManifestChanged, true));
+    assert_eq!(two.applicant("n2.0").known_by(&member.leaf).refused().await, Code::ManifestChanged);
+    assert_eq!(two.authority.transition().0, 1);
+    two.apply(other_manifest()).await;
+    assert_eq!(two.authority.transition(), one.authority.transition());
+    two.applicant("n2.0").known_by(&member.leaf).joined().await;
+    // It may have gone on to the next one alone, and the first follows where that is its own.
+    let third = two.authority.apply(json!({"services": {}}), Default::default(), "a test").await;
+    third.unwrap();
+    transition(&two.authority, 3).await;
+    let stale = one.authority.apply(json!({"services": {"a": 1}}), Default::default(), "a test").await;
+    assert!(matches!(stale, Err(TrustError::OtherManifest { n: 3, .. })), "{stale:?}");
+    two.apply(other_manifest()).await;
+    transition(&one.authority, 4).await;
+    assert_eq!(two.authority.transition(), one.authority.transition());
+}
+
+#[tokio::test]
+async fn what_is_revoked_at_one_is_revoked_at_all() {
+    let (one, two, _running) = two().await;
+    one.applicant("n1.0").joined().await;
+    let member = two.applicant("n2.0").joined().await;
+    one.authority.revoke(RevokedType::Measurement, &to_hex(&W), "alice").await.unwrap();
+    stands(&two, "n2.0", Err(Code::Revoked)).await;
+    // The first is told by which certificate it knows the replica of the other.
+    let mut list = one.authority.revocations();
+    let leaf = to_hex(&member.peer.leaf);
+    let named = list.wait_for(|list| list.revocations.entries.iter().any(|entry| entry.value == leaf));
+    soon(named).await.unwrap();
+    assert!(one.authority.is_revoked(&member.peer.id, &member.peer.leaf));
+    // Both change the list, each on top of the other's.
+    for (mesh, value) in [(&one, "aa"), (&two, "bb"), (&one, "cc")] {
+        mesh.authority.revoke(RevokedType::Platform, value, "alice").await.unwrap();
+    }
+    let restored = two.authority.restore(RevokedType::Platform, "aa", "alice").await.unwrap();
+    let mut list = one.authority.revocations();
+    let list = soon(list.wait_for(|list| list.revocations.epoch >= restored)).await.unwrap();
+    let values: Vec<_> = list.revocations.entries.iter().map(|entry| entry.value.as_str()).collect();
+    assert!(values.contains(&"bb") && values.contains(&"cc") && !values.contains(&"aa"), "{values:?}");
+}
+
+#[tokio::test]
+async fn what_is_rotated_at_one_is_given_by_all() {
+    let (one, two, _running) = two().await;
+    let mut grants = two.authority.grants();
+    grants.borrow_and_update();
+    one.authority.rotate_secret("seed", "alice").await.unwrap();
+    soon(grants.changed()).await.unwrap();
+    assert_eq!(two.vault.lock().await.reveal("seed").unwrap().unwrap().len(), 3);
+}
