@@ -1,5 +1,7 @@
 //! API keys: made and revoked by the control side, checked by every gateway worker against a published table.
 
+mod following;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -275,8 +277,8 @@ impl ApiKeys {
         let mut ring = self.ring.lock().await;
         let stored = StoredKey { hash: hash(&self.pepper, key.expose()), record: record.clone() };
         self.write(&stored).await?;
-        let held = HeldKey::new(stored, &ring.tiers);
-        ring.keys.push(held);
+        // Whoever follows the store may have seen it already.
+        ring.take_over(stored);
         self.publish(&ring);
         Ok((record, key))
     }

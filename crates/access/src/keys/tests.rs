@@ -286,3 +286,34 @@ async fn a_key_of_a_tier_that_is_gone_falls_to_free_with_one_warning() {
     assert_eq!(caller(&owner, &key).tier(), "gold", "defined again, it is in force again");
     assert_eq!(owner.ring.lock().await.unknown_tiers, BTreeSet::new());
 }
+
+#[tokio::test]
+async fn keys_of_other_nodes_count_and_those_that_they_revoke_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = store(&folder);
+    let pepper = Zeroizing::new(vec![5; 32]);
+    let open = async || {
+        let keys = ApiKeys::open(shared.clone(), &pepper, KeyKind::Test, Tiers::built_in()).await.unwrap();
+        Arc::new(keys)
+    };
+    let (one, two) = (open().await, open().await);
+    let (early, early_key) = one.create(wanted(&["a"]), at(100)).await.unwrap();
+    let following = tokio::spawn(Arc::clone(&two).follow(std::future::pending()));
+    let (late, late_key) = one.create(wanted(&["b"]), at(100)).await.unwrap();
+    let accepts = |key: &ApiKey, accepted: bool| {
+        let (mut table, key) = (two.subscribe(), key.expose().to_owned());
+        async move {
+            let is_so = |table: &Arc<KeyTable>| table.authenticate(&key, at(100)).is_ok() == accepted;
+            let seen = table.wait_for(is_so);
+            tokio::time::timeout(Duration::from_secs(60), seen).await.expect("in time").unwrap();
+        }
+    };
+    accepts(&early_key, true).await;
+    accepts(&late_key, true).await;
+    assert!(two.list().await.contains(&late));
+    two.revoke(&early.id, at(101)).await.unwrap();
+    one.revoke(&early.id, at(102)).await.unwrap();
+    accepts(&early_key, false).await;
+    assert_eq!(two.list().await[0].revoked_at, Some(at(101)));
+    following.abort();
+}
