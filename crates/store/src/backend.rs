@@ -14,7 +14,7 @@ use crate::transaction::within_limits;
 use crate::{KeyValue, LEASE_TTL, LeaseId, Outcome, Range, StoreError, Transaction, Watch};
 
 /// What the store answers, some time.
-pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// An open store. Clones share it.
 ///

@@ -1,0 +1,68 @@
+use store::{Store, Transaction};
+
+use super::{changes, committed, keys};
+
+async fn keys_under(store: &Store, prefix: impl Into<Vec<u8>>) -> Vec<Vec<u8>> {
+    store.range(prefix).await.unwrap().into_iter().map(|row| row.key).collect()
+}
+
+pub(crate) async fn a_range_holds_exactly_the_keys_of_its_prefix_in_order(store: Store) {
+    let all = Transaction::new().put("k/b", "2").put("k/a", "1").put("k", "0").put("k0", "3").put("j", "4");
+    committed(&store, all.put("k/a/c", "5")).await;
+    assert_eq!(keys_under(&store, "k/").await, [&b"k/a"[..], b"k/a/c", b"k/b"]);
+    assert_eq!(keys_under(&store, "k").await, [&b"k"[..], b"k/a", b"k/a/c", b"k/b", b"k0"]);
+    assert_eq!(keys_under(&store, "").await.len(), 6);
+    assert!(keys_under(&store, "l").await.is_empty());
+}
+
+pub(crate) async fn a_prefix_may_end_in_the_highest_byte(store: Store) {
+    let all: [&[u8]; 5] = [&[254], &[255], &[255, 0], &[255, 255], &[255, 255, 1]];
+    committed(&store, all.iter().fold(Transaction::new(), |all, key| all.put(*key, "x"))).await;
+    assert_eq!(keys_under(&store, [255]).await, all[1..]);
+    assert_eq!(keys_under(&store, [255, 255]).await, all[3..]);
+    committed(&store, Transaction::new().put([1, 255], "x").put([2], "x")).await;
+    assert_eq!(keys_under(&store, [1, 255]).await, [[1, 255]]);
+}
+
+pub(crate) async fn a_range_knows_the_revision_of_the_store(store: Store) {
+    let empty = store.range("k").await.unwrap();
+    assert_eq!(empty.rows, []);
+    let mut watch = store.watch("k", empty.revision);
+    let first = committed(&store, Transaction::new().put("k", "1")).await;
+    let elsewhere = committed(&store, Transaction::new().put("l", "1")).await;
+    assert!(empty.revision < first && first < elsewhere);
+    let range = store.range("k").await.unwrap();
+    assert!(range.revision >= elsewhere, "of the whole store");
+    assert_eq!(range.rows[0].mod_revision, first);
+    assert_eq!(
+        changes(&mut watch).await.revision,
+        first,
+        "nothing falls between a range and a watch after it"
+    );
+    let mut watch = store.watch("k", range.revision);
+    committed(&store, Transaction::new().put("k2", "1")).await;
+    assert_eq!(keys(&changes(&mut watch).await), ["k2"]);
+}
+
+pub(crate) async fn a_range_is_of_one_moment(store: Store) {
+    let writer = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for step in 0..100u8 {
+                committed(&store, Transaction::new().put("k/a", [step]).put("k/z", [step])).await;
+            }
+        }
+    });
+    while !writer.is_finished() {
+        let range = store.range("k/").await.unwrap();
+        match range.rows.as_slice() {
+            [] => {}
+            [a, z] => {
+                assert_eq!((&a.value, a.mod_revision), (&z.value, z.mod_revision));
+                assert!(a.mod_revision <= range.revision);
+            }
+            other => panic!("half a transaction: {other:?}"),
+        }
+    }
+    writer.await.unwrap();
+}

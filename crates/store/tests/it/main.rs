@@ -1,0 +1,7 @@
+//! What both stores promise, held against each of them, and what a crash leaves of the one in a file.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
+
+mod conformance;
+mod embedded;
+mod etcd;
