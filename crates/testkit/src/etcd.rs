@@ -122,6 +122,10 @@ impl Etcd {
     /// # Panics
     /// When it cannot be started.
     pub fn launch(&mut self, index: usize) {
+        for socket in ["client", "peer"] {
+            // A member that was killed leaves them behind, and one that begins does not take them over.
+            let _left_by_nobody = std::fs::remove_file(self.folder().join(format!("{socket}:{index}")));
+        }
         let log = File::create(self.log(index)).expect("a file for the log");
         let member = &mut self.members[index];
         let mut command = Command::new("etcd");
