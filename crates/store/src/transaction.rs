@@ -77,6 +77,28 @@ pub enum Outcome {
     },
 }
 
+impl Compare {
+    pub(crate) fn key(&self) -> &[u8] {
+        let (Self::Absent(key) | Self::ModRevision(key, _)) = self;
+        key
+    }
+}
+
+impl Operation {
+    pub(crate) fn key(&self) -> &[u8] {
+        let (Self::Put(key, ..) | Self::Delete(key)) = self;
+        key
+    }
+
+    /// Its key and its value together.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Put(key, value, _) => key.len() + value.len(),
+            Self::Delete(key) => key.len(),
+        }
+    }
+}
+
 impl Transaction {
     /// Carries nothing out yet.
     pub fn new() -> Self {

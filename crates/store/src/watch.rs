@@ -1,7 +1,7 @@
 //! What has changed, in the order in which it did.
 
-use crate::KeyValue;
-use crate::backend::{Answer, Watching};
+use crate::backend::Watching;
+use crate::{KeyValue, StoreError};
 
 /// The changes under a prefix from a revision on, each once and in order.
 pub struct Watch(Box<dyn Watching>);
@@ -46,8 +46,8 @@ impl Watch {
     /// # Errors
     /// [`StoreError::Compacted`] when what comes next is not kept any more; everything has to be read again then. Others say that
     /// the store will not come back by itself.
-    pub fn next(&mut self) -> Answer<'_, Watched> {
-        self.0.next()
+    pub async fn next(&mut self) -> Result<Watched, StoreError> {
+        self.0.next().await
     }
 }
 

@@ -2,11 +2,18 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::backends::FileBackend;
+use redb::{DatabaseError, StorageBackend};
+
+use super::database::make_whole;
 use super::*;
 use crate::{MAX_OPERATIONS, MAX_VALUE_BYTES, Store};
-
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A disk that may be full or broken, and that may not take what the kernel has for it.
 #[derive(Debug, Default)]
@@ -137,10 +144,10 @@ impl OnDisk {
     fn open(&self) -> Result<Store, StoreError> {
         let (file, disk) = (self.path(), Arc::clone(&self.disk));
         let open = move || -> Result<Box<dyn StorageBackend>, DatabaseError> {
-            let file = FileBackend::new(File::options().read(true).write(true).open(&file)?)?;
+            let file = FileBackend::new(std::fs::File::options().read(true).write(true).open(&file)?)?;
             Ok(Box::new(Limited { file, disk: Arc::clone(&disk) }))
         };
-        Embedded::open_by(&self.path(), Box::new(open)).map(Store::of)
+        Embedded::open_by(&self.path(), Box::new(open), KEPT_REVISIONS).map(Store::of)
     }
 }
 
@@ -323,7 +330,7 @@ proptest! {
                     (false, None) => Transaction::new().if_absent(key.clone()).put(key.clone(), vec![value]),
                     (false, Some((last, _))) => Transaction::new().if_revision(key.clone(), *last).put(key.clone(), vec![value]),
                 };
-                revision += 1;
+                revision += u64::from(!delete || model.contains_key(&key));
                 assert_eq!(store.commit(transaction).await.unwrap(), Outcome::Committed { revision });
                 if delete { model.remove(&key); } else { model.insert(key, (revision, vec![value])); }
             }

@@ -112,7 +112,7 @@ pub(crate) async fn transactions_as_large_as_the_limits_are_carried_out(store: S
     let lengths: Vec<_> = range.rows.iter().map(|row| row.value.len()).collect();
     assert_eq!(lengths, [MAX_VALUE_BYTES, rest]);
     let half = MAX_OPERATIONS / 2;
-    let keys = (0..half).map(|number| format!("{number:0>width$}", width = MAX_KEY_BYTES));
+    let keys = (0..half).map(|number| format!("{number:0>MAX_KEY_BYTES$}"));
     committed(&store, keys.fold(Transaction::new(), |all, key| all.if_absent(key.clone()).put(key, "x")))
         .await;
     assert_eq!(store.range("0").await.unwrap().rows.len(), half);
