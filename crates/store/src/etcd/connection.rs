@@ -64,11 +64,11 @@ impl Connection {
     }
 
     async fn opened(at: &EndPoint, tls: Option<&Arc<ClientConfig>>) -> io::Result<Self> {
-        let stream = TcpStream::connect((at.bare_host(), at.port())).await?;
+        let stream = TcpStream::connect((at.host(), at.port())).await?;
         stream.set_nodelay(true)?;
         watch_over(&stream)?;
         let Some(config) = tls else { return Self::handshake(stream).await };
-        let name = ServerName::try_from(at.bare_host().to_owned()).map_err(io::Error::other)?;
+        let name = ServerName::try_from(at.host().to_owned()).map_err(io::Error::other)?;
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await?;
         Self::handshake(stream).await
     }

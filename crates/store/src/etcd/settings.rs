@@ -1,6 +1,7 @@
 //! Where etcd is, and who comes.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
@@ -9,6 +10,9 @@ use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
 use crate::StoreError;
+
+/// The longest name of a host (RFC 1035, section 2.3.4).
+const MAX_HOST_BYTES: usize = 253;
 
 /// How etcd is reached.
 pub struct EtcdSettings {
@@ -32,23 +36,17 @@ pub struct EndPoint {
 }
 
 impl EndPoint {
-    /// A name or an address, that of IPv6 in brackets; `None` where it can be neither.
+    /// A name or an address, that of IPv6 without brackets; `None` where it can be neither.
     pub fn new(host: impl Into<String>, port: u16) -> Option<Self> {
         let host = host.into();
-        let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let fits = match inner {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => {
-                let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-                !host.is_empty() && host.len() <= 253 && host.bytes().all(letter)
-            }
-        };
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        let is_name = (1..=MAX_HOST_BYTES).contains(&host.len()) && host.bytes().all(letter);
+        let fits = is_name || host.parse::<Ipv6Addr>().is_ok();
         (fits && port != 0).then_some(Self { host, port })
     }
 
-    /// The host without brackets.
-    pub(super) fn bare_host(&self) -> &str {
-        self.host.trim_start_matches('[').trim_end_matches(']')
+    pub(super) fn host(&self) -> &str {
+        &self.host
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -58,7 +56,11 @@ impl EndPoint {
 
 impl fmt::Display for EndPoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}", self.host, self.port)
+        if self.host.contains(':') {
+            write!(formatter, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(formatter, "{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -101,15 +103,10 @@ mod tests {
 
     #[test]
     fn an_end_point_is_a_name_or_an_address_with_a_port() {
-        let shown = |host: &str, port| {
-            EndPoint::new(host, port).map(|at| (at.to_string(), at.bare_host().to_owned()))
-        };
-        assert_eq!(
-            shown("etcd-1.example", 2379),
-            Some(("etcd-1.example:2379".into(), "etcd-1.example".into()))
-        );
-        assert_eq!(shown("[::1]", 2379), Some(("[::1]:2379".into(), "::1".into())));
-        for (host, port) in [("", 1), ("a", 0), ("a b", 1), ("::1", 1), ("[a]", 1), ("a/b", 1)] {
+        let shown = |host: &str, port| EndPoint::new(host, port).map(|at| at.to_string());
+        assert_eq!(shown("etcd-1.example", 2379).as_deref(), Some("etcd-1.example:2379"));
+        assert_eq!(shown("::1", 2379).as_deref(), Some("[::1]:2379"));
+        for (host, port) in [("", 1), ("a", 0), ("a b", 1), ("[::1]", 1), ("a:b", 1), ("a/b", 1)] {
             assert_eq!(shown(host, port), None, "{host}:{port}");
         }
     }
