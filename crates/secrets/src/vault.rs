@@ -108,6 +108,10 @@ impl Vault {
         let change = change.add(&vault.keys, header, &root.pkcs8, None)?;
         match vault.commit(change).await {
             Ok(()) => Ok(vault),
+            Err(SecretsError::Conflict) if vault.store.get(ROOT_SPKI).await?.is_some() => {
+                // Another machine was faster, and made the mesh with a master key of its own.
+                Err(SecretsError::OtherMasterKey(master_key.to_owned()))
+            }
             // There are records, but what names their mesh is gone.
             Err(SecretsError::Conflict) => Err(SecretsError::Tampered("the mesh root's public key".into())),
             Err(other) => Err(other),
@@ -127,8 +131,12 @@ impl Vault {
         let master = MasterKey::read(master_key)?
             .ok_or_else(|| SecretsError::MasterKeyMissing(master_key.to_owned()))?;
         let mut vault = Self::empty(store, &master, &domain, spki)?;
-        vault.load().await?;
-        Ok(vault)
+        match vault.load().await {
+            Err(SecretsError::Tampered(_)) if !rows::any_opens(&vault.store, &vault.keys).await? => {
+                Err(SecretsError::OtherMasterKey(master_key.to_owned()))
+            }
+            loaded => loaded.map(|()| vault),
+        }
     }
 
     fn empty(

@@ -73,10 +73,10 @@ fn what_is_wrong_with_a_store_is_said_at_each_part() {
         (
             "etcd://me:secret@a",
             expect![[r#"
-            serviceos.yaml:1:8: store: the URL of a store has no user and no password; they stand in `user` and `passwordFile`
-              1 | store: etcd://me:secret@a
-                |        ^^^^^^^^^^^^^^^^^^
-            help: write etcd://10.0.0.5:2379,10.0.0.6:2379, or etcds:// for TLS"#]],
+                serviceos.yaml:1:8: store: the URL of a store has no user and no password; they stand in `user` and `passwordFile`, found `etcd://me:secret@a`
+                  1 | store: etcd://me:secret@a
+                    |        ^^^^^^^^^^^^^^^^^^
+                help: write etcd://10.0.0.5:2379,10.0.0.6:2379, or etcds:// for TLS"#]],
         ),
         (
             "etcd://a/b",
