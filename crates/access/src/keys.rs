@@ -10,7 +10,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::{Outcome, Store, Transaction};
+use store::{Outcome, Store, StoreError, Transaction};
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::task::JoinHandle;
 use ulid::Ulid;
@@ -276,7 +276,7 @@ impl ApiKeys {
         let MadeKey { record, key } = made;
         let mut ring = self.ring.lock().await;
         let stored = StoredKey { hash: hash(&self.pepper, key.expose()), record: record.clone() };
-        self.write(&stored).await?;
+        self.write(&stored, Written::First).await?;
         // Whoever follows the store may have seen it already.
         ring.take_over(stored);
         self.publish(&ring);
@@ -302,7 +302,7 @@ impl ApiKeys {
         let place = place.ok_or_else(|| AccessError::UnknownKey(id.to_owned()))?;
         let mut revoked = ring.keys[place].stored.clone();
         revoked.record.revoked_at.get_or_insert(now);
-        self.write(&revoked).await?;
+        self.write(&revoked, Written::Again).await?;
         let record = revoked.record.clone();
         ring.keys[place].stored = revoked;
         self.publish(&ring);
@@ -319,14 +319,34 @@ impl ApiKeys {
         self.table.send_replace(Arc::new(table(&self.pepper, &ring.keys, &self.development_key)));
     }
 
-    async fn write(&self, key: &StoredKey) -> Result<(), AccessError> {
+    /// What is undecided is written once more: it is the same in the store whether it is there once or twice.
+    async fn write(&self, key: &StoredKey, written: Written) -> Result<(), AccessError> {
         let value = serde_json::to_vec(key).expect("a key record is plain fields");
-        let transaction = Transaction::new().put(format!("{RECORDS}{}", key.record.id), value);
-        match self.store.commit(transaction).await? {
-            Outcome::Committed { .. } => Ok(()),
-            Outcome::Conflict { .. } => unreachable!("a transaction without comparisons has no conflict"),
+        let place = format!("{RECORDS}{}", key.record.id);
+        let transaction = Transaction::new().put(place.clone(), value);
+        let transaction = match written {
+            // However late it comes, it takes no revocation back.
+            Written::First => transaction.if_absent(place),
+            Written::Again => transaction,
+        };
+        match self.store.commit(transaction.clone()).await {
+            Err(StoreError::Undecided(_)) => {
+                // A conflict: the first one is there.
+                self.store.commit(transaction).await?;
+                Ok(())
+            }
+            Ok(Outcome::Conflict { .. }) => Err(AccessError::Unfinished),
+            Ok(Outcome::Committed { .. }) => Ok(()),
+            Err(other) => Err(other.into()),
         }
     }
+}
+
+/// Whether there was a record of the key before.
+#[derive(Clone, Copy)]
+enum Written {
+    First,
+    Again,
 }
 
 /// A change of the tiers that nothing is in the way of any more.

@@ -13,6 +13,7 @@ mod routes;
 mod runs;
 mod secrets;
 mod service;
+mod store;
 
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
@@ -68,6 +69,8 @@ pub(crate) fn settings(raw: RawFile, surroundings: &Surroundings<'_>) -> Result<
     let settings = Settings {
         mode: checker.mode.unwrap_or(Mode::Development),
         trust_domain: checker.trust_domain(raw.trust_domain, mode_origin),
+        node: raw.node.map(|node| checker.node(node)),
+        store: checker.store(raw.store, surroundings.base_dir),
         telemetry: checker.telemetry(raw.telemetry, &data_dir),
         data_dir,
         admin,
@@ -231,6 +234,17 @@ impl Checker {
             );
         }
         domain.value
+    }
+
+    fn node(&mut self, node: Text) -> String {
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if !(1..=MAX_LABEL_BYTES).contains(&node.value.len()) || !node.value.bytes().all(letter) {
+            let found = quoted(&node.value);
+            let message = format!("node: expected a name such as rack-2, found {found}");
+            let help = "use letters, digits and hyphens, 1 to 63 of them; no two machines have the same";
+            self.wrong(node.origin, message, Some(help.to_owned()));
+        }
+        node.value
     }
 
     fn telemetry(&mut self, raw: RawTelemetry, data_dir: &Path) -> Telemetry {

@@ -20,11 +20,11 @@ pub use load::{ConfigCheck, MAX_FILE_BYTES, Overrides, any_config, cores, from_b
 pub use report::LoadError;
 pub use settings::{
     AttestationSettings, BalancingPolicy, Builtin, CertificateFiles, Circuit, CommandSettings,
-    EndpointSettings, GatewayLimits, GatewaySettings, GenerateType, HashOn, HealthCheck, HostPattern,
-    LoadBalancing, LogFormat, Measurement, Outlier, Percent, PlatformAllow, PlatformSettings, Probe,
-    ProcessSettings, Program, Protocol, Rate, ReleaseSettings, Releases, Restart, Retry, RetryOn,
-    RouteAccess, RouteSettings, Runs, Scheme, SecretSettings, ServiceSettings, Settings, SgxRelease, Sticky,
-    TcbSettings, TcbStatus, Telemetry, TierSettings, TlsSettings, Traffic,
+    EndpointSettings, EtcdLogin, EtcdStore, EtcdTlsFiles, GatewayLimits, GatewaySettings, GenerateType,
+    HashOn, HealthCheck, HostPattern, LoadBalancing, LogFormat, Measurement, Outlier, Percent, PlatformAllow,
+    PlatformSettings, Probe, ProcessSettings, Program, Protocol, Rate, ReleaseSettings, Releases, Restart,
+    Retry, RetryOn, RouteAccess, RouteSettings, Runs, Scheme, SecretSettings, ServiceSettings, Settings,
+    SgxRelease, Sticky, StoreSettings, TcbSettings, TcbStatus, Telemetry, TierSettings, TlsSettings, Traffic,
 };
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod attestation;
 mod gateway;
 mod service;
+mod store;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -17,7 +18,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_saphyr::Spanned;
 use types::{ByteSize, Mode};
 
-use crate::scalar::{AccessLog, Field, Text, Whole};
+use crate::scalar::{AccessLog, Field, StoreWord, Text, Whole, WordOr};
 use crate::settings::{GenerateType, LogFormat};
 
 pub(crate) use attestation::{
@@ -28,6 +29,7 @@ pub(crate) use service::{
     RawCircuit, RawEndpoint, RawHealthCheck, RawLoadBalancing, RawMatch, RawOutlier, RawRestart, RawRetry,
     RawRoute, RawService, RawTraffic,
 };
+pub(crate) use store::{RawStore, RawStoreTls};
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -35,6 +37,10 @@ pub(crate) struct RawFile {
     pub(crate) mode: Field<Mode>,
     pub(crate) trust_domain: Text,
     pub(crate) data_dir: Text,
+    /// The host's name, as far as it can be one.
+    pub(crate) node: Option<Text>,
+    /// In the data directory.
+    pub(crate) store: Option<Spanned<WordOr<StoreWord, RawStore>>>,
     #[serde(deserialize_with = "or_default")]
     pub(crate) gateway: RawGateway,
     #[serde(deserialize_with = "or_default")]
@@ -55,6 +61,8 @@ impl Default for RawFile {
             mode: Field::default_of(Mode::Development),
             trust_domain: Text::default_of("serviceos.dev.invalid"),
             data_dir: Text::default_of(".serviceos"),
+            node: None,
+            store: None,
             gateway: RawGateway::default(),
             admin: RawAdmin::default(),
             mesh: RawMesh::default(),

@@ -16,7 +16,19 @@ impl Settings {
     /// effect only at the next start. A service that is added, removed or of another kind now is named as a whole.
     pub fn restart_needed(&self, new: &Self) -> Vec<String> {
         // Without `..`, so that a new key cannot be forgotten here.
-        let Self { mode, trust_domain, data_dir, gateway, admin, mesh, telemetry, secrets, services } = self;
+        let Self {
+            mode,
+            trust_domain,
+            data_dir,
+            node,
+            store,
+            gateway,
+            admin,
+            mesh,
+            telemetry,
+            secrets,
+            services,
+        } = self;
         let Telemetry { logs, access_log } = telemetry;
         let GatewaySettings {
             listen,
@@ -33,6 +45,8 @@ impl Settings {
         keys.push(*mode != new.mode, "mode");
         keys.push(*trust_domain != new.trust_domain, "trustDomain");
         keys.push(*data_dir != new.data_dir, "dataDir");
+        keys.push(*node != new.node, "node");
+        keys.push(*store != new.store, "store");
         keys.push(*listen != new.gateway.listen, "gateway.listen");
         keys.push(*workers != new.gateway.workers, "gateway.workers");
         keys.push(tls.is_some() != new.gateway.tls.is_some(), "gateway.tls");

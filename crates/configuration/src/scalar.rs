@@ -18,7 +18,8 @@ use crate::report::Origin;
 pub(crate) use values::Whole;
 pub(crate) use word_or::{Larger, Neither, WordOr};
 pub(crate) use words::{
-    AccessLog, AnyWord, AttestationWord, CheckWord, PolicyWord, RetryCause, Workers, header_help, header_name,
+    AccessLog, AnyWord, AttestationWord, CheckWord, PolicyWord, RetryCause, StoreWord, Workers, header_help,
+    header_name,
 };
 
 /// A typed value, or what stood in its place.

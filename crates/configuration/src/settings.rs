@@ -3,6 +3,7 @@
 mod attestation;
 mod policies;
 mod service;
+mod store;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ pub use service::{
     Builtin, CommandSettings, EndpointSettings, HostPattern, ProcessSettings, Program, Protocol, Restart,
     RouteAccess, RouteSettings, Runs, Scheme, ServiceSettings,
 };
+pub use store::{EtcdLogin, EtcdStore, EtcdTlsFiles, StoreSettings};
 
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +38,10 @@ pub struct Settings {
     pub trust_domain: String,
     /// Where state lives; absolute.
     pub data_dir: PathBuf,
+    /// The name of this machine in the mesh: letters, digits and hyphens, 1 to 63. Without one, its host name.
+    pub node: Option<String>,
+    /// Where keys, secrets and what was decided are kept.
+    pub store: StoreSettings,
     /// The Edge Gateway.
     pub gateway: GatewaySettings,
     /// Where the admin API listens.

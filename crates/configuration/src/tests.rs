@@ -14,6 +14,7 @@ mod restart_needed;
 mod routes;
 mod secrets;
 mod semantic;
+mod store;
 mod valid;
 
 use std::num::NonZeroUsize;

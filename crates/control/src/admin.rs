@@ -38,6 +38,7 @@ use crate::health::HealthReport;
 use crate::metrics_page;
 use crate::problem::AdminProblem;
 use crate::status::Status;
+use crate::store_state::StoreView;
 use crate::why::Why;
 
 /// The largest body of a request, in bytes; the longest key that can be asked for has a fifth of it.
@@ -68,6 +69,8 @@ pub struct AdminState {
     pub authority: Authority,
     /// Launch tickets for replicas that somebody else starts.
     pub tickets: TicketOffice,
+    /// Where all of that is kept.
+    pub store: StoreView,
     /// Set once the gateway drains.
     pub draining: Arc<AtomicBool>,
     /// Where clients connect.
@@ -170,15 +173,24 @@ impl AdminState {
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
+
+    fn report(&self) -> HealthReport {
+        HealthReport::new(self.registry.snapshot(), self.is_draining(), self.store.state())
+    }
+
+    fn metrics_page(&self) -> String {
+        let (snapshot, store) = (self.registry.snapshot(), self.store.state());
+        metrics_page::render(&self.metrics, &snapshot, &store, Timestamp::now())
+    }
 }
 
 async fn health(State(state): State<AdminState>) -> Response {
-    let report = HealthReport::new(state.registry.snapshot(), state.is_draining());
+    let report = state.report();
     (status_of(&report), Json(report.brief())).into_response()
 }
 
 async fn health_detailed(State(state): State<AdminState>) -> Response {
-    let report = HealthReport::new(state.registry.snapshot(), state.is_draining());
+    let report = state.report();
     (status_of(&report), Json(report.detailed())).into_response()
 }
 
@@ -187,12 +199,13 @@ fn status_of(report: &HealthReport) -> StatusCode {
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {
-    let page = metrics_page::render(&state.metrics, &state.registry.snapshot(), Timestamp::now());
+    let page = state.metrics_page();
     ([(header::CONTENT_TYPE, Exposition::MEDIA_TYPE)], page).into_response()
 }
 
 async fn status(State(state): State<AdminState>) -> Json<Status> {
-    Json(Status::new(&state.registry.snapshot(), state.is_draining(), state.gateway, state.admin))
+    let snapshot = state.registry.snapshot();
+    Json(Status::new(&snapshot, state.is_draining(), state.store.state(), state.gateway, state.admin))
 }
 
 async fn why(

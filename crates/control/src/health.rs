@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use service_registry::{LifecycleState, Replica, Service, Snapshot};
 
 use crate::status::why;
+use crate::store_state::StoreState;
 
 /// The state of everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -34,11 +35,12 @@ enum ServiceState {
 pub struct HealthReport {
     snapshot: Arc<Snapshot>,
     overall: Overall,
+    store: StoreState,
 }
 
 impl HealthReport {
     /// The report of a snapshot; while draining the whole is unhealthy, so that balancers in front look elsewhere.
-    pub fn new(snapshot: Arc<Snapshot>, draining: bool) -> Self {
+    pub fn new(snapshot: Arc<Snapshot>, draining: bool, store: StoreState) -> Self {
         // A service that is scaled to 0 is down because somebody wants it so.
         let needed = |service: &Service| service.required && !service.replicas.is_empty();
         let states = || snapshot.services.iter().map(|service| (needed(service), state(service)));
@@ -49,7 +51,7 @@ impl HealthReport {
         } else {
             Overall::Degraded
         };
-        Self { snapshot, overall }
+        Self { snapshot, overall, store }
     }
 
     /// The state of everything.
@@ -69,7 +71,7 @@ impl HealthReport {
 
     /// The body of `/health/detailed`.
     pub fn detailed(&self) -> Value {
-        self.render(|service| {
+        let mut page = self.render(|service| {
             let mut entry = base(service);
             let count = |state| service.replicas.iter().filter(|replica| replica.state == state).count();
             let counts: Map<_, _> = LifecycleState::ALL
@@ -81,7 +83,9 @@ impl HealthReport {
             entry.insert("replicas".into(), Value::Object(counts));
             entry.insert("instances".into(), service.replicas.iter().map(instance).collect());
             entry
-        })
+        });
+        page["store"] = json!(self.store);
+        page
     }
 
     fn render(&self, entry: impl Fn(&Service) -> Map<String, Value>) -> Value {
@@ -201,7 +205,7 @@ pub(crate) mod tests {
 
     fn brief(services: Vec<Arc<Service>>, draining: bool) -> String {
         let snapshot = Snapshot::new(1, services);
-        let report = HealthReport::new(Arc::new(snapshot), draining);
+        let report = HealthReport::new(Arc::new(snapshot), draining, StoreState::of_test());
         format!("{} {}\n", report.http_status(), report.brief())
     }
 
@@ -230,7 +234,8 @@ pub(crate) mod tests {
     #[test]
     fn detailed_says_why() {
         let snapshot = Snapshot::new(1, vec![service("vrf", "rxe", true)]);
-        let report = HealthReport::new(Arc::new(snapshot), false);
+        let store = StoreState { kind: "etcd".into(), available: false, reason: Some("no leader".into()) };
+        let report = HealthReport::new(Arc::new(snapshot), false, store);
         expect![[r#"
             {
               "status": "degraded",
@@ -294,6 +299,11 @@ pub(crate) mod tests {
                     }
                   ]
                 }
+              },
+              "store": {
+                "kind": "etcd",
+                "available": false,
+                "reason": "no leader"
               }
             }"#]]
         .assert_eq(&serde_json::to_string_pretty(&report.detailed()).unwrap());

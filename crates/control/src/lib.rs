@@ -14,6 +14,7 @@ mod problem;
 mod server;
 mod socket;
 mod status;
+mod store_state;
 mod why;
 
 pub use admin::{
@@ -31,4 +32,5 @@ pub use health::{HealthReport, Overall};
 pub use server::{Serving, serve_socket, serve_tcp};
 pub use socket::bind_socket;
 pub use status::{ReplicaStatus, ServiceStatus, Status};
+pub use store_state::{StoreState, StoreView};
 pub use why::{Why, WhyAttested, WhyEvidence, WhyHealthy, WhyNotGated, WhyReady, WhyRefused};

@@ -5,6 +5,7 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use secrets::SecretsError;
+use store::StoreError;
 use trust::TrustError;
 use types::Problem;
 
@@ -38,9 +39,23 @@ impl AdminProblem {
     }
 }
 
+const STORE_FAILED: (StatusCode, &str, &str) =
+    (StatusCode::INTERNAL_SERVER_ERROR, "STORE_FAILED", "The store failed");
+
+/// A store that is away comes back by itself; one that fails in another way does not.
+fn of_store(error: &StoreError) -> (StatusCode, &'static str, &'static str) {
+    match error {
+        StoreError::Unreachable(_) | StoreError::Undecided(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE", "The store does not answer")
+        }
+        _ => STORE_FAILED,
+    }
+}
+
 impl From<SecretsError> for AdminProblem {
     fn from(error: SecretsError) -> Self {
         let (status, code, title) = match &error {
+            SecretsError::Store(error) => of_store(error),
             SecretsError::InvalidName => (StatusCode::BAD_REQUEST, "SECRET_NAME", "No name of a secret"),
             SecretsError::Reserved(_) => {
                 (StatusCode::FORBIDDEN, "SECRET_RESERVED", "Secret of the mesh itself")
@@ -56,13 +71,11 @@ impl From<SecretsError> for AdminProblem {
             }
             SecretsError::MasterKey { .. }
             | SecretsError::MasterKeyMissing(_)
+            | SecretsError::OtherMasterKey(_)
             | SecretsError::Tampered(_)
             | SecretsError::OtherDomain { .. }
-            | SecretsError::Store(_)
             | SecretsError::Conflict
-            | SecretsError::Crypto(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "STORE_FAILED", "The store failed")
-            }
+            | SecretsError::Crypto(_) => STORE_FAILED,
         };
         Self::new(status, code, title, error.to_string())
     }
@@ -97,9 +110,8 @@ impl From<TrustError> for AdminProblem {
             TrustError::Audit(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "AUDIT_FAILED", "The audit trail failed")
             }
-            TrustError::Store(_) | TrustError::Tampered(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "STORE_FAILED", "The store failed")
-            }
+            TrustError::Store(ref error) => of_store(error),
+            TrustError::Tampered(_) => STORE_FAILED,
             TrustError::Certificate(_)
             | TrustError::Record(_)
             | TrustError::Randomness
@@ -115,15 +127,11 @@ impl From<TrustError> for AdminProblem {
 
 impl From<AccessError> for AdminProblem {
     fn from(error: AccessError) -> Self {
-        let (status, code, title) = match error {
+        let (status, code, title) = match &error {
             AccessError::Invalid(_) => (StatusCode::BAD_REQUEST, "VALIDATION_FAILED", "Validation failed"),
             AccessError::UnknownKey(_) => (StatusCode::NOT_FOUND, "KEY_UNKNOWN", "Unknown key"),
-            AccessError::Store(_)
-            | AccessError::Damaged(_)
-            | AccessError::Randomness
-            | AccessError::Unfinished => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "STORE_FAILED", "The store failed")
-            }
+            AccessError::Store(error) => of_store(error),
+            AccessError::Damaged(_) | AccessError::Randomness | AccessError::Unfinished => STORE_FAILED,
         };
         Self::new(status, code, title, error.to_string())
     }

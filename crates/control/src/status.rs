@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use service_registry::{LifecycleState, Replica, Service, Snapshot, Verdict};
 
 use crate::health::{HealthReport, rfc3339};
+use crate::store_state::StoreState;
 
 /// Everything that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub struct Status {
     pub admin: String,
     /// The process of `serviceos up`.
     pub pid: u32,
+    /// The store.
+    pub store: StoreState,
     /// The services in the order of the configuration.
     pub services: Vec<ServiceStatus>,
 }
@@ -74,13 +77,21 @@ pub struct ReplicaStatus {
 
 impl Status {
     /// The status of a snapshot.
-    pub fn new(snapshot: &Arc<Snapshot>, draining: bool, gateway: SocketAddr, admin: SocketAddr) -> Self {
-        let overall = serde_json::to_value(HealthReport::new(Arc::clone(snapshot), draining).overall());
+    pub fn new(
+        snapshot: &Arc<Snapshot>,
+        draining: bool,
+        store: StoreState,
+        gateway: SocketAddr,
+        admin: SocketAddr,
+    ) -> Self {
+        let report = HealthReport::new(Arc::clone(snapshot), draining, store.clone());
+        let overall = serde_json::to_value(report.overall());
         Self {
             status: overall.ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default(),
             gateway: gateway.to_string(),
             admin: admin.to_string(),
             pid: std::process::id(),
+            store,
             services: snapshot.services.iter().map(|service| service_status(service)).collect(),
         }
     }
@@ -139,6 +150,7 @@ mod tests {
         let mut status = Status::new(
             &snapshot,
             false,
+            StoreState::of_test(),
             "127.0.0.1:8080".parse().unwrap(),
             "127.0.0.1:7070".parse().unwrap(),
         );
@@ -149,6 +161,11 @@ mod tests {
               "gateway": "127.0.0.1:8080",
               "admin": "127.0.0.1:7070",
               "pid": 4700,
+              "store": {
+                "kind": "embedded",
+                "available": true,
+                "reason": null
+              },
               "services": [
                 {
                   "name": "vrf",

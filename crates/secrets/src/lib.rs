@@ -41,8 +41,17 @@ pub enum SecretsError {
     )]
     Tampered(String),
     /// There are secrets in the store, but the key that seals them is gone.
-    #[error("the store holds sealed secrets, but the master key {0} is missing; restore it from a backup")]
+    #[error(
+        "the store holds sealed secrets, but the master key {0} is missing; restore it from a backup, or copy master.key from a \
+         machine whose mesh it is"
+    )]
     MasterKeyMissing(PathBuf),
+    /// There are secrets in the store, and the key opens none of them.
+    #[error(
+        "the store is sealed under another master key than {0}, or for another mode; copy master.key from the machine that made \
+         the mesh, or restore the data directory from a backup"
+    )]
+    OtherMasterKey(PathBuf),
     /// The store was made for another trust domain.
     #[error(
         "the data directory belongs to the trust domain {found}, the configuration says {wanted}; set trustDomain back, \

@@ -135,8 +135,12 @@ impl Vault {
         let master = MasterKey::read(master_key)?
             .ok_or_else(|| SecretsError::MasterKeyMissing(master_key.to_owned()))?;
         let mut vault = Self::empty(store, &master, &domain, spki)?;
-        vault.load().await?;
-        Ok(vault)
+        match vault.load().await {
+            Err(SecretsError::Tampered(_)) if !rows::any_opens(&vault.store, &vault.keys).await? => {
+                Err(SecretsError::OtherMasterKey(master_key.to_owned()))
+            }
+            loaded => loaded.map(|()| vault),
+        }
     }
 
     fn empty(

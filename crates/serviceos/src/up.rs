@@ -19,6 +19,7 @@ mod reload;
 mod replica_process;
 mod screen;
 mod source;
+mod store;
 mod told;
 mod upstream_tls;
 
@@ -33,7 +34,7 @@ use std::time::{Duration, Instant};
 use access::ApiKey;
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Settings};
-use control::{AdminState, HealthReport};
+use control::{AdminState, HealthReport, StoreView};
 use edge_gateway::{Gateway, GatewayParts, OwnPage, PageAnswer};
 use http::StatusCode;
 use observability::{AccessLog, Metrics};
@@ -142,6 +143,7 @@ impl Running {
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
             Claims::make(&settings).await?;
+        let store = StoreView::new(store::kind(&settings), mesh.store.availability());
         let mesh = Mesh::open(&settings, &data_dir, mesh).await?;
         let upstream_tls =
             upstream_tls.with_mesh(mesh.client(b"http/1.1")?, mesh.client(b"h2")?, mesh.caller_signer()?);
@@ -153,7 +155,7 @@ impl Running {
         registry.replace_services(|_none| services);
         let draining = Arc::new(AtomicBool::new(false));
         let (suspicions, suspected) = mpsc::channel(QUEUED_SUSPICIONS);
-        let own = health_pages(&registry, &draining);
+        let own = health_pages(&registry, &draining, &store);
         let plan = Plan::gateway(routes, Arc::clone(&router), &settings, &metrics, client_tls.config(), own)?;
         let mut random = fastrand::Rng::new();
         let parts = GatewayParts {
@@ -197,7 +199,7 @@ impl Running {
         let mesh = Arc::new(mesh.begin(&live.settings, &live.registry, &mut background));
         // Before anybody can ask: what commands know the authority by.
         KnownAuthority::from(mesh.coordinates()).write(data_dir.run())?;
-        let state = admin_state(&live, &facts, &mesh, shutdown);
+        let state = admin_state(&live, &facts, &mesh, store, shutdown);
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
         let quoter = mesh.quoter.clone();
@@ -348,8 +350,15 @@ fn attested_authority(mode: Mode) -> Result<(), Failure> {
 }
 
 /// What the admin API shows and changes.
-fn admin_state(live: &Live, facts: &Facts, mesh: &Arc<Begun>, shutdown: mpsc::Sender<()>) -> AdminState {
+fn admin_state(
+    live: &Live,
+    facts: &Facts,
+    mesh: &Arc<Begun>,
+    store: StoreView,
+    shutdown: mpsc::Sender<()>,
+) -> AdminState {
     AdminState {
+        store,
         registry: live.registry.clone(),
         metrics: Arc::clone(&live.metrics),
         keys: Arc::clone(&live.keys),
@@ -393,11 +402,12 @@ fn drive(
 }
 
 /// The gateway's own `/health` and `/health/detailed`.
-fn health_pages(registry: &Registry, draining: &Arc<AtomicBool>) -> Vec<OwnPage> {
+fn health_pages(registry: &Registry, draining: &Arc<AtomicBool>, store: &StoreView) -> Vec<OwnPage> {
     let page = |path: &'static str, body: fn(&HealthReport) -> serde_json::Value| {
-        let (registry, draining) = (registry.clone(), Arc::clone(draining));
+        let (registry, draining, store) = (registry.clone(), Arc::clone(draining), store.clone());
         let answer = move || {
-            let report = HealthReport::new(registry.snapshot(), draining.load(Ordering::Relaxed));
+            let report =
+                HealthReport::new(registry.snapshot(), draining.load(Ordering::Relaxed), store.state());
             let status =
                 StatusCode::from_u16(report.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             PageAnswer {

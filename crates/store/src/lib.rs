@@ -6,11 +6,13 @@
 
 mod backend;
 mod embedded;
+mod etcd;
 mod lease;
 mod transaction;
 mod watch;
 
 pub use backend::{Availability, Store};
+pub use etcd::{EndPoint, EtcdSettings, EtcdTls, Login};
 pub use lease::LeaseId;
 pub use transaction::{Compare, KeyValue, Operation, Outcome, Range, Transaction};
 pub use watch::{Change, Changes, Watch, Watched};

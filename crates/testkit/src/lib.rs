@@ -5,6 +5,7 @@
 //! says so. Whatever a test leaves running is killed with its whole process group when the mesh is dropped.
 
 mod connection;
+mod etcd;
 mod http;
 mod http2;
 mod mesh;
@@ -14,6 +15,7 @@ mod tls;
 mod upstream;
 
 pub use connection::Connection;
+pub use etcd::Etcd;
 pub use http::{Answer, Client, Request};
 pub use http2::Http2;
 pub use mesh::{Finished, Mesh, Running, kill};

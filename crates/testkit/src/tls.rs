@@ -74,6 +74,11 @@ impl Authority {
         path
     }
 
+    /// Its certificate as it is sent.
+    pub fn der(&self) -> &[u8] {
+        self.0.der()
+    }
+
     /// Clients that trust it alone, offering these protocols.
     ///
     /// # Panics
@@ -116,7 +121,8 @@ impl Certificate {
         self.certificate.der()
     }
 
-    fn key(&self) -> PrivateKeyDer<'static> {
+    /// Its key.
+    pub fn key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(self.key.serialize_der().into())
     }
 

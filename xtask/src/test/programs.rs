@@ -23,6 +23,11 @@ pub(crate) const PROGRAMS: &[Program] = &[
         wanted_for: "the command that the README shows, pasted; HTTP/2 by another's client",
     },
     Program {
+        name: "etcd",
+        package: "etcd-server",
+        wanted_for: "the store in etcd, with one member and with three",
+    },
+    Program {
         name: "promtool",
         package: "prometheus",
         wanted_for: "the metrics page, read by Prometheus' own parser",

@@ -144,14 +144,14 @@ impl Url {
 }
 
 /// The colons of an IPv6 address stand in brackets (RFC 3986, section 3.2.2).
-fn split_port(authority: &str) -> (&str, Option<&str>) {
+pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (authority, None),
     }
 }
 
-fn host_of(text: &str) -> Option<String> {
+pub(super) fn host_of(text: &str) -> Option<String> {
     if let Some(inner) = text.strip_prefix('[') {
         return inner.strip_suffix(']')?.parse().ok().map(|address: Ipv6Addr| address.to_string());
     }
@@ -167,7 +167,7 @@ fn host_of(text: &str) -> Option<String> {
     (is_domain_name(&name) && !number).then_some(name)
 }
 
-fn port_of(text: &str) -> Option<u16> {
+pub(super) fn port_of(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|port| digits && *port != 0)
 }

@@ -78,6 +78,32 @@ impl Scalar for AccessLog {
     }
 }
 
+/// Which store: `embedded`, or a URL that is read elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StoreWord {
+    Embedded,
+    Url(String),
+}
+
+impl Scalar for StoreWord {
+    const EXPECTED: &'static str = "`embedded`, a URL such as etcd://10.0.0.5:2379, or a mapping";
+
+    fn read(shape: &Shape) -> Option<Self> {
+        match shape {
+            Shape::Text(text) if text == "embedded" => Some(Self::Embedded),
+            Shape::Text(text) if text.contains("://") => Some(Self::Url(text.clone())),
+            _ => None,
+        }
+    }
+
+    fn help(shape: &Shape) -> Option<String> {
+        let Shape::Text(text) = shape else { return None };
+        let word = nearest(text, ["embedded", "etcd"].into_iter())?;
+        let meant = if word == "etcd" { "etcd://10.0.0.5:2379" } else { word };
+        Some(format!("did you mean `{meant}`?"))
+    }
+}
+
 impl Word for Mode {
     const EXPECTED: &'static str = "`development` or `production`";
     const WORDS: &'static [(&'static str, Self)] =

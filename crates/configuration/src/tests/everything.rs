@@ -12,6 +12,8 @@ fn what_is_left_out_has_its_documented_default() {
             mode: Development,
             trust_domain: "serviceos.dev.invalid",
             data_dir: "/srv/mesh/.serviceos",
+            node: None,
+            store: Embedded,
             gateway: GatewaySettings {
                 listen: [
                     127.0.0.1:8080,

@@ -57,7 +57,7 @@ fn a_part_that_is_not_built_yet_is_an_unknown_key() {
             serviceos.yaml:1:1: unknown key `manifest`
               1 | manifest: {owners: []}
                 | ^^^^^^^^
-            help: the keys here are `mode`, `trustDomain`, `dataDir`, `gateway`, `admin`, `mesh`, `telemetry`, `secrets` and `services`"#]],
+            help: the keys here are `mode`, `trustDomain`, `dataDir`, `node`, `store`, `gateway`, `admin`, `mesh`, `telemetry`, `secrets` and `services`"#]],
     );
 }
 

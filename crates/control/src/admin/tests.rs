@@ -20,6 +20,7 @@ async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState {
     let pepper = zeroize::Zeroizing::new(vec![1; 32]);
     let tiers = access::Tiers::built_in();
     let authority = authority(folder, store.clone()).await;
+    let view = StoreView::new("embedded", store.availability());
     let keys = ApiKeys::open(store, &pepper, access::KeyKind::Test, tiers).await.unwrap();
     AdminState {
         authority,
@@ -29,6 +30,7 @@ async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState {
         tickets: Arc::new(|service, _, _| {
             Box::pin(std::future::ready(Err(TicketRefused::Supervised(service))))
         }),
+        store: view,
         draining: Arc::default(),
         gateway: "127.0.0.1:8080".parse().unwrap(),
         admin: admin.parse().unwrap(),

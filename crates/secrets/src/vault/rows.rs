@@ -91,6 +91,12 @@ pub(super) async fn read(store: &Store, keys: &SealingKeys) -> Result<Found, Sec
     Ok(Found { records, generation, root_revision: root.mod_revision })
 }
 
+/// Whether these keys open anything at all, if there is anything to open.
+pub(super) async fn any_opens(store: &Store, keys: &SealingKeys) -> Result<bool, SecretsError> {
+    let records = store.range(RECORDS).await?.rows;
+    Ok(records.is_empty() || records.iter().any(|row| keys.open(&row.value).is_some()))
+}
+
 /// The value of a record.
 pub(super) fn open(
     keys: &SealingKeys,

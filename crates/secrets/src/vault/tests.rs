@@ -70,7 +70,7 @@ async fn another_trust_domain_and_a_lost_or_exchanged_master_key_are_refused() {
     std::fs::remove_file(&key).unwrap();
     assert!(matches!(place.open(DOMAIN).await, Err(SecretsError::MasterKeyMissing(_))));
     MasterKey::create(&key).unwrap();
-    assert!(matches!(place.open(DOMAIN).await, Err(SecretsError::Tampered(_))));
+    assert!(matches!(place.open(DOMAIN).await, Err(SecretsError::OtherMasterKey(_))));
 }
 
 #[tokio::test]

@@ -22,8 +22,20 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
         "{}   gateway http://{}   admin http://{}   pid {}\n",
         status.status, status.gateway, status.admin, status.pid
     ))?;
+    if let Some(away) = away(&status) {
+        print(format_args!("{away}\n"))?;
+    }
     print(table(&status))?;
     Ok(())
+}
+
+/// What is said of a store that does not answer.
+fn away(status: &Status) -> Option<String> {
+    let store = &status.store;
+    let reason = store.reason.as_deref().unwrap_or("it gave no reason");
+    let said =
+        || format!("the store ({}) does not answer, and every change is refused: {reason}", store.kind);
+    (!store.available).then(said)
 }
 
 fn table(status: &Status) -> Table {
@@ -72,9 +84,14 @@ mod tests {
             ("legacy/0".into(), Value::Null, "exempt".into());
         let status = json!({
             "status": "healthy", "gateway": "127.0.0.1:8080", "admin": "127.0.0.1:7070", "pid": 1,
+            "store": {"kind": "etcd", "available": false, "reason": "etcd-1:2379: connection refused"},
             "services": [{"name": "a", "version": "1", "desired": 1, "ready": 1, "replicas": [valid, refused, endpoint]}],
         });
-        let table = table(&serde_json::from_value(status).unwrap()).to_string();
+        let status = serde_json::from_value(status).unwrap();
+        let said =
+            "the store (etcd) does not answer, and every change is refused: etcd-1:2379: connection refused";
+        assert_eq!(away(&status).as_deref(), Some(said));
+        let table = table(&status).to_string();
         let lines: Vec<_> = table.lines().map(str::trim).collect();
         expect![[r#"
             REPLICA   STATE    HEALTH   ATTESTATION  SELECTABLE  PID   ADDRESS          RESTARTS  REASON

@@ -91,7 +91,7 @@ impl Mesh {
         };
         let authority = Authority::open(opening).await.context("failed to open the authority")?;
         authority.schedule_rotations(rotations(settings));
-        let node = node();
+        let node = settings.node.clone().unwrap_or_else(host_name);
         let failed = "failed to make an identity for this process";
         let own = |subject| OwnIdentity::new(authority.clone(), subject).context(failed);
         let (gateway, own_listener) = (own(Subject::Gateway(node.clone()))?, own(Subject::Authority(node))?);
@@ -207,7 +207,7 @@ fn since_boot() -> u64 {
 }
 
 /// The machine's name, as far as it can stand in an identity.
-fn node() -> String {
+fn host_name() -> String {
     let name = rustix::system::uname();
     let name = name.nodename().to_string_lossy();
     let kept: String =

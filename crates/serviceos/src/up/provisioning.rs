@@ -28,11 +28,7 @@ pub(super) struct Provisions {
 
 /// Opens the store, the secrets and the API keys; the secrets of each service are made if there are none.
 pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Provisions> {
-    let path = data_dir.store()?;
-    let store = tokio::task::spawn_blocking(move || Store::open(&path))
-        .await
-        .context("failed to open the store")?
-        .context("failed to open the store")?;
+    let store = super::store::open(data_dir, settings).await.context("failed to open the store")?;
     let domain = Domain { trust_domain: settings.trust_domain.clone(), mode: settings.mode };
     let mut vault = Vault::open(store.clone(), &data_dir.master_key(), domain)
         .await

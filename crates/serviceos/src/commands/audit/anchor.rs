@@ -76,7 +76,7 @@ async fn open(store: Store, data_dir: &Path, trust_domain: &str) -> Result<Vault
     }
     let domain = |mode| Domain { trust_domain: trust_domain.to_owned(), mode };
     match Vault::open(store.clone(), &key, domain(Mode::Development)).await {
-        Err(SecretsError::Tampered(_)) => Vault::open(store, &key, domain(Mode::Production)).await,
+        Err(SecretsError::OtherMasterKey(_)) => Vault::open(store, &key, domain(Mode::Production)).await,
         other => other,
     }
 }

@@ -12,7 +12,7 @@ pub(crate) async fn a_range_holds_exactly_the_keys_of_its_prefix_in_order(store:
     assert_eq!(keys_under(&store, "k/").await, [&b"k/a"[..], b"k/a/c", b"k/b"]);
     assert_eq!(keys_under(&store, "k").await, [&b"k"[..], b"k/a", b"k/a/c", b"k/b", b"k0"]);
     assert_eq!(keys_under(&store, "").await.len(), 6);
-    assert_eq!(keys_under(&store, "l").await, [&[]; 0]);
+    assert!(keys_under(&store, "l").await.is_empty());
 }
 
 pub(crate) async fn a_prefix_may_end_in_the_highest_byte(store: Store) {

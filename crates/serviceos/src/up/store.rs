@@ -1,0 +1,113 @@
+//! The store that the settings name: the file in the data directory, or etcd with what its files hold.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use configuration::{EtcdLogin, EtcdStore, EtcdTlsFiles, Settings, StoreSettings};
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use store::{EndPoint, EtcdSettings, EtcdTls, Login, Store};
+use zeroize::Zeroizing;
+
+use super::data_dir::DataDir;
+use super::files::patiently;
+
+/// The longest password, in bytes.
+const MAX_PASSWORD_BYTES: u64 = 4096;
+
+/// The name of the kind of store.
+pub(super) fn kind(settings: &Settings) -> &'static str {
+    match settings.store {
+        StoreSettings::Embedded => "embedded",
+        StoreSettings::Etcd(_) => "etcd",
+    }
+}
+
+/// Opens it. Of etcd only the files are read: whether it answers is seen by whoever asks it for something.
+///
+/// # Errors
+/// The file that cannot be used, and why.
+pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Store> {
+    match &settings.store {
+        StoreSettings::Embedded => {
+            let path = data_dir.store()?;
+            Ok(tokio::task::spawn_blocking(move || Store::open(&path)).await??)
+        }
+        StoreSettings::Etcd(etcd) => {
+            // What stands in etcd is told apart by mesh, so that several can share one.
+            let namespace = format!("/serviceos/{}/", settings.trust_domain).into_bytes();
+            let etcd = etcd.clone();
+            let reading = tokio::task::spawn_blocking(move || read(etcd, namespace));
+            let read = patiently(reading, |seconds| {
+                tracing::error!(
+                    "the files of `store` do not answer for {seconds} seconds; they are waited for"
+                );
+            });
+            Ok(Store::etcd(read.await??)?)
+        }
+    }
+}
+
+fn read(etcd: EtcdStore, namespace: Vec<u8>) -> Result<EtcdSettings> {
+    let EtcdStore { end_points, tls, login } = etcd;
+    let end_point = |(host, port): (String, u16)| {
+        EndPoint::new(host.clone(), port).ok_or_else(|| anyhow!("{host} cannot be the host of etcd"))
+    };
+    Ok(EtcdSettings {
+        end_points: end_points.into_iter().map(end_point).collect::<Result<_>>()?,
+        namespace,
+        tls: tls.as_ref().map(read_tls).transpose()?,
+        login: login.map(read_login).transpose()?,
+        random: fastrand::Rng::new(),
+    })
+}
+
+fn read_tls(files: &EtcdTlsFiles) -> Result<EtcdTls> {
+    let mut roots = RootCertStore::empty();
+    match &files.ca {
+        Some(ca) => {
+            for certificate in certificates(ca)? {
+                roots.add(certificate).with_context(|| in_file(ca))?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                bail!("this machine trusts no certificate authority; name that of etcd in `store.tls.ca`");
+            }
+        }
+    }
+    let own = files.own.as_ref().map(|own| -> Result<_> {
+        let key = PrivateKeyDer::from_pem_file(&own.key).with_context(|| in_file(&own.key))?;
+        Ok((certificates(&own.certificate)?, key))
+    });
+    Ok(EtcdTls { roots, client: own.transpose()? })
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let read = || CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
+    let certificates = read().with_context(|| in_file(path))?;
+    if certificates.is_empty() {
+        bail!("{} holds no certificate", path.display());
+    }
+    Ok(certificates)
+}
+
+fn read_login(login: EtcdLogin) -> Result<Login> {
+    let path = &login.password_file;
+    let length = std::fs::metadata(path).with_context(|| in_file(path))?.len();
+    if length > MAX_PASSWORD_BYTES {
+        bail!("{} is no password: it has more than {MAX_PASSWORD_BYTES} bytes", path.display());
+    }
+    let text = Zeroizing::new(std::fs::read_to_string(path).with_context(|| in_file(path))?);
+    let password = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
+    if password.is_empty() {
+        bail!("{} holds no password", path.display());
+    }
+    Ok(Login { user: login.user, password })
+}
+
+fn in_file(path: &Path) -> String {
+    format!("{} cannot be used", path.display())
+}

@@ -1,0 +1,94 @@
+//! Reads: one key, or all under a prefix in pages of one revision.
+
+use super::client::{CallError, Client, Repeat};
+use super::keys::{key_value, range_of, within};
+use super::messages::{Base64, RangeAnswer, RangeRequest, Whole};
+use crate::{KeyValue, Range, StoreError};
+
+/// Rows that one page has at most. A page that is larger than an answer may be is asked for again with a quarter of them.
+const PAGE_ROWS: i64 = 512;
+/// Keys and values of one range together.
+const MAX_RANGE_BYTES: usize = 512 << 20;
+/// How often a range is begun, when what it reads is compacted under it.
+const MAX_BEGINNINGS: u32 = 3;
+
+pub(super) async fn get(client: &Client, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
+    let key = within(client.namespace(), key);
+    let request = RangeRequest { key, ..RangeRequest::default() };
+    let answer = client.call::<RangeAnswer>("/v3/kv/range", &request, Repeat::Safe).await;
+    let row = answer.map_err(read_error)?.kvs.pop();
+    row.map(|row| key_value(client.namespace(), row)).transpose()
+}
+
+pub(super) async fn range(client: &Client, prefix: &[u8]) -> Result<Range, StoreError> {
+    for _beginning in 1..MAX_BEGINNINGS {
+        match range_once(client, prefix).await {
+            Err(CallError::Compacted) => {}
+            read => return read.map_err(read_error),
+        }
+    }
+    range_once(client, prefix).await.map_err(read_error)
+}
+
+async fn range_once(client: &Client, prefix: &[u8]) -> Result<Range, CallError> {
+    let (key, end) = range_of(client.namespace(), prefix);
+    let limit = Whole(PAGE_ROWS);
+    let mut request = RangeRequest { key, range_end: Some(end), limit, ..RangeRequest::default() };
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    loop {
+        let page = match client.call::<RangeAnswer>("/v3/kv/range", &request, Repeat::Safe).await {
+            Err(CallError::TooLong) if request.limit.0 > 1 => {
+                request.limit.0 = (request.limit.0 / 4).max(1);
+                continue;
+            }
+            page => page?,
+        };
+        if request.revision.0 == 0 {
+            request.revision = page.header.revision;
+        }
+        let last = page.kvs.last().map(|row| row.key.0.clone());
+        for row in page.kvs {
+            let row = key_value(client.namespace(), row).map_err(CallError::Store)?;
+            bytes += row.key.len() + row.value.len();
+            rows.push(row);
+        }
+        if bytes > MAX_RANGE_BYTES {
+            return Err(CallError::Store(StoreError::TooLarge("512 MiB under one prefix")));
+        }
+        match last {
+            Some(mut last) if page.more => {
+                last.push(0);
+                request.key = Base64(last);
+            }
+            _ => return Ok(Range { revision: request.revision.revision(), rows }),
+        }
+    }
+}
+
+/// Whether something under the prefix was written after a revision, and the revision of the whole store.
+pub(super) fn written_after(client: &Client, prefix: &[u8], revision: u64) -> RangeRequest {
+    let (key, end) = range_of(client.namespace(), prefix);
+    let min_mod_revision = Whole::of_revision(revision + 1);
+    RangeRequest {
+        key,
+        range_end: Some(end),
+        limit: Whole(1),
+        keys_only: true,
+        min_mod_revision,
+        ..RangeRequest::default()
+    }
+}
+
+/// A read names no lease, and no revision that it was not just given.
+pub(super) fn read_error(error: CallError) -> StoreError {
+    match error {
+        CallError::Store(error) => error,
+        CallError::TooLong => StoreError::TooLarge("what etcd may answer"),
+        CallError::LeaseEnded => {
+            StoreError::Failed("etcd speaks of a lease that was not asked for".to_owned())
+        }
+        CallError::Compacted => {
+            StoreError::Failed("etcd compacts its history faster than it can be read".to_owned())
+        }
+    }
+}
