@@ -20,7 +20,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use types::{ByteSize, Mode};
+use types::{ByteSize, Mode, NodeName};
 
 use crate::load::{ConfigCheck, EXAMPLE};
 use crate::raw::{RawFile, RawTelemetry};
@@ -69,7 +69,7 @@ pub(crate) fn settings(raw: RawFile, surroundings: &Surroundings<'_>) -> Result<
     let settings = Settings {
         mode: checker.mode.unwrap_or(Mode::Development),
         trust_domain: checker.trust_domain(raw.trust_domain, mode_origin),
-        node: raw.node.map(|node| checker.node(node)),
+        node: raw.node.and_then(|node| checker.node(&node)),
         store: checker.store(raw.store, surroundings.base_dir),
         telemetry: checker.telemetry(raw.telemetry, &data_dir),
         data_dir,
@@ -236,15 +236,17 @@ impl Checker {
         domain.value
     }
 
-    fn node(&mut self, node: Text) -> String {
-        let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if !(1..=MAX_LABEL_BYTES).contains(&node.value.len()) || !node.value.bytes().all(letter) {
-            let found = quoted(&node.value);
-            let message = format!("node: expected a name such as rack-2, found {found}");
-            let help = "use letters, digits and hyphens, 1 to 63 of them; no two machines have the same";
-            self.wrong(node.origin, message, Some(help.to_owned()));
+    fn node(&mut self, node: &Text) -> Option<NodeName> {
+        let name = node.value.parse();
+        if name.is_err() {
+            let message = format!("node: expected a name such as rack-2, found {}", quoted(&node.value));
+            let help = format!(
+                "use letters, digits and hyphens, 1 to {} of them, with no hyphen at an end; no two machines have the same",
+                NodeName::MAX_BYTES
+            );
+            self.wrong(node.origin, message, Some(help));
         }
-        node.value
+        name.ok()
     }
 
     fn telemetry(&mut self, raw: RawTelemetry, data_dir: &Path) -> Telemetry {

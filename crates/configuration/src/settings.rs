@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use types::{ByteSize, Mode};
+use types::{ByteSize, Mode, NodeName};
 
 pub use attestation::{
     AttestationSettings, Measurement, PlatformAllow, PlatformSettings, ReleaseSettings, Releases, SgxRelease,
@@ -38,8 +38,8 @@ pub struct Settings {
     pub trust_domain: String,
     /// Where state lives; absolute.
     pub data_dir: PathBuf,
-    /// The name of this machine in the mesh: letters, digits and hyphens, 1 to 63. Without one, its host name.
-    pub node: Option<String>,
+    /// The name of this machine in the mesh. Without one, its host name.
+    pub node: Option<NodeName>,
     /// Where keys, secrets and what was decided are kept.
     pub store: StoreSettings,
     /// The Edge Gateway.

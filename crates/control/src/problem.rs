@@ -56,6 +56,7 @@ impl From<SecretsError> for AdminProblem {
     fn from(error: SecretsError) -> Self {
         let (status, code, title) = match &error {
             SecretsError::Store(error) => of_store(error),
+            SecretsError::Conflict => (StatusCode::CONFLICT, "CHANGED_ELSEWHERE", "Changed by another node"),
             SecretsError::InvalidName => (StatusCode::BAD_REQUEST, "SECRET_NAME", "No name of a secret"),
             SecretsError::Reserved(_) => {
                 (StatusCode::FORBIDDEN, "SECRET_RESERVED", "Secret of the mesh itself")
@@ -74,7 +75,6 @@ impl From<SecretsError> for AdminProblem {
             | SecretsError::OtherMasterKey(_)
             | SecretsError::Tampered(_)
             | SecretsError::OtherDomain { .. }
-            | SecretsError::Conflict
             | SecretsError::Crypto(_) => STORE_FAILED,
         };
         Self::new(status, code, title, error.to_string())
@@ -103,6 +103,10 @@ impl From<TrustError> for AdminProblem {
             TrustError::SecretInUse { .. } => (StatusCode::CONFLICT, "SECRET_IN_USE", "Secret in use"),
             TrustError::TooMuchGranted { .. } => {
                 (StatusCode::CONFLICT, "SECRETS_OF_SERVICE", "Too many secrets for a service")
+            }
+            TrustError::Overtaken => (StatusCode::CONFLICT, "CHANGED_ELSEWHERE", "Changed by another node"),
+            TrustError::OtherManifest { .. } => {
+                (StatusCode::CONFLICT, "MANIFEST_DIFFERS", "Another manifest than the mesh's")
             }
             TrustError::RevocationRefused(_) => {
                 (StatusCode::CONFLICT, "REVOCATION_REFUSED", "Revocation refused")

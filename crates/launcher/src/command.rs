@@ -26,7 +26,7 @@ mod upstream;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,7 +178,8 @@ async fn prepare(
         .write(&joined.secrets, &assignment.config)
         .map_err(|error| refused(&format_args!("the command's files cannot be written: {error}")))?;
     let group = Group::of_this_process();
-    start(Ready { measured, plan, folder, member, group }, order.protocol).await
+    let address = assignment.mesh.address.ip();
+    start(Ready { measured, plan, folder, member, group, address }, order.protocol).await
 }
 
 /// What a command is started with, and whom it stands for.
@@ -188,10 +189,12 @@ struct Ready<'a> {
     folder: Folder,
     member: Member<QuoterSource>,
     group: Group,
+    /// Where callers come to.
+    address: IpAddr,
 }
 
 async fn start(ready: Ready<'_>, protocol: Protocol) -> Result<Replica, Failure> {
-    let Ready { measured, plan, folder, member, group } = ready;
+    let Ready { measured, plan, folder, member, group, address } = ready;
     // What comes while the command starts is written once it serves.
     let secrets = member.secrets();
     let tls = Arc::new(member.server_config(spoken(protocol))?);
@@ -211,9 +214,9 @@ async fn start(ready: Ready<'_>, protocol: Protocol) -> Result<Replica, Failure>
         accepts = accepts => accepts?,
         left = member.stay() => return Err(RunError::from(left).into()),
     };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .map_err(|error| RunError::Io("binding a port on 127.0.0.1", error))?;
+    // Where the mesh API is reached, a replica is.
+    let listener =
+        TcpListener::bind((address, 0)).await.map_err(|error| RunError::Io("binding a port", error))?;
     Ok(Replica { listener, tls, member, leaf, upstream, child, calls, secrets, folder })
 }
 

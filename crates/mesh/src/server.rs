@@ -3,7 +3,7 @@
 mod connections;
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +81,8 @@ pub struct MeshApi {
 struct Connection {
     /// Whether the other end is on this machine.
     is_local: bool,
+    /// The address by which it has reached this one.
+    local: IpAddr,
     binding: [u8; 32],
     peer: Option<Peer>,
     /// Whether a join is being decided on it.
@@ -180,7 +182,8 @@ async fn handshake(
 ) -> Option<(TlsStream<TcpStream>, Connection)> {
     let _delayed = stream.set_nodelay(true);
     let _noticed_later = notice_silence(&stream).is_err();
-    let is_local = address.is_loopback() || stream.local_addr().is_ok_and(|local| local.ip() == address);
+    let local = stream.local_addr().ok()?.ip();
+    let is_local = address.is_loopback() || local == address;
     let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -194,7 +197,7 @@ async fn handshake(
     };
     let tls = stream.get_ref().1;
     let (binding, peer) = (channel_binding(tls).ok()?, peer(tls.peer_certificates()));
-    Some((stream, Connection { is_local, binding, peer, joins: Joins::default() }))
+    Some((stream, Connection { is_local, local, binding, peer, joins: Joins::default() }))
 }
 
 async fn answer(stream: TlsStream<TcpStream>, connection: Connection, router: Router) {
@@ -362,7 +365,8 @@ async fn announce(
         let detail = "a replica that is started by hand listens on the machine of the gateway, and announces itself there";
         return Err(Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", detail));
     }
-    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), request.port);
+    // It listens where the mesh API is reached.
+    let address = SocketAddr::new(connection.local, request.port);
     let connected = api.announcements.connect(&replica, run, address, peer.leaf);
     let connected = connected.ok_or_else(|| {
         let detail = format!("{replica} is started by serviceos itself, which knows where it listens");

@@ -1,7 +1,6 @@
 //! The life of a replica's process: assignment → joined → self-test → listening → drained.
 
 use std::future::Future;
-use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -149,10 +148,12 @@ where
     let assignment = applicant.assignment.clone();
     let (member, joined) = Member::join(applicant).await?;
     let tls = member.server_config(&[Protocol::Http1])?;
-    let router = crate::router(build(Start::new(assignment, joined.secrets, member.secrets())).await?);
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+    let router =
+        crate::router(build(Start::new(assignment.clone(), joined.secrets, member.secrets())).await?);
+    // Where the mesh API is reached, a replica is.
+    let listener = TcpListener::bind((assignment.mesh.address.ip(), 0))
         .await
-        .map_err(|error| RunError::Io("binding a port on 127.0.0.1", error))?;
+        .map_err(|error| RunError::Io("binding a port", error))?;
     Ok(Replica { listener, router, tls: Arc::new(tls), member, leaf: joined.leaf })
 }
 

@@ -21,5 +21,5 @@ pub use in_flight::InFlight;
 pub use mesh_peer::{MeshConnection, MeshPeer, PeerEnded};
 pub use outcomes::{Claim, Outcomes};
 pub use registry::{Change, Confirmed, Registry, WorkerSubscription};
-pub use shared::{ClaimError, Seal, SharedRegistry};
+pub use shared::{ClaimError, Node, Seal};
 pub use snapshot::{Channel, Instance, LastCheck, NotSelectable, Replica, Service, Snapshot};

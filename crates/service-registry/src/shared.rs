@@ -20,15 +20,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::Store;
 use tokio::sync::watch;
-use types::NodeName;
 
 use crate::Registry;
 use following::Follower;
-pub use node::ClaimError;
-use node::Node;
 use publishing::Published;
+
+pub use node::{ClaimError, Node};
 
 /// How soon something is tried again that the store has failed.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -45,44 +43,22 @@ pub trait Seal: Send + Sync {
     fn is_revoked(&self, spiffe_id: &str, leaf: &[u8; 32]) -> bool;
 }
 
-/// The registry of this node among those of the others.
-pub struct SharedRegistry {
-    node: Node,
-    registry: Registry,
-    seal: Arc<dyn Seal>,
-}
-
-impl SharedRegistry {
-    /// Takes the node's name in the store. `owner` is what makes this node known to itself after a crash: whoever had the name as
-    /// the same owner is gone.
-    ///
-    /// # Errors
-    /// Another owner has the name and is alive, or the store fails.
-    pub async fn claim(
-        store: Store,
-        name: NodeName,
-        owner: String,
-        registry: Registry,
-        seal: Arc<dyn Seal>,
-    ) -> Result<Self, ClaimError> {
-        Ok(Self { node: Node::claim(store, name, owner).await?, registry, seal })
-    }
-
-    /// Keeps the name, writes and reads, until it is told to end; then the name is given back, and what was written goes with it.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { node, registry, seal } = self;
+impl Node {
+    /// Keeps the name, writes what the registry says of this node's replicas, and puts those of the others into it, until it is
+    /// told to end; then the name is given back, and what was written goes with it.
+    pub async fn run(self, registry: Registry, seal: Arc<dyn Seal>, shutdown: impl Future<Output = ()>) {
         let published = watch::Sender::new(Published::default());
         let seen = watch::Sender::new(0);
-        let follower = Follower::new(&node, registry.clone(), Arc::clone(&seal));
+        let follower = Follower::new(&self, registry.clone(), Arc::clone(&seal));
         tokio::select! {
-            () = node.keep() => {}
-            () = publishing::publish(&node, &registry, &*seal, &published) => {}
+            () = self.keep() => {}
+            () = publishing::publish(&self, &registry, &*seal, &published) => {}
             () = follower.follow(&seen) => {}
-            () = gateways::acknowledge(&node, seen.subscribe()) => {}
-            () = gateways::wait_for_others(&node, &registry, published.subscribe()) => {}
+            () = gateways::acknowledge(&self, seen.subscribe()) => {}
+            () = gateways::wait_for_others(&self, &registry, published.subscribe()) => {}
             () = shutdown => {}
         }
-        node.give_back().await;
+        self.give_back().await;
     }
 }
 

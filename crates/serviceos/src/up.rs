@@ -12,6 +12,7 @@ mod file_watch;
 mod files;
 mod joining;
 mod measuring;
+mod node;
 mod plan;
 mod provisioning;
 pub(crate) mod quoter;
@@ -45,12 +46,12 @@ use service_router::{HealthOwner, RouterPlan};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use types::{Mode, ReplicaId, ServiceName};
+use types::{Mode, NodeName, ReplicaId, ServiceName};
 
 use crate::failure::Failure;
 use crate::known_authority::KnownAuthority;
 use crate::signals::Orders;
-use background::Background;
+use background::{Background, told};
 use claims::Claims;
 use client_tls::ClientTls;
 use data_dir::DataDir;
@@ -126,6 +127,8 @@ struct Facts {
     admin: SocketAddr,
     data_dir: PathBuf,
     development_key: ApiKey,
+    /// Which node this is, where there may be others.
+    node: Option<NodeName>,
     /// The replicas that somebody else starts.
     elsewhere: BTreeSet<ReplicaId>,
     /// Whether there is a service to show a `curl` for.
@@ -189,13 +192,18 @@ impl Running {
             manifests: mesh.manifests(),
         };
         let (address, data_path) = (gateway.addresses()[0], live.settings.data_dir.clone());
+        let node = node::among_others(&live.settings);
         let elsewhere = elsewhere::places(&live.settings).replicas().cloned().collect();
         let facts =
-            Facts { gateway: address, admin, data_dir: data_path, development_key, elsewhere, example };
+            Facts { gateway: address, admin, data_dir: data_path, development_key, node, elsewhere, example };
         let (registry, metrics) = (live.registry.clone(), Arc::clone(&live.metrics));
         let owner = HealthOwner::new(registry, policies, suspected, metrics, random.fork());
         let mut background = Background::begin(data_dir.run(), &live.metrics, owner);
         let (shutdown, shutdown_requests) = mpsc::channel(1);
+        if facts.node.is_some() {
+            let keys = Arc::clone(&live.keys);
+            background.add(|stopped| keys.follow(told(stopped)));
+        }
         let mesh = Arc::new(mesh.begin(&live.settings, &live.registry, &mut background));
         // Before anybody can ask: what commands know the authority by.
         KnownAuthority::from(mesh.coordinates()).write(data_dir.run())?;
@@ -276,7 +284,7 @@ impl Running {
         loop {
             tokio::select! {
                 () = self.gateway.ended() => break,
-                () = say_what_is_awaited(&registry, screen) => {}
+                () = say_what_is_awaited(&registry, self.facts.node.as_ref(), screen) => {}
                 () = orders.again() => {
                     patience = patience.lose(&self.quoter);
                     self.gateway.drain(Duration::ZERO);
@@ -291,7 +299,7 @@ impl Running {
                     Some(Ok(())) => {}
                     Some(Err(error)) => tracing::error!(%error, "a replica's driver failed"),
                 },
-                () = say_what_is_awaited(&registry, screen) => {}
+                () = say_what_is_awaited(&registry, self.facts.node.as_ref(), screen) => {}
                 () = orders.again() => {
                     patience = patience.lose(&self.quoter);
                     self.stop.send_replace(Stop::Now);
@@ -385,7 +393,9 @@ fn drive(
     let arrivals = Arc::new(Arrivals { announcements, members });
     let (registry, stop) = (&live.registry, watch::Sender::new(Stop::No));
     let mut drivers = JoinSet::new();
-    for replica in registry.snapshot().services.iter().flat_map(|service| &service.replicas) {
+    let snapshot = registry.snapshot();
+    let replicas = snapshot.services.iter().flat_map(|service| &service.replicas);
+    for replica in replicas.filter(|replica| replica.id.node == facts.node) {
         // Endpoints have no driver.
         let Some(policy) = lives.get(&replica.id.service).cloned() else { continue };
         let (id, registry, told, random) =
@@ -422,11 +432,13 @@ fn health_pages(registry: &Registry, draining: &Arc<AtomicBool>, store: &StoreVi
 }
 
 /// Says every few seconds what a drain still waits for. Never returns.
-async fn say_what_is_awaited(registry: &Registry, screen: &Screen) {
+async fn say_what_is_awaited(registry: &Registry, node: Option<&NodeName>, screen: &Screen) {
     loop {
         tokio::time::sleep(Duration::from_secs(3)).await;
         let snapshot = registry.snapshot();
-        let replicas = || snapshot.services.iter().flat_map(|service| &service.replicas);
+        let all = || snapshot.services.iter().flat_map(|service| &service.replicas);
+        let replicas =
+            || all().filter(|replica| replica.id.node.is_none() || replica.id.node.as_ref() == node);
         let instances = replicas().filter_map(|replica| replica.instance.as_ref());
         let requests: usize = instances.map(|instance| instance.in_flight.count()).sum();
         let running: Vec<_> = replicas()

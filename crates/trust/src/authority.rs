@@ -200,6 +200,14 @@ impl Authority {
         self.audit(entry, self.0.clock.latest() / 1000).await
     }
 
+    /// The mesh's signature over what one node tells the others, so that they need not believe the store.
+    ///
+    /// # Errors
+    /// There is no randomness.
+    pub fn sign_for_nodes(&self, message: &[u8]) -> Result<Vec<u8>, TrustError> {
+        self.0.signer.sign(message)
+    }
+
     /// Whether a certificate of a replica is one that this authority has given since it was started, and that is not over.
     pub fn has_admitted(&self, peer: &Peer) -> bool {
         let Subject::Service { service, instance } = &peer.id.subject else { return false };

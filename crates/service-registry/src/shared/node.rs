@@ -38,8 +38,8 @@ pub enum ClaimError {
     Store(#[from] StoreError),
 }
 
-/// This process under its name.
-pub(super) struct Node {
+/// A node of the mesh: this process under a name that no other has.
+pub struct Node {
     pub(super) store: Store,
     pub(super) name: NodeName,
     owner: String,
@@ -63,7 +63,12 @@ struct Alive {
 }
 
 impl Node {
-    pub(super) async fn claim(store: Store, name: NodeName, owner: String) -> Result<Self, ClaimError> {
+    /// Takes the name in the store, with a lease that [`Self::run`] renews. `owner` is what makes this node known to itself after a
+    /// crash: whoever had the name as the same owner is gone.
+    ///
+    /// # Errors
+    /// Another owner has the name and is alive, or the store fails.
+    pub async fn claim(store: Store, name: NodeName, owner: String) -> Result<Self, ClaimError> {
         let node = Self { store, name, owner, claim: watch::Sender::new(None) };
         let claim = node.take().await?;
         node.claim.send_replace(Some(claim));

@@ -75,20 +75,14 @@ impl TestNode {
         let registry =
             Registry::new(vec![Service { name: service, version: "1.0.0".into(), required: true, replicas }]);
         let seal = Arc::<Stamp>::default();
-        let shared = SharedRegistry::claim(
-            place.store.clone(),
-            node,
-            owner.into(),
-            registry.clone(),
-            Arc::clone(&seal) as _,
-        )
-        .await?;
+        let claimed = Node::claim(place.store.clone(), node, owner.into()).await?;
         let worker = tokio::spawn(confirm(registry.subscribe_worker()));
         let stop = watch::Sender::new(false);
         let mut told = stop.subscribe();
-        let running = tokio::spawn(shared.run(async move {
+        let shutdown = async move {
             let _told = told.wait_for(|stop| *stop).await.is_ok();
-        }));
+        };
+        let running = tokio::spawn(claimed.run(registry.clone(), Arc::clone(&seal) as _, shutdown));
         Ok(Self { registry, replica, seal, running, worker, stop })
     }
 

@@ -13,8 +13,8 @@ use observability::{AccessLog, AccessLogHandle};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::data_dir::DataDir;
-use super::joining;
 use super::provisioning::{self, Provisions};
+use super::{joining, node};
 use crate::failure::Failure;
 
 /// What must be this process's alone, or can be in the way in another manner.
@@ -43,7 +43,8 @@ impl Claims {
         let admin = admin_port.local_addr().context("failed to open the admin port")?;
         let mesh_port = bind(settings.mesh, "the mesh port").await?;
         let Provisions { keys, store, vault, grants } = provisioning::open(&data_dir, settings).await?;
-        let mesh = joining::Claimed { store, vault, grants, listener: mesh_port };
+        let node = node::claim(settings, &store, &data_dir.node_id()).await?;
+        let mesh = joining::Claimed { store, node, vault, grants, listener: mesh_port };
         let access_log = open_access_log(settings).await?;
         let token = AdminToken::create(&data_dir.run().join("admin.token"))
             .context("failed to write the admin token")?;

@@ -56,6 +56,11 @@ impl DataDir {
         self.root.join("development")
     }
 
+    /// By what this directory is known again in a store that several machines share.
+    pub(crate) fn node_id(&self) -> PathBuf {
+        self.root.join("node.id")
+    }
+
     /// The file of the audit trail.
     pub(crate) fn audit(&self) -> PathBuf {
         self.root.join("audit.jsonl")

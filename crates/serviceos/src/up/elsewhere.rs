@@ -12,15 +12,18 @@ use types::{ReplicaId, ServiceName};
 
 use super::joining::Begun;
 use super::measuring::spoken;
+use super::node::among_others;
 use super::replica_process::channel;
 use super::told::Told;
 
 /// The places of all replicas that are started elsewhere.
 pub(super) fn places(settings: &Settings) -> Announcements {
     let services = settings.services.iter().filter(|service| is_started_elsewhere(service));
+    let node = among_others(settings);
     Announcements::of(services.flat_map(|service| {
         let replicas = service.process().map_or(0, |process| process.replicas);
-        (0..replicas).map(|ordinal| ReplicaId::new(service.name.clone(), ordinal))
+        let id = |ordinal| ReplicaId::new(service.name.clone(), ordinal).on(node.clone());
+        (0..replicas).map(id).collect::<Vec<_>>()
     }))
 }
 
@@ -80,10 +83,11 @@ fn invited(
         let free = places.invite_to_any(service);
         return free.ok_or_else(|| TicketRefused::Taken(format!("every replica of {service}")));
     };
-    let replica = ReplicaId::new(service.clone(), ordinal);
-    if !places.replicas().any(|known| *known == replica) {
-        return Err(TicketRefused::Unknown(replica.to_string()));
-    }
+    // All of them are this node's.
+    let is_it = |known: &&ReplicaId| known.service == *service && known.ordinal == ordinal;
+    let Some(replica) = places.replicas().find(is_it).cloned() else {
+        return Err(TicketRefused::Unknown(format!("{service}/{ordinal}")));
+    };
     if places.invite(&replica) { Ok(replica) } else { Err(TicketRefused::Taken(replica.to_string())) }
 }
 

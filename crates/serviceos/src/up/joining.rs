@@ -16,7 +16,7 @@ use mesh_protocol::tls::{Admits, RootPin, client_config};
 use mesh_protocol::{Bytes, MeshCoordinates, Subject};
 use rustls::ClientConfig;
 use secrets::Vault;
-use service_registry::Registry;
+use service_registry::{Node, Registry};
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
@@ -27,11 +27,14 @@ use super::background::{Background, told};
 use super::data_dir::DataDir;
 use super::elsewhere;
 use super::measuring::Measurements;
+use super::node;
 use super::quoter::Quoter;
 
 /// What an authority is made of that was claimed before.
 pub(super) struct Claimed {
     pub(super) store: Store,
+    /// Its name among others, where there may be some.
+    pub(super) node: Option<Node>,
     pub(super) vault: Arc<Mutex<Vault>>,
     pub(super) grants: BTreeMap<ServiceName, Vec<SecretGrant>>,
     pub(super) listener: TcpListener,
@@ -67,19 +70,20 @@ pub(super) struct Mesh {
     gateway: OwnIdentity,
     listener: OwnIdentity,
     api: MeshApi,
+    node: Option<Node>,
     pub(super) address: SocketAddr,
 }
 
 impl Mesh {
     /// Opens the authority, and makes everything ready that replicas need to join.
     pub(super) async fn open(settings: &Settings, data_dir: &DataDir, claimed: Claimed) -> Result<Self> {
-        let Claimed { store, vault, grants, listener } = claimed;
+        let Claimed { store, node: claimed, vault, grants, listener } = claimed;
         let address = listener.local_addr().context("failed to open the mesh port")?;
         let measurements = Measurements::take(settings, data_dir.run()).await?;
         let quoter = Quoter::reach(data_dir.run(), data_dir.development()).await?;
         let services = policies::services(settings, &measurements, &grants)?;
         let opening = Opening {
-            node: None,
+            node: node::among_others(settings),
             store,
             vault,
             roots: Roots::Development(quoter.root().to_vec()),
@@ -91,16 +95,17 @@ impl Mesh {
         };
         let authority = Authority::open(opening).await.context("failed to open the authority")?;
         authority.schedule_rotations(rotations(settings));
-        let node = settings.node.clone().unwrap_or_else(host_name);
+        let name = node::name(settings).to_string();
         let failed = "failed to make an identity for this process";
         let own = |subject| OwnIdentity::new(authority.clone(), subject).context(failed);
-        let (gateway, own_listener) = (own(Subject::Gateway(node.clone()))?, own(Subject::Authority(node))?);
+        let (gateway, own_listener) = (own(Subject::Gateway(name.clone()))?, own(Subject::Authority(name))?);
         let api = MeshApi::new(listener, authority.clone(), own_listener.identity(), own_listener.spki())
             .context("failed to open the mesh API")?;
         let members = Members::default();
         let (measurements, grants) = (Arc::new(measurements), Arc::new(grants));
         let listener = own_listener;
-        Ok(Self { authority, quoter, members, measurements, grants, gateway, listener, api, address })
+        let node = claimed;
+        Ok(Self { authority, quoter, members, measurements, grants, gateway, listener, api, node, address })
     }
 
     /// What replicas are called with: the gateway's identity, and whichever replica has a valid one. Which one it must be is
@@ -139,14 +144,20 @@ impl Mesh {
             Some((service.name.clone(), allow))
         });
         let allow = allow.collect();
-        let Self { authority, quoter, members, measurements, gateway, listener, api, address, .. } = self;
+        let Self { authority, quoter, members, measurements, gateway, listener, api, node, address, .. } =
+            self;
         let announcements = elsewhere::places(settings);
         let api = api.with_calls(registry.clone(), Arc::new(allow)).with_announcements(announcements.clone());
+        let shared = registry.clone();
         let (writer, registry, written) = (authority.clone(), registry.clone(), members.clone());
         background.add(|stopped| mesh::write_attestation(writer, registry, written, told(stopped)));
         background.add(|stopped| gateway.keep(told(stopped)));
         background.add(|stopped| listener.keep(told(stopped)));
         background.add(|stopped| api.serve(told(stopped)));
+        if let Some(node) = node {
+            let seal = node::seal(authority.clone());
+            background.add(|stopped| node.run(shared, seal, told(stopped)));
+        }
         let running = authority.clone();
         background.add(|stopped| running.run(told(stopped)));
         Begun { authority, quoter, members, announcements, measurements, address }
@@ -204,13 +215,4 @@ fn since_boot() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     seconds * 1000 + u64::try_from(time.tv_nsec / 1_000_000).unwrap_or_default()
-}
-
-/// The machine's name, as far as it can stand in an identity.
-fn host_name() -> String {
-    let name = rustix::system::uname();
-    let name = name.nodename().to_string_lossy();
-    let kept: String =
-        name.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '-').take(63).collect();
-    if kept.is_empty() { "node".to_owned() } else { kept }
 }

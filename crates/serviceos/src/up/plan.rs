@@ -18,9 +18,10 @@ use rustls::ServerConfig;
 use service_lifecycle::Policy;
 use service_registry::{Registry, Replica, Service};
 use service_router::{CheckPolicies, Circuit, ServicePlan, ServicePlans};
-use types::{ReplicaId, ServiceName};
+use types::{NodeName, ReplicaId, ServiceName};
 
 use super::elsewhere::is_started_elsewhere;
+use super::node::among_others;
 use super::upstream_tls::UpstreamTls;
 pub(crate) use resolve::{Resolving, Unresolved};
 
@@ -130,7 +131,7 @@ fn services(
     previous: Option<&Previous<'_>>,
     unresolved: &mut Vec<Unresolved>,
 ) -> Vec<Arc<Service>> {
-    let snapshot = registry.snapshot();
+    let (snapshot, node) = (registry.snapshot(), among_others(settings));
     let known: HashMap<_, _> = snapshot.services.iter().map(|service| (&service.name, service)).collect();
     let before = previous.iter().flat_map(|previous| &previous.settings.services);
     let before: HashMap<_, _> = before.map(|service| (&service.name, service)).collect();
@@ -141,7 +142,9 @@ fn services(
             (Runs::Process(_), Some((_, stays))) => {
                 Arc::new(Service { required: service.required, ..Service::clone(stays) })
             }
-            (Runs::Process(process), None) => Arc::new(of_processes(service, process.replicas)),
+            (Runs::Process(process), None) => {
+                Arc::new(of_processes(service, process.replicas, node.as_ref()))
+            }
             (Runs::Endpoints(endpoints), stays) => {
                 let before = stays.and_then(|(before, service)| endpoints::Before::new(before, service));
                 let built = endpoints::service(service, endpoints, before.as_ref(), registry, unresolved);
@@ -169,10 +172,11 @@ fn is_the_same(known: &Service, built: &Service) -> bool {
         && known.replicas.iter().zip(&built.replicas).all(same)
 }
 
-fn of_processes(service: &ServiceSettings, replicas: u32) -> Service {
+fn of_processes(service: &ServiceSettings, replicas: u32, node: Option<&NodeName>) -> Service {
     let now = Timestamp::now();
     let replica = |ordinal| {
-        let stopped = Replica::stopped(ReplicaId::new(service.name.clone(), ordinal), now);
+        let id = ReplicaId::new(service.name.clone(), ordinal).on(node.cloned());
+        let stopped = Replica::stopped(id, now);
         let reason = is_started_elsewhere(service)
             .then(|| format!("waits for `serviceos exec --service {}`", service.name));
         Replica { reason: reason.or(stopped.reason), ..stopped }

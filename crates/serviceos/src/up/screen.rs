@@ -66,8 +66,9 @@ impl Screen {
             if self.kind == Kind::Terminal {
                 drawn = self.draw(&snapshot, drawn);
             }
-            // Nobody here starts those that come from elsewhere.
-            let mut expected = replicas(&snapshot).filter(|replica| !facts.elsewhere.contains(&replica.id));
+            // Nobody here starts those that come from elsewhere, nor those of other nodes.
+            let mut expected = replicas(&snapshot)
+                .filter(|replica| replica.id.node == facts.node && !facts.elsewhere.contains(&replica.id));
             let ready = expected.all(|replica| replica.selectable().is_ok());
             if ready {
                 // Whoever calls once this is said must not meet a worker that has not heard of it.

@@ -87,7 +87,9 @@ impl Authority {
         let root = root(&store, &root_key, &domain, seconds).await?;
         let (known, known_at) = Chain::known(&store, &genesis).await?;
         let next = known.with(&manifest)?;
+        // The first manifest is that of whoever is quicker.
         if next.is_some()
+            && known.n > 0
             && let Some(node) = &node
         {
             transitions::no_other_node_lives(&store, node, known.n, &manifest).await?;
@@ -108,12 +110,15 @@ impl Authority {
         let audit = trail(audit, genesis, &signer, entry, seconds).await?;
         if let Some(next) = &next {
             let kept = next.keep(&store, known_at, shared_manifest(node.as_ref(), &manifest)).await;
-            // Another node that has begun at the same moment with the same manifest has made the same transition.
-            let same = matches!(kept, Err(TrustError::Overtaken)) && {
-                Chain::known(&store, &genesis).await?.0.transition()? == transition
-            };
-            if !same {
-                kept?;
+            match kept {
+                Err(TrustError::Overtaken) => {
+                    // Another node that has begun at the same moment with the same manifest has made the same transition.
+                    let (other, _) = Chain::known(&store, &genesis).await?;
+                    if other.transition()? != transition {
+                        return Err(transitions::other_manifest(&store, other.n, &manifest).await);
+                    }
+                }
+                kept => kept?,
             }
         }
         let services = services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect();
