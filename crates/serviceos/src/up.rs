@@ -181,6 +181,7 @@ impl Running {
             registry,
             metrics,
             keys,
+            store,
             draining,
             checks,
             gateway: gateway.plans(),
@@ -207,7 +208,7 @@ impl Running {
         let mesh = Arc::new(mesh.begin(&live.settings, &live.registry, &mut background));
         // Before anybody can ask: what commands know the authority by.
         KnownAuthority::from(mesh.coordinates()).write(data_dir.run())?;
-        let state = admin_state(&live, &facts, &mesh, store, shutdown);
+        let state = admin_state(&live, &facts, &mesh, shutdown);
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
         let quoter = mesh.quoter.clone();
@@ -358,15 +359,9 @@ fn attested_authority(mode: Mode) -> Result<(), Failure> {
 }
 
 /// What the admin API shows and changes.
-fn admin_state(
-    live: &Live,
-    facts: &Facts,
-    mesh: &Arc<Begun>,
-    store: StoreView,
-    shutdown: mpsc::Sender<()>,
-) -> AdminState {
+fn admin_state(live: &Live, facts: &Facts, mesh: &Arc<Begun>, shutdown: mpsc::Sender<()>) -> AdminState {
     AdminState {
-        store,
+        store: live.store.clone(),
         registry: live.registry.clone(),
         metrics: Arc::clone(&live.metrics),
         keys: Arc::clone(&live.keys),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use access::ApiKeys;
 use anyhow::{Result, bail};
 use configuration::Settings;
+use control::StoreView;
 use edge_gateway::Plans;
 use observability::Metrics;
 use service_registry::Registry;
@@ -35,6 +36,7 @@ pub(crate) struct Live {
     pub(crate) registry: Registry,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) keys: Arc<ApiKeys>,
+    pub(crate) store: StoreView,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) checks: watch::Sender<CheckPolicies>,
     pub(crate) gateway: Plans,
@@ -134,7 +136,7 @@ impl Live {
         let plan = Plan::of(&settings, &self.registry, &self.metrics, &upstream_tls, Some(&previous));
         let Plan { services, router, checks, routes, unresolved, .. } = plan;
         let labels = labels(&settings);
-        let own = health_pages(&self.registry, &self.draining);
+        let own = health_pages(&self.registry, &self.draining, &self.store);
         let tls = client_tls.config();
         let gateway_plan = Plan::gateway(routes, Arc::clone(&router), &settings, &self.metrics, tls, own)?;
         self.manifests.apply(&settings).await?;

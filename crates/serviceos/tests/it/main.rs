@@ -17,6 +17,7 @@ mod connections;
 mod counters;
 mod deadlines;
 mod docs;
+mod etcd;
 mod exec;
 mod failover;
 mod fleet;
