@@ -92,7 +92,18 @@ impl Place {
         let plan = Plan::new(order, Mode::Development, &folder).unwrap();
         let (member, _leaf) = self.mesh.member("infer", &[]);
         let group = if std::env::var_os(ALONE).is_some() { Group::of_this_process() } else { Group::Shared };
-        start(Ready { measured: &measured, plan, folder, member, group }, order.protocol).await
+        start(
+            Ready {
+                measured: &measured,
+                plan,
+                folder,
+                member,
+                group,
+                address: std::net::Ipv4Addr::LOCALHOST.into(),
+            },
+            order.protocol,
+        )
+        .await
     }
 
     async fn serve(&self, order: &CommandOrder) -> Running {

@@ -32,6 +32,7 @@ mod joining;
 mod limits;
 mod load;
 mod memory;
+mod nodes;
 mod outliers;
 mod output;
 mod refusal_counts;

@@ -1,0 +1,170 @@
+//! Several `serviceos up` on one etcd are one mesh.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use testkit::{Etcd, Mesh, Request, Running, eventually, kill};
+
+use crate::load::under_load;
+
+const PATH: &str = "/v1/random/keys";
+const SERVICE: &str = r#"    vrf: {replicas: 1, routes: [{match: {path: "/v1/random/{*rest}"}, scopes: [randomness]}]}
+"#;
+
+/// A node that is not started yet. What it needs of the one that made the mesh is the master key.
+fn node(etcd: &Etcd, name: &str, first: Option<&Running>) -> Mesh {
+    let mesh = Mesh::new().head(&format!("store: {}\nnode: {name}\n", etcd.url()));
+    let mesh = mesh.yaml(SERVICE);
+    if let Some(first) = first {
+        share_key(first.folder(), mesh.folder());
+    }
+    mesh
+}
+
+fn share_key(from: &Path, to: &Path) {
+    let [from, to] = [from, to].map(|folder| folder.join(".serviceos"));
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&to).unwrap();
+    std::fs::copy(from.join("master.key"), to.join("master.key")).unwrap();
+}
+
+/// Two nodes with a replica of `vrf` each, once each selects both.
+fn two(etcd: &Etcd) -> (Running, Running) {
+    let one = node(etcd, "n1", None).up();
+    let two = node(etcd, "n2", Some(&one)).up();
+    for mesh in [&one, &two] {
+        until_it_selects(mesh, &["vrf/0@n1", "vrf/0@n2"]);
+    }
+    (one, two)
+}
+
+fn selected(mesh: &Running) -> BTreeSet<String> {
+    let replicas = mesh.replicas("vrf").into_iter().filter(|replica| replica["selectable"] == true);
+    replicas.map(|replica| replica["id"].as_str().unwrap().to_owned()).collect()
+}
+
+fn until_it_selects(mesh: &Running, expected: &[&str]) {
+    let expected: BTreeSet<_> = expected.iter().map(|&id| id.to_owned()).collect();
+    eventually("the replicas of all nodes", || (selected(mesh) == expected).then_some(()));
+}
+
+/// The replicas that have answered requests of a gateway.
+fn answered(mesh: &Running) -> BTreeSet<String> {
+    let log = std::fs::read_to_string(mesh.folder().join(".serviceos/logs/access.jsonl")).unwrap_or_default();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter_map(|line| Some(line["replica"].as_str()?.to_owned())).collect()
+}
+
+#[test]
+fn a_request_at_either_gateway_reaches_the_replicas_of_both_nodes() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let (one, two) = two(&etcd);
+    for mesh in [&one, &two] {
+        eventually("answers of both", || {
+            assert_eq!(mesh.get(PATH).status, 200);
+            (answered(mesh).len() == 2).then_some(())
+        });
+    }
+    assert_eq!(one.get(PATH).text(), two.get(PATH).text(), "they share the keys of the service");
+    let far = one.replicas("vrf").into_iter().find(|replica| replica["id"] == "vrf/0@n2").unwrap();
+    assert_eq!((&far["attestation"], &far["pid"]), (&"valid".into(), &Value::Null));
+    let why = one.run(&["why", "vrf/0@n2"]);
+    assert!(why.code == 0 && why.out.contains("selectable"), "{}{}", why.out, why.err);
+}
+
+#[test]
+fn a_node_that_is_stopped_loses_no_request_of_the_other() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let (one, mut two) = two(&etcd);
+    under_load(&one, PATH, |load| {
+        load.until_more(200);
+        assert_eq!(two.run(&["down"]).code, 0);
+        assert_eq!(two.wait().code, 0);
+        load.until_more(200);
+    });
+    assert_eq!(selected(&one), BTreeSet::from(["vrf/0@n1".to_owned()]));
+    let log = one.log();
+    assert!(!log.contains("did not confirm"), "{log}");
+}
+
+#[test]
+fn a_node_that_is_killed_loses_no_request_of_the_other_and_comes_again() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let (one, mut two) = two(&etcd);
+    under_load(&one, PATH, |load| {
+        load.until_more(200);
+        kill(two.pid(), Signal::KILL);
+        two.wait();
+        until_it_selects(&one, &["vrf/0@n1"]);
+        load.until_more(200);
+        let again = two.up_again();
+        until_it_selects(&one, &["vrf/0@n1", "vrf/0@n2"]);
+        load.until_more(200);
+        drop(again);
+    });
+}
+
+#[test]
+fn what_one_node_changes_counts_at_the_other() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let (one, two) = two(&etcd);
+    let created = one.run(&["keys", "create", "--name", "partner", "--scopes", "randomness", "--json"]);
+    let created: Value = serde_json::from_str(&created.out).unwrap();
+    let (id, key) = (created["id"].as_str().unwrap(), created["key"].as_str().unwrap());
+    let status = || Request::new("GET", PATH).key(key).send(two.gateway).status;
+    eventually("the key at the other", || (status() == 200).then_some(()));
+    assert_eq!(one.run(&["keys", "revoke", id]).code, 0);
+    eventually("the revocation at the other", || (status() == 401).then_some(()));
+
+    assert_eq!(one.run(&["secrets", "rotate", "vrf-signing"]).code, 0);
+    let keys = |mesh: &Running| mesh.get(PATH).json()["keys"].as_array().map_or(0, Vec::len);
+    eventually("the new key at every replica", || {
+        (0..8).all(|_| keys(&one) == 2 && keys(&two) == 2).then_some(())
+    });
+
+    let revoked = one.run(&["attestation", "revoke", "instance", "vrf/0@n2"]);
+    assert_eq!(revoked.code, 0, "{}", revoked.err);
+    until_it_selects(&one, &["vrf/0@n1"]);
+    until_it_selects(&two, &["vrf/0@n1"]);
+}
+
+#[test]
+fn a_node_that_differs_is_refused_with_the_difference_and_a_name_has_one_node() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let one = node(&etcd, "n1", None).up();
+    let other = Mesh::new()
+        .head(&format!("store: {}\nnode: n2\n", etcd.url()))
+        .yaml(&SERVICE.replace("scopes: [randomness]", "public: true"));
+    share_key(one.folder(), other.folder());
+    let refused = other.up_and_fail();
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("routes[0].public: false in the mesh, true here"), "{}", refused.err);
+    let same_name = node(&etcd, "n1", Some(&one)).up_and_fail();
+    assert_eq!(same_name.code, 1);
+    assert!(same_name.err.contains("another serviceos runs as the node n1"), "{}", same_name.err);
+    assert_eq!(one.get(PATH).status, 200);
+}
+
+#[test]
+fn another_configuration_counts_once_every_node_has_it() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let (one, two) = two(&etcd);
+    let text = |mesh: &Running| std::fs::read_to_string(mesh.folder().join("serviceos.yaml")).unwrap();
+    let changed = |mesh: &Running| {
+        let text = text(mesh).replace("scopes: [randomness]", "scopes: [dice]");
+        std::fs::write(mesh.folder().join("serviceos.yaml"), text).unwrap();
+    };
+    under_load(&one, PATH, |load| {
+        changed(&one);
+        one.until_logged(0, "the configuration was applied");
+        two.until_logged(0, "another node has changed the manifest of the mesh");
+        assert!(two.log().contains("routes[0].scopes"), "{}", two.log());
+        load.until_more(100);
+        changed(&two);
+        two.until_logged(0, "the configuration was applied");
+        load.until_more(100);
+        until_it_selects(&one, &["vrf/0@n1", "vrf/0@n2"]);
+    });
+}
