@@ -12,6 +12,7 @@ const KEPT: Kept = Kept { revisions: 7, bytes: 1 << 20 };
 enum Step {
     Put(u8, u8, Option<usize>),
     Delete(u8, u8),
+    Create(u8, u8),
     Revoke(usize),
     Reopen,
 }
@@ -20,6 +21,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..5u8, any::<u8>(), proptest::option::of(0..2usize)).prop_map(|(key, value, lease)| Step::Put(key, value, lease)),
         3 => (0..5u8, 0..5u8).prop_map(|(one, other)| Step::Delete(one, other)),
+        3 => (0..5u8, 0..5u8).prop_map(|(absent, key)| Step::Create(absent, key)),
         1 => (0..2usize).prop_map(Step::Revoke),
         1 => Just(Step::Reopen),
     ]
@@ -74,6 +76,16 @@ async fn agree(steps: Vec<Step>) {
                 let transaction = Transaction::new().delete([one]);
                 let transaction = if one == other { transaction } else { transaction.delete([other]) };
                 assert_eq!(committed(&store, transaction).await, model.revision);
+            }
+            Step::Create(absent, key) => {
+                let transaction = Transaction::new().if_absent([absent]).put([key], [0]);
+                let outcome = store.commit(transaction).await.unwrap();
+                if model.rows.contains_key(&[absent][..]) {
+                    assert_eq!(outcome, Outcome::Conflict { key: vec![absent] });
+                } else {
+                    model.put(key, 0, None);
+                    assert_eq!(outcome, Outcome::Committed { revision: model.revision });
+                }
             }
             Step::Revoke(at) => {
                 model.remove(|row| row.lease == Some(leases[at]));
