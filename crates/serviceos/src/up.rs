@@ -65,6 +65,7 @@ use replica_process::ReplicaLauncher;
 use screen::Screen;
 pub(crate) use screen::counted;
 pub(crate) use source::Source;
+pub(crate) use store::check_files as check_store_files;
 use upstream_tls::UpstreamTls;
 
 /// How long the last lines of everything may take.

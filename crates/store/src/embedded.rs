@@ -23,12 +23,13 @@ use tokio::sync::watch;
 
 use self::clock::Clock;
 use self::database::{Held, Open, failed};
+use self::history::Kept;
 use self::leases::Leases;
 use self::rows::ROWS;
 use self::watching::EmbeddedWatch;
 use self::writer::{Work, Writer};
 use crate::backend::{Answer, Backend, Watching};
-use crate::{Availability, KEPT_REVISIONS, KeyValue, LeaseId, Outcome, Range, StoreError, Transaction};
+use crate::{Availability, KeyValue, LeaseId, Outcome, Range, StoreError, Transaction};
 
 /// An open store. When it is dropped, so is all that is not written yet; it waits for what is, and lets go of the file.
 pub(crate) struct Embedded(Arc<Shared>);
@@ -40,7 +41,7 @@ struct Shared {
     leases: Leases,
     clock: Clock,
     progress: watch::Sender<Progress>,
-    kept_revisions: u64,
+    kept: Kept,
 }
 
 /// How far the store is.
@@ -59,10 +60,10 @@ impl Embedded {
     /// [`StoreError::InUse`] when another process has it open, [`StoreError::Disk`] or [`StoreError::Unconfirmed`] when its disk
     /// fails, [`StoreError::Open`] otherwise.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_by(path, database::file_at(path)?, KEPT_REVISIONS)
+        Self::open_by(path, database::file_at(path)?, Kept::default())
     }
 
-    fn open_by(path: &Path, open: Box<Open>, kept_revisions: u64) -> Result<Self, StoreError> {
+    fn open_by(path: &Path, open: Box<Open>, kept: Kept) -> Result<Self, StoreError> {
         let (held, found) = Held::open(path, open)?;
         let shared = Arc::new(Shared {
             held,
@@ -70,7 +71,7 @@ impl Embedded {
             leases: Leases::beginning_now(found.leases),
             clock: Clock::default(),
             progress: watch::Sender::new(Progress { revision: found.revision, over: None }),
-            kept_revisions,
+            kept,
         });
         if Handle::try_current().is_ok() {
             shared.keep_time();

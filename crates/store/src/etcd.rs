@@ -153,15 +153,15 @@ impl Etcd {
         });
         let failure = compares.iter().map(|compare| {
             let key = within(namespace, expected(compare).0);
-            RequestedOperation::RequestRange(RangeRequest { key, keys_only: true, ..RangeRequest::default() })
+            RequestedOperation::Range(RangeRequest { key, keys_only: true, ..RangeRequest::default() })
         });
         let success = operations.into_iter().map(|operation| match operation {
-            Operation::Put(key, value, lease) => RequestedOperation::RequestPut {
+            Operation::Put(key, value, lease) => RequestedOperation::Put {
                 key: within(namespace, &key),
                 value: messages::Base64(value),
                 lease: Whole(lease.map_or(0, LeaseId::number)),
             },
-            Operation::Delete(key) => RequestedOperation::RequestDeleteRange { key: within(namespace, &key) },
+            Operation::Delete(key) => RequestedOperation::Delete { key: within(namespace, &key) },
         });
         TransactionRequest {
             compare: compare.collect(),

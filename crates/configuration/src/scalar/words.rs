@@ -98,7 +98,7 @@ impl Scalar for StoreWord {
 
     fn help(shape: &Shape) -> Option<String> {
         let Shape::Text(text) = shape else { return None };
-        let word = nearest(text, ["embedded", "etcd"].into_iter())?;
+        let word = nearest(text, ["embedded", "etcd"])?;
         let meant = if word == "etcd" { "etcd://10.0.0.5:2379" } else { word };
         Some(format!("did you mean `{meant}`?"))
     }

@@ -35,9 +35,7 @@ pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Stor
             Ok(tokio::task::spawn_blocking(move || Store::open(&path)).await??)
         }
         StoreSettings::Etcd(etcd) => {
-            // What stands in etcd is told apart by mesh, so that several can share one.
-            let namespace = format!("/serviceos/{}/", settings.trust_domain).into_bytes();
-            let etcd = etcd.clone();
+            let (etcd, namespace) = (etcd.clone(), namespace(settings));
             let reading = tokio::task::spawn_blocking(move || read(etcd, namespace));
             let read = patiently(reading, |seconds| {
                 tracing::error!(
@@ -47,6 +45,22 @@ pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Stor
             Ok(Store::etcd(read.await??)?)
         }
     }
+}
+
+/// Whether the files that the settings name hold what they should.
+///
+/// # Errors
+/// The file that does not, and why.
+pub(crate) fn check_files(settings: &Settings) -> Result<()> {
+    if let StoreSettings::Etcd(etcd) = &settings.store {
+        read(etcd.clone(), namespace(settings))?;
+    }
+    Ok(())
+}
+
+/// What stands in etcd is told apart by mesh, so that several can share one.
+fn namespace(settings: &Settings) -> Vec<u8> {
+    format!("/serviceos/{}/", settings.trust_domain).into_bytes()
 }
 
 fn read(etcd: EtcdStore, namespace: Vec<u8>) -> Result<EtcdSettings> {

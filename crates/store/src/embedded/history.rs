@@ -8,13 +8,13 @@ use types::wire::{Message, Reader};
 
 use super::database::failed;
 use super::rows::{self, META};
-use crate::{Change, Changes, StoreError};
+use crate::{Change, Changes, KEPT_REVISIONS, StoreError};
 
 pub(super) const HISTORY: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("history");
 const HISTORY_BYTES: &str = "history-bytes";
 
-/// What the history may hold, in bytes: of large values fewer than [`crate::KEPT_REVISIONS`] are kept.
-pub(super) const KEPT_BYTES: u64 = 128 << 20;
+/// What the history may hold, in bytes: of large values fewer than [`KEPT_REVISIONS`] are kept.
+const KEPT_BYTES: u64 = 128 << 20;
 /// What a watch reads at once: revisions looked at, and bytes of those that concern it; one of them whatever its size.
 const PULLED_REVISIONS: u64 = 1_000;
 const PULLED_BYTES: usize = 1 << 20;
@@ -22,6 +22,19 @@ const PULLED_BYTES: usize = 1 << 20;
 const FORMAT: u8 = 1;
 const DELETED: u8 = 0;
 const PUT: u8 = 1;
+
+/// How much of the past is kept; the last revision whatever its size.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    pub(super) revisions: u64,
+    pub(super) bytes: u64,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { revisions: KEPT_REVISIONS, bytes: KEPT_BYTES }
+    }
+}
 
 /// The entry of one revision while it is made.
 pub(super) struct Entry {
@@ -65,19 +78,19 @@ pub(super) fn add(
     Ok(())
 }
 
-fn bytes(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, StoreError> {
+pub(super) fn bytes(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, StoreError> {
     Ok(meta.get(HISTORY_BYTES).map_err(failed)?.map_or(0, |row| row.value()))
 }
 
-/// Removes what is beyond the limits; the last entry stays.
+/// Removes what is beyond the limits.
 pub(super) fn trim(
     history: &mut Table<'_, u64, &[u8]>,
     meta: &mut Table<'_, &str, u64>,
-    kept_revisions: u64,
+    kept: Kept,
 ) -> Result<(), StoreError> {
     let (mut bytes, mut length) = (bytes(meta)?, history.len().map_err(failed)?);
     let before = length;
-    while length > kept_revisions || (bytes > KEPT_BYTES && length > 1) {
+    while length > kept.revisions || (bytes > kept.bytes && length > 1) {
         let Some((_, entry)) = history.pop_first().map_err(failed)? else { break };
         bytes = bytes.saturating_sub(entry.value().len() as u64);
         length -= 1;
@@ -144,7 +157,7 @@ pub(super) fn pull(database: &Database, prefix: &[u8], next: u64) -> Result<Pull
 }
 
 /// What an entry says of a prefix.
-fn under(prefix: &[u8], revision: u64, entry: &[u8]) -> Result<Option<Changes>, StoreError> {
+pub(super) fn under(prefix: &[u8], revision: u64, entry: &[u8]) -> Result<Option<Changes>, StoreError> {
     let damaged = || StoreError::Damaged(format!("revision {revision} of the history"));
     let mut reader = Reader::new(entry);
     if reader.array() != Some([FORMAT]) {

@@ -125,7 +125,7 @@ pub(super) fn encode(ttl: Duration) -> Vec<u8> {
     Message::untagged(&[FORMAT]).raw(ttl.as_secs().to_be_bytes()).finish()
 }
 
-fn decode(row: &[u8]) -> Option<Duration> {
+pub(super) fn decode(row: &[u8]) -> Option<Duration> {
     let mut reader = Reader::new(row);
     let ([FORMAT], seconds, true) = (reader.array()?, u64::from_be_bytes(reader.array()?), reader.is_empty())
     else {

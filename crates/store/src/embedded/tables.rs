@@ -6,7 +6,7 @@ use std::time::Duration;
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::database::failed;
-use super::history::{self, Entry, HISTORY};
+use super::history::{self, Entry, HISTORY, Kept};
 use super::leases::{self, LEASED, LEASES};
 use super::rows::{self, META, ROWS, Row};
 use crate::{LeaseId, Operation, Outcome, StoreError, Transaction};
@@ -181,10 +181,10 @@ impl<'write> Tables<'write> {
         Outcome::Committed { revision: self.revision }
     }
 
-    pub(super) fn finish(mut self, kept_revisions: u64) -> Result<Left, StoreError> {
+    pub(super) fn finish(mut self, kept: Kept) -> Result<Left, StoreError> {
         if self.is_changed {
             rows::set_revision(&mut self.meta, self.revision)?;
-            history::trim(&mut self.history, &mut self.meta, kept_revisions)?;
+            history::trim(&mut self.history, &mut self.meta, kept)?;
         }
         Ok(Left { revision: self.revision, is_changed: self.is_changed })
     }

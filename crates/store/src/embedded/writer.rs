@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::Shared;
 use super::database::failed;
+use super::history::Kept;
 use super::tables::{Left, Tables};
 use crate::{LeaseId, Operation, Outcome, StoreError, Transaction};
 
@@ -113,7 +114,7 @@ impl Shared {
 
     /// Blocks.
     fn write_batch(&self, batch: Vec<Job>) {
-        let kept = self.kept_revisions;
+        let kept = self.kept;
         let done = self.held.carry_out(|database| write(database, &batch, kept));
         let answers = match done {
             Ok((answers, left)) => {
@@ -190,12 +191,12 @@ impl Drop for Writing {
 
 type Written = (Vec<Result<Outcome, StoreError>>, Left);
 
-fn write(database: &Database, batch: &[Job], kept_revisions: u64) -> Result<Written, StoreError> {
+fn write(database: &Database, batch: &[Job], kept: Kept) -> Result<Written, StoreError> {
     let write = database.begin_write().map_err(failed)?;
     let mut tables = Tables::open(&write)?;
     let answers = batch.iter().map(|job| job.work.carry_out(&mut tables));
     let answers = answers.collect::<Result<Vec<_>, _>>()?;
-    let left = tables.finish(kept_revisions)?;
+    let left = tables.finish(kept)?;
     if left.is_changed {
         write.commit().map_err(failed)?;
     }

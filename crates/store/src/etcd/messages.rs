@@ -104,11 +104,13 @@ pub(super) struct Comparison {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
 pub(super) enum RequestedOperation {
-    RequestPut { key: Base64, value: Base64, lease: Whole },
-    RequestDeleteRange { key: Base64 },
-    RequestRange(RangeRequest),
+    #[serde(rename = "request_put")]
+    Put { key: Base64, value: Base64, lease: Whole },
+    #[serde(rename = "request_delete_range")]
+    Delete { key: Base64 },
+    #[serde(rename = "request_range")]
+    Range(RangeRequest),
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -30,8 +30,11 @@ pub(super) enum Refusal {
     Failed(String),
 }
 
+/// What an error of these words means; it is given all that was said.
+type Meaning = fn(String) -> Refusal;
+
 /// What stands in the error, and what it means. The first that fits counts.
-const MEANINGS: &[(&str, fn(String) -> Refusal)] = &[
+const MEANINGS: &[(&str, Meaning)] = &[
     ("requested lease not found", |_| Refusal::LeaseEnded),
     ("required revision has been compacted", |_| Refusal::Compacted),
     ("authentication is not enabled", |_| Refusal::NoUsers),

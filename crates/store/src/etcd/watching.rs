@@ -28,8 +28,10 @@ const WELL_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct EtcdWatch {
     client: Arc<Client>,
     prefix: Vec<u8>,
-    /// The last revision that came in.
+    /// The last revision that came in, or after which it began.
     after: u64,
+    /// The last one that came in; 0 before.
+    told: u64,
     /// What came in and was not handed out yet.
     ready: VecDeque<Changes>,
     source: Source,
@@ -59,7 +61,7 @@ enum Ended {
 impl EtcdWatch {
     pub(super) fn new(client: Arc<Client>, prefix: Vec<u8>, after: u64) -> Self {
         let (ready, source) = (VecDeque::new(), Source::None(Instant::now()));
-        Self { client, prefix, after, ready, source, failures: 0, was_away: false }
+        Self { client, prefix, after, told: 0, ready, source, failures: 0, was_away: false }
     }
 
     /// One step. Dropped at any point, it loses nothing: what it waits for is kept here.
@@ -76,7 +78,7 @@ impl EtcdWatch {
                 return Ok(was_away.then_some(Watched::Resumed));
             }
             Source::Stream(stream) => {
-                if let Some(message) = stream.message(self.after).await? {
+                if let Some(message) = stream.message(self.after, self.told).await? {
                     self.take(message)?;
                 }
             }
@@ -118,7 +120,7 @@ impl EtcdWatch {
             self.take_event(event).map_err(Ended::Over)?;
         }
         if let Some(last) = self.ready.back() {
-            self.after = last.revision;
+            (self.after, self.told) = (last.revision, last.revision);
         }
         Ok(())
     }
@@ -151,7 +153,10 @@ impl Watching for EtcdWatch {
                 match self.step().await {
                     Ok(None) => {}
                     Ok(Some(watched)) => return Ok(watched),
-                    Err(Ended::Over(error)) => return Err(error),
+                    Err(Ended::Over(error)) => {
+                        self.source = Source::None(Instant::now() + self.client.pause(0));
+                        return Err(error);
+                    }
                     Err(Ended::Broken(reason)) => self.broken(&reason),
                 }
             }

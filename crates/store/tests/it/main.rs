@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic where it stands")]
 
 mod conformance;
+mod crash;
 mod embedded;
 mod etcd;

@@ -49,7 +49,7 @@ fn told(info: &AuditInfo) -> Option<Anchor> {
 async fn stored(data_dir: &Path) -> Result<Anchor, Failure> {
     let path = data_dir.join("store.redb");
     if !path.exists() {
-        return Err(anyhow!("{} is not there, and T_0 and the root key are in it", path.display()).into());
+        return Err(anyhow!("{} is not there, and T_0 and the root key are in it; with a store in etcd, start serviceos first", path.display()).into());
     }
     let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await;
     let store = match opened.context("failed to open the store")? {

@@ -38,11 +38,13 @@ pub(super) struct Stream {
     /// How much of it was searched for the end of a message.
     searched: usize,
     heard: Instant,
-    look: Option<Pin<Box<dyn Future<Output = Result<Looked, Ended>> + Send>>>,
+    look: Option<Look>,
     /// A write that the stream had not told of when it was looked at last.
     untold: Option<u64>,
     _connection: Connection,
 }
+
+type Look = Pin<Box<dyn Future<Output = Result<Looked, Ended>> + Send>>;
 
 /// What the member knows beside the stream.
 struct Looked {
@@ -130,11 +132,14 @@ impl Stream {
             Ended::Over(error) => Refusal::Failed(error.to_string()),
         };
         let line = loop {
-            match self.line(after).map_err(broken)? {
-                Some(line) => break line,
+            if let Some(line) = self.line(after).map_err(broken)? {
+                break line;
+            }
+            match self.read().await {
+                Ok(()) => {}
                 // An error has no line end, but an end.
-                None if self.read().await.is_err() && !status.is_success() => break self.buffered.split(),
-                None => {}
+                Err(_) if !status.is_success() => break self.buffered.split(),
+                Err(ended) => return Err(broken(ended)),
             }
         };
         if !status.is_success() {
@@ -152,7 +157,8 @@ impl Stream {
     }
 
     /// The next message; `None` after a step that brought none yet. Dropped at any point, it loses nothing.
-    pub(super) async fn message(&mut self, after: u64) -> Result<Option<WatchAnswer>, Ended> {
+    /// `after` is the last revision that came in, or after which the watch began; `told` the last one that etcd told of.
+    pub(super) async fn message(&mut self, after: u64, told: u64) -> Result<Option<WatchAnswer>, Ended> {
         if let Some(line) = self.line(after)? {
             return Ok(Some(parsed(&line).map_err(Ended::from)?));
         }
@@ -161,12 +167,12 @@ impl Stream {
         let (client, member, prefix) = (&self.client, self.member, &self.prefix);
         let looked = async {
             sleep_until(silent).await;
-            let begin = || Box::pin(looked_at(Arc::clone(client), member, prefix.clone(), after));
-            look.get_or_insert_with(|| begin()).await
+            let begin = || -> Look { Box::pin(looked_at(Arc::clone(client), member, prefix.clone(), after)) };
+            look.get_or_insert_with(begin).await
         };
         tokio::select! {
             frame = body.frame() => self.received(frame)?,
-            looked = looked => self.compare(looked?, after)?,
+            looked = looked => self.compare(&looked?, after, told)?,
         }
         Ok(None)
     }
@@ -210,10 +216,10 @@ impl Stream {
         Ok(Some(line))
     }
 
-    fn compare(&mut self, looked: Looked, after: u64) -> Result<(), Ended> {
+    fn compare(&mut self, looked: &Looked, after: u64, told: u64) -> Result<(), Ended> {
         self.heard = Instant::now();
         self.look = None;
-        if looked.revision < after {
+        if looked.revision < told {
             // It was put back to an earlier state.
             return Err(Ended::Over(StoreError::Compacted { oldest: looked.revision + 1 }));
         }

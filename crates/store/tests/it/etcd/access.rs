@@ -64,6 +64,7 @@ async fn a_user_may_do_what_its_role_allows_and_nobody_else_anything() {
             stranger.get("a").await.unwrap_err(),
             stranger.commit(Transaction::new().put("a", "x")).await.unwrap_err(),
             soon(watch.next()).await.unwrap_err(),
+            soon(watch.next()).await.unwrap_err(),
         ];
         for refused in refused {
             assert!(matches!(refused, StoreError::Refused(_)), "{refused}");

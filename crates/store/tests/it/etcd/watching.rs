@@ -123,3 +123,24 @@ async fn a_watch_catches_up_with_many_revisions_each_of_them_whole() {
     let found: Vec<_> = seen.iter().map(|changes| changes.changes.len() as u64).collect();
     assert_eq!(found, (0..REVISIONS).map(|revision| revision % 7 + 1).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn a_watch_after_a_revision_to_come_waits_though_it_is_silent_for_long() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let store = store(&etcd);
+    let now = store.range("").await.unwrap().revision;
+    let mut watch = store.watch("k", now + 1);
+    let waiting = tokio::spawn(async move { watch.next().await });
+    // It is looked after the stream, and after etcd, every five seconds: the fourth request is a look at the stream.
+    let before = etcd.passed(0);
+    soon(async {
+        while etcd.passed(0) < before + 4 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    committed(&store, Transaction::new().put("k", "1")).await;
+    let second = committed(&store, Transaction::new().put("k", "2")).await;
+    let watched = soon(waiting).await.unwrap().unwrap();
+    assert!(matches!(&watched, Watched::Changes(changes) if changes.revision == second), "{watched:?}");
+}
