@@ -5,7 +5,7 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
@@ -31,6 +31,8 @@ pub enum Availability {
     Away {
         /// Why, as it was said last.
         reason: String,
+        /// It was away when it was opened, and has not answered since: what is read comes from the mirror, and of this time.
+        stale: Option<SystemTime>,
     },
 }
 

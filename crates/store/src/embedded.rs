@@ -5,10 +5,10 @@
 
 mod clock;
 mod confirmed;
-mod database;
+pub(crate) mod database;
 mod history;
 mod leases;
-mod rows;
+pub(crate) mod rows;
 mod tables;
 mod watching;
 mod writer;

@@ -42,7 +42,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
 /// etcd.
-struct Etcd {
+pub(crate) struct Etcd {
     client: Arc<Client>,
     looking: JoinHandle<()>,
 }
@@ -60,6 +60,20 @@ impl Store {
     /// # Errors
     /// [`StoreError::Failed`] outside of a tokio runtime, without an end point, and with a certificate or key that is none.
     pub fn etcd(settings: EtcdSettings) -> Result<Self, StoreError> {
+        Ok(Self::of(Etcd::new(settings)?))
+    }
+}
+
+/// Which etcd has answered, and how far it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) cluster: u64,
+    pub(crate) revision: u64,
+}
+
+impl Etcd {
+    /// As [`Store::etcd`].
+    pub(crate) fn new(settings: EtcdSettings) -> Result<Self, StoreError> {
         let runtime = Handle::try_current().map_err(|error| StoreError::Failed(error.to_string()))?;
         let EtcdSettings { end_points, namespace, tls, login, random } = settings;
         if end_points.is_empty() {
@@ -68,7 +82,13 @@ impl Store {
         let tls = tls.map(EtcdTls::client).transpose()?;
         let client = Arc::new(Client::new(end_points, tls, namespace, login, random));
         let looking = runtime.spawn(presence::look(Arc::downgrade(&client)));
-        Ok(Self::of(Etcd { client, looking }))
+        Ok(Self { client, looking })
+    }
+
+    /// Whether it answers, and which one it is.
+    pub(crate) async fn look(&self) -> Result<Seen, StoreError> {
+        let header = self.client.look().await.map_err(read_error)?;
+        Ok(Seen { cluster: header.cluster_id.0, revision: header.revision.revision() })
     }
 }
 

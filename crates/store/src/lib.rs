@@ -8,6 +8,7 @@ mod backend;
 mod embedded;
 mod etcd;
 mod lease;
+mod mirrored;
 mod transaction;
 mod watch;
 

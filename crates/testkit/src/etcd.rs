@@ -162,6 +162,16 @@ impl Etcd {
         self.wait_until_ready(index);
     }
 
+    /// Starts a member that was killed with an empty disk, as that of another cluster, and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn begin_anew(&mut self, index: usize) {
+        std::fs::remove_dir_all(self.folder().join(format!("data{index}"))).expect("the disk of a member");
+        self.members[index].arguments.push("--initial-cluster-token=anew".to_owned());
+        self.restart(index);
+    }
+
     /// Stops a member where it stands, with SIGSTOP.
     ///
     /// # Panics

@@ -118,7 +118,7 @@ impl Held {
     }
 
     fn away(&self, error: StoreError) -> StoreError {
-        self.set(Availability::Away { reason: error.to_string() });
+        self.set(Availability::Away { reason: error.to_string(), stale: None });
         error
     }
 
@@ -207,7 +207,7 @@ pub(super) fn file_at(path: &Path) -> Result<Box<Open>, StoreError> {
 
 /// Makes the file where there is none, under its name only once it is a whole store: a kill in between would otherwise leave
 /// one that can never be opened.
-pub(super) fn make_whole(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn make_whole(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     if path.try_exists()? {
         return Ok(());
     }
@@ -219,7 +219,7 @@ pub(super) fn make_whole(path: &Path) -> Result<(), Box<dyn std::error::Error>> 
     Ok(())
 }
 
-pub(super) fn failed(error: impl Into<redb::Error>) -> StoreError {
+pub(crate) fn failed(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
         redb::Error::Io(error) => StoreError::Disk(error.to_string()),
         redb::Error::PreviousIo => StoreError::Disk("an earlier write failed".to_owned()),

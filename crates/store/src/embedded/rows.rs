@@ -6,21 +6,21 @@ use types::wire::{Message, Reader};
 use super::database::failed;
 use crate::{Compare, KeyValue, LeaseId, Range, StoreError};
 
-pub(super) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
-pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(crate) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const REVISION: &str = "revision";
 
 /// A row as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Row<'a> {
-    pub(super) create_revision: u64,
-    pub(super) mod_revision: u64,
-    pub(super) lease: Option<LeaseId>,
-    pub(super) value: &'a [u8],
+pub(crate) struct Row<'a> {
+    pub(crate) create_revision: u64,
+    pub(crate) mod_revision: u64,
+    pub(crate) lease: Option<LeaseId>,
+    pub(crate) value: &'a [u8],
 }
 
 impl Row<'_> {
-    pub(super) fn of(&self, key: &[u8]) -> KeyValue {
+    pub(crate) fn of(&self, key: &[u8]) -> KeyValue {
         KeyValue {
             key: key.to_vec(),
             value: self.value.to_vec(),
@@ -32,7 +32,7 @@ impl Row<'_> {
 }
 
 /// A row: format 1, the two revisions, the value; or format 2, the two revisions, the lease, the value.
-pub(super) fn encode(row: &Row<'_>) -> Vec<u8> {
+pub(crate) fn encode(row: &Row<'_>) -> Vec<u8> {
     let format = if row.lease.is_some() { 2 } else { 1 };
     let head = Message::untagged(&[format])
         .with_room(24 + row.value.len())
@@ -45,7 +45,7 @@ pub(super) fn encode(row: &Row<'_>) -> Vec<u8> {
     head.raw(row.value).finish()
 }
 
-pub(super) fn decode<'a>(key: &[u8], row: &'a [u8]) -> Result<Row<'a>, StoreError> {
+pub(crate) fn decode<'a>(key: &[u8], row: &'a [u8]) -> Result<Row<'a>, StoreError> {
     parts(row).ok_or_else(|| StoreError::Damaged(String::from_utf8_lossy(key).into_owned()))
 }
 
@@ -65,7 +65,7 @@ fn parts(row: &[u8]) -> Option<Row<'_>> {
 }
 
 /// Every row under a prefix, and the revision with which they were read.
-pub(super) fn range(database: &Database, prefix: &[u8]) -> Result<Range, StoreError> {
+pub(crate) fn range(database: &Database, prefix: &[u8]) -> Result<Range, StoreError> {
     let read = database.begin_read().map_err(failed)?;
     let stored = read.open_table(ROWS).map_err(failed)?;
     let revision = revision(&read.open_table(META).map_err(failed)?)?;
@@ -81,17 +81,17 @@ pub(super) fn range(database: &Database, prefix: &[u8]) -> Result<Range, StoreEr
 }
 
 /// The revision of the whole store.
-pub(super) fn revision(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, StoreError> {
+pub(crate) fn revision(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, StoreError> {
     Ok(meta.get(REVISION).map_err(failed)?.map_or(0, |row| row.value()))
 }
 
-pub(super) fn set_revision(meta: &mut Table<'_, &str, u64>, revision: u64) -> Result<(), StoreError> {
+pub(crate) fn set_revision(meta: &mut Table<'_, &str, u64>, revision: u64) -> Result<(), StoreError> {
     meta.insert(REVISION, revision).map_err(failed)?;
     Ok(())
 }
 
 /// Whether a comparison holds.
-pub(super) fn holds(rows: &Table<'_, &[u8], &[u8]>, compare: &Compare) -> Result<bool, StoreError> {
+pub(crate) fn holds(rows: &Table<'_, &[u8], &[u8]>, compare: &Compare) -> Result<bool, StoreError> {
     let wanted = match compare {
         Compare::Absent(_) => None,
         Compare::ModRevision(_, revision) => Some(*revision),

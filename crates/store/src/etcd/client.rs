@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::connection::Unanswered;
 use super::login::{Logins, Token};
 use super::member::{Answered, Member};
-use super::messages::{Base64, Nothing, RangeRequest, error_text};
+use super::messages::{Base64, Header, RangeAnswer, RangeRequest, error_text};
 use super::presence::Presence;
 use super::refusal::Refusal;
 use super::{EndPoint, Login};
@@ -146,11 +146,12 @@ impl Client {
         longest.mul_f64(0.5 + share / 2.0)
     }
 
-    /// Asks for one key, which only a member with a majority behind it answers.
-    pub(super) async fn look(&self) -> Result<(), CallError> {
+    /// Asks for one key, which only a member with a majority behind it answers. Gives what stands above the answer.
+    pub(super) async fn look(&self) -> Result<Header, CallError> {
         let key = if self.namespace.is_empty() { vec![0] } else { self.namespace.clone() };
         let request = RangeRequest { key: Base64(key), keys_only: true, ..RangeRequest::default() };
-        self.call::<Nothing>("/v3/kv/range", &request, Repeat::Safe).await.map(|_answer| ())
+        let answer = self.call::<RangeAnswer>("/v3/kv/range", &request, Repeat::Safe).await?;
+        Ok(answer.header)
     }
 
     /// Asks until one answers.

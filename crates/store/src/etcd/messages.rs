@@ -74,7 +74,19 @@ pub(super) struct RangeAnswer {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Header {
+    pub(super) cluster_id: Cluster,
     pub(super) revision: Whole,
+}
+
+/// The number of a cluster: 64 bits without a sign.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cluster(pub(super) u64);
+
+impl<'de> Deserialize<'de> for Cluster {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(D::Error::custom)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -46,7 +46,7 @@ impl Presence {
     pub(super) fn silent(&self, reason: &str) {
         self.known.send_if_modified(|known| {
             let is_new = *known == Availability::Available;
-            *known = Availability::Away { reason: reason.to_owned() };
+            *known = Availability::Away { reason: reason.to_owned(), stale: None };
             is_new
         });
     }

@@ -74,5 +74,5 @@ async fn a_store_that_is_closed_is_no_longer_available() {
     assert_eq!(*availability.borrow_and_update(), Availability::Available);
     drop(store);
     let reason = "the store failed: it is closed".to_owned();
-    assert_eq!(*availability.borrow_and_update(), Availability::Away { reason });
+    assert_eq!(*availability.borrow_and_update(), Availability::Away { reason, stale: None });
 }

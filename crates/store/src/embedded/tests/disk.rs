@@ -287,7 +287,7 @@ async fn a_full_disk_is_said_and_looked_after_until_it_has_room() {
     let refused = store.commit(Transaction::new().put("a", "2")).await.unwrap_err().to_string();
     let now = availability.borrow_and_update().clone();
     assert!(
-        matches!(&now, Availability::Away { reason } if refused.contains("disk") && reason.contains("disk")),
+        matches!(&now, Availability::Away { reason, .. } if refused.contains("disk") && reason.contains("disk")),
         "{now:?}"
     );
     let follower = tokio::spawn(async move { [changes(&mut watch).await, changes(&mut watch).await] });
@@ -337,7 +337,7 @@ async fn whoever_waits_is_told_when_the_disk_did_not_confirm_something() {
     disk.set(Failure::Loses, false);
     tokio::time::sleep(Duration::from_secs(60)).await;
     let now = store.availability().borrow().clone();
-    assert!(matches!(&now, Availability::Away { reason } if reason.contains("(lost)")), "{now:?}");
+    assert!(matches!(&now, Availability::Away { reason, .. } if reason.contains("(lost)")), "{now:?}");
 }
 
 /// Many commits at once, each of a key of its own.

@@ -30,7 +30,7 @@ async fn when_all_members_are_gone_that_is_said_at_once_and_when_they_are_back_i
     let granted = store.grant(Duration::from_secs(5)).await.unwrap_err();
     assert!(matches!(granted, StoreError::Unreachable(_)), "{granted}");
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-    let Availability::Away { reason } = availability.borrow_and_update().clone() else {
+    let Availability::Away { reason, stale: None } = availability.borrow_and_update().clone() else {
         panic!("it is away")
     };
     assert!(reason.contains(&etcd.addresses()[0].to_string()) && reason.contains("refused"), "{reason}");
