@@ -234,7 +234,9 @@ pub(crate) mod tests {
     #[test]
     fn detailed_says_why() {
         let snapshot = Snapshot::new(1, vec![service("vrf", "rxe", true)]);
-        let store = StoreState { kind: "etcd".into(), available: false, reason: Some("no leader".into()) };
+        let stale = Some("2026-01-02T03:04:05.678Z".parse().unwrap());
+        let store =
+            StoreState { kind: "etcd".into(), available: false, reason: Some("no leader".into()), stale };
         let report = HealthReport::new(Arc::new(snapshot), false, store);
         expect![[r#"
             {
@@ -303,7 +305,8 @@ pub(crate) mod tests {
               "store": {
                 "kind": "etcd",
                 "available": false,
-                "reason": "no leader"
+                "reason": "no leader",
+                "stale": "2026-01-02T03:04:05.678Z"
               }
             }"#]]
         .assert_eq(&serde_json::to_string_pretty(&report.detailed()).unwrap());

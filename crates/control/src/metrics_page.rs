@@ -15,6 +15,9 @@ pub(crate) fn render(metrics: &Metrics, snapshot: &Snapshot, store: &StoreState,
     let name = "serviceos_store_available";
     out.family(name, MetricType::Gauge, "1 while the store answers");
     out.sample(name, &[("kind", store.kind.as_str())], u64::from(store.available));
+    let name = "serviceos_store_stale";
+    out.family(name, MetricType::Gauge, "1 from a start without the store until it answers");
+    out.sample(name, &[("kind", store.kind.as_str())], u64::from(store.stale.is_some()));
     out.family("serviceos_replicas", MetricType::Gauge, "Replicas by lifecycle state");
     for service in &snapshot.services {
         for state in LifecycleState::ALL {
@@ -83,6 +86,7 @@ mod tests {
             render(&Metrics::new(1), &snapshot, &StoreState::of_test(), Timestamp::from_second(5).unwrap());
         let facts = [
             "serviceos_store_available",
+            "serviceos_store_stale",
             "serviceos_replica_selectable",
             "serviceos_replica_attestation_expiry_seconds",
         ];
@@ -91,6 +95,9 @@ mod tests {
             # HELP serviceos_store_available 1 while the store answers
             # TYPE serviceos_store_available gauge
             serviceos_store_available{kind="embedded"} 1
+            # HELP serviceos_store_stale 1 from a start without the store until it answers
+            # TYPE serviceos_store_stale gauge
+            serviceos_store_stale{kind="embedded"} 0
             # HELP serviceos_replica_selectable 1 while requests may reach the replica
             # TYPE serviceos_replica_selectable gauge
             serviceos_replica_selectable{service="vrf",replica="vrf/0"} 1

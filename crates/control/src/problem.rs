@@ -120,6 +120,7 @@ impl From<TrustError> for AdminProblem {
             | TrustError::Record(_)
             | TrustError::Randomness
             | TrustError::RootsOfOtherMode { .. }
+            | TrustError::ChangedWithoutStore(_)
             | TrustError::Evidence(_)
             | TrustError::Failed => {
                 (StatusCode::SERVICE_UNAVAILABLE, "AUTHORITY_UNAVAILABLE", "The authority cannot answer")

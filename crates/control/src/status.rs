@@ -164,7 +164,8 @@ mod tests {
               "store": {
                 "kind": "embedded",
                 "available": true,
-                "reason": null
+                "reason": null,
+                "stale": null
               },
               "services": [
                 {

@@ -1,5 +1,6 @@
 //! The store as the pages show it.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::Availability;
 use tokio::sync::watch;
@@ -20,6 +21,8 @@ pub struct StoreState {
     pub available: bool,
     /// Why it does not.
     pub reason: Option<String>,
+    /// It has not answered since the start: what is known of it comes from its mirror on this machine, and is of this time.
+    pub stale: Option<Timestamp>,
 }
 
 impl StoreView {
@@ -30,17 +33,18 @@ impl StoreView {
 
     /// As it is now.
     pub fn state(&self) -> StoreState {
-        let reason = match &*self.availability.borrow() {
-            Availability::Available => None,
-            Availability::Away { reason } => Some(reason.clone()),
+        let (reason, stale) = match &*self.availability.borrow() {
+            Availability::Available => (None, None),
+            Availability::Away { reason, stale } => (Some(reason.clone()), *stale),
         };
-        StoreState { kind: self.kind.to_owned(), available: reason.is_none(), reason }
+        let stale = stale.and_then(|at| Timestamp::try_from(at).ok());
+        StoreState { kind: self.kind.to_owned(), available: reason.is_none(), reason, stale }
     }
 }
 
 #[cfg(test)]
 impl StoreState {
     pub(crate) fn of_test() -> Self {
-        Self { kind: "embedded".to_owned(), available: true, reason: None }
+        Self { kind: "embedded".to_owned(), available: true, reason: None, stale: None }
     }
 }

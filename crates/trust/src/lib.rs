@@ -74,6 +74,12 @@ pub enum TrustError {
         /// Where they differ, a line each.
         differences: String,
     },
+    /// The manifest was changed while the store was away, which must know of it first.
+    #[error(
+        "the configuration changes what decides trust, and that the mesh must agree on, but the store is away ({0}); start with the \
+         configuration of the last start, or once the store answers"
+    )]
+    ChangedWithoutStore(String),
     /// A revocation that is none.
     #[error("the revocation is refused: {0}")]
     RevocationRefused(String),

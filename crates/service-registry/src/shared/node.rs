@@ -64,14 +64,19 @@ struct Alive {
 
 impl Node {
     /// Takes the name in the store, with a lease that [`Self::run`] renews. `owner` is what makes this node known to itself after a
-    /// crash: whoever had the name as the same owner is gone.
+    /// crash: whoever had the name as the same owner is gone. While the store is away the name waits: [`Self::run`] takes it then.
     ///
     /// # Errors
-    /// Another owner has the name and is alive, or the store fails.
+    /// Another owner has the name and is alive, or the store refuses.
     pub async fn claim(store: Store, name: NodeName, owner: String) -> Result<Self, ClaimError> {
         let node = Self { store, name, owner, claim: watch::Sender::new(None) };
-        let claim = node.take().await?;
-        node.claim.send_replace(Some(claim));
+        match node.take().await {
+            Ok(claim) => drop(node.claim.send_replace(Some(claim))),
+            Err(ClaimError::Store(error @ StoreError::Unreachable(_))) => {
+                tracing::warn!(node = %node.name, %error, "the node takes its name once the store answers");
+            }
+            Err(other) => return Err(other),
+        }
         Ok(node)
     }
 
@@ -85,16 +90,16 @@ impl Node {
         Transaction::new().if_revision(alive(&self.name), claim.token)
     }
 
-    /// Renews the lease for ever, and takes the name again when it was lost.
+    /// Renews the lease for ever, and takes the name when it was lost, or was not to be had.
     pub(super) async fn keep(&self) {
-        let mut failing = false;
+        let mut failing = self.claim.borrow().is_none();
         loop {
             sleep(if failing { AGAIN } else { RENEWAL }).await;
             let claim = *self.claim.borrow();
             let kept = match claim {
                 Some(claim) => self.store.keep_alive(claim.lease).await.map_err(ClaimError::from),
                 None => self.take().await.map(|claim| {
-                    tracing::info!(node = %self.name, "the node has its name again");
+                    tracing::info!(node = %self.name, "the node has its name");
                     self.claim.send_replace(Some(claim));
                 }),
             };

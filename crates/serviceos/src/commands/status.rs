@@ -33,8 +33,12 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
 fn away(status: &Status) -> Option<String> {
     let store = &status.store;
     let reason = store.reason.as_deref().unwrap_or("it gave no reason");
-    let said =
-        || format!("the store ({}) does not answer, and every change is refused: {reason}", store.kind);
+    let stale = store.stale.map_or_else(String::new, |at| {
+        format!("; it was away at the start, and what is known of it is of {at}")
+    });
+    let said = || {
+        format!("the store ({}) does not answer, and every change is refused: {reason}{stale}", store.kind)
+    };
     (!store.available).then(said)
 }
 
@@ -84,12 +88,12 @@ mod tests {
             ("legacy/0".into(), Value::Null, "exempt".into());
         let status = json!({
             "status": "healthy", "gateway": "127.0.0.1:8080", "admin": "127.0.0.1:7070", "pid": 1,
-            "store": {"kind": "etcd", "available": false, "reason": "etcd-1:2379: connection refused"},
+            "store": {"kind": "etcd", "available": false, "reason": "etcd-1:2379: connection refused", "stale": "2026-01-02T03:04:05Z"},
             "services": [{"name": "a", "version": "1", "desired": 1, "ready": 1, "replicas": [valid, refused, endpoint]}],
         });
         let status = serde_json::from_value(status).unwrap();
-        let said =
-            "the store (etcd) does not answer, and every change is refused: etcd-1:2379: connection refused";
+        let said = "the store (etcd) does not answer, and every change is refused: etcd-1:2379: connection refused; it was away at \
+                    the start, and what is known of it is of 2026-01-02T03:04:05Z";
         assert_eq!(away(&status).as_deref(), Some(said));
         let table = table(&status).to_string();
         let lines: Vec<_> = table.lines().map(str::trim).collect();

@@ -51,6 +51,11 @@ impl DataDir {
         Ok(store)
     }
 
+    /// What this machine keeps of a store in etcd, for a start without it.
+    pub(crate) fn mirror(&self) -> PathBuf {
+        self.root.join("etcd-mirror.redb")
+    }
+
     /// Where the development quoter keeps its root.
     pub(crate) fn development(&self) -> PathBuf {
         self.root.join("development")

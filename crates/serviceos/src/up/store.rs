@@ -7,7 +7,7 @@ use configuration::{EtcdLogin, EtcdStore, EtcdTlsFiles, Settings, StoreSettings}
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use store::{EndPoint, EtcdSettings, EtcdTls, Login, Store};
+use store::{Availability, EndPoint, EtcdSettings, EtcdTls, Login, Store};
 use zeroize::Zeroizing;
 
 use super::data_dir::DataDir;
@@ -24,10 +24,10 @@ pub(super) fn kind(settings: &Settings) -> &'static str {
     }
 }
 
-/// Opens it. Of etcd only the files are read: whether it answers is seen by whoever asks it for something.
+/// Opens it. Where etcd does not answer, its mirror in the data directory stands for it.
 ///
 /// # Errors
-/// The file that cannot be used, and why.
+/// The file that cannot be used, and why; etcd is away, and there is no mirror.
 pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Store> {
     match &settings.store {
         StoreSettings::Embedded => {
@@ -42,7 +42,15 @@ pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Stor
                     "the files of `store` do not answer for {seconds} seconds; they are waited for"
                 );
             });
-            Ok(Store::etcd(read.await??)?)
+            let store = Store::etcd_mirrored(read.await??, &data_dir.mirror()).await?;
+            if let Availability::Away { reason, stale: Some(at) } = &*store.availability().borrow() {
+                let at = jiff::Timestamp::try_from(*at).unwrap_or_default();
+                tracing::warn!(
+                    reason,
+                    "etcd does not answer, so this start goes by its mirror, which is of {at}; every change is refused until it does"
+                );
+            }
+            Ok(store)
         }
     }
 }

@@ -29,7 +29,7 @@ fn without_etcd_requests_go_on_and_changes_are_refused_until_it_is_back() {
     assert!(!mesh.folder().join(".serviceos/store.redb").exists());
     assert_eq!(
         mesh.status()["store"],
-        serde_json::json!({"kind": "etcd", "available": true, "reason": null})
+        serde_json::json!({"kind": "etcd", "available": true, "reason": null, "stale": null})
     );
     assert_eq!(metric(&mesh, "serviceos_store_available"), r#"serviceos_store_available{kind="etcd"} 1"#);
     let created = create_key(&mesh);
@@ -148,6 +148,7 @@ fn a_start_without_etcd_says_so_and_starts_nothing() {
         "{}",
         refused.err
     );
+    assert!(refused.err.contains("is no use: there is none"), "{}", refused.err);
 }
 
 #[test]

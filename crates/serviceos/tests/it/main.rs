@@ -44,6 +44,7 @@ mod secrets;
 mod selection;
 mod services;
 mod shutdown;
+mod stale_start;
 mod tls;
 mod tls_versions;
 mod versions;

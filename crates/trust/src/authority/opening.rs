@@ -9,7 +9,7 @@ use mesh_protocol::{Revocations, SignedRevocations};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::CertificateDer;
 use secrets::Vault;
-use store::{KeyValue, Store, Transaction};
+use store::{Availability, KeyValue, Store, Transaction};
 use tokio::sync::watch;
 use types::{NodeName, ServiceName};
 use zeroize::Zeroizing;
@@ -87,6 +87,11 @@ impl Authority {
         let root = root(&store, &root_key, &domain, seconds).await?;
         let (known, known_at) = Chain::known(&store, &genesis).await?;
         let next = known.with(&manifest)?;
+        if next.is_some()
+            && let Availability::Away { reason, .. } = &*store.availability().borrow()
+        {
+            return Err(TrustError::ChangedWithoutStore(reason.clone()));
+        }
         // The first manifest is that of whoever is quicker.
         if next.is_some()
             && known.n > 0

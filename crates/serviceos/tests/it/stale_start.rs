@@ -1,0 +1,116 @@
+//! A start while etcd is away goes by the mirror that this machine has kept of it.
+
+use rustix::process::Signal;
+use serde_json::Value;
+use testkit::{Etcd, Mesh, Request, Running, Upstream, eventually, kill};
+
+use crate::fleet::PUBLIC;
+use crate::nodes::{PATH, answered, node, selected, two, until_it_selects};
+
+fn is_stale(status: &Value) -> bool {
+    status["store"]["available"] == false && status["store"]["stale"].is_string()
+}
+
+/// Starts it again without etcd; it has the same development key.
+fn up_without_etcd(mesh: Running) -> Running {
+    let key = mesh.key.clone();
+    let mut again = mesh.up_again_when("a start from the mirror", is_stale);
+    again.key = key;
+    again
+}
+
+fn is_available(mesh: &Running) {
+    eventually("the store to answer", || {
+        let store = &mesh.status()["store"];
+        (store["available"] == true && store["stale"].is_null()).then_some(())
+    });
+}
+
+#[test]
+fn without_etcd_endpoints_and_keys_are_served_from_the_mirror_and_the_rest_follows_when_it_is_back() {
+    let Some(mut etcd) = Etcd::start(1) else { return };
+    let site = Upstream::new();
+    let mesh = Mesh::new().head(&format!("store: {}\nnode: n1\n", etcd.url())).service("vrf", 1);
+    let mesh = mesh.yaml(&format!(
+        "    site: {{endpoints: ['http://{}'], attestation: none, {}}}\n",
+        site.address,
+        PUBLIC.replace("public: true", "scopes: ['site']")
+    ));
+    let mesh = mesh.up();
+    let created = mesh.run(&["keys", "create", "--name", "partner", "--scopes", "site", "--json"]);
+    let created: Value = serde_json::from_str(&created.out).unwrap();
+    let key = created["key"].as_str().unwrap().to_owned();
+    let before = mesh.get(PATH).text();
+    assert_eq!(mesh.run(&["down"]).code, 0);
+    etcd.kill(0);
+
+    let mesh = up_without_etcd(mesh);
+    let get = |mesh: &Running| Request::new("GET", "/site/fixed/10").key(&key).send(mesh.gateway).status;
+    eventually("the endpoint", || (get(&mesh) == 200).then_some(()));
+    assert_eq!(Request::new("GET", "/site/fixed/10").send(mesh.gateway).status, 401, "keys are asked for");
+    let health = mesh.get("/health/detailed").json();
+    assert!(is_stale(&health), "{health}");
+    let page = Request::new("GET", "/metrics").send(mesh.admin).text();
+    assert!(page.contains(r#"serviceos_store_stale{kind="etcd"} 1"#), "{page}");
+    let said = mesh.run(&["status"]).out;
+    assert!(said.contains("it was away at the start"), "{said}");
+    assert!(mesh.log().contains("this start goes by its mirror"), "{}", mesh.log());
+    let refused = mesh.run(&["keys", "create", "--name", "other", "--scopes", "site"]);
+    assert!(refused.code == 1 && refused.err.contains("STORE_UNAVAILABLE"), "{}", refused.err);
+    mesh.until_logged(0, "code=AUTHORITY_UNAVAILABLE");
+    assert_eq!(mesh.replicas("vrf")[0]["selectable"], false, "nobody joins without etcd");
+    let pid = mesh.pid();
+
+    etcd.restart(0);
+    is_available(&mesh);
+    mesh.until_selectable();
+    assert_eq!((mesh.get(PATH).text(), mesh.pid()), (before, pid), "the same keys, and no other start");
+    let created = mesh.run(&["keys", "create", "--name", "other", "--scopes", "site"]);
+    assert_eq!(created.code, 0, "{}", created.err);
+    mesh.until_logged(0, "the node has its name");
+    assert_eq!(get(&mesh), 200);
+}
+
+#[test]
+fn a_node_that_starts_without_etcd_reaches_the_replicas_of_another() {
+    let Some(mut etcd) = Etcd::start(1) else { return };
+    let (mut one, two) = two(&etcd);
+    assert_eq!(one.run(&["down"]).code, 0);
+    one.wait();
+    until_it_selects(&two, &["vrf/0@n2"]);
+    etcd.kill(0);
+    let one = up_without_etcd(one);
+    eventually("an answer of the far replica", || (one.get(PATH).status == 200).then_some(()));
+    assert_eq!(selected(&one), ["vrf/0@n2".to_owned()].into());
+    eventually("it in the access log", || answered(&one).contains("vrf/0@n2").then_some(()));
+
+    etcd.restart(0);
+    is_available(&one);
+    for mesh in [&one, &two] {
+        until_it_selects(mesh, &["vrf/0@n1", "vrf/0@n2"]);
+    }
+}
+
+#[test]
+fn a_start_without_etcd_that_changes_the_manifest_is_refused() {
+    let Some(mut etcd) = Etcd::start(1) else { return };
+    let mut mesh = node(&etcd, "n1", None).up();
+    kill(mesh.pid(), Signal::INT);
+    mesh.wait();
+    etcd.kill(0);
+    let folder = mesh.folder().to_owned();
+    let changed = node(&etcd, "n1", None).yaml("    dice: {command: [\"/bin/true\"]}\n");
+    for name in ["master.key", "etcd-mirror.redb"] {
+        let to = changed.folder().join(".serviceos");
+        std::fs::create_dir_all(&to).unwrap();
+        std::fs::copy(folder.join(".serviceos").join(name), to.join(name)).unwrap();
+    }
+    let refused = changed.up_and_fail();
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.err.contains("the configuration changes what decides trust")
+            && refused.err.contains("the store is away"),
+        "{}",
+        refused.err
+    );
+}
