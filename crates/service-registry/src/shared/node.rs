@@ -71,7 +71,9 @@ impl Node {
     pub async fn claim(store: Store, name: NodeName, owner: String) -> Result<Self, ClaimError> {
         let node = Self { store, name, owner, claim: watch::Sender::new(None) };
         match node.take().await {
-            Ok(claim) => drop(node.claim.send_replace(Some(claim))),
+            Ok(claim) => {
+                node.claim.send_replace(Some(claim));
+            }
             Err(ClaimError::Store(error @ StoreError::Unreachable(_))) => {
                 tracing::warn!(node = %node.name, %error, "the node takes its name once the store answers");
             }
