@@ -242,7 +242,7 @@ async fn follow_until_killed(told: &str) {
     let (address, path) = told.split_once(' ').unwrap();
     let settings = settings(&[address.parse().unwrap()], "/test/");
     let _store = Store::etcd_mirrored(settings, Path::new(path)).await.unwrap();
-    std::future::pending().await;
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test]
