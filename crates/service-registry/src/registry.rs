@@ -84,6 +84,7 @@ impl Registry {
             if change(&mut replica) == Change::None {
                 return false;
             }
+            replica.mark(Some(&known.replicas[of_service]), published.epoch + 1);
             let mut service = Service::clone(known);
             service.replicas[of_service] = replica;
             *published = Arc::new(published.with(place, service));
@@ -97,7 +98,7 @@ impl Registry {
     pub fn replace_services(&self, change: impl FnOnce(&[Arc<Service>]) -> Vec<Arc<Service>>) -> u64 {
         self.0.snapshot.send_modify(|published| {
             let services = change(&published.services);
-            *published = Arc::new(Snapshot::new(published.epoch + 1, services));
+            *published = Arc::new(published.replaced_by(services));
         });
         self.0.snapshot.borrow().epoch
     }
