@@ -4,6 +4,7 @@ mod attestation;
 mod audit;
 mod keys;
 mod secrets;
+mod services;
 mod tickets;
 
 pub use attestation::{RevocationAnswer, RevocationRequest};
@@ -11,7 +12,7 @@ pub use audit::{AuditInfo, AuditPlace};
 pub use secrets::{
     SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion,
 };
-
+pub(crate) use services::{HEARTBEAT, Stopping};
 pub use tickets::{TicketOffice, TicketRefused, TicketRequest};
 
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ use tokio::sync::mpsc;
 use trust::Authority;
 
 use crate::auth::AdminToken;
+use crate::catalogue::Catalogue;
 use crate::health::HealthReport;
 use crate::metrics_page;
 use crate::problem::AdminProblem;
@@ -61,6 +63,8 @@ pub struct CreatedKey {
 pub struct AdminState {
     /// The replicas.
     pub registry: Registry,
+    /// The same as others see them.
+    pub catalogue: Catalogue,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The keys.
@@ -103,6 +107,7 @@ fn private_routes() -> Router<AdminState> {
         .merge(secrets::routes())
         .merge(audit::routes())
         .merge(tickets::routes())
+        .merge(services::routes())
 }
 
 /// The API on the data directory's socket.

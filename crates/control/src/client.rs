@@ -1,20 +1,26 @@
 //! The command line's end of the admin API, over the data directory's socket.
 
+mod stream;
+
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use types::Problem;
 
 use crate::socket::connect;
+pub use stream::InstanceStream;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -48,6 +54,12 @@ pub enum ClientError {
         /// The data directory.
         data_dir: PathBuf,
     },
+    /// It ended while it was still telling.
+    #[error("the serviceos on the data directory {data_dir} was killed, or says nothing any more")]
+    CutOff {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
     /// It answered with an error.
     #[error("{} ({})", .0.detail, .0.code)]
     Problem(Box<Problem>),
@@ -78,7 +90,7 @@ impl AdminClient {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|error| ClientError::Unexpected(error.to_string()))?;
+        let body = serde_json::to_vec(body).map_err(unexpected)?;
         self.ask(Method::POST, path, body.into()).await.and_then(|body| parse(&body))
     }
 
@@ -88,7 +100,7 @@ impl AdminClient {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|error| ClientError::Unexpected(error.to_string()))?;
+        let body = serde_json::to_vec(body).map_err(unexpected)?;
         self.ask(Method::PUT, path, body.into()).await.and_then(|body| parse(&body))
     }
 
@@ -108,6 +120,36 @@ impl AdminClient {
     }
 
     async fn ask_patiently(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let (response, connection) = self.begin(method, path, body).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(unexpected)?.to_bytes();
+        connection.end().await;
+        if status.is_success() { Ok(body) } else { Err(refused(status, &body)) }
+    }
+
+    /// Watches the instances of a path with `watch`.
+    ///
+    /// # Errors
+    /// Those of any question.
+    pub async fn watch(&self, path: &str) -> Result<InstanceStream, ClientError> {
+        let begun = timeout(ANSWER, self.begin(Method::GET, path, Bytes::new())).await;
+        let no_answer = || ClientError::NoAnswer { data_dir: self.data_dir.clone() };
+        let (response, connection) = begun.map_err(|_| no_answer())??;
+        let (status, body) = (response.status(), response.into_body());
+        if !status.is_success() {
+            let body = timeout(ANSWER, body.collect()).await.map_err(|_| no_answer())?;
+            return Err(refused(status, &body.map_err(unexpected)?.to_bytes()));
+        }
+        Ok(InstanceStream::new(self.data_dir.clone(), body, connection))
+    }
+
+    /// Sends a request, and waits for the head of the answer.
+    async fn begin(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(Response<Incoming>, Connection), ClientError> {
         let stream = connect(&self.data_dir.join("run")).await.map_err(|reason| {
             let data_dir = self.data_dir.clone();
             match reason.kind() {
@@ -115,33 +157,50 @@ impl AdminClient {
                 _ => ClientError::NotRunning { data_dir, reason },
             }
         })?;
-        let unexpected = |error: &dyn std::fmt::Display| ClientError::Unexpected(error.to_string());
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| unexpected(&error))?;
-        let connection = tokio::spawn(connection);
+        let (mut sender, driver) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(unexpected)?;
+        let mut connection = JoinSet::new();
+        connection.spawn(async {
+            let _how_it_ended_is_told_by_the_answer = driver.await.is_ok();
+        });
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "serviceos")
             .header("content-type", "application/json")
             .body(Full::new(body))
-            .map_err(|error| unexpected(&error))?;
-        let response = sender.send_request(request).await.map_err(|error| unexpected(&error))?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| unexpected(&error))?.to_bytes();
+            .map_err(unexpected)?;
+        let response = sender.send_request(request).await.map_err(unexpected)?;
+        Ok((response, Connection { sender, driver: connection }))
+    }
+}
+
+/// A connection that is driven until this is dropped.
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinSet<()>,
+}
+
+impl Connection {
+    /// Closes it, once the answer was read.
+    async fn end(self) {
+        let Self { sender, mut driver } = self;
         drop(sender);
-        let _how_it_ended_matters_no_more = connection.await;
-        if status.is_success() {
-            return Ok(body);
-        }
-        Err(match serde_json::from_slice(&body) {
-            Ok(problem) => ClientError::Problem(Box::new(problem)),
-            Err(_) => ClientError::Unexpected(format!("status {status}")),
-        })
+        let _ended = driver.join_next().await;
+    }
+}
+
+fn unexpected(error: impl std::fmt::Display) -> ClientError {
+    ClientError::Unexpected(error.to_string())
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> ClientError {
+    match serde_json::from_slice(body) {
+        Ok(problem) => ClientError::Problem(Box::new(problem)),
+        Err(_) => ClientError::Unexpected(format!("status {status}")),
     }
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
-    serde_json::from_slice(body).map_err(|error| ClientError::Unexpected(error.to_string()))
+    serde_json::from_slice(body).map_err(unexpected)
 }

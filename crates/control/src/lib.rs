@@ -1,4 +1,4 @@
-//! The admin API of a running ServiceOS: health, metrics, status, why, keys, attestation, secrets, audit, shutdown; on the admin port and on the data
+//! The admin API of a running ServiceOS: health, metrics, status, the catalogue, why, keys, attestation, secrets, audit, shutdown; on the admin port and on the data
 //! directory's socket.
 //!
 //! Whoever can open the socket owns the data directory, and needs no token. On the port everything under `/v1` needs the
@@ -7,6 +7,7 @@
 mod admin;
 mod attestation;
 mod auth;
+mod catalogue;
 mod client;
 mod health;
 mod metrics_page;
@@ -27,7 +28,11 @@ pub use attestation::{
     AttestedService, RevocationEntry, RevocationList, SgxRelease, SimulatedRelease, TransitionInForce,
 };
 pub use auth::AdminToken;
-pub use client::{AdminClient, ClientError};
+pub use catalogue::{
+    Catalogue, Described, Descriptions, InstanceChanges, InstanceEntry, InstanceEvent, Instances,
+    ServiceEntry, ServiceKind, Services,
+};
+pub use client::{AdminClient, ClientError, InstanceStream};
 pub use health::{HealthReport, Overall};
 pub use server::{Serving, serve_socket, serve_tcp};
 pub use socket::bind_socket;

@@ -33,6 +33,16 @@ impl AdminProblem {
         Self::new(StatusCode::NOT_FOUND, "NOT_REVOKED", "Not revoked", detail)
     }
 
+    pub(crate) fn service_unknown(name: &str) -> Self {
+        let detail = format!("there is no service {name}; `serviceos services` shows those that there are");
+        Self::new(StatusCode::NOT_FOUND, "SERVICE_UNKNOWN", "Unknown service", detail)
+    }
+
+    pub(crate) fn watchers_full() -> Self {
+        let detail = "as many watch the instances already as may; end one of them, or ask without `watch`";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "WATCHERS_FULL", "Too many watchers", detail)
+    }
+
     pub(crate) fn replica_unknown(id: &str) -> Self {
         let detail = format!("there is no replica {id}; `serviceos status` shows those that there are");
         Self::new(StatusCode::NOT_FOUND, "REPLICA_UNKNOWN", "Unknown replica", detail)

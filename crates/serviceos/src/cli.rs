@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use types::ReplicaId;
+use types::{ReplicaId, ServiceName};
 
 pub(crate) use exec::ExecArgs;
 pub(crate) use trust::{
@@ -31,6 +31,10 @@ pub(crate) enum Command {
     Down(PlaceArgs),
     /// Show services and replicas.
     Status(StatusArgs),
+    /// List the services.
+    Services(ServicesArgs),
+    /// List the instances of a service, or of all, or print what becomes of them.
+    Instances(InstancesArgs),
     /// Say whether requests may reach a replica, and if not, why not; exit code 4 then.
     Why(WhyArgs),
     /// Create, list and revoke API keys.
@@ -101,6 +105,29 @@ pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
     /// Print JSON, a stable contract.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServicesArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Print JSON, a stable contract.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InstancesArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Of which service.
+    pub(crate) service: Option<ServiceName>,
+    /// Go on with a line for each change, until Ctrl-C or until serviceos ends.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Print JSON, a stable contract; with `--watch` a line for each event, as also where the output is no terminal.
     #[arg(long)]
     pub(crate) json: bool,
 }

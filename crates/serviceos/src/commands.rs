@@ -7,10 +7,12 @@ mod config;
 mod dev_quoter;
 mod down;
 mod exec;
+mod instances;
 mod keys;
 mod launch;
 mod secrets;
 mod service;
+mod services;
 mod status;
 mod up;
 mod why;
@@ -33,6 +35,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Up(args) => up::run(args),
         Command::Down(place) => down::run(&place),
         Command::Status(args) => status::run(&args),
+        Command::Services(args) => services::run(&args),
+        Command::Instances(args) => instances::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Keys(args) => keys::run(args.command),
         Command::Attestation(args) => attestation::run(args.command),

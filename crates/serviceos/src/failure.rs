@@ -65,6 +65,7 @@ impl From<ClientError> for Failure {
         match error {
             ClientError::NotRunning { .. }
             | ClientError::NotAllowed { .. }
+            | ClientError::CutOff { .. }
             | ClientError::NoAnswer { .. } => Self::NotRunning(error.to_string()),
             ClientError::Problem(_) | ClientError::Unexpected(_) => Self::Failed(error.into()),
         }

@@ -35,9 +35,10 @@ use std::time::{Duration, Instant};
 use access::ApiKey;
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Settings};
-use control::{AdminState, HealthReport, StoreView};
+use control::{AdminState, Catalogue, HealthReport, StoreView};
 use edge_gateway::{Gateway, GatewayParts, OwnPage, PageAnswer};
 use http::StatusCode;
+use jiff::Timestamp;
 use observability::{AccessLog, Metrics};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use service_lifecycle::{Driver, Policy, Stop};
@@ -173,6 +174,7 @@ impl Running {
         let gateway = Gateway::start(listeners, parts).context("failed to start the gateway")?;
 
         let (checks, policies) = watch::channel(checks);
+        let described = watch::Sender::new(plan::descriptions(&settings));
         let (development_key, keys) = (keys.development_key().clone(), Arc::new(keys));
         let (refused, files, mut resolving) = (None, Files::new(source), Resolving::default());
         resolving.begin(unresolved, &registry);
@@ -185,6 +187,7 @@ impl Running {
             store,
             draining,
             checks,
+            described,
             gateway: gateway.plans(),
             router,
             client_tls,
@@ -364,6 +367,7 @@ fn admin_state(live: &Live, facts: &Facts, mesh: &Arc<Begun>, shutdown: mpsc::Se
     AdminState {
         store: live.store.clone(),
         registry: live.registry.clone(),
+        catalogue: Catalogue::new(live.registry.clone(), Timestamp::now(), live.described.subscribe()),
         metrics: Arc::clone(&live.metrics),
         keys: Arc::clone(&live.keys),
         authority: mesh.authority.clone(),

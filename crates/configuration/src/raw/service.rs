@@ -102,11 +102,22 @@ pub(crate) struct RawEndpoint {
     pub(crate) version: Option<Text>,
     pub(crate) weight: Field<Whole>,
     pub(crate) priority: Field<Whole>,
+    /// It is not said where it stands.
+    pub(crate) zone: Option<Text>,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) metadata: Entries<Text>,
 }
 
 impl Default for RawEndpoint {
     fn default() -> Self {
-        Self { url: None, version: None, weight: whole(1), priority: whole(0) }
+        Self {
+            url: None,
+            version: None,
+            weight: whole(1),
+            priority: whole(0),
+            zone: None,
+            metadata: Entries::default(),
+        }
     }
 }
 

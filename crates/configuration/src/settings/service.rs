@@ -133,6 +133,10 @@ pub struct EndpointSettings {
     pub weight: u32,
     /// 0 to 15; a higher number is used only as far as the lower ones are down.
     pub priority: u32,
+    /// Where it stands, for display; at most 40 visible ASCII characters.
+    pub zone: Option<Arc<str>>,
+    /// What else is said of it, for display; at most 16 texts.
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl EndpointSettings {

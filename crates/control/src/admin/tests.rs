@@ -9,22 +9,28 @@ use hyper::body::Frame;
 use mesh_protocol::{Bytes as Base64, Evidence, EvidenceKind};
 use serde_json::{Value, json};
 use service_registry::Service;
+use tokio::sync::watch;
 use tower::ServiceExt;
 use trust::{Opening, SecretGrant, ServicePolicy};
 
 use super::*;
+use crate::catalogue::{Described, ServiceKind};
 use crate::health::tests::service;
 
-async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState {
+pub(crate) async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState {
     let store = store::Store::open(&folder.path().join("store.redb")).unwrap();
     let pepper = zeroize::Zeroizing::new(vec![1; 32]);
     let tiers = access::Tiers::built_in();
     let authority = authority(folder, store.clone()).await;
     let view = StoreView::new("embedded", store.availability());
     let keys = ApiKeys::open(store, &pepper, access::KeyKind::Test, tiers).await.unwrap();
+    let registry = Registry::new(vec![Service::clone(&service("vrf", "r", true))]);
+    let described = Described { kind: ServiceKind::Builtin, routes: 2 };
+    let described = watch::channel(Arc::new([("vrf".parse().unwrap(), described)].into())).1;
     AdminState {
         authority,
-        registry: Registry::new(vec![Service::clone(&service("vrf", "r", true))]),
+        catalogue: Catalogue::new(registry.clone(), Timestamp::from_millisecond(0xabc).unwrap(), described),
+        registry,
         metrics: Arc::new(Metrics::new(1)),
         keys: Arc::new(keys),
         tickets: Arc::new(|service, _, _| {
@@ -102,6 +108,9 @@ async fn the_port_wants_the_token_for_all_but_health_and_metrics_on_loopback() {
         ("DELETE", "/v1/secrets/token"),
         ("POST", "/v1/secrets/token/rotate"),
         ("GET", "/v1/audit"),
+        ("GET", "/v1/services"),
+        ("GET", "/v1/instances"),
+        ("GET", "/v1/services/vrf/instances?watch=0"),
     ] {
         for token in [None, Some("Bearer wrong"), Some("token"), Some("Bearer ")] {
             assert_eq!(

@@ -253,8 +253,15 @@ impl Follower {
             let known: BTreeMap<_, _> =
                 replicas.iter().filter(is_far).map(|replica| (&replica.id, replica)).collect();
             let wanted = by_service.get(service).map_or(&[][..], Vec::as_slice);
-            let wanted: Vec<_> =
-                wanted.iter().map(|(id, far)| self.replica(id, far, known.get(id).copied(), now)).collect();
+            // What the configuration says of a service, it says of the replicas of all nodes.
+            let labels = replicas.iter().find(|replica| !is_far(replica)).and_then(|own| own.labels.clone());
+            let wanted: Vec<_> = wanted
+                .iter()
+                .map(|(id, far)| Replica {
+                    labels: labels.clone(),
+                    ..self.replica(id, far, known.get(id).copied(), now)
+                })
+                .collect();
             let is_the_same = wanted.len() == known.len()
                 && wanted.iter().all(|wanted| known.get(&wanted.id).is_some_and(|known| same(known, wanted)));
             if is_the_same {
@@ -313,6 +320,8 @@ impl Follower {
             weight: row.weight,
             priority: row.priority,
             attestation,
+            labels: None,
+            changed_at: 0,
         }
     }
 }

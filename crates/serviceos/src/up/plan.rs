@@ -1,5 +1,6 @@
 //! From the settings to what each part needs of them.
 
+mod catalogue;
 mod endpoints;
 mod policies;
 mod resolve;
@@ -23,6 +24,7 @@ use types::{NodeName, ReplicaId, ServiceName};
 use super::elsewhere::is_started_elsewhere;
 use super::node::among_others;
 use super::upstream_tls::UpstreamTls;
+pub(crate) use catalogue::descriptions;
 pub(crate) use resolve::{Resolving, Unresolved};
 
 /// What each part needs. Services have the same order everywhere.
@@ -162,7 +164,7 @@ fn services(
 fn is_the_same(known: &Service, built: &Service) -> bool {
     let same = |(known, built): (&Replica, &Replica)| {
         let instance = |replica: &Replica| replica.instance.as_ref().map(Arc::as_ptr);
-        let settings = |replica: &Replica| (replica.weight, replica.priority);
+        let settings = |replica: &Replica| (replica.weight, replica.priority, replica.labels.clone());
         // Of two that have no instance yet, the reason says whose address is awaited.
         (&known.id, settings(known), instance(known), known.state, &known.reason)
             == (&built.id, settings(built), instance(built), built.state, &built.reason)
@@ -173,13 +175,13 @@ fn is_the_same(known: &Service, built: &Service) -> bool {
 }
 
 fn of_processes(service: &ServiceSettings, replicas: u32, node: Option<&NodeName>) -> Service {
-    let now = Timestamp::now();
+    let (now, labels) = (Timestamp::now(), catalogue::labels(service));
     let replica = |ordinal| {
         let id = ReplicaId::new(service.name.clone(), ordinal).on(node.cloned());
         let stopped = Replica::stopped(id, now);
         let reason = is_started_elsewhere(service)
             .then(|| format!("waits for `serviceos exec --service {}`", service.name));
-        Replica { reason: reason.or(stopped.reason), ..stopped }
+        Replica { reason: reason.or(stopped.reason), labels: Some(Arc::clone(&labels)), ..stopped }
     };
     Service {
         name: service.name.clone(),
@@ -316,8 +318,9 @@ mod tests {
     fn replaced(before: &str, after: &str, between: impl FnOnce(&Registry)) -> (Plan, Plan) {
         let (registry, metrics) = (Registry::default(), Metrics::new(1));
         let (before, after) = (settings(before), settings(after));
-        let first = Plan::of(&before, &registry, &metrics, &tls(&before), None);
+        let mut first = Plan::of(&before, &registry, &metrics, &tls(&before), None);
         registry.replace_services(|_none| first.services.clone());
+        first.services.clone_from(&registry.snapshot().services);
         between(&registry);
         let previous = Previous { settings: &before, checks: &first.checks, router: &first.router };
         let second = Plan::of(&after, &registry, &metrics, &tls(&after), Some(&previous));

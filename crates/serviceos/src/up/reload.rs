@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use access::ApiKeys;
 use anyhow::{Result, bail};
 use configuration::Settings;
-use control::StoreView;
+use control::{Descriptions, StoreView};
 use edge_gateway::Plans;
 use observability::Metrics;
 use service_registry::Registry;
@@ -20,7 +20,7 @@ use types::ServiceName;
 use super::client_tls::ClientTls;
 use super::files::Files;
 use super::joining::Manifests;
-use super::plan::{Plan, Previous, Resolving};
+use super::plan::{Plan, Previous, Resolving, descriptions};
 use super::source::{Found, named};
 use super::upstream_tls::UpstreamTls;
 use super::{health_pages, provisioning};
@@ -39,6 +39,7 @@ pub(crate) struct Live {
     pub(crate) store: StoreView,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) checks: watch::Sender<CheckPolicies>,
+    pub(crate) described: watch::Sender<Descriptions>,
     pub(crate) gateway: Plans,
     pub(crate) router: Arc<ServicePlans>,
     pub(crate) upstream_tls: UpstreamTls,
@@ -150,6 +151,7 @@ impl Live {
             services.iter().chain(going).cloned().collect()
         });
         self.checks.send_replace(checks);
+        self.described.send_replace(descriptions(&settings));
         tiers.set(provisioning::tiers(&settings), edge_gateway::nanoseconds_now());
         if !self.gateway.apply(gateway_plan, TAKE_OVER).await {
             tracing::warn!("a gateway worker has not taken the configuration over in time");

@@ -9,6 +9,7 @@ mod attestation;
 mod audit;
 mod bodies;
 mod canaries;
+mod catalogue;
 mod cli;
 mod client_address;
 mod commands;
