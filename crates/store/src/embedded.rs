@@ -4,6 +4,7 @@ mod confirmed;
 
 use std::fs::File;
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -93,10 +94,16 @@ impl Backend for Embedded {
     }
 
     fn range(&self, prefix: Vec<u8>) -> Answer<'_, Range> {
+        self.page(prefix, Vec::new(), usize::MAX)
+    }
+
+    fn page(&self, prefix: Vec<u8>, after: Vec<u8>, most: usize) -> Answer<'_, Range> {
         Box::pin(self.blocking(move |database| {
             let rows = database.begin_read().map_err(failed)?.open_table(ROWS).map_err(failed)?;
+            let begin = if after < prefix { Bound::Included(&prefix) } else { Bound::Excluded(&after) };
+            let begin = (begin.map(Vec::as_slice), Bound::Unbounded);
             let mut found = Vec::new();
-            for row in rows.range(prefix.as_slice()..).map_err(failed)? {
+            for row in rows.range::<&[u8]>(begin).map_err(failed)?.take(most) {
                 let (key, value) = row.map_err(failed)?;
                 if !key.value().starts_with(&prefix) {
                     break;

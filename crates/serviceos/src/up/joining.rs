@@ -79,7 +79,7 @@ impl Mesh {
         let quoter = Quoter::reach(data_dir.run(), data_dir.development()).await?;
         let services = policies::services(settings, &measurements, &grants)?;
         let opening = Opening {
-            store,
+            store: store.clone(),
             vault,
             roots: Roots::Development(quoter.root().to_vec()),
             clocks: Clocks { wall: Arc::new(milliseconds), boot: Arc::new(since_boot) },
@@ -95,7 +95,8 @@ impl Mesh {
         let own = |subject| OwnIdentity::new(authority.clone(), subject).context(failed);
         let (gateway, own_listener) = (own(Subject::Gateway(node.clone()))?, own(Subject::Authority(node))?);
         let api = MeshApi::new(listener, authority.clone(), own_listener.identity(), own_listener.spki())
-            .context("failed to open the mesh API")?;
+            .context("failed to open the mesh API")?
+            .with_state(store);
         let members = Members::default();
         let (measurements, grants) = (Arc::new(measurements), Arc::new(grants));
         let listener = own_listener;

@@ -272,6 +272,25 @@ async fn a_range_holds_exactly_the_keys_of_its_prefix_in_order() {
 }
 
 #[tokio::test]
+async fn pages_that_follow_each_other_give_every_key_of_the_prefix_once() {
+    let (_folder, store) = temporary();
+    let keys: [&[u8]; 7] = [b"j", b"k/", b"k/\x00", b"k/a", b"k/b", b"k/\xff\xff", b"k0"];
+    let all = keys.iter().fold(Transaction::new(), |write, key| write.put(*key, "1"));
+    store.commit(all).await.unwrap();
+    let (mut read, mut after) = (Vec::new(), Vec::new());
+    loop {
+        let page = store.page("k/", after, 2).await.unwrap();
+        assert!(page.rows.len() <= 2);
+        let Some(last) = page.rows.last() else { break };
+        after = last.key.clone();
+        read.extend(page.into_iter().map(|row| row.key));
+    }
+    assert_eq!(read, keys[1..6]);
+    assert_eq!(store.page("k/", "k0", 9).await.unwrap().rows, []);
+    assert_eq!(store.page("k/", "a", 1).await.unwrap().rows[0].key, b"k/");
+}
+
+#[tokio::test]
 async fn what_was_committed_is_there_after_reopening_and_a_second_opener_is_told() {
     let (folder, store) = temporary();
     store.commit(Transaction::new().put("a", "1")).await.unwrap();
