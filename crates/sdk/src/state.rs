@@ -147,6 +147,16 @@ impl State {
         Self(Arc::new(keeper))
     }
 
+    /// The state that a mesh API keeps for whoever has this identity, whose certificate is the one that `certificates` says.
+    #[cfg(any(test, feature = "fakes"))]
+    pub fn of_identity(
+        mesh: mesh_protocol::MeshCoordinates,
+        identity: mesh_protocol::tls::Identity,
+        certificates: tokio::sync::watch::Receiver<([u8; 32], tokio::time::Instant)>,
+    ) -> Self {
+        Self::of(Connections::new(mesh, identity, certificates))
+    }
+
     /// A row.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Row>, StateError> {
         Ok(self.get_all(&[key]).await?.pop().flatten())

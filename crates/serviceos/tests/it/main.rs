@@ -45,4 +45,5 @@ mod shutdown;
 mod tls;
 mod tls_versions;
 mod versions;
+mod vrf_records;
 mod websocket;

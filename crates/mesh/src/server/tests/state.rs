@@ -3,6 +3,11 @@
 use axum::response::IntoResponse;
 use store::StoreError;
 
+use mesh_protocol::MeshCoordinates;
+use sdk::{FakeState, Put, Row, State, StateError, StateWrite, Swap, Written};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
 use super::*;
 use crate::state::StateFault;
 
@@ -14,6 +19,25 @@ async fn serving(authority: &Authority, folder: &TempDir) -> (SocketAddr, JoinHa
     let store = Store::open(&folder.path().join("state.redb")).unwrap();
     let api = MeshApi::new(listener, authority.clone(), own.identity(), own.spki()).unwrap();
     (address, tokio::spawn(api.with_state(store).serve(std::future::pending())))
+}
+
+/// The state of a replica as its service sees it, and what tells it of another certificate.
+fn state(
+    authority: &Authority,
+    address: SocketAddr,
+    own: &OwnIdentity,
+) -> (State, watch::Sender<([u8; 32], tokio::time::Instant)>) {
+    let mesh = MeshCoordinates {
+        address,
+        root_spki: Bytes(authority.root_spki().to_vec()),
+        trust_domain: TRUST_DOMAIN.into(),
+        mode: Mode::Development,
+        transition: Bytes(vec![0; 32]),
+        evidence_root: None,
+        authority_workload: Bytes(vec![0; 32]),
+    };
+    let certificates = watch::Sender::new(([0; 32], tokio::time::Instant::now()));
+    (State::of_identity(mesh, own.identity(), certificates.subscribe()), certificates)
 }
 
 impl Member {
@@ -139,5 +163,89 @@ async fn a_store_that_is_away_is_worth_another_try() {
     let mut member = Member::connect(&authority, address, own.identity()).await;
     let refused = member.refused("/v1/state/read", &json!({"keys": [b64("a")]})).await;
     assert_eq!(refused, (503, "STATE_UNAVAILABLE".into()));
+    serving.abort();
+}
+
+/// What a service relies on, whoever keeps its state.
+async fn keeps_its_promises(state: State) {
+    let Ok(Put::Created(first)) = state.put_if_absent(b"a", b"1").await else { panic!("it is absent") };
+    let present = Row { key: b"a".to_vec(), value: b"1".to_vec(), revision: first };
+    assert_eq!(state.put_if_absent(b"a", b"2").await, Ok(Put::Present(present.clone())));
+    assert_eq!(state.put_if_absent(b"a", b"1").await, Ok(Put::Present(present.clone())), "nor with the same");
+    assert_eq!(state.compare_and_swap(b"a", first + 1, b"2").await, Ok(Swap::Changed(Some(present))));
+    let Ok(Swap::Done(second)) = state.compare_and_swap(b"a", first, b"2").await else {
+        panic!("it is as read")
+    };
+    assert!(second > first);
+    let create = |key: &str| StateWrite::Create { key: Bytes(key.into()), value: Bytes(vec![0; 60 << 10]) };
+    let all = ["b", "c", "d", "e"].map(create).to_vec();
+    assert!(matches!(state.write(all.clone()).await, Ok(Written::Done(_))));
+    let Ok(Written::Conflict(rows)) = state.write(all).await else { panic!("they are there") };
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row.value.len() == 60 << 10), "whatever fits into one answer");
+    let read = state.get_all(&["a", "x", "b", "c", "d", "e"]).await.unwrap();
+    assert_eq!(read.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true, true, true, true]);
+    let page = state.range(b"", b"a", 2).await.unwrap();
+    assert_eq!((page.rows.len(), page.rows[0].key.as_slice(), page.more), (2, &b"b"[..], true));
+    assert_eq!(state.usage().await.unwrap().rows, 5);
+    assert!(matches!(state.delete(b"a", second).await, Ok(Swap::Done(_))));
+    assert_eq!(state.delete(b"a", second).await, Ok(Swap::Changed(None)));
+    assert_eq!(state.get(b"a").await, Ok(None));
+    assert!(matches!(state.put_if_absent(b"f", &[0; (64 << 10) + 1]).await, Err(StateError::TooLarge(_))));
+    assert!(matches!(state.write(Vec::new()).await, Err(StateError::Refused(_))));
+}
+
+#[tokio::test]
+async fn a_service_can_rely_on_its_state_and_on_the_fake_of_it_alike() {
+    keeps_its_promises(FakeState::new().state()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let authority = authority(&folder).await;
+    let (address, serving) = serving(&authority, &folder).await;
+    let own = OwnIdentity::new(authority.clone(), replica("0")).unwrap();
+    keeps_its_promises(state(&authority, address, &own).0).await;
+    serving.abort();
+}
+
+#[tokio::test]
+async fn of_many_that_put_the_same_row_at_once_one_has_created_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = authority(&folder).await;
+    let (address, serving) = serving(&authority, &folder).await;
+    let mut puts = JoinSet::new();
+    for ordinal in ["0", "1"] {
+        let own = OwnIdentity::new(authority.clone(), replica(ordinal)).unwrap();
+        let (state, _) = state(&authority, address, &own);
+        for number in 0..20 {
+            let (state, value) = (state.clone(), format!("{ordinal} {number}"));
+            puts.spawn(async move { state.put_if_absent(b"a", value.as_bytes()).await.unwrap() });
+        }
+    }
+    let puts = puts.join_all().await;
+    assert_eq!(puts.iter().filter(|put| matches!(put, Put::Created(_))).count(), 1);
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_replica_finds_its_state_again_with_another_certificate_and_after_the_mesh_api_was_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = authority(&folder).await;
+    let (address, serving) = serving(&authority, &folder).await;
+    let own = OwnIdentity::new(authority.clone(), replica("0")).unwrap();
+    let (state, certificates) = state(&authority, address, &own);
+    assert!(matches!(state.put_if_absent(b"a", b"1").await, Ok(Put::Created(_))));
+    certificates.send_replace(([1; 32], tokio::time::Instant::now()));
+    assert!(state.get(b"a").await.unwrap().is_some());
+    serving.abort();
+    let _it_was_aborted = serving.await;
+    assert!(matches!(state.get(b"a").await, Err(StateError::Unavailable(_))));
+    assert!(matches!(state.put_if_absent(b"b", b"1").await, Err(StateError::Unavailable(_))));
+
+    let shown = OwnIdentity::new(authority.clone(), Subject::Authority("n1".into())).unwrap();
+    let listener = TcpListener::bind(address).await.unwrap();
+    let store = Store::open(&folder.path().join("state.redb")).unwrap();
+    let api = MeshApi::new(listener, authority.clone(), shown.identity(), shown.spki()).unwrap();
+    let serving = tokio::spawn(api.with_state(store).serve(std::future::pending()));
+    assert!(state.get(b"a").await.unwrap().is_some(), "what was acknowledged is there");
+    assert_eq!(state.get(b"b").await, Ok(None));
     serving.abort();
 }
