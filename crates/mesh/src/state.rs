@@ -134,6 +134,7 @@ impl Namespace {
         self.check(writes)?;
         let Some(grows) = self.grows(writes).await? else { return Err(self.conflict(writes).await) };
         if !self.all.usages(|usages| usages.have_room(&self.service, grows)) {
+            self.all.usages(|usages| usages.say_full(&self.service));
             return Err(StateFault::Full(self.service.clone(), LIMITS.rows, LIMITS.bytes));
         }
         let mut transaction = Transaction::new();

@@ -103,7 +103,7 @@ impl From<StateError> for Problem {
             StateError::Full(_) => ("STATE_FULL", "No room for what the service keeps", "60"),
             _ => ("STATE_UNAVAILABLE", "What the service keeps cannot be reached", "1"),
         };
-        if !matches!(error, StateError::Unavailable(_)) {
+        if matches!(error, StateError::Refused(_) | StateError::TooLarge(_)) {
             tracing::error!(%error, "the shared state of the service refused it");
         }
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, error.to_string())

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mesh_protocol::StateUsage;
 use store::{Store, StoreError};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use types::ServiceName;
 
 use super::ROOT;
@@ -19,6 +19,8 @@ use super::ROOT;
 const COUNTED_AGAIN: Duration = Duration::from_secs(3600);
 /// How long it waits for a store that is away.
 const TRIED_AGAIN: Duration = Duration::from_secs(30);
+/// How often the log says that a service is full.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
 /// Rows that are read at once.
 const PAGE_ROWS: usize = 256;
 
@@ -65,11 +67,13 @@ pub(super) struct Usages {
     known: Sizes,
     /// What was written since a count has begun that is not done.
     since: Option<Sizes>,
+    /// When the log has said last of a service that it is full.
+    said: BTreeMap<ServiceName, Instant>,
 }
 
 impl Usages {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, known: Sizes::new(), since: None }
+        Self { limits, known: Sizes::new(), since: None, said: BTreeMap::new() }
     }
 
     /// Whether a service may have so much more. What takes nothing is always allowed.
@@ -85,6 +89,15 @@ impl Usages {
     pub(super) fn grow(&mut self, service: &ServiceName, grows: Size) {
         for sizes in [Some(&mut self.known), self.since.as_mut()].into_iter().flatten() {
             *sizes.entry(service.clone()).or_default() += grows;
+        }
+    }
+
+    /// Says in the log that a service is full, unless it has said so a moment ago.
+    pub(super) fn say_full(&mut self, service: &ServiceName) {
+        if self.said.get(service).is_none_or(|said| said.elapsed() >= SAID_AGAIN) {
+            self.said.insert(service.clone(), Instant::now());
+            let (StateUsage { rows, bytes, .. }, service) = (self.of(service), service.as_str());
+            tracing::warn!(service, rows, bytes, "a service has as much shared state as it may have");
         }
     }
 
