@@ -60,7 +60,7 @@ enum Standing {
     New,
     Kept,
     /// Its seed has this answer.
-    Known(Record),
+    Known(Box<Record>),
     /// Its seed is that of an earlier draw of the same request.
     Same(usize),
 }
@@ -164,7 +164,7 @@ impl Ledger {
         for ((place, _), record) in known.into_iter().zip(self.records(owner, &ids).await?) {
             // Where it is gone by now, so is the row of the seed.
             if let Some(record) = record {
-                items[place].standing = Standing::Known(record);
+                items[place].standing = Standing::Known(Box::new(record));
             }
         }
         Ok(())
