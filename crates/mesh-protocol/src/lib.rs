@@ -25,6 +25,7 @@ mod release;
 mod revocations;
 mod signature;
 mod silence;
+mod state;
 pub mod tls;
 mod workload;
 
@@ -56,6 +57,11 @@ pub use release::{Release, granted_digest, hpke_info};
 pub use revocations::{Revocations, Revoked, RevokedType, SignedRevocations, WatchAnswer};
 pub use signature::is_signed_by;
 pub use silence::notice_silence;
+pub use state::{
+    MAX_STATE_BYTES, MAX_STATE_KEY_BYTES, MAX_STATE_KEYS, MAX_STATE_ROWS, MAX_STATE_VALUE_BYTES,
+    StateConflict, StatePresent, StateRangeAnswer, StateRangeRequest, StateReadAnswer, StateReadRequest,
+    StateRow, StateUsage, StateWrite, StateWriteAnswer, StateWriteRequest,
+};
 pub use workload::Workload;
 
 use serde::{Deserialize, Serialize};

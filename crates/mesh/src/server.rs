@@ -1,6 +1,7 @@
 //! The server: HTTP/1.1 with JSON over TLS. Without a certificate of the mesh only joining answers.
 
 mod connections;
+mod state;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +27,7 @@ use mesh_protocol::{
 use rustls::ServerConfig;
 use serde::Deserialize;
 use service_registry::Registry;
+use store::Store;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -36,13 +38,15 @@ use types::{ReplicaId, ServiceName};
 
 use crate::announcements::{Announcements, Run};
 use crate::instances::{Allowed, Callable};
+use crate::state::Namespaces;
 use connections::{Connections, Joins, Limits};
 
-/// The connections of one member: a replica has one to watch, one or two to announce itself, one to renew, and some where its
-/// command asks for others; the rest is for those of a process before it that are not known to be gone.
+/// The connections of one member: a replica has one to watch, one or two to announce itself, one to renew, some where its command
+/// asks for others, and up to six for its service's state; the rest is for those of a process before it that are not known to be
+/// gone.
 const MAX_CONNECTIONS_OF_ONE: usize = 16;
 /// The connections of all members: of each replica one to watch, one to announce itself where somebody else has started it, one
-/// to renew, and one where it asks for others.
+/// to renew, one where it asks for others, and those for its service's state, which it keeps only while it needs them.
 const MAX_CONNECTIONS: usize = 2048;
 /// Connections at the same time.
 const LIMITS: Limits =
@@ -73,6 +77,7 @@ pub struct MeshApi {
     spki: Arc<[u8]>,
     callable: Callable,
     announcements: Announcements,
+    state: Option<Arc<Namespaces>>,
     limits: Limits,
 }
 
@@ -96,6 +101,7 @@ struct Api {
     spki: Arc<[u8]>,
     callable: Callable,
     announcements: Announcements,
+    state: Option<Arc<Namespaces>>,
 }
 
 impl MeshApi {
@@ -128,6 +134,7 @@ impl MeshApi {
             spki: spki.into(),
             callable,
             announcements: Announcements::default(),
+            state: None,
             limits: LIMITS,
         })
     }
@@ -144,11 +151,19 @@ impl MeshApi {
         Self { announcements, ..self }
     }
 
+    /// Keeps the shared state of services there; without this, none has any.
+    #[must_use]
+    pub fn with_state(self, store: Store) -> Self {
+        Self { state: Some(Arc::new(Namespaces::new(store))), ..self }
+    }
+
     /// Serves until it is told to end.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
-        let Self { listener, tls, authority, spki, callable, announcements, limits } = self;
-        let api = Api { authority, spki, callable, announcements };
+        let Self { listener, tls, authority, spki, callable, announcements, state, limits } = self;
+        let counting = state::keep_count(state.clone());
+        tokio::pin!(counting);
+        let api = Api { authority, spki, callable, announcements, state };
         let (acceptor, router) = (TlsAcceptor::from(tls), router(api));
         let mut handshakes = Handshakes::new(limits.handshakes);
         let mut connections = Connections::new(limits);
@@ -167,6 +182,7 @@ impl MeshApi {
                     connections.begin(peer, joins, answer(stream, connection, router.clone()));
                 }
                 never = connections.clear() => match never {},
+                never = &mut counting => match never {},
                 // Whoever waits for an answer tries again, or ends with this process.
                 () = &mut shutdown => return,
             }
@@ -220,6 +236,7 @@ fn router(api: Api) -> Router {
         .route("/v1/services/{name}/instances", get(instances))
         .route("/v1/announce", post(announce))
         .route("/v1/leave", post(leave))
+        .merge(state::routes(api.clone()))
         .fallback(unknown);
     let members = members.layer(middleware::from_fn_with_state(api.clone(), only_members));
     Router::new()

@@ -18,6 +18,7 @@ mod outgoing;
 mod run;
 mod serve;
 mod start;
+mod state;
 mod supervised;
 mod trusted;
 
@@ -27,10 +28,13 @@ pub use http::{Problem, Tenant, router};
 pub use join::{Applicant, Joined};
 pub use membership::{Left, Member};
 pub use mesh_client::MeshError;
-pub use mesh_protocol::{Protocol, Secret, SecretEpoch, SecretSet};
+pub use mesh_protocol::{Bytes, MAX_STATE_KEYS, Protocol, Secret, SecretEpoch, SecretSet, StateWrite};
 pub use outgoing::{CallError, Outgoing};
 pub use run::{RunError, run};
 pub use serve::{Body, Caller, Cut, Opened, Tunnels, answer, serve};
 pub use start::{Start, StartError};
+#[cfg(any(test, feature = "fakes"))]
+pub use state::fake::FakeState;
+pub use state::{Page, Put, Row, State, StateError, Swap, Written};
 pub use supervised::{End, Supervised};
 pub use trusted::{Trusted, distrusted};

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::join::{Applicant, Joined};
 use crate::mesh_client::{MeshClient, MeshError};
 use crate::outgoing::Outgoing;
+use crate::state::{Connections, State};
 use crate::trusted::{Trusted, admits};
 use crate::{RunError, StartError};
 
@@ -161,6 +162,11 @@ impl<E: EvidenceSource> Member<E> {
     /// What it calls other services with.
     pub fn outgoing(&self) -> Outgoing {
         Outgoing::new(self.mesh().clone(), self.identity.clone(), self.trusted())
+    }
+
+    /// What it shares with the other replicas of its service.
+    pub fn state(&self) -> State {
+        State::of(Connections::new(self.mesh().clone(), self.identity.clone(), self.certificates()))
     }
 
     /// The authority says that these are revoked.

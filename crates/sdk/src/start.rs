@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use types::{ReplicaId, ServiceName};
 
+use crate::State;
+
 /// What a replica was given at its start.
 #[derive(Clone)]
 pub struct Start {
@@ -22,6 +24,8 @@ pub struct Start {
     pub secrets: SecretSet,
     /// The same as they change while it runs: a value that was set, an epoch more. What it holds now is seen already.
     pub changes: watch::Receiver<SecretSet>,
+    /// What it shares with the other replicas of its service.
+    pub state: State,
 }
 
 /// Why a replica cannot start: a sentence for the operator.
@@ -64,8 +68,9 @@ impl Start {
         assignment: Assignment,
         secrets: SecretSet,
         changes: watch::Receiver<SecretSet>,
+        state: State,
     ) -> Self {
         let Assignment { replica, version, config, .. } = assignment;
-        Self { service: replica.service.clone(), replica, version, config, secrets, changes }
+        Self { service: replica.service.clone(), replica, version, config, secrets, changes, state }
     }
 }

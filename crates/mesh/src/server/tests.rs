@@ -19,6 +19,8 @@ use types::Mode;
 use super::*;
 use crate::OwnIdentity;
 
+mod state;
+
 const TRUST_DOMAIN: &str = "api.dev.invalid";
 /// How long a test waits for what is to come, before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -3,9 +3,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use store::Transaction;
+use store::{Store, Transaction};
 use tokio::task::JoinHandle;
-use types::{ReplicaId, ServiceName};
+use types::{NodeName, ReplicaId, ServiceName};
 
 use super::*;
 use crate::{

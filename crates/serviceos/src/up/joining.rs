@@ -84,7 +84,7 @@ impl Mesh {
         let services = policies::services(settings, &measurements, &grants)?;
         let opening = Opening {
             node: node::among_others(settings),
-            store,
+            store: store.clone(),
             vault,
             roots: Roots::Development(quoter.root().to_vec()),
             clocks: Clocks { wall: Arc::new(milliseconds), boot: Arc::new(since_boot) },
@@ -100,7 +100,8 @@ impl Mesh {
         let own = |subject| OwnIdentity::new(authority.clone(), subject).context(failed);
         let (gateway, own_listener) = (own(Subject::Gateway(name.clone()))?, own(Subject::Authority(name))?);
         let api = MeshApi::new(listener, authority.clone(), own_listener.identity(), own_listener.spki())
-            .context("failed to open the mesh API")?;
+            .context("failed to open the mesh API")?
+            .with_state(store);
         let members = Members::default();
         let (measurements, grants) = (Arc::new(measurements), Arc::new(grants));
         let listener = own_listener;

@@ -48,4 +48,5 @@ mod shutdown;
 mod tls;
 mod tls_versions;
 mod versions;
+mod vrf_records;
 mod websocket;

@@ -297,6 +297,7 @@ async fn the_oracle_starts_without_any_configuration() {
         config: json!({}),
         secrets: Default::default(),
         changes: tokio::sync::watch::channel(Default::default()).1,
+        state: sdk::FakeState::new().state(),
     };
     let app = sdk::router(crate::build(start.clone()).await.unwrap());
     assert_eq!(code(app, json!({"url": "https://api.example.org/"})).await, "403 ORACLE_NOT_ALLOWED");
