@@ -10,6 +10,7 @@ use serde_saphyr::Options;
 use types::Mode;
 
 use crate::check;
+use crate::meaning::Meaning;
 use crate::raw::RawFile;
 use crate::report::{Finding, LoadError, Origin};
 use crate::scalar::{Field, Mismatch, Scalar, Shape, quoted};
@@ -43,6 +44,17 @@ pub fn any_config(_builtin: Builtin, _config: &serde_json::Value) -> Result<(), 
     Ok(())
 }
 
+/// A file that is valid: its text, what it means, and what is made of it.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// As it was read.
+    pub text: String,
+    /// What the text alone means.
+    pub meaning: Meaning,
+    /// What is valid with what the command line says instead.
+    pub settings: Settings,
+}
+
 /// Reads the file, applies the overrides and checks the whole, each service's `config` by `config_check`.
 ///
 /// The gateway's `workers: auto` becomes the number of [`cores`].
@@ -50,7 +62,7 @@ pub fn any_config(_builtin: Builtin, _config: &serde_json::Value) -> Result<(), 
 /// # Errors
 /// The report of everything that is wrong: with the file's text, with its values, or with reading it at all.
 pub fn load(path: &Path, overrides: &Overrides, config_check: ConfigCheck) -> Result<Settings, LoadError> {
-    from_bytes(&read(path)?, path, cores(), overrides, config_check)
+    Ok(from_bytes(&read(path)?, path, cores(), overrides, config_check)?.settings)
 }
 
 /// The number of cores that this process may use now, which is what `workers: auto` means.
@@ -83,7 +95,7 @@ pub fn from_bytes(
     cores: NonZeroUsize,
     overrides: &Overrides,
     config_check: ConfigCheck,
-) -> Result<Settings, LoadError> {
+) -> Result<Document, LoadError> {
     let text = text(bytes).map_err(|finding| without_text(path, finding))?;
     let no_directory = |what: &str, error: io::Error| {
         without_text(path, unplaced(format!("{what} has no absolute path: {error}"), None))
@@ -95,7 +107,19 @@ pub fn from_bytes(
         let absolute = std::path::absolute(given).map_err(|error| no_directory("--data-dir", error))?;
         overrides.data_dir = Some(absolute);
     }
-    settings(text, &path.display().to_string(), base_dir, cores, &overrides, config_check)
+    let name = path.display().to_string();
+    let (meaning, settings) = settings(text, &name, base_dir, cores, &overrides, config_check)?;
+    Ok(Document { text: text.to_owned(), meaning, settings })
+}
+
+/// What a text means, whether or not what it says is valid.
+///
+/// # Errors
+/// The report of why it cannot be read, which calls it `source_name`.
+pub fn meaning(text: &str, source_name: &str) -> Result<Meaning, LoadError> {
+    let text = without_mark(text);
+    let raw = raw(text).map_err(|finding| LoadError::new(source_name, text, vec![finding]))?;
+    Ok(Meaning::of(&raw))
 }
 
 /// Checks a text as [`load`] does, without touching the machine.
@@ -112,7 +136,7 @@ pub fn parse(
     cores: NonZeroUsize,
     config_check: ConfigCheck,
 ) -> Result<Settings, LoadError> {
-    settings(text, source_name, base_dir, cores, &Overrides::default(), config_check)
+    Ok(settings(text, source_name, base_dir, cores, &Overrides::default(), config_check)?.1)
 }
 
 fn settings(
@@ -122,23 +146,31 @@ fn settings(
     cores: NonZeroUsize,
     overrides: &Overrides,
     config_check: ConfigCheck,
-) -> Result<Settings, LoadError> {
-    // Editors of some systems put a byte order mark first, which would move every column of the first line.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+) -> Result<(Meaning, Settings), LoadError> {
+    let text = without_mark(text);
     let report = |findings| LoadError::new(source_name, text, findings);
-    if is_too_large(text.len()) {
-        return Err(report(vec![too_large()]));
-    }
-    let mut raw: RawFile = serde_saphyr::from_str_with_options(text, options())
-        .map_err(|error| report(vec![syntax::finding(&error)]))?;
+    let mut raw = raw(text).map_err(|finding| report(vec![finding]))?;
+    let meaning = Meaning::of(&raw);
     apply(&mut raw, overrides);
     let place =
         check::Surroundings { base_dir, data_dir: overrides.data_dir.as_deref(), cores, config_check };
-    check::settings(raw, &place).map_err(report)
+    Ok((meaning, check::settings(raw, &place).map_err(report)?))
+}
+
+/// Editors of some systems put a byte order mark first, which would move every column of the first line.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+fn raw(text: &str) -> Result<RawFile, Finding> {
+    if is_too_large(text.len()) {
+        return Err(too_large());
+    }
+    serde_saphyr::from_str_with_options(text, options()).map_err(|error| syntax::finding(&error))
 }
 
 /// The parser's own limits of depth, nodes and aliases stay on; these are the ones that a configuration never needs.
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     serde_saphyr::options! {
         strict_booleans: true,
         reject_unsupported_tags: true,

@@ -81,7 +81,8 @@ impl Source {
         let kind = if is_file(&path) { Kind::File } else { Kind::Stream };
         let bytes = configuration::read(&path)?;
         let cores = configuration::cores();
-        let settings = configuration::from_bytes(&bytes, &path, cores, &overrides, check_service_config)?;
+        let settings =
+            configuration::from_bytes(&bytes, &path, cores, &overrides, check_service_config)?.settings;
         let mut source = Self {
             text: mark(&bytes),
             named: named(&settings).cloned().collect(),
@@ -166,7 +167,9 @@ impl Source {
         }
         self.text = text;
         let check = |bytes: Vec<u8>| {
-            configuration::from_bytes(&bytes, &self.path, self.cores, &self.overrides, check_service_config)
+            let (path, overrides) = (&self.path, &self.overrides);
+            configuration::from_bytes(&bytes, path, self.cores, overrides, check_service_config)
+                .map(|read| read.settings)
         };
         Some(read.and_then(|bytes| check(bytes).map_err(|report| report.to_string())))
     }
