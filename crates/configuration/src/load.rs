@@ -62,7 +62,8 @@ pub struct Document {
 /// # Errors
 /// The report of everything that is wrong: with the file's text, with its values, or with reading it at all.
 pub fn load(path: &Path, overrides: &Overrides, config_check: ConfigCheck) -> Result<Settings, LoadError> {
-    Ok(from_bytes(&read(path)?, path, cores(), overrides, config_check)?.settings)
+    Ok(from_bytes(&read(path)?, &path.display().to_string(), path, cores(), overrides, config_check)?
+        .settings)
 }
 
 /// The number of cores that this process may use now, which is what `workers: auto` means.
@@ -85,20 +86,23 @@ pub fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     }
 }
 
-/// Checks what was [`read`] from `path` as [`load`] does; `cores` is what `workers: auto` means.
+/// Checks what was [`read`] from `path`, or what is to be read as if it stood there, as [`load`] does. Errors call it
+/// `source_name`, and `cores` is what `workers: auto` means.
 ///
 /// # Errors
 /// The report of everything that is wrong.
 pub fn from_bytes(
     bytes: &[u8],
+    source_name: &str,
     path: &Path,
     cores: NonZeroUsize,
     overrides: &Overrides,
     config_check: ConfigCheck,
 ) -> Result<Document, LoadError> {
-    let text = text(bytes).map_err(|finding| without_text(path, finding))?;
+    let without_text = |finding| LoadError::new(source_name, "", vec![finding]);
+    let text = text(bytes).map_err(without_text)?;
     let no_directory = |what: &str, error: io::Error| {
-        without_text(path, unplaced(format!("{what} has no absolute path: {error}"), None))
+        without_text(unplaced(format!("{what} has no absolute path: {error}"), None))
     };
     let file = std::path::absolute(path).map_err(|error| no_directory("the file", error))?;
     let base_dir = file.parent().unwrap_or(Path::new("/"));
@@ -107,8 +111,7 @@ pub fn from_bytes(
         let absolute = std::path::absolute(given).map_err(|error| no_directory("--data-dir", error))?;
         overrides.data_dir = Some(absolute);
     }
-    let name = path.display().to_string();
-    let (meaning, settings) = settings(text, &name, base_dir, cores, &overrides, config_check)?;
+    let (meaning, settings) = settings(text, source_name, base_dir, cores, &overrides, config_check)?;
     Ok(Document { text: text.to_owned(), meaning, settings })
 }
 

@@ -2,12 +2,17 @@
 
 mod attestation;
 mod audit;
+mod configuration;
 mod keys;
 mod secrets;
 mod tickets;
 
 pub use attestation::{RevocationAnswer, RevocationRequest};
 pub use audit::{AuditInfo, AuditPlace};
+pub use configuration::{
+    ConfigAnswer, ConfigChange, ConfigChanged, ConfigDesk, ConfigRefused, ConfigRevision, ConfigWanted,
+    RollbackRequest, SharedConfigDesk,
+};
 pub use secrets::{
     SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion,
 };
@@ -66,6 +71,8 @@ pub struct AdminState {
     pub keys: Arc<ApiKeys>,
     /// Who is admitted, what is revoked, and the secrets.
     pub authority: Authority,
+    /// The revisions of the configuration.
+    pub configuration: SharedConfigDesk,
     /// Launch tickets for replicas that somebody else starts.
     pub tickets: TicketOffice,
     /// Set once the gateway drains.
@@ -100,6 +107,7 @@ fn private_routes() -> Router<AdminState> {
         .merge(secrets::routes())
         .merge(audit::routes())
         .merge(tickets::routes())
+        .merge(configuration::routes())
 }
 
 /// The API on the data directory's socket.
@@ -187,7 +195,8 @@ fn status_of(report: &HealthReport) -> StatusCode {
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {
-    let page = metrics_page::render(&state.metrics, &state.registry.snapshot(), Timestamp::now());
+    let revision = state.configuration.revision_in_force();
+    let page = metrics_page::render(&state.metrics, &state.registry.snapshot(), revision, Timestamp::now());
     ([(header::CONTENT_TYPE, Exposition::MEDIA_TYPE)], page).into_response()
 }
 

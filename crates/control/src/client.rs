@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::http::request::Builder;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -18,6 +19,8 @@ use crate::socket::connect;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long the answer to another configuration may take, for which the workers have 10 seconds.
+const CHANGE: Duration = Duration::from_secs(30);
 
 /// Why a question was not answered.
 #[derive(Debug, Error)]
@@ -42,11 +45,14 @@ pub enum ClientError {
     },
     /// It runs, and does not answer.
     #[error(
-        "the serviceos on the data directory {data_dir} runs but did not answer within 10 s; run/lock there names its process"
+        "the serviceos on the data directory {data_dir} runs but did not answer within {} s; run/lock there names its process",
+        .waited.as_secs()
     )]
     NoAnswer {
         /// The data directory.
         data_dir: PathBuf,
+        /// For how long.
+        waited: Duration,
     },
     /// It answered with an error.
     #[error("{} ({})", .0.detail, .0.code)]
@@ -82,6 +88,22 @@ impl AdminClient {
         self.ask(Method::POST, path, body.into()).await.and_then(|body| parse(&body))
     }
 
+    /// Asks for another configuration, of this media type; only while that revision is in force, if there is one.
+    pub async fn change<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        (media_type, body): (&'static str, Vec<u8>),
+        if_revision: Option<u64>,
+    ) -> Result<T, ClientError> {
+        let request = Request::builder().method(Method::POST).header("content-type", media_type);
+        let request = match if_revision {
+            Some(revision) => request.header("if-match", format!("\"{revision}\"")),
+            None => request,
+        };
+        let answer = self.within(CHANGE, self.ask_patiently(request, path, body.into())).await;
+        answer.and_then(|body| parse(&body))
+    }
+
     /// Asks for something to be as it is given.
     pub async fn put<T: DeserializeOwned>(
         &self,
@@ -103,11 +125,20 @@ impl AdminClient {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        let answer = timeout(ANSWER, self.ask_patiently(method, path, body)).await;
-        answer.unwrap_or_else(|_| Err(ClientError::NoAnswer { data_dir: self.data_dir.clone() }))
+        let request = Request::builder().method(method).header("content-type", "application/json");
+        self.within(ANSWER, self.ask_patiently(request, path, body)).await
     }
 
-    async fn ask_patiently(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+    async fn within(
+        &self,
+        waited: Duration,
+        answer: impl Future<Output = Result<Bytes, ClientError>>,
+    ) -> Result<Bytes, ClientError> {
+        let none = || ClientError::NoAnswer { data_dir: self.data_dir.clone(), waited };
+        timeout(waited, answer).await.unwrap_or_else(|_| Err(none()))
+    }
+
+    async fn ask_patiently(&self, request: Builder, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         let stream = connect(&self.data_dir.join("run")).await.map_err(|reason| {
             let data_dir = self.data_dir.clone();
             match reason.kind() {
@@ -120,11 +151,9 @@ impl AdminClient {
             .await
             .map_err(|error| unexpected(&error))?;
         let connection = tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
+        let request = request
             .uri(path)
             .header("host", "serviceos")
-            .header("content-type", "application/json")
             .body(Full::new(body))
             .map_err(|error| unexpected(&error))?;
         let response = sender.send_request(request).await.map_err(|error| unexpected(&error))?;

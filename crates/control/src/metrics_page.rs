@@ -7,9 +7,12 @@ use observability::{Exposition, MetricType, Metrics};
 use service_registry::{Attestation, Attested, LifecycleState, Replica, Snapshot};
 
 /// The page in Prometheus text format 0.0.4.
-pub(crate) fn render(metrics: &Metrics, snapshot: &Snapshot, now: Timestamp) -> String {
+pub(crate) fn render(metrics: &Metrics, snapshot: &Snapshot, revision: u64, now: Timestamp) -> String {
     let mut out = Exposition::default();
     metrics.expose(&mut out);
+    let help = "The revision of the configuration that is in force";
+    out.family("serviceos_config_revision", MetricType::Gauge, help);
+    out.sample("serviceos_config_revision", &[], revision);
     out.family("serviceos_replicas", MetricType::Gauge, "Replicas by lifecycle state");
     for service in &snapshot.services {
         for state in LifecycleState::ALL {
@@ -74,10 +77,17 @@ mod tests {
     #[test]
     fn replicas_have_their_facts_on_the_page_and_those_without_an_identity_no_expiry() {
         let snapshot = Snapshot::new(1, vec![service("vrf", "rpe", true)]);
-        let page = render(&Metrics::new(1), &snapshot, Timestamp::from_second(5).unwrap());
-        let facts = ["serviceos_replica_selectable", "serviceos_replica_attestation_expiry_seconds"];
+        let page = render(&Metrics::new(1), &snapshot, 7, Timestamp::from_second(5).unwrap());
+        let facts = [
+            "serviceos_config_revision",
+            "serviceos_replica_selectable",
+            "serviceos_replica_attestation_expiry_seconds",
+        ];
         let shown = page.lines().filter(|line| facts.iter().any(|fact| line.contains(fact)));
         expect![[r##"
+            # HELP serviceos_config_revision The revision of the configuration that is in force
+            # TYPE serviceos_config_revision gauge
+            serviceos_config_revision 7
             # HELP serviceos_replica_selectable 1 while requests may reach the replica
             # TYPE serviceos_replica_selectable gauge
             serviceos_replica_selectable{service="vrf",replica="vrf/0"} 1

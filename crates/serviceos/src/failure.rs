@@ -66,6 +66,9 @@ impl From<ClientError> for Failure {
             ClientError::NotRunning { .. }
             | ClientError::NotAllowed { .. }
             | ClientError::NoAnswer { .. } => Self::NotRunning(error.to_string()),
+            ClientError::Problem(problem) if problem.code == "CONFIG_INVALID" => {
+                Self::Configuration(problem.detail)
+            }
             ClientError::Problem(_) | ClientError::Unexpected(_) => Self::Failed(error.into()),
         }
     }

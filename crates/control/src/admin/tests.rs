@@ -15,7 +15,7 @@ use trust::{Opening, SecretGrant, ServicePolicy};
 use super::*;
 use crate::health::tests::service;
 
-async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState {
+pub(super) async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState {
     let store = store::Store::open(&folder.path().join("store.redb")).unwrap();
     let pepper = zeroize::Zeroizing::new(vec![1; 32]);
     let tiers = access::Tiers::built_in();
@@ -26,6 +26,7 @@ async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState {
         registry: Registry::new(vec![Service::clone(&service("vrf", "r", true))]),
         metrics: Arc::new(Metrics::new(1)),
         keys: Arc::new(keys),
+        configuration: Arc::new(configuration::tests::OneRevision),
         tickets: Arc::new(|service, _, _| {
             Box::pin(std::future::ready(Err(TicketRefused::Supervised(service))))
         }),
@@ -99,6 +100,11 @@ async fn the_port_wants_the_token_for_all_but_health_and_metrics_on_loopback() {
         ("DELETE", "/v1/secrets/token"),
         ("POST", "/v1/secrets/token/rotate"),
         ("GET", "/v1/audit"),
+        ("GET", "/v1/config"),
+        ("POST", "/v1/config"),
+        ("GET", "/v1/config/revisions"),
+        ("GET", "/v1/config/revisions/1"),
+        ("POST", "/v1/config/rollback"),
     ] {
         for token in [None, Some("Bearer wrong"), Some("token"), Some("Bearer ")] {
             assert_eq!(
