@@ -18,6 +18,7 @@ mod scalar;
 mod schema;
 mod settings;
 mod syntax;
+mod unknown_keys;
 
 pub use load::{
     ConfigCheck, Document, MAX_FILE_BYTES, Overrides, any_config, cores, from_bytes, load, meaning, parse,

@@ -16,6 +16,7 @@ use crate::report::{Finding, LoadError, Origin};
 use crate::scalar::{Field, Mismatch, Scalar, Shape, quoted};
 use crate::settings::{Builtin, Settings};
 use crate::syntax;
+use crate::unknown_keys;
 
 /// The largest file, in bytes: 1 MiB.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -121,8 +122,12 @@ pub fn from_bytes(
 /// The report of why it cannot be read, which calls it `source_name`.
 pub fn meaning(text: &str, source_name: &str) -> Result<Meaning, LoadError> {
     let text = without_mark(text);
-    let raw = raw(text).map_err(|finding| LoadError::new(source_name, text, vec![finding]))?;
-    Ok(Meaning::of(&raw))
+    match raw(text) {
+        Ok(Shaped { raw, unknown }) if unknown.is_empty() => Ok(Meaning::of(&raw)),
+        Ok(Shaped { unknown: findings, .. }) | Err(findings) => {
+            Err(LoadError::new(source_name, text, findings))
+        }
+    }
 }
 
 /// Checks a text as [`load`] does, without touching the machine.
@@ -152,12 +157,27 @@ fn settings(
 ) -> Result<(Meaning, Settings), LoadError> {
     let text = without_mark(text);
     let report = |findings| LoadError::new(source_name, text, findings);
-    let mut raw = raw(text).map_err(|finding| report(vec![finding]))?;
+    let Shaped { mut raw, unknown } = raw(text).map_err(report)?;
     let meaning = Meaning::of(&raw);
     apply(&mut raw, overrides);
     let place =
         check::Surroundings { base_dir, data_dir: overrides.data_dir.as_deref(), cores, config_check };
-    Ok((meaning, check::settings(raw, &place).map_err(report)?))
+    match check::settings(raw, &place) {
+        Ok(settings) if unknown.is_empty() => Ok((meaning, settings)),
+        Ok(_) => Err(report(unknown)),
+        Err(findings) if unknown.is_empty() => Err(report(findings)),
+        // What is missing may be what was misspelt.
+        Err(findings) => {
+            let written = findings.into_iter().filter(|finding| finding.origin != Origin::Default);
+            Err(report(unknown.into_iter().chain(written).collect()))
+        }
+    }
+}
+
+/// What was read, and the keys beside it that nobody knows.
+struct Shaped {
+    raw: RawFile,
+    unknown: Vec<Finding>,
 }
 
 /// Editors of some systems put a byte order mark first, which would move every column of the first line.
@@ -165,11 +185,22 @@ fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-fn raw(text: &str) -> Result<RawFile, Finding> {
+fn raw(text: &str) -> Result<Shaped, Vec<Finding>> {
     if is_too_large(text.len()) {
-        return Err(too_large());
+        return Err(vec![too_large()]);
     }
-    serde_saphyr::from_str_with_options(text, options()).map_err(|error| syntax::finding(&error))
+    match serde_saphyr::from_str_with_options(text, options()) {
+        Ok(raw) => Ok(Shaped { raw, unknown: Vec::new() }),
+        Err(error) if syntax::is_unknown_key(&error) => match unknown_keys::read(text, options()) {
+            (unknown, Ok(raw)) if !unknown.is_empty() => Ok(Shaped { raw, unknown }),
+            (mut unknown, Err(error)) => {
+                unknown.push(syntax::finding(&error));
+                Err(unknown)
+            }
+            (_, Ok(_)) => Err(vec![syntax::finding(&error)]),
+        },
+        Err(error) => Err(vec![syntax::finding(&error)]),
+    }
 }
 
 /// The parser's own limits of depth, nodes and aliases stay on; these are the ones that a configuration never needs.

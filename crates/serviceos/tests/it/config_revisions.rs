@@ -166,11 +166,7 @@ fn comments_order_and_spelling_make_no_revision_while_it_runs_or_at_a_start() {
     let one = Upstream::new();
     let mut mesh = up(&file(&one, "a", "    drain: {timeout: 90s}\n    retry: {attempts: 2}\n"));
     let pid = mesh.pid();
-    let other = file(
-        &one,
-        "a",
-        "    retry: # as before\n      attempts: 2\n    drain: {timeout: 1m30s}\n",
-    );
+    let other = file(&one, "a", "    retry: # as before\n      attempts: 2\n    drain: {timeout: 1m30s}\n");
     change(&mesh, &other, SAME);
     assert_eq!((history(&mesh).as_str(), mesh.pid()), ("1* file -\n", pid));
     mesh.signal(Signal::TERM);
@@ -219,7 +215,7 @@ fn what_is_not_valid_changes_nothing_and_every_mistake_is_told() {
     let bad = file(
         &one,
         "b",
-        "    loadBalancing: {policy: rond-robin}\n    protocol: htpp1\n    startTimeout: 10\n",
+        "    loadBalancing: {policy: rond-robin}\n    protocol: htpp1\n    drian: {timeout: 5s}\n",
     );
     let refused = post(&mesh, "/v1/config", &bad, "*");
     assert_eq!(refused.problem(), (422, "CONFIG_INVALID".into()));
@@ -232,12 +228,12 @@ fn what_is_not_valid_changes_nothing_and_every_mistake_is_told() {
             format!("{}:{} {}", error["line"], error["column"], error["nearest"].as_str().unwrap_or("-"))
         })
         .collect();
-    assert_eq!(errors, ["7:29 round-robin", "8:15 http1", "9:19 -"], "{problem}");
+    assert_eq!(errors, ["7:29 round-robin", "8:15 http1", "9:5 drain"], "{problem}");
     let said = change(&mesh, &bad, "the configuration before stays in force");
     for told in [
         "serviceos.yaml:7:29: ",
         "serviceos.yaml:8:15: ",
-        "serviceos.yaml:9:19: ",
+        "serviceos.yaml:9:5: ",
         "did you mean `round-robin`?",
     ] {
         assert!(said.contains(told), "{said}");
