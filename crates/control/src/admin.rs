@@ -2,6 +2,7 @@
 
 mod attestation;
 mod audit;
+mod configuration;
 mod keys;
 mod secrets;
 mod services;
@@ -9,6 +10,10 @@ mod tickets;
 
 pub use attestation::{RevocationAnswer, RevocationRequest};
 pub use audit::{AuditInfo, AuditPlace};
+pub use configuration::{
+    ConfigAnswer, ConfigChange, ConfigChanged, ConfigDesk, ConfigRefused, ConfigRevision, ConfigWanted,
+    RollbackRequest, SharedConfigDesk,
+};
 pub use secrets::{
     SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion,
 };
@@ -71,6 +76,8 @@ pub struct AdminState {
     pub keys: Arc<ApiKeys>,
     /// Who is admitted, what is revoked, and the secrets.
     pub authority: Authority,
+    /// The revisions of the configuration.
+    pub configuration: SharedConfigDesk,
     /// Launch tickets for replicas that somebody else starts.
     pub tickets: TicketOffice,
     /// Where all of that is kept.
@@ -108,6 +115,7 @@ fn private_routes() -> Router<AdminState> {
         .merge(audit::routes())
         .merge(tickets::routes())
         .merge(services::routes())
+        .merge(configuration::routes())
 }
 
 /// The API on the data directory's socket.
@@ -185,7 +193,8 @@ impl AdminState {
 
     fn metrics_page(&self) -> String {
         let (snapshot, store) = (self.registry.snapshot(), self.store.state());
-        metrics_page::render(&self.metrics, &snapshot, &store, Timestamp::now())
+        let revision = self.configuration.revision_in_force();
+        metrics_page::render(&self.metrics, &snapshot, &store, revision, Timestamp::now())
     }
 }
 

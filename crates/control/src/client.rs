@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
+use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub use stream::InstanceStream;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long the answer to another configuration may take, for which the workers have 10 seconds.
+const CHANGE: Duration = Duration::from_secs(30);
 
 /// Why a question was not answered.
 #[derive(Debug, Error)]
@@ -48,11 +51,14 @@ pub enum ClientError {
     },
     /// It runs, and does not answer.
     #[error(
-        "the serviceos on the data directory {data_dir} runs but did not answer within 10 s; run/lock there names its process"
+        "the serviceos on the data directory {data_dir} runs but did not answer within {} s; run/lock there names its process",
+        .waited.as_secs()
     )]
     NoAnswer {
         /// The data directory.
         data_dir: PathBuf,
+        /// For how long.
+        waited: Duration,
     },
     /// It ended while it was still telling.
     #[error("the serviceos on the data directory {data_dir} was killed, or says nothing any more")]
@@ -94,6 +100,22 @@ impl AdminClient {
         self.ask(Method::POST, path, body.into()).await.and_then(|body| parse(&body))
     }
 
+    /// Asks for another configuration, of this media type; only while that revision is in force, if there is one.
+    pub async fn change<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        (media_type, body): (&'static str, Vec<u8>),
+        if_revision: Option<u64>,
+    ) -> Result<T, ClientError> {
+        let request = Request::builder().method(Method::POST).header("content-type", media_type);
+        let request = match if_revision {
+            Some(revision) => request.header("if-match", format!("\"{revision}\"")),
+            None => request,
+        };
+        let answer = self.within(CHANGE, self.ask_patiently(request, path, body.into())).await;
+        answer.and_then(|body| parse(&body))
+    }
+
     /// Asks for something to be as it is given.
     pub async fn put<T: DeserializeOwned>(
         &self,
@@ -115,12 +137,24 @@ impl AdminClient {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        let answer = timeout(ANSWER, self.ask_patiently(method, path, body)).await;
-        answer.unwrap_or_else(|_| Err(ClientError::NoAnswer { data_dir: self.data_dir.clone() }))
+        let request = Request::builder().method(method).header("content-type", "application/json");
+        self.within(ANSWER, self.ask_patiently(request, path, body)).await
     }
 
-    async fn ask_patiently(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        let (response, connection) = self.begin(method, path, body).await?;
+    async fn within(
+        &self,
+        waited: Duration,
+        answer: impl Future<Output = Result<Bytes, ClientError>>,
+    ) -> Result<Bytes, ClientError> {
+        timeout(waited, answer).await.unwrap_or_else(|_| Err(self.no_answer(waited)))
+    }
+
+    fn no_answer(&self, waited: Duration) -> ClientError {
+        ClientError::NoAnswer { data_dir: self.data_dir.clone(), waited }
+    }
+
+    async fn ask_patiently(&self, request: Builder, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let (response, connection) = self.begin(request, path, body).await?;
         let status = response.status();
         let body = response.into_body().collect().await.map_err(unexpected)?.to_bytes();
         connection.end().await;
@@ -132,12 +166,12 @@ impl AdminClient {
     /// # Errors
     /// Those of any question.
     pub async fn watch(&self, path: &str) -> Result<InstanceStream, ClientError> {
-        let begun = timeout(ANSWER, self.begin(Method::GET, path, Bytes::new())).await;
-        let no_answer = || ClientError::NoAnswer { data_dir: self.data_dir.clone() };
-        let (response, connection) = begun.map_err(|_| no_answer())??;
+        let request = Request::builder().method(Method::GET);
+        let begun = timeout(ANSWER, self.begin(request, path, Bytes::new())).await;
+        let (response, connection) = begun.map_err(|_| self.no_answer(ANSWER))??;
         let (status, body) = (response.status(), response.into_body());
         if !status.is_success() {
-            let body = timeout(ANSWER, body.collect()).await.map_err(|_| no_answer())?;
+            let body = timeout(ANSWER, body.collect()).await.map_err(|_| self.no_answer(ANSWER))?;
             return Err(refused(status, &body.map_err(unexpected)?.to_bytes()));
         }
         Ok(InstanceStream::new(self.data_dir.clone(), body, connection))
@@ -146,7 +180,7 @@ impl AdminClient {
     /// Sends a request, and waits for the head of the answer.
     async fn begin(
         &self,
-        method: Method,
+        request: Builder,
         path: &str,
         body: Bytes,
     ) -> Result<(Response<Incoming>, Connection), ClientError> {
@@ -163,13 +197,8 @@ impl AdminClient {
         connection.spawn(async {
             let _how_it_ended_is_told_by_the_answer = driver.await.is_ok();
         });
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "serviceos")
-            .header("content-type", "application/json")
-            .body(Full::new(body))
-            .map_err(unexpected)?;
+        let request =
+            request.uri(path).header("host", "serviceos").body(Full::new(body)).map_err(unexpected)?;
         let response = sender.send_request(request).await.map_err(unexpected)?;
         Ok((response, Connection { sender, driver: connection }))
     }

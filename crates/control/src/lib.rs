@@ -1,4 +1,5 @@
-//! The admin API of a running ServiceOS: health, metrics, status, the catalogue, why, keys, attestation, secrets, audit, shutdown; on the admin port and on the data
+//! The admin API of a running ServiceOS: health, metrics, status, the catalogue, why, configuration, keys, attestation,
+//! secrets, audit, shutdown; on the admin port and on the data
 //! directory's socket.
 //!
 //! Whoever can open the socket owns the data directory, and needs no token. On the port everything under `/v1` needs the
@@ -19,9 +20,10 @@ mod store_state;
 mod why;
 
 pub use admin::{
-    AdminState, AuditInfo, AuditPlace, CreatedKey, NewKeyRequest, RevocationAnswer, RevocationRequest,
-    SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion,
-    TicketOffice, TicketRefused, TicketRequest,
+    AdminState, AuditInfo, AuditPlace, ConfigAnswer, ConfigChange, ConfigChanged, ConfigDesk, ConfigRefused,
+    ConfigRevision, ConfigWanted, CreatedKey, NewKeyRequest, RevocationAnswer, RevocationRequest,
+    RollbackRequest, SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet,
+    SecretVersion, SharedConfigDesk, TicketOffice, TicketRefused, TicketRequest,
 };
 pub use attestation::{
     AllowedPlatform, AllowedRelease, AllowedTcb, AttestationReport, AttestedPolicy, AttestedReplica,

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod config;
 mod exec;
 mod trust;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use types::{ReplicaId, ServiceName};
 
+pub(crate) use config::{ChangeArgs, ConfigArgs, ConfigCommand};
 pub(crate) use exec::ExecArgs;
 pub(crate) use trust::{
     AttestationArgs, AttestationCommand, AuditArgs, AuditCommand, SecretsArgs, SecretsCommand, Which,
@@ -45,7 +47,7 @@ pub(crate) enum Command {
     Secrets(SecretsArgs),
     /// Verify and show the trail of what was decided.
     Audit(AuditArgs),
-    /// Check the configuration.
+    /// Check, compare, apply and take back configurations.
     Config(ConfigArgs),
     /// Join the mesh for a command that knows nothing of it, and run it as a replica.
     Exec(ExecArgs),
@@ -191,18 +193,6 @@ pub(crate) enum KeysCommand {
         /// Its id, as listed.
         id: String,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ConfigArgs {
-    #[command(subcommand)]
-    pub(crate) command: ConfigCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ConfigCommand {
-    /// Say whether the file is valid, and every mistake in it if not; exit code 2 then.
-    Validate(PlaceArgs),
 }
 
 #[derive(Debug, Args)]

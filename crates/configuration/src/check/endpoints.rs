@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use serde_saphyr::Spanned;
-
 use super::{Checker, is_domain_name};
 use crate::raw::{Entries, RawEndpoint};
 use crate::report::Origin;
-use crate::scalar::{Text, quoted};
+use crate::scalar::{Spanned, Text, quoted};
 use crate::settings::{EndpointSettings, Scheme};
 
 /// The most endpoints of one service.

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_saphyr::Spanned;
 use types::ServiceName;
 
 use super::Checker;
@@ -16,7 +15,7 @@ use super::service::WholeFile;
 use crate::nearest::nearest;
 use crate::raw::{RawEndpoint, RawRestart};
 use crate::report::Origin;
-use crate::scalar::{Field, Text, Whole, WordOr, quoted};
+use crate::scalar::{Field, Spanned, Text, Whole, WordOr, quoted};
 use crate::settings::{Builtin, EndpointSettings, ProcessSettings, Program, Restart, Runs};
 
 /// The most replicas of one service.

@@ -33,6 +33,7 @@ pub(crate) async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState
         registry,
         metrics: Arc::new(Metrics::new(1)),
         keys: Arc::new(keys),
+        configuration: Arc::new(configuration::tests::OneRevision),
         tickets: Arc::new(|service, _, _| {
             Box::pin(std::future::ready(Err(TicketRefused::Supervised(service))))
         }),
@@ -111,6 +112,11 @@ async fn the_port_wants_the_token_for_all_but_health_and_metrics_on_loopback() {
         ("GET", "/v1/services"),
         ("GET", "/v1/instances"),
         ("GET", "/v1/services/vrf/instances?watch=0"),
+        ("GET", "/v1/config"),
+        ("POST", "/v1/config"),
+        ("GET", "/v1/config/revisions"),
+        ("GET", "/v1/config/revisions/1"),
+        ("POST", "/v1/config/rollback"),
     ] {
         for token in [None, Some("Bearer wrong"), Some("token"), Some("Bearer ")] {
             assert_eq!(

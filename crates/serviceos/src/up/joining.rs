@@ -49,11 +49,16 @@ pub(super) struct Manifests {
 }
 
 impl Manifests {
+    /// Who keeps the audit trail.
+    pub(super) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// The operator's word is the transition; the same manifest is none.
-    pub(super) async fn apply(&self, settings: &Settings) -> Result<()> {
+    pub(super) async fn apply(&self, settings: &Settings, actor: &'static str) -> Result<()> {
         let services = policies::services(settings, &self.measurements, &self.grants)?;
         let manifest = policies::manifest(settings, &services);
-        let applied = self.authority.apply(manifest, services, "configuration file").await;
+        let applied = self.authority.apply(manifest, services, actor).await;
         applied.context("failed to take over what it changes about trust")?;
         self.authority.schedule_rotations(rotations(settings));
         Ok(())

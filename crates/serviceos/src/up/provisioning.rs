@@ -26,9 +26,8 @@ pub(super) struct Provisions {
     pub(super) grants: BTreeMap<ServiceName, Vec<SecretGrant>>,
 }
 
-/// Opens the store, the secrets and the API keys; the secrets of each service are made if there are none.
-pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Provisions> {
-    let store = super::store::open(data_dir, settings).await.context("failed to open the store")?;
+/// Opens the secrets and the API keys; the secrets of each service are made if there are none.
+pub(super) async fn open(data_dir: &DataDir, store: Store, settings: &Settings) -> Result<Provisions> {
     let domain = Domain { trust_domain: settings.trust_domain.clone(), mode: settings.mode };
     let mut vault = Vault::open(store.clone(), &data_dir.master_key(), domain)
         .await
