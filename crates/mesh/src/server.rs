@@ -1,5 +1,6 @@
 //! The server: HTTP/1.1 with JSON over TLS. Without a certificate of the mesh only joining answers.
 
+mod config;
 mod connections;
 
 use std::future::Future;
@@ -25,7 +26,7 @@ use mesh_protocol::{
 };
 use rustls::ServerConfig;
 use serde::Deserialize;
-use service_registry::Registry;
+use service_registry::{Configurations, Registry};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -73,6 +74,7 @@ pub struct MeshApi {
     spki: Arc<[u8]>,
     callable: Callable,
     announcements: Announcements,
+    configurations: Configurations,
     limits: Limits,
 }
 
@@ -94,6 +96,7 @@ struct Api {
     spki: Arc<[u8]>,
     callable: Callable,
     announcements: Announcements,
+    configurations: Configurations,
 }
 
 impl MeshApi {
@@ -126,6 +129,7 @@ impl MeshApi {
             spki: spki.into(),
             callable,
             announcements: Announcements::default(),
+            configurations: Configurations::default(),
             limits: LIMITS,
         })
     }
@@ -142,11 +146,17 @@ impl MeshApi {
         Self { announcements, ..self }
     }
 
+    /// Tells members what their services are to work with; without this, nobody is told.
+    #[must_use]
+    pub fn with_configurations(self, configurations: Configurations) -> Self {
+        Self { configurations, ..self }
+    }
+
     /// Serves until it is told to end.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
-        let Self { listener, tls, authority, spki, callable, announcements, limits } = self;
-        let api = Api { authority, spki, callable, announcements };
+        let Self { listener, tls, authority, spki, callable, announcements, configurations, limits } = self;
+        let api = Api { authority, spki, callable, announcements, configurations };
         let (acceptor, router) = (TlsAcceptor::from(tls), router(api));
         let mut handshakes = Handshakes::new(limits.handshakes);
         let mut connections = Connections::new(limits);
@@ -217,6 +227,7 @@ fn router(api: Api) -> Router {
         .route("/v1/services/{name}/instances", get(instances))
         .route("/v1/announce", post(announce))
         .route("/v1/leave", post(leave))
+        .merge(config::routes())
         .fallback(unknown);
     let members = members.layer(middleware::from_fn_with_state(api.clone(), only_members));
     Router::new()
@@ -407,10 +418,12 @@ struct Known {
     /// T_n, unpadded base64url.
     tn: Option<Bytes>,
     granted: Option<Bytes>,
+    /// The number of the service's configuration.
+    config: Option<u64>,
 }
 
-/// What is revoked, which transition is in force, and whether the caller is given other secrets: at once where the caller does
-/// not know it yet, else when it changes, or again after a while.
+/// What is revoked, which transition is in force, whether the caller is given other secrets, and which configuration it is to work
+/// with: at once where the caller does not know it yet, else when it changes, or again after a while.
 async fn watch(
     State(api): State<Api>,
     Extension(connection): Extension<Connection>,
@@ -427,16 +440,22 @@ async fn watch(
         known.epoch != Some(list.revocations.epoch) || other_transition
     };
     let gives_others = |grants: &Arc<Grants>| known.granted.is_some() && known.granted != granted(grants);
+    let wanted = || config::wanted(&api.authority, &api.configurations, service.as_ref()?);
+    // Another one comes with another transition, so nothing but that is waited for.
+    let wants_another = wanted().zip(known.config).is_some_and(|(wanted, known)| wanted.revision != known);
     let news = async {
         tokio::select! {
             _ = revocations.wait_for(is_news) => {}
             _ = grants.wait_for(gives_others) => {}
+            () = std::future::ready(()), if wants_another => {}
         }
     };
     let _nothing_new_in_time = timeout(WATCH, news).await.is_err();
     let granted = granted(&grants.borrow());
     let revocations = revocations.borrow().as_ref().clone();
-    Json(WatchAnswer { revocations, granted })
+    // After the list: the configuration is as new as the transition there, or newer.
+    let config = wanted().as_ref().map(config::told);
+    Json(WatchAnswer { revocations, granted, config })
 }
 
 #[cfg(test)]

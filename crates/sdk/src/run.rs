@@ -149,7 +149,8 @@ where
     let assignment = applicant.assignment.clone();
     let (member, joined) = Member::join(applicant).await?;
     let tls = member.server_config(&[Protocol::Http1])?;
-    let router = crate::router(build(Start::new(assignment, joined.secrets, member.secrets())).await?);
+    let start = Start::new(assignment, joined.secrets, member.secrets(), member.configs());
+    let router = crate::router(build(start).await?);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .map_err(|error| RunError::Io("binding a port on 127.0.0.1", error))?;

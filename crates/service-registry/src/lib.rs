@@ -6,6 +6,7 @@
 
 mod attestation;
 mod calls;
+mod configurations;
 mod facts;
 mod in_flight;
 mod mesh_peer;
@@ -15,6 +16,7 @@ mod snapshot;
 
 pub use attestation::{Appraised, Attestation, Attested, Refusal};
 pub use calls::{CallCount, CallCounts, Calls};
+pub use configurations::{Configuration, Configurations, ReplicaConfiguration, Taken};
 pub use facts::{Gate, Health, LifecycleState, Verdict};
 pub use in_flight::InFlight;
 pub use mesh_peer::{MeshConnection, MeshPeer, PeerEnded};

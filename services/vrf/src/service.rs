@@ -154,8 +154,9 @@ pub async fn build(start: Start) -> Result<axum::Router, StartError> {
     let randomness =
         |bytes: &mut [u8]| rand::fill(bytes).expect("aws-lc aborts where the system has no randomness");
     let service = Arc::new(Service::new(keys, Box::new(randomness), Box::new(Timestamp::now)));
-    // Ends when nobody gives it secrets any more.
+    // Both end when nobody gives it anything any more. Whatever is valid means the same suite, so there is nothing to take over.
     tokio::spawn(follow(Arc::clone(&service), start.changes));
+    tokio::spawn(start.configs.follow(|offer| check_config(offer.value()).map_err(StartError::new)));
     Ok(api::router(service))
 }
 

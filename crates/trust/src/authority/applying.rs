@@ -9,7 +9,7 @@ use types::ServiceName;
 
 use super::granting::check_room;
 use super::opening::{Chain, new_key};
-use super::{Authority, ServicePolicy};
+use super::{Authority, Before, ServicePolicy};
 use crate::ca::IssuingCa;
 use crate::{Standing, TrustError, revocations};
 
@@ -54,7 +54,8 @@ impl Authority {
         chain.keep(&self.0.store).await?;
         {
             let mut state = self.state();
-            state.before = Some(state.ca.transition);
+            let (transition, services_before) = (state.ca.transition, Arc::clone(&state.services));
+            state.before = Some(Before { transition, services: services_before });
             state.ca = Arc::new(ca);
             state.in_force_since = now;
             state.services =

@@ -137,6 +137,7 @@ impl Authority {
                 in_force_since: seconds,
                 services: Arc::new(services),
                 used,
+                rejected: BTreeMap::new(),
             }),
             standings: watch::Sender::new(Arc::new(Standings::new())),
             revocations: watch::Sender::new(Arc::new(revocations)),

@@ -8,7 +8,7 @@ use axum::http::Request;
 use expect_test::{Expect, expect};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
-use sdk::{Secret, SecretEpoch, SecretSet, Start};
+use sdk::{Configs, Secret, SecretEpoch, SecretSet, Start};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -414,7 +414,8 @@ fn start(config: Value, secrets: &[(&str, Secret)]) -> Start {
     let secrets: SecretSet =
         secrets.iter().map(|(name, secret)| ((*name).to_owned(), secret.clone())).collect();
     let changes = watch::channel(secrets.clone()).1;
-    Start { service: replica.service.clone(), replica, version: "v1".to_owned(), config, secrets, changes }
+    let (service, version, configs) = (replica.service.clone(), "v1".to_owned(), Configs::none());
+    Start { service, replica, version, config, configs, secrets, changes }
 }
 
 #[tokio::test]
