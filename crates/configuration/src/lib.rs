@@ -19,7 +19,7 @@ mod syntax;
 pub use load::{ConfigCheck, MAX_FILE_BYTES, Overrides, any_config, cores, from_bytes, load, parse, read};
 pub use report::LoadError;
 pub use settings::{
-    AttestationSettings, BalancingPolicy, Builtin, CertificateFiles, Circuit, CommandSettings,
+    AttestationSettings, BalancingPolicy, Builtin, CertificateFiles, Circuit, CommandSettings, ConfigReload,
     EndpointSettings, GatewayLimits, GatewaySettings, GenerateType, HashOn, HealthCheck, HostPattern,
     LoadBalancing, LogFormat, Measurement, Outlier, Percent, PlatformAllow, PlatformSettings, Probe,
     ProcessSettings, Program, Protocol, Rate, ReleaseSettings, Releases, Restart, Retry, RetryOn,

@@ -17,7 +17,7 @@ use crate::nearest::nearest;
 use crate::raw::{RawEndpoint, RawRestart};
 use crate::report::Origin;
 use crate::scalar::{Field, Text, Whole, WordOr, quoted};
-use crate::settings::{Builtin, EndpointSettings, ProcessSettings, Program, Restart, Runs};
+use crate::settings::{Builtin, ConfigReload, EndpointSettings, ProcessSettings, Program, Restart, Runs};
 
 /// The most replicas of one service.
 const MAX_REPLICAS: i128 = 1_000;
@@ -38,6 +38,7 @@ pub(super) struct RawRuns {
     pub(super) allow: Option<Spanned<Vec<Text>>>,
     pub(super) replicas: Field<Whole>,
     pub(super) config: Option<Spanned<serde_json::Value>>,
+    pub(super) config_reload: Field<ConfigReload>,
     pub(super) grace: Field<Duration>,
     pub(super) restart: Option<Spanned<RawRestart>>,
     pub(super) start_timeout: Field<Duration>,
@@ -98,6 +99,11 @@ impl RawRuns {
                 "config",
                 "endpoints are not started here, so nothing can be handed to them",
             ),
+            (
+                written(self.config_reload.origin),
+                "configReload",
+                "endpoints are not started here, so nothing can be handed to them",
+            ),
             (written(self.grace.origin), "drain.grace", "endpoints are not stopped here"),
             (
                 self.restart.as_ref().and_then(|restart| spanned(restart.referenced)),
@@ -142,6 +148,7 @@ impl Checker {
         };
         let replicas = self.whole(&format!("{key}.replicas"), raw.replicas, 0..=MAX_REPLICAS);
         let config = self.config(key, builtin, raw.config);
+        let config_reload = self.config_reload(key, builtin, raw.config_reload);
         let secrets = self.secrets_of_service(key, raw.secrets);
         let allow = self.allow(key, raw.allow, &file.names);
         let attestation = self.attestation(key, name.origin, raw.attestation, &mut file.releases);
@@ -152,6 +159,7 @@ impl Checker {
             program: program?,
             replicas,
             config,
+            config_reload,
             secrets,
             allow,
             attestation,
@@ -306,6 +314,19 @@ impl Checker {
             self.wrong(Origin::from(config.referenced), message, Some("leave it out".to_owned()));
         }
         config.value
+    }
+
+    fn config_reload(
+        &mut self,
+        key: &str,
+        builtin: Option<Builtin>,
+        written: Field<ConfigReload>,
+    ) -> ConfigReload {
+        if builtin.is_some() && written.origin != Origin::Default {
+            let message = format!("{key}.configReload: a built-in service is told of its `config` by itself");
+            self.wrong(written.origin, message, Some("leave `configReload` out".to_owned()));
+        }
+        self.value(&format!("{key}.configReload"), written).unwrap_or(ConfigReload::File)
     }
 
     fn restart(&mut self, key: &str, raw: Option<RawRestart>) -> Restart {

@@ -8,7 +8,7 @@ use types::ByteSize;
 
 use super::{Entries, RawAttestation, or_default, seconds, whole, written};
 use crate::scalar::{AttestationWord, CheckWord, Field, PolicyWord, RetryCause, Text, Whole, WordOr};
-use crate::settings::{Builtin, HashOn, Percent, Protocol, Sticky};
+use crate::settings::{Builtin, ConfigReload, HashOn, Percent, Protocol, Sticky};
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -39,6 +39,7 @@ pub(crate) struct RawService {
     pub(crate) protocol: Field<Protocol>,
     /// An empty object.
     pub(crate) config: Option<Spanned<serde_json::Value>>,
+    pub(crate) config_reload: Field<ConfigReload>,
     #[serde(deserialize_with = "or_default")]
     pub(crate) health_check: RawHealthCheck,
     /// The routes of the built-in one, or everything under `/<name>`.
@@ -80,6 +81,7 @@ impl Default for RawService {
             allow: None,
             protocol: Field::default_of(Protocol::Http1),
             config: None,
+            config_reload: Field::default_of(ConfigReload::File),
             health_check: RawHealthCheck::default(),
             routes: None,
             load_balancing: RawLoadBalancing::default(),

@@ -4,7 +4,7 @@ use types::Mode;
 
 use super::{Scalar, Shape, quoted};
 use crate::nearest::{nearest, one_of};
-use crate::settings::{Builtin, GenerateType, HashOn, LogFormat, Protocol, Sticky, TcbStatus};
+use crate::settings::{Builtin, ConfigReload, GenerateType, HashOn, LogFormat, Protocol, Sticky, TcbStatus};
 
 /// A word out of a few. The nearest one is the help.
 trait Word: Copy + 'static {
@@ -87,6 +87,11 @@ impl Word for Mode {
 impl Word for LogFormat {
     const EXPECTED: &'static str = "`text` or `json`";
     const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Word for ConfigReload {
+    const EXPECTED: &'static str = "`file` or `signal`";
+    const WORDS: &'static [(&'static str, Self)] = &[("file", Self::File), ("signal", Self::Signal)];
 }
 
 impl Word for Builtin {

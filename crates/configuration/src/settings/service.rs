@@ -79,6 +79,8 @@ pub struct ProcessSettings {
     pub replicas: u32,
     /// Handed to them as it is; an object.
     pub config: serde_json::Value,
+    /// How a program of the operator's own learns that it is another.
+    pub config_reload: ConfigReload,
     /// The secrets that the file says they get, at most 64; those that a built-in service cannot do without are not among them
     /// unless they are written.
     pub secrets: BTreeSet<String>,
@@ -92,6 +94,15 @@ pub struct ProcessSettings {
     pub restart: Restart,
     /// From the start of the process until it must be Ready.
     pub start_timeout: Duration,
+}
+
+/// How a program learns that the file of its `config` was rewritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigReload {
+    /// It looks at the file by itself.
+    File,
+    /// It gets a SIGHUP.
+    Signal,
 }
 
 /// What a process runs.

@@ -6,7 +6,7 @@ use expect_test::expect;
 use types::ServiceName;
 
 use super::{check, read};
-use crate::{CommandSettings, Probe, Program, Protocol, Settings};
+use crate::{CommandSettings, ConfigReload, Probe, Program, Protocol, Settings};
 
 fn command(settings: &Settings) -> &CommandSettings {
     match &settings.services[0].process().unwrap().program {
@@ -341,5 +341,28 @@ fn releases_alone_are_replicas_that_are_started_elsewhere() {
               2 | …rt: {min: 1s}, drain: {grace: 1s}, env: {A: b}, attestation: {releases: [{version: 1.0.0, simulated: {w: "01010101010101…
                 |                                          ^
             help: leave `env` out"#]],
+    );
+}
+
+#[test]
+fn only_a_program_of_the_operators_own_is_told_of_its_config_by_a_signal() {
+    let settings = read("services: {a: {command: [a], configReload: signal}, b: {command: [b]}}").unwrap();
+    let reloads: Vec<_> =
+        settings.services.iter().map(|service| service.process().unwrap().config_reload).collect();
+    assert_eq!(reloads, [ConfigReload::Signal, ConfigReload::File]);
+    check(
+        "services:
+  vrf: {configReload: file}
+  a: {command: [a], configReload: sighup}
+",
+        expect![[r#"
+            serviceos.yaml:2:23: services.vrf.configReload: a built-in service is told of its `config` by itself
+              2 |   vrf: {configReload: file}
+                |                       ^^^^
+            help: leave `configReload` out
+
+            serviceos.yaml:3:35: services.a.configReload: expected `file` or `signal`, found `sighup`
+              3 |   a: {command: [a], configReload: sighup}
+                |                                   ^^^^^^"#]],
     );
 }
