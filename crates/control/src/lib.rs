@@ -17,9 +17,9 @@ mod status;
 mod why;
 
 pub use admin::{
-    AdminState, AuditInfo, AuditPlace, CreatedKey, NewKeyRequest, RevocationAnswer, RevocationRequest,
-    SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion,
-    TicketOffice, TicketRefused, TicketRequest,
+    AdminState, AuditInfo, AuditPlace, ConfigStatus, CreatedKey, NewKeyRequest, ReplicaConfigStatus,
+    RevocationAnswer, RevocationRequest, SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved,
+    SecretRotated, SecretSet, SecretVersion, ServiceConfigStatus, TicketOffice, TicketRefused, TicketRequest,
 };
 pub use attestation::{
     AllowedPlatform, AllowedRelease, AllowedTcb, AttestationReport, AttestedPolicy, AttestedReplica,
@@ -31,4 +31,4 @@ pub use health::{HealthReport, Overall};
 pub use server::{Serving, serve_socket, serve_tcp};
 pub use socket::bind_socket;
 pub use status::{ReplicaStatus, ServiceStatus, Status};
-pub use why::{Why, WhyAttested, WhyEvidence, WhyHealthy, WhyNotGated, WhyReady, WhyRefused};
+pub use why::{Why, WhyAttested, WhyConfig, WhyEvidence, WhyHealthy, WhyNotGated, WhyReady, WhyRefused};

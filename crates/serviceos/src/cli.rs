@@ -176,6 +176,20 @@ pub(crate) struct ConfigArgs {
 pub(crate) enum ConfigCommand {
     /// Say whether the file is valid, and every mistake in it if not; exit code 2 then.
     Validate(PlaceArgs),
+    /// Show which `config` each replica is to work with, and what it has made of it.
+    Status(ConfigStatusArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigStatusArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Print JSON, a stable contract.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Wait until every replica has answered; exit code 4 where one has not by then, or has rejected it.
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+    pub(crate) wait: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

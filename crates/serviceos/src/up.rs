@@ -351,6 +351,7 @@ fn attested_authority(mode: Mode) -> Result<(), Failure> {
 fn admin_state(live: &Live, facts: &Facts, mesh: &Arc<Begun>, shutdown: mpsc::Sender<()>) -> AdminState {
     AdminState {
         registry: live.registry.clone(),
+        configurations: mesh.configurations.clone(),
         metrics: Arc::clone(&live.metrics),
         keys: Arc::clone(&live.keys),
         authority: mesh.authority.clone(),

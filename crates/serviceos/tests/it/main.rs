@@ -12,6 +12,7 @@ mod canaries;
 mod cli;
 mod client_address;
 mod commands;
+mod config_live;
 mod configuration;
 mod connections;
 mod counters;
