@@ -408,7 +408,7 @@ fn replica(connection: &Connection) -> Result<(ReplicaId, &Peer), Refused> {
         Subject::Gateway(_) | Subject::Authority(_) => None,
     });
     found.ok_or_else(|| {
-        Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", "only replicas announce themselves")
+        Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", "only replicas are answered here")
     })
 }
 
