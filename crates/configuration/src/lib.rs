@@ -21,10 +21,10 @@ pub use report::LoadError;
 pub use settings::{
     AttestationSettings, BalancingPolicy, Builtin, CertificateFiles, Circuit, CommandSettings, ConfigReload,
     EndpointSettings, GatewayLimits, GatewaySettings, GenerateType, HashOn, HealthCheck, HostPattern,
-    LoadBalancing, LogFormat, Measurement, Outlier, Percent, PlatformAllow, PlatformSettings, Probe,
-    ProcessSettings, Program, Protocol, Rate, ReleaseSettings, Releases, Restart, Retry, RetryOn,
-    RouteAccess, RouteSettings, Runs, Scheme, SecretSettings, ServiceSettings, Settings, SgxRelease, Sticky,
-    TcbSettings, TcbStatus, Telemetry, TierSettings, TlsSettings, Traffic,
+    LoadBalancing, LogFormat, MAX_CONFIG_BYTES, Measurement, Outlier, Percent, PlatformAllow,
+    PlatformSettings, Probe, ProcessSettings, Program, Protocol, Rate, ReleaseSettings, Releases, Restart,
+    Retry, RetryOn, RouteAccess, RouteSettings, Runs, Scheme, SecretSettings, ServiceSettings, Settings,
+    SgxRelease, Sticky, TcbSettings, TcbStatus, Telemetry, TierSettings, TlsSettings, Traffic,
 };
 
 #[cfg(test)]

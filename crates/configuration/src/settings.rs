@@ -22,8 +22,8 @@ pub use policies::{
     Sticky, Traffic,
 };
 pub use service::{
-    Builtin, CommandSettings, ConfigReload, EndpointSettings, HostPattern, ProcessSettings, Program,
-    Protocol, Restart, RouteAccess, RouteSettings, Runs, Scheme, ServiceSettings,
+    Builtin, CommandSettings, ConfigReload, EndpointSettings, HostPattern, MAX_CONFIG_BYTES, ProcessSettings,
+    Program, Protocol, Restart, RouteAccess, RouteSettings, Runs, Scheme, ServiceSettings,
 };
 
 /// A whole configuration.

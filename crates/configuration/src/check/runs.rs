@@ -17,7 +17,9 @@ use crate::nearest::nearest;
 use crate::raw::{RawEndpoint, RawRestart};
 use crate::report::Origin;
 use crate::scalar::{Field, Text, Whole, WordOr, quoted};
-use crate::settings::{Builtin, ConfigReload, EndpointSettings, ProcessSettings, Program, Restart, Runs};
+use crate::settings::{
+    Builtin, ConfigReload, EndpointSettings, MAX_CONFIG_BYTES, ProcessSettings, Program, Restart, Runs,
+};
 
 /// The most replicas of one service.
 const MAX_REPLICAS: i128 = 1_000;
@@ -298,12 +300,17 @@ impl Checker {
         written: Option<Spanned<serde_json::Value>>,
     ) -> serde_json::Value {
         let Some(config) = written else { return serde_json::Value::Object(serde_json::Map::new()) };
+        let bytes = config.value.to_string().len();
         if !config.value.is_object() {
             let found = match &config.value {
                 serde_json::Value::Array(_) => "a list".to_owned(),
                 other => quoted(&other.to_string()),
             };
             let message = format!("{key}.config: expected a mapping, found {found}");
+            self.wrong(Origin::from(config.referenced), message, None);
+        } else if bytes > MAX_CONFIG_BYTES {
+            let message =
+                format!("{key}.config: expected at most {MAX_CONFIG_BYTES} bytes of JSON, found {bytes}");
             self.wrong(Origin::from(config.referenced), message, None);
         } else if let Some(Err(reason)) = builtin.map(|builtin| (self.config_check)(builtin, &config.value)) {
             self.wrong(Origin::from(config.referenced), format!("{key}.config.{reason}"), None);

@@ -12,6 +12,9 @@ use types::{ByteSize, ServiceName};
 use super::attestation::AttestationSettings;
 use super::policies::{Circuit, HealthCheck, LoadBalancing, Outlier, Retry, Traffic};
 
+/// The most that the `config` of a service may be, in bytes of JSON: it is handed over in one message.
+pub const MAX_CONFIG_BYTES: usize = 960 << 10;
+
 /// One service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceSettings {
@@ -77,7 +80,7 @@ pub struct ProcessSettings {
     pub program: Program,
     /// How many are wanted, 0 to 1,000.
     pub replicas: u32,
-    /// Handed to them as it is; an object.
+    /// Handed to them as it is; an object of at most [`MAX_CONFIG_BYTES`].
     pub config: serde_json::Value,
     /// How a program of the operator's own learns that it is another.
     pub config_reload: ConfigReload,

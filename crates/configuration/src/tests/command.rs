@@ -366,3 +366,15 @@ fn only_a_program_of_the_operators_own_is_told_of_its_config_by_a_signal() {
                 |                                   ^^^^^^"#]],
     );
 }
+
+#[test]
+fn a_config_is_at_most_what_fits_into_one_message() {
+    let file = |bytes: usize| {
+        // As JSON it stands in quotes, behind a key of one letter.
+        let text = "x".repeat(bytes - r#"{"a":""}"#.len());
+        format!("services: {{a: {{command: [a], config: {{a: {text}}}}}}}\n")
+    };
+    assert!(read(&file(960 << 10)).is_ok());
+    let report = reported(&file((960 << 10) + 1));
+    assert!(report.contains("expected at most 983040 bytes of JSON, found 983041"), "{report}");
+}

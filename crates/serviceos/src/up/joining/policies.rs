@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use appraisal::{PlatformAllow, PlatformPolicy, Policy, Release, SgxMeasurement, TcbPolicy, TcbStatus};
 use configuration::{AttestationSettings, ReleaseSettings, Releases, Settings, SgxRelease};
-use mesh_protocol::{MAX_CONFIG_BYTES, canonical, sha256, to_hex};
+use mesh_protocol::{canonical, sha256, to_hex};
 use serde_json::{Value, json};
 use trust::{SecretGrant, ServicePolicy};
 use types::ServiceName;
 
 use crate::up::measuring::{Launchable, Measurements};
+
+/// What the file may hold can be handed to a replica.
+const _: () = assert!(configuration::MAX_CONFIG_BYTES <= mesh_protocol::MAX_CONFIG_BYTES);
 
 /// What the replicas of each service must be.
 pub(super) fn services(
@@ -24,13 +27,6 @@ pub(super) fn services(
         let config = canonical(&process.config).with_context(|| {
             format!("services.{}.config has a number that cannot be signed", service.name)
         })?;
-        let bytes = process.config.to_string().len();
-        if bytes > MAX_CONFIG_BYTES {
-            let name = &service.name;
-            bail!(
-                "services.{name}.config has {bytes} bytes as JSON, of which it may have {MAX_CONFIG_BYTES}"
-            );
-        }
         let version = service.version.to_string();
         let workload = measurements.services.get(&service.name).map(Launchable::workload);
         let policy = ServicePolicy {
