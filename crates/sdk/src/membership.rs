@@ -235,10 +235,11 @@ impl<E: EvidenceSource> Member<E> {
 
     /// Renews, watches, and takes other configurations over, until the membership ends.
     pub async fn stay(&self) -> Left {
+        // Boxed, since whoever awaits this is large already.
         tokio::select! {
-            left = self.renew() => left,
+            left = Box::pin(self.renew()) => left,
             never = self.watch() => match never {},
-            never = self.configuring.follow(self.mesh(), &self.identity) => match never {},
+            never = Box::pin(self.configuring.follow(self.mesh(), &self.identity)) => match never {},
         }
     }
 
