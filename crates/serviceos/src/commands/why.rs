@@ -181,13 +181,15 @@ mod tests {
             "since": "2026-01-01T00:00:09.000Z",
         });
         let text = text(&serde_json::from_value(why).unwrap());
-        let lines: Vec<_> = text.lines().rev().take(4).collect();
+        let lines: Vec<_> = text.lines().collect();
+        let lines = [&lines[..1], &lines[lines.len() - 4..]].concat();
         expect![[r#"
+            vrf/2 is selectable
               not gated  yes  open
               config          revision 6 was rejected at 2026-01-01T00:00:09.000Z
                               reason       the disk is full
                               in force     revision 5"#]]
-        .assert_eq(&lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        .assert_eq(&lines.join("\n"));
     }
 
     #[test]
