@@ -2,6 +2,7 @@
 
 mod attestation;
 mod audit;
+mod config_status;
 mod configuration;
 mod keys;
 mod secrets;
@@ -10,6 +11,8 @@ mod tickets;
 
 pub use attestation::{RevocationAnswer, RevocationRequest};
 pub use audit::{AuditInfo, AuditPlace};
+pub(crate) use config_status::word as config_word;
+pub use config_status::{ConfigStatus, ReplicaConfigStatus, ServiceConfigStatus};
 pub use configuration::{
     ConfigAnswer, ConfigChange, ConfigChanged, ConfigDesk, ConfigRefused, ConfigRevision, ConfigWanted,
     RollbackRequest, SharedConfigDesk,
@@ -35,7 +38,7 @@ use axum::routing::{get, post};
 use jiff::Timestamp;
 use observability::{Exposition, Metrics};
 use serde::{Deserialize, Serialize};
-use service_registry::Registry;
+use service_registry::{Configurations, Registry};
 use tokio::sync::mpsc;
 use trust::Authority;
 
@@ -70,6 +73,8 @@ pub struct AdminState {
     pub registry: Registry,
     /// The same as others see them.
     pub catalogue: Catalogue,
+    /// What each service is to work with, and what its replicas have made of it.
+    pub configurations: Configurations,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The keys.
@@ -113,6 +118,7 @@ fn private_routes() -> Router<AdminState> {
         .merge(attestation::routes())
         .merge(secrets::routes())
         .merge(audit::routes())
+        .merge(config_status::routes())
         .merge(tickets::routes())
         .merge(services::routes())
         .merge(configuration::routes())
@@ -232,7 +238,8 @@ async fn why(
     let id = format!("{service}/{ordinal}");
     let snapshot = state.registry.snapshot();
     let replica = id.parse().ok().and_then(|id| snapshot.replica(&id));
-    replica.map(|replica| Json(Why::new(replica))).ok_or_else(|| AdminProblem::replica_unknown(&id))
+    let replica = replica.ok_or_else(|| AdminProblem::replica_unknown(&id))?;
+    Ok(Json(Why::new(replica, state.configurations.of_replica(&replica.id))))
 }
 
 async fn shut_down(State(state): State<AdminState>) -> StatusCode {

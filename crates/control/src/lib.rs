@@ -21,9 +21,10 @@ mod why;
 
 pub use admin::{
     AdminState, AuditInfo, AuditPlace, ConfigAnswer, ConfigChange, ConfigChanged, ConfigDesk, ConfigRefused,
-    ConfigRevision, ConfigWanted, CreatedKey, NewKeyRequest, RevocationAnswer, RevocationRequest,
-    RollbackRequest, SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet,
-    SecretVersion, SharedConfigDesk, TicketOffice, TicketRefused, TicketRequest,
+    ConfigRevision, ConfigStatus, ConfigWanted, CreatedKey, NewKeyRequest, ReplicaConfigStatus,
+    RevocationAnswer, RevocationRequest, RollbackRequest, SealKeyAnswer, SealKeyRequest, SecretInfo,
+    SecretRemoved, SecretRotated, SecretSet, SecretVersion, ServiceConfigStatus, SharedConfigDesk,
+    TicketOffice, TicketRefused, TicketRequest,
 };
 pub use attestation::{
     AllowedPlatform, AllowedRelease, AllowedTcb, AttestationReport, AttestedPolicy, AttestedReplica,
@@ -40,4 +41,4 @@ pub use server::{Serving, serve_socket, serve_tcp};
 pub use socket::bind_socket;
 pub use status::{ReplicaStatus, ServiceStatus, Status};
 pub use store_state::{StoreState, StoreView};
-pub use why::{Why, WhyAttested, WhyEvidence, WhyHealthy, WhyNotGated, WhyReady, WhyRefused};
+pub use why::{Why, WhyAttested, WhyConfig, WhyEvidence, WhyHealthy, WhyNotGated, WhyReady, WhyRefused};

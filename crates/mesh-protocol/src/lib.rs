@@ -10,6 +10,7 @@ mod assignment;
 mod binding;
 mod caller;
 mod canonical;
+mod config;
 mod dcap;
 mod descriptors;
 mod evidence;
@@ -29,10 +30,15 @@ mod state;
 pub mod tls;
 mod workload;
 
-pub use assignment::{AnnouncedBy, Assignment, MeshCoordinates, Secret, SecretEpoch, SecretSet};
+pub use assignment::{
+    AnnouncedBy, Assignment, ConfigReload, MeshCoordinates, Secret, SecretEpoch, SecretSet,
+};
 pub use binding::{AuthorityBinding, JoinBinding, sha256, transition};
 pub use caller::{CALLER_TOKEN_SECONDS, CallerClaims, caller_token};
 pub use canonical::{NotCanonical, canonical};
+pub use config::{
+    ConfigAnswer, ConfigOutcome, ConfigReport, MAX_CONFIG_BYTES, MAX_REASON_BYTES, WantedConfig, told_reason,
+};
 pub use dcap::{DcapCollateral, Hex, from_hex, to_hex};
 pub use descriptors::{MAX_DESCRIPTORS, receive_with_descriptors, send_with_descriptors};
 pub use evidence::{

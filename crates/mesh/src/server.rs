@@ -1,5 +1,6 @@
 //! The server: HTTP/1.1 with JSON over TLS. Without a certificate of the mesh only joining answers.
 
+mod config;
 mod connections;
 mod state;
 
@@ -26,7 +27,7 @@ use mesh_protocol::{
 };
 use rustls::ServerConfig;
 use serde::Deserialize;
-use service_registry::Registry;
+use service_registry::{Configurations, Registry};
 use store::Store;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
@@ -78,6 +79,7 @@ pub struct MeshApi {
     callable: Callable,
     announcements: Announcements,
     state: Option<Arc<Namespaces>>,
+    configurations: Configurations,
     limits: Limits,
 }
 
@@ -102,6 +104,7 @@ struct Api {
     callable: Callable,
     announcements: Announcements,
     state: Option<Arc<Namespaces>>,
+    configurations: Configurations,
 }
 
 impl MeshApi {
@@ -135,6 +138,7 @@ impl MeshApi {
             callable,
             announcements: Announcements::default(),
             state: None,
+            configurations: Configurations::default(),
             limits: LIMITS,
         })
     }
@@ -157,13 +161,20 @@ impl MeshApi {
         Self { state: Some(Arc::new(Namespaces::new(store))), ..self }
     }
 
+    /// Tells members what their services are to work with; without this, nobody is told.
+    #[must_use]
+    pub fn with_configurations(self, configurations: Configurations) -> Self {
+        Self { configurations, ..self }
+    }
+
     /// Serves until it is told to end.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
-        let Self { listener, tls, authority, spki, callable, announcements, state, limits } = self;
+        let Self { listener, tls, authority, spki, callable, announcements, state, configurations, limits } =
+            self;
         let counting = state::keep_count(state.clone());
         tokio::pin!(counting);
-        let api = Api { authority, spki, callable, announcements, state };
+        let api = Api { authority, spki, callable, announcements, state, configurations };
         let (acceptor, router) = (TlsAcceptor::from(tls), router(api));
         let mut handshakes = Handshakes::new(limits.handshakes);
         let mut connections = Connections::new(limits);
@@ -237,6 +248,7 @@ fn router(api: Api) -> Router {
         .route("/v1/announce", post(announce))
         .route("/v1/leave", post(leave))
         .merge(state::routes(api.clone()))
+        .merge(config::routes())
         .fallback(unknown);
     let members = members.layer(middleware::from_fn_with_state(api.clone(), only_members));
     Router::new()
@@ -419,7 +431,7 @@ fn replica(connection: &Connection) -> Result<(ReplicaId, &Peer), Refused> {
         Subject::Gateway(_) | Subject::Authority(_) => None,
     });
     found.ok_or_else(|| {
-        Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", "only replicas announce themselves")
+        Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", "only replicas are answered here")
     })
 }
 
@@ -429,10 +441,12 @@ struct Known {
     /// T_n, unpadded base64url.
     tn: Option<Bytes>,
     granted: Option<Bytes>,
+    /// The number of the service's configuration.
+    config: Option<u64>,
 }
 
-/// What is revoked, which transition is in force, and whether the caller is given other secrets: at once where the caller does
-/// not know it yet, else when it changes, or again after a while.
+/// What is revoked, which transition is in force, whether the caller is given other secrets, and which configuration it is to work
+/// with: at once where the caller does not know it yet, else when it changes, or again after a while.
 async fn watch(
     State(api): State<Api>,
     Extension(connection): Extension<Connection>,
@@ -449,16 +463,22 @@ async fn watch(
         known.epoch != Some(list.revocations.epoch) || other_transition
     };
     let gives_others = |grants: &Arc<Grants>| known.granted.is_some() && known.granted != granted(grants);
+    let wanted = || config::wanted(&api.authority, &api.configurations, service.as_ref()?);
+    // Another one comes with another transition, so nothing but that is waited for.
+    let wants_another = wanted().zip(known.config).is_some_and(|(wanted, known)| wanted.revision != known);
     let news = async {
         tokio::select! {
             _ = revocations.wait_for(is_news) => {}
             _ = grants.wait_for(gives_others) => {}
+            () = std::future::ready(()), if wants_another => {}
         }
     };
     let _nothing_new_in_time = timeout(WATCH, news).await.is_err();
     let granted = granted(&grants.borrow());
     let revocations = revocations.borrow().as_ref().clone();
-    Json(WatchAnswer { revocations, granted })
+    // After the list: the configuration is as new as the transition there, or newer.
+    let config = wanted().as_ref().map(config::told);
+    Json(WatchAnswer { revocations, granted, config })
 }
 
 #[cfg(test)]

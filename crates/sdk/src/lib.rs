@@ -8,6 +8,8 @@
 //! It must not know what a service does, and it never writes a key or a secret anywhere.
 
 mod announce;
+mod config;
+mod configuring;
 #[cfg(any(test, feature = "fakes"))]
 mod fakes;
 mod http;
@@ -22,13 +24,16 @@ mod state;
 mod supervised;
 mod trusted;
 
+pub use config::{Configs, Offer};
 #[cfg(any(test, feature = "fakes"))]
 pub use fakes::FakeMesh;
 pub use http::{Problem, Tenant, router};
 pub use join::{Applicant, Joined};
 pub use membership::{Left, Member};
 pub use mesh_client::MeshError;
-pub use mesh_protocol::{Bytes, MAX_STATE_KEYS, Protocol, Secret, SecretEpoch, SecretSet, StateWrite};
+pub use mesh_protocol::{
+    Bytes, ConfigReload, MAX_STATE_KEYS, Protocol, Secret, SecretEpoch, SecretSet, StateWrite,
+};
 pub use outgoing::{CallError, Outgoing};
 pub use run::{RunError, run};
 pub use serve::{Body, Caller, Cut, Opened, Tunnels, answer, serve};

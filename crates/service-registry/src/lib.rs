@@ -7,6 +7,7 @@
 mod attestation;
 mod calls;
 mod changes;
+mod configurations;
 mod facts;
 mod in_flight;
 mod labels;
@@ -19,6 +20,7 @@ mod snapshot;
 pub use attestation::{Appraised, Attestation, Attested, Refusal};
 pub use calls::{CallCount, CallCounts, Calls};
 pub use changes::Changes;
+pub use configurations::{Configuration, Configurations, ReplicaConfiguration, Taken};
 pub use facts::{Gate, Health, LifecycleState, Verdict};
 pub use in_flight::InFlight;
 pub use labels::Labels;

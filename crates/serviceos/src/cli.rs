@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use types::{ReplicaId, ServiceName};
 
-pub(crate) use config::{ChangeArgs, ConfigArgs, ConfigCommand};
+pub(crate) use config::{ChangeArgs, ConfigArgs, ConfigCommand, ConfigStatusArgs};
 pub(crate) use exec::ExecArgs;
 pub(crate) use trust::{
     AttestationArgs, AttestationCommand, AuditArgs, AuditCommand, SecretsArgs, SecretsCommand, Which,

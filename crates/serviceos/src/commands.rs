@@ -3,6 +3,7 @@
 mod attestation;
 mod audit;
 mod config;
+mod config_status;
 #[cfg(feature = "development")]
 mod dev_quoter;
 mod down;

@@ -417,6 +417,7 @@ fn admin_state(
         store: live.store.clone(),
         registry: live.registry.clone(),
         catalogue: Catalogue::new(live.registry.clone(), Timestamp::now(), live.described.subscribe()),
+        configurations: mesh.configurations.clone(),
         metrics: Arc::clone(&live.metrics),
         keys: Arc::clone(&live.keys),
         authority: mesh.authority.clone(),

@@ -130,6 +130,8 @@ pub async fn build(start: Start) -> Result<axum::Router, StartError> {
     let state = start.state.clone();
     let service = Arc::new(Service::new(keys, Box::new(randomness), Box::new(Timestamp::now), start.state));
     tokio::spawn(stay(Arc::clone(&service), state, start.changes));
+    // Whatever is valid means the same suite, so there is nothing to take over.
+    tokio::spawn(start.configs.follow(|offer| check_config(offer.value()).map_err(StartError::new)));
     Ok(api::router(service))
 }
 

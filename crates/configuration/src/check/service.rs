@@ -65,6 +65,7 @@ impl Checker {
             allow: raw.allow,
             replicas: raw.replicas,
             config: raw.config,
+            config_reload: raw.config_reload,
             grace: raw.drain.grace,
             restart: raw.restart,
             start_timeout: raw.start_timeout,

@@ -10,7 +10,7 @@ use super::{Entries, RawAttestation, or_default, seconds, whole, written};
 use crate::scalar::{
     AttestationWord, CheckWord, Field, PolicyWord, RetryCause, Spanned, Text, Whole, WordOr,
 };
-use crate::settings::{Builtin, HashOn, Percent, Protocol, Sticky};
+use crate::settings::{Builtin, ConfigReload, HashOn, Percent, Protocol, Sticky};
 
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -41,6 +41,7 @@ pub(crate) struct RawService {
     pub(crate) protocol: Field<Protocol>,
     /// Left out: an empty object.
     pub(crate) config: Option<Spanned<serde_json::Value>>,
+    pub(crate) config_reload: Field<ConfigReload>,
     #[serde(deserialize_with = "or_default")]
     pub(crate) health_check: RawHealthCheck,
     /// Left out: the routes of the built-in one, or everything under `/<name>`.
@@ -82,6 +83,7 @@ impl Default for RawService {
             allow: None,
             protocol: Field::default_of(Protocol::Http1),
             config: None,
+            config_reload: Field::default_of(ConfigReload::File),
             health_check: RawHealthCheck::default(),
             routes: None,
             load_balancing: RawLoadBalancing::default(),

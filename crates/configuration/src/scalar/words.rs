@@ -5,7 +5,7 @@ use types::Mode;
 
 use super::{Scalar, Shape, Whole, quoted, text_of};
 use crate::nearest::{nearest, one_of};
-use crate::settings::{Builtin, GenerateType, HashOn, LogFormat, Protocol, Sticky, TcbStatus};
+use crate::settings::{Builtin, ConfigReload, GenerateType, HashOn, LogFormat, Protocol, Sticky, TcbStatus};
 
 /// A word out of a few. The nearest one is the help.
 trait Word: Copy + PartialEq + 'static {
@@ -167,6 +167,12 @@ impl Word for LogFormat {
     const NAME: &'static str = "LogFormat";
     const EXPECTED: &'static str = "`text` or `json`";
     const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Word for ConfigReload {
+    const NAME: &'static str = "ConfigReload";
+    const EXPECTED: &'static str = "`file` or `signal`";
+    const WORDS: &'static [(&'static str, Self)] = &[("file", Self::File), ("signal", Self::Signal)];
 }
 
 impl Word for Builtin {

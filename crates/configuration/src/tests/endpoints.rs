@@ -136,6 +136,7 @@ fn endpoints_take_none_of_the_keys_of_a_process() {
     workingDirectory: infer
     secrets: [vrf-key]
     allow: [vrf]
+    configReload: signal
 ",
         expect![[r#"
             serviceos.yaml:5:14: services.vrf.builtin: a service runs a built-in one or has endpoints, not both
@@ -191,7 +192,12 @@ fn endpoints_take_none_of_the_keys_of_a_process() {
             serviceos.yaml:15:12: services.vrf.allow: nothing inside the mesh calls endpoints
               15 |     allow: [vrf]
                  |            ^
-            help: leave `allow` out"#]],
+            help: leave `allow` out
+
+            serviceos.yaml:16:19: services.vrf.configReload: endpoints are not started here, so nothing can be handed to them
+              16 |     configReload: signal
+                 |                   ^^^^^^
+            help: leave `configReload` out"#]],
     );
     // An alias brings them along as well.
     check(

@@ -1,10 +1,11 @@
 //! `serviceos config`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::PlaceArgs;
+use super::{PlaceArgs, lifetime};
 
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
@@ -52,6 +53,8 @@ pub(crate) enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show which `config` each replica is to work with, and what it has made of it.
+    Status(ConfigStatusArgs),
     /// List the revisions, the newest first.
     History {
         #[command(flatten)]
@@ -85,4 +88,16 @@ pub(crate) struct ChangeArgs {
     /// Print JSON, a stable contract.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigStatusArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Print JSON, a stable contract.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Wait until every replica has answered; exit code 4 where one has not by then, or has rejected it.
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+    pub(crate) wait: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! `serviceos config`: the file without starting anything, and the revisions of a running serviceos.
+//! `serviceos config`: the file without starting anything, the revisions of a running serviceos, and what became of them.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use configuration::{Document, MAX_FILE_BYTES, Meaning, Overrides, ServiceSetting
 use control::{AdminClient, ConfigChanged, ConfigRevision, RollbackRequest};
 use serde_json::json;
 
+use super::config_status;
 use crate::cli::{ChangeArgs, ConfigCommand, PlaceArgs};
 use crate::commands::block_on;
 use crate::failure::Failure;
@@ -37,6 +38,7 @@ pub(crate) fn run(command: ConfigCommand) -> Result<(), Failure> {
         }
         ConfigCommand::Rollback { place, revision, change } => roll_back(&place, revision, change),
         ConfigCommand::Schema => print(format_args!("{:#}", configuration::schema())),
+        ConfigCommand::Status(args) => config_status::run(&args),
     }
 }
 

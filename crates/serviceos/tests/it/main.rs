@@ -13,6 +13,7 @@ mod catalogue;
 mod cli;
 mod client_address;
 mod commands;
+mod config_live;
 mod config_revisions;
 mod configuration;
 mod connections;

@@ -62,6 +62,8 @@ struct Begun {
     policy: Arc<ServicePolicy>,
     ca: Arc<IssuingCa>,
     id: SpiffeId,
+    /// The digest of the configuration that its evidence must be bound to.
+    config: [u8; 32],
     /// What must not be used again, with its expiry: the nonce, then the ticket where there is one.
     marks: Vec<([u8; 32], u64)>,
     now_ms: u64,
@@ -126,9 +128,16 @@ impl Authority {
         };
         let (service, policy) = self.service(&claims.service).ok_or_else(unexpected)?;
         let id = SpiffeId::of_replica(&self.0.domain.trust_domain, &service, &claims.instance);
-        let (ca, before, behind) = {
+        let whose = (service.clone(), claims.instance.clone());
+        let kept = channel.peer.as_ref().and_then(|_| self.kept_config(&whose, claims.config_digest));
+        let (ca, config, before, behind) = {
             let state = self.state();
-            (Arc::clone(&state.ca), state.before, state.behind)
+            let config = state.config_of(&whose, &policy, kept);
+            let before = state.before.as_ref().map(|before| {
+                let policy = before.services.get(&service).unwrap_or(&policy);
+                (before.transition, state.config_of(&whose, policy, kept))
+            });
+            (Arc::clone(&state.ca), config, before, state.behind)
         };
         if let Some(n) = behind {
             return Err(behind_the_mesh(n));
@@ -150,11 +159,13 @@ impl Authority {
             transition: ca.transition,
             mode: self.0.domain.mode,
             workload: claims.workload,
-            config_digest: policy.config_digest,
+            config_digest: config,
             previous_leaf: channel.peer.as_ref().map(|peer| peer.leaf),
         };
         let report_data = binding.report_data();
-        let before = before.map(|transition| JoinBinding { transition, ..binding }.report_data());
+        let before = before.map(|(transition, config_digest)| {
+            JoinBinding { transition, config_digest, ..binding }.report_data()
+        });
         let join = Join {
             csr_key: requested_key(&request.csr.0),
             receipt_spki: request.receipt_spki.0.clone(),
@@ -165,7 +176,7 @@ impl Authority {
             report_data,
             before,
         };
-        Ok(Begun { join, service, policy, ca, id, marks, now_ms, checks })
+        Ok(Begun { join, service, policy, ca, id, config, marks, now_ms, checks })
     }
 
     /// The ticket and the nonce are used up by this, whatever is decided then. That a ticket is too old or was used is said last:
@@ -239,7 +250,7 @@ impl Authority {
             .iter()
             .map(|secret| json!({"name": secret.name, "version": secret.version, "epoch": secret.epoch}))
             .collect();
-        let data = json!({
+        let mut data = json!({
             "leaf": to_hex(&leaf_digest),
             "record": record.record.id,
             "release": appraised.release,
@@ -247,6 +258,9 @@ impl Authority {
             "notAfter": not_after,
             "secrets": released,
         });
+        if begun.config != begun.policy.config_digest {
+            data["configKept"] = json!(to_hex(&begun.config));
+        }
         self.write(&begun, &record, Outcome::Done, None, data).await.map_err(unavailable)?;
         self.remember_evaluation(&begun.id, &appraised).await.map_err(unavailable)?;
         let known = self.admission(begun.service.as_str(), &begun.join.claims.instance);
@@ -258,6 +272,7 @@ impl Authority {
             appraised,
             record: record.record.id,
             appraised_at: now,
+            config: begun.config,
             n: begun.ca.n,
             not_after,
             drains_at: not_after - (not_after.saturating_sub(now) / 5).min(LONGEST_DRAIN),

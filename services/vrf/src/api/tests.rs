@@ -8,7 +8,7 @@ use axum::http::Request;
 use expect_test::{Expect, expect};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
-use sdk::{FakeState, Secret, SecretEpoch, SecretSet, Start};
+use sdk::{Configs, FakeState, Secret, SecretEpoch, SecretSet, Start};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -412,7 +412,7 @@ fn start(config: Value, secrets: &[(&str, Secret)]) -> Start {
         secrets.iter().map(|(name, secret)| ((*name).to_owned(), secret.clone())).collect();
     let changes = watch::channel(secrets.clone()).1;
     let (service, version, state) = (replica.service.clone(), "v1".to_owned(), FakeState::new().state());
-    Start { service, replica, version, config, secrets, changes, state }
+    Start { service, replica, version, config, configs: Configs::none(), secrets, changes, state }
 }
 
 #[tokio::test]
