@@ -14,6 +14,7 @@ mod files;
 mod joining;
 mod measuring;
 mod node;
+mod pages;
 mod plan;
 mod provisioning;
 pub(crate) mod quoter;
@@ -62,6 +63,7 @@ use data_dir::DataDir;
 use elsewhere::Arrivals;
 use files::Files;
 use joining::{Begun, Mesh};
+use pages::health_pages;
 use plan::{Plan, Resolving};
 use quoter::Quoter;
 use reload::Live;
@@ -169,8 +171,9 @@ impl Running {
         let (access_log, access_log_handle) = access_log.unzip();
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
-        let Plan { services, router, checks, lives, routes, unresolved, example } =
-            Plan::of(&settings, &registry, &metrics, &upstream_tls, None);
+        let Plan { router, checks, lives, routes, example } =
+            Plan::of(&settings, &metrics, &upstream_tls, None);
+        let (services, unresolved) = plan::services(&settings, &registry, None);
         registry.replace_services(|_none| services);
         let draining = Arc::new(AtomicBool::new(false));
         let (suspicions, suspected) = mpsc::channel(QUEUED_SUSPICIONS);
@@ -459,26 +462,6 @@ fn drive(
         }
     }
     (drivers, stop)
-}
-
-/// The gateway's own `/health` and `/health/detailed`.
-fn health_pages(registry: &Registry, draining: &Arc<AtomicBool>, store: &StoreView) -> Vec<OwnPage> {
-    let page = |path: &'static str, body: fn(&HealthReport) -> serde_json::Value| {
-        let (registry, draining, store) = (registry.clone(), Arc::clone(draining), store.clone());
-        let answer = move || {
-            let report =
-                HealthReport::new(registry.snapshot(), draining.load(Ordering::Relaxed), store.state());
-            let status =
-                StatusCode::from_u16(report.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            PageAnswer {
-                status,
-                content_type: "application/json",
-                body: body(&report).to_string().into_bytes(),
-            }
-        };
-        OwnPage { path, answer: Arc::new(answer) }
-    };
-    vec![page("/health", HealthReport::brief), page("/health/detailed", HealthReport::detailed)]
 }
 
 /// Says every few seconds what a drain still waits for. Never returns.

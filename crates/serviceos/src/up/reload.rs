@@ -19,7 +19,7 @@ use types::ServiceName;
 use super::client_tls::ClientTls;
 use super::files::Files;
 use super::joining::Manifests;
-use super::plan::{Plan, Previous, Resolving, descriptions};
+use super::plan::{self, Plan, Previous, Resolving, descriptions};
 use super::revisions::{
     CONFIGURATION_FILE, Candidate, Committed, FileMeans, InForce, Origin, Revisions, told,
 };
@@ -229,9 +229,9 @@ impl Live {
         let keys = Arc::clone(&self.keys);
         let tiers = keys.begin_tiers().await;
         let checks = Arc::clone(&self.checks.borrow());
-        let previous = Previous { settings: &self.settings, checks: &checks, router: &self.router };
-        let plan = Plan::of(&settings, &self.registry, &self.metrics, &upstream_tls, Some(&previous));
-        let Plan { services, router, checks, routes, unresolved, .. } = plan;
+        let previous = Previous { checks: &checks, router: &self.router };
+        let plan = Plan::of(&settings, &self.metrics, &upstream_tls, Some(&previous));
+        let Plan { router, checks, routes, .. } = plan;
         let labels = labels(&settings);
         let own = health_pages(&self.registry, &self.draining, &self.store);
         let tls = client_tls.config();
@@ -241,6 +241,7 @@ impl Live {
 
         // What was looked up for the configuration before is nothing to this one.
         self.resolving.end();
+        let (services, unresolved) = plan::services(&settings, &self.registry, Some(&self.settings));
         // Those that go stay until no worker sends requests there any more.
         let names: BTreeSet<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
         self.registry.replace_services(|known| {
