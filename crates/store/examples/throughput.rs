@@ -11,6 +11,7 @@ use store::{KEPT_REVISIONS, Outcome, Store, StoreError, Transaction, Watched};
 /// How long each number of writers and readers is measured.
 const MEASURED: Duration = Duration::from_secs(3);
 const VALUE_BYTES: usize = 100;
+const WATCHES: u32 = 100;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -26,6 +27,10 @@ async fn measure(store: Store) -> Result<(), Failure> {
         let written = during(&store, writers, write).await?;
         println!("{writers:>3} writers: {written:>9.0} durable writes/s");
     }
+    let watches: Vec<_> = (0..WATCHES).map(|_| tokio::spawn(wait_for_others(store.clone()))).collect();
+    let written = during(&store, 256, write).await?;
+    println!("256 writers: {written:>9.0} durable writes/s beside {WATCHES} watches of other keys");
+    watches.iter().for_each(tokio::task::JoinHandle::abort);
     let (changes, took) = catch_up(&store).await?;
     println!("a watch {changes} revisions behind: {:.3} s", took.as_secs_f64());
     for readers in [1, 64] {
@@ -65,6 +70,12 @@ async fn write(store: Store, number: u32) -> Result<(), StoreError> {
     let outcome = store.commit(Transaction::new().put(format!("k/{number}"), [7; VALUE_BYTES])).await?;
     assert!(matches!(outcome, Outcome::Committed { .. }));
     Ok(())
+}
+
+/// A watch that nothing of what is written here concerns.
+async fn wait_for_others(store: Store) -> Result<(), StoreError> {
+    let mut watch = store.watch("elsewhere/", store.range("elsewhere/").await?.revision);
+    watch.next().await.map(drop)
 }
 
 async fn read(store: Store, number: u32) -> Result<(), StoreError> {

@@ -32,6 +32,10 @@ impl Clock {
 }
 
 impl Shared {
+    fn is_over(&self) -> bool {
+        self.progress.borrow().over.is_some()
+    }
+
     fn is_away(&self) -> bool {
         *self.held.availability().borrow() != Availability::Available
     }
@@ -40,7 +44,7 @@ impl Shared {
     pub(super) fn keep_time(self: &Arc<Self>) {
         let mut task = self.clock.task();
         let is_running = task.as_ref().is_some_and(|task| !task.is_finished());
-        if !is_running && (self.is_away() || self.leases.first_end().is_some()) {
+        if !is_running && !self.is_over() && (self.is_away() || self.leases.first_end().is_some()) {
             *task = Some(tokio::spawn(tick(Arc::clone(self))));
         }
     }
@@ -62,7 +66,7 @@ impl Shared {
             asked.push(self.ask(Work::End(lease)).await);
         }
         for answer in asked {
-            answer.await.unwrap_or_else(|_| Err(writer::stopped()))?;
+            self.heard(answer.await.unwrap_or_else(|_| Err(writer::stopped())))?;
         }
         Ok(())
     }
@@ -71,7 +75,7 @@ impl Shared {
 async fn tick(shared: Arc<Shared>) {
     let mut availability = shared.held.availability();
     let mut not_before = Instant::now();
-    while shared.held.check_confirmed().is_ok() {
+    while !shared.is_over() {
         let due = shared.due(not_before);
         tokio::select! {
             () = sleep_until(due.unwrap_or(not_before)), if due.is_some() => {

@@ -121,7 +121,12 @@ impl Shared {
                 self.written(&batch, &answers, left);
                 answers
             }
-            Err(error) => vec![Err(error); batch.len()],
+            Err(error) => {
+                if let StoreError::Unconfirmed { .. } = error {
+                    self.ended(&error);
+                }
+                vec![Err(error); batch.len()]
+            }
         };
         for (job, answer) in batch.into_iter().zip(answers) {
             let _nobody_waits = job.answer.send(answer);
