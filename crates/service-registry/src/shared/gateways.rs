@@ -59,7 +59,9 @@ pub(super) async fn wait_for_others(
                 let mut others = Others::default();
                 range.rows.iter().for_each(|row| others.put(&node.name, row));
                 let watch = node.store.watch(NODES, range.revision);
-                let confirm = |epoch| drop(used_by_others.send_replace(epoch));
+                let confirm = |epoch| {
+                    used_by_others.send_replace(epoch);
+                };
                 follow(node, others, watch, &mut published, registry, confirm).await
             }
             Err(error) => error,

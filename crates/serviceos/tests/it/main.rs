@@ -32,6 +32,7 @@ mod joining;
 mod limits;
 mod load;
 mod memory;
+mod namespaces;
 mod nodes;
 mod outliers;
 mod output;

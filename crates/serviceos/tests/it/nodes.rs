@@ -10,12 +10,12 @@ use testkit::{Etcd, Mesh, Request, Running, eventually, kill};
 
 use crate::load::under_load;
 
-const PATH: &str = "/v1/random/keys";
+pub(crate) const PATH: &str = "/v1/random/keys";
 const SERVICE: &str = r#"    vrf: {replicas: 1, routes: [{match: {path: "/v1/random/{*rest}"}, scopes: [randomness]}]}
 "#;
 
 /// A node that is not started yet. What it needs of the one that made the mesh is the master key.
-fn node(etcd: &Etcd, name: &str, first: Option<&Running>) -> Mesh {
+pub(crate) fn node(etcd: &Etcd, name: &str, first: Option<&Running>) -> Mesh {
     let mesh = Mesh::new().head(&format!("store: {}\nnode: {name}\n", etcd.url()));
     let mesh = mesh.yaml(SERVICE);
     if let Some(first) = first {
@@ -40,18 +40,18 @@ fn two(etcd: &Etcd) -> (Running, Running) {
     (one, two)
 }
 
-fn selected(mesh: &Running) -> BTreeSet<String> {
+pub(crate) fn selected(mesh: &Running) -> BTreeSet<String> {
     let replicas = mesh.replicas("vrf").into_iter().filter(|replica| replica["selectable"] == true);
     replicas.map(|replica| replica["id"].as_str().unwrap().to_owned()).collect()
 }
 
-fn until_it_selects(mesh: &Running, expected: &[&str]) {
+pub(crate) fn until_it_selects(mesh: &Running, expected: &[&str]) {
     let expected: BTreeSet<_> = expected.iter().map(|&id| id.to_owned()).collect();
     eventually("the replicas of all nodes", || (selected(mesh) == expected).then_some(()));
 }
 
 /// The replicas that have answered requests of a gateway.
-fn answered(mesh: &Running) -> BTreeSet<String> {
+pub(crate) fn answered(mesh: &Running) -> BTreeSet<String> {
     let log = std::fs::read_to_string(mesh.folder().join(".serviceos/logs/access.jsonl")).unwrap_or_default();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter_map(|line| Some(line["replica"].as_str()?.to_owned())).collect()
