@@ -17,6 +17,9 @@ pub trait MeshConnection: Send + Sync {
     fn cut(&self);
 }
 
+/// The SHA-256 of a certificate that was replaced, and how long it may still be shown.
+type Former = ([u8; 32], Timestamp);
+
 /// The identity of one run of a replica.
 #[derive(Debug)]
 pub struct MeshPeer {
@@ -28,8 +31,7 @@ pub struct MeshPeer {
 struct State {
     /// The SHA-256 of the certificate in force.
     leaf: [u8; 32],
-    /// That of the one before, and how long it may be shown.
-    former: Option<([u8; 32], Timestamp)>,
+    former: Option<Former>,
     ended: bool,
     connections: Vec<Weak<dyn MeshConnection>>,
     /// How many connections there may be until those that are gone are forgotten.
@@ -55,7 +57,7 @@ impl MeshPeer {
 
     /// It has another certificate. The one before may be shown for a while, since the replica has yet to take the new one
     /// into use; any before that may not. Connections that are there go on: they live by the appraisal.
-    pub fn renewed(&self, leaf: [u8; 32], former: ([u8; 32], Timestamp)) {
+    pub fn renewed(&self, leaf: [u8; 32], former: Former) {
         let mut state = self.state();
         if state.leaf != leaf {
             state.former = Some(former);
@@ -73,7 +75,7 @@ impl MeshPeer {
 
     /// The SHA-256 of the certificate in force, and of the one before with the time until which it may be shown; `None` once it has
     /// ended.
-    pub(crate) fn certificates(&self, now: Timestamp) -> Option<([u8; 32], Option<([u8; 32], Timestamp)>)> {
+    pub(crate) fn certificates(&self, now: Timestamp) -> Option<([u8; 32], Option<Former>)> {
         let state = self.state();
         (!state.ended).then(|| (state.leaf, state.former.filter(|(_, until)| now < *until)))
     }
