@@ -4,7 +4,7 @@ mod proxy;
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -42,6 +42,14 @@ impl Etcd {
         Self::start_with(members, |_folder| Vec::new())
     }
 
+    /// One member that other machines reach at this address of the one that it runs on.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_at(address: Ipv4Addr) -> Option<Self> {
+        Self::start_at_with(address, 1, |_folder| Vec::new())
+    }
+
     /// One member that speaks TLS, and takes nobody without a certificate of the authority. Its own is written to the folder.
     ///
     /// # Panics
@@ -61,6 +69,14 @@ impl Etcd {
     /// # Panics
     /// When they do not start.
     pub fn start_with(members: usize, more: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
+        Self::start_at_with(Ipv4Addr::LOCALHOST, members, more)
+    }
+
+    fn start_at_with(
+        address: Ipv4Addr,
+        members: usize,
+        more: impl FnOnce(&Path) -> Vec<String>,
+    ) -> Option<Self> {
         if !has_program("etcd") {
             return None;
         }
@@ -80,7 +96,7 @@ impl Etcd {
                 format!("--initial-cluster={}", peers.join(",")),
             ];
             arguments.extend(more.iter().cloned());
-            let proxy = Proxy::new(folder.path().join(format!("client:{index}")));
+            let proxy = Proxy::new(address, folder.path().join(format!("client:{index}")));
             Member { name: format!("m{index}"), arguments, running: None, proxy }
         };
         let mut etcd = Self { members: (0..members).map(member).collect(), folder, tls };

@@ -41,7 +41,7 @@ fn compare(place: &str, known: &Value, wanted: &Value, found: &mut Vec<String>) 
         }
         (known, wanted) if known == wanted => {}
         (known, wanted) => {
-            found.push(format!("{place}: {} in the mesh, {} here", shown(known), shown(wanted)))
+            found.push(format!("{place}: {} in the mesh, {} here", shown(known), shown(wanted)));
         }
     }
 }

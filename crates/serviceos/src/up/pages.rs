@@ -9,7 +9,11 @@ use http::StatusCode;
 use service_registry::Registry;
 
 /// The gateway's own `/health` and `/health/detailed`.
-pub(super) fn health_pages(registry: &Registry, draining: &Arc<AtomicBool>, store: &StoreView) -> Vec<OwnPage> {
+pub(super) fn health_pages(
+    registry: &Registry,
+    draining: &Arc<AtomicBool>,
+    store: &StoreView,
+) -> Vec<OwnPage> {
     let page = |path: &'static str, body: fn(&HealthReport) -> serde_json::Value| {
         let (registry, draining, store) = (registry.clone(), Arc::clone(draining), store.clone());
         let answer = move || {

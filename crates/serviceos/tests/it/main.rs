@@ -35,6 +35,7 @@ mod joining;
 mod limits;
 mod load;
 mod memory;
+mod namespaces;
 mod nodes;
 mod outliers;
 mod output;

@@ -10,12 +10,12 @@ use testkit::{Etcd, Mesh, Request, Running, eventually, kill};
 
 use crate::load::under_load;
 
-const PATH: &str = "/v1/random/keys";
+pub(crate) const PATH: &str = "/v1/random/keys";
 const SERVICE: &str = r#"    vrf: {replicas: 1, routes: [{match: {path: "/v1/random/{*rest}"}, scopes: [randomness]}]}
 "#;
 
 /// A node that is not started yet. What it needs of the one that made the mesh is the master key.
-fn node(etcd: &Etcd, name: &str, first: Option<&Running>) -> Mesh {
+pub(crate) fn node(etcd: &Etcd, name: &str, first: Option<&Running>) -> Mesh {
     let mesh = Mesh::new().head(&format!("store: {}\nnode: {name}\n", etcd.url()));
     let mesh = mesh.yaml(SERVICE);
     if let Some(first) = first {
@@ -40,18 +40,18 @@ fn two(etcd: &Etcd) -> (Running, Running) {
     (one, two)
 }
 
-fn selected(mesh: &Running) -> BTreeSet<String> {
+pub(crate) fn selected(mesh: &Running) -> BTreeSet<String> {
     let replicas = mesh.replicas("vrf").into_iter().filter(|replica| replica["selectable"] == true);
     replicas.map(|replica| replica["id"].as_str().unwrap().to_owned()).collect()
 }
 
-fn until_it_selects(mesh: &Running, expected: &[&str]) {
+pub(crate) fn until_it_selects(mesh: &Running, expected: &[&str]) {
     let expected: BTreeSet<_> = expected.iter().map(|&id| id.to_owned()).collect();
     eventually("the replicas of all nodes", || (selected(mesh) == expected).then_some(()));
 }
 
 /// The replicas that have answered requests of a gateway.
-fn answered(mesh: &Running) -> BTreeSet<String> {
+pub(crate) fn answered(mesh: &Running) -> BTreeSet<String> {
     let log = std::fs::read_to_string(mesh.folder().join(".serviceos/logs/access.jsonl")).unwrap_or_default();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter_map(|line| Some(line["replica"].as_str()?.to_owned())).collect()
@@ -72,6 +72,19 @@ fn a_request_at_either_gateway_reaches_the_replicas_of_both_nodes() {
     assert_eq!((&far["attestation"], &far["pid"]), (&"valid".into(), &Value::Null));
     let why = one.run(&["why", "vrf/0@n2"]);
     assert!(why.code == 0 && why.out.contains("selectable"), "{}{}", why.out, why.err);
+}
+
+#[test]
+fn a_node_without_replicas_of_its_own_sends_requests_to_those_of_others() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let one = node(&etcd, "n1", None).up();
+    let two = Mesh::new()
+        .head(&format!("store: {}\nnode: n2\n", etcd.url()))
+        .yaml(&SERVICE.replace("replicas: 1", "replicas: 0"));
+    share_key(one.folder(), two.folder());
+    let two = two.up();
+    until_it_selects(&two, &["vrf/0@n1"]);
+    assert_eq!(two.get(PATH).text(), one.get(PATH).text());
 }
 
 #[test]
