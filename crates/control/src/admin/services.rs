@@ -117,8 +117,11 @@ impl Stream {
     }
 }
 
+/// What comes next, and the rest of the stream; nothing once it has ended.
+type Next = Option<(Bytes, Stream)>;
+
 /// The body of a stream: what is written next is made only when the connection has room for it.
-struct Events(Pin<Box<dyn Future<Output = Option<(Bytes, Stream)>> + Send>>);
+struct Events(Pin<Box<dyn Future<Output = Next> + Send>>);
 
 impl hyper::body::Body for Events {
     type Data = Bytes;

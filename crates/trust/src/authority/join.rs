@@ -4,18 +4,18 @@ mod steps;
 
 use std::sync::Arc;
 
-use appraisal::{Anchor, Appraised, Checks, Code, Fault, Step};
+use appraisal::{Appraised, Checks, Code, Fault, Step};
 use mesh_protocol::tls::Peer;
 use mesh_protocol::{
-    Bytes, Evidence, EvidenceKind, JoinAnswer, JoinBinding, JoinClaims, JoinRequest, MAX_EVIDENCE_BYTES,
-    Release, SealedSecret, SpiffeId, hpke_info, sha256, to_hex,
+    Bytes, Evidence, JoinAnswer, JoinBinding, JoinClaims, JoinRequest, MAX_EVIDENCE_BYTES, Release,
+    SealedSecret, SpiffeId, hpke_info, sha256, to_hex,
 };
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;
 use rustls::crypto::hpke::{Hpke, HpkePublicKey};
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
 use store::{Outcome as Committed, Transaction};
-use types::{NodeName, ReplicaId, ServiceName};
+use types::ServiceName;
 
 use self::steps::{is_expected, steps};
 use super::opening::{USED, watermark};
