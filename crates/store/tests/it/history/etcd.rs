@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -201,7 +202,7 @@ fn what_clients_of_the_store_in_etcd_are_told_is_linearizable() {
             let shared = &shared;
             lanes.push(scope.spawn(move || lane(shared, stores)));
         }
-        let tallies: Vec<_> = lanes.into_iter().map(|lane| lane.join()).collect();
+        let tallies: Vec<_> = lanes.into_iter().map(ScopedJoinHandle::join).collect();
         drop(under_way);
         let times = disturbing.join().unwrap();
         let mut tally = Tally::default();
