@@ -1,5 +1,6 @@
 //! Real etcd: one member or several, in a temporary folder, on sockets of its own, each behind a port that the system chooses.
 
+mod links;
 mod proxy;
 
 use std::fs::File;
@@ -16,12 +17,14 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use self::links::{Link, Links};
 use self::proxy::Proxy;
 use crate::{Authority, LIMIT, eventually, has_program};
 
 /// Members of one cluster. They are killed when this is dropped, however the test ends.
 pub struct Etcd {
     members: Vec<Member>,
+    links: Links,
     folder: TempDir,
     tls: bool,
 }
@@ -91,7 +94,7 @@ impl Etcd {
                 format!("--data-dir=data{index}"),
                 format!("--listen-client-urls={scheme}://client:{index}"),
                 format!("--advertise-client-urls={scheme}://client:{index}"),
-                format!("--listen-peer-urls=unix://peer:{index}"),
+                format!("--listen-peer-urls=unix://member:{index}"),
                 format!("--initial-advertise-peer-urls=unix://peer:{index}"),
                 format!("--initial-cluster={}", peers.join(",")),
             ];
@@ -99,7 +102,8 @@ impl Etcd {
             let proxy = Proxy::new(address, folder.path().join(format!("client:{index}")));
             Member { name: format!("m{index}"), arguments, running: None, proxy }
         };
-        let mut etcd = Self { members: (0..members).map(member).collect(), folder, tls };
+        let links = Links::new(folder.path(), members);
+        let mut etcd = Self { members: (0..members).map(member).collect(), links, folder, tls };
         (0..members).for_each(|index| etcd.launch(index));
         (0..members).for_each(|index| etcd.wait_until_ready(index));
         Some(etcd)
@@ -131,6 +135,7 @@ impl Etcd {
         signal(&child, Signal::KILL);
         child.wait().expect("reaping a member");
         member.proxy.cut();
+        self.links.runs(index, None);
     }
 
     /// Starts a member again with what it has on its disk, without waiting for it.
@@ -138,7 +143,7 @@ impl Etcd {
     /// # Panics
     /// When it cannot be started.
     pub fn launch(&mut self, index: usize) {
-        for socket in ["client", "peer"] {
+        for socket in ["client", "member"] {
             // A member that was killed leaves them behind, and one that begins does not take them over.
             let _left_by_nobody = std::fs::remove_file(self.folder().join(format!("{socket}:{index}")));
         }
@@ -148,7 +153,9 @@ impl Etcd {
         command.args(&member.arguments).current_dir(&self.folder).process_group(0);
         let output = log.try_clone().expect("a file for the log");
         command.stdin(Stdio::null()).stdout(output).stderr(log);
-        member.running = Some(command.spawn().expect("starting etcd"));
+        let child = command.spawn().expect("starting etcd");
+        self.links.runs(index, Some(child.id()));
+        member.running = Some(child);
         member.proxy.open();
     }
 
@@ -194,12 +201,29 @@ impl Etcd {
         signal(self.members[index].running.as_ref().expect("a member that runs"), Signal::CONT);
     }
 
-    /// Ends all connections to a member and refuses new ones; it itself runs on.
+    /// Lets nothing through between a member and the others, in either direction; clients reach it as before.
+    pub fn isolate(&self, index: usize) {
+        for other in (0..self.members.len()).filter(|other| *other != index) {
+            self.links.set(index, other, Link::Silent);
+        }
+    }
+
+    /// Ends the connections between two members, and refuses new ones.
+    pub fn part(&self, one: usize, other: usize) {
+        self.links.set(one, other, Link::Cut);
+    }
+
+    /// Lets all members reach each other again.
+    pub fn reunite(&self) {
+        self.links.mend();
+    }
+
+    /// Ends all connections of clients to a member and refuses new ones; it itself runs on.
     pub fn cut(&mut self, index: usize) {
         self.members[index].proxy.cut();
     }
 
-    /// Keeps connections to a member but lets nothing through.
+    /// Keeps clients' connections to a member but lets nothing through.
     pub fn stall(&mut self, index: usize) {
         self.members[index].proxy.stall();
     }
