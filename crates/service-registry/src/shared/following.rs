@@ -162,7 +162,8 @@ impl Follower {
         };
         let known = self.far.get(&replica);
         let (row, at) = match Row::open(&key, &row.value, &*self.seal) {
-            Ok((_, at)) if known.is_some_and(|known| at < known.at) => {
+            // Whoever has the name later has a higher token, though the clock of its machine may have been put back since.
+            Ok((row, at)) if known.is_some_and(|known| at < known.at && row.token <= known.row.token) => {
                 tracing::error!(%replica, "what another node says of its replica is older than what it has said; it is not believed");
                 return;
             }

@@ -352,6 +352,13 @@ async fn what_the_mesh_has_not_signed_or_what_is_older_than_what_is_known_is_not
     let seen = two.sees(&one, |replica| replica.restarts == 5).await;
     assert_eq!(seen.state, LifecycleState::Draining);
     assert!(two.registry.snapshot().replica(&"vrf/9@n1".parse().unwrap()).is_none());
+    // One that was written under a later claim is newer, whatever the clock of its machine says.
+    let now = place.store.get(key.as_str()).await.unwrap().unwrap();
+    let (mut later, at) = row::Row::open(&key, &now.value, &*one.seal).unwrap();
+    (later.token, later.restarts) = (later.token + 1, 6);
+    let value = later.seal(&key, at - 100_000, &*one.seal).unwrap();
+    place.store.commit(Transaction::new().put(key.as_str(), value)).await.unwrap();
+    two.sees(&one, |replica| replica.restarts == 6).await;
     // What is revoked here is not selected, whatever its node says.
     two.seal.revokes_all.store(true, Ordering::Relaxed);
     one.serves(3);
