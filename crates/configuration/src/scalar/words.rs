@@ -126,7 +126,7 @@ pub(crate) enum StoreWord {
 }
 
 impl Scalar for StoreWord {
-    const NAME: &'static str = "Store";
+    const NAME: &'static str = "StoreWord";
     const EXPECTED: &'static str = "`embedded`, a URL such as etcd://10.0.0.5:2379, or a mapping";
 
     fn read(shape: &Shape) -> Option<Self> {
