@@ -7,8 +7,7 @@
 //! ```
 //!
 //! Nothing of it has a name outside: each namespace is that of a process which ends with its standard input, all links lie between
-//! namespaces, and the kernel takes everything away with them, also when the test itself is killed. The network of the machine is
-//! not touched.
+//! namespaces, and the kernel takes everything away once nothing runs there any more. The network of the machine is not touched.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
