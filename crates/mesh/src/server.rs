@@ -5,7 +5,7 @@ mod connections;
 mod state;
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,8 +88,6 @@ pub struct MeshApi {
 struct Connection {
     /// Whether the other end is on this machine.
     is_local: bool,
-    /// The address by which it has reached this one.
-    local: IpAddr,
     binding: [u8; 32],
     peer: Option<Peer>,
     /// Whether a join is being decided on it.
@@ -224,7 +222,7 @@ async fn handshake(
     };
     let tls = stream.get_ref().1;
     let (binding, peer) = (channel_binding(tls).ok()?, peer(tls.peer_certificates()));
-    Some((stream, Connection { is_local, local, binding, peer, joins: Joins::default() }))
+    Some((stream, Connection { is_local, binding, peer, joins: Joins::default() }))
 }
 
 async fn answer(stream: TlsStream<TcpStream>, connection: Connection, router: Router) {
@@ -394,9 +392,7 @@ async fn announce(
         let detail = "a replica that is started by hand listens on the machine of the gateway, and announces itself there";
         return Err(Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", detail));
     }
-    // It listens where the mesh API is reached.
-    let address = SocketAddr::new(connection.local, request.port);
-    let connected = api.announcements.connect(&replica, run, address, peer.leaf);
+    let connected = api.announcements.connect(&replica, run, request.address, peer.leaf);
     let connected = connected.ok_or_else(|| {
         let detail = format!("{replica} is started by serviceos itself, which knows where it listens");
         Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", detail)
