@@ -329,7 +329,8 @@ mod tests {
         let (registry, metrics) = (Registry::default(), Metrics::new(1));
         let (before, after) = (settings(before), settings(after));
         let first = Plan::of(&before, &metrics, &tls(&before), None);
-        registry.replace_services(|_none| services(&before, &registry, None).0);
+        let (begun, _) = services(&before, &registry, None);
+        registry.replace_services(|_none| begun);
         let first = Planned { plan: first, services: registry.snapshot().services.clone() };
         between(&registry);
         let previous = Previous { checks: &first.checks, router: &first.router };

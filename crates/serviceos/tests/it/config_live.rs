@@ -269,5 +269,7 @@ fn a_replica_that_was_killed_or_away_while_it_changed_works_with_the_new_one() {
     assert_eq!(code, 0, "{status}");
     eventually("the new depth", || (depths(&mesh) == [2].into()).then_some(()));
     assert_eq!(mesh.pids("app")[1], pids[1]);
-    assert_eq!(mesh.replicas("app")[0]["restarts"], 1);
+    // One more where it was being started with the one before just then: that join is refused, and the next start has the new one.
+    let restarts = mesh.replicas("app")[0]["restarts"].as_u64();
+    assert!((Some(1)..=Some(2)).contains(&restarts), "{restarts:?}");
 }
