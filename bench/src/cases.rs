@@ -6,6 +6,7 @@ mod http1;
 mod http2;
 mod idle;
 mod kill;
+mod large_mesh;
 mod latency;
 mod mtls;
 mod reload;
@@ -45,6 +46,8 @@ pub(crate) enum Case {
     Idle,
     /// 1,000 routes beside one
     Routes,
+    /// One service beside 1,000 with 10,000 endpoints
+    LargeMesh,
     /// A new configuration with 1,000 services
     Reload,
     /// One of three replicas is killed under load
@@ -74,6 +77,7 @@ impl Case {
             Self::Bodies => bodies::run(bench).await,
             Self::Idle => idle::run(bench).await,
             Self::Routes => routes::run(bench).await,
+            Self::LargeMesh => large_mesh::run(bench).await,
             Self::Reload => reload::run(bench).await,
             Self::Kill => kill::run(bench).await,
             Self::ColdStart => cold_start::run(bench).await,

@@ -105,7 +105,18 @@ fn skipped(missing: &[&programs::Program]) -> Vec<String> {
     });
     let vectors = (!root().join("../shared/vectors").is_dir())
         .then(|| "comparison with published test vectors: the folder ../shared/vectors is absent".to_owned());
-    programs.chain(vectors).collect()
+    programs.chain(vectors).chain(namespaces_refused()).collect()
+}
+
+/// What the kernel, or the container around, says against network namespaces: nothing that could be installed.
+fn namespaces_refused() -> Option<String> {
+    let output = Command::new("unshare").args(["--net", "true"]).output();
+    let reason = match output {
+        Ok(output) if output.status.success() => return None,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => format!("unshare: {error}"),
+    };
+    Some(format!("two nodes in network namespaces: they are not allowed here: {reason}"))
 }
 
 fn say_skipped(skipped: &[String]) {

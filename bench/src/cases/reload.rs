@@ -53,7 +53,7 @@ pub(super) async fn run(bench: &Bench) -> Outcome {
 
 async fn once(bench: &Bench, is_changed: bool) -> anyhow::Result<Sample> {
     let ports = bench.upstreams.ports;
-    let before = super::routes::with_services(ports, 0);
+    let before = super::routes::with_services(ports, 0, 1);
     let running = start_serviceos(bench, &before, Cores::Proxy).await?;
     let running = until_answering(bench, running, Front::Http1).await?;
     let load = OpenLoop {
@@ -68,7 +68,7 @@ async fn once(bench: &Bench, is_changed: bool) -> anyhow::Result<Sample> {
             return Ok(None);
         }
         sleep(bench.window / 2).await;
-        apply(bench, &running, &super::routes::with_services(ports, SERVICES)).await.map(Some)
+        apply(bench, &running, &super::routes::with_services(ports, SERVICES, 1)).await.map(Some)
     };
     let (loaded, applied) = tokio::join!(measured(&running, load.run(bench.window)), change);
     let ((outcome, usage), applied) = (loaded?, applied?);

@@ -109,11 +109,13 @@ fn service(name: &str, endpoints: &str, routes: &[String]) -> String {
     text
 }
 
-/// `count` services with one route and one endpoint each, besides the one of [`few`].
-pub(super) fn with_services(ports: [u16; 3], count: usize) -> String {
+/// `count` services with one route and so many endpoints each, besides the one of [`few`].
+pub(super) fn with_services(ports: [u16; 3], count: usize, endpoints: usize) -> String {
     let services = (0..count).map(|number| {
         let name = format!("extra-{number}");
-        service(&name, &endpoint_url(ports, number), &[format!("/{name}/{{*rest}}")])
+        let urls: Vec<String> =
+            (0..endpoints).map(|endpoint| endpoint_url(ports, number * endpoints + endpoint)).collect();
+        service(&name, &urls.join(", "), &[format!("/{name}/{{*rest}}")])
     });
     let endpoints = ports.map(|port| format!("\"http://127.0.0.1:{port}\"")).join(", ");
     HEAD.to_owned() + &service("bench", &endpoints, &["/v1/bench".to_owned()]) + &services.collect::<String>()

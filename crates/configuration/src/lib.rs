@@ -1,30 +1,40 @@
 //! Configuration: the YAML file in, validated settings out, with errors that point at the line.
 //!
 //! A file takes three steps. `raw` reads it with serde, where only the shape can fail; `check` turns what was
-//! written into [`Settings`] and collects everything that is wrong with it; `report` shows what was found. Nothing
+//! written into [`Settings`] and collects everything that is wrong with it; `report` shows what was found. Beside them
+//! `meaning` says in what two files differ, and `schema` what may stand in one. Nothing
 //! here starts, binds or writes anything, and the configuration of a service (`config:`) is passed on
 //! unread, judged only by the check that the caller brings along.
 
 mod builtin;
 mod check;
 mod load;
+mod meaning;
 mod nearest;
 mod raw;
 mod report;
 mod restart_needed;
 mod scalar;
+mod schema;
 mod settings;
 mod syntax;
+mod unknown_keys;
 
-pub use load::{ConfigCheck, MAX_FILE_BYTES, Overrides, any_config, cores, from_bytes, load, parse, read};
-pub use report::LoadError;
+pub use load::{
+    ConfigCheck, Document, MAX_FILE_BYTES, Overrides, any_config, cores, from_bytes, load, meaning, parse,
+    read,
+};
+pub use meaning::{Difference, Meaning};
+pub use report::{LoadError, Mistake};
+pub use schema::schema;
 pub use settings::{
-    AttestationSettings, BalancingPolicy, Builtin, CertificateFiles, Circuit, CommandSettings,
+    AttestationSettings, BalancingPolicy, Builtin, CertificateFiles, Circuit, CommandSettings, ConfigReload,
     EndpointSettings, EtcdLogin, EtcdStore, EtcdTlsFiles, GatewayLimits, GatewaySettings, GenerateType,
-    HashOn, HealthCheck, HostPattern, LoadBalancing, LogFormat, Measurement, Outlier, Percent, PlatformAllow,
-    PlatformSettings, Probe, ProcessSettings, Program, Protocol, Rate, ReleaseSettings, Releases, Restart,
-    Retry, RetryOn, RouteAccess, RouteSettings, Runs, Scheme, SecretSettings, ServiceSettings, Settings,
-    SgxRelease, Sticky, StoreSettings, TcbSettings, TcbStatus, Telemetry, TierSettings, TlsSettings, Traffic,
+    HashOn, HealthCheck, HostPattern, LoadBalancing, LogFormat, MAX_CONFIG_BYTES, Measurement, Outlier,
+    Percent, PlatformAllow, PlatformSettings, Probe, ProcessSettings, Program, Protocol, Rate,
+    ReleaseSettings, Releases, Restart, Retry, RetryOn, RouteAccess, RouteSettings, Runs, Scheme,
+    SecretSettings, ServiceSettings, Settings, SgxRelease, Sticky, StoreSettings, TcbSettings, TcbStatus,
+    Telemetry, TierSettings, TlsSettings, Traffic,
 };
 
 #[cfg(test)]

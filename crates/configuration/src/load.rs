@@ -10,11 +10,13 @@ use serde_saphyr::Options;
 use types::Mode;
 
 use crate::check;
+use crate::meaning::Meaning;
 use crate::raw::RawFile;
 use crate::report::{Finding, LoadError, Origin};
 use crate::scalar::{Field, Mismatch, Scalar, Shape, quoted};
 use crate::settings::{Builtin, Settings};
 use crate::syntax;
+use crate::unknown_keys;
 
 /// The largest file, in bytes: 1 MiB.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -43,6 +45,17 @@ pub fn any_config(_builtin: Builtin, _config: &serde_json::Value) -> Result<(), 
     Ok(())
 }
 
+/// A file that is valid: its text, what it means, and what is made of it.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// As it was read.
+    pub text: String,
+    /// What the text alone means.
+    pub meaning: Meaning,
+    /// What is valid with what the command line says instead.
+    pub settings: Settings,
+}
+
 /// Reads the file, applies the overrides and checks the whole, each service's `config` by `config_check`.
 ///
 /// The gateway's `workers: auto` becomes the number of [`cores`].
@@ -50,7 +63,8 @@ pub fn any_config(_builtin: Builtin, _config: &serde_json::Value) -> Result<(), 
 /// # Errors
 /// The report of everything that is wrong: with the file's text, with its values, or with reading it at all.
 pub fn load(path: &Path, overrides: &Overrides, config_check: ConfigCheck) -> Result<Settings, LoadError> {
-    from_bytes(&read(path)?, path, cores(), overrides, config_check)
+    Ok(from_bytes(&read(path)?, &path.display().to_string(), path, cores(), overrides, config_check)?
+        .settings)
 }
 
 /// The number of cores that this process may use now, which is what `workers: auto` means.
@@ -73,20 +87,23 @@ pub fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     }
 }
 
-/// Checks what was [`read`] from `path` as [`load`] does; `cores` is what `workers: auto` means.
+/// Checks what was [`read`] from `path`, or what is to be read as if it stood there, as [`load`] does. Errors call it
+/// `source_name`, and `cores` is what `workers: auto` means.
 ///
 /// # Errors
 /// The report of everything that is wrong.
 pub fn from_bytes(
     bytes: &[u8],
+    source_name: &str,
     path: &Path,
     cores: NonZeroUsize,
     overrides: &Overrides,
     config_check: ConfigCheck,
-) -> Result<Settings, LoadError> {
-    let text = text(bytes).map_err(|finding| without_text(path, finding))?;
+) -> Result<Document, LoadError> {
+    let without_text = |finding| LoadError::new(source_name, "", vec![finding]);
+    let text = text(bytes).map_err(without_text)?;
     let no_directory = |what: &str, error: io::Error| {
-        without_text(path, unplaced(format!("{what} has no absolute path: {error}"), None))
+        without_text(unplaced(format!("{what} has no absolute path: {error}"), None))
     };
     let file = std::path::absolute(path).map_err(|error| no_directory("the file", error))?;
     let base_dir = file.parent().unwrap_or(Path::new("/"));
@@ -95,7 +112,22 @@ pub fn from_bytes(
         let absolute = std::path::absolute(given).map_err(|error| no_directory("--data-dir", error))?;
         overrides.data_dir = Some(absolute);
     }
-    settings(text, &path.display().to_string(), base_dir, cores, &overrides, config_check)
+    let (meaning, settings) = settings(text, source_name, base_dir, cores, &overrides, config_check)?;
+    Ok(Document { text: text.to_owned(), meaning, settings })
+}
+
+/// What a text means, whether or not what it says is valid.
+///
+/// # Errors
+/// The report of why it cannot be read, which calls it `source_name`.
+pub fn meaning(text: &str, source_name: &str) -> Result<Meaning, LoadError> {
+    let text = without_mark(text);
+    match raw(text) {
+        Ok(Shaped { raw, unknown }) if unknown.is_empty() => Ok(Meaning::of(&raw)),
+        Ok(Shaped { unknown: findings, .. }) | Err(findings) => {
+            Err(LoadError::new(source_name, text, findings))
+        }
+    }
 }
 
 /// Checks a text as [`load`] does, without touching the machine.
@@ -112,7 +144,7 @@ pub fn parse(
     cores: NonZeroUsize,
     config_check: ConfigCheck,
 ) -> Result<Settings, LoadError> {
-    settings(text, source_name, base_dir, cores, &Overrides::default(), config_check)
+    Ok(settings(text, source_name, base_dir, cores, &Overrides::default(), config_check)?.1)
 }
 
 fn settings(
@@ -122,23 +154,57 @@ fn settings(
     cores: NonZeroUsize,
     overrides: &Overrides,
     config_check: ConfigCheck,
-) -> Result<Settings, LoadError> {
-    // Editors of some systems put a byte order mark first, which would move every column of the first line.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+) -> Result<(Meaning, Settings), LoadError> {
+    let text = without_mark(text);
     let report = |findings| LoadError::new(source_name, text, findings);
-    if is_too_large(text.len()) {
-        return Err(report(vec![too_large()]));
-    }
-    let mut raw: RawFile = serde_saphyr::from_str_with_options(text, options())
-        .map_err(|error| report(vec![syntax::finding(&error)]))?;
+    let Shaped { mut raw, unknown } = raw(text).map_err(report)?;
+    let meaning = Meaning::of(&raw);
     apply(&mut raw, overrides);
     let place =
         check::Surroundings { base_dir, data_dir: overrides.data_dir.as_deref(), cores, config_check };
-    check::settings(raw, &place).map_err(report)
+    match check::settings(raw, &place) {
+        Ok(settings) if unknown.is_empty() => Ok((meaning, settings)),
+        Ok(_) => Err(report(unknown)),
+        Err(findings) if unknown.is_empty() => Err(report(findings)),
+        // What is missing may be what was misspelt.
+        Err(findings) => {
+            let written = findings.into_iter().filter(|finding| finding.origin != Origin::Default);
+            Err(report(unknown.into_iter().chain(written).collect()))
+        }
+    }
+}
+
+/// What was read, and the keys beside it that nobody knows.
+struct Shaped {
+    raw: RawFile,
+    unknown: Vec<Finding>,
+}
+
+/// Editors of some systems put a byte order mark first, which would move every column of the first line.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+fn raw(text: &str) -> Result<Shaped, Vec<Finding>> {
+    if is_too_large(text.len()) {
+        return Err(vec![too_large()]);
+    }
+    match serde_saphyr::from_str_with_options(text, options()) {
+        Ok(raw) => Ok(Shaped { raw, unknown: Vec::new() }),
+        Err(error) if syntax::is_unknown_key(&error) => match unknown_keys::read(text, options()) {
+            (unknown, Ok(raw)) if !unknown.is_empty() => Ok(Shaped { raw, unknown }),
+            (mut unknown, Err(error)) => {
+                unknown.push(syntax::finding(&error));
+                Err(unknown)
+            }
+            (_, Ok(_)) => Err(vec![syntax::finding(&error)]),
+        },
+        Err(error) => Err(vec![syntax::finding(&error)]),
+    }
 }
 
 /// The parser's own limits of depth, nodes and aliases stay on; these are the ones that a configuration never needs.
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     serde_saphyr::options! {
         strict_booleans: true,
         reject_unsupported_tags: true,

@@ -8,17 +8,19 @@ mod gateway;
 mod service;
 mod store;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_saphyr::Spanned;
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
 use types::{ByteSize, Mode};
 
-use crate::scalar::{AccessLog, Field, StoreWord, Text, Whole, WordOr};
+use crate::scalar::{AccessLog, Field, Spanned, StoreWord, Text, Whole, WordOr};
 use crate::settings::{GenerateType, LogFormat};
 
 pub(crate) use attestation::{
@@ -31,7 +33,7 @@ pub(crate) use service::{
 };
 pub(crate) use store::{RawStore, RawStoreTls};
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawFile {
     pub(crate) mode: Field<Mode>,
@@ -73,7 +75,7 @@ impl Default for RawFile {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawAdmin {
     pub(crate) listen: Field<SocketAddr>,
@@ -85,7 +87,7 @@ impl Default for RawAdmin {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawMesh {
     pub(crate) listen: Field<SocketAddr>,
@@ -97,22 +99,22 @@ impl Default for RawMesh {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawSecret {
     #[serde(deserialize_with = "written")]
     pub(crate) generate: Option<Spanned<RawGenerate>>,
-    /// Only by hand.
+    /// Left out: only by hand.
     pub(crate) rotate: Option<Field<Duration>>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawGenerate {
     pub(crate) r#type: Option<Field<GenerateType>>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawTelemetry {
     pub(crate) logs: Field<LogFormat>,
@@ -141,6 +143,26 @@ impl<T> Default for Entries<T> {
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(EntriesVisitor(PhantomData))
+    }
+}
+
+impl<T: Serialize> Serialize for Entries<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (&key.value, value)))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Entries<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("EntriesOf{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "object", "additionalProperties": generator.subschema_for::<T>()})
     }
 }
 
@@ -176,8 +198,8 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,
 {
-    let Spanned { value, referenced, defined } = Spanned::<Option<T>>::deserialize(deserializer)?;
-    Ok(Some(Spanned { value: value.unwrap_or_default(), referenced, defined }))
+    let Spanned { value, referenced } = Spanned::<Option<T>>::deserialize(deserializer)?;
+    Ok(Some(Spanned { value: value.unwrap_or_default(), referenced }))
 }
 
 fn loopback(port: u16) -> Field<SocketAddr> {

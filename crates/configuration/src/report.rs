@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use serde_saphyr::Location;
 
 /// A report names so many findings in full and only counts the rest.
@@ -19,12 +20,37 @@ const CUT_LEAD_CHARS: usize = 40;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadError {
     report: String,
+    mistakes: Vec<Mistake>,
     count: usize,
+}
+
+/// One thing that is wrong, for programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mistake {
+    /// From 1; nothing where it stands nowhere in the file.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub line: Option<usize>,
+    /// From 1, in characters.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub column: Option<usize>,
+    /// What was expected, and what was found.
+    pub message: String,
+    /// What to write instead.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub help: Option<String>,
+    /// The key or word that was most likely meant.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub nearest: Option<String>,
 }
 
 impl LoadError {
     /// The exit code of a process that refuses its configuration.
     pub const EXIT_CODE: u8 = 2;
+
+    /// The first 50 things that are wrong, in the order of the file.
+    pub fn mistakes(&self) -> &[Mistake] {
+        &self.mistakes
+    }
 
     /// How many things are wrong; at least 1.
     pub fn count(&self) -> usize {
@@ -43,7 +69,8 @@ impl LoadError {
             report.push_str(&format!("\nand {more} more\n"));
         }
         report.truncate(report.trim_end().len());
-        Self { report, count: findings.len() }
+        let mistakes = findings.iter().take(MAX_SHOWN).map(Finding::mistake).collect();
+        Self { report, mistakes, count: findings.len() }
     }
 }
 
@@ -108,12 +135,33 @@ impl fmt::Display for Origin {
 }
 
 impl Finding {
-    fn render(&self, source_name: &str, text: &str) -> String {
+    fn mistake(&self) -> Mistake {
+        let place = match self.origin {
+            Origin::File(place) => Some(place),
+            Origin::Flag(_) | Origin::Default => None,
+        };
+        let help = self.help.as_deref();
+        let nearest = help.and_then(|help| help.strip_prefix("did you mean `")?.strip_suffix("`?"));
+        Mistake {
+            line: place.map(|place| place.line),
+            column: place.map(|place| place.column),
+            message: self.shown_message(),
+            help: help.map(str::to_owned),
+            nearest: nearest.map(str::to_owned),
+        }
+    }
+
+    fn shown_message(&self) -> String {
         let mut message = printable(&self.message);
         if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE_CHARS) {
             message.truncate(end);
             message.push('…');
         }
+        message
+    }
+
+    fn render(&self, source_name: &str, text: &str) -> String {
+        let message = self.shown_message();
         let mut out = match self.origin {
             Origin::Default => format!("{source_name}: {message}\n"),
             Origin::Flag(flag) => format!("{flag}: {message}\n"),

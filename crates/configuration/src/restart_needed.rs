@@ -1,5 +1,5 @@
 //! What of a new file a running system cannot take over. Everything about processes, listeners and who may join is such;
-//! routes, limits, policies of calls and endpoints are not.
+//! routes, limits, policies of calls, endpoints and the `config` of services are not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -113,7 +113,8 @@ impl Changes {
         let ProcessSettings {
             program: _,
             replicas,
-            config,
+            config: _,
+            config_reload,
             secrets,
             allow,
             attestation,
@@ -122,7 +123,7 @@ impl Changes {
             start_timeout,
         } = before;
         self.push(*replicas != after.replicas, &format!("{key}.replicas"));
-        self.push(*config != after.config, &format!("{key}.config"));
+        self.push(*config_reload != after.config_reload, &format!("{key}.configReload"));
         self.push(*secrets != after.secrets, &format!("{key}.secrets"));
         self.push(*allow != after.allow, &format!("{key}.allow"));
         self.push(*attestation != after.attestation, &format!("{key}.attestation"));

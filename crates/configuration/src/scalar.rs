@@ -3,18 +3,24 @@
 //! A value of the wrong type does not end the reading: it is kept as a [`Mismatch`], so that one report can name every
 //! wrong value of the file.
 
+mod spanned;
 mod values;
 mod word_or;
 mod words;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use serde::ser::Serializer;
+use serde_json::{Value, json};
 
 use crate::report::Origin;
 
+pub(crate) use spanned::Spanned;
 pub(crate) use values::Whole;
 pub(crate) use word_or::{Larger, Neither, WordOr};
 pub(crate) use words::{
@@ -59,6 +65,27 @@ fn read<T: Scalar>(shape: &Shape) -> Result<T, Mismatch> {
     T::read(shape).ok_or_else(|| Mismatch { found: shape.to_string(), help: T::help(shape) })
 }
 
+/// What is wrong has no meaning, and is refused by the check.
+impl<T: Scalar> Serialize for Field<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.as_ref().map(T::written).ok().serialize(serializer)
+    }
+}
+
+impl<T: Scalar> JsonSchema for Field<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::NAME.into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = json_schema!({"description": T::EXPECTED});
+        if let Value::Object(keys) = T::schema() {
+            schema.ensure_object().extend(keys);
+        }
+        schema
+    }
+}
+
 /// Text as it is written: `1.10` stays `1.10`.
 #[derive(Debug, Clone)]
 pub(crate) struct Text {
@@ -79,12 +106,36 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(serializer)
+    }
+}
+
+impl JsonSchema for Text {
+    fn schema_name() -> Cow<'static, str> {
+        "Text".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"description": "text as it is written: 1.10 stays 1.10", "type": ["string", "number", "boolean"]})
+    }
+}
+
 /// A value that a [`Field`] can hold.
 pub(crate) trait Scalar: Sized {
+    /// What the schema calls it.
+    const NAME: &'static str;
     /// Fits after "expected".
     const EXPECTED: &'static str;
 
     fn read(shape: &Shape) -> Option<Self>;
+
+    /// One way to write it: what means the same is the same.
+    fn written(&self) -> Value;
+
+    /// What may stand in the file, as JSON Schema.
+    fn schema() -> Value;
 
     /// What to write instead, where the shape gives it away.
     fn help(_shape: &Shape) -> Option<String> {
@@ -187,4 +238,9 @@ impl<'de, T: Larger<'de>> Visitor<'de> for ShapeVisitor<T> {
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Self::Value, A::Error> {
         Ok((Shape::Mapping, T::of_mapping(entries)?))
     }
+}
+
+/// Text of such a pattern.
+fn text_of(pattern: &str) -> Value {
+    json!({"type": "string", "pattern": pattern})
 }

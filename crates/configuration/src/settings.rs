@@ -23,8 +23,8 @@ pub use policies::{
     Sticky, Traffic,
 };
 pub use service::{
-    Builtin, CommandSettings, EndpointSettings, HostPattern, ProcessSettings, Program, Protocol, Restart,
-    RouteAccess, RouteSettings, Runs, Scheme, ServiceSettings,
+    Builtin, CommandSettings, ConfigReload, EndpointSettings, HostPattern, MAX_CONFIG_BYTES, ProcessSettings,
+    Program, Protocol, Restart, RouteAccess, RouteSettings, Runs, Scheme, ServiceSettings,
 };
 pub use store::{EtcdLogin, EtcdStore, EtcdTlsFiles, StoreSettings};
 

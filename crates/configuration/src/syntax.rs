@@ -1,6 +1,6 @@
 //! The parser's errors in the words of this crate.
 
-use serde_saphyr::Error;
+use serde_saphyr::{Error, Location};
 
 use crate::nearest::{nearest, one_of};
 use crate::report::{Finding, Origin};
@@ -9,6 +9,21 @@ pub(crate) fn finding(error: &Error) -> Finding {
     let error = error.without_snippet();
     let (message, help) = explain(error);
     Finding { origin: error.location().map_or(Origin::Default, Origin::from), message, help }
+}
+
+/// Whether the error is a key that nobody knows, behind which the rest can be read.
+pub(crate) fn is_unknown_key(error: &Error) -> bool {
+    match error.without_snippet() {
+        Error::SerdeUnknownField { .. } => true,
+        Error::AliasError { error, .. } => is_unknown_key(error),
+        _ => false,
+    }
+}
+
+/// A key that none of those is that may stand there.
+pub(crate) fn unknown_key(key: &str, expected: &[&str], place: Location) -> Finding {
+    let message = format!("unknown key `{key}`");
+    Finding { origin: place.into(), message, help: key_help(key, expected) }
 }
 
 fn explain(error: &Error) -> (String, Option<String>) {

@@ -12,6 +12,7 @@ mod releases;
 mod reports;
 mod restart_needed;
 mod routes;
+mod schema;
 mod secrets;
 mod semantic;
 mod store;
@@ -25,7 +26,7 @@ use expect_test::Expect;
 use crate::{LoadError, Settings, any_config, parse};
 
 /// Every key with a value that is not its default.
-const FULL: &str = include_str!("tests/full.yaml");
+pub(crate) const FULL: &str = include_str!("tests/full.yaml");
 
 fn read(text: &str) -> Result<Settings, LoadError> {
     parse(text, "serviceos.yaml", Path::new("/srv/mesh"), NonZeroUsize::new(4).unwrap(), any_config)

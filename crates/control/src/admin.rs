@@ -2,16 +2,25 @@
 
 mod attestation;
 mod audit;
+mod config_status;
+mod configuration;
 mod keys;
 mod secrets;
+mod services;
 mod tickets;
 
 pub use attestation::{RevocationAnswer, RevocationRequest};
 pub use audit::{AuditInfo, AuditPlace};
+pub(crate) use config_status::word as config_word;
+pub use config_status::{ConfigStatus, ReplicaConfigStatus, ServiceConfigStatus};
+pub use configuration::{
+    ConfigAnswer, ConfigChange, ConfigChanged, ConfigDesk, ConfigRefused, ConfigRevision, ConfigWanted,
+    RollbackRequest, SharedConfigDesk,
+};
 pub use secrets::{
     SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion,
 };
-
+pub(crate) use services::{HEARTBEAT, Stopping};
 pub use tickets::{TicketOffice, TicketRefused, TicketRequest};
 
 use std::net::SocketAddr;
@@ -29,11 +38,12 @@ use axum::routing::{get, post};
 use jiff::Timestamp;
 use observability::{Exposition, Metrics};
 use serde::{Deserialize, Serialize};
-use service_registry::Registry;
+use service_registry::{Configurations, Registry};
 use tokio::sync::mpsc;
 use trust::Authority;
 
 use crate::auth::AdminToken;
+use crate::catalogue::Catalogue;
 use crate::health::HealthReport;
 use crate::metrics_page;
 use crate::problem::AdminProblem;
@@ -61,12 +71,18 @@ pub struct CreatedKey {
 pub struct AdminState {
     /// The replicas.
     pub registry: Registry,
+    /// The same as others see them.
+    pub catalogue: Catalogue,
+    /// What each service is to work with, and what its replicas have made of it.
+    pub configurations: Configurations,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The keys.
     pub keys: Arc<ApiKeys>,
     /// Who is admitted, what is revoked, and the secrets.
     pub authority: Authority,
+    /// The revisions of the configuration.
+    pub configuration: SharedConfigDesk,
     /// Launch tickets for replicas that somebody else starts.
     pub tickets: TicketOffice,
     /// Where all of that is kept.
@@ -102,7 +118,10 @@ fn private_routes() -> Router<AdminState> {
         .merge(attestation::routes())
         .merge(secrets::routes())
         .merge(audit::routes())
+        .merge(config_status::routes())
         .merge(tickets::routes())
+        .merge(services::routes())
+        .merge(configuration::routes())
 }
 
 /// The API on the data directory's socket.
@@ -180,7 +199,8 @@ impl AdminState {
 
     fn metrics_page(&self) -> String {
         let (snapshot, store) = (self.registry.snapshot(), self.store.state());
-        metrics_page::render(&self.metrics, &snapshot, &store, Timestamp::now())
+        let revision = self.configuration.revision_in_force();
+        metrics_page::render(&self.metrics, &snapshot, &store, revision, Timestamp::now())
     }
 }
 
@@ -218,7 +238,8 @@ async fn why(
     let id = format!("{service}/{ordinal}");
     let snapshot = state.registry.snapshot();
     let replica = id.parse().ok().and_then(|id| snapshot.replica(&id));
-    replica.map(|replica| Json(Why::new(replica))).ok_or_else(|| AdminProblem::replica_unknown(&id))
+    let replica = replica.ok_or_else(|| AdminProblem::replica_unknown(&id))?;
+    Ok(Json(Why::new(replica, state.configurations.of_replica(&replica.id))))
 }
 
 async fn shut_down(State(state): State<AdminState>) -> StatusCode {

@@ -1,4 +1,5 @@
-//! The admin API of a running ServiceOS: health, metrics, status, why, keys, attestation, secrets, audit, shutdown; on the admin port and on the data
+//! The admin API of a running ServiceOS: health, metrics, status, the catalogue, why, configuration, keys, attestation,
+//! secrets, audit, shutdown; on the admin port and on the data
 //! directory's socket.
 //!
 //! Whoever can open the socket owns the data directory, and needs no token. On the port everything under `/v1` needs the
@@ -7,6 +8,7 @@
 mod admin;
 mod attestation;
 mod auth;
+mod catalogue;
 mod client;
 mod health;
 mod metrics_page;
@@ -18,8 +20,10 @@ mod store_state;
 mod why;
 
 pub use admin::{
-    AdminState, AuditInfo, AuditPlace, CreatedKey, NewKeyRequest, RevocationAnswer, RevocationRequest,
-    SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion,
+    AdminState, AuditInfo, AuditPlace, ConfigAnswer, ConfigChange, ConfigChanged, ConfigDesk, ConfigRefused,
+    ConfigRevision, ConfigStatus, ConfigWanted, CreatedKey, NewKeyRequest, ReplicaConfigStatus,
+    RevocationAnswer, RevocationRequest, RollbackRequest, SealKeyAnswer, SealKeyRequest, SecretInfo,
+    SecretRemoved, SecretRotated, SecretSet, SecretVersion, ServiceConfigStatus, SharedConfigDesk,
     TicketOffice, TicketRefused, TicketRequest,
 };
 pub use attestation::{
@@ -27,10 +31,14 @@ pub use attestation::{
     AttestedService, RevocationEntry, RevocationList, SgxRelease, SimulatedRelease, TransitionInForce,
 };
 pub use auth::AdminToken;
-pub use client::{AdminClient, ClientError};
+pub use catalogue::{
+    Catalogue, Described, Descriptions, InstanceChanges, InstanceEntry, InstanceEvent, Instances,
+    ServiceEntry, ServiceKind, Services,
+};
+pub use client::{AdminClient, ClientError, InstanceStream};
 pub use health::{HealthReport, Overall};
 pub use server::{Serving, serve_socket, serve_tcp};
 pub use socket::bind_socket;
 pub use status::{ReplicaStatus, ServiceStatus, Status};
 pub use store_state::{StoreState, StoreView};
-pub use why::{Why, WhyAttested, WhyEvidence, WhyHealthy, WhyNotGated, WhyReady, WhyRefused};
+pub use why::{Why, WhyAttested, WhyConfig, WhyEvidence, WhyHealthy, WhyNotGated, WhyReady, WhyRefused};

@@ -9,7 +9,13 @@ use service_registry::{Attestation, Attested, LifecycleState, Replica, Snapshot}
 use crate::store_state::StoreState;
 
 /// The page in Prometheus text format 0.0.4.
-pub(crate) fn render(metrics: &Metrics, snapshot: &Snapshot, store: &StoreState, now: Timestamp) -> String {
+pub(crate) fn render(
+    metrics: &Metrics,
+    snapshot: &Snapshot,
+    store: &StoreState,
+    revision: u64,
+    now: Timestamp,
+) -> String {
     let mut out = Exposition::default();
     metrics.expose(&mut out);
     let name = "serviceos_store_available";
@@ -18,6 +24,9 @@ pub(crate) fn render(metrics: &Metrics, snapshot: &Snapshot, store: &StoreState,
     let name = "serviceos_store_stale";
     out.family(name, MetricType::Gauge, "1 from a start without the store until it answers");
     out.sample(name, &[("kind", store.kind.as_str())], u64::from(store.stale.is_some()));
+    let help = "The revision of the configuration that is in force";
+    out.family("serviceos_config_revision", MetricType::Gauge, help);
+    out.sample("serviceos_config_revision", &[], revision);
     out.family("serviceos_replicas", MetricType::Gauge, "Replicas by lifecycle state");
     for service in &snapshot.services {
         for state in LifecycleState::ALL {
@@ -82,11 +91,12 @@ mod tests {
     #[test]
     fn replicas_have_their_facts_on_the_page_and_those_without_an_identity_no_expiry() {
         let snapshot = Snapshot::new(1, vec![service("vrf", "rpe", true)]);
-        let page =
-            render(&Metrics::new(1), &snapshot, &StoreState::of_test(), Timestamp::from_second(5).unwrap());
+        let at = Timestamp::from_second(5).unwrap();
+        let page = render(&Metrics::new(1), &snapshot, &StoreState::of_test(), 7, at);
         let facts = [
             "serviceos_store_available",
             "serviceos_store_stale",
+            "serviceos_config_revision",
             "serviceos_replica_selectable",
             "serviceos_replica_attestation_expiry_seconds",
         ];
@@ -98,6 +108,9 @@ mod tests {
             # HELP serviceos_store_stale 1 from a start without the store until it answers
             # TYPE serviceos_store_stale gauge
             serviceos_store_stale{kind="embedded"} 0
+            # HELP serviceos_config_revision The revision of the configuration that is in force
+            # TYPE serviceos_config_revision gauge
+            serviceos_config_revision 7
             # HELP serviceos_replica_selectable 1 while requests may reach the replica
             # TYPE serviceos_replica_selectable gauge
             serviceos_replica_selectable{service="vrf",replica="vrf/0"} 1

@@ -5,18 +5,34 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use secrets::SecretsError;
+use serde_json::{Map, Value};
 use store::StoreError;
 use trust::TrustError;
 use types::Problem;
 
-use crate::admin::{MAX_BODY_BYTES, TicketRefused};
+use crate::admin::{ConfigRefused, MAX_BODY_BYTES, TicketRefused};
 
 /// An error answer.
-pub(crate) struct AdminProblem(Box<Problem>);
+pub(crate) struct AdminProblem {
+    problem: Box<Problem>,
+    /// What else programs are told, beside the document's own keys.
+    more: Map<String, Value>,
+}
 
 impl AdminProblem {
     pub(crate) fn new(status: StatusCode, code: &str, title: &str, detail: impl Into<String>) -> Self {
-        Self(Box::new(Problem::new(status.as_u16(), code, title, detail)))
+        Self { problem: Box::new(Problem::new(status.as_u16(), code, title, detail)), more: Map::new() }
+    }
+
+    /// The same, with one thing more for programs.
+    fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(key.to_owned(), value.into());
+        self
+    }
+
+    pub(crate) fn body_too_large(bytes: usize) -> Self {
+        let detail = format!("the body has more than {bytes} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Body too large", detail)
     }
 
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
@@ -31,6 +47,16 @@ impl AdminProblem {
     pub(crate) fn not_revoked(value: &str) -> Self {
         let detail = format!("{value} is not revoked; `serviceos attestation show` lists what is");
         Self::new(StatusCode::NOT_FOUND, "NOT_REVOKED", "Not revoked", detail)
+    }
+
+    pub(crate) fn service_unknown(name: &str) -> Self {
+        let detail = format!("there is no service {name}; `serviceos services` shows those that there are");
+        Self::new(StatusCode::NOT_FOUND, "SERVICE_UNKNOWN", "Unknown service", detail)
+    }
+
+    pub(crate) fn watchers_full() -> Self {
+        let detail = "as many watch the instances already as may; end one of them, or ask without `watch`";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "WATCHERS_FULL", "Too many watchers", detail)
     }
 
     pub(crate) fn replica_unknown(id: &str) -> Self {
@@ -130,6 +156,38 @@ impl From<TrustError> for AdminProblem {
     }
 }
 
+impl From<ConfigRefused> for AdminProblem {
+    fn from(refused: ConfigRefused) -> Self {
+        let detail = refused.to_string();
+        let problem = |status, code, title| Self::new(status, code, title, detail);
+        match refused {
+            ConfigRefused::Trust(error) => error.into(),
+            ConfigRefused::Invalid(report) => {
+                let errors = serde_json::to_value(report.mistakes()).unwrap_or_default();
+                problem(StatusCode::UNPROCESSABLE_ENTITY, "CONFIG_INVALID", "Configuration not valid")
+                    .with("errors", errors)
+            }
+            ConfigRefused::Conflict { in_force } => {
+                problem(StatusCode::PRECONDITION_FAILED, "CONFIG_CONFLICT", "Another revision in force")
+                    .with("revision", in_force)
+            }
+            ConfigRefused::Unknown(_) => {
+                problem(StatusCode::NOT_FOUND, "CONFIG_REVISION_UNKNOWN", "Unknown revision")
+            }
+            ConfigRefused::NewStart(keys) => {
+                problem(StatusCode::CONFLICT, "CONFIG_NEEDS_RESTART", "New start needed").with("keys", keys)
+            }
+            ConfigRefused::NotApplied(_) => {
+                problem(StatusCode::CONFLICT, "CONFIG_NOT_APPLIED", "Configuration not applied")
+            }
+            ConfigRefused::Store(error) => {
+                let (status, code, title) = of_store(&error);
+                problem(status, code, title)
+            }
+        }
+    }
+}
+
 impl From<AccessError> for AdminProblem {
     fn from(error: AccessError) -> Self {
         let (status, code, title) = match &error {
@@ -145,8 +203,7 @@ impl From<AccessError> for AdminProblem {
 impl From<BytesRejection> for AdminProblem {
     fn from(rejection: BytesRejection) -> Self {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            let detail = format!("the body has more than {MAX_BODY_BYTES} bytes");
-            return Self::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Body too large", detail);
+            return Self::body_too_large(MAX_BODY_BYTES);
         }
         let detail = "the body did not come to its end";
         Self::new(StatusCode::BAD_REQUEST, "VALIDATION_FAILED", "Validation failed", detail)
@@ -163,8 +220,13 @@ impl From<PathRejection> for AdminProblem {
 
 impl IntoResponse for AdminProblem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self.0).expect("a problem document is plain text fields");
+        let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut document =
+            serde_json::to_value(&self.problem).expect("a problem document is plain text fields");
+        if let Value::Object(keys) = &mut document {
+            keys.extend(self.more);
+        }
+        let body = document.to_string();
         (status, [(header::CONTENT_TYPE, Problem::MEDIA_TYPE)], body).into_response()
     }
 }

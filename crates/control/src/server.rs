@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Extension;
 use axum::serve::Listener;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -12,7 +13,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::{AdminState, on_port, on_socket};
+use crate::admin::{AdminState, Stopping, on_port, on_socket};
 use crate::auth::AdminToken;
 
 /// Open connections of one listener.
@@ -42,6 +43,7 @@ pub fn serve_socket(listener: UnixListener, state: AdminState, stop: watch::Rece
 }
 
 async fn serve(mut listener: impl Listener, router: Router, mut stop: watch::Receiver<bool>) {
+    let router = router.layer(Extension(Stopping(stop.clone())));
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
@@ -80,6 +82,7 @@ async fn connection(
     }
 }
 
-async fn told(stop: &mut watch::Receiver<bool>) {
+/// Returns once `stop` says so.
+pub(crate) async fn told(stop: &mut watch::Receiver<bool>) {
     let _told_or_nobody_left = stop.wait_for(|stop| *stop).await.is_ok();
 }

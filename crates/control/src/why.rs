@@ -3,8 +3,11 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use service_registry::{Appraised, Attestation, LastCheck, NotSelectable, Replica};
+use service_registry::{
+    Appraised, Attestation, LastCheck, NotSelectable, Replica, ReplicaConfiguration, Taken,
+};
 
+use crate::admin::config_word;
 use crate::health::{milliseconds, rfc3339};
 
 /// One replica as the rule sees it: selectable = Ready and attested and healthy and not gated.
@@ -25,6 +28,23 @@ pub struct Why {
     pub healthy: WhyHealthy,
     /// Its gate.
     pub not_gated: WhyNotGated,
+    /// Its configuration, which decides nothing here; none for one that is handed none.
+    pub config: Option<WhyConfig>,
+}
+
+/// The configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyConfig {
+    /// The number of the one that it is to work with.
+    pub wanted: u64,
+    /// The number of the last one that it has said it works with.
+    pub applied: Option<u64>,
+    /// `applied`, `rejected` or `pending`.
+    pub outcome: String,
+    /// Why it was rejected.
+    pub reason: Option<String>,
+    /// When it has said so, or was launched, RFC 3339.
+    pub since: Option<String>,
 }
 
 /// The lifecycle.
@@ -131,7 +151,7 @@ impl Why {
     const FACTS: [&str; 4] = ["ready", "attested", "healthy", "notGated"];
 
     /// What there is to say of a replica.
-    pub fn new(replica: &Replica) -> Self {
+    pub fn new(replica: &Replica, configuration: Option<ReplicaConfiguration>) -> Self {
         let name = |fact| match fact {
             NotSelectable::State(_) => Self::FACTS[0],
             NotSelectable::Attestation(_) => Self::FACTS[1],
@@ -147,7 +167,20 @@ impl Why {
             attested: WhyAttested::new(&replica.attestation, attested),
             healthy: WhyHealthy::new(replica, healthy),
             not_gated: WhyNotGated { holds: not_gated, value: replica.gate.as_str().to_owned() },
+            config: configuration.map(WhyConfig::new),
         }
+    }
+}
+
+impl WhyConfig {
+    fn new(configuration: ReplicaConfiguration) -> Self {
+        let ReplicaConfiguration { wanted, applied, taken, since } = configuration;
+        let outcome = config_word(&taken).to_owned();
+        let reason = match taken {
+            Taken::Rejected(reason) => Some(reason),
+            Taken::Pending | Taken::Applied => None,
+        };
+        Self { wanted, applied, outcome, reason, since: since.map(rfc3339) }
     }
 }
 
@@ -223,7 +256,10 @@ mod tests {
     use crate::health::tests::{appraised, service};
 
     fn check(replica: &Replica, expected: Expect) {
-        expected.assert_eq(&serde_json::to_string_pretty(&Why::new(replica)).unwrap());
+        let taken = Taken::Rejected("depth: expected at most 9".into());
+        let since = Some(Timestamp::UNIX_EPOCH);
+        let configuration = ReplicaConfiguration { wanted: 5, applied: Some(4), taken, since };
+        expected.assert_eq(&serde_json::to_string_pretty(&Why::new(replica, Some(configuration))).unwrap());
     }
 
     #[test]
@@ -276,6 +312,13 @@ mod tests {
               "notGated": {
                 "holds": true,
                 "value": "open"
+              },
+              "config": {
+                "wanted": 5,
+                "applied": 4,
+                "outcome": "rejected",
+                "reason": "depth: expected at most 9",
+                "since": "1970-01-01T00:00:00.000Z"
               }
             }"#]],
         );
@@ -344,6 +387,13 @@ mod tests {
               "notGated": {
                 "holds": true,
                 "value": "open"
+              },
+              "config": {
+                "wanted": 5,
+                "applied": 4,
+                "outcome": "rejected",
+                "reason": "depth: expected at most 9",
+                "since": "1970-01-01T00:00:00.000Z"
               }
             }"#]],
         );

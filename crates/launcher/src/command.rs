@@ -10,6 +10,7 @@
 //! launcher leaves nobody behind.
 
 mod calls;
+mod changes;
 mod child;
 mod folder;
 mod forward;
@@ -33,7 +34,7 @@ use std::time::Duration;
 use mesh_protocol::{Handover, QuoterSource};
 use rustls::ServerConfig;
 use sdk::{
-    Applicant, Cut, End, Left, Member, MeshError, Protocol, RunError, SecretSet, StartError, Supervised,
+    Applicant, ConfigReload, Cut, End, Left, Member, MeshError, Protocol, RunError, StartError, Supervised,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -42,6 +43,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{CommandOrder, Measured};
 use calls::Calls;
+use changes::Changes;
 use child::{Child, Ended};
 use folder::Folder;
 use forward::Forward;
@@ -74,7 +76,7 @@ struct Replica {
     /// Answers the command's own calls.
     calls: JoinSet<Infallible>,
     /// What the command is given, as it changes.
-    secrets: watch::Receiver<SecretSet>,
+    changes: Changes,
     /// Removed when this is dropped, which comes last.
     folder: Folder,
 }
@@ -177,9 +179,9 @@ async fn prepare(
     folder
         .write(&joined.secrets, &assignment.config)
         .map_err(|error| refused(&format_args!("the command's files cannot be written: {error}")))?;
-    let group = Group::of_this_process();
+    let (reload, group) = (assignment.config_reload, Group::of_this_process());
     let address = assignment.mesh.address.ip();
-    start(Ready { measured, plan, folder, member, group, address }, order.protocol).await
+    start(Ready { measured, plan, folder, member, reload, group, address }, order.protocol).await
 }
 
 /// What a command is started with, and whom it stands for.
@@ -188,15 +190,16 @@ struct Ready<'a> {
     plan: Plan,
     folder: Folder,
     member: Member<QuoterSource>,
+    reload: ConfigReload,
     group: Group,
     /// Where callers come to.
     address: IpAddr,
 }
 
 async fn start(ready: Ready<'_>, protocol: Protocol) -> Result<Replica, Failure> {
-    let Ready { measured, plan, folder, member, group, address } = ready;
+    let Ready { measured, plan, folder, member, reload, group, address } = ready;
     // What comes while the command starts is written once it serves.
-    let secrets = member.secrets();
+    let changes = Changes { secrets: member.secrets(), configs: member.configs(), reload };
     let tls = Arc::new(member.server_config(spoken(protocol))?);
     let socket = mesh_socket::bind(&folder.mesh_socket())
         .map_err(|error| RunError::Io("making the socket to other services", error))?;
@@ -217,23 +220,7 @@ async fn start(ready: Ready<'_>, protocol: Protocol) -> Result<Replica, Failure>
     // Where the mesh API is reached, a replica is.
     let listener =
         TcpListener::bind((address, 0)).await.map_err(|error| RunError::Io("binding a port", error))?;
-    Ok(Replica { listener, tls, member, leaf, upstream, child, calls, secrets, folder })
-}
-
-/// Rewrites the files of the secrets as these change.
-async fn follow(folder: &Folder, mut secrets: watch::Receiver<SecretSet>) -> Infallible {
-    while secrets.changed().await.is_ok() {
-        match folder.write_secrets(&secrets.borrow_and_update()) {
-            Ok(()) => tracing::info!("the files of the command's secrets were rewritten"),
-            Err(error) => tracing::error!(
-                %error,
-                "the command's secrets have changed, and their files cannot be rewritten; it is tried again at the next change, \
-                 and a new start of the replica writes them anew"
-            ),
-        }
-    }
-    // Nobody is a member any more.
-    std::future::pending().await
+    Ok(Replica { listener, tls, member, leaf, upstream, child, calls, changes, folder })
 }
 
 /// What callers may speak. One that does not know HTTP/2 still reaches a command that does.
@@ -246,7 +233,8 @@ fn spoken(protocol: Protocol) -> &'static [Protocol] {
 
 impl Replica {
     async fn serve(self, supervised: &mut Supervised, grace: Duration) -> u8 {
-        let Self { listener, tls, member, upstream, mut child, mut calls, secrets, folder, .. } = self;
+        let Self { listener, tls, member, upstream, mut child, mut calls, changes, folder, .. } = self;
+        let command = child.signalled();
         let (stop, stopped) = watch::channel(Cut::No);
         let forward = move |caller| Forward::to_the_command(caller, Arc::clone(&upstream));
         let serving = sdk::serve(listener, forward, tls, member.trusted(), stopped);
@@ -260,7 +248,7 @@ impl Replica {
             }
             end = supervised.end(&member) => end,
             () = &mut serving => unreachable!("nothing has told it to stop"),
-            never = follow(&folder, secrets) => match never {},
+            never = changes.follow(&folder, command) => match never {},
         };
         let (told, shares) = (Instant::now(), Shares::of(grace));
         // Somebody waits for as long as the grace says.

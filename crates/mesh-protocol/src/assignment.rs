@@ -28,6 +28,18 @@ pub struct Assignment {
     pub allow: Vec<ServiceName>,
     /// Who tells the mesh where it listens.
     pub announced_by: AnnouncedBy,
+    /// How a command learns that its `config` is another.
+    pub config_reload: ConfigReload,
+}
+
+/// How a command learns that the file of its `config` was rewritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ConfigReload {
+    /// It looks at the file by itself.
+    File,
+    /// It gets a SIGHUP.
+    Signal,
 }
 
 /// Who tells the mesh where a replica listens, and that it is there.
@@ -157,6 +169,7 @@ mod tests {
             ticket: Bytes(vec![5; 40]),
             allow: vec!["oracle".parse().unwrap()],
             announced_by: AnnouncedBy::Itself,
+            config_reload: ConfigReload::Signal,
         }
     }
 

@@ -10,6 +10,7 @@ mod assignment;
 mod binding;
 mod caller;
 mod canonical;
+mod config;
 mod dcap;
 mod descriptors;
 mod evidence;
@@ -25,13 +26,19 @@ mod release;
 mod revocations;
 mod signature;
 mod silence;
+mod state;
 pub mod tls;
 mod workload;
 
-pub use assignment::{AnnouncedBy, Assignment, MeshCoordinates, Secret, SecretEpoch, SecretSet};
+pub use assignment::{
+    AnnouncedBy, Assignment, ConfigReload, MeshCoordinates, Secret, SecretEpoch, SecretSet,
+};
 pub use binding::{AuthorityBinding, JoinBinding, sha256, transition};
 pub use caller::{CALLER_TOKEN_SECONDS, CallerClaims, caller_token};
 pub use canonical::{NotCanonical, canonical};
+pub use config::{
+    ConfigAnswer, ConfigOutcome, ConfigReport, MAX_CONFIG_BYTES, MAX_REASON_BYTES, WantedConfig, told_reason,
+};
 pub use dcap::{DcapCollateral, Hex, from_hex, to_hex};
 pub use descriptors::{MAX_DESCRIPTORS, receive_with_descriptors, send_with_descriptors};
 pub use evidence::{
@@ -56,6 +63,11 @@ pub use release::{Release, granted_digest, hpke_info};
 pub use revocations::{Revocations, Revoked, RevokedType, SignedRevocations, WatchAnswer};
 pub use signature::is_signed_by;
 pub use silence::notice_silence;
+pub use state::{
+    MAX_STATE_BYTES, MAX_STATE_KEY_BYTES, MAX_STATE_KEYS, MAX_STATE_ROWS, MAX_STATE_VALUE_BYTES,
+    StateConflict, StatePresent, StateRangeAnswer, StateRangeRequest, StateReadAnswer, StateReadRequest,
+    StateRow, StateUsage, StateWrite, StateWriteAnswer, StateWriteRequest,
+};
 pub use workload::Workload;
 
 use serde::{Deserialize, Serialize};

@@ -136,8 +136,8 @@ pub const RUN_BYTES: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AnnounceRequest {
-    /// Where it listens, at the address that the request comes from.
-    pub port: u16,
+    /// Where it listens, on the machine that the request comes from.
+    pub address: SocketAddr,
     /// [`RUN_BYTES`] random bytes, the same for as long as the process runs.
     pub run: Bytes,
 }

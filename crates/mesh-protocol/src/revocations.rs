@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use types::wire::Message;
 
-use crate::{Bytes, NotCanonical, SpiffeId, canonical, is_signed_by, to_hex};
+use crate::{Bytes, NotCanonical, SpiffeId, WantedConfig, canonical, is_signed_by, to_hex};
 
 /// How long a list says it holds, in seconds; a reader that gets none for longer than it allows counts everything as revoked.
 const NEXT: u64 = 60;
@@ -106,8 +106,8 @@ impl SignedRevocations {
     }
 }
 
-/// `GET /v1/watch?epoch=E&tn=T&granted=G`, answered at once where the epoch is another than E, T_n another than T, or what the
-/// caller's service is given another than G, else within 20 seconds.
+/// `GET /v1/watch?epoch=E&tn=T&granted=G&config=C`, answered at once where the epoch is another than E, T_n another than T, what
+/// the caller's service is given another than G, or the number of its configuration another than C, else within 20 seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchAnswer {
     /// What is revoked.
@@ -116,4 +116,7 @@ pub struct WatchAnswer {
     /// service that there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granted: Option<Bytes>,
+    /// Which configuration the caller is to work with. It is never older than the transition that the list names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<WantedConfig>,
 }

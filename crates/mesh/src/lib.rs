@@ -1,6 +1,6 @@
 //! The mesh API: replicas join, renew, learn what is revoked and where the services are that they may call, and announce
-//! themselves where nobody speaks for them. Beside it, the one writer of the attestation fact: what the authority decides becomes
-//! what the registry says and what the gateways connect to.
+//! themselves where nobody speaks for them; and the replicas of a service share state through it. Beside it, the one writer of
+//! the attestation fact: what the authority decides becomes what the registry says and what the gateways connect to.
 //!
 //! It decides nothing itself: the authority does.
 
@@ -9,6 +9,7 @@ mod instances;
 mod members;
 mod own;
 mod server;
+mod state;
 
 pub use announcements::{Announced, Announcements};
 pub use instances::Allowed;

@@ -270,6 +270,7 @@ mod tests {
             appraised,
             record: "apr_1".into(),
             appraised_at: 0,
+            config: [0; 32],
             n: 1,
             not_after,
             drains_at: not_after,

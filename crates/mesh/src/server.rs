@@ -1,9 +1,11 @@
 //! The server: HTTP/1.1 with JSON over TLS. Without a certificate of the mesh only joining answers.
 
+mod config;
 mod connections;
+mod state;
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +27,8 @@ use mesh_protocol::{
 };
 use rustls::ServerConfig;
 use serde::Deserialize;
-use service_registry::Registry;
+use service_registry::{Configurations, Registry};
+use store::Store;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -36,13 +39,15 @@ use types::{ReplicaId, ServiceName};
 
 use crate::announcements::{Announcements, Run};
 use crate::instances::{Allowed, Callable};
+use crate::state::Namespaces;
 use connections::{Connections, Joins, Limits};
 
-/// The connections of one member: a replica has one to watch, one or two to announce itself, one to renew, and some where its
-/// command asks for others; the rest is for those of a process before it that are not known to be gone.
+/// The connections of one member: a replica has one to watch, one or two to announce itself, one to renew, some where its command
+/// asks for others, and up to six for its service's state; the rest is for those of a process before it that are not known to be
+/// gone.
 const MAX_CONNECTIONS_OF_ONE: usize = 16;
 /// The connections of all members: of each replica one to watch, one to announce itself where somebody else has started it, one
-/// to renew, and one where it asks for others.
+/// to renew, one where it asks for others, and those for its service's state, which it keeps only while it needs them.
 const MAX_CONNECTIONS: usize = 2048;
 /// Connections at the same time.
 const LIMITS: Limits =
@@ -73,6 +78,8 @@ pub struct MeshApi {
     spki: Arc<[u8]>,
     callable: Callable,
     announcements: Announcements,
+    state: Option<Arc<Namespaces>>,
+    configurations: Configurations,
     limits: Limits,
 }
 
@@ -81,8 +88,6 @@ pub struct MeshApi {
 struct Connection {
     /// Whether the other end is on this machine.
     is_local: bool,
-    /// The address by which it has reached this one.
-    local: IpAddr,
     binding: [u8; 32],
     peer: Option<Peer>,
     /// Whether a join is being decided on it.
@@ -96,6 +101,8 @@ struct Api {
     spki: Arc<[u8]>,
     callable: Callable,
     announcements: Announcements,
+    state: Option<Arc<Namespaces>>,
+    configurations: Configurations,
 }
 
 impl MeshApi {
@@ -128,6 +135,8 @@ impl MeshApi {
             spki: spki.into(),
             callable,
             announcements: Announcements::default(),
+            state: None,
+            configurations: Configurations::default(),
             limits: LIMITS,
         })
     }
@@ -144,11 +153,26 @@ impl MeshApi {
         Self { announcements, ..self }
     }
 
+    /// Keeps the shared state of services there; without this, none has any.
+    #[must_use]
+    pub fn with_state(self, store: Store) -> Self {
+        Self { state: Some(Arc::new(Namespaces::new(store))), ..self }
+    }
+
+    /// Tells members what their services are to work with; without this, nobody is told.
+    #[must_use]
+    pub fn with_configurations(self, configurations: Configurations) -> Self {
+        Self { configurations, ..self }
+    }
+
     /// Serves until it is told to end.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
-        let Self { listener, tls, authority, spki, callable, announcements, limits } = self;
-        let api = Api { authority, spki, callable, announcements };
+        let Self { listener, tls, authority, spki, callable, announcements, state, configurations, limits } =
+            self;
+        let counting = state::keep_count(state.clone());
+        tokio::pin!(counting);
+        let api = Api { authority, spki, callable, announcements, state, configurations };
         let (acceptor, router) = (TlsAcceptor::from(tls), router(api));
         let mut handshakes = Handshakes::new(limits.handshakes);
         let mut connections = Connections::new(limits);
@@ -167,6 +191,7 @@ impl MeshApi {
                     connections.begin(peer, joins, answer(stream, connection, router.clone()));
                 }
                 never = connections.clear() => match never {},
+                never = &mut counting => match never {},
                 // Whoever waits for an answer tries again, or ends with this process.
                 () = &mut shutdown => return,
             }
@@ -197,7 +222,7 @@ async fn handshake(
     };
     let tls = stream.get_ref().1;
     let (binding, peer) = (channel_binding(tls).ok()?, peer(tls.peer_certificates()));
-    Some((stream, Connection { is_local, local, binding, peer, joins: Joins::default() }))
+    Some((stream, Connection { is_local, binding, peer, joins: Joins::default() }))
 }
 
 async fn answer(stream: TlsStream<TcpStream>, connection: Connection, router: Router) {
@@ -220,6 +245,8 @@ fn router(api: Api) -> Router {
         .route("/v1/services/{name}/instances", get(instances))
         .route("/v1/announce", post(announce))
         .route("/v1/leave", post(leave))
+        .merge(state::routes(api.clone()))
+        .merge(config::routes())
         .fallback(unknown);
     let members = members.layer(middleware::from_fn_with_state(api.clone(), only_members));
     Router::new()
@@ -365,9 +392,7 @@ async fn announce(
         let detail = "a replica that is started by hand listens on the machine of the gateway, and announces itself there";
         return Err(Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", detail));
     }
-    // It listens where the mesh API is reached.
-    let address = SocketAddr::new(connection.local, request.port);
-    let connected = api.announcements.connect(&replica, run, address, peer.leaf);
+    let connected = api.announcements.connect(&replica, run, request.address, peer.leaf);
     let connected = connected.ok_or_else(|| {
         let detail = format!("{replica} is started by serviceos itself, which knows where it listens");
         Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", detail)
@@ -402,7 +427,7 @@ fn replica(connection: &Connection) -> Result<(ReplicaId, &Peer), Refused> {
         Subject::Gateway(_) | Subject::Authority(_) => None,
     });
     found.ok_or_else(|| {
-        Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", "only replicas announce themselves")
+        Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", "only replicas are answered here")
     })
 }
 
@@ -412,10 +437,12 @@ struct Known {
     /// T_n, unpadded base64url.
     tn: Option<Bytes>,
     granted: Option<Bytes>,
+    /// The number of the service's configuration.
+    config: Option<u64>,
 }
 
-/// What is revoked, which transition is in force, and whether the caller is given other secrets: at once where the caller does
-/// not know it yet, else when it changes, or again after a while.
+/// What is revoked, which transition is in force, whether the caller is given other secrets, and which configuration it is to work
+/// with: at once where the caller does not know it yet, else when it changes, or again after a while.
 async fn watch(
     State(api): State<Api>,
     Extension(connection): Extension<Connection>,
@@ -432,16 +459,22 @@ async fn watch(
         known.epoch != Some(list.revocations.epoch) || other_transition
     };
     let gives_others = |grants: &Arc<Grants>| known.granted.is_some() && known.granted != granted(grants);
+    let wanted = || config::wanted(&api.authority, &api.configurations, service.as_ref()?);
+    // Another one comes with another transition, so nothing but that is waited for.
+    let wants_another = wanted().zip(known.config).is_some_and(|(wanted, known)| wanted.revision != known);
     let news = async {
         tokio::select! {
             _ = revocations.wait_for(is_news) => {}
             _ = grants.wait_for(gives_others) => {}
+            () = std::future::ready(()), if wants_another => {}
         }
     };
     let _nothing_new_in_time = timeout(WATCH, news).await.is_err();
     let granted = granted(&grants.borrow());
     let revocations = revocations.borrow().as_ref().clone();
-    Json(WatchAnswer { revocations, granted })
+    // After the list: the configuration is as new as the transition there, or newer.
+    let config = wanted().as_ref().map(config::told);
+    Json(WatchAnswer { revocations, granted, config })
 }
 
 #[cfg(test)]

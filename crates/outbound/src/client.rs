@@ -137,6 +137,12 @@ impl Client {
         Self { allow: Arc::new(allow), resolver: Arc::new(resolver), tls: tls::config(roots) }
     }
 
+    /// The same client with another list.
+    #[must_use]
+    pub fn allowing(&self, allow: AllowList) -> Self {
+        Self { allow: Arc::new(allow), ..self.clone() }
+    }
+
     /// Fetches once, with every check, within [`TOTAL_TIMEOUT`].
     pub async fn fetch(&self, request: Request<'_>) -> Result<Response, FetchError> {
         let target = Target::parse(request.url)?;

@@ -2,6 +2,7 @@
 //! with each certificate; the newest is made before the one before ends, so that the mesh sees no gap.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mesh_protocol::tls::Identity;
@@ -53,11 +54,11 @@ struct Connected {
 impl Announcement {
     /// # Errors
     /// The system gives no randomness.
-    pub(crate) fn of_port(port: u16) -> Result<Self, RunError> {
+    pub(crate) fn of(address: SocketAddr) -> Result<Self, RunError> {
         let mut run = vec![0; RUN_BYTES];
         aws_lc_rs::rand::fill(&mut run)
             .map_err(|_| RunError::Io("naming this run", std::io::Error::other("no randomness")))?;
-        Ok(Self(AnnounceRequest { port, run: Bytes(run) }))
+        Ok(Self(AnnounceRequest { address, run: Bytes(run) }))
     }
 
     pub(crate) fn begin<'a, E: EvidenceSource>(&self, member: &'a Member<E>) -> Announced<'a, E> {

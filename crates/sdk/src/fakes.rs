@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use mesh_protocol::tls::{ANY_NAME, Identity, RootPin, client_config};
 use mesh_protocol::{
-    AnnouncedBy, Assignment, Bytes, MeshCoordinates, QuoterSource, SecretSet, granted_digest, sha256,
+    AnnouncedBy, Assignment, Bytes, ConfigReload, MeshCoordinates, QuoterSource, SecretSet, granted_digest,
+    sha256,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -70,6 +71,7 @@ impl FakeMesh {
             ticket: Bytes::default(),
             allow: allow.iter().map(|name| name.parse().expect(MADE)).collect(),
             announced_by: AnnouncedBy::Supervisor,
+            config_reload: ConfigReload::File,
         };
         let source = QuoterSource::new(source).expect(MADE);
         let applicant = Applicant { assignment, workload: [0; 32], source };

@@ -9,7 +9,7 @@ use mesh_protocol::tls::{Identity, RootPin, spki_of, verify_chain};
 use mesh_protocol::{
     Assignment, AuthorityBinding, Bytes, ChallengeAnswer, ChallengeRequest, Evidence, EvidenceSource,
     JoinAnswer, JoinBinding, JoinClaims, JoinRequest, MeshCoordinates, Release, Secret, SecretEpoch,
-    SecretSet, canonical, granted_digest, hpke_info, is_signed_by, sha256,
+    SecretSet, granted_digest, hpke_info, is_signed_by,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;
@@ -27,6 +27,15 @@ pub struct Applicant<E> {
     pub workload: [u8; 32],
     /// Where its evidence is from.
     pub source: E,
+}
+
+/// What evidence is bound to beside keys and nonces.
+#[derive(Debug, Clone, Copy)]
+pub struct InForce {
+    /// T_n, the transition of the manifest.
+    pub transition: [u8; 32],
+    /// SHA-256 of the canonical configuration that the replica works with.
+    pub config_digest: [u8; 32],
 }
 
 /// What a join gave. The identity was replaced already.
@@ -51,8 +60,7 @@ struct Keys {
 }
 
 impl<E: EvidenceSource> Applicant<E> {
-    /// Joins in the transition of the manifest that is in force, T_n, or renews where `previous` is the certificate so far, and
-    /// makes `identity` the new one.
+    /// Joins in what is in force, or renews where `previous` is the certificate so far, and makes `identity` the new one.
     ///
     /// # Errors
     /// The authority refuses, cannot be reached, or is not the one that it should be.
@@ -60,8 +68,9 @@ impl<E: EvidenceSource> Applicant<E> {
         &self,
         identity: &Identity,
         previous: Option<[u8; 32]>,
-        transition: [u8; 32],
+        in_force: InForce,
     ) -> Result<Joined, MeshError> {
+        let InForce { transition, config_digest } = in_force;
         let (assignment, mesh) = (&self.assignment, &self.assignment.mesh);
         let mut client = MeshClient::connect(mesh, identity).await?;
         let replica_nonce = random()?;
@@ -85,7 +94,6 @@ impl<E: EvidenceSource> Applicant<E> {
         )
         .await?;
         let keys = Keys::generate()?;
-        let config = canonical(&assignment.config).map_err(|error| retryable(error.to_string()))?;
         let claims = JoinClaims {
             authority_nonce: array(&challenge.nonce.0)?,
             replica_nonce,
@@ -94,7 +102,7 @@ impl<E: EvidenceSource> Applicant<E> {
             instance,
             ticket: ticket.0,
             workload: self.workload,
-            config_digest: sha256(&config),
+            config_digest,
             identity_spki: keys.identity.subject_public_key_info(),
         };
         let binding = self.binding(&claims, &keys, &client.authority_spki, (previous, transition));

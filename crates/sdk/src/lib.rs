@@ -8,6 +8,8 @@
 //! It must not know what a service does, and it never writes a key or a secret anywhere.
 
 mod announce;
+mod config;
+mod configuring;
 #[cfg(any(test, feature = "fakes"))]
 mod fakes;
 mod http;
@@ -18,19 +20,26 @@ mod outgoing;
 mod run;
 mod serve;
 mod start;
+mod state;
 mod supervised;
 mod trusted;
 
+pub use config::{Configs, Offer};
 #[cfg(any(test, feature = "fakes"))]
 pub use fakes::FakeMesh;
 pub use http::{Problem, Tenant, router};
 pub use join::{Applicant, Joined};
 pub use membership::{Left, Member};
 pub use mesh_client::MeshError;
-pub use mesh_protocol::{Protocol, Secret, SecretEpoch, SecretSet};
+pub use mesh_protocol::{
+    Bytes, ConfigReload, MAX_STATE_KEYS, Protocol, Secret, SecretEpoch, SecretSet, StateWrite,
+};
 pub use outgoing::{CallError, Outgoing};
 pub use run::{RunError, run};
 pub use serve::{Body, Caller, Cut, Opened, Tunnels, answer, serve};
 pub use start::{Start, StartError};
+#[cfg(any(test, feature = "fakes"))]
+pub use state::fake::FakeState;
+pub use state::{Page, Put, Row, State, StateError, Swap, Written};
 pub use supervised::{End, Supervised};
 pub use trusted::{Trusted, distrusted};

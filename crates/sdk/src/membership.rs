@@ -1,5 +1,5 @@
-//! Being a member of the mesh: the identity is renewed at half of its life, or once a join would give other secrets, and what is
-//! revoked is watched.
+//! Being a member of the mesh: the identity is renewed at half of its life, once a join would give other secrets, or with another
+//! manifest, and what is revoked is watched.
 //!
 //! A refused renewal ends the membership; one that only failed is tried again until the identity ends, and it is never used
 //! beyond that.
@@ -16,9 +16,12 @@ use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::join::{Applicant, Joined};
+use crate::config::Configs;
+use crate::configuring::Configuring;
+use crate::join::{Applicant, InForce, Joined};
 use crate::mesh_client::{MeshClient, MeshError};
 use crate::outgoing::Outgoing;
+use crate::state::{Connections, State};
 use crate::trusted::{Trusted, admits};
 use crate::{RunError, StartError};
 
@@ -53,6 +56,8 @@ pub struct Member<E> {
     /// Which secrets a join would give, as the authority has said it last.
     granted: watch::Sender<Option<[u8; 32]>>,
     held: Mutex<Held>,
+    /// What its service works with.
+    configuring: Configuring,
     /// Locked while the authority is asked for another certificate, until that is the one.
     renewing: tokio::sync::Mutex<()>,
 }
@@ -95,9 +100,10 @@ impl<E: EvidenceSource> Member<E> {
         let _known_to_every_kernel = set_dumpable_behavior(DumpableBehavior::NotDumpable).is_ok();
         let identity = Identity::default();
         let mut wait = Duration::from_millis(50);
-        let transition = assigned_transition(&applicant);
+        let config_digest = Configuring::new(&applicant.assignment.config).held();
+        let in_force = InForce { transition: assigned_transition(&applicant), config_digest };
         let joined = loop {
-            match applicant.join(&identity, None, transition).await {
+            match applicant.join(&identity, None, in_force).await {
                 Ok(joined) => break joined,
                 Err(MeshError::Retryable(reason)) => {
                     tracing::warn!(reason, "joining the mesh failed; it is tried again");
@@ -123,6 +129,7 @@ impl<E: EvidenceSource> Member<E> {
         let trusted = watch::Sender::new(Trusted::begun());
         let random = Mutex::new(fastrand::Rng::new());
         let transition = assigned_transition(&applicant);
+        let configuring = Configuring::new(&applicant.assignment.config);
         Self {
             applicant,
             identity,
@@ -135,6 +142,7 @@ impl<E: EvidenceSource> Member<E> {
             secrets: watch::Sender::new(joined.secrets.clone()),
             granted: watch::Sender::new(None),
             held: Mutex::new(Held { joined: joined.granted, said: None }),
+            configuring,
             renewing: tokio::sync::Mutex::default(),
         }
     }
@@ -163,12 +171,23 @@ impl<E: EvidenceSource> Member<E> {
         Outgoing::new(self.mesh().clone(), self.identity.clone(), self.trusted())
     }
 
+    /// What it shares with the other replicas of its service.
+    pub fn state(&self) -> State {
+        State::of(Connections::new(self.mesh().clone(), self.identity.clone(), self.certificates()))
+    }
+
     /// The authority says that these are revoked.
     #[cfg(any(test, feature = "fakes"))]
     pub fn revoke(&self, entries: Vec<mesh_protocol::Revoked>) {
         let none = mesh_protocol::Revocations::none([0; 32], 0);
         let list = mesh_protocol::Revocations { entries, ..none };
         self.trusted.send_replace(Trusted::begun().with(&list));
+    }
+
+    /// The authority wants another configuration; gives what the service has made of it.
+    #[cfg(any(test, feature = "fakes"))]
+    pub async fn offer(&self, revision: u64, config: serde_json::Value) -> Result<(), StartError> {
+        self.configuring.offer(revision, config).await
     }
 
     /// What is known of who may no longer call.
@@ -179,6 +198,11 @@ impl<E: EvidenceSource> Member<E> {
     /// What it is given of the secrets, as it changes. What it is given now is seen already.
     pub fn secrets(&self) -> watch::Receiver<SecretSet> {
         self.secrets.subscribe()
+    }
+
+    /// The configuration of its service, as it changes. What it was started with is seen already.
+    pub fn configs(&self) -> Configs {
+        self.configuring.configs()
     }
 
     pub(crate) fn mesh(&self) -> &MeshCoordinates {
@@ -215,11 +239,13 @@ impl<E: EvidenceSource> Member<E> {
         &self.identity
     }
 
-    /// Renews and watches, until the membership ends.
+    /// Renews, watches, and takes other configurations over, until the membership ends.
     pub async fn stay(&self) -> Left {
+        // Boxed, since whoever awaits this is large already.
         tokio::select! {
-            left = self.renew() => left,
+            left = Box::pin(self.renew()) => left,
             never = self.watch() => match never {},
+            never = Box::pin(self.configuring.follow(self.mesh(), &self.identity)) => match never {},
         }
     }
 
@@ -294,9 +320,10 @@ impl<E: EvidenceSource> Member<E> {
     async fn renewed(&self, leaf: [u8; 32]) -> Result<Joined, String> {
         let mut wait = FIRST_RETRY;
         loop {
-            let (transition, said) = (*self.transition.borrow(), *self.granted.borrow());
+            let in_force = self.in_force().await;
+            let (transition, said) = (in_force.transition, *self.granted.borrow());
             let begun = self.renewing.lock().await;
-            let joined = self.applicant.join(&self.identity, Some(leaf), transition).await;
+            let joined = self.applicant.join(&self.identity, Some(leaf), in_force).await;
             // The caller takes it without waiting in between.
             drop(begun);
             match joined {
@@ -318,6 +345,19 @@ impl<E: EvidenceSource> Member<E> {
         }
     }
 
+    /// What the evidence of a join is bound to. Another transition may be one for another configuration, which is taken over first.
+    async fn in_force(&self) -> InForce {
+        loop {
+            let is_in_time = self.configuring.settled().await;
+            // A configuration is told before the transition that it came with.
+            let transition = *self.transition.borrow();
+            let config_digest = self.configuring.held();
+            if !is_in_time || self.configuring.is_settled() {
+                return InForce { transition, config_digest };
+            }
+        }
+    }
+
     /// Watches what is revoked, and what a join would give.
     pub(crate) async fn watch(&self) -> Infallible {
         loop {
@@ -335,6 +375,7 @@ impl<E: EvidenceSource> Member<E> {
 
     async fn watch_over_one_connection(&self) -> Result<(), MeshError> {
         let mut client = MeshClient::connect(self.mesh(), &self.identity).await?;
+        self.configuring.report_again();
         loop {
             self.ask_for_the_revoked(&mut client).await?;
         }
@@ -352,12 +393,17 @@ impl<E: EvidenceSource> Member<E> {
         if let (Some(_), Some(granted)) = (known, *self.granted.borrow()) {
             path += &format!("&granted={}", Bytes(granted.to_vec()));
         }
+        if let (Some(_), Some(revision)) = (known, self.configuring.known()) {
+            path += &format!("&config={revision}");
+        }
         let answer: WatchAnswer = client.get(&path).await?;
         let list = answer.revocations.verify(&self.mesh().root_spki.0);
         let list = list.filter(|list| list.epoch >= known.unwrap_or(0)).ok_or_else(|| {
             MeshError::Retryable("the list of what is revoked is not the authority's, or an older one".into())
         })?;
         self.trusted.send_modify(|trusted| *trusted = trusted.with(list));
+        // Before the transition: whoever joins in that has to know of it.
+        self.configuring.wants(answer.config);
         if let Ok(transition) = <[u8; 32]>::try_from(list.t_n.0.as_slice()) {
             self.transition.send_if_modified(|known| std::mem::replace(known, transition) != transition);
         }

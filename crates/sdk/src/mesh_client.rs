@@ -76,12 +76,18 @@ impl MeshClient {
         timeout(ANSWER, self.ask(Method::GET, path, Vec::new())).await.unwrap_or_else(|_| Err(late()))
     }
 
-    async fn ask<T: DeserializeOwned>(
+    /// Whether it can still be asked, as far as is known.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.send.is_closed()
+    }
+
+    /// The status of an answer and its body, whatever they are.
+    pub(crate) async fn exchange(
         &mut self,
         method: Method,
         path: &str,
         body: Vec<u8>,
-    ) -> Result<T, MeshError> {
+    ) -> Result<(StatusCode, Bytes), MeshError> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -92,7 +98,16 @@ impl MeshClient {
         let answer = self.send.send_request(request).await.map_err(|error| retryable(error.to_string()))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_MESSAGE_BYTES).collect().await;
-        let body = body.map_err(|error| retryable(error.to_string()))?.to_bytes();
+        Ok((status, body.map_err(|error| retryable(error.to_string()))?.to_bytes()))
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<T, MeshError> {
+        let (status, body) = self.exchange(method, path, body).await?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&body)
                 .map_err(|error| retryable(format!("an answer is malformed: {error}")));

@@ -148,8 +148,9 @@ where
     let assignment = applicant.assignment.clone();
     let (member, joined) = Member::join(applicant).await?;
     let tls = member.server_config(&[Protocol::Http1])?;
-    let router =
-        crate::router(build(Start::new(assignment.clone(), joined.secrets, member.secrets())).await?);
+    let start =
+        Start::new(assignment.clone(), joined.secrets, member.secrets(), member.configs(), member.state());
+    let router = crate::router(build(start).await?);
     // Where the mesh API is reached, a replica is.
     let listener = TcpListener::bind((assignment.mesh.address.ip(), 0))
         .await

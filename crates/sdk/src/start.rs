@@ -4,8 +4,12 @@ use std::fmt;
 
 use mesh_protocol::{Assignment, Secret, SecretSet};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::watch;
 use types::{ReplicaId, ServiceName};
+
+use crate::State;
+use crate::config::Configs;
 
 /// What a replica was given at its start.
 #[derive(Clone)]
@@ -17,11 +21,15 @@ pub struct Start {
     /// The label of its version.
     pub version: String,
     /// The service's configuration, an object.
-    pub config: serde_json::Value,
+    pub config: Value,
+    /// The same as it changes while the replica runs. What `config` holds is seen already.
+    pub configs: Configs,
     /// Its secrets.
     pub secrets: SecretSet,
     /// The same as they change while it runs: a value that was set, an epoch more. What it holds now is seen already.
     pub changes: watch::Receiver<SecretSet>,
+    /// What it shares with the other replicas of its service.
+    pub state: State,
 }
 
 /// Why a replica cannot start: a sentence for the operator.
@@ -46,8 +54,7 @@ impl std::error::Error for StartError {}
 impl Start {
     /// The configuration as the service's own type.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T, StartError> {
-        T::deserialize(&self.config)
-            .map_err(|error| StartError::new(format_args!("the configuration is not valid: {error}")))
+        config(&self.config)
     }
 
     /// A secret by its name.
@@ -59,13 +66,21 @@ impl Start {
 }
 
 impl Start {
-    /// What the assignment says, the secrets that the join gave, and those that later ones give.
+    /// What the assignment says, the secrets that the join gave, and those and the configurations that come later.
     pub(crate) fn new(
         assignment: Assignment,
         secrets: SecretSet,
         changes: watch::Receiver<SecretSet>,
+        configs: Configs,
+        state: State,
     ) -> Self {
         let Assignment { replica, version, config, .. } = assignment;
-        Self { service: replica.service.clone(), replica, version, config, secrets, changes }
+        Self { service: replica.service.clone(), replica, version, config, configs, secrets, changes, state }
     }
+}
+
+/// A configuration as a service's own type.
+pub(crate) fn config<T: DeserializeOwned>(config: &Value) -> Result<T, StartError> {
+    T::deserialize(config)
+        .map_err(|error| StartError::new(format_args!("the configuration is not valid: {error}")))
 }

@@ -138,7 +138,7 @@ impl Supervised {
     /// The supervisor cannot be reached.
     pub async fn listens(&mut self, address: SocketAddr, leaf: [u8; 32]) -> Result<(), RunError> {
         if self.announced_by == AnnouncedBy::Itself {
-            self.announcement = Some(Announcement::of_port(address.port())?);
+            self.announcement = Some(Announcement::of(address)?);
         }
         let report = Report::Listening { address, leaf: Bytes(leaf.to_vec()) };
         Ok(write_frame(&mut self.stream, &report.encode()).await?)

@@ -6,8 +6,11 @@
 
 mod attestation;
 mod calls;
+mod changes;
+mod configurations;
 mod facts;
 mod in_flight;
+mod labels;
 mod mesh_peer;
 mod outcomes;
 mod registry;
@@ -16,8 +19,11 @@ mod snapshot;
 
 pub use attestation::{Appraised, Attestation, Attested, Refusal};
 pub use calls::{CallCount, CallCounts, Calls};
+pub use changes::Changes;
+pub use configurations::{Configuration, Configurations, ReplicaConfiguration, Taken};
 pub use facts::{Gate, Health, LifecycleState, Verdict};
 pub use in_flight::InFlight;
+pub use labels::Labels;
 pub use mesh_peer::{MeshConnection, MeshPeer, PeerEnded};
 pub use outcomes::{Claim, Outcomes};
 pub use registry::{Change, Confirmed, Registry, WorkerSubscription};

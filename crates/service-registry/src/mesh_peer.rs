@@ -17,7 +17,7 @@ pub trait MeshConnection: Send + Sync {
     fn cut(&self);
 }
 
-/// The SHA-256 of a certificate that was replaced, and how long it may still be shown.
+/// A certificate that was followed by another, by its SHA-256, and until when it may still be shown.
 type Former = ([u8; 32], Timestamp);
 
 /// The identity of one run of a replica.
@@ -31,6 +31,7 @@ pub struct MeshPeer {
 struct State {
     /// The SHA-256 of the certificate in force.
     leaf: [u8; 32],
+    /// That of the one before, and how long it may be shown.
     former: Option<Former>,
     ended: bool,
     connections: Vec<Weak<dyn MeshConnection>>,

@@ -94,6 +94,7 @@ impl Registry {
             if change(&mut replica) == Change::None {
                 return false;
             }
+            replica.mark(Some(&known.replicas[of_service]), published.epoch + 1);
             let mut service = Service::clone(known);
             service.replicas[of_service] = replica;
             *published = Arc::new(published.with(place, service));
@@ -107,7 +108,7 @@ impl Registry {
     pub fn replace_services(&self, change: impl FnOnce(&[Arc<Service>]) -> Vec<Arc<Service>>) -> u64 {
         self.0.snapshot.send_modify(|published| {
             let services = change(&published.services);
-            *published = Arc::new(Snapshot::new(published.epoch + 1, services));
+            *published = Arc::new(published.replaced_by(services));
         });
         self.0.snapshot.borrow().epoch
     }
@@ -126,7 +127,9 @@ impl Registry {
                 services[place] = Arc::new(Service { replicas, ..Service::clone(service) });
             }
             let Some(services) = services else { return false };
-            *published = Arc::new(published.with_all(services));
+            let mut next = published.replaced_by(services);
+            next.list = published.list;
+            *published = Arc::new(next);
             true
         });
         self.0.snapshot.borrow().epoch

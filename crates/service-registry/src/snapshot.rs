@@ -11,8 +11,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use types::{ReplicaId, ServiceName};
 
+use crate::changes::Removed;
 use crate::{
-    Attestation, Attested, CallCounts, Gate, Health, InFlight, LifecycleState, MeshPeer, Outcomes, Verdict,
+    Attestation, Attested, CallCounts, Gate, Health, InFlight, Labels, LifecycleState, MeshPeer, Outcomes,
+    Verdict,
 };
 
 /// All services at one moment.
@@ -26,6 +28,8 @@ pub struct Snapshot {
     pub(crate) list: u64,
     /// Where each one stands; shared by all snapshots between which no service comes or goes.
     places: Arc<HashMap<ServiceName, usize>>,
+    /// Replicas that earlier ones had.
+    pub(crate) removed: Arc<Removed>,
 }
 
 /// One service with its replicas.
@@ -68,6 +72,10 @@ pub struct Replica {
     pub priority: u32,
     /// Its attestation.
     pub attestation: Attestation,
+    /// What else the configuration says of it.
+    pub labels: Option<Arc<Labels>>,
+    /// The epoch of the snapshot that shows it as it is for the first time; the registry sets it.
+    pub changed_at: u64,
 }
 
 /// One run of a replica that listens. A restart makes a new one.
@@ -205,6 +213,8 @@ impl Replica {
             weight: 1,
             priority: 0,
             attestation: Attestation::pending(now),
+            labels: None,
+            changed_at: 0,
         }
     }
 
@@ -274,19 +284,20 @@ impl Snapshot {
     /// These services, whose names differ.
     pub fn new(epoch: u64, services: Vec<Arc<Service>>) -> Self {
         let places = services.iter().enumerate().map(|(place, service)| (service.name.clone(), place));
-        Self { epoch, list: epoch, places: Arc::new(places.collect()), services }
+        Self { epoch, list: epoch, places: Arc::new(places.collect()), removed: Arc::default(), services }
     }
 
     /// The next one, in which one service is another.
     pub(crate) fn with(&self, place: usize, service: Service) -> Self {
         let mut services = self.services.clone();
         services[place] = Arc::new(service);
-        self.with_all(services)
-    }
-
-    /// The next one, in which the same services are others.
-    pub(crate) fn with_all(&self, services: Vec<Arc<Service>>) -> Self {
-        Self { epoch: self.epoch + 1, list: self.list, services, places: Arc::clone(&self.places) }
+        Self {
+            epoch: self.epoch + 1,
+            list: self.list,
+            services,
+            places: Arc::clone(&self.places),
+            removed: Arc::clone(&self.removed),
+        }
     }
 
     /// A service by name.

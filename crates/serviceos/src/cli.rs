@@ -1,5 +1,6 @@
 //! The command line.
 
+mod config;
 mod exec;
 mod trust;
 
@@ -8,8 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use types::ReplicaId;
+use types::{ReplicaId, ServiceName};
 
+pub(crate) use config::{ChangeArgs, ConfigArgs, ConfigCommand, ConfigStatusArgs};
 pub(crate) use exec::ExecArgs;
 pub(crate) use trust::{
     AttestationArgs, AttestationCommand, AuditArgs, AuditCommand, SecretsArgs, SecretsCommand, Which,
@@ -31,6 +33,10 @@ pub(crate) enum Command {
     Down(PlaceArgs),
     /// Show services and replicas.
     Status(StatusArgs),
+    /// List the services.
+    Services(ServicesArgs),
+    /// List the instances of a service, or of all, or print what becomes of them.
+    Instances(InstancesArgs),
     /// Say whether requests may reach a replica, and if not, why not; exit code 4 then.
     Why(WhyArgs),
     /// Create, list and revoke API keys.
@@ -41,7 +47,7 @@ pub(crate) enum Command {
     Secrets(SecretsArgs),
     /// Verify and show the trail of what was decided.
     Audit(AuditArgs),
-    /// Check the configuration.
+    /// Check, compare, apply and take back configurations.
     Config(ConfigArgs),
     /// Join the mesh for a command that knows nothing of it, and run it as a replica.
     Exec(ExecArgs),
@@ -106,6 +112,29 @@ pub(crate) struct StatusArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ServicesArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Print JSON, a stable contract.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InstancesArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Of which service.
+    pub(crate) service: Option<ServiceName>,
+    /// Go on with a line for each change, until Ctrl-C or until serviceos ends.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Print JSON, a stable contract; with `--watch` a line for each event, as also where the output is no terminal.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct WhyArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
@@ -164,18 +193,6 @@ pub(crate) enum KeysCommand {
         /// Its id, as listed.
         id: String,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ConfigArgs {
-    #[command(subcommand)]
-    pub(crate) command: ConfigCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ConfigCommand {
-    /// Say whether the file is valid, and every mistake in it if not; exit code 2 then.
-    Validate(PlaceArgs),
 }
 
 #[derive(Debug, Args)]

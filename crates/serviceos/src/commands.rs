@@ -3,14 +3,17 @@
 mod attestation;
 mod audit;
 mod config;
+mod config_status;
 #[cfg(feature = "development")]
 mod dev_quoter;
 mod down;
 mod exec;
+mod instances;
 mod keys;
 mod launch;
 mod secrets;
 mod service;
+mod services;
 mod status;
 mod up;
 mod why;
@@ -33,6 +36,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Up(args) => up::run(args),
         Command::Down(place) => down::run(&place),
         Command::Status(args) => status::run(&args),
+        Command::Services(args) => services::run(&args),
+        Command::Instances(args) => instances::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Keys(args) => keys::run(args.command),
         Command::Attestation(args) => attestation::run(args.command),

@@ -65,7 +65,11 @@ impl From<ClientError> for Failure {
         match error {
             ClientError::NotRunning { .. }
             | ClientError::NotAllowed { .. }
+            | ClientError::CutOff { .. }
             | ClientError::NoAnswer { .. } => Self::NotRunning(error.to_string()),
+            ClientError::Problem(problem) if problem.code == "CONFIG_INVALID" => {
+                Self::Configuration(problem.detail)
+            }
             ClientError::Problem(_) | ClientError::Unexpected(_) => Self::Failed(error.into()),
         }
     }

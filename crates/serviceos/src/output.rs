@@ -4,14 +4,27 @@ use std::io::{ErrorKind, Write};
 
 use crate::failure::Failure;
 
+/// Whether anybody reads what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// As far as is known.
+    Reads,
+    /// The pipe was closed.
+    Gone,
+}
+
 /// Prints a text and a line end to standard output.
 pub(crate) fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
+    print_on(text).map(|_| ())
+}
+
+/// The same for what goes on for as long as somebody reads it.
+pub(crate) fn print_on(text: impl std::fmt::Display) -> Result<Reader, Failure> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(anyhow::Error::new(error).context("failed to write to standard output").into())
-        }
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) => Ok(Reader::Reads),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(anyhow::Error::new(error).context("failed to write to standard output").into()),
     }
 }
 

@@ -7,17 +7,20 @@ mod client_tls;
 mod contents;
 mod data_dir;
 mod descriptors;
+mod desk;
 mod elsewhere;
 mod file_watch;
 mod files;
 mod joining;
 mod measuring;
 mod node;
+mod pages;
 mod plan;
 mod provisioning;
 pub(crate) mod quoter;
 mod reload;
 mod replica_process;
+mod revisions;
 mod screen;
 mod source;
 mod store;
@@ -32,12 +35,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ::store::Store;
 use access::ApiKey;
 use anyhow::{Context, anyhow};
-use configuration::{Builtin, Settings};
-use control::{AdminState, HealthReport, StoreView};
-use edge_gateway::{Gateway, GatewayParts, OwnPage, PageAnswer};
-use http::StatusCode;
+use configuration::{Builtin, Document};
+use control::{AdminState, Catalogue, SharedConfigDesk, StoreView};
+use edge_gateway::{Gateway, GatewayParts};
+use jiff::Timestamp;
 use observability::{AccessLog, Metrics};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use service_lifecycle::{Driver, Policy, Stop};
@@ -58,10 +62,12 @@ use data_dir::DataDir;
 use elsewhere::Arrivals;
 use files::Files;
 use joining::{Begun, Mesh};
+use pages::health_pages;
 use plan::{Plan, Resolving};
 use quoter::Quoter;
-use reload::Live;
+use reload::{Live, ONCE_MORE};
 use replica_process::ReplicaLauncher;
+use revisions::{Beginning, BegunWith};
 use screen::Screen;
 pub(crate) use screen::counted;
 pub(crate) use source::Source;
@@ -83,7 +89,8 @@ pub(crate) fn check_service_config(builtin: Builtin, config: &serde_json::Value)
 }
 
 /// Starts everything, serves until it is told to stop, and drains.
-pub(crate) async fn start_and_serve(settings: Settings, source: Source) -> Result<(), Failure> {
+pub(crate) async fn start_and_serve(document: Document, source: Source) -> Result<(), Failure> {
+    let settings = &document.settings;
     let began = Instant::now();
     let screen = Screen::detect();
     let log = observability::start_process_log(settings.telemetry.logs, screen.log_level());
@@ -92,7 +99,7 @@ pub(crate) async fn start_and_serve(settings: Settings, source: Source) -> Resul
     let replicas = processes.map(|process| u64::from(process.replicas)).sum();
     descriptors::raise_limit(&settings.gateway.limits, replicas)?;
     let ended = tokio::select! {
-        started = Running::start(settings, source) => match started {
+        started = Running::start(document, source) => match started {
             Ok(running) => running.serve(&screen, &mut orders, began).await,
             Err(failure) => Err(failure),
         },
@@ -117,6 +124,7 @@ struct Running {
     live: Live,
     quoter: Quoter,
     shutdown_requests: mpsc::Receiver<()>,
+    orders: mpsc::Receiver<desk::Order>,
     facts: Facts,
     /// Held to the end: the lock on the data directory.
     _data_dir: DataDir,
@@ -138,24 +146,33 @@ struct Facts {
 
 impl Running {
     /// Refuses first, starts then: whatever can be in the way is met before the first replica is launched.
-    async fn start(settings: Settings, source: Source) -> Result<Self, Failure> {
-        attested_authority(settings.mode)?;
+    async fn start(document: Document, mut source: Source) -> Result<Self, Failure> {
+        attested_authority(document.settings.mode)?;
         // A dump would hold every key.
         let none = Rlimit { current: Some(0), maximum: Some(0) };
         setrlimit(Resource::Core, none).context("failed to forbid core dumps")?;
-        let client_tls = ClientTls::default().of(settings.gateway.tls.as_ref()).await?;
+        // What is wrong with the file is found before anything is made.
+        let client_tls = ClientTls::default().of(document.settings.gateway.tls.as_ref()).await?;
+        let data_dir = DataDir::open(&document.settings.data_dir)?;
+        let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
+        let node = node::claim(&document.settings, &stores.mesh, &data_dir.node_id()).await?;
+        let beginning = begin(&stores.mesh, document, &source).await?;
+        let settings = beginning.document().settings.clone();
+        source.keep(std::iter::once(&settings));
+        let client_tls = client_tls.of(settings.gateway.tls.as_ref()).await?;
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
-            Claims::make(&settings).await?;
-        let store = StoreView::new(store::kind(&settings), mesh.store.availability());
+            Claims::make(&settings, data_dir, stores, node).await?;
+        let store = StoreView::new(store::kind(&settings), mesh.stores.mesh.availability());
         let mesh = Mesh::open(&settings, &data_dir, mesh).await?;
         let upstream_tls =
             upstream_tls.with_mesh(mesh.client(b"http/1.1")?, mesh.client(b"h2")?, mesh.caller_signer()?);
         let (access_log, access_log_handle) = access_log.unzip();
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
-        let Plan { services, router, checks, lives, routes, unresolved, example } =
-            Plan::of(&settings, &registry, &metrics, &upstream_tls, None);
+        let Plan { router, checks, lives, routes, example } =
+            Plan::of(&settings, &metrics, &upstream_tls, None);
+        let (services, unresolved) = plan::services(&settings, &registry, None);
         registry.replace_services(|_none| services);
         let draining = Arc::new(AtomicBool::new(false));
         let (suspicions, suspected) = mpsc::channel(QUEUED_SUSPICIONS);
@@ -170,21 +187,29 @@ impl Running {
             access_log: access_log_handle,
             random: random.fork(),
         };
+        let BegunWith { revisions, waits: refused } =
+            beginning.commit(&mesh.authority).await.context("failed to begin with the configuration")?;
         let gateway = Gateway::start(listeners, parts).context("failed to start the gateway")?;
 
         let (checks, policies) = watch::channel(checks);
+        let described = watch::Sender::new(plan::descriptions(&settings));
         let (development_key, keys) = (keys.development_key().clone(), Arc::new(keys));
-        let (refused, files, mut resolving) = (None, Files::new(source), Resolving::default());
+        let again = refused.as_ref().map(|_file| tokio::time::Instant::now() + ONCE_MORE);
+        let (files, mut resolving) = (Files::new(source), Resolving::default());
+        let (desk, orders) = desk::open(revisions.history());
         resolving.begin(unresolved, &registry);
         let live = Live {
             settings,
+            revisions,
             refused,
+            again,
             registry,
             metrics,
             keys,
             store,
             draining,
             checks,
+            described,
             gateway: gateway.plans(),
             router,
             client_tls,
@@ -209,7 +234,7 @@ impl Running {
         let mesh = Arc::new(mesh.begin(&live.settings, &live.registry, &mut background));
         // Before anybody can ask: what commands know the authority by.
         KnownAuthority::from(mesh.coordinates()).write(data_dir.run())?;
-        let state = admin_state(&live, &facts, &mesh, shutdown);
+        let state = admin_state(&live, &facts, &mesh, desk, shutdown);
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
         let quoter = mesh.quoter.clone();
@@ -223,6 +248,7 @@ impl Running {
             live,
             quoter,
             shutdown_requests,
+            orders,
             facts,
             _data_dir: data_dir,
         })
@@ -248,7 +274,7 @@ impl Running {
         orders: &mut Orders,
         began: Instant,
     ) -> Result<&'static str, &'static str> {
-        let Self { gateway, drivers, background, live, shutdown_requests, facts, .. } = self;
+        let Self { gateway, drivers, background, live, shutdown_requests, orders: changes, facts, .. } = self;
         let registry = live.registry.clone();
         let mut shown = pin!(screen.show_start(&registry, facts, began));
         let mut is_shown = false;
@@ -269,6 +295,16 @@ impl Running {
                     // What it has begun need not come to its end: nothing is served by it but what is in flight.
                     over = &mut over => return over,
                 },
+                Some(order) = changes.recv() => tokio::select! {
+                    changed = live.change(order.change) => {
+                        let _nobody_waits = order.answer.send(changed).is_err();
+                    }
+                    over = &mut over => return over,
+                },
+                () = Live::due(live.again) => tokio::select! {
+                    () = live.try_again() => {}
+                    over = &mut over => return over,
+                },
                 () = &mut shown, if !is_shown => is_shown = true,
             }
         }
@@ -279,6 +315,8 @@ impl Running {
     async fn stop(mut self, screen: &Screen, orders: &mut Orders) -> Result<(), Failure> {
         self.live.draining.store(true, Ordering::Relaxed);
         self.live.resolving.end();
+        // Whoever waits for another configuration is told that there is none.
+        drop(self.orders);
         let drain_limits = self.live.settings.services.iter().map(|service| service.drain_timeout);
         self.gateway.drain(drain_limits.max().unwrap_or_default());
         let mut patience = Patience::Has;
@@ -346,6 +384,15 @@ impl Patience {
     }
 }
 
+/// Which configuration is to be in force: the file's, or a revision that it has not replaced.
+async fn begin(store: &Store, file: Document, source: &Source) -> Result<Beginning, Failure> {
+    let reader = source.reader();
+    let read = move |text: &str, name: &str| reader.read(text.as_bytes(), name);
+    let node = node::name(&file.settings);
+    let begun = Beginning::decide(store.clone(), node.as_str(), file, read).await;
+    Ok(begun.context("failed to read the revisions of the configuration")?)
+}
+
 /// In production nobody may believe an authority that has nothing to show for itself.
 fn attested_authority(mode: Mode) -> Result<(), Failure> {
     match mode {
@@ -360,10 +407,19 @@ fn attested_authority(mode: Mode) -> Result<(), Failure> {
 }
 
 /// What the admin API shows and changes.
-fn admin_state(live: &Live, facts: &Facts, mesh: &Arc<Begun>, shutdown: mpsc::Sender<()>) -> AdminState {
+fn admin_state(
+    live: &Live,
+    facts: &Facts,
+    mesh: &Arc<Begun>,
+    configuration: SharedConfigDesk,
+    shutdown: mpsc::Sender<()>,
+) -> AdminState {
     AdminState {
+        configuration,
         store: live.store.clone(),
         registry: live.registry.clone(),
+        catalogue: Catalogue::new(live.registry.clone(), Timestamp::now(), live.described.subscribe()),
+        configurations: mesh.configurations.clone(),
         metrics: Arc::clone(&live.metrics),
         keys: Arc::clone(&live.keys),
         authority: mesh.authority.clone(),
@@ -405,26 +461,6 @@ fn drive(
         }
     }
     (drivers, stop)
-}
-
-/// The gateway's own `/health` and `/health/detailed`.
-fn health_pages(registry: &Registry, draining: &Arc<AtomicBool>, store: &StoreView) -> Vec<OwnPage> {
-    let page = |path: &'static str, body: fn(&HealthReport) -> serde_json::Value| {
-        let (registry, draining, store) = (registry.clone(), Arc::clone(draining), store.clone());
-        let answer = move || {
-            let report =
-                HealthReport::new(registry.snapshot(), draining.load(Ordering::Relaxed), store.state());
-            let status =
-                StatusCode::from_u16(report.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            PageAnswer {
-                status,
-                content_type: "application/json",
-                body: body(&report).to_string().into_bytes(),
-            }
-        };
-        OwnPage { path, answer: Arc::new(answer) }
-    };
-    vec![page("/health", HealthReport::brief), page("/health/detailed", HealthReport::detailed)]
 }
 
 /// Says every few seconds what a drain still waits for. Never returns.

@@ -40,6 +40,8 @@ pub enum Availability {
 pub(crate) trait Backend: Send + Sync {
     fn get(&self, key: Vec<u8>) -> Answer<'_, Option<KeyValue>>;
     fn range(&self, prefix: Vec<u8>) -> Answer<'_, Range>;
+    /// Keys behind `after`, at most so many.
+    fn page(&self, prefix: Vec<u8>, after: Vec<u8>, most: usize) -> Answer<'_, Range>;
     fn commit(&self, transaction: Transaction) -> Answer<'_, Outcome>;
     fn grant(&self, ttl: Duration) -> Answer<'_, LeaseId>;
     fn keep_alive(&self, lease: LeaseId) -> Answer<'_, ()>;
@@ -75,6 +77,17 @@ impl Store {
     /// Every key that begins with `prefix`, in order, all of one revision.
     pub async fn range(&self, prefix: impl Into<Vec<u8>>) -> Result<Range, StoreError> {
         self.0.range(prefix.into()).await
+    }
+
+    /// The first keys that begin with `prefix` and come behind `after`, at most so many; an empty `after` is before all of them.
+    /// Pages that are read one after the other are of different revisions.
+    pub async fn page(
+        &self,
+        prefix: impl Into<Vec<u8>>,
+        after: impl Into<Vec<u8>>,
+        most: usize,
+    ) -> Result<Range, StoreError> {
+        self.0.page(prefix.into(), after.into(), most).await
     }
 
     /// Carries a transaction out, durably, or changes nothing; only after [`StoreError::Unconfirmed`] and

@@ -136,7 +136,11 @@ impl Backend for Embedded {
     }
 
     fn range(&self, prefix: Vec<u8>) -> Answer<'_, Range> {
-        Box::pin(self.0.read(move |database| rows::range(database, &prefix)))
+        self.page(prefix, Vec::new(), usize::MAX)
+    }
+
+    fn page(&self, prefix: Vec<u8>, after: Vec<u8>, most: usize) -> Answer<'_, Range> {
+        Box::pin(self.0.read(move |database| rows::page(database, &prefix, &after, most)))
     }
 
     fn commit(&self, transaction: Transaction) -> Answer<'_, Outcome> {

@@ -98,7 +98,11 @@ impl Backend for Etcd {
     }
 
     fn range(&self, prefix: Vec<u8>) -> Answer<'_, Range> {
-        Box::pin(async move { reading::range(&self.client, &prefix).await })
+        self.page(prefix, Vec::new(), usize::MAX)
+    }
+
+    fn page(&self, prefix: Vec<u8>, after: Vec<u8>, most: usize) -> Answer<'_, Range> {
+        Box::pin(async move { reading::page(&self.client, &prefix, &after, most).await })
     }
 
     fn commit(&self, transaction: Transaction) -> Answer<'_, Outcome> {

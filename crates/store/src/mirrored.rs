@@ -114,9 +114,13 @@ impl Backend for Mirrored {
     }
 
     fn range(&self, prefix: Vec<u8>) -> Answer<'_, Range> {
+        self.page(prefix, Vec::new(), usize::MAX)
+    }
+
+    fn page(&self, prefix: Vec<u8>, after: Vec<u8>, most: usize) -> Answer<'_, Range> {
         match self.standing_in() {
-            Some(stale) => Box::pin(stale.range(prefix)),
-            None => self.etcd.range(prefix),
+            Some(stale) => Box::pin(stale.page(prefix, after, most)),
+            None => self.etcd.page(prefix, after, most),
         }
     }
 

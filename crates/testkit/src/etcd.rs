@@ -1,10 +1,11 @@
 //! Real etcd: one member or several, in a temporary folder, on sockets of its own, each behind a port that the system chooses.
 
+mod links;
 mod proxy;
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,12 +17,14 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use self::links::{Link, Links};
 use self::proxy::Proxy;
 use crate::{Authority, LIMIT, eventually, has_program};
 
 /// Members of one cluster. They are killed when this is dropped, however the test ends.
 pub struct Etcd {
     members: Vec<Member>,
+    links: Links,
     folder: TempDir,
     tls: bool,
 }
@@ -40,6 +43,14 @@ impl Etcd {
     /// When they do not start.
     pub fn start(members: usize) -> Option<Self> {
         Self::start_with(members, |_folder| Vec::new())
+    }
+
+    /// One member that other machines reach at this address of the one that it runs on.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_at(address: Ipv4Addr) -> Option<Self> {
+        Self::start_at_with(address, 1, |_folder| Vec::new())
     }
 
     /// One member that speaks TLS, and takes nobody without a certificate of the authority. Its own is written to the folder.
@@ -61,6 +72,14 @@ impl Etcd {
     /// # Panics
     /// When they do not start.
     pub fn start_with(members: usize, more: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
+        Self::start_at_with(Ipv4Addr::LOCALHOST, members, more)
+    }
+
+    fn start_at_with(
+        address: Ipv4Addr,
+        members: usize,
+        more: impl FnOnce(&Path) -> Vec<String>,
+    ) -> Option<Self> {
         if !has_program("etcd") {
             return None;
         }
@@ -75,15 +94,16 @@ impl Etcd {
                 format!("--data-dir=data{index}"),
                 format!("--listen-client-urls={scheme}://client:{index}"),
                 format!("--advertise-client-urls={scheme}://client:{index}"),
-                format!("--listen-peer-urls=unix://peer:{index}"),
+                format!("--listen-peer-urls=unix://member:{index}"),
                 format!("--initial-advertise-peer-urls=unix://peer:{index}"),
                 format!("--initial-cluster={}", peers.join(",")),
             ];
             arguments.extend(more.iter().cloned());
-            let proxy = Proxy::new(folder.path().join(format!("client:{index}")));
+            let proxy = Proxy::new(address, folder.path().join(format!("client:{index}")));
             Member { name: format!("m{index}"), arguments, running: None, proxy }
         };
-        let mut etcd = Self { members: (0..members).map(member).collect(), folder, tls };
+        let links = Links::new(folder.path(), members);
+        let mut etcd = Self { members: (0..members).map(member).collect(), links, folder, tls };
         (0..members).for_each(|index| etcd.launch(index));
         (0..members).for_each(|index| etcd.wait_until_ready(index));
         Some(etcd)
@@ -115,6 +135,7 @@ impl Etcd {
         signal(&child, Signal::KILL);
         child.wait().expect("reaping a member");
         member.proxy.cut();
+        self.links.runs(index, None);
     }
 
     /// Starts a member again with what it has on its disk, without waiting for it.
@@ -122,7 +143,7 @@ impl Etcd {
     /// # Panics
     /// When it cannot be started.
     pub fn launch(&mut self, index: usize) {
-        for socket in ["client", "peer"] {
+        for socket in ["client", "member"] {
             // A member that was killed leaves them behind, and one that begins does not take them over.
             let _left_by_nobody = std::fs::remove_file(self.folder().join(format!("{socket}:{index}")));
         }
@@ -132,7 +153,9 @@ impl Etcd {
         command.args(&member.arguments).current_dir(&self.folder).process_group(0);
         let output = log.try_clone().expect("a file for the log");
         command.stdin(Stdio::null()).stdout(output).stderr(log);
-        member.running = Some(command.spawn().expect("starting etcd"));
+        let child = command.spawn().expect("starting etcd");
+        self.links.runs(index, Some(child.id()));
+        member.running = Some(child);
         member.proxy.open();
     }
 
@@ -188,12 +211,29 @@ impl Etcd {
         signal(self.members[index].running.as_ref().expect("a member that runs"), Signal::CONT);
     }
 
-    /// Ends all connections to a member and refuses new ones; it itself runs on.
+    /// Lets nothing through between a member and the others, in either direction; clients reach it as before.
+    pub fn isolate(&self, index: usize) {
+        for other in (0..self.members.len()).filter(|other| *other != index) {
+            self.links.set(index, other, Link::Silent);
+        }
+    }
+
+    /// Ends the connections between two members, and refuses new ones.
+    pub fn part(&self, one: usize, other: usize) {
+        self.links.set(one, other, Link::Cut);
+    }
+
+    /// Lets all members reach each other again.
+    pub fn reunite(&self) {
+        self.links.mend();
+    }
+
+    /// Ends all connections of clients to a member and refuses new ones; it itself runs on.
     pub fn cut(&mut self, index: usize) {
         self.members[index].proxy.cut();
     }
 
-    /// Keeps connections to a member but lets nothing through.
+    /// Keeps clients' connections to a member but lets nothing through.
     pub fn stall(&mut self, index: usize) {
         self.members[index].proxy.stall();
     }

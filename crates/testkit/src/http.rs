@@ -59,6 +59,13 @@ impl Request {
         self.header("content-type", "application/json").header("content-length", &length)
     }
 
+    /// Sets a body of that media type.
+    #[must_use]
+    pub fn text(mut self, media_type: &str, body: &str) -> Self {
+        self.body = body.as_bytes().to_vec();
+        self.header("content-type", media_type).header("content-length", &body.len().to_string())
+    }
+
     /// Sends it over a connection of its own.
     ///
     /// # Panics

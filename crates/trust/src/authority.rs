@@ -5,6 +5,7 @@
 
 mod applying;
 mod challenge;
+mod configuring;
 mod evaluations;
 mod granting;
 mod join;
@@ -113,8 +114,8 @@ struct Inner {
 /// What changes. Held for moments, never across an await.
 struct State {
     ca: Arc<IssuingCa>,
-    /// T_n of the transition before, if there was one since the start.
-    before: Option<[u8; 32]>,
+    /// The transition before, if there was one since the start.
+    before: Option<Before>,
     /// Since when the transition is in force, or this authority runs, in Unix seconds.
     in_force_since: u64,
     /// What the transition is one to.
@@ -123,8 +124,19 @@ struct State {
     behind: Option<u64>,
     /// The revision of the row of the revocations.
     revocations_at: Option<u64>,
-    services: Arc<BTreeMap<ServiceName, Arc<ServicePolicy>>>,
+    services: Arc<Services>,
     used: Used,
+    /// The digest of the configuration that a replica has rejected last.
+    rejected: BTreeMap<(ServiceName, String), [u8; 32]>,
+}
+
+type Services = BTreeMap<ServiceName, Arc<ServicePolicy>>;
+
+/// A transition that is not in force any more.
+struct Before {
+    /// T_n.
+    transition: [u8; 32],
+    services: Arc<Services>,
 }
 
 impl Authority {

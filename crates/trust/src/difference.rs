@@ -1,5 +1,6 @@
 //! In what two manifests differ, for people.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use serde_json::Value;
@@ -26,7 +27,8 @@ pub(crate) fn differences(known: &Value, wanted: &Value) -> String {
 fn compare(place: &str, known: &Value, wanted: &Value, found: &mut Vec<String>) {
     match (known, wanted) {
         (Value::Object(known), Value::Object(wanted)) => {
-            let names = known.keys().chain(wanted.keys().filter(|name| !known.contains_key(*name)));
+            // In one order, whichever each of them has.
+            let names: BTreeSet<_> = known.keys().chain(wanted.keys()).collect();
             for name in names {
                 let inner = if place.is_empty() { name.clone() } else { format!("{place}.{name}") };
                 let of =
@@ -72,11 +74,12 @@ mod tests {
         let wanted =
             json!({"mode": "development", "services": {"vrf": {"config": "bb", "allow": []}, "b": {"n": 1}}});
         expect![[r#"
+            they differ:
               services.a: {} in the mesh, nothing here
+              services.b: nothing in the mesh, {"n":1} here
               services.vrf.allow: ["oracle"] in the mesh, [] here
-              services.vrf.config: "aa" in the mesh, "bb" here
-              services.b: nothing in the mesh, {"n":1} here"#]]
-        .assert_eq(&differences(&known, &wanted));
+              services.vrf.config: "aa" in the mesh, "bb" here"#]]
+        .assert_eq(&format!("they differ:\n{}", differences(&known, &wanted)));
         assert_eq!(differences(&known, &known), "");
         let many = |value| (0..30).map(|number| (format!("k{number:02}"), json!(value))).collect::<Value>();
         let text = differences(&many("é".repeat(100)), &many(String::new()));

@@ -46,6 +46,8 @@ pub struct Admission {
     pub record: String,
     /// When it was appraised.
     pub appraised_at: u64,
+    /// SHA-256 of the canonical `config` that it has shown that it works with.
+    pub config: [u8; 32],
     /// The number of the transition that it was issued in.
     pub n: u64,
     /// Until when it holds: as its certificate says, or earlier where another transition is in force since.

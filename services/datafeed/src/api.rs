@@ -94,7 +94,7 @@ impl IntoResponse for Refusal {
 
 async fn feeds(State(service): State<Arc<Service>>) -> Json<FeedList> {
     let now = service.clock.now();
-    Json(FeedList { feeds: service.feeds.values().map(|feed| FeedRow::new(feed, now)).collect() })
+    Json(FeedList { feeds: service.feeds().values().map(|feed| FeedRow::new(feed, now)).collect() })
 }
 
 async fn price(
@@ -104,7 +104,8 @@ async fn price(
 ) -> Result<Json<PriceAnswer>, Refusal> {
     let Query(PriceQuery { max_age }) = query.map_err(|_| Refusal::BadRequest)?;
     let max_age = max_age.map(|text| duration::parse(&text).ok_or(Refusal::BadRequest)).transpose()?;
-    let Running { rules, published } = service.feeds.get(&pair).ok_or(Refusal::Unknown)?;
+    let feeds = service.feeds();
+    let Running { rules, published, .. } = feeds.get(&pair).ok_or(Refusal::Unknown)?.as_ref();
     let published = published.borrow().clone().ok_or(Refusal::TooFewSources { needed: rules.min_sources })?;
     let now = service.clock.now();
     let age = published.age(now);
@@ -115,7 +116,7 @@ async fn price(
 }
 
 impl FeedRow {
-    fn new(Running { rules, published }: &Running, now: Timestamp) -> Self {
+    fn new(Running { rules, published, .. }: &Running, now: Timestamp) -> Self {
         let status = published
             .borrow()
             .as_ref()

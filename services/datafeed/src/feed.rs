@@ -23,7 +23,7 @@ use crate::source::Reading;
 /// One published value. A round never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Round {
-    /// Counts from 1 at the start of the replica.
+    /// Counts from 1 at the start of the replica, and on where the feed is configured anew.
     pub(crate) number: u64,
     pub(crate) price: Price,
     pub(crate) confidence: Price,
@@ -71,11 +71,14 @@ pub(crate) struct Feed {
     rules: Rules,
     members: Vec<Member>,
     published: Option<Published>,
+    /// Whether that is of a feed before, so that the first agreement is a round of its own.
+    is_of_another: bool,
 }
 
 impl Feed {
-    pub(crate) fn new(rules: Rules, members: Vec<Member>) -> Self {
-        Self { rules, members, published: None }
+    /// One that goes on with the rounds of a feed before, if there was one.
+    pub(crate) fn after(before: Option<Published>, rules: Rules, members: Vec<Member>) -> Self {
+        Self { rules, members, is_of_another: before.is_some(), published: before }
     }
 
     /// Takes readings until the pollers are gone.
@@ -115,7 +118,7 @@ impl Feed {
                 confirmed_at: observed_at.max(standing.confirmed_at),
             }
         };
-        self.published = Some(next.clone());
+        (self.published, self.is_of_another) = (Some(next.clone()), false);
         Some(next)
     }
 
@@ -141,7 +144,8 @@ impl Feed {
 
     fn is_due(&self, found: Aggregate, now: Timestamp) -> bool {
         let Some(Published { round, .. }) = &self.published else { return true };
-        round.price.moved(found.price, self.rules.deviation_bps)
+        self.is_of_another
+            || round.price.moved(found.price, self.rules.deviation_bps)
             || age(now, round.timestamp) >= self.rules.heartbeat
     }
 

@@ -90,14 +90,14 @@ pub(crate) struct Settings {
 }
 
 /// One pair and where its prices come from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FeedSettings {
     pub(crate) rules: Rules,
     pub(crate) sources: Vec<SourceSettings>,
 }
 
 /// When a feed publishes, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Rules {
     pub(crate) pair: String,
     pub(crate) decimals: u32,
@@ -108,7 +108,7 @@ pub(crate) struct Rules {
 }
 
 /// One HTTP source.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SourceSettings {
     pub(crate) id: String,
     pub(crate) url: String,

@@ -1,9 +1,9 @@
 //! The flow of one query: check, take a turn, fetch, extract.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
-use outbound::{Client, Request, Response, Roots, SystemResolver, TOTAL_TIMEOUT, TlsPeer};
+use outbound::{AllowList, Client, Request, Response, Roots, SystemResolver, TOTAL_TIMEOUT, TlsPeer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -35,7 +35,8 @@ pub(crate) struct Answer {
 
 /// A guarded client and the bounds of what runs at once.
 pub(crate) struct Service {
-    client: Client,
+    /// Of the configuration in force; held for as long as it takes to count one owner more.
+    client: RwLock<Client>,
     fetches: Arc<Semaphore>,
     extractions: Arc<Semaphore>,
 }
@@ -44,20 +45,39 @@ pub(crate) struct Service {
 pub async fn build(start: sdk::Start) -> Result<axum::Router, sdk::StartError> {
     let allow = settings::allow_list(&start.config).map_err(sdk::StartError::new)?;
     let client = Client::new(allow, SystemResolver, Roots::system());
-    Ok(api::router(Arc::new(Service::new(client))))
+    let service = Arc::new(Service::new(client));
+    let configured = Arc::clone(&service);
+    // Ends when nobody offers it another configuration any more.
+    tokio::spawn(start.configs.follow(move |offer| {
+        let allow = settings::allow_list(offer.value()).map_err(sdk::StartError::new)?;
+        configured.take(allow);
+        Ok(())
+    }));
+    Ok(api::router(service))
 }
 
 impl Service {
     pub(crate) fn new(client: Client) -> Self {
         let limit = |turns| Arc::new(Semaphore::new(turns));
-        Self { client, fetches: limit(MAX_FETCHES), extractions: limit(MAX_EXTRACTIONS) }
+        Self { client: RwLock::new(client), fetches: limit(MAX_FETCHES), extractions: limit(MAX_EXTRACTIONS) }
+    }
+
+    /// Has the queries that come from now on fetch what this list allows. Those that have begun end by the list before.
+    pub(crate) fn take(&self, allow: AllowList) {
+        let next = self.client().allowing(allow);
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    fn client(&self) -> Client {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) async fn answer(&self, query: Query) -> Result<Answer, OracleError> {
+        let client = self.client();
         let _turn = turn(&self.fetches).await?;
         let Query { url, method, headers, path, hash } = query;
         let request = Request { method, headers, ..Request::get(&url) };
-        let response = self.client.fetch(request).await?;
+        let response = client.fetch(request).await?;
         let fetched_at = Timestamp::now();
         if !response.status.is_success() {
             return Err(OracleError::UpstreamStatus(response.status.as_u16()));

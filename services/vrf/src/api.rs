@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use sdk::{Problem, Tenant};
+use jiff::Timestamp;
+use sdk::{Problem, StateError, Tenant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
@@ -18,11 +19,20 @@ use thiserror::Error;
 use crate::ecvrf::{PublicKey, SUITE};
 use crate::hex;
 use crate::keys::Published;
+use crate::ledger::{Given, Keyed, NotGiven};
 use crate::range::{Draw, DrawError};
-use crate::service::{Answer, Service, verify};
+use crate::records::{self, Owner};
+use crate::service::{Asked, Service, verify};
 
 /// The largest body, in bytes.
 const MAX_BODY_BYTES: usize = 16 * 1024;
+/// The largest body of a batch, in bytes.
+const MAX_BATCH_BODY_BYTES: usize = 128 * 1024;
+/// Draws of one batch.
+const MAX_BATCH: usize = 100;
+/// The longest `Idempotency-Key`, in bytes.
+const MAX_KEY_BYTES: usize = 255;
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The longest seed, in bytes of UTF-8.
 const MAX_SEED_BYTES: usize = 256;
 
@@ -30,6 +40,8 @@ const MAX_SEED_BYTES: usize = 256;
 pub(crate) fn router(service: Arc<Service>) -> axum::Router {
     axum::Router::new()
         .route("/v1/random", post(random))
+        .route("/v1/random/{id}", get(kept))
+        .route("/v1/random/batch", post(batch).layer(DefaultBodyLimit::max(MAX_BATCH_BODY_BYTES)))
         .route("/v1/random/verify", post(verify_random))
         .route("/v1/random/keys", get(keys))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -47,9 +59,20 @@ struct RandomRequest {
     seed: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct BatchRequest {
+    requests: Vec<RandomRequest>,
+}
+
+#[derive(Serialize)]
+struct BatchAnswer {
+    answers: Vec<RandomAnswer>,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct RandomAnswer<'a> {
+struct RandomAnswer {
     id: String,
     value: i64,
     values: Vec<i64>,
@@ -57,7 +80,7 @@ struct RandomAnswer<'a> {
     proof: String,
     alpha: String,
     suite: &'static str,
-    key_id: &'a str,
+    key_id: String,
     epoch: u32,
     timestamp: String,
     statement: String,
@@ -114,18 +137,60 @@ enum Refusal {
     SeedTooLong(usize),
     #[error("no key of this service has this id; GET /v1/random/keys lists them")]
     UnknownKey,
+    #[error("no answer of yours has this id; answers are kept for 30 days")]
+    UnknownId,
+    #[error(
+        "this seed was used with another range or count; GET its answer by its id, or choose another seed"
+    )]
+    SeedReused,
+    #[error("this Idempotency-Key was used for another request; choose a new key for a new request")]
+    Mismatch,
+    #[error("{0}")]
+    State(#[from] StateError),
+    #[error("requests[{0}]: {1}")]
+    OfBatch(usize, Box<Refusal>),
+}
+
+impl From<NotGiven> for Refusal {
+    fn from(reason: NotGiven) -> Self {
+        match reason {
+            NotGiven::SeedReused(_) => Self::SeedReused,
+            NotGiven::Mismatch => Self::Mismatch,
+            NotGiven::State(error) => Self::State(error),
+        }
+    }
+}
+
+impl Refusal {
+    /// The status, the code, and what the code means.
+    fn what(&self) -> (StatusCode, &'static str, &'static str) {
+        let bad = StatusCode::BAD_REQUEST;
+        match self {
+            Self::BadRequest(_) => (bad, "VRF_BAD_REQUEST", "Malformed request"),
+            Self::BadRange(_) => (bad, "VRF_BAD_RANGE", "Nothing can be drawn from this range"),
+            Self::SeedTooLong(_) => (bad, "VRF_SEED_TOO_LONG", "Seed too long"),
+            Self::UnknownKey => (StatusCode::NOT_FOUND, "VRF_UNKNOWN_KEY", "Unknown key"),
+            Self::UnknownId => (StatusCode::NOT_FOUND, "VRF_UNKNOWN_ID", "Unknown answer"),
+            Self::SeedReused => (StatusCode::CONFLICT, "VRF_SEED_REUSED", "Seed used for another draw"),
+            Self::Mismatch => {
+                (StatusCode::CONFLICT, "IDEMPOTENCY_MISMATCH", "Idempotency-Key used for another request")
+            }
+            Self::State(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "STATE_UNAVAILABLE",
+                "What the service keeps cannot be reached",
+            ),
+            Self::OfBatch(_, refusal) => refusal.what(),
+        }
+    }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let (status, code, title) = match self {
-            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "VRF_BAD_REQUEST", "Malformed request"),
-            Self::BadRange(_) => {
-                (StatusCode::BAD_REQUEST, "VRF_BAD_RANGE", "Nothing can be drawn from this range")
-            }
-            Self::SeedTooLong(_) => (StatusCode::BAD_REQUEST, "VRF_SEED_TOO_LONG", "Seed too long"),
-            Self::UnknownKey => (StatusCode::NOT_FOUND, "VRF_UNKNOWN_KEY", "Unknown key"),
-        };
+        if let Self::State(error) = self {
+            return Problem::from(error).into_response();
+        }
+        let (status, code, title) = self.what();
         Problem::new(status, code, title, self.to_string()).into_response()
     }
 }
@@ -133,19 +198,72 @@ impl IntoResponse for Refusal {
 async fn random(
     State(service): State<Arc<Service>>,
     Tenant(tenant): Tenant,
+    headers: HeaderMap,
     body: Body,
-) -> Result<Response, Refusal> {
-    let RandomRequest { min, max, count, seed } = parse(body)?;
-    let draw = draw(&min, &max, count.as_ref())?;
-    if let Some(length) = seed.as_ref().map(String::len).filter(|length| *length > MAX_SEED_BYTES) {
-        return Err(Refusal::SeedTooLong(length));
+) -> Result<Json<RandomAnswer>, Refusal> {
+    let asked = asked(parse(body, MAX_BODY_BYTES)?)?;
+    let key = idempotency_key(&headers)?;
+    let given = give(&service, "/v1/random", &tenant, &[asked], key).await?;
+    let given = given.into_iter().next().expect("there is an answer to each draw");
+    Ok(Json(RandomAnswer::from(given)))
+}
+
+async fn batch(
+    State(service): State<Arc<Service>>,
+    Tenant(tenant): Tenant,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<BatchAnswer>, Refusal> {
+    let BatchRequest { requests } = parse(body, MAX_BATCH_BODY_BYTES)?;
+    if requests.is_empty() || requests.len() > MAX_BATCH {
+        return Err(Refusal::BadRequest(format!("a batch has 1 to {MAX_BATCH} requests")));
     }
-    let keys = service.keys();
-    Ok(Json(RandomAnswer::from(service.draw(&keys, &tenant, seed.as_deref(), &draw))).into_response())
+    let of_batch =
+        |(place, request)| asked(request).map_err(|refusal| Refusal::OfBatch(place, Box::new(refusal)));
+    let asked = requests.into_iter().enumerate().map(of_batch).collect::<Result<Vec<_>, _>>()?;
+    let key = idempotency_key(&headers)?;
+    let given = give(&service, "/v1/random/batch", &tenant, &asked, key).await;
+    let given = given.map_err(|reason| match reason {
+        NotGiven::SeedReused(place) => Refusal::OfBatch(place, Box::new(Refusal::SeedReused)),
+        reason => reason.into(),
+    })?;
+    Ok(Json(BatchAnswer { answers: given.into_iter().map(RandomAnswer::from).collect() }))
+}
+
+/// Draws, and answers with what is kept then.
+async fn give(
+    service: &Service,
+    path: &str,
+    tenant: &str,
+    asked: &[Asked],
+    key: Option<&[u8]>,
+) -> Result<Vec<Given>, NotGiven> {
+    let keyed = key.map(|key| Keyed {
+        key: records::key(tenant, key),
+        request: records::request(path, asked.iter().map(|asked| (&asked.draw, asked.seed.as_deref()))),
+        moment: service.moment(),
+    });
+    let (keys, mut drawn) = (service.keys(), Vec::with_capacity(asked.len()));
+    for asked in asked {
+        drawn.push(service.draw(&keys, tenant, asked, keyed.is_some()));
+        // A batch lets others in between its proofs.
+        tokio::task::yield_now().await;
+    }
+    service.ledger.settle(&Owner::new(tenant), drawn, keyed.as_ref()).await
+}
+
+async fn kept(
+    State(service): State<Arc<Service>>,
+    Tenant(tenant): Tenant,
+    Path(id): Path<String>,
+) -> Result<Json<RandomAnswer>, Refusal> {
+    let id = records::parse_id(&id).ok_or(Refusal::UnknownId)?;
+    let record = service.ledger.find(&Owner::new(&tenant), id).await?.ok_or(Refusal::UnknownId)?;
+    Ok(Json(RandomAnswer::from(Given { record, replayed: true })))
 }
 
 async fn verify_random(State(service): State<Arc<Service>>, body: Body) -> Result<Json<Verdict>, Refusal> {
-    let VerifyRequest { key_id, public_key, alpha, proof, min, max, count } = parse(body)?;
+    let VerifyRequest { key_id, public_key, alpha, proof, min, max, count } = parse(body, MAX_BODY_BYTES)?;
     let (alpha, proof) = (bytes("alpha", &alpha)?, bytes("proof", &proof)?);
     let draw = match (min, max, count) {
         (Some(min), Some(max), count) => Some(draw(&min, &max, count.as_ref())?),
@@ -175,11 +293,27 @@ async fn keys(State(service): State<Arc<Service>>) -> Response {
     Json(KeyList { keys: keys.rows().into_iter().map(KeyRow::from).collect() }).into_response()
 }
 
-fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Refusal> {
+fn asked(request: RandomRequest) -> Result<Asked, Refusal> {
+    let RandomRequest { min, max, count, seed } = request;
+    let draw = draw(&min, &max, count.as_ref())?;
+    match seed.as_ref().map(String::len).filter(|length| *length > MAX_SEED_BYTES) {
+        Some(length) => Err(Refusal::SeedTooLong(length)),
+        None => Ok(Asked { draw, seed }),
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Refusal> {
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter().map(HeaderValue::as_bytes);
+    match (keys.next(), keys.next()) {
+        (None, _) => Ok(None),
+        (Some(key), None) if (1..=MAX_KEY_BYTES).contains(&key.len()) => Ok(Some(key)),
+        _ => Err(Refusal::BadRequest(format!("expected one Idempotency-Key of 1 to {MAX_KEY_BYTES} bytes"))),
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: Body, most: usize) -> Result<T, Refusal> {
     let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Refusal::BadRequest(format!("the body has more than {MAX_BODY_BYTES} bytes"))
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::BadRequest(format!("the body has more than {most} bytes")),
         _ => Refusal::BadRequest("the body broke off".to_owned()),
     })?;
     // A derived struct would also be read from an array of its fields.
@@ -222,23 +356,25 @@ impl<'a> From<(&'a Published, &[u8])> for KeyRow<'a> {
     }
 }
 
-impl<'a> From<Answer<'a>> for RandomAnswer<'a> {
-    fn from(answer: Answer<'a>) -> Self {
+impl From<Given> for RandomAnswer {
+    fn from(Given { record, replayed }: Given) -> Self {
+        let values = record.draw.values(&record.beta);
+        let milliseconds = i64::try_from(record.id.timestamp_ms()).unwrap_or_default();
+        let time = Timestamp::from_millisecond(milliseconds).unwrap_or_default();
         Self {
-            id: answer.id,
-            value: answer.values[0],
-            values: answer.values,
-            beta: hex::encode(answer.beta),
-            proof: hex::encode(answer.proof),
-            alpha: hex::encode(answer.alpha),
+            id: records::id_text(record.id),
+            value: values[0],
+            values,
+            beta: hex::encode(record.beta),
+            proof: hex::encode(record.proof),
+            alpha: hex::encode(&record.alpha),
             suite: SUITE,
-            key_id: &answer.key.id,
-            epoch: answer.key.epoch,
-            timestamp: format!("{:.3}", answer.time),
-            statement: hex::encode(answer.statement),
-            signature: hex::encode(answer.signature),
-            // Nothing is remembered, so an answer that is the same again was made again.
-            replayed: false,
+            epoch: record.epoch,
+            timestamp: format!("{time:.3}"),
+            statement: hex::encode(record.statement()),
+            signature: hex::encode(&record.signature),
+            key_id: record.key_id,
+            replayed,
         }
     }
 }

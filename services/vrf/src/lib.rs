@@ -1,8 +1,9 @@
 //! The service `vrf`: random integers with a proof that nobody chose them (RFC 9381), over HTTP.
 //!
 //! `ecvrf` is the function itself and `range` maps its output to integers: both are all that a client needs to check an
-//! answer. `service` holds the keys and answers, `api` speaks HTTP. An answer is a pure function of key, tenant and seed,
-//! so that every replica gives the same one; nothing is stored here.
+//! answer. `service` holds the keys and draws, `api` speaks HTTP. An answer is a pure function of key, tenant and seed, and it is
+//! given only once `ledger` has kept it in the state that all replicas share: nothing is stored here, and nothing can be drawn
+//! again. `records` says what is kept, `sweep` for how long.
 //!
 //! A limit: smart contracts such as Neo's cannot check an ECVRF proof. For them each answer carries a statement of the
 //! output, signed with Ed25519. It proves who answered; that the output could not be chosen, only the proof does.
@@ -11,9 +12,12 @@ mod api;
 pub mod ecvrf;
 mod hex;
 mod keys;
+mod ledger;
 pub mod range;
+mod records;
 mod self_test;
 mod service;
+mod sweep;
 
 pub use service::{build, check_config};
 

@@ -55,6 +55,21 @@ impl Draw {
         Ok(Self { min, max, count: u32::try_from(count).map_err(|_| DrawError::Count)? })
     }
 
+    /// The least integer.
+    pub fn min(&self) -> i64 {
+        self.min
+    }
+
+    /// The greatest.
+    pub fn max(&self) -> i64 {
+        self.max
+    }
+
+    /// How many.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
     /// The values that this output stands for.
     pub fn values(&self, beta: &[u8; BETA_BYTES]) -> Vec<i64> {
         (0..self.count).map(|index| self.min + self.offset(beta, index)).collect()

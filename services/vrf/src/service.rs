@@ -1,27 +1,28 @@
-//! What the service does, without HTTP: answer with proven integers, and check such answers.
+//! What the service does, without HTTP: draw proven integers, and check them.
 //!
-//! It keeps no state between requests, so that a replica that fails takes nothing with it. Randomness and time come
-//! from outside.
+//! It keeps no state between requests, so that a replica that fails takes nothing with it: that is the ledger's. Randomness and
+//! time come from outside.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::rand;
 use jiff::Timestamp;
-use sdk::{SecretSet, Start, StartError};
+use sdk::{SecretSet, Start, StartError, State};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use types::wire::Message;
 use ulid::Ulid;
 
 use crate::api;
-use crate::ecvrf::{BETA_BYTES, Invalid, Output, PROOF_BYTES, PublicKey};
-use crate::keys::{Keys, PROVING_SECRET, Published, SIGNING_SECRET};
+use crate::ecvrf::{BETA_BYTES, Invalid, Output, PublicKey};
+use crate::keys::{Keys, PROVING_SECRET, SIGNING_SECRET};
+use crate::ledger::Ledger;
 use crate::range::Draw;
+use crate::records::{self, Record};
 use crate::self_test;
+use crate::sweep::Sweep;
 
 const ALPHA_TAG: &[u8] = b"serviceos/vrf/v1\0";
-const STATEMENT_TAG: &[u8] = b"serviceos/vrf-statement/v1\0";
 /// The random bytes that stand in the place of a seed where none is given.
 const RANDOM_SEED_BYTES: usize = 32;
 
@@ -36,34 +37,20 @@ pub(crate) struct Service {
     keys: RwLock<Arc<Keys>>,
     randomness: Randomness,
     clock: Clock,
+    /// What was answered.
+    pub(crate) ledger: Ledger,
 }
 
-/// Proven integers.
-pub(crate) struct Answer<'a> {
-    /// `rng_` and a ULID, a new one for each answer.
-    pub(crate) id: String,
-    /// The integers, at least one.
-    pub(crate) values: Vec<i64>,
-    /// The input of the function.
-    pub(crate) alpha: Vec<u8>,
-    /// Its output.
-    pub(crate) beta: [u8; BETA_BYTES],
-    /// The proof that it is the output.
-    pub(crate) proof: [u8; PROOF_BYTES],
-    /// The key that proved.
-    pub(crate) key: &'a Published,
-    /// When.
-    pub(crate) time: Timestamp,
-    /// The bytes that name all of it but the integers, which follow from `beta`.
-    pub(crate) statement: Vec<u8>,
-    /// The Ed25519 signature of `statement`, for whoever cannot check the proof itself (a smart contract).
-    pub(crate) signature: Vec<u8>,
+/// What somebody asks for.
+pub(crate) struct Asked {
+    pub(crate) draw: Draw,
+    pub(crate) seed: Option<String>,
 }
 
 impl Service {
-    /// A service with these keys, this source of randomness and this clock.
-    pub(crate) fn new(keys: Keys, randomness: Randomness, clock: Clock) -> Self {
-        Self { keys: RwLock::new(Arc::new(keys)), randomness, clock }
+    /// A service with these keys, this source of randomness and this clock, which keeps its answers there.
+    pub(crate) fn new(keys: Keys, randomness: Randomness, clock: Clock, state: State) -> Self {
+        Self { keys: RwLock::new(Arc::new(keys)), randomness, clock, ledger: Ledger::new(state) }
     }
 
     /// The keys that are in force now. Whoever answers does so with the same from beginning to end.
@@ -79,27 +66,32 @@ impl Service {
     }
 
     /// Draws integers. The same tenant and seed have the same integers for ever, as long as the key stays.
-    pub(crate) fn draw<'a>(
-        &self,
-        keys: &'a Keys,
-        tenant: &str,
-        seed: Option<&str>,
-        draw: &Draw,
-    ) -> Answer<'a> {
-        let time = (self.clock)();
+    pub(crate) fn draw(&self, keys: &Keys, tenant: &str, asked: &Asked, has_key: bool) -> Record {
+        let seed = asked.seed.as_deref();
         let alpha = seed
             .map_or_else(|| alpha(tenant, self.random::<RANDOM_SEED_BYTES>()), |seed| alpha(tenant, seed));
         let Output { proof, beta } = keys.proving.prove(&alpha);
-        let id = self.id(time);
         let key = keys.current();
-        let statement = statement(&id, &alpha, &beta, &proof, key);
-        let signature = keys.signing.sign(&statement).as_ref().to_vec();
-        Answer { id, values: draw.values(&beta), alpha, beta, proof, key, time, statement, signature }
+        let record = Record {
+            id: self.moment(),
+            draw: asked.draw,
+            alpha,
+            beta,
+            proof,
+            key_id: key.id.clone(),
+            epoch: key.epoch,
+            signature: Vec::new(),
+            seed: seed.map(|seed| records::seed(tenant, seed)),
+            has_key,
+        };
+        let signature = keys.signing.sign(&record.statement()).as_ref().to_vec();
+        Record { signature, ..record }
     }
 
-    fn id(&self, time: Timestamp) -> String {
-        let milliseconds = u64::try_from(time.as_millisecond()).unwrap_or(0);
-        format!("rng_{}", Ulid::from_parts(milliseconds, u128::from_be_bytes(self.random())).to_string())
+    /// A ULID of now.
+    pub(crate) fn moment(&self) -> Ulid {
+        let milliseconds = u64::try_from((self.clock)().as_millisecond()).unwrap_or(0);
+        Ulid::from_parts(milliseconds, u128::from_be_bytes(self.random()))
     }
 
     fn random<const N: usize>(&self) -> [u8; N] {
@@ -125,24 +117,6 @@ fn alpha(tenant: &str, seed: impl AsRef<[u8]>) -> Vec<u8> {
     Message::tagged(ALPHA_TAG).lp(tenant).lp(seed).finish()
 }
 
-/// "serviceos/vrf-statement/v1\0" ‖ lp of id, SHA-256(alpha), beta, SHA-256(proof), key id ‖ u32 epoch.
-fn statement(
-    id: &str,
-    alpha: &[u8],
-    beta: &[u8; BETA_BYTES],
-    proof: &[u8; PROOF_BYTES],
-    key: &Published,
-) -> Vec<u8> {
-    Message::tagged(STATEMENT_TAG)
-        .lp(id)
-        .lp(Sha256::digest(alpha))
-        .lp(beta)
-        .lp(Sha256::digest(proof))
-        .lp(&key.id)
-        .raw(key.epoch.to_be_bytes())
-        .finish()
-}
-
 /// Makes the routes of a replica from its assignment, once its keys are there and the self-test passed.
 ///
 /// # Errors
@@ -153,10 +127,21 @@ pub async fn build(start: Start) -> Result<axum::Router, StartError> {
     let keys = keys_of(&start.secrets)?;
     let randomness =
         |bytes: &mut [u8]| rand::fill(bytes).expect("aws-lc aborts where the system has no randomness");
-    let service = Arc::new(Service::new(keys, Box::new(randomness), Box::new(Timestamp::now)));
-    // Ends when nobody gives it secrets any more.
-    tokio::spawn(follow(Arc::clone(&service), start.changes));
+    let state = start.state.clone();
+    let service = Arc::new(Service::new(keys, Box::new(randomness), Box::new(Timestamp::now), start.state));
+    tokio::spawn(stay(Arc::clone(&service), state, start.changes));
+    // Whatever is valid means the same suite, so there is nothing to take over.
+    tokio::spawn(start.configs.follow(|offer| check_config(offer.value()).map_err(StartError::new)));
     Ok(api::router(service))
+}
+
+/// What goes on beside the requests. It ends when nobody gives the service secrets any more.
+async fn stay(service: Arc<Service>, state: State, changes: watch::Receiver<SecretSet>) {
+    let jitter = || f64::from(u32::from_be_bytes(service.random())) / f64::from(u32::MAX);
+    tokio::select! {
+        () = follow(Arc::clone(&service), changes) => {}
+        never = Sweep::new(state).keep(Timestamp::now, jitter) => match never {},
+    }
 }
 
 /// Takes over the keys of secrets that have changed. With what is no key, the service goes on with those that it has.

@@ -28,6 +28,11 @@ pub(crate) const PROGRAMS: &[Program] = &[
         wanted_for: "the store in etcd, with one member and with three",
     },
     Program {
+        name: "ip",
+        package: "iproute2",
+        wanted_for: "two nodes on two machines, as network namespaces are, and what cuts them off",
+    },
+    Program {
         name: "promtool",
         package: "prometheus",
         wanted_for: "the metrics page, read by Prometheus' own parser",

@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde_saphyr::Spanned;
-
 use super::Checker;
 use super::releases::ReleaseTable;
 use crate::raw::{RawAttestation, RawPlatform, RawTcb};
 use crate::report::Origin;
-use crate::scalar::{AnyWord, AttestationWord, Field, Mismatch, Scalar, Text, WordOr, quoted};
+use crate::scalar::{AnyWord, AttestationWord, Field, Mismatch, Scalar, Spanned, Text, WordOr, quoted};
 use crate::settings::{AttestationSettings, PlatformAllow, PlatformSettings, TcbSettings, TcbStatus};
 
 /// How long an identity may live.

@@ -3,14 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde_saphyr::Spanned;
-
 use super::Checker;
 use super::pattern::parameters;
 use crate::nearest::{nearest, one_of};
 use crate::raw::{Entries, RawLoadBalancing, RawTraffic};
 use crate::report::Origin;
-use crate::scalar::{Field, PolicyWord, Whole, quoted};
+use crate::scalar::{Field, PolicyWord, Spanned, Whole, quoted};
 use crate::settings::{BalancingPolicy, HashOn, LoadBalancing, RouteSettings, Traffic};
 
 /// The longest time in which the share of a new replica grows.

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_saphyr::Spanned;
-
 use super::Checker;
 use crate::nearest::{nearest, one_of};
 use crate::raw::Entries;
 use crate::report::Origin;
-use crate::scalar::{Text, quoted};
+use crate::scalar::{Spanned, Text, quoted};
 use crate::settings::CommandSettings;
 
 /// The most arguments, the program among them.

@@ -4,18 +4,22 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use serde_saphyr::Spanned;
-
 use super::{Checker, is_domain_name};
-use crate::raw::RawEndpoint;
+use crate::raw::{Entries, RawEndpoint};
 use crate::report::Origin;
-use crate::scalar::{Text, quoted};
+use crate::scalar::{Spanned, Text, quoted};
 use crate::settings::{EndpointSettings, Scheme};
 
 /// The most endpoints of one service.
 const MAX_ENDPOINTS: usize = 1_000;
 const MAX_WEIGHT: i128 = 1_000;
 const MAX_PRIORITY: i128 = 15;
+/// The most texts in the metadata of an endpoint.
+const MAX_METADATA: usize = 16;
+/// The longest name of one, in bytes.
+const MAX_METADATA_NAME_BYTES: usize = 64;
+/// The longest one, in bytes.
+const MAX_METADATA_BYTES: usize = 256;
 
 impl Checker {
     pub(super) fn endpoints(
@@ -92,7 +96,36 @@ impl Checker {
             },
             weight: self.whole(&format!("{key}.weight"), raw.weight, 1..=MAX_WEIGHT),
             priority: self.whole(&format!("{key}.priority"), raw.priority, 0..=MAX_PRIORITY),
+            zone: raw.zone.map(|zone| self.label(&format!("{key}.zone"), zone, "a").into()),
+            metadata: self.metadata(&format!("{key}.metadata"), raw.metadata),
         }
+    }
+
+    fn metadata(&mut self, key: &str, written: Entries<Text>) -> BTreeMap<String, String> {
+        if let Some((name, _)) = written.0.get(MAX_METADATA) {
+            self.wrong(name.origin, format!("{key}: expected at most {MAX_METADATA} texts"), None);
+        }
+        let mut metadata = BTreeMap::new();
+        for (name, value) in written.0 {
+            let is_name = name.value.bytes().all(|byte| byte.is_ascii_graphic());
+            if !is_name || !(1..=MAX_METADATA_NAME_BYTES).contains(&name.value.len()) {
+                let found = quoted(&name.value);
+                let message = format!(
+                    "{key}: expected names of 1 to {MAX_METADATA_NAME_BYTES} visible ASCII characters, found {found}"
+                );
+                self.wrong(name.origin, message, None);
+            }
+            if value.value.len() > MAX_METADATA_BYTES || value.value.contains(char::is_control) {
+                let found = quoted(&value.value);
+                let message = format!(
+                    "{key}.{}: expected at most {MAX_METADATA_BYTES} bytes without control characters, found {found}",
+                    name.value
+                );
+                self.wrong(value.origin, message, None);
+            }
+            metadata.insert(name.value, value.value);
+        }
+        metadata
     }
 
     fn url(&mut self, key: &str, url: &Text) -> Option<Url> {

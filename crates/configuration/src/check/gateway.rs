@@ -7,13 +7,12 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use serde_saphyr::Spanned;
 use types::{ByteSize, ServiceName};
 
 use super::{BODY_BYTES, Checker, Surroundings};
 use crate::raw::{Entries, RawCertificate, RawGateway, RawLimits, RawTier, RawTls};
 use crate::report::Origin;
-use crate::scalar::{Field, Scalar, Text, Workers, quoted};
+use crate::scalar::{Field, Scalar, Spanned, Text, Workers, quoted};
 use crate::settings::{CertificateFiles, GatewayLimits, GatewaySettings, Rate, TierSettings, TlsSettings};
 
 const MAX_WORKERS: i128 = 512;

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_saphyr::Spanned;
-
 use super::Checker;
 use crate::raw::{RawNitro, RawRelease, RawSevSnp, RawSgx, RawTdx};
 use crate::report::Origin;
-use crate::scalar::{Field, Text, Whole, quoted};
+use crate::scalar::{Field, Spanned, Text, Whole, quoted};
 use crate::settings::{Measurement, ReleaseSettings, Releases, SgxRelease};
 
 /// ISVPRODID and ISVSVN are 16 bits long (the SECS in the Intel SDM, volume 3D).

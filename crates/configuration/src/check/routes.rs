@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use matchit::InsertError;
-use serde_saphyr::Spanned;
 use types::ServiceName;
 
 use super::pattern::check_pattern;
@@ -11,7 +10,7 @@ use super::{BODY_BYTES, Checker};
 use crate::builtin::default_routes;
 use crate::raw::{RawMatch, RawRoute};
 use crate::report::Origin;
-use crate::scalar::{Text, quoted};
+use crate::scalar::{Spanned, Text, quoted};
 use crate::settings::{HostPattern, RouteAccess, RouteSettings};
 
 /// The longest scope, in bytes.

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_saphyr::Spanned;
 use types::ServiceName;
 
 use super::Checker;
@@ -16,8 +15,10 @@ use super::service::WholeFile;
 use crate::nearest::nearest;
 use crate::raw::{RawEndpoint, RawRestart};
 use crate::report::Origin;
-use crate::scalar::{Field, Text, Whole, WordOr, quoted};
-use crate::settings::{Builtin, EndpointSettings, ProcessSettings, Program, Restart, Runs};
+use crate::scalar::{Field, Spanned, Text, Whole, WordOr, quoted};
+use crate::settings::{
+    Builtin, ConfigReload, EndpointSettings, MAX_CONFIG_BYTES, ProcessSettings, Program, Restart, Runs,
+};
 
 /// The most replicas of one service.
 const MAX_REPLICAS: i128 = 1_000;
@@ -38,6 +39,7 @@ pub(super) struct RawRuns {
     pub(super) allow: Option<Spanned<Vec<Text>>>,
     pub(super) replicas: Field<Whole>,
     pub(super) config: Option<Spanned<serde_json::Value>>,
+    pub(super) config_reload: Field<ConfigReload>,
     pub(super) grace: Field<Duration>,
     pub(super) restart: Option<Spanned<RawRestart>>,
     pub(super) start_timeout: Field<Duration>,
@@ -98,6 +100,11 @@ impl RawRuns {
                 "config",
                 "endpoints are not started here, so nothing can be handed to them",
             ),
+            (
+                written(self.config_reload.origin),
+                "configReload",
+                "endpoints are not started here, so nothing can be handed to them",
+            ),
             (written(self.grace.origin), "drain.grace", "endpoints are not stopped here"),
             (
                 self.restart.as_ref().and_then(|restart| spanned(restart.referenced)),
@@ -142,6 +149,7 @@ impl Checker {
         };
         let replicas = self.whole(&format!("{key}.replicas"), raw.replicas, 0..=MAX_REPLICAS);
         let config = self.config(key, builtin, raw.config);
+        let config_reload = self.config_reload(key, builtin, raw.config_reload);
         let secrets = self.secrets_of_service(key, raw.secrets);
         let allow = self.allow(key, raw.allow, &file.names);
         let attestation = self.attestation(key, name.origin, raw.attestation, &mut file.releases);
@@ -152,6 +160,7 @@ impl Checker {
             program: program?,
             replicas,
             config,
+            config_reload,
             secrets,
             allow,
             attestation,
@@ -290,12 +299,17 @@ impl Checker {
         written: Option<Spanned<serde_json::Value>>,
     ) -> serde_json::Value {
         let Some(config) = written else { return serde_json::Value::Object(serde_json::Map::new()) };
+        let bytes = config.value.to_string().len();
         if !config.value.is_object() {
             let found = match &config.value {
                 serde_json::Value::Array(_) => "a list".to_owned(),
                 other => quoted(&other.to_string()),
             };
             let message = format!("{key}.config: expected a mapping, found {found}");
+            self.wrong(Origin::from(config.referenced), message, None);
+        } else if bytes > MAX_CONFIG_BYTES {
+            let message =
+                format!("{key}.config: expected at most {MAX_CONFIG_BYTES} bytes of JSON, found {bytes}");
             self.wrong(Origin::from(config.referenced), message, None);
         } else if let Some(Err(reason)) = builtin.map(|builtin| (self.config_check)(builtin, &config.value)) {
             self.wrong(Origin::from(config.referenced), format!("{key}.config.{reason}"), None);
@@ -306,6 +320,19 @@ impl Checker {
             self.wrong(Origin::from(config.referenced), message, Some("leave it out".to_owned()));
         }
         config.value
+    }
+
+    fn config_reload(
+        &mut self,
+        key: &str,
+        builtin: Option<Builtin>,
+        written: Field<ConfigReload>,
+    ) -> ConfigReload {
+        if builtin.is_some() && written.origin != Origin::Default {
+            let message = format!("{key}.configReload: a built-in service is told of its `config` by itself");
+            self.wrong(written.origin, message, Some("leave `configReload` out".to_owned()));
+        }
+        self.value(&format!("{key}.configReload"), written).unwrap_or(ConfigReload::File)
     }
 
     fn restart(&mut self, key: &str, raw: Option<RawRestart>) -> Restart {

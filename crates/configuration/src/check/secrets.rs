@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde_saphyr::Spanned;
-
 use super::Checker;
 use crate::raw::{Entries, RawGenerate, RawSecret};
 use crate::report::Origin;
-use crate::scalar::{Scalar, Text, quoted};
+use crate::scalar::{Scalar, Spanned, Text, quoted};
 use crate::settings::{GenerateType, SecretSettings};
 
 /// The most secrets of a mesh that services may have.

@@ -15,8 +15,8 @@ use crate::raw::{Entries, RawService};
 use crate::scalar::{Field, Text, quoted};
 use crate::settings::{Protocol, Runs, ServiceSettings};
 
-/// The longest label of a version, in bytes.
-const MAX_VERSION_BYTES: usize = 40;
+/// The longest label, of a version or a zone, in bytes.
+const MAX_LABEL_BYTES: usize = 40;
 /// What the gateway itself is called where services are named.
 const RESERVED: &str = "gateway";
 
@@ -65,6 +65,7 @@ impl Checker {
             allow: raw.allow,
             replicas: raw.replicas,
             config: raw.config,
+            config_reload: raw.config_reload,
             grace: raw.drain.grace,
             restart: raw.restart,
             start_timeout: raw.start_timeout,
@@ -137,15 +138,19 @@ impl Checker {
     }
 
     pub(super) fn version(&mut self, key: &str, version: Text) -> String {
-        let visible = version.value.bytes().all(|byte| byte.is_ascii_graphic());
-        if !visible || !(1..=MAX_VERSION_BYTES).contains(&version.value.len()) {
-            let found = quoted(&version.value);
+        self.label(key, version, "1.0.0")
+    }
+
+    pub(super) fn label(&mut self, key: &str, label: Text, example: &str) -> String {
+        let visible = label.value.bytes().all(|byte| byte.is_ascii_graphic());
+        if !visible || !(1..=MAX_LABEL_BYTES).contains(&label.value.len()) {
+            let found = quoted(&label.value);
             let message = format!(
-                "{key}: expected 1 to {MAX_VERSION_BYTES} visible ASCII characters such as 1.0.0, found {found}"
+                "{key}: expected 1 to {MAX_LABEL_BYTES} visible ASCII characters such as {example}, found {found}"
             );
-            self.wrong(version.origin, message, None);
+            self.wrong(label.origin, message, None);
         }
-        version.value
+        label.value
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde_saphyr::Spanned;
+use crate::scalar::Spanned;
 
 use super::Checker;
 use super::endpoints::{host_of, port_of, split_port};

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
 use serde::de::MapAccess;
 use serde::de::value::MapAccessDeserializer;
-use serde_saphyr::Spanned;
+use serde::{Deserialize, Serialize};
 
 use super::{or_default, seconds, whole, written};
-use crate::scalar::{AnyWord, Field, Larger, Text, Whole, WordOr};
+use crate::scalar::{AnyWord, Field, Larger, Spanned, Text, Whole, WordOr};
 use crate::settings::TcbStatus;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawAttestation {
-    /// In development the one that is measured; production needs them written.
+    /// Left out: in development the one that is measured; production needs them written.
     #[serde(deserialize_with = "written")]
     pub(crate) releases: Option<Spanned<Vec<Spanned<RawRelease>>>>,
     #[serde(deserialize_with = "or_default")]
@@ -41,7 +41,7 @@ impl<'de> Larger<'de> for RawAttestation {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawRelease {
     pub(crate) version: Option<Text>,
@@ -57,13 +57,13 @@ pub(crate) struct RawRelease {
     pub(crate) nitro: Option<Spanned<RawNitro>>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawSimulated {
     pub(crate) w: Option<Text>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawSgx {
     pub(crate) mrenclave: Option<Text>,
@@ -72,7 +72,7 @@ pub(crate) struct RawSgx {
     pub(crate) min_svn: Option<Field<Whole>>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawTdx {
     pub(crate) mrtd: Option<Text>,
@@ -82,13 +82,13 @@ pub(crate) struct RawTdx {
     pub(crate) rtmr3: Option<Text>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawSevSnp {
     pub(crate) measurement: Option<Text>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawNitro {
     pub(crate) pcr0: Option<Text>,
@@ -102,10 +102,10 @@ pub(crate) struct RawNitro {
     pub(crate) pcr8: Option<Text>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawTcb {
-    /// Up to date alone.
+    /// Left out: up to date alone.
     #[serde(deserialize_with = "written")]
     pub(crate) accept: Option<Spanned<Vec<Field<TcbStatus>>>>,
     pub(crate) grace_days: Field<Whole>,
@@ -119,13 +119,13 @@ impl Default for RawTcb {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawPlatform {
     pub(crate) smt: Field<bool>,
     pub(crate) dynamic_platform: Field<bool>,
     pub(crate) cached_keys: Field<bool>,
-    /// Any machine in development; production needs it written.
+    /// Left out: any machine in development; production needs it written.
     #[serde(deserialize_with = "written")]
     pub(crate) allow: Option<Spanned<WordOr<AnyWord, Vec<Text>>>>,
 }

@@ -4,21 +4,21 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::Deserialize;
-use serde_saphyr::Spanned;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use types::ByteSize;
 
 use super::{Entries, kibibytes, loopback, or_default, seconds, whole, written};
-use crate::scalar::{Field, Text, Whole, Workers};
+use crate::scalar::{Field, Spanned, Text, Whole, Workers};
 use crate::settings::Rate;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawGateway {
     #[serde(deserialize_with = "or_default")]
     pub(crate) listen: Vec<Field<SocketAddr>>,
     pub(crate) workers: Field<Workers>,
-    /// No TLS.
+    /// Left out: no TLS.
     #[serde(deserialize_with = "written")]
     pub(crate) tls: Option<Spanned<RawTls>>,
     #[serde(deserialize_with = "or_default")]
@@ -45,23 +45,23 @@ impl Default for RawGateway {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawTls {
     #[serde(deserialize_with = "or_default")]
     pub(crate) certificates: Vec<Spanned<RawCertificate>>,
-    /// No client certificates.
+    /// Left out: no client certificates.
     pub(crate) client_ca: Option<Text>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawCertificate {
     pub(crate) certificate: Option<Text>,
     pub(crate) key: Option<Text>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawLimits {
     pub(crate) header_bytes: Field<ByteSize>,
@@ -91,14 +91,14 @@ impl Default for RawLimits {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawRateLimits {
     #[serde(deserialize_with = "or_default")]
     pub(crate) tiers: Entries<Option<RawTier>>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawTier {
     pub(crate) rate: Option<Field<Rate>>,

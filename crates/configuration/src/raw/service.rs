@@ -2,25 +2,27 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_saphyr::Spanned;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use types::ByteSize;
 
 use super::{Entries, RawAttestation, or_default, seconds, whole, written};
-use crate::scalar::{AttestationWord, CheckWord, Field, PolicyWord, RetryCause, Text, Whole, WordOr};
-use crate::settings::{Builtin, HashOn, Percent, Protocol, Sticky};
+use crate::scalar::{
+    AttestationWord, CheckWord, Field, PolicyWord, RetryCause, Spanned, Text, Whole, WordOr,
+};
+use crate::settings::{Builtin, ConfigReload, HashOn, Percent, Protocol, Sticky};
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawService {
     pub(crate) version: Text,
     pub(crate) replicas: Field<Whole>,
     pub(crate) required: Field<bool>,
-    /// The built-in one of the service's name, if there is one and neither a command nor endpoints are written.
+    /// Left out: the built-in one of the service's name, if there is one and neither a command nor endpoints are written.
     pub(crate) builtin: Option<Field<Builtin>>,
     #[serde(deserialize_with = "written")]
     pub(crate) command: Option<Spanned<Vec<Text>>>,
-    /// An empty environment.
+    /// Left out: an empty environment.
     #[serde(deserialize_with = "written")]
     pub(crate) env: Option<Spanned<Entries<Text>>>,
     pub(crate) working_directory: Text,
@@ -28,25 +30,26 @@ pub(crate) struct RawService {
     pub(crate) endpoints: Option<Spanned<Vec<Text>>>,
     #[serde(deserialize_with = "written")]
     pub(crate) endpoint_set: Option<Spanned<Vec<Spanned<RawEndpoint>>>>,
-    /// In development the release that is measured, with all other defaults; endpoints and production need it written.
+    /// Left out: in development the release that is measured, with all other defaults; endpoints and production need it written.
     pub(crate) attestation: Option<Spanned<WordOr<AttestationWord, RawAttestation>>>,
-    /// Those that a built-in service cannot do without.
+    /// Left out: those that a built-in service cannot do without.
     #[serde(deserialize_with = "written")]
     pub(crate) secrets: Option<Spanned<Vec<Text>>>,
-    /// Nobody inside the mesh.
+    /// Left out: nobody inside the mesh.
     #[serde(deserialize_with = "written")]
     pub(crate) allow: Option<Spanned<Vec<Text>>>,
     pub(crate) protocol: Field<Protocol>,
-    /// An empty object.
+    /// Left out: an empty object.
     pub(crate) config: Option<Spanned<serde_json::Value>>,
+    pub(crate) config_reload: Field<ConfigReload>,
     #[serde(deserialize_with = "or_default")]
     pub(crate) health_check: RawHealthCheck,
-    /// The routes of the built-in one, or everything under `/<name>`.
+    /// Left out: the routes of the built-in one, or everything under `/<name>`.
     #[serde(deserialize_with = "written")]
     pub(crate) routes: Option<Spanned<Vec<Spanned<RawRoute>>>>,
     #[serde(deserialize_with = "or_default")]
     pub(crate) load_balancing: RawLoadBalancing,
-    /// No split of versions, and no stickiness.
+    /// Left out: no split of versions, and no stickiness.
     #[serde(deserialize_with = "written")]
     pub(crate) traffic: Option<Spanned<RawTraffic>>,
     #[serde(deserialize_with = "or_default")]
@@ -57,7 +60,7 @@ pub(crate) struct RawService {
     pub(crate) outlier: RawOutlier,
     #[serde(deserialize_with = "or_default")]
     pub(crate) drain: RawDrain,
-    /// All of its defaults.
+    /// Left out: all of its defaults.
     #[serde(deserialize_with = "written")]
     pub(crate) restart: Option<Spanned<RawRestart>>,
     pub(crate) start_timeout: Field<Duration>,
@@ -80,6 +83,7 @@ impl Default for RawService {
             allow: None,
             protocol: Field::default_of(Protocol::Http1),
             config: None,
+            config_reload: Field::default_of(ConfigReload::File),
             health_check: RawHealthCheck::default(),
             routes: None,
             load_balancing: RawLoadBalancing::default(),
@@ -94,26 +98,37 @@ impl Default for RawService {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawEndpoint {
     pub(crate) url: Option<Text>,
-    /// The service's own.
+    /// Left out: the service's own.
     pub(crate) version: Option<Text>,
     pub(crate) weight: Field<Whole>,
     pub(crate) priority: Field<Whole>,
+    /// It is not said where it stands.
+    pub(crate) zone: Option<Text>,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) metadata: Entries<Text>,
 }
 
 impl Default for RawEndpoint {
     fn default() -> Self {
-        Self { url: None, version: None, weight: whole(1), priority: whole(0) }
+        Self {
+            url: None,
+            version: None,
+            weight: whole(1),
+            priority: whole(0),
+            zone: None,
+            metadata: Entries::default(),
+        }
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawHealthCheck {
-    /// `grpc` for a service that speaks it, else `http`.
+    /// Left out: `grpc` for a service that speaks it, else `http`.
     pub(crate) protocol: Option<Field<CheckWord>>,
     pub(crate) path: Text,
     pub(crate) interval: Field<Duration>,
@@ -135,7 +150,7 @@ impl Default for RawHealthCheck {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawRoute {
     #[serde(deserialize_with = "or_default")]
@@ -162,10 +177,10 @@ impl Default for RawRoute {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawMatch {
-    /// Every host.
+    /// Left out: every host.
     pub(crate) host: Option<Text>,
     pub(crate) path: Option<Text>,
     #[serde(deserialize_with = "or_default")]
@@ -174,13 +189,13 @@ pub(crate) struct RawMatch {
     pub(crate) headers: Entries<Text>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawRequest {
     pub(crate) body_bytes: Option<Field<ByteSize>>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawLoadBalancing {
     pub(crate) policy: Field<PolicyWord>,
@@ -200,14 +215,14 @@ impl Default for RawLoadBalancing {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawTraffic {
-    /// No split.
+    /// Left out: no split.
     #[serde(deserialize_with = "written")]
     pub(crate) weights: Option<Spanned<Entries<Field<Whole>>>>,
     pub(crate) header: Text,
-    /// No stickiness.
+    /// Left out: no stickiness.
     pub(crate) sticky: Option<Field<Sticky>>,
 }
 
@@ -217,7 +232,7 @@ impl Default for RawTraffic {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawRetry {
     pub(crate) attempts: Field<Whole>,
@@ -245,7 +260,7 @@ impl Default for RawRetry {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawCircuit {
     pub(crate) connections: Field<Whole>,
@@ -259,7 +274,7 @@ impl Default for RawCircuit {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawOutlier {
     pub(crate) consecutive_failures: Field<Whole>,
@@ -273,7 +288,7 @@ impl Default for RawOutlier {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawDrain {
     pub(crate) timeout: Field<Duration>,
@@ -286,7 +301,7 @@ impl Default for RawDrain {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawRestart {
     pub(crate) min: Field<Duration>,

@@ -1,14 +1,14 @@
 //! The keys under `store`.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
 use serde::de::MapAccess;
 use serde::de::value::MapAccessDeserializer;
-use serde_saphyr::Spanned;
+use serde::{Deserialize, Serialize};
 
 use super::written;
-use crate::scalar::{Larger, Text};
+use crate::scalar::{Larger, Spanned, Text};
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawStore {
     pub(crate) url: Option<Text>,
@@ -24,7 +24,7 @@ impl<'de> Larger<'de> for RawStore {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawStoreTls {
     /// The authorities that this machine trusts.

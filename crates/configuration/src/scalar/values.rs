@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde_json::{Value, json};
 use types::{ByteSize, duration};
 
-use super::{Scalar, Shape};
+use super::{Scalar, Shape, text_of};
 use crate::settings::{Percent, Rate};
 
 /// A whole number of any size; its range is the check's business.
@@ -14,10 +15,19 @@ use crate::settings::{Percent, Rate};
 pub(crate) struct Whole(pub(crate) i128);
 
 impl Scalar for Whole {
+    const NAME: &'static str = "WholeNumber";
     const EXPECTED: &'static str = "a whole number";
 
     fn read(shape: &Shape) -> Option<Self> {
         if let Shape::Whole(value) = shape { Some(Self(*value)) } else { None }
+    }
+
+    fn written(&self) -> Value {
+        i64::try_from(self.0).map_or_else(|_| self.0.to_string().into(), Value::from)
+    }
+
+    fn schema() -> Value {
+        json!({"type": "integer"})
     }
 
     fn help(shape: &Shape) -> Option<String> {
@@ -27,10 +37,19 @@ impl Scalar for Whole {
 }
 
 impl Scalar for bool {
+    const NAME: &'static str = "Boolean";
     const EXPECTED: &'static str = "true or false";
 
     fn read(shape: &Shape) -> Option<Self> {
         if let Shape::Bool(value) = shape { Some(*value) } else { None }
+    }
+
+    fn written(&self) -> Value {
+        (*self).into()
+    }
+
+    fn schema() -> Value {
+        json!({"type": "boolean"})
     }
 
     fn help(shape: &Shape) -> Option<String> {
@@ -44,10 +63,21 @@ impl Scalar for bool {
 }
 
 impl Scalar for Duration {
+    const NAME: &'static str = "Duration";
     const EXPECTED: &'static str = "a duration such as 500ms, 10s or 5m";
 
     fn read(shape: &Shape) -> Option<Self> {
         if let Shape::Text(text) = shape { duration::parse(text) } else { None }
+    }
+
+    fn written(&self) -> Value {
+        duration::text(*self).into()
+    }
+
+    fn schema() -> Value {
+        let mut schema = text_of("^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$");
+        schema["minLength"] = 2.into();
+        schema
     }
 
     fn help(shape: &Shape) -> Option<String> {
@@ -63,10 +93,19 @@ impl Scalar for Duration {
 }
 
 impl Scalar for ByteSize {
+    const NAME: &'static str = "Size";
     const EXPECTED: &'static str = "a size such as 512B, 64KiB or 1MiB";
 
     fn read(shape: &Shape) -> Option<Self> {
         if let Shape::Text(text) = shape { text.parse().ok() } else { None }
+    }
+
+    fn written(&self) -> Value {
+        self.to_string().into()
+    }
+
+    fn schema() -> Value {
+        text_of("^[0-9]+(B|KiB|MiB|GiB)$")
     }
 
     fn help(shape: &Shape) -> Option<String> {
@@ -83,10 +122,19 @@ impl Scalar for ByteSize {
 }
 
 impl Scalar for SocketAddr {
+    const NAME: &'static str = "Address";
     const EXPECTED: &'static str = "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
 
     fn read(shape: &Shape) -> Option<Self> {
         if let Shape::Text(text) = shape { text.parse().ok() } else { None }
+    }
+
+    fn written(&self) -> Value {
+        self.to_string().into()
+    }
+
+    fn schema() -> Value {
+        text_of(r"^([0-9.]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]{1,5}$")
     }
 
     fn help(shape: &Shape) -> Option<String> {
@@ -105,12 +153,21 @@ impl Scalar for SocketAddr {
 const MAPPED_PREFIX_BITS: u8 = 96;
 
 impl Scalar for IpNet {
+    const NAME: &'static str = "Network";
     const EXPECTED: &'static str = "a network such as 10.0.0.0/8 or fd00::/8, or an IP address";
 
     fn read(shape: &Shape) -> Option<Self> {
         let Shape::Text(text) = shape else { return None };
         let network = network(text)?;
         (network.trunc() == network && unmapped(network).is_none()).then_some(network)
+    }
+
+    fn written(&self) -> Value {
+        self.to_string().into()
+    }
+
+    fn schema() -> Value {
+        text_of("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$")
     }
 
     fn help(shape: &Shape) -> Option<String> {
@@ -145,6 +202,7 @@ fn unmapped(network: IpNet) -> Option<IpNet> {
 const PERIODS: [(&str, u64); 4] = [("s", 1), ("min", 60), ("h", 3_600), ("d", 86_400)];
 
 impl Scalar for Rate {
+    const NAME: &'static str = "Rate";
     const EXPECTED: &'static str = "a rate such as 10/s, 600/min, 5000/h or 100000/d";
 
     fn read(shape: &Shape) -> Option<Self> {
@@ -154,6 +212,15 @@ impl Scalar for Rate {
         let digits = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
         let count: u32 = count.parse().ok().filter(|_| digits)?;
         (1..=Self::MAX_COUNT).contains(&count).then_some(Self { count, per: Duration::from_secs(seconds) })
+    }
+
+    fn written(&self) -> Value {
+        let unit = PERIODS.into_iter().find(|(_, seconds)| *seconds == self.per.as_secs());
+        format!("{}/{}", self.count, unit.map_or("s", |(name, _)| name)).into()
+    }
+
+    fn schema() -> Value {
+        text_of("^0*[1-9][0-9]*/(s|min|h|d)$")
     }
 
     fn help(shape: &Shape) -> Option<String> {
@@ -170,6 +237,7 @@ impl Scalar for Rate {
 }
 
 impl Scalar for Percent {
+    const NAME: &'static str = "Percentage";
     const EXPECTED: &'static str = "a whole percentage from 0% to 100%";
 
     fn read(shape: &Shape) -> Option<Self> {
@@ -177,6 +245,14 @@ impl Scalar for Percent {
         let number = text.strip_suffix('%')?;
         let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
         number.parse().ok().filter(|_| digits).and_then(Self::new)
+    }
+
+    fn written(&self) -> Value {
+        self.to_string().into()
+    }
+
+    fn schema() -> Value {
+        text_of("^0*(100|[1-9]?[0-9])%$")
     }
 
     fn help(shape: &Shape) -> Option<String> {

@@ -1,10 +1,14 @@
 //! A word where a list or a mapping may stand as well: `attestation: none`, `allow: any`.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess};
+use serde::ser::Serializer;
 
-use super::{Mismatch, Scalar, ShapeVisitor, read};
+use super::{Field, Mismatch, Scalar, ShapeVisitor, read};
 
 /// A word, or what is larger than one.
 #[derive(Debug, Clone)]
@@ -24,6 +28,29 @@ impl<'de, W: Scalar, T: Larger<'de>> Deserialize<'de> for WordOr<W, T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (shape, larger) = deserializer.deserialize_any(ShapeVisitor::<T>(PhantomData))?;
         Ok(larger.map_or_else(|| Self::Word(read(&shape)), Self::Larger))
+    }
+}
+
+impl<W: Scalar, T: Serialize> Serialize for WordOr<W, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Word(word) => word.as_ref().map(W::written).ok().serialize(serializer),
+            Self::Larger(larger) => larger.serialize(serializer),
+        }
+    }
+}
+
+impl<W: Scalar, T: JsonSchema> JsonSchema for WordOr<W, T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}Or{}", W::NAME, T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [generator.subschema_for::<Field<W>>(), generator.subschema_for::<T>()]})
     }
 }
 

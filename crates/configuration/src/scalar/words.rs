@@ -1,23 +1,35 @@
 //! Words out of a few, and the few that carry a name with them.
 
+use serde_json::{Value, json};
 use types::Mode;
 
-use super::{Scalar, Shape, quoted};
+use super::{Scalar, Shape, Whole, quoted, text_of};
 use crate::nearest::{nearest, one_of};
-use crate::settings::{Builtin, GenerateType, HashOn, LogFormat, Protocol, Sticky, TcbStatus};
+use crate::settings::{Builtin, ConfigReload, GenerateType, HashOn, LogFormat, Protocol, Sticky, TcbStatus};
 
 /// A word out of a few. The nearest one is the help.
-trait Word: Copy + 'static {
+trait Word: Copy + PartialEq + 'static {
+    /// What the schema calls it.
+    const NAME: &'static str;
     /// Fits after "expected".
     const EXPECTED: &'static str;
     const WORDS: &'static [(&'static str, Self)];
 }
 
 impl<T: Word> Scalar for T {
+    const NAME: &'static str = T::NAME;
     const EXPECTED: &'static str = T::EXPECTED;
 
     fn read(shape: &Shape) -> Option<Self> {
         choice(shape, T::WORDS)
+    }
+
+    fn written(&self) -> Value {
+        T::WORDS.iter().find(|(_, value)| value == self).map(|(word, _)| *word).into()
+    }
+
+    fn schema() -> Value {
+        one_word_of(T::WORDS.iter().map(|(word, _)| *word))
     }
 
     fn help(shape: &Shape) -> Option<String> {
@@ -28,6 +40,10 @@ impl<T: Word> Scalar for T {
 fn choice<T: Copy>(shape: &Shape, choices: &[(&str, T)]) -> Option<T> {
     let Shape::Text(text) = shape else { return None };
     choices.iter().find(|(word, _)| word == text).map(|(_, value)| *value)
+}
+
+fn one_word_of<'a>(words: impl Iterator<Item = &'a str>) -> Value {
+    json!({"type": "string", "enum": words.collect::<Vec<_>>()})
 }
 
 fn choice_help<T>(shape: &Shape, choices: &[(&str, T)]) -> Option<String> {
@@ -44,6 +60,7 @@ pub(crate) enum Workers {
 }
 
 impl Scalar for Workers {
+    const NAME: &'static str = "Workers";
     const EXPECTED: &'static str = "`auto` or a whole number from 1 to 512";
 
     fn read(shape: &Shape) -> Option<Self> {
@@ -52,6 +69,17 @@ impl Scalar for Workers {
             Shape::Text(text) if text == "auto" => Some(Self::OnePerCore),
             _ => None,
         }
+    }
+
+    fn written(&self) -> Value {
+        match self {
+            Self::OnePerCore => "auto".into(),
+            Self::Exactly(number) => Whole(*number).written(),
+        }
+    }
+
+    fn schema() -> Value {
+        json!({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 512}]})
     }
 }
 
@@ -63,6 +91,7 @@ pub(crate) enum AccessLog {
 }
 
 impl Scalar for AccessLog {
+    const NAME: &'static str = "AccessLog";
     const EXPECTED: &'static str = "a path, or `off`";
 
     fn read(shape: &Shape) -> Option<Self> {
@@ -71,6 +100,17 @@ impl Scalar for AccessLog {
             Shape::Text(text) if !text.is_empty() && !text.contains('\0') => Some(Self::Path(text.clone())),
             _ => None,
         }
+    }
+
+    fn written(&self) -> Value {
+        match self {
+            Self::Off => "off".into(),
+            Self::Path(path) => path.as_str().into(),
+        }
+    }
+
+    fn schema() -> Value {
+        json!({"type": "string", "minLength": 1})
     }
 
     fn help(shape: &Shape) -> Option<String> {
@@ -86,6 +126,7 @@ pub(crate) enum StoreWord {
 }
 
 impl Scalar for StoreWord {
+    const NAME: &'static str = "StoreWord";
     const EXPECTED: &'static str = "`embedded`, a URL such as etcd://10.0.0.5:2379, or a mapping";
 
     fn read(shape: &Shape) -> Option<Self> {
@@ -94,6 +135,17 @@ impl Scalar for StoreWord {
             Shape::Text(text) if text.contains("://") => Some(Self::Url(text.clone())),
             _ => None,
         }
+    }
+
+    fn written(&self) -> Value {
+        match self {
+            Self::Embedded => "embedded".into(),
+            Self::Url(url) => url.as_str().into(),
+        }
+    }
+
+    fn schema() -> Value {
+        json!({"type": "string", "pattern": "^(embedded|etcds?://.+)$"})
     }
 
     fn help(shape: &Shape) -> Option<String> {
@@ -105,23 +157,33 @@ impl Scalar for StoreWord {
 }
 
 impl Word for Mode {
+    const NAME: &'static str = "Mode";
     const EXPECTED: &'static str = "`development` or `production`";
     const WORDS: &'static [(&'static str, Self)] =
         &[("development", Self::Development), ("production", Self::Production)];
 }
 
 impl Word for LogFormat {
+    const NAME: &'static str = "LogFormat";
     const EXPECTED: &'static str = "`text` or `json`";
     const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
 }
 
+impl Word for ConfigReload {
+    const NAME: &'static str = "ConfigReload";
+    const EXPECTED: &'static str = "`file` or `signal`";
+    const WORDS: &'static [(&'static str, Self)] = &[("file", Self::File), ("signal", Self::Signal)];
+}
+
 impl Word for Builtin {
+    const NAME: &'static str = "BuiltinService";
     const EXPECTED: &'static str = "`vrf`, `datafeed` or `oracle`";
     const WORDS: &'static [(&'static str, Self)] =
         &[("vrf", Self::Vrf), ("datafeed", Self::Datafeed), ("oracle", Self::Oracle)];
 }
 
 impl Word for Protocol {
+    const NAME: &'static str = "Protocol";
     const EXPECTED: &'static str = "`http1`, `http2` or `grpc`";
     const WORDS: &'static [(&'static str, Self)] =
         &[("http1", Self::Http1), ("http2", Self::Http2), ("grpc", Self::Grpc)];
@@ -134,6 +196,7 @@ pub(crate) enum AttestationWord {
 }
 
 impl Word for AttestationWord {
+    const NAME: &'static str = "NoAttestation";
     const EXPECTED: &'static str = "`none` or a mapping";
     const WORDS: &'static [(&'static str, Self)] = &[("none", Self::None)];
 }
@@ -145,22 +208,33 @@ pub(crate) enum AnyWord {
 }
 
 impl Word for AnyWord {
+    const NAME: &'static str = "AnyMachine";
     const EXPECTED: &'static str = "`any` or a list of hardware ids";
     const WORDS: &'static [(&'static str, Self)] = &[("any", Self::Any)];
 }
 
 impl Word for GenerateType {
+    const NAME: &'static str = "SecretType";
     const EXPECTED: &'static str = "`ed25519`, `p256` or `random`";
     const WORDS: &'static [(&'static str, Self)] =
         &[("ed25519", Self::Ed25519), ("p256", Self::P256), ("random", Self::Random)];
 }
 
 impl Scalar for TcbStatus {
+    const NAME: &'static str = "TcbStatus";
     const EXPECTED: &'static str = "`UpToDate`, `SWHardeningNeeded`, `ConfigurationNeeded`, \
          `ConfigurationAndSWHardeningNeeded`, `OutOfDate` or `OutOfDateConfigurationNeeded`";
 
     fn read(shape: &Shape) -> Option<Self> {
         choice(shape, &Self::ALL.map(|status| (status.name(), status)))
+    }
+
+    fn written(&self) -> Value {
+        self.name().into()
+    }
+
+    fn schema() -> Value {
+        one_word_of(Self::ALL.iter().map(|status| status.name()))
     }
 
     fn help(shape: &Shape) -> Option<String> {
@@ -182,6 +256,7 @@ pub(crate) enum CheckWord {
 }
 
 impl Word for CheckWord {
+    const NAME: &'static str = "CheckProtocol";
     const EXPECTED: &'static str = "`http`, `tcp` or `grpc`";
     const WORDS: &'static [(&'static str, Self)] =
         &[("http", Self::Http), ("tcp", Self::Tcp), ("grpc", Self::Grpc)];
@@ -198,6 +273,7 @@ pub(crate) enum PolicyWord {
 }
 
 impl Word for PolicyWord {
+    const NAME: &'static str = "BalancingPolicy";
     const EXPECTED: &'static str = "`peak-ewma`, `round-robin`, `least-request`, `maglev` or `random`";
     const WORDS: &'static [(&'static str, Self)] = &[
         ("peak-ewma", Self::PeakEwma),
@@ -219,6 +295,7 @@ pub(crate) enum RetryCause {
 const CAUSES: [(&str, RetryCause); 2] = [("connect", RetryCause::Connect), ("reset", RetryCause::Reset)];
 
 impl Scalar for RetryCause {
+    const NAME: &'static str = "RetryCause";
     const EXPECTED: &'static str = "`connect`, `reset` or a status from 500 to 599";
 
     fn read(shape: &Shape) -> Option<Self> {
@@ -229,6 +306,19 @@ impl Scalar for RetryCause {
         };
         let status = status.filter(|status| (500..=599).contains(status)).map(Self::Status);
         status.or_else(|| choice(shape, &CAUSES))
+    }
+
+    fn written(&self) -> Value {
+        match self {
+            Self::Connect => "connect".into(),
+            Self::Reset => "reset".into(),
+            Self::Status(status) => (*status).into(),
+        }
+    }
+
+    fn schema() -> Value {
+        let status = json!({"type": "integer", "minimum": 500, "maximum": 599});
+        json!({"anyOf": [status, text_of("^(connect|reset|5[0-9][0-9])$")]})
     }
 
     fn help(shape: &Shape) -> Option<String> {
@@ -242,6 +332,7 @@ impl Scalar for RetryCause {
 }
 
 impl Scalar for HashOn {
+    const NAME: &'static str = "HashKey";
     const EXPECTED: &'static str = "`header:NAME`, `cookie:NAME`, `path:PARAMETER` or `caller`";
 
     fn read(shape: &Shape) -> Option<Self> {
@@ -255,12 +346,26 @@ impl Scalar for HashOn {
         }
     }
 
+    fn written(&self) -> Value {
+        match self {
+            Self::Header(name) => format!("header:{name}").into(),
+            Self::Cookie(name) => format!("cookie:{name}").into(),
+            Self::PathParameter(name) => format!("path:{name}").into(),
+            Self::Caller => "caller".into(),
+        }
+    }
+
+    fn schema() -> Value {
+        text_of("^(caller|(header|cookie|path):.+)$")
+    }
+
     fn help(shape: &Shape) -> Option<String> {
         key_help(shape, &["header", "cookie", "path"])
     }
 }
 
 impl Scalar for Sticky {
+    const NAME: &'static str = "StickyKey";
     const EXPECTED: &'static str = "`cookie:NAME`, `header:NAME` or `caller`";
 
     fn read(shape: &Shape) -> Option<Self> {
@@ -271,6 +376,18 @@ impl Scalar for Sticky {
             Some(("cookie", name)) => cookie_name(name).map(Self::Cookie),
             _ => None,
         }
+    }
+
+    fn written(&self) -> Value {
+        match self {
+            Self::Header(name) => format!("header:{name}").into(),
+            Self::Cookie(name) => format!("cookie:{name}").into(),
+            Self::Caller => "caller".into(),
+        }
+    }
+
+    fn schema() -> Value {
+        text_of("^(caller|(header|cookie):.+)$")
     }
 
     fn help(shape: &Shape) -> Option<String> {

@@ -12,6 +12,9 @@ use types::{ByteSize, ServiceName};
 use super::attestation::AttestationSettings;
 use super::policies::{Circuit, HealthCheck, LoadBalancing, Outlier, Retry, Traffic};
 
+/// The most that the `config` of a service may be, in bytes of JSON: it is handed over in one message.
+pub const MAX_CONFIG_BYTES: usize = 960 << 10;
+
 /// One service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceSettings {
@@ -77,8 +80,10 @@ pub struct ProcessSettings {
     pub program: Program,
     /// How many are wanted, 0 to 1,000.
     pub replicas: u32,
-    /// Handed to them as it is; an object.
+    /// Handed to them as it is; an object of at most [`MAX_CONFIG_BYTES`].
     pub config: serde_json::Value,
+    /// How a program of the operator's own learns that it is another.
+    pub config_reload: ConfigReload,
     /// The secrets that the file says they get, at most 64; those that a built-in service cannot do without are not among them
     /// unless they are written.
     pub secrets: BTreeSet<String>,
@@ -92,6 +97,15 @@ pub struct ProcessSettings {
     pub restart: Restart,
     /// From the start of the process until it must be Ready.
     pub start_timeout: Duration,
+}
+
+/// How a program learns that the file of its `config` was rewritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigReload {
+    /// It looks at the file by itself.
+    File,
+    /// It gets a SIGHUP.
+    Signal,
 }
 
 /// What a process runs.
@@ -133,6 +147,10 @@ pub struct EndpointSettings {
     pub weight: u32,
     /// 0 to 15; a higher number is used only as far as the lower ones are down.
     pub priority: u32,
+    /// Where it stands, for display; at most 40 visible ASCII characters.
+    pub zone: Option<Arc<str>>,
+    /// What else is said of it, for display; at most 16 texts.
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl EndpointSettings {

@@ -6,7 +6,7 @@ use expect_test::expect;
 use types::ServiceName;
 
 use super::{check, read};
-use crate::{CommandSettings, Probe, Program, Protocol, Settings};
+use crate::{CommandSettings, ConfigReload, Probe, Program, Protocol, Settings};
 
 fn command(settings: &Settings) -> &CommandSettings {
     match &settings.services[0].process().unwrap().program {
@@ -342,4 +342,39 @@ fn releases_alone_are_replicas_that_are_started_elsewhere() {
                 |                                          ^
             help: leave `env` out"#]],
     );
+}
+
+#[test]
+fn only_a_program_of_the_operators_own_is_told_of_its_config_by_a_signal() {
+    let settings = read("services: {a: {command: [a], configReload: signal}, b: {command: [b]}}").unwrap();
+    let reloads: Vec<_> =
+        settings.services.iter().map(|service| service.process().unwrap().config_reload).collect();
+    assert_eq!(reloads, [ConfigReload::Signal, ConfigReload::File]);
+    check(
+        "services:
+  vrf: {configReload: file}
+  a: {command: [a], configReload: sighup}
+",
+        expect![[r#"
+            serviceos.yaml:2:23: services.vrf.configReload: a built-in service is told of its `config` by itself
+              2 |   vrf: {configReload: file}
+                |                       ^^^^
+            help: leave `configReload` out
+
+            serviceos.yaml:3:35: services.a.configReload: expected `file` or `signal`, found `sighup`
+              3 |   a: {command: [a], configReload: sighup}
+                |                                   ^^^^^^"#]],
+    );
+}
+
+#[test]
+fn a_config_is_at_most_what_fits_into_one_message() {
+    let file = |bytes: usize| {
+        // As JSON it stands in quotes, behind a key of one letter.
+        let text = "x".repeat(bytes - r#"{"a":""}"#.len());
+        format!("services: {{a: {{command: [a], config: {{a: {text}}}}}}}\n")
+    };
+    assert!(read(&file(960 << 10)).is_ok());
+    let report = reported(&file((960 << 10) + 1));
+    assert!(report.contains("expected at most 983040 bytes of JSON, found 983041"), "{report}");
 }

@@ -11,7 +11,9 @@ fn endpoints_are_read_with_their_attributes() {
         "services:
   legacy: {version: 2.0, endpoints: [\"http://10.0.0.5:8080\", \"https://[FD00::5]/\"], attestation: none}
   split:
-    endpointSet: [{url: \"http://A.example.org\"}, {url: \"http://b\", version: 1.10, weight: 1000, priority: 15}]
+    endpointSet:
+      - {url: \"http://A.example.org\"}
+      - {url: \"http://b\", version: 1.10, weight: 1000, priority: 15, zone: eu-1b, metadata: {rack: 7}}
     attestation: none
 ",
     )
@@ -23,21 +25,23 @@ fn endpoints_are_read_with_their_attributes() {
         for endpoint in endpoints {
             let scheme = if endpoint.scheme == Scheme::Http { "http" } else { "https" };
             text += &format!(
-                "{}: {scheme}://{} ({}) {} {} {}\n",
+                "{}: {scheme}://{} ({}) {} {} {} {:?} {:?}\n",
                 service.name,
                 endpoint.authority(),
                 endpoint.host,
                 endpoint.version,
                 endpoint.weight,
-                endpoint.priority
+                endpoint.priority,
+                endpoint.zone,
+                endpoint.metadata
             );
         }
     }
     expect![[r#"
-        legacy: http://10.0.0.5:8080 (10.0.0.5) 2.0 1 0
-        legacy: https://[fd00::5]:443 (fd00::5) 2.0 1 0
-        split: http://a.example.org:80 (a.example.org) 1.0.0 1 0
-        split: http://b:80 (b) 1.10 1000 15
+        legacy: http://10.0.0.5:8080 (10.0.0.5) 2.0 1 0 None {}
+        legacy: https://[fd00::5]:443 (fd00::5) 2.0 1 0 None {}
+        split: http://a.example.org:80 (a.example.org) 1.0.0 1 0 None {}
+        split: http://b:80 (b) 1.10 1000 15 Some("eu-1b") {"rack": "7"}
     "#]]
     .assert_eq(&text);
 }
@@ -132,6 +136,7 @@ fn endpoints_take_none_of_the_keys_of_a_process() {
     workingDirectory: infer
     secrets: [vrf-key]
     allow: [vrf]
+    configReload: signal
 ",
         expect![[r#"
             serviceos.yaml:5:14: services.vrf.builtin: a service runs a built-in one or has endpoints, not both
@@ -187,7 +192,12 @@ fn endpoints_take_none_of_the_keys_of_a_process() {
             serviceos.yaml:15:12: services.vrf.allow: nothing inside the mesh calls endpoints
               15 |     allow: [vrf]
                  |            ^
-            help: leave `allow` out"#]],
+            help: leave `allow` out
+
+            serviceos.yaml:16:19: services.vrf.configReload: endpoints are not started here, so nothing can be handed to them
+              16 |     configReload: signal
+                 |                   ^^^^^^
+            help: leave `configReload` out"#]],
     );
     // An alias brings them along as well.
     check(
@@ -321,12 +331,45 @@ fn what_is_wrong_with_endpoints_is_said_at_each() {
 #[test]
 fn an_attribute_that_nothing_uses_is_unknown() {
     check(
-        "services: {a: {attestation: none, endpointSet: [{url: \"http://a\", zone: a}]}}",
+        "services: {a: {attestation: none, endpointSet: [{url: \"http://a\", region: a}]}}",
         expect![[r#"
-            serviceos.yaml:1:67: unknown key `zone`
-              1 | services: {a: {attestation: none, endpointSet: [{url: "http://a", zone: a}]}}
-                |                                                                   ^^^^
-            help: the keys here are `url`, `version`, `weight` and `priority`"#]],
+            serviceos.yaml:1:67: unknown key `region`
+              1 | services: {a: {attestation: none, endpointSet: [{url: "http://a", region: a}]}}
+                |                                                                   ^^^^^^
+            help: the keys here are `url`, `version`, `weight`, `priority`, `zone` and `metadata`"#]],
+    );
+}
+
+#[test]
+fn what_is_said_of_an_endpoint_is_short() {
+    check(
+        "services:
+  a:
+    attestation: none
+    endpointSet:
+      - {url: \"http://a\", zone: \"a b\"}
+      - {url: \"http://b\", zone: \"\", metadata: {\"a b\": x, rack: \"1\\n2\", \"\": x}}
+",
+        expect![[r#"
+            serviceos.yaml:5:33: services.a.endpointSet[0].zone: expected 1 to 40 visible ASCII characters such as a, found `a b`
+              5 |       - {url: "http://a", zone: "a b"}
+                |                                 ^^^^^
+
+            serviceos.yaml:6:33: services.a.endpointSet[1].zone: expected 1 to 40 visible ASCII characters such as a, found ``
+              6 |       - {url: "http://b", zone: "", metadata: {"a b": x, rack: "1\n2", "": x}}
+                |                                 ^^
+
+            serviceos.yaml:6:48: services.a.endpointSet[1].metadata: expected names of 1 to 64 visible ASCII characters, found `a b`
+              6 |       - {url: "http://b", zone: "", metadata: {"a b": x, rack: "1\n2", "": x}}
+                |                                                ^^^^^
+
+            serviceos.yaml:6:64: services.a.endpointSet[1].metadata.rack: expected at most 256 bytes without control characters, found `1�2`
+              6 |       - {url: "http://b", zone: "", metadata: {"a b": x, rack: "1\n2", "": x}}
+                |                                                                ^^^^^^
+
+            serviceos.yaml:6:72: services.a.endpointSet[1].metadata: expected names of 1 to 64 visible ASCII characters, found ``
+              6 |       - {url: "http://b", zone: "", metadata: {"a b": x, rack: "1\n2", "": x}}
+                |                                                                        ^^"#]],
     );
 }
 

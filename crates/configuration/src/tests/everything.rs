@@ -62,6 +62,7 @@ fn what_is_left_out_has_its_documented_default() {
                             ),
                             replicas: 1,
                             config: Object {},
+                            config_reload: File,
                             secrets: {},
                             allow: {},
                             attestation: AttestationSettings {

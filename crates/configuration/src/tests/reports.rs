@@ -489,3 +489,35 @@ fn a_wrong_option_is_named_instead_of_a_line() {
         help: choose another port, or port 0 for any free one"#]]
     .assert_eq(&error.to_string());
 }
+
+#[test]
+fn several_unknown_keys_and_wrong_values_are_reported_together() {
+    check(
+        "gatway: {}\nservices:\n  vrf:\n    replcas: 3\n    healthCheck: {interval: 10, timout: 5s}\n    routes: [{match: {path: /a, method: [GET]}}]\n",
+        expect![[r#"
+            serviceos.yaml:1:1: unknown key `gatway`
+              1 | gatway: {}
+                | ^^^^^^
+            help: did you mean `gateway`?
+
+            serviceos.yaml:4:5: unknown key `replcas`
+              4 |     replcas: 3
+                |     ^^^^^^^
+            help: did you mean `replicas`?
+
+            serviceos.yaml:5:29: services.vrf.healthCheck.interval: expected a duration such as 500ms, 10s or 5m, found `10`
+              5 |     healthCheck: {interval: 10, timout: 5s}
+                |                             ^^
+            help: add a unit: 10s for seconds, 10ms for milliseconds
+
+            serviceos.yaml:5:33: unknown key `timout`
+              5 |     healthCheck: {interval: 10, timout: 5s}
+                |                                 ^^^^^^
+            help: did you mean `timeout`?
+
+            serviceos.yaml:6:33: unknown key `method`
+              6 |     routes: [{match: {path: /a, method: [GET]}}]
+                |                                 ^^^^^^
+            help: did you mean `methods`?"#]],
+    );
+}

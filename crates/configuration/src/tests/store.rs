@@ -137,7 +137,7 @@ fn what_is_wrong_with_a_store_is_said_at_each_part() {
 fn a_node_is_a_name_that_fits_an_identity() {
     let node = |text: &str| read(&format!("{text}services: {{vrf: }}")).unwrap().node;
     assert_eq!(node(""), None);
-    assert_eq!(node("node: Rack-2\n").as_deref(), Some("Rack-2"));
+    assert_eq!(node("node: Rack-2\n").unwrap().as_str(), "Rack-2");
     let long = "n".repeat(64);
     for text in ["rack_2", "a.b", "\"\"", &long] {
         let wrong = read(&format!("node: {text}\nservices: {{vrf: }}")).unwrap_err().to_string();

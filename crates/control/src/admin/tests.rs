@@ -9,24 +9,32 @@ use hyper::body::Frame;
 use mesh_protocol::{Bytes as Base64, Evidence, EvidenceKind};
 use serde_json::{Value, json};
 use service_registry::Service;
+use tokio::sync::watch;
 use tower::ServiceExt;
 use trust::{Opening, SecretGrant, ServicePolicy};
 
 use super::*;
+use crate::catalogue::{Described, ServiceKind};
 use crate::health::tests::service;
 
-async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState {
+pub(crate) async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState {
     let store = store::Store::open(&folder.path().join("store.redb")).unwrap();
     let pepper = zeroize::Zeroizing::new(vec![1; 32]);
     let tiers = access::Tiers::built_in();
     let authority = authority(folder, store.clone()).await;
     let view = StoreView::new("embedded", store.availability());
     let keys = ApiKeys::open(store, &pepper, access::KeyKind::Test, tiers).await.unwrap();
+    let registry = Registry::new(vec![Service::clone(&service("vrf", "r", true))]);
+    let described = Described { kind: ServiceKind::Builtin, routes: 2 };
+    let described = watch::channel(Arc::new([("vrf".parse().unwrap(), described)].into())).1;
     AdminState {
         authority,
-        registry: Registry::new(vec![Service::clone(&service("vrf", "r", true))]),
+        catalogue: Catalogue::new(registry.clone(), Timestamp::from_millisecond(0xabc).unwrap(), described),
+        registry,
+        configurations: Configurations::default(),
         metrics: Arc::new(Metrics::new(1)),
         keys: Arc::new(keys),
+        configuration: Arc::new(configuration::tests::OneRevision),
         tickets: Arc::new(|service, _, _| {
             Box::pin(std::future::ready(Err(TicketRefused::Supervised(service))))
         }),
@@ -102,6 +110,15 @@ async fn the_port_wants_the_token_for_all_but_health_and_metrics_on_loopback() {
         ("DELETE", "/v1/secrets/token"),
         ("POST", "/v1/secrets/token/rotate"),
         ("GET", "/v1/audit"),
+        ("GET", "/v1/services"),
+        ("GET", "/v1/instances"),
+        ("GET", "/v1/services/vrf/instances?watch=0"),
+        ("GET", "/v1/config"),
+        ("POST", "/v1/config"),
+        ("GET", "/v1/config/revisions"),
+        ("GET", "/v1/config/revisions/1"),
+        ("POST", "/v1/config/rollback"),
+        ("GET", "/v1/config/status"),
     ] {
         for token in [None, Some("Bearer wrong"), Some("token"), Some("Bearer ")] {
             assert_eq!(
@@ -488,3 +505,50 @@ async fn text(response: Response) -> (StatusCode, String) {
     let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
+
+/// Two services that are handed something, at the start.
+fn configured(state: &AdminState) {
+    let of = |name: &str| (name.parse().unwrap(), [1; 32], Arc::new(json!({})));
+    state.configurations.prepare(7, [of("vrf"), of("oracle")]);
+    state.configurations.take_over(9);
+}
+
+#[tokio::test]
+async fn the_contract_of_config_status_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state(&folder, "127.0.0.1:7070").await;
+    configured(&state);
+    let router = on_socket(state.clone());
+    let vrf = "vrf/0".parse().unwrap();
+    let reason = "depth: expected at most 9".to_owned();
+    state.configurations.said(&vrf, 7, service_registry::Taken::Rejected(reason), Timestamp::UNIX_EPOCH);
+    let (status, answer) = asked(&router, "GET", "/v1/config/status", Value::Null).await;
+    assert_eq!(status, StatusCode::OK);
+    expect![[r#"{"revision":9,"services":[{"name":"vrf","wanted":7,"replicas":[{"id":"vrf/0","applied":null,"outcome":"rejected","reason":"depth: expected at most 9","since":"1970-01-01T00:00:00.000Z"}]}]}"#]]
+        .assert_eq(&answer.to_string());
+    let (status, _) = asked(&router, "GET", "/v1/config/status?wait=soon", Value::Null).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn whoever_waits_is_answered_when_all_have_said_what_they_made_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = state(&folder, "127.0.0.1:7070").await;
+    configured(&state);
+    let router = on_socket(state.clone());
+    let vrf = "vrf/0".parse().unwrap();
+    let says = async {
+        tokio::task::yield_now().await;
+        state.configurations.said(&vrf, 7, service_registry::Taken::Applied, Timestamp::UNIX_EPOCH)
+    };
+    let answered = asked(&router, "GET", "/v1/config/status?wait=5000", Value::Null);
+    let begun = std::time::Instant::now();
+    let ((_, answer), is_news) = tokio::join!(answered, says);
+    assert!(is_news && begun.elapsed() < LONGEST_WAIT_OF_A_TEST, "{:?}", begun.elapsed());
+    assert_eq!(answer["services"][0]["replicas"][0]["outcome"], "applied");
+    let (_, late) = asked(&router, "GET", "/v1/config/status?wait=0", Value::Null).await;
+    assert_eq!(late, answer);
+}
+
+/// Far less than an answer may be kept back.
+const LONGEST_WAIT_OF_A_TEST: std::time::Duration = std::time::Duration::from_secs(4);

@@ -63,6 +63,7 @@ pub(crate) struct Applicant<'m> {
     service: String,
     instance: String,
     workload: [u8; 32],
+    config: [u8; 32],
     ticket: Option<Vec<u8>>,
     nonce: Vec<u8>,
     peer: Option<Peer>,
@@ -86,6 +87,7 @@ impl Mesh {
             service: service.into(),
             instance: instance.into(),
             workload: if service == "oracle" { ORACLE_W } else { W },
+            config: CONFIG_DIGEST,
             ticket: None,
             nonce: REPLICA_NONCE.to_vec(),
             peer: None,
@@ -121,6 +123,12 @@ impl<'m> Applicant<'m> {
     /// Other code.
     pub(crate) fn running(mut self, workload: [u8; 32]) -> Self {
         self.workload = workload;
+        self
+    }
+
+    /// Working with another configuration.
+    pub(crate) fn configured(mut self, config: [u8; 32]) -> Self {
+        self.config = config;
         self
     }
 
@@ -205,7 +213,7 @@ impl<'m> Applicant<'m> {
             instance: self.instance,
             ticket: self.ticket.unwrap(),
             workload: self.workload,
-            config_digest: CONFIG_DIGEST,
+            config_digest: self.config,
             identity_spki: keys.identity.subject_public_key_info(),
         };
         let (mesh, previous) = (self.mesh, self.peer.as_ref().map(|peer| peer.leaf));

@@ -8,6 +8,7 @@ mod admission;
 mod applicant;
 mod audit_trail;
 mod binding;
+mod configuring;
 mod evidence;
 mod expiry;
 mod mesh;

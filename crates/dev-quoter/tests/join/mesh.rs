@@ -222,6 +222,14 @@ impl Mesh {
         self.authority.apply(manifest, services(&self.setup), "a test").await.unwrap();
     }
 
+    /// Another configuration of vrf, which is another manifest.
+    pub(crate) async fn configure(&self, config_digest: [u8; 32]) {
+        let mut setup = self.setup.clone();
+        setup.vrf.config_digest = config_digest;
+        let manifest = json!({"services": {"vrf": {"config": to_hex(&config_digest)}}});
+        self.authority.apply(manifest, services(&setup), "a test").await.unwrap();
+    }
+
     pub(crate) fn pretend(&self, profile: Profile) {
         self.quoter.lock().unwrap().pretend(profile);
     }

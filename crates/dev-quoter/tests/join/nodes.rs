@@ -100,7 +100,7 @@ async fn another_manifest_counts_for_the_others_once_theirs_says_the_same() {
             }
         }
     });
-    let fault = ended.await;
+    let fault = Box::pin(ended).await;
     assert_eq!((fault.code, fault.is_retryable()), (Code::ManifestChanged, true));
     assert_eq!(two.applicant("n2.0").known_by(&member.leaf).refused().await, Code::ManifestChanged);
     assert_eq!(two.authority.transition().0, 1);

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::group::Group;
@@ -51,6 +52,19 @@ impl Ended {
     fn code_when_told(self) -> u8 {
         let is_terminated = self.0.signal() == Some(Signal::TERM.as_raw());
         if is_terminated { 0 } else { self.code() }
+    }
+}
+
+/// A command that can be told that its configuration is another, whoever waits for its end meanwhile.
+pub(super) struct Signalled(Option<OwnedFd>);
+
+impl Signalled {
+    /// SIGHUP to the command itself, and to nothing that it has started.
+    pub(super) fn hang_up(&self) {
+        let told = self.0.as_ref().map(|process| pidfd_send_signal(process, Signal::HUP));
+        if !matches!(told, Some(Ok(()))) {
+            tracing::warn!("the command was not told of its configuration: it has ended");
+        }
     }
 }
 
@@ -102,12 +116,20 @@ impl Child {
         ended.code_when_told()
     }
 
+    /// The same process, to be sent signals.
+    pub(super) fn signalled(&self) -> Signalled {
+        Signalled(self.pid().and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()))
+    }
+
     fn terminate(&self) {
-        // None once it was reaped: its number may be somebody else's then.
-        let pid = self.process.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
+        if let Some(pid) = self.pid() {
             self.group.terminate(pid);
         }
+    }
+
+    /// None once it was reaped: its number may be somebody else's then.
+    fn pid(&self) -> Option<Pid> {
+        self.process.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw)
     }
 }
 

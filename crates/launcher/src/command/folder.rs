@@ -166,6 +166,11 @@ impl Folder {
     /// Writes the secrets and the configuration.
     pub(super) fn write(&self, secrets: &SecretSet, config: &serde_json::Value) -> Result<(), FolderError> {
         self.write_secrets(secrets)?;
+        self.write_config(config)
+    }
+
+    /// Writes the configuration, in the place of the one before where there is one.
+    pub(super) fn write_config(&self, config: &serde_json::Value) -> Result<(), FolderError> {
         let config = serde_json::to_vec(config).expect("what was read as JSON can be written as JSON");
         self.write_file(&self.config(), &config)
     }

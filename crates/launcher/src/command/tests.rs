@@ -92,18 +92,9 @@ impl Place {
         let plan = Plan::new(order, Mode::Development, &folder).unwrap();
         let (member, _leaf) = self.mesh.member("infer", &[]);
         let group = if std::env::var_os(ALONE).is_some() { Group::of_this_process() } else { Group::Shared };
-        start(
-            Ready {
-                measured: &measured,
-                plan,
-                folder,
-                member,
-                group,
-                address: std::net::Ipv4Addr::LOCALHOST.into(),
-            },
-            order.protocol,
-        )
-        .await
+        let (reload, address) = (ConfigReload::Signal, std::net::Ipv4Addr::LOCALHOST.into());
+        let ready = Ready { measured: &measured, plan, folder, member, reload, group, address };
+        start(ready, order.protocol).await
     }
 
     async fn serve(&self, order: &CommandOrder) -> Running {
@@ -307,4 +298,41 @@ async fn a_command_that_ends_when_it_is_told_has_done_what_it_should() {
     let order = place.order(&["python3", "server.py"]);
     let replica = place.started(&order).await.unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(replica.child.stop(Instant::now() + GRACE).await, 0);
+}
+
+/// Writes down each configuration that it is told of, beside the file of it.
+const TOLD: &str = r#"
+import http.server, json, os, signal
+def read(number, frame):
+    config = json.load(open(os.environ["SERVICEOS_CONFIG"]))
+    open("told.new", "w").write(f"{config} {os.stat(os.environ['SERVICEOS_CONFIG']).st_mode & 0o777:o}")
+    os.rename("told.new", "told")
+signal.signal(signal.SIGHUP, read)
+host, port = os.environ["SERVICEOS_LISTEN"].split(":")
+http.server.HTTPServer((host, int(port)), http.server.SimpleHTTPRequestHandler).serve_forever()
+"#;
+
+#[tokio::test]
+async fn another_configuration_is_written_and_told_to_a_command_that_asks_for_it() {
+    let place = Place::new();
+    std::fs::write(place.folder.path().join("told.py"), TOLD).unwrap();
+    let order = place.order(&["python3", "told.py"]);
+    let replica = place.started(&order).await.unwrap_or_else(|failure| panic!("{failure}"));
+    let Replica { member, changes, folder, child, .. } = replica;
+    let config = folder.config();
+    let followed = changes.follow(&folder, child.signalled());
+    let told = || std::fs::read_to_string(place.folder.path().join("told")).unwrap_or_default();
+    let changed = async {
+        assert_eq!(member.offer(2, serde_json::json!({"depth": 2})).await, Ok(()));
+        until(|| told() == "{'depth': 2} 400").await;
+        std::fs::remove_file(&config).unwrap();
+        std::fs::create_dir(&config).unwrap();
+        let refused = member.offer(3, serde_json::json!({"depth": 3})).await.unwrap_err().to_string();
+        assert!(refused.contains("cannot be rewritten"), "{refused}");
+    };
+    tokio::select! {
+        never = followed => match never {},
+        () = changed => {}
+    }
+    assert_eq!(told(), "{'depth': 2} 400", "what was not written was not told");
 }

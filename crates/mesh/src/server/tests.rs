@@ -1,5 +1,7 @@
 //! Real connections to the mesh API: who is refused, who keeps whom out, and what members are told without being asked again.
 
+mod configured;
+
 use std::net::SocketAddr;
 
 use appraisal::{Policy, Roots};
@@ -18,6 +20,8 @@ use types::Mode;
 
 use super::*;
 use crate::OwnIdentity;
+
+mod state;
 
 const TRUST_DOMAIN: &str = "api.dev.invalid";
 /// How long a test waits for what is to come, before it fails.

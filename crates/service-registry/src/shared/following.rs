@@ -70,9 +70,13 @@ impl Follower {
 
     /// Follows for ever, and says up to which revision this gateway's workers see what was followed.
     pub(super) async fn follow(mut self, seen: &watch::Sender<u64>) {
+        let mut is_first = true;
         loop {
             match self.store.range(INSTANCES).await {
                 Ok(range) => {
+                    if !std::mem::take(&mut is_first) {
+                        self.hold_back();
+                    }
                     self.take_all(range.rows);
                     self.see(range.revision, seen).await;
                     let watch = self.store.watch(INSTANCES, range.revision);
@@ -101,7 +105,7 @@ impl Follower {
                         self.take(changes);
                         self.see(revision, seen).await;
                     }
-                    Ok(Watched::Resumed) => self.held_until = Some(Instant::now() + HELD_BACK),
+                    Ok(Watched::Resumed) => self.hold_back(),
                     Err(error) => return error,
                 },
                 _ = snapshots.changed() => if snapshots.borrow_and_update().list != self.list {
@@ -122,6 +126,11 @@ impl Follower {
             tracing::warn!("a gateway worker has not taken the replicas of other nodes over in time");
         }
         seen.send_replace(revision);
+    }
+
+    /// What goes now may be there again soon.
+    fn hold_back(&mut self) {
+        self.held_until = Some(Instant::now() + HELD_BACK);
     }
 
     /// Everything that there is; what is not there any more went while nobody looked.
@@ -153,7 +162,8 @@ impl Follower {
         };
         let known = self.far.get(&replica);
         let (row, at) = match Row::open(&key, &row.value, &*self.seal) {
-            Ok((_, at)) if known.is_some_and(|known| at < known.at) => {
+            // Whoever has the name later has a higher token, though the clock of its machine may have been put back since.
+            Ok((row, at)) if known.is_some_and(|known| at < known.at && row.token <= known.row.token) => {
                 tracing::error!(%replica, "what another node says of its replica is older than what it has said; it is not believed");
                 return;
             }
@@ -184,11 +194,15 @@ impl Follower {
         known: Option<(&Row, &Arc<Instance>)>,
     ) -> Arc<Instance> {
         let is_the_same = |(before, _): &(&Row, &Arc<Instance>)| {
-            before.token == row.token
-                && before.run.as_ref().is_some_and(|before| {
-                    (before.number, before.address, &before.spiffe_id)
+            before.run.as_ref().is_some_and(|known| {
+                // Another process counts its runs anew, and no certificate is given to two runs; a node that had to take its name
+                // again goes on with the runs that it has.
+                let shows_the_same =
+                    known.leaf == run.leaf || run.former.is_some_and(|(former, _)| former == known.leaf);
+                (before.token == row.token || shows_the_same)
+                    && (known.number, known.address, &known.spiffe_id)
                         == (run.number, run.address, &run.spiffe_id)
-                })
+            })
         };
         if let Some((_, instance)) = known.filter(is_the_same)
             && let Channel::Mesh(peer) = &instance.channel
@@ -248,21 +262,47 @@ impl Follower {
         for (replica, far) in &self.far {
             by_service.entry(&replica.service).or_default().push((replica, far));
         }
-        self.registry.change_replicas(|service, replicas| {
+        let mut entered = Vec::new();
+        let epoch = self.registry.change_replicas(|service, replicas| {
             let is_far = |replica: &&Replica| replica.id.node.as_ref().is_some_and(|node| *node != self.own);
             let known: BTreeMap<_, _> =
                 replicas.iter().filter(is_far).map(|replica| (&replica.id, replica)).collect();
             let wanted = by_service.get(service).map_or(&[][..], Vec::as_slice);
-            let wanted: Vec<_> =
-                wanted.iter().map(|(id, far)| self.replica(id, far, known.get(id).copied(), now)).collect();
+            // What the configuration says of a service, it says of the replicas of all nodes.
+            let labels = replicas.iter().find(|replica| !is_far(replica)).and_then(|own| own.labels.clone());
+            let wanted: Vec<_> = wanted
+                .iter()
+                .map(|(id, far)| Replica {
+                    labels: labels.clone(),
+                    ..self.replica(id, far, known.get(id).copied(), now)
+                })
+                .collect();
             let is_the_same = wanted.len() == known.len()
                 && wanted.iter().all(|wanted| known.get(&wanted.id).is_some_and(|known| same(known, wanted)));
             if is_the_same {
                 return None;
             }
+            let enters =
+                |replica: &&Replica| known.get(&replica.id).is_none_or(|known| known.state != replica.state);
+            entered.extend(wanted.iter().filter(enters).cloned());
             let own = replicas.iter().filter(|replica| !is_far(replica)).cloned();
             Some(own.chain(wanted).collect())
-        })
+        });
+        self.tell(&entered);
+        epoch
+    }
+
+    /// As the node of a replica tells of it. Not inside of the change, which others wait for, while standard error may be slow.
+    fn tell(&self, entered: &[Replica]) {
+        for Replica { id, state, reason, .. } in entered {
+            let is_gone = self.far.get(id).is_some_and(|far| matches!(far.presence, Presence::Gone(_)));
+            let reason = reason.as_deref().unwrap_or_default();
+            if is_gone {
+                tracing::warn!(replica = %id, %state, reason, "a replica of another node is selected no more");
+            } else {
+                tracing::info!(replica = %id, %state, reason, "a replica of another node changed its state");
+            }
+        }
     }
 
     /// What the registry says of a replica. Its health is this node's own to find out, and stays while it is the same run.
@@ -313,6 +353,8 @@ impl Follower {
             weight: row.weight,
             priority: row.priority,
             attestation,
+            labels: None,
+            changed_at: 0,
         }
     }
 }

@@ -106,7 +106,12 @@ impl Node {
                 }),
             };
             match kept {
-                Ok(()) => failing = false,
+                Ok(()) => {
+                    if failing && claim.is_some() {
+                        tracing::info!(node = %self.name, "the node says again that it is alive");
+                    }
+                    failing = false;
+                }
                 Err(ClaimError::Store(StoreError::LeaseEnded(_))) => {
                     tracing::warn!(node = %self.name, "the node's lease has ended; its name is taken again");
                     self.claim.send_replace(None);

@@ -278,6 +278,27 @@ async fn the_replicas_of_a_node_that_is_gone_are_not_selected_any_more() {
 }
 
 #[tokio::test]
+async fn a_node_that_had_to_take_its_name_again_goes_on_with_the_runs_that_it_has() {
+    let place = Place::new();
+    let (one, two) = (TestNode::begin(&place, "n1").await, TestNode::begin(&place, "n2").await);
+    one.serves(1);
+    let instance = two.sees(&one, is_ready).await.instance.unwrap();
+    two.registry.update(&one.replica, |replica| {
+        replica.health.verdict = Verdict::Healthy;
+        Change::Made
+    });
+    let alive = place.store.get("nodes/n1/alive").await.unwrap().unwrap();
+    place.store.revoke(alive.lease.unwrap()).await.unwrap();
+    two.sees(&one, |replica| replica.state == LifecycleState::Stopped).await;
+    let seen = two.sees(&one, is_ready).await;
+    let Channel::Mesh(peer) = &instance.channel else { panic!() };
+    assert!(Arc::ptr_eq(seen.instance.as_ref().unwrap(), &instance) && !peer.has_ended());
+    assert!(seen.selectable().is_ok(), "nothing has to be checked anew");
+    one.ends().await;
+    two.ends().await;
+}
+
+#[tokio::test]
 async fn a_name_has_one_owner_and_after_a_crash_the_same_one_has_it_at_once() {
     let place = Place::new();
     let one = TestNode::claim(&place, "n1", "first").await.unwrap();
@@ -331,6 +352,13 @@ async fn what_the_mesh_has_not_signed_or_what_is_older_than_what_is_known_is_not
     let seen = two.sees(&one, |replica| replica.restarts == 5).await;
     assert_eq!(seen.state, LifecycleState::Draining);
     assert!(two.registry.snapshot().replica(&"vrf/9@n1".parse().unwrap()).is_none());
+    // One that was written under a later claim is newer, whatever the clock of its machine says.
+    let now = place.store.get(key.as_str()).await.unwrap().unwrap();
+    let (mut later, at) = row::Row::open(&key, &now.value, &*one.seal).unwrap();
+    (later.token, later.restarts) = (later.token + 1, 6);
+    let value = later.seal(&key, at - 100_000, &*one.seal).unwrap();
+    place.store.commit(Transaction::new().put(key.as_str(), value)).await.unwrap();
+    two.sees(&one, |replica| replica.restarts == 6).await;
     // What is revoked here is not selected, whatever its node says.
     two.seal.revokes_all.store(true, Ordering::Relaxed);
     one.serves(3);

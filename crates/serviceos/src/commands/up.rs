@@ -16,6 +16,6 @@ pub(crate) fn run(args: UpArgs) -> Result<(), Failure> {
         mode: args.mode,
     };
     // Before anything else runs: a pipe that nobody writes can be given up with Ctrl-C.
-    let (source, settings) = Source::open(args.place.config, overrides)?;
-    block_on(start_and_serve(settings, source))
+    let (source, document) = Source::open(args.place.config, overrides)?;
+    block_on(start_and_serve(document, source))
 }

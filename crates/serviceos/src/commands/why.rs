@@ -1,6 +1,6 @@
 //! `serviceos why`: whether requests may reach a replica, and what each fact goes by.
 
-use control::{AdminClient, Why, WhyAttested, WhyHealthy, WhyReady};
+use control::{AdminClient, Why, WhyAttested, WhyConfig, WhyHealthy, WhyReady};
 
 use crate::cli::WhyArgs;
 use crate::commands::block_on;
@@ -40,7 +40,30 @@ fn text(why: &Why) -> String {
             lines.push(format!("  {name:<9}  {answer:<3}  {line}"));
         }
     }
+    let configured = why.config.iter().flat_map(config).enumerate();
+    lines.extend(configured.map(|(place, line)| {
+        let name = if place == 0 { "config" } else { "" };
+        format!("  {name:<9}       {line}")
+    }));
     lines.join("\n")
+}
+
+/// What there is to say of its configuration: nothing where that is as it is wanted.
+fn config(config: &WhyConfig) -> Vec<String> {
+    let revision = |number| format!("revision {number}");
+    match &config.reason {
+        None => Vec::new(),
+        Some(reason) => vec![
+            format!(
+                "{} was {} at {}",
+                revision(config.wanted),
+                config.outcome,
+                config.since.as_deref().unwrap_or("-")
+            ),
+            format!("reason       {reason}"),
+            format!("in force     {}", config.applied.map_or("the one before".to_owned(), revision)),
+        ],
+    }
 }
 
 fn ready(ready: &WhyReady) -> Vec<String> {
@@ -115,6 +138,7 @@ mod tests {
                 "lastCheckMs": 1.25, "lastError": null,
             },
             "notGated": {"holds": true, "value": "open"},
+            "config": {"wanted": 5, "applied": 5, "outcome": "applied", "reason": null, "since": "2026-01-01T00:00:02.000Z"},
         })
     }
 
@@ -147,6 +171,25 @@ mod tests {
                               last passed  in 1.25 ms
               not gated  yes  open"#]],
         );
+    }
+
+    #[test]
+    fn a_configuration_that_was_rejected_is_shown_beside_the_facts() {
+        let mut why = why();
+        why["config"] = json!({
+            "wanted": 6, "applied": 5, "outcome": "rejected", "reason": "the disk is full",
+            "since": "2026-01-01T00:00:09.000Z",
+        });
+        let text = text(&serde_json::from_value(why).unwrap());
+        let lines: Vec<_> = text.lines().collect();
+        let lines = [&lines[..1], &lines[lines.len() - 4..]].concat();
+        expect![[r#"
+            vrf/2 is selectable
+              not gated  yes  open
+              config          revision 6 was rejected at 2026-01-01T00:00:09.000Z
+                              reason       the disk is full
+                              in force     revision 5"#]]
+        .assert_eq(&lines.join("\n"));
     }
 
     #[test]

@@ -10,11 +10,13 @@ use configuration::Settings;
 use control::AdminToken;
 use edge_gateway::Listeners;
 use observability::{AccessLog, AccessLogHandle};
+use service_registry::Node;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::data_dir::DataDir;
+use super::joining;
 use super::provisioning::{self, Provisions};
-use super::{joining, node};
+use super::store::Stores;
 use crate::failure::Failure;
 
 /// What must be this process's alone, or can be in the way in another manner.
@@ -31,20 +33,24 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Claims all of it.
+    /// Claims all of it, beside the data directory and the store, which say what is to be in force.
     ///
     /// # Errors
     /// The first thing that is in the way, and what to do about it.
-    pub(super) async fn make(settings: &Settings) -> Result<Self, Failure> {
-        let data_dir = DataDir::open(&settings.data_dir)?;
+    pub(super) async fn make(
+        settings: &Settings,
+        data_dir: DataDir,
+        stores: Stores,
+        node: Option<Node>,
+    ) -> Result<Self, Failure> {
         let listeners = Listeners::bind(&settings.gateway.listen, settings.gateway.workers)
             .context("failed to open the gateway")?;
         let admin_port = bind(settings.admin, "the admin port").await?;
         let admin = admin_port.local_addr().context("failed to open the admin port")?;
         let mesh_port = bind(settings.mesh, "the mesh port").await?;
-        let Provisions { keys, store, vault, grants } = provisioning::open(&data_dir, settings).await?;
-        let node = node::claim(settings, &store, &data_dir.node_id()).await?;
-        let mesh = joining::Claimed { store, node, vault, grants, listener: mesh_port };
+        let Provisions { keys, vault, grants } =
+            provisioning::open(&data_dir, &stores.mesh, settings).await?;
+        let mesh = joining::Claimed { stores, node, vault, grants, listener: mesh_port };
         let access_log = open_access_log(settings).await?;
         let token = AdminToken::create(&data_dir.run().join("admin.token"))
             .context("failed to write the admin token")?;

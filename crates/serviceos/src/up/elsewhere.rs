@@ -69,7 +69,8 @@ async fn ticket(
     }
     let replica = invited(&mesh.announcements, service, ordinal)?;
     let ticket = mesh.authority.ticket_by_hand(&replica, actor).await?;
-    let assignment = spec.told.assignment(replica, mesh.coordinates(), ticket, AnnouncedBy::Itself);
+    let in_force = mesh.launched(&replica);
+    let assignment = spec.told.assignment(replica, in_force, ticket, AnnouncedBy::Itself);
     Ok(LaunchTicket { assignment, protocol: spec.protocol })
 }
 

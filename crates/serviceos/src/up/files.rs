@@ -5,12 +5,13 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use configuration::Settings;
+use configuration::{Document, Settings};
+use control::ConfigRefused;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 
 use super::file_watch::{FileWatch, Folders, Followed, Hint};
-use super::source::{At, Found, Source};
+use super::source::{At, Found, Reader, Source};
 
 /// How long a disk may take before that is said.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The files, and the look at them that is going on.
 pub(crate) struct Files {
     name: String,
+    reader: Reader,
     watch: FileWatch,
     disk: Arc<Mutex<Disk>>,
     at: At,
@@ -44,13 +46,22 @@ impl Files {
             tracing::warn!("{} is no file: it was read once, and no change of it is noticed", source.name());
         }
         let (watch, folders) = FileWatch::new();
-        let (name, at) = (source.name(), source.at());
-        Self { name, watch, disk: Arc::new(Mutex::new(Disk { source, folders })), at, look: None }
+        let (name, reader, at) = (source.name(), source.reader(), source.at());
+        Self { name, reader, watch, disk: Arc::new(Mutex::new(Disk { source, folders })), at, look: None }
     }
 
     /// What people call the file.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What a text says that is to be in the place of the file; errors call it `name`.
+    pub(crate) async fn read(&self, text: Vec<u8>, name: String) -> Result<Document, ConfigRefused> {
+        let reader = self.reader.clone();
+        let read = tokio::task::spawn_blocking(move || reader.read(&text, &name)).await;
+        let read =
+            read.map_err(|error| ConfigRefused::NotApplied(format!("it could not be read: {error}")))?;
+        read.map_err(ConfigRefused::Invalid)
     }
 
     /// Returns when one of the files holds something else than it did. It may be given up at any time, and goes on the next.
@@ -105,8 +116,8 @@ impl Disk {
         // A link may lead elsewhere now.
         let before = self.follow();
         let found = self.source.look();
-        let after = if found.settings.is_some() { self.follow() } else { Followed::AsBefore };
-        let is_change = found.settings.is_some() || !found.others.is_empty();
+        let after = if found.document.is_some() { self.follow() } else { Followed::AsBefore };
+        let is_change = found.document.is_some() || !found.others.is_empty();
         let followed = if before == Followed::New { before } else { after };
         Looked { found: is_change.then_some(found), followed }
     }
@@ -163,6 +174,6 @@ mod tests {
         std::fs::write(folder.path().join("serviceos.yaml"), "services: {oracle: }").unwrap();
         drop(held);
         let found = files.changed().await;
-        assert_eq!(found.settings.unwrap().unwrap().services[0].name.as_str(), "oracle");
+        assert_eq!(found.document.unwrap().unwrap().settings.services[0].name.as_str(), "oracle");
     }
 }

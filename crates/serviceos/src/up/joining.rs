@@ -1,6 +1,7 @@
 //! The authority and what stands around it: quoter, mesh API, the identities of this process, and what is written in the
 //! registry.
 
+mod configs;
 mod policies;
 
 use std::collections::BTreeMap;
@@ -11,17 +12,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use appraisal::Roots;
 use configuration::Settings;
+use jiff::Timestamp;
 use mesh::{Announcements, Members, MeshApi, OwnIdentity};
 use mesh_protocol::tls::{Admits, RootPin, client_config};
 use mesh_protocol::{Bytes, MeshCoordinates, Subject};
 use rustls::ClientConfig;
 use secrets::Vault;
-use service_registry::{Node, Registry};
-use store::Store;
+use service_registry::{Configurations, Node, Registry};
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use trust::{Authority, CallerSigner, Clocks, Opening, OwnEvidence, SecretGrant};
-use types::{Mode, ServiceName};
+use types::{Mode, ReplicaId, ServiceName};
 
 use super::background::{Background, told};
 use super::data_dir::DataDir;
@@ -29,10 +30,11 @@ use super::elsewhere;
 use super::measuring::Measurements;
 use super::node;
 use super::quoter::Quoter;
+use super::store::Stores;
 
 /// What an authority is made of that was claimed before.
 pub(super) struct Claimed {
-    pub(super) store: Store,
+    pub(super) stores: Stores,
     /// Its name among others, where there may be some.
     pub(super) node: Option<Node>,
     pub(super) vault: Arc<Mutex<Vault>>,
@@ -46,15 +48,25 @@ pub(super) struct Manifests {
     authority: Authority,
     measurements: Arc<Measurements>,
     grants: Arc<BTreeMap<ServiceName, Vec<SecretGrant>>>,
+    configurations: Configurations,
 }
 
 impl Manifests {
-    /// The operator's word is the transition; the same manifest is none.
-    pub(super) async fn apply(&self, settings: &Settings) -> Result<()> {
+    /// Who keeps the audit trail.
+    pub(super) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The operator's word is the transition; the same manifest is none. Replicas learn of it, and of another `config` of theirs,
+    /// once it is in force.
+    pub(super) async fn apply(&self, settings: &Settings, actor: &'static str) -> Result<()> {
         let services = policies::services(settings, &self.measurements, &self.grants)?;
         let manifest = policies::manifest(settings, &services);
-        let applied = self.authority.apply(manifest, services, "configuration file").await;
+        let next = revision(&self.authority) + 1;
+        let prepared = configs::prepare(&self.configurations, next, settings, &services);
+        let applied = self.authority.apply(manifest, services, actor).await;
         applied.context("failed to take over what it changes about trust")?;
+        prepared.take_over(revision(&self.authority));
         self.authority.schedule_rotations(rotations(settings));
         Ok(())
     }
@@ -67,6 +79,7 @@ pub(super) struct Mesh {
     pub(super) members: Members,
     measurements: Arc<Measurements>,
     grants: Arc<BTreeMap<ServiceName, Vec<SecretGrant>>>,
+    configurations: Configurations,
     gateway: OwnIdentity,
     listener: OwnIdentity,
     api: MeshApi,
@@ -77,35 +90,51 @@ pub(super) struct Mesh {
 impl Mesh {
     /// Opens the authority, and makes everything ready that replicas need to join.
     pub(super) async fn open(settings: &Settings, data_dir: &DataDir, claimed: Claimed) -> Result<Self> {
-        let Claimed { store, node: claimed, vault, grants, listener } = claimed;
+        let Claimed { stores, node: claimed, vault, grants, listener } = claimed;
         let address = listener.local_addr().context("failed to open the mesh port")?;
         let measurements = Measurements::take(settings, data_dir.run()).await?;
         let quoter = Quoter::reach(data_dir.run(), data_dir.development()).await?;
         let services = policies::services(settings, &measurements, &grants)?;
+        let manifest = policies::manifest(settings, &services);
         let opening = Opening {
             node: node::among_others(settings),
-            store,
+            store: stores.mesh,
             vault,
             roots: Roots::Development(quoter.root().to_vec()),
             clocks: Clocks { wall: Arc::new(milliseconds), boot: Arc::new(since_boot) },
             audit: data_dir.audit(),
-            manifest: policies::manifest(settings, &services),
-            services,
+            manifest,
+            services: services.clone(),
             own: own_evidence(&quoter, measurements.authority),
         };
         let authority = Authority::open(opening).await.context("failed to open the authority")?;
         authority.schedule_rotations(rotations(settings));
+        let configurations = Configurations::default();
+        let first = revision(&authority);
+        configs::prepare(&configurations, first, settings, &services).take_over(first);
         let name = node::name(settings).to_string();
         let failed = "failed to make an identity for this process";
         let own = |subject| OwnIdentity::new(authority.clone(), subject).context(failed);
         let (gateway, own_listener) = (own(Subject::Gateway(name.clone()))?, own(Subject::Authority(name))?);
         let api = MeshApi::new(listener, authority.clone(), own_listener.identity(), own_listener.spki())
-            .context("failed to open the mesh API")?;
+            .context("failed to open the mesh API")?
+            .with_state(stores.services);
         let members = Members::default();
         let (measurements, grants) = (Arc::new(measurements), Arc::new(grants));
         let listener = own_listener;
-        let node = claimed;
-        Ok(Self { authority, quoter, members, measurements, grants, gateway, listener, api, node, address })
+        Ok(Self {
+            authority,
+            quoter,
+            members,
+            measurements,
+            grants,
+            configurations,
+            gateway,
+            listener,
+            api,
+            node: claimed,
+            address,
+        })
     }
 
     /// What replicas are called with: the gateway's identity, and whichever replica has a valid one. Which one it must be is
@@ -128,8 +157,12 @@ impl Mesh {
 
     /// What another configuration goes through.
     pub(super) fn manifests(&self) -> Manifests {
-        let (authority, grants) = (self.authority.clone(), Arc::clone(&self.grants));
-        Manifests { authority, measurements: Arc::clone(&self.measurements), grants }
+        Manifests {
+            authority: self.authority.clone(),
+            measurements: Arc::clone(&self.measurements),
+            grants: Arc::clone(&self.grants),
+            configurations: self.configurations.clone(),
+        }
     }
 
     /// Begins what runs beside the rest. What is left over is needed to launch replicas.
@@ -144,10 +177,11 @@ impl Mesh {
             Some((service.name.clone(), allow))
         });
         let allow = allow.collect();
-        let Self { authority, quoter, members, measurements, gateway, listener, api, node, address, .. } =
-            self;
+        let Self { authority, quoter, members, measurements, gateway, listener, node, address, .. } = self;
+        let (api, configurations) = (self.api, self.configurations);
         let announcements = elsewhere::places(settings);
         let api = api.with_calls(registry.clone(), Arc::new(allow)).with_announcements(announcements.clone());
+        let api = api.with_configurations(configurations.clone());
         let shared = registry.clone();
         let (writer, registry, written) = (authority.clone(), registry.clone(), members.clone());
         background.add(|stopped| mesh::write_attestation(writer, registry, written, told(stopped)));
@@ -160,7 +194,7 @@ impl Mesh {
         }
         let running = authority.clone();
         background.add(|stopped| running.run(told(stopped)));
-        Begun { authority, quoter, members, announcements, measurements, address }
+        Begun { authority, quoter, members, announcements, configurations, measurements, address }
     }
 }
 
@@ -171,11 +205,35 @@ pub(super) struct Begun {
     pub(super) members: Members,
     /// The places of those that are started elsewhere.
     pub(super) announcements: Announcements,
+    /// What each service is to work with.
+    pub(super) configurations: Configurations,
     pub(super) measurements: Arc<Measurements>,
     address: SocketAddr,
 }
 
+/// What is in force when a replica is launched.
+pub(super) struct InForce {
+    /// Where the mesh is, and its transition.
+    pub(super) mesh: MeshCoordinates,
+    /// The configuration of its service.
+    pub(super) config: serde_json::Value,
+}
+
 impl Begun {
+    /// What a replica that is launched now is told; what it has said of its configuration before is over.
+    pub(super) fn launched(&self, replica: &ReplicaId) -> InForce {
+        self.configurations.launched(replica, Timestamp::now());
+        loop {
+            // Both of one transition, or the replica would be refused.
+            let (mesh, digest) = (self.coordinates(), self.authority.config_digest(&replica.service));
+            let found = digest.and_then(|digest| self.configurations.of_digest(&replica.service, &digest));
+            if self.coordinates().transition == mesh.transition {
+                let config = found.map(|found| found.value.as_ref().clone());
+                return InForce { mesh, config: config.unwrap_or_else(|| serde_json::json!({})) };
+            }
+        }
+    }
+
     /// What a replica that is launched now is told of the mesh.
     pub(super) fn coordinates(&self) -> MeshCoordinates {
         let (_, transition) = self.authority.transition();
@@ -190,6 +248,12 @@ impl Begun {
             authority_workload: Bytes(self.measurements.authority.to_vec()),
         }
     }
+}
+
+/// The number of what is in force. A changed `config` is a changed manifest, and the transitions of that are counted for as long as
+/// there is the data directory; nobody but the reload, which does one after the other, makes one while it runs.
+fn revision(authority: &Authority) -> u64 {
+    authority.transition().0
 }
 
 /// After how long which secrets are rotated.

@@ -1,5 +1,6 @@
 //! From the settings to what each part needs of them.
 
+mod catalogue;
 mod endpoints;
 mod policies;
 mod resolve;
@@ -23,23 +24,20 @@ use types::{NodeName, ReplicaId, ServiceName};
 use super::elsewhere::is_started_elsewhere;
 use super::node::among_others;
 use super::upstream_tls::UpstreamTls;
+pub(crate) use catalogue::descriptions;
 pub(crate) use resolve::{Resolving, Unresolved};
 
 /// What each part needs. Services have the same order everywhere.
 pub(crate) struct Plan {
-    pub(crate) services: Vec<Arc<Service>>,
     pub(crate) router: Arc<ServicePlans>,
     pub(crate) checks: CheckPolicies,
     pub(crate) lives: BTreeMap<ServiceName, Policy>,
     pub(crate) routes: Vec<Route>,
-    /// Endpoints whose addresses have to be looked up.
-    pub(crate) unresolved: Vec<Unresolved>,
     pub(crate) example: Option<Example>,
 }
 
 /// The configuration before, of which everything that stays the same is kept.
 pub(crate) struct Previous<'a> {
-    pub(crate) settings: &'a Settings,
     pub(crate) checks: &'a CheckPolicies,
     pub(crate) router: &'a ServicePlans,
 }
@@ -56,13 +54,10 @@ impl Plan {
     /// The plan of these settings, and of the TLS that was made for them.
     pub(crate) fn of(
         settings: &Settings,
-        registry: &Registry,
         metrics: &Metrics,
         tls: &UpstreamTls,
         previous: Option<&Previous<'_>>,
     ) -> Self {
-        let mut unresolved = Vec::new();
-        let services = services(settings, registry, previous, &mut unresolved);
         let mut router = Vec::new();
         let mut checks = BTreeMap::new();
         for service in &settings.services {
@@ -89,12 +84,10 @@ impl Plan {
             })
         });
         Self {
-            services,
             router: Arc::new(ServicePlans::new(router)),
             checks: Arc::new(checks),
             lives: settings.services.iter().filter_map(policies::life_policy).collect(),
             routes: routes.collect(),
-            unresolved,
             example: settings.services.iter().find_map(example),
         }
     }
@@ -124,16 +117,18 @@ impl Plan {
     }
 }
 
-/// The services as the registry has them, in the order of the file.
-fn services(
+/// The services as the registry is to have them, in the order of the file, and the endpoints whose addresses have to be looked
+/// up. Whatever becomes of a replica between this and the moment in which the registry has them is forgotten, so nothing may be
+/// waited for in between.
+pub(crate) fn services(
     settings: &Settings,
     registry: &Registry,
-    previous: Option<&Previous<'_>>,
-    unresolved: &mut Vec<Unresolved>,
-) -> Vec<Arc<Service>> {
+    before: Option<&Settings>,
+) -> (Vec<Arc<Service>>, Vec<Unresolved>) {
+    let mut unresolved = Vec::new();
     let (snapshot, node) = (registry.snapshot(), among_others(settings));
     let known: HashMap<_, _> = snapshot.services.iter().map(|service| (&service.name, service)).collect();
-    let before = previous.iter().flat_map(|previous| &previous.settings.services);
+    let before = before.iter().flat_map(|settings| &settings.services);
     let before: HashMap<_, _> = before.map(|service| (&service.name, service)).collect();
     let service = |service: &ServiceSettings| {
         let stays = before.get(&service.name).zip(known.get(&service.name));
@@ -147,7 +142,8 @@ fn services(
             }
             (Runs::Endpoints(endpoints), stays) => {
                 let before = stays.and_then(|(before, service)| endpoints::Before::new(before, service));
-                let built = endpoints::service(service, endpoints, before.as_ref(), registry, unresolved);
+                let built =
+                    endpoints::service(service, endpoints, before.as_ref(), registry, &mut unresolved);
                 match stays {
                     Some((_, stays)) if is_the_same(stays, &built) => Arc::clone(stays),
                     _ => Arc::new(built),
@@ -155,14 +151,15 @@ fn services(
             }
         }
     };
-    settings.services.iter().map(service).collect()
+    let services = settings.services.iter().map(service).collect();
+    (services, unresolved)
 }
 
 /// Whether a service that was built from what is known of it differs in nothing.
 fn is_the_same(known: &Service, built: &Service) -> bool {
     let same = |(known, built): (&Replica, &Replica)| {
         let instance = |replica: &Replica| replica.instance.as_ref().map(Arc::as_ptr);
-        let settings = |replica: &Replica| (replica.weight, replica.priority);
+        let settings = |replica: &Replica| (replica.weight, replica.priority, replica.labels.clone());
         // Of two that have no instance yet, the reason says whose address is awaited.
         (&known.id, settings(known), instance(known), known.state, &known.reason)
             == (&built.id, settings(built), instance(built), built.state, &built.reason)
@@ -173,13 +170,13 @@ fn is_the_same(known: &Service, built: &Service) -> bool {
 }
 
 fn of_processes(service: &ServiceSettings, replicas: u32, node: Option<&NodeName>) -> Service {
-    let now = Timestamp::now();
+    let (now, labels) = (Timestamp::now(), catalogue::labels(service));
     let replica = |ordinal| {
         let id = ReplicaId::new(service.name.clone(), ordinal).on(node.cloned());
         let stopped = Replica::stopped(id, now);
         let reason = is_started_elsewhere(service)
             .then(|| format!("waits for `serviceos exec --service {}`", service.name));
-        Replica { reason: reason.or(stopped.reason), ..stopped }
+        Replica { reason: reason.or(stopped.reason), labels: Some(Arc::clone(&labels)), ..stopped }
     };
     Service {
         name: service.name.clone(),
@@ -285,9 +282,24 @@ mod tests {
         runtime.block_on(UpstreamTls::default().of(settings)).unwrap()
     }
 
-    fn plan(text: &str) -> Plan {
+    /// A plan, with the services beside it.
+    struct Planned {
+        plan: Plan,
+        services: Vec<Arc<Service>>,
+    }
+
+    impl std::ops::Deref for Planned {
+        type Target = Plan;
+
+        fn deref(&self) -> &Plan {
+            &self.plan
+        }
+    }
+
+    fn plan(text: &str) -> Planned {
         let settings = settings(text);
-        Plan::of(&settings, &Registry::default(), &Metrics::new(1), &tls(&settings), None)
+        let plan = Plan::of(&settings, &Metrics::new(1), &tls(&settings), None);
+        Planned { plan, services: services(&settings, &Registry::default(), None).0 }
     }
 
     #[test]
@@ -313,15 +325,18 @@ mod tests {
     }
 
     /// A plan, and the one of the settings that come after it.
-    fn replaced(before: &str, after: &str, between: impl FnOnce(&Registry)) -> (Plan, Plan) {
+    fn replaced(before: &str, after: &str, between: impl FnOnce(&Registry)) -> (Planned, Planned) {
         let (registry, metrics) = (Registry::default(), Metrics::new(1));
         let (before, after) = (settings(before), settings(after));
-        let first = Plan::of(&before, &registry, &metrics, &tls(&before), None);
-        registry.replace_services(|_none| first.services.clone());
+        let first = Plan::of(&before, &metrics, &tls(&before), None);
+        let (begun, _) = services(&before, &registry, None);
+        registry.replace_services(|_none| begun);
+        let first = Planned { plan: first, services: registry.snapshot().services.clone() };
         between(&registry);
-        let previous = Previous { settings: &before, checks: &first.checks, router: &first.router };
-        let second = Plan::of(&after, &registry, &metrics, &tls(&after), Some(&previous));
-        (first, second)
+        let previous = Previous { checks: &first.checks, router: &first.router };
+        let second = Plan::of(&after, &metrics, &tls(&after), Some(&previous));
+        let services = services(&after, &registry, Some(&before)).0;
+        (first, Planned { plan: second, services })
     }
 
     #[test]
@@ -439,7 +454,7 @@ mod tests {
 
     #[test]
     fn the_example_goes_through_a_route_that_exists() {
-        let example = |text| plan(text).example.map(|example| example.path);
+        let example = |text| plan(text).plan.example.map(|example| example.path);
         assert_eq!(example("services: {oracle: , vrf: }").as_deref(), Some("/v1/random"));
         assert_eq!(example("services: {dice: {builtin: vrf}}").as_deref(), Some("/dice/v1/random"));
         assert_eq!(example("services: {vrf: {replicas: 0}, datafeed: }").as_deref(), Some("/v1/feeds"));

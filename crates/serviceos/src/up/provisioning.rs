@@ -20,15 +20,13 @@ const PEPPER: &str = "access-pepper";
 /// What was opened.
 pub(super) struct Provisions {
     pub(super) keys: ApiKeys,
-    pub(super) store: Store,
     pub(super) vault: Arc<Mutex<Vault>>,
     /// Which secrets each service is given, once it has joined.
     pub(super) grants: BTreeMap<ServiceName, Vec<SecretGrant>>,
 }
 
-/// Opens the store, the secrets and the API keys; the secrets of each service are made if there are none.
-pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Provisions> {
-    let store = super::store::open(data_dir, settings).await.context("failed to open the store")?;
+/// Opens the secrets and the API keys; the secrets of each service are made if there are none.
+pub(super) async fn open(data_dir: &DataDir, store: &Store, settings: &Settings) -> Result<Provisions> {
     let domain = Domain { trust_domain: settings.trust_domain.clone(), mode: settings.mode };
     let mut vault = Vault::open(store.clone(), &data_dir.master_key(), domain)
         .await
@@ -58,7 +56,7 @@ pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Prov
         }
         grants.insert(service.name.clone(), granted);
     }
-    Ok(Provisions { keys, store, vault: Arc::new(Mutex::new(vault)), grants })
+    Ok(Provisions { keys, vault: Arc::new(Mutex::new(vault)), grants })
 }
 
 /// The tiers that keys can have: the built-in ones, and what the configuration adds or changes.

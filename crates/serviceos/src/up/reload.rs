@@ -7,9 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use access::ApiKeys;
-use anyhow::{Result, bail};
-use configuration::Settings;
-use control::StoreView;
+use configuration::{Document, Settings};
+use control::{ConfigChange, ConfigChanged, ConfigRefused, ConfigWanted, Descriptions, StoreView};
 use edge_gateway::Plans;
 use observability::Metrics;
 use service_registry::Registry;
@@ -20,25 +19,35 @@ use types::ServiceName;
 use super::client_tls::ClientTls;
 use super::files::Files;
 use super::joining::Manifests;
-use super::plan::{Plan, Previous, Resolving};
+use super::plan::{self, Plan, Previous, Resolving, descriptions};
+use super::revisions::{
+    CONFIGURATION_FILE, Candidate, Committed, FileMeans, InForce, Origin, Revisions, told,
+};
 use super::source::{Found, named};
 use super::upstream_tls::UpstreamTls;
 use super::{health_pages, provisioning};
 
 /// How long the workers may take until all of them use another configuration.
 const TAKE_OVER: Duration = Duration::from_secs(10);
+/// After how long a file is tried again that only the store kept from being applied.
+pub(super) const ONCE_MORE: Duration = Duration::from_secs(10);
 
 /// The configuration in force, and everything that another one changes.
 pub(crate) struct Live {
     pub(crate) settings: Settings,
+    /// The revisions, one of which it is.
+    pub(crate) revisions: Revisions,
     /// What the file says, where it is valid and could not be taken over.
-    pub(crate) refused: Option<Settings>,
+    pub(crate) refused: Option<Document>,
+    /// When that is tried again, where only the store was in the way.
+    pub(crate) again: Option<tokio::time::Instant>,
     pub(crate) registry: Registry,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) keys: Arc<ApiKeys>,
     pub(crate) store: StoreView,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) checks: watch::Sender<CheckPolicies>,
+    pub(crate) described: watch::Sender<Descriptions>,
     pub(crate) gateway: Plans,
     pub(crate) router: Arc<ServicePlans>,
     pub(crate) upstream_tls: UpstreamTls,
@@ -63,86 +72,176 @@ impl Live {
         if renewed {
             self.client_tls.forget();
         }
-        let wanted = match found.settings {
-            None => self.refused.take_if(|refused| concerns(refused)),
-            Some(Ok(settings)) => Some(settings),
+        let wanted = match found.document {
+            None => self.refused.take_if(|refused| concerns(&refused.settings)),
+            Some(Ok(document)) => Some(document),
             Some(Err(report)) => {
                 tracing::error!(
                     "{} has changed and is not valid; the configuration before stays in force:\n{report}",
                     self.files.name()
                 );
-                self.refused = None;
+                (self.refused, self.again) = (None, None);
                 None
             }
         };
         let applied = match wanted {
-            Some(settings) => self.replace(settings, found.began).await,
+            Some(document) => self.follow(document, found.began).await,
             None => Applied::No,
         };
         if renewed && applied == Applied::No {
             self.renew_certificates().await;
         }
-        self.files.keep(std::iter::once(&self.settings).chain(&self.refused));
+        self.keep_files();
     }
 
-    async fn replace(&mut self, settings: Settings, began: Instant) -> Applied {
-        let services = settings.services.len();
-        self.refused = None;
-        match self.apply(settings.clone()).await {
-            Ok(()) => {
-                let elapsed_ms = began.elapsed().as_millis();
-                tracing::info!(elapsed_ms, services, "the configuration was applied");
-                Applied::Yes
+    /// Returns when what the store kept from being applied is to be tried again; never where there is nothing like that.
+    pub(crate) async fn due(again: Option<tokio::time::Instant>) {
+        match again {
+            Some(again) => tokio::time::sleep_until(again).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tries once more what the file says.
+    pub(crate) async fn try_again(&mut self) {
+        self.again = None;
+        if let Some(document) = self.refused.take() {
+            self.follow(document, Instant::now()).await;
+            self.keep_files();
+        }
+    }
+
+    /// What somebody asks for in the place of what is in force.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    pub(crate) async fn change(&mut self, change: ConfigChange) -> Result<ConfigChanged, ConfigRefused> {
+        let began = Instant::now();
+        let before = self.revisions.in_force().record.revision;
+        if change.if_revision.is_some_and(|expected| expected != before) {
+            return Err(ConfigRefused::Conflict { in_force: before });
+        }
+        let (text, name) = match change.wanted {
+            ConfigWanted::Text(text) => (text, "configuration".to_owned()),
+            ConfigWanted::Revision(number) => {
+                (self.revisions.history().text(number).await?.into_bytes(), format!("revision {number}"))
             }
-            Err(error) => {
-                let (services, routes) = labels(&self.settings);
-                self.metrics.retain(&services, &routes);
-                tracing::error!(
-                    "{} has changed and cannot be applied: {error:#}; the configuration before stays in force",
-                    self.files.name()
+        };
+        let document = self.files.read(text, name).await?;
+        let diff = self.revisions.differences(&document.meaning);
+        if change.dry_run {
+            self.client_tls.of(document.settings.gateway.tls.as_ref()).await.map_err(not_applied)?;
+            let restart_needed = self.settings.restart_needed(&document.settings);
+            let changed = !diff.is_empty();
+            return Ok(ConfigChanged {
+                dry_run: true,
+                restart_needed,
+                ..ConfigChanged::new(before, changed, diff)
+            });
+        }
+        if diff.is_empty() {
+            return Ok(ConfigChanged::new(before, false, diff));
+        }
+        let candidate = Candidate::of(&document, Origin::Cli, change.author);
+        self.replace(document.settings, candidate, began).await?;
+        self.keep_files();
+        Ok(ConfigChanged::new(self.revisions.in_force().record.revision, true, diff))
+    }
+
+    /// Takes over what the file means, where it means something else than before.
+    async fn follow(&mut self, document: Document, began: Instant) -> Applied {
+        (self.refused, self.again) = (None, None);
+        let followed = match self.revisions.file_means(&document.meaning) {
+            FileMeans::TheSame => Ok(Applied::No),
+            FileMeans::WhatIsInForce => self.revisions.file_has_caught_up().await.map(|()| Applied::No),
+            FileMeans::Another => {
+                let candidate = Candidate::of_file(&document);
+                self.replace(document.settings.clone(), candidate, began).await.map(|()| Applied::Yes)
+            }
+        };
+        let file = self.files.name();
+        match followed {
+            Ok(Applied::Yes) => Applied::Yes,
+            Ok(Applied::No) => {
+                let revision = self.revisions.in_force().record.revision;
+                tracing::info!(
+                    "{file} has changed and means the same as before; revision {revision} stays in force"
                 );
-                self.refused = Some(settings);
+                Applied::No
+            }
+            Err(refused) => {
+                tracing::error!(
+                    "{file} has changed and cannot be applied: {refused}; the configuration before stays in force"
+                );
+                let only_the_store =
+                    matches!(refused, ConfigRefused::Store(_) | ConfigRefused::Conflict { .. });
+                self.again = only_the_store.then(|| tokio::time::Instant::now() + ONCE_MORE);
+                self.refused = Some(document);
                 Applied::No
             }
         }
     }
 
+    async fn replace(
+        &mut self,
+        settings: Settings,
+        candidate: Candidate,
+        began: Instant,
+    ) -> Result<(), ConfigRefused> {
+        let (services, before) = (settings.services.len(), self.revisions.in_force());
+        if let Err(refused) = self.apply(settings, Some(candidate)).await {
+            let (services, routes) = labels(&self.settings);
+            self.metrics.retain(&services, &routes);
+            return Err(refused);
+        }
+        let (revision, elapsed_ms) = (self.revisions.in_force().record.revision, began.elapsed().as_millis());
+        tracing::info!(elapsed_ms, services, revision, "the configuration was applied");
+        say_what_changed(&before, &self.revisions.in_force());
+        Ok(())
+    }
+
+    fn keep_files(&self) {
+        let refused = self.refused.iter().map(|document| &document.settings);
+        self.files.keep(std::iter::once(&self.settings).chain(refused));
+    }
+
     /// The configuration in force once more, since its certificates are others. Whatever the file says by now, they must not
     /// run out for that.
     async fn renew_certificates(&mut self) {
-        match self.apply(self.settings.clone()).await {
+        match self.apply(self.settings.clone(), None).await {
             Ok(()) => tracing::info!("changed certificates were taken over"),
             Err(error) => tracing::error!(
-                "a certificate has changed and cannot be taken over: {error:#}; the one before stays in force"
+                "a certificate has changed and cannot be taken over: {error}; the one before stays in force"
             ),
         }
     }
 
-    /// Takes other settings over. Everything that can fail, and that can keep it waiting, comes first.
-    async fn apply(&mut self, settings: Settings) -> Result<()> {
+    /// Takes other settings over. Everything that can fail, and that can keep it waiting, comes first; then the revision is
+    /// written down, if it is one, and a start that follows a crash from there on goes by it.
+    async fn apply(&mut self, settings: Settings, candidate: Option<Candidate>) -> Result<(), ConfigRefused> {
         let waiting = self.settings.restart_needed(&settings);
         if !waiting.is_empty() {
-            bail!(
-                "{} can be changed only by a new start (`serviceos down`, then `serviceos up`); undo that to have the rest applied now",
-                waiting.join(", ")
-            );
+            return Err(ConfigRefused::NewStart(waiting));
         }
         // Before the tiers, which keep everybody else who changes a key waiting.
-        let client_tls = self.client_tls.of(settings.gateway.tls.as_ref()).await?;
-        let upstream_tls = self.upstream_tls.of(&settings).await?;
-        let tiers = self.keys.begin_tiers().await;
+        let client_tls = self.client_tls.of(settings.gateway.tls.as_ref()).await.map_err(not_applied)?;
+        let upstream_tls = self.upstream_tls.of(&settings).await.map_err(not_applied)?;
+        let keys = Arc::clone(&self.keys);
+        let tiers = keys.begin_tiers().await;
         let checks = Arc::clone(&self.checks.borrow());
-        let previous = Previous { settings: &self.settings, checks: &checks, router: &self.router };
-        let plan = Plan::of(&settings, &self.registry, &self.metrics, &upstream_tls, Some(&previous));
-        let Plan { services, router, checks, routes, unresolved, .. } = plan;
+        let previous = Previous { checks: &checks, router: &self.router };
+        let plan = Plan::of(&settings, &self.metrics, &upstream_tls, Some(&previous));
+        let Plan { router, checks, routes, .. } = plan;
         let labels = labels(&settings);
         let own = health_pages(&self.registry, &self.draining, &self.store);
         let tls = client_tls.config();
-        let gateway_plan = Plan::gateway(routes, Arc::clone(&router), &settings, &self.metrics, tls, own)?;
-        self.manifests.apply(&settings).await?;
+        let gateway_plan = Plan::gateway(routes, Arc::clone(&router), &settings, &self.metrics, tls, own)
+            .map_err(not_applied)?;
+        let committed = self.commit(&settings, candidate).await?;
 
         // What was looked up for the configuration before is nothing to this one.
         self.resolving.end();
+        let (services, unresolved) = plan::services(&settings, &self.registry, Some(&self.settings));
         // Those that go stay until no worker sends requests there any more.
         let names: BTreeSet<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
         self.registry.replace_services(|known| {
@@ -150,6 +249,7 @@ impl Live {
             services.iter().chain(going).cloned().collect()
         });
         self.checks.send_replace(checks);
+        self.described.send_replace(descriptions(&settings));
         tiers.set(provisioning::tiers(&settings), edge_gateway::nanoseconds_now());
         if !self.gateway.apply(gateway_plan, TAKE_OVER).await {
             tracing::warn!("a gateway worker has not taken the configuration over in time");
@@ -163,7 +263,50 @@ impl Live {
         self.resolving.begin(unresolved, &self.registry);
         (self.settings, self.router) = (settings, router);
         (self.client_tls, self.upstream_tls) = (client_tls, upstream_tls);
+        if let Some(committed) = committed {
+            self.revisions.put_in_force(committed);
+        }
         Ok(())
+    }
+
+    /// Writes the revision down, and what it changes about trust; both, or neither.
+    async fn commit(
+        &mut self,
+        settings: &Settings,
+        candidate: Option<Candidate>,
+    ) -> Result<Option<Committed>, ConfigRefused> {
+        let Some(candidate) = candidate else {
+            self.manifests.apply(settings, CONFIGURATION_FILE).await.map_err(not_applied)?;
+            return Ok(None);
+        };
+        let author = candidate.author;
+        let committed = self.revisions.commit(candidate, self.manifests.authority()).await?;
+        match self.manifests.apply(settings, author).await {
+            Ok(()) => Ok(Some(committed)),
+            Err(error) => {
+                self.revisions.take_back(committed).await;
+                Err(not_applied(error))
+            }
+        }
+    }
+}
+
+fn not_applied(error: anyhow::Error) -> ConfigRefused {
+    ConfigRefused::NotApplied(format!("{error:#}"))
+}
+
+/// The diff, for the log. What somebody asked for and the file takes back, nobody may miss.
+fn say_what_changed(before: &InForce, now: &InForce) {
+    let (changes, more) = told(&before.meaning.differences(&now.meaning));
+    let changes = changes.join("\n");
+    let (old, new) = (before.record.revision, now.record.revision);
+    if before.record.origin == Origin::Cli && now.record.origin == Origin::File {
+        tracing::warn!(
+            more,
+            "revision {new}, the file, replaces revision {old} of the command line:\n{changes}"
+        );
+    } else {
+        tracing::info!(more, "revision {new} replaces revision {old}:\n{changes}");
     }
 }
 

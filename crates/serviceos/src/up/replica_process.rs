@@ -87,8 +87,8 @@ impl ReplicaLauncher {
         };
         let (stdout, stderr) = (output_file.try_clone()?.into(), output_file.into());
         let process = LauncherProcess::start(&self.run, stdout, stderr, give).await?;
-        let mesh = self.mesh.coordinates();
-        let assignment = spec.told.assignment(replica.clone(), mesh, ticket, AnnouncedBy::Supervisor);
+        let in_force = self.mesh.launched(replica);
+        let assignment = spec.told.assignment(replica.clone(), in_force, ticket, AnnouncedBy::Supervisor);
         let members = self.mesh.members.clone();
         Ok(ReplicaProcess { process, exit: None, assignment, members, output, output_start })
     }

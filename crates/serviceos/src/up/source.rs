@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use configuration::{LoadError, Overrides, Settings};
+use configuration::{Document, LoadError, Overrides, Settings};
 
 use super::check_service_config;
 use super::contents::{Contents, Mark, Stamp};
@@ -29,13 +29,34 @@ impl At {
     }
 }
 
-/// The file that was named, and what it and the certificates held when they were looked at.
-#[derive(Debug)]
-pub(crate) struct Source {
+/// What makes settings of the file's text, or of another that is to be in its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader {
     path: PathBuf,
     overrides: Overrides,
     /// What `workers: auto` means. It stays what it was at the start, as the workers do.
     cores: NonZeroUsize,
+}
+
+impl Reader {
+    /// Checks a text, which errors call `name`.
+    ///
+    /// # Errors
+    /// The report of everything that is wrong.
+    pub(crate) fn read(&self, bytes: &[u8], name: &str) -> Result<Document, LoadError> {
+        configuration::from_bytes(bytes, name, &self.path, self.cores, &self.overrides, check_service_config)
+    }
+
+    /// What people call the file.
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+/// The file that was named, and what it and the certificates held when they were looked at.
+#[derive(Debug)]
+pub(crate) struct Source {
+    reader: Reader,
     kind: Kind,
     /// What was read, or why it could not be.
     text: Result<Mark, String>,
@@ -65,8 +86,8 @@ struct Stamps {
 pub(super) struct Found {
     /// When the look began.
     pub(super) began: Instant,
-    /// The settings of a file that holds something else now, or the report of what is wrong with it.
-    pub(super) settings: Option<Result<Settings, String>>,
+    /// What a file says that holds something else now, or the report of what is wrong with it.
+    pub(super) document: Option<Result<Document, String>>,
     /// The other files that hold something else now.
     pub(super) others: BTreeSet<PathBuf>,
 }
@@ -76,30 +97,33 @@ impl Source {
     ///
     /// # Errors
     /// The report of everything that is wrong.
-    pub(crate) fn open(path: PathBuf, overrides: Overrides) -> Result<(Self, Settings), LoadError> {
+    pub(crate) fn open(path: PathBuf, overrides: Overrides) -> Result<(Self, Document), LoadError> {
         let is_file = |path: &Path| path.metadata().is_ok_and(|found| found.is_file());
         let kind = if is_file(&path) { Kind::File } else { Kind::Stream };
         let bytes = configuration::read(&path)?;
-        let cores = configuration::cores();
-        let settings = configuration::from_bytes(&bytes, &path, cores, &overrides, check_service_config)?;
+        let reader = Reader { path, overrides, cores: configuration::cores() };
+        let document = reader.read(&bytes, &reader.name())?;
         let mut source = Self {
             text: mark(&bytes),
-            named: named(&settings).cloned().collect(),
+            named: named(&document.settings).cloned().collect(),
             contents: Contents::default(),
             stamps: Stamps::default(),
             at: At::default(),
-            path,
-            overrides,
-            cores,
+            reader,
             kind,
         };
         source.contents.follow(&source.named, |_| {});
-        Ok((source, settings))
+        Ok((source, document))
     }
 
     /// What people call the file.
     pub(super) fn name(&self) -> String {
-        self.path.display().to_string()
+        self.reader.name()
+    }
+
+    /// What reads texts as the file is read.
+    pub(super) fn reader(&self) -> Reader {
+        self.reader.clone()
     }
 
     /// Which file is being asked for, to be seen from elsewhere.
@@ -114,7 +138,7 @@ impl Source {
 
     /// The files in which a change matters, as absolute paths.
     pub(super) fn paths(&self) -> Vec<PathBuf> {
-        let file = self.is_followed().then(|| std::path::absolute(&self.path).ok()).flatten();
+        let file = self.is_followed().then(|| std::path::absolute(&self.reader.path).ok()).flatten();
         file.into_iter().chain(self.named.iter().cloned()).collect()
     }
 
@@ -139,35 +163,33 @@ impl Source {
         self.stamps.at_the_last_look = self.stamps();
         let (at, keep) = (self.at.clone(), self.named.clone());
         self.contents.follow(&keep, |path| at.set(path));
-        let settings = self.read_again();
+        let document = self.read_again();
         let others = self.contents.look(|path| at.set(path));
-        if let Some(Ok(settings)) = &settings {
-            self.named.extend(named(settings).cloned());
+        if let Some(Ok(document)) = &document {
+            self.named.extend(named(&document.settings).cloned());
             self.contents.follow(&self.named, |path| at.set(path));
         }
-        Found { began, settings, others }
+        Found { began, document, others }
     }
 
-    fn read_again(&mut self) -> Option<Result<Settings, String>> {
+    fn read_again(&mut self) -> Option<Result<Document, String>> {
         if !self.is_followed() {
             return None;
         }
-        self.at.set(&self.path);
-        let is_other = self.path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir());
+        self.at.set(&self.reader.path);
+        let is_other = self.reader.path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir());
         let read = if is_other {
             // Opening a pipe waits for whoever writes it.
             Err(format!("{}: this is no file any more", self.name()))
         } else {
-            configuration::read(&self.path).map_err(|report| report.to_string())
+            configuration::read(&self.reader.path).map_err(|report| report.to_string())
         };
         let text = read.as_ref().map_err(Clone::clone).and_then(|bytes| mark(bytes));
         if text == self.text {
             return None;
         }
         self.text = text;
-        let check = |bytes: Vec<u8>| {
-            configuration::from_bytes(&bytes, &self.path, self.cores, &self.overrides, check_service_config)
-        };
+        let check = |bytes: Vec<u8>| self.reader.read(&bytes, &self.name());
         Some(read.and_then(|bytes| check(bytes).map_err(|report| report.to_string())))
     }
 

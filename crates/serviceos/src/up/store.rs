@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 use super::data_dir::DataDir;
 use super::files::patiently;
 
+/// In etcd, what the mesh is made of stands under this, beside what services keep under `state/`.
+const MESH: &[u8] = b"mesh/";
 /// The longest password, in bytes.
 const MAX_PASSWORD_BYTES: u64 = 4096;
 
@@ -24,33 +26,47 @@ pub(super) fn kind(settings: &Settings) -> &'static str {
     }
 }
 
+/// What is kept, by whom it is for.
+#[derive(Clone)]
+pub(super) struct Stores {
+    /// What the mesh is made of. A start goes by it.
+    pub(super) mesh: Store,
+    /// What services keep, which may be gigabytes. Nothing here needs it at a start, so etcd's has no mirror.
+    pub(super) services: Store,
+}
+
 /// Opens it. Where etcd does not answer, its mirror in the data directory stands for it.
 ///
 /// # Errors
 /// The file that cannot be used, and why; etcd is away, and there is no mirror.
-pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Store> {
+pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Stores> {
     match &settings.store {
         StoreSettings::Embedded => {
             let path = data_dir.store()?;
-            Ok(tokio::task::spawn_blocking(move || Store::open(&path)).await??)
+            let one = tokio::task::spawn_blocking(move || Store::open(&path)).await??;
+            Ok(Stores { mesh: one.clone(), services: one })
         }
         StoreSettings::Etcd(etcd) => {
-            let (etcd, namespace) = (etcd.clone(), namespace(settings));
-            let reading = tokio::task::spawn_blocking(move || read(etcd, namespace));
+            let (etcd, all) = (etcd.clone(), namespace(settings));
+            let of_mesh = [&all[..], MESH].concat();
+            let reading = tokio::task::spawn_blocking(move || {
+                anyhow::Ok((read(etcd.clone(), of_mesh)?, read(etcd, all)?))
+            });
             let read = patiently(reading, |seconds| {
                 tracing::error!(
                     "the files of `store` do not answer for {seconds} seconds; they are waited for"
                 );
             });
-            let store = Store::etcd_mirrored(read.await??, &data_dir.mirror()).await?;
-            if let Availability::Away { reason, stale: Some(at) } = &*store.availability().borrow() {
+            let (of_mesh, all) = read.await??;
+            let mesh = Store::etcd_mirrored(of_mesh, &data_dir.mirror()).await?;
+            if let Availability::Away { reason, stale: Some(at) } = &*mesh.availability().borrow() {
                 let at = jiff::Timestamp::try_from(*at).unwrap_or_default();
                 tracing::warn!(
                     reason,
                     "etcd does not answer, so this start goes by its mirror, which is of {at}; every change is refused until it does"
                 );
             }
-            Ok(store)
+            Ok(Stores { mesh, services: Store::etcd(all)? })
         }
     }
 }

@@ -1,13 +1,15 @@
 //! What the replicas of a service are told at their start, whoever starts them.
 
 use configuration::{ProcessSettings, ServiceSettings};
-use mesh_protocol::{AnnouncedBy, Assignment, Bytes, MeshCoordinates};
+use mesh_protocol::{AnnouncedBy, Assignment, Bytes, ConfigReload};
 use types::{ReplicaId, ServiceName};
+
+use super::joining::InForce;
 
 /// The same for all replicas of a service.
 pub(super) struct Told {
     version: String,
-    config: serde_json::Value,
+    config_reload: ConfigReload,
     allow: Vec<ServiceName>,
 }
 
@@ -15,27 +17,32 @@ impl Told {
     pub(super) fn of(service: &ServiceSettings, process: &ProcessSettings) -> Self {
         Self {
             version: service.version.to_string(),
-            config: process.config.clone(),
+            config_reload: match process.config_reload {
+                configuration::ConfigReload::File => ConfigReload::File,
+                configuration::ConfigReload::Signal => ConfigReload::Signal,
+            },
             allow: process.allow.iter().cloned().collect(),
         }
     }
 
-    /// What one of them is told, with its ticket.
+    /// What one of them is told, with its ticket and what is in force.
     pub(super) fn assignment(
         &self,
         replica: ReplicaId,
-        mesh: MeshCoordinates,
+        in_force: InForce,
         ticket: Vec<u8>,
         announced_by: AnnouncedBy,
     ) -> Assignment {
+        let InForce { mesh, config } = in_force;
         Assignment {
             replica,
             version: self.version.clone(),
-            config: self.config.clone(),
+            config,
             mesh,
             ticket: Bytes(ticket),
             allow: self.allow.clone(),
             announced_by,
+            config_reload: self.config_reload,
         }
     }
 }

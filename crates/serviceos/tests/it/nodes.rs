@@ -75,6 +75,19 @@ fn a_request_at_either_gateway_reaches_the_replicas_of_both_nodes() {
 }
 
 #[test]
+fn a_node_without_replicas_of_its_own_sends_requests_to_those_of_others() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let one = node(&etcd, "n1", None).up();
+    let two = Mesh::new()
+        .head(&format!("store: {}\nnode: n2\n", etcd.url()))
+        .yaml(&SERVICE.replace("replicas: 1", "replicas: 0"));
+    share_key(one.folder(), two.folder());
+    let two = two.up();
+    until_it_selects(&two, &["vrf/0@n1"]);
+    assert_eq!(two.get(PATH).text(), one.get(PATH).text());
+}
+
+#[test]
 fn a_node_that_is_stopped_loses_no_request_of_the_other() {
     let Some(etcd) = Etcd::start(1) else { return };
     let (one, mut two) = two(&etcd);

@@ -37,7 +37,7 @@ fn status_of(mesh: &Running, path: &str) -> u16 {
 }
 
 #[test]
-fn fifty_reloads_under_load_lose_no_request_and_no_connection() {
+fn a_hundred_reloads_under_load_lose_no_request_and_no_connection_and_each_is_a_revision() {
     let upstreams = [Upstream::new(), Upstream::new(), Upstream::new()];
     let [one, two, three] = &upstreams;
     let mesh = Mesh::new();
@@ -60,7 +60,7 @@ fn fifty_reloads_under_load_lose_no_request_and_no_connection() {
     mesh.write(&file(0));
     let mesh = mesh.up();
     under_load(&mesh, "/site/fixed/10", |load| {
-        for round in 1..=50 {
+        for round in 1..=100 {
             change(&mesh, &file(round), APPLIED);
             load.until_more(4);
             let extra = status_of(&mesh, "/extra/fixed/1");
@@ -72,6 +72,8 @@ fn fifty_reloads_under_load_lose_no_request_and_no_connection() {
         }
     });
     assert!(upstreams.iter().all(|upstream| upstream.count() > 0), "every server had its part");
+    let metrics = Request::new("GET", "/metrics").send(mesh.admin).text();
+    assert!(metrics.contains("\nserviceos_config_revision 101\n"), "{metrics}");
 }
 
 #[test]

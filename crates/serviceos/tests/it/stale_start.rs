@@ -1,11 +1,10 @@
 //! A start while etcd is away goes by the mirror that this machine has kept of it.
 
-use rustix::process::Signal;
 use serde_json::Value;
-use testkit::{Etcd, Mesh, Request, Running, Upstream, eventually, kill};
+use testkit::{Etcd, Mesh, Request, Running, Upstream, eventually};
 
 use crate::fleet::PUBLIC;
-use crate::nodes::{PATH, answered, node, selected, two, until_it_selects};
+use crate::nodes::{PATH, answered, selected, two, until_it_selects};
 
 fn is_stale(status: &Value) -> bool {
     status["store"]["available"] == false && status["store"]["stale"].is_string()
@@ -92,25 +91,29 @@ fn a_node_that_starts_without_etcd_reaches_the_replicas_of_another() {
 }
 
 #[test]
-fn a_start_without_etcd_that_changes_the_manifest_is_refused() {
+fn a_file_that_was_changed_while_etcd_was_away_is_in_force_once_it_is_back() {
     let Some(mut etcd) = Etcd::start(1) else { return };
-    let mut mesh = node(&etcd, "n1", None).up();
-    kill(mesh.pid(), Signal::INT);
-    mesh.wait();
+    let site = Upstream::new();
+    let service = |name: &str| {
+        let routes = PUBLIC.replace("/site/", &format!("/{name}/"));
+        format!("  {name}: {{endpoints: ['http://{}'], attestation: none, {routes}}}\n", site.address)
+    };
+    let file = format!("store: {}\nnode: n1\nservices:\n{}", etcd.url(), service("site"));
+    let mesh = Mesh::new();
+    mesh.write(&file);
+    let mesh = mesh.up();
+    assert_eq!(mesh.run(&["down"]).code, 0);
     etcd.kill(0);
-    let folder = mesh.folder().to_owned();
-    let changed = node(&etcd, "n1", None).yaml("    dice: {command: [\"/bin/true\"]}\n");
-    for name in ["master.key", "etcd-mirror.redb"] {
-        let to = changed.folder().join(".serviceos");
-        std::fs::create_dir_all(&to).unwrap();
-        std::fs::copy(folder.join(".serviceos").join(name), to.join(name)).unwrap();
-    }
-    let refused = changed.up_and_fail();
-    assert_eq!(refused.code, 1);
-    assert!(
-        refused.err.contains("the configuration changes what decides trust")
-            && refused.err.contains("the store is away"),
-        "{}",
-        refused.err
-    );
+    std::fs::write(mesh.folder().join("serviceos.yaml"), file + &service("shop")).unwrap();
+
+    let mesh = up_without_etcd(mesh);
+    eventually("the endpoint", || (mesh.get("/site/fixed/10").status == 200).then_some(()));
+    assert_eq!(mesh.get("/shop/fixed/10").status, 404, "nothing is in force that is not written down");
+    let said = "the file means something else than revision 1, which stays in force until the store answers";
+    assert!(mesh.log().contains(said), "{}", mesh.log());
+
+    etcd.restart(0);
+    eventually("what the file says", || (mesh.get("/shop/fixed/10").status == 200).then_some(()));
+    let history = mesh.run(&["config", "history"]);
+    assert!(history.out.contains("shop"), "{}{}", history.out, history.err);
 }

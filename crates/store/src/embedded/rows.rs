@@ -1,5 +1,7 @@
 //! The rows: what stands at each key, and the revision of the whole store.
 
+use std::ops::Bound;
+
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use types::wire::{Message, Reader};
 
@@ -64,13 +66,19 @@ fn parts(row: &[u8]) -> Option<Row<'_>> {
     is_possible.then(|| Row { create_revision, mod_revision, lease, value: &row[head..] })
 }
 
-/// Every row under a prefix, and the revision with which they were read.
-pub(crate) fn range(database: &Database, prefix: &[u8]) -> Result<Range, StoreError> {
+/// The first rows under a prefix that come behind `after`, at most so many, and the revision with which they were read.
+pub(crate) fn page(
+    database: &Database,
+    prefix: &[u8],
+    after: &[u8],
+    most: usize,
+) -> Result<Range, StoreError> {
     let read = database.begin_read().map_err(failed)?;
     let stored = read.open_table(ROWS).map_err(failed)?;
     let revision = revision(&read.open_table(META).map_err(failed)?)?;
+    let begin = if after < prefix { Bound::Included(prefix) } else { Bound::Excluded(after) };
     let mut rows = Vec::new();
-    for row in stored.range(prefix..).map_err(failed)? {
+    for row in stored.range::<&[u8]>((begin, Bound::Unbounded)).map_err(failed)?.take(most) {
         let (key, row) = row.map_err(failed)?;
         if !key.value().starts_with(prefix) {
             break;

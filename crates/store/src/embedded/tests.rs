@@ -72,7 +72,7 @@ fn assert_whole(shared: &Shared) {
         let bytes: u64 = entries.iter().map(|(_, entry)| entry.value().len() as u64).sum();
         assert_eq!(history::bytes(&meta).unwrap(), bytes);
 
-        let rows = rows::range(database, b"").unwrap().rows;
+        let rows = rows::page(database, b"", b"", usize::MAX).unwrap().rows;
         let oldest = revision + 1 - entries.len() as u64;
         for row in rows.iter().filter(|row| row.mod_revision >= oldest) {
             let told = history::pull(database, &row.key, row.mod_revision).unwrap().changes;

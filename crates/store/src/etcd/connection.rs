@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -93,7 +93,7 @@ impl Connection {
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, Unanswered> {
         self.sender.try_send_request(request).await.map_err(|mut error| {
-            let is_unsent = error.take_message().is_some();
+            let is_unsent = error.take_message().is_some() || is_refused_by_tls(error.error());
             let reason = described(error.error());
             if is_unsent { Unanswered::NotSent(reason) } else { Unanswered::Lost(reason) }
         })
@@ -119,6 +119,26 @@ pub(super) fn request(
         headers.insert(header::AUTHORIZATION, token);
     }
     request
+}
+
+/// Whether the other side takes nobody with this certificate. In TLS 1.3 that is heard only after the request was sent, and it
+/// was not looked at.
+fn is_refused_by_tls(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    let inner = source.and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::AlertReceived(alert)) = inner else { return false };
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::CertificateRequired
+    )
 }
 
 /// The error with what caused it: hyper's own words say only where it happened.

@@ -95,6 +95,8 @@ impl Member {
 
     /// The connection that was used last, if it is still of use.
     async fn kept(&self) -> Option<Connection> {
+        // What has arrived on them is seen first: a request on one that was closed would be lost rather than not sent.
+        tokio::task::yield_now().await;
         loop {
             let (mut connection, since) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
             if since.elapsed() < IDLE_LIMIT && connection.is_usable().await {

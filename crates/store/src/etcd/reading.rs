@@ -20,19 +20,30 @@ pub(super) async fn get(client: &Client, key: &[u8]) -> Result<Option<KeyValue>,
     row.map(|row| key_value(client.namespace(), row)).transpose()
 }
 
-pub(super) async fn range(client: &Client, prefix: &[u8]) -> Result<Range, StoreError> {
+/// The first keys under a prefix that come behind `after`, at most so many, all of one revision.
+pub(super) async fn page(
+    client: &Client,
+    prefix: &[u8],
+    after: &[u8],
+    most: usize,
+) -> Result<Range, StoreError> {
     for _beginning in 1..MAX_BEGINNINGS {
-        match range_once(client, prefix).await {
+        match page_once(client, prefix, after, most).await {
             Err(CallError::Compacted) => {}
             read => return read.map_err(read_error),
         }
     }
-    range_once(client, prefix).await.map_err(read_error)
+    page_once(client, prefix, after, most).await.map_err(read_error)
 }
 
-async fn range_once(client: &Client, prefix: &[u8]) -> Result<Range, CallError> {
-    let (key, end) = range_of(client.namespace(), prefix);
-    let limit = Whole(PAGE_ROWS);
+async fn page_once(client: &Client, prefix: &[u8], after: &[u8], most: usize) -> Result<Range, CallError> {
+    let (mut key, end) = range_of(client.namespace(), prefix);
+    if after >= prefix {
+        // The next key behind it.
+        let next = [after, &[0]].concat();
+        key = within(client.namespace(), &next);
+    }
+    let limit = Whole(i64::try_from(most).unwrap_or(PAGE_ROWS).clamp(1, PAGE_ROWS));
     let mut request = RangeRequest { key, range_end: Some(end), limit, ..RangeRequest::default() };
     let (mut rows, mut bytes) = (Vec::new(), 0);
     loop {
@@ -56,11 +67,14 @@ async fn range_once(client: &Client, prefix: &[u8]) -> Result<Range, CallError> 
             return Err(CallError::Store(StoreError::TooLarge("512 MiB under one prefix")));
         }
         match last {
-            Some(mut last) if page.more => {
+            Some(mut last) if page.more && rows.len() < most => {
                 last.push(0);
                 request.key = Base64(last);
             }
-            _ => return Ok(Range { revision: request.revision.revision(), rows }),
+            _ => {
+                rows.truncate(most);
+                return Ok(Range { revision: request.revision.revision(), rows });
+            }
         }
     }
 }

@@ -145,8 +145,9 @@ impl MirrorFile {
         })
     }
 
-    pub(super) fn range(&self, prefix: &[u8]) -> Result<Range, StoreError> {
-        self.read(|database| rows::range(database, prefix))
+    /// The first keys that begin with `prefix` and come behind `after`, at most so many.
+    pub(super) fn page(&self, prefix: &[u8], after: &[u8], most: usize) -> Result<Range, StoreError> {
+        self.read(|database| rows::page(database, prefix, after, most))
     }
 
     /// Writes a batch, durably, or nothing.

@@ -60,8 +60,13 @@ impl Stale {
         self.read(move |file| file.get(&key)).await
     }
 
-    pub(super) async fn range(&self, prefix: Vec<u8>) -> Result<Range, StoreError> {
-        self.read(move |file| file.range(&prefix)).await
+    pub(super) async fn page(
+        &self,
+        prefix: Vec<u8>,
+        after: Vec<u8>,
+        most: usize,
+    ) -> Result<Range, StoreError> {
+        self.read(move |file| file.page(&prefix, &after, most)).await
     }
 
     async fn read<T: Send + 'static>(

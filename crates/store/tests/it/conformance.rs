@@ -34,6 +34,7 @@ macro_rules! every_case {
                 a_transaction_that_is_refused_does_not_touch_those_beside_it;
             ranges:
                 a_range_holds_exactly_the_keys_of_its_prefix_in_order,
+                pages_hold_what_comes_behind_a_key,
                 a_prefix_may_end_in_the_highest_byte,
                 a_range_knows_the_revision_of_the_store,
                 a_range_is_of_one_moment;

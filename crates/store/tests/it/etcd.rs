@@ -18,7 +18,7 @@ use tokio::time::timeout;
 /// Everything that a test waits for comes within this.
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn settings(etcd: &Etcd, namespace: &str) -> EtcdSettings {
+pub(crate) fn settings(etcd: &Etcd, namespace: &str) -> EtcdSettings {
     let end_point =
         |address: std::net::SocketAddr| EndPoint::new(address.ip().to_string(), address.port()).unwrap();
     EtcdSettings {

@@ -50,10 +50,10 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// A port that the system chooses; nobody listens there yet.
-    pub(super) fn new(target: PathBuf) -> Self {
+    pub(super) fn new(host: Ipv4Addr, target: PathBuf) -> Self {
         let reservation = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
         sockopt::set_socket_reuseaddr(&reservation, true).expect("sharing an address");
-        bind(&reservation, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port");
+        bind(&reservation, &SocketAddr::from((host, 0))).expect("a port");
         let address = getsockname(&reservation).expect("an address").try_into().expect("that of a port");
         let state = State { flow: Flow::Everything, open: Vec::new(), passed: 0 };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });

@@ -10,7 +10,7 @@ use types::ServiceName;
 use super::granting::check_room;
 use super::opening::new_key;
 use super::transitions::{Chain, other_manifest, shared_manifest};
-use super::{Authority, ServicePolicy};
+use super::{Authority, Before, ServicePolicy};
 use crate::ca::IssuingCa;
 use crate::{Standing, TrustError, revocations};
 
@@ -81,7 +81,8 @@ impl Authority {
         }
         {
             let mut state = self.state();
-            state.before = Some(state.ca.transition);
+            let (transition, services_before) = (state.ca.transition, Arc::clone(&state.services));
+            state.before = Some(Before { transition, services: services_before });
             state.ca = Arc::new(ca);
             state.in_force_since = now;
             state.manifest = Arc::new(manifest);

@@ -1,20 +1,23 @@
 //! The second half of a join: evidence, appraisal, identity and secrets.
 
+mod steps;
+
 use std::sync::Arc;
 
-use appraisal::{Anchor, Appraised, Checks, Code, Fault, Step};
+use appraisal::{Appraised, Checks, Code, Fault, Step};
 use mesh_protocol::tls::Peer;
 use mesh_protocol::{
-    Bytes, Evidence, EvidenceKind, JoinAnswer, JoinBinding, JoinClaims, JoinRequest, MAX_EVIDENCE_BYTES,
-    Release, SealedSecret, SpiffeId, hpke_info, sha256, to_hex,
+    Bytes, Evidence, JoinAnswer, JoinBinding, JoinClaims, JoinRequest, MAX_EVIDENCE_BYTES, Release,
+    SealedSecret, SpiffeId, hpke_info, sha256, to_hex,
 };
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;
 use rustls::crypto::hpke::{Hpke, HpkePublicKey};
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
 use store::{Outcome as Committed, Transaction};
-use types::{NodeName, ReplicaId, ServiceName};
+use types::ServiceName;
 
+use self::steps::{is_expected, steps};
 use super::opening::{USED, watermark};
 use super::overview::appraisals;
 use super::undecided::Undecided;
@@ -62,6 +65,8 @@ struct Begun {
     policy: Arc<ServicePolicy>,
     ca: Arc<IssuingCa>,
     id: SpiffeId,
+    /// The digest of the configuration that its evidence must be bound to.
+    config: [u8; 32],
     /// What must not be used again, with its expiry: the nonce, then the ticket where there is one.
     marks: Vec<([u8; 32], u64)>,
     now_ms: u64,
@@ -126,9 +131,16 @@ impl Authority {
         };
         let (service, policy) = self.service(&claims.service).ok_or_else(unexpected)?;
         let id = SpiffeId::of_replica(&self.0.domain.trust_domain, &service, &claims.instance);
-        let (ca, before, behind) = {
+        let whose = (service.clone(), claims.instance.clone());
+        let kept = channel.peer.as_ref().and_then(|_| self.kept_config(&whose, claims.config_digest));
+        let (ca, config, before, behind) = {
             let state = self.state();
-            (Arc::clone(&state.ca), state.before, state.behind)
+            let config = state.config_of(&whose, &policy, kept);
+            let before = state.before.as_ref().map(|before| {
+                let policy = before.services.get(&service).unwrap_or(&policy);
+                (before.transition, state.config_of(&whose, policy, kept))
+            });
+            (Arc::clone(&state.ca), config, before, state.behind)
         };
         if let Some(n) = behind {
             return Err(behind_the_mesh(n));
@@ -150,11 +162,13 @@ impl Authority {
             transition: ca.transition,
             mode: self.0.domain.mode,
             workload: claims.workload,
-            config_digest: policy.config_digest,
+            config_digest: config,
             previous_leaf: channel.peer.as_ref().map(|peer| peer.leaf),
         };
         let report_data = binding.report_data();
-        let before = before.map(|transition| JoinBinding { transition, ..binding }.report_data());
+        let before = before.map(|(transition, config_digest)| {
+            JoinBinding { transition, config_digest, ..binding }.report_data()
+        });
         let join = Join {
             csr_key: requested_key(&request.csr.0),
             receipt_spki: request.receipt_spki.0.clone(),
@@ -165,7 +179,7 @@ impl Authority {
             report_data,
             before,
         };
-        Ok(Begun { join, service, policy, ca, id, marks, now_ms, checks })
+        Ok(Begun { join, service, policy, ca, id, config, marks, now_ms, checks })
     }
 
     /// The ticket and the nonce are used up by this, whatever is decided then. That a ticket is too old or was used is said last:
@@ -239,7 +253,7 @@ impl Authority {
             .iter()
             .map(|secret| json!({"name": secret.name, "version": secret.version, "epoch": secret.epoch}))
             .collect();
-        let data = json!({
+        let mut data = json!({
             "leaf": to_hex(&leaf_digest),
             "record": record.record.id,
             "release": appraised.release,
@@ -247,6 +261,9 @@ impl Authority {
             "notAfter": not_after,
             "secrets": released,
         });
+        if begun.config != begun.policy.config_digest {
+            data["configKept"] = json!(to_hex(&begun.config));
+        }
         self.write(&begun, &record, Outcome::Done, None, data).await.map_err(unavailable)?;
         self.remember_evaluation(&begun.id, &appraised).await.map_err(unavailable)?;
         let known = self.admission(begun.service.as_str(), &begun.join.claims.instance);
@@ -258,6 +275,7 @@ impl Authority {
             appraised,
             record: record.record.id,
             appraised_at: now,
+            config: begun.config,
             n: begun.ca.n,
             not_after,
             drains_at: not_after - (not_after.saturating_sub(now) / 5).min(LONGEST_DRAIN),
@@ -440,53 +458,6 @@ fn read(request: &JoinRequest) -> Result<(Evidence, JoinClaims, [u8; 32]), Fault
     let (evidence, claims) =
         Evidence::decode_join(&request.evidence.0).map_err(|error| malformed(&error.to_string()))?;
     Ok((evidence, claims, hpke_public))
-}
-
-/// Chain, binding with the certificate request, debug, TCB, platform and release.
-fn steps(begun: &mut Begun, root: &[u8]) -> Result<Appraised, Fault> {
-    let Begun { join, policy, now_ms, checks, .. } = begun;
-    let Join { evidence, claims, csr_key, report_data, before, .. } = join;
-    let bound = |measurement: &[u8; 32]| {
-        if evidence.kind == EvidenceKind::Simulated && claims.workload != *measurement {
-            let detail = "the workload digest is not what was measured";
-            return Err(Fault::new(Code::BindingMismatch, detail));
-        }
-        if csr_key.as_ref() == Some(&claims.identity_spki) {
-            return Ok(());
-        }
-        let detail =
-            "the certificate request is not one for the key that the evidence names, and signed with it";
-        Err(Fault::new(Code::CsrKeyMismatch, detail))
-    };
-    let anchor = Anchor { root, now: *now_ms / 1000 };
-    let appraised = appraisal::verify(evidence, report_data, &policy.policy, anchor, checks, bound);
-    let Some(before) = before.filter(|_| is_mismatch(&appraised)) else { return appraised };
-    let checks = &mut Checks::default();
-    let was_bound = appraisal::verify(evidence, &before, &policy.policy, anchor, checks, |_| Ok(()));
-    if is_mismatch(&was_bound) {
-        return appraised;
-    }
-    let detail = "another manifest came into force since the challenge; join again";
-    Err(Fault::new(Code::ManifestChanged, detail))
-}
-
-fn is_mismatch(appraised: &Result<Appraised, Fault>) -> bool {
-    appraised.as_ref().is_err_and(|fault| fault.code == Code::BindingMismatch)
-}
-
-/// One of the replicas that the manifest has here. Each has one way to write its instance, or there would be more identities than
-/// replicas.
-fn is_expected(begun: &Begun, node: Option<&NodeName>) -> Result<(), Fault> {
-    let replica = ReplicaId::of_instance(begun.service.clone(), &begun.join.claims.instance);
-    let is_identity = begun.id.to_string().parse::<SpiffeId>().as_ref() == Ok(&begun.id);
-    let is_one_of_ours =
-        |replica: &ReplicaId| replica.node.as_ref() == node && replica.ordinal < begun.policy.replicas;
-    if is_identity && replica.is_ok_and(|replica| is_one_of_ours(&replica)) {
-        return Ok(());
-    }
-    let detail = format!("{} has {} replicas", begun.service, begun.policy.replicas);
-    let on = node.map(|node| format!(" on {node}")).unwrap_or_default();
-    Err(Fault::new(Code::ReplicaNotExpected, detail + &on))
 }
 
 /// What this node cannot decide before its configuration says what that of the others does.

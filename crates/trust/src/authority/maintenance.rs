@@ -49,19 +49,25 @@ impl Authority {
     }
 
     async fn look_after_again_and_again(&self) -> Infallible {
+        let mut is_late = false;
         loop {
             sleep(ROUND).await;
-            self.look_after().await;
+            self.look_after(&mut is_late).await;
         }
     }
 
-    async fn look_after(&self) {
+    async fn look_after(&self, is_late: &mut bool) {
         self.say_refusals().await;
         if let Err(error) = self.sign_head().await {
             tracing::warn!(%error, "the head of the audit trail could not be signed");
         }
-        if let Err(error) = self.write_down().await {
-            tracing::warn!(%error, "the authority could not write down its clock");
+        match self.write_down().await {
+            Ok(()) => *is_late = false,
+            // Once, and not in every round for as long as the store is away.
+            Err(error) if !std::mem::replace(is_late, true) => {
+                tracing::warn!(%error, "the authority could not write down its clock; it is tried every 10 s");
+            }
+            Err(_) => {}
         }
         self.rotate_due().await;
     }

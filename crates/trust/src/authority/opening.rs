@@ -148,6 +148,7 @@ impl Authority {
                 revocations_at,
                 services: Arc::new(services),
                 used,
+                rejected: BTreeMap::new(),
             }),
             standings: watch::Sender::new(Arc::new(Standings::new())),
             revocations: watch::Sender::new(Arc::new(revocations)),

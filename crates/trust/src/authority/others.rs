@@ -33,19 +33,23 @@ impl Authority {
     }
 
     async fn follow_trust(&self) -> Infallible {
+        let mut is_said = false;
         loop {
-            let error = match self.follow_trust_until_it_fails().await {
+            let error = match self.follow_trust_until_it_fails(&mut is_said).await {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
             if !matches!(error, TrustError::Store(StoreError::Compacted { .. })) {
-                tracing::warn!(%error, "what other nodes change about trust cannot be followed; it is read again");
+                if !std::mem::replace(&mut is_said, true) {
+                    tracing::warn!(%error, "what other nodes change about trust cannot be followed; it is read again");
+                }
                 sleep(AGAIN).await;
             }
         }
     }
 
-    async fn follow_trust_until_it_fails(&self) -> Result<Infallible, TrustError> {
+    /// That it fails is said once, until all is read.
+    async fn follow_trust_until_it_fails(&self, is_said: &mut bool) -> Result<Infallible, TrustError> {
         let range = self.0.store.range(REVOCATIONS).await?;
         let mut watch = self.0.store.watch(TRUST, range.revision);
         for row in &range.rows {
@@ -55,6 +59,7 @@ impl Authority {
             self.meet_evaluation(row).await?;
         }
         self.meet_transition().await?;
+        *is_said = false;
         loop {
             let Watched::Changes(changes) = watch.next().await? else { continue };
             for change in changes.changes {
@@ -126,19 +131,22 @@ impl Authority {
     }
 
     async fn follow_secrets(&self) -> Infallible {
+        let mut is_said = false;
         loop {
-            let error = match self.follow_secrets_until_it_fails().await {
+            let error = match self.follow_secrets_until_it_fails(&mut is_said).await {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
             if !matches!(error, TrustError::Store(StoreError::Compacted { .. })) {
-                tracing::warn!(%error, "the secrets that other nodes change cannot be followed; they are read again");
+                if !std::mem::replace(&mut is_said, true) {
+                    tracing::warn!(%error, "the secrets that other nodes change cannot be followed; they are read again");
+                }
                 sleep(AGAIN).await;
             }
         }
     }
 
-    async fn follow_secrets_until_it_fails(&self) -> Result<Infallible, TrustError> {
+    async fn follow_secrets_until_it_fails(&self, is_said: &mut bool) -> Result<Infallible, TrustError> {
         let after = self.0.store.range(Vault::PREFIX).await?.revision;
         let mut watch = self.0.store.watch(Vault::PREFIX, after);
         loop {
@@ -148,6 +156,7 @@ impl Authority {
                     self.publish_grants(&vault);
                 }
             }
+            *is_said = false;
             watch.next().await?;
         }
     }

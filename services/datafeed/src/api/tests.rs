@@ -12,8 +12,8 @@ use tower::ServiceExt;
 use super::*;
 use crate::clock::Clock;
 use crate::price::Price;
-use crate::service::{Plan, PlannedSource, plans};
-use crate::settings::settings;
+use crate::service::{Plan, PlannedSource, Planner};
+use crate::settings::{FeedSettings, settings};
 use crate::source::{Reading, Reads, Source, SourceError};
 
 /// A source that says what the test has set, and counts how often it was asked.
@@ -45,15 +45,19 @@ impl Source for Scripted {
 
 /// One feed with these sources, on a clock that the test moves.
 fn app(min_sources: usize, sources: &[&Scripted], clock: Clock) -> axum::Router {
+    let rules = Rules { min_sources, ..Rules::of("BTC-USD") };
+    sdk::router(router(Arc::new(Service::start(vec![plan(rules, sources)], clock))))
+}
+
+fn plan(rules: Rules, sources: &[&Scripted]) -> Plan {
     let planned = |(place, source): (usize, &&Scripted)| PlannedSource {
         id: format!("source-{place}"),
         weight: 1,
         every: Duration::from_secs(1),
         source: Box::new(Scripted::clone(source)),
     };
-    let rules = Rules { min_sources, ..Rules::of("BTC-USD") };
-    let plan = Plan { rules, sources: sources.iter().enumerate().map(planned).collect() };
-    sdk::router(router(Arc::new(Service::start(vec![plan], clock))))
+    let settings = Some(FeedSettings { rules: rules.clone(), sources: Vec::new() });
+    Plan { rules, sources: sources.iter().enumerate().map(planned).collect(), settings }
 }
 
 async fn get_json(app: &axum::Router, path: &str) -> Value {
@@ -202,8 +206,9 @@ async fn what_is_asked_wrongly_has_a_code() {
 #[tokio::test]
 async fn without_feeds_there_are_two_synthetic_ones_named_so() {
     let clock = Clock::system();
-    let service = Service::start(plans(settings(&json!({})).unwrap(), &clock), clock);
-    for feed in service.feeds.values() {
+    let plans = Planner::new(clock.clone()).plans(settings(&json!({})).unwrap());
+    let service = Service::start(plans, clock);
+    for feed in service.feeds().values() {
         feed.published.clone().wait_for(Option::is_some).await.unwrap();
     }
     let app = sdk::router(router(Arc::new(service)));
@@ -236,10 +241,48 @@ async fn a_feed_reads_real_http_sources_in_the_exchanges_own_shapes() {
         "allowLoopback": loopback,
     });
     let clock = Clock::system();
-    let service = Service::start(plans(settings(&config).unwrap(), &clock), clock);
-    service.feeds["BTC-USD"].published.clone().wait_for(Option::is_some).await.unwrap();
+    let plans = Planner::new(clock.clone()).plans(settings(&config).unwrap());
+    let service = Service::start(plans, clock);
+    service.feeds()["BTC-USD"].published.clone().wait_for(Option::is_some).await.unwrap();
     let price = get_json(&sdk::router(router(Arc::new(service))), "/v1/price/BTC-USD").await;
     assert_eq!((&price["value"], &price["confidence"]), (&json!("17912.90"), &json!("8.10")));
     assert_eq!(price["sourceIds"], json!(["binance", "coinbase", "okx"]));
     assert!(okx.heads()[0].starts_with("GET /p?s=1 HTTP/1.1\r\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_configuration_leaves_no_pair_without_its_price_and_what_is_the_same_as_it_is() {
+    let clock = Clock::paused();
+    let [btc, eth, sol] = ["17912.9", "3000", "150"].map(|price| Scripted::new(Some(price), &clock));
+    let (one, two) = (Rules::of("BTC-USD"), Rules::of("ETH-USD"));
+    let plans = vec![plan(one.clone(), &[&btc]), plan(two.clone(), &[&eth])];
+    let service = Arc::new(Service::start(plans, clock.clone()));
+    let app = sdk::router(router(Arc::clone(&service)));
+    just_after_the_start().await;
+    let held = service.feeds();
+    // The source of the changed feed is silent at first; the feed that stays is not asked anew.
+    let silent = Scripted::new(None, &clock);
+    let changed = Rules { decimals: 2, ..two };
+    service.take(vec![plan(one, &[&btc]), plan(changed, &[&silent]), plan(Rules::of("SOL-USD"), &[&sol])]);
+    let asked = *btc.asked.lock().unwrap();
+    assert!(Arc::ptr_eq(&held["BTC-USD"], &service.feeds()["BTC-USD"]));
+    let price = get_json(&app, "/v1/price/ETH-USD").await;
+    assert_eq!((&price["value"], &price["round"]), (&json!("3000.00"), &json!(1)));
+    assert_eq!(code(&app, "/v1/price/SOL-USD").await, "503 FEED_TOO_FEW_SOURCES");
+    just_after_the_start().await;
+    assert_eq!(*btc.asked.lock().unwrap(), asked, "its next turn has not come");
+    assert_eq!(get_json(&app, "/v1/price/SOL-USD").await["value"], "150.00000000");
+    silent.set(Some("3001"));
+    seconds(1).await;
+    let price = get_json(&app, "/v1/price/ETH-USD").await;
+    assert_eq!((&price["value"], &price["round"]), (&json!("3001.00"), &json!(2)));
+    // What is in flight ends with the feeds that it began with, and these end with it.
+    let left = Arc::downgrade(&held["ETH-USD"]);
+    drop(held);
+    assert!(left.upgrade().is_none());
+    let asked = *eth.asked.lock().unwrap();
+    seconds(5).await;
+    assert_eq!(*eth.asked.lock().unwrap(), asked, "nobody polls for a feed that is gone");
+    service.take(Vec::new());
+    assert_eq!(code(&app, "/v1/price/BTC-USD").await, "404 FEED_UNKNOWN");
 }

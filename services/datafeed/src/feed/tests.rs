@@ -10,7 +10,7 @@ fn at(milliseconds: i64) -> Timestamp {
 
 fn feed(rules: Rules, ids: &[&str]) -> Feed {
     let member = |id: &&str| Member { id: (*id).to_owned(), weight: 1, latest: None };
-    Feed::new(rules, ids.iter().map(member).collect())
+    Feed::after(None, rules, ids.iter().map(member).collect())
 }
 
 /// One reading a line: the second, the source's number, the price and, after `@`, the second that the source claims.
@@ -281,4 +281,23 @@ fn two_recorded_sources_go_silent_and_a_feed_that_needs_four_turns_stale() {
     let published = feed.published.unwrap();
     let status = |minutes| published.status(at(NOON + minutes * MINUTE), rules.max_age);
     assert_eq!((status(1), status(3)), (Status::Live, Status::Stale));
+}
+
+#[test]
+fn a_feed_that_is_configured_anew_goes_on_counting_and_its_first_agreement_is_a_round_of_its_own() {
+    let reading = |price: &str, second: i64| Reading {
+        price: Price::parse(price).unwrap(),
+        observed_at: at(second * 1_000),
+    };
+    let mut before = feed(rules(1), &["a"]);
+    let published = before.observe(0, reading("10000", 0), at(0));
+    let members = ["b", "c"].map(|id| Member { id: id.to_owned(), weight: 1, latest: None });
+    let mut after = Feed::after(published, rules(2), members.into());
+    assert_eq!(after.observe(0, reading("10000", 1), at(1_000)), None, "too few have spoken");
+    let first = after.observe(1, reading("10000", 2), at(2_000)).unwrap();
+    let second = after.observe(1, reading("10000", 3), at(3_000)).unwrap();
+    expect![[r#"
+        round 2 10000.00 ±0.00 of b+c at 1, confirmed 1
+        round 2 10000.00 ±0.00 of b+c at 1, confirmed 1"#]]
+    .assert_eq(&[shown(&first, &rules(2)), shown(&second, &rules(2))].join("\n"));
 }

@@ -295,11 +295,44 @@ async fn the_oracle_starts_without_any_configuration() {
         replica: "oracle/0".parse().unwrap(),
         version: "1".to_owned(),
         config: json!({}),
+        configs: sdk::Configs::none(),
         secrets: Default::default(),
         changes: tokio::sync::watch::channel(Default::default()).1,
+        state: sdk::FakeState::new().state(),
     };
     let app = sdk::router(crate::build(start.clone()).await.unwrap());
     assert_eq!(code(app, json!({"url": "https://api.example.org/"})).await, "403 ORACLE_NOT_ALLOWED");
     let misspelt = crate::build(sdk::Start { config: json!({"alow": []}), ..start }).await;
     assert!(misspelt.unwrap_err().to_string().contains("unknown field `alow`"));
+}
+
+#[tokio::test]
+async fn another_allow_list_holds_for_the_next_query_and_the_one_in_flight_ends_by_its_own() {
+    let server = FakeServer::https(|_| reply("200 OK", PRICE)).await;
+    let roots = Roots::only([server.certificate()]);
+    let list = |urls: &[String]| {
+        let entries: Vec<_> = urls.iter().map(|url| Allow::get(url.as_str())).collect();
+        AllowList::new(&entries, &[server.host_and_port()]).unwrap()
+    };
+    let client = Client::new(list(&[server.url("/one")]), FakeResolver::default(), roots);
+    let service = Arc::new(Service::new(client));
+    let app = sdk::router(router(Arc::clone(&service)));
+    let query = |path: &str| json!({"url": server.url(path), "jsonPath": "$.data.price"});
+    assert_eq!(code(app.clone(), query("/one")).await, "\"done\" no code");
+    assert_eq!(code(app.clone(), query("/two")).await, "403 ORACLE_NOT_ALLOWED");
+    // It has begun, and goes on after the list is another.
+    let mut begun = std::pin::pin!(code(app.clone(), query("/one")));
+    assert!(polled_once(begun.as_mut()).is_none());
+    service.take(list(&[server.url("/two")]));
+    assert_eq!(code(app.clone(), query("/one")).await, "403 ORACLE_NOT_ALLOWED");
+    assert_eq!(code(app, query("/two")).await, "\"done\" no code");
+    assert_eq!(begun.await, "\"done\" no code");
+}
+
+/// What a future gives when it is polled once.
+fn polled_once<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    match future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(output) => Some(output),
+        std::task::Poll::Pending => None,
+    }
 }

@@ -12,6 +12,9 @@ use types::ServiceName;
 
 use crate::up::measuring::{Launchable, Measurements};
 
+/// What the file may hold can be handed to a replica.
+const _: () = assert!(configuration::MAX_CONFIG_BYTES <= mesh_protocol::MAX_CONFIG_BYTES);
+
 /// What the replicas of each service must be.
 pub(super) fn services(
     settings: &Settings,

@@ -11,6 +11,7 @@ use service_registry::{
 };
 use types::ReplicaId;
 
+use super::catalogue::labels_of;
 use super::resolve::Unresolved;
 
 /// A service's endpoints in the configuration before, and what is known of them.
@@ -42,6 +43,7 @@ pub(super) fn service(
             }
         };
         (replica.weight, replica.priority) = (endpoint.weight, endpoint.priority);
+        replica.labels = Some(labels_of(settings, endpoint));
         if endpoint.host.parse::<IpAddr>().is_err() {
             // Its address may change; until then it stays where it is.
             unresolved.push(Unresolved { replica: replica.id.clone(), endpoint: endpoint.clone() });

@@ -126,6 +126,8 @@ mod tests {
             version: "1.0.0".into(),
             weight: 1,
             priority: 0,
+            zone: None,
+            metadata: Default::default(),
         };
         let mut known = Replica::stopped("a/0".parse().unwrap(), Timestamp::UNIX_EPOCH);
         let addresses = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"].map(|text| text.parse().unwrap());

@@ -20,7 +20,7 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("serviceos.yaml");
         std::fs::write(&path, text).unwrap();
-        let (source, _settings) = Source::open(path, Overrides::default()).unwrap();
+        let (source, _document) = Source::open(path, Overrides::default()).unwrap();
         Self { folder, source }
     }
 
@@ -33,10 +33,10 @@ impl Bench {
     }
 
     fn check(&mut self, expected: Expect) {
-        let Found { settings, others, .. } = self.source.look();
-        let settings = match settings {
+        let Found { document, others, .. } = self.source.look();
+        let settings = match document {
             None => "as before".to_owned(),
-            Some(Ok(settings)) => format!("valid, {} workers", settings.gateway.workers),
+            Some(Ok(document)) => format!("valid, {} workers", document.settings.gateway.workers),
             Some(Err(report)) => report.lines().next().unwrap_or_default().to_owned(),
         };
         let others: Vec<_> = others.iter().filter_map(|file| file.file_name()?.to_str()).collect();
@@ -80,7 +80,7 @@ fn the_files_of_settings_that_were_not_taken_over_are_looked_at_as_long_as_they_
     bench.check(expect![[r#"as before; ["a.pem"]"#]]);
     bench.write("serviceos.yaml", &tls("b", ", workers: 1"));
     let found = bench.source.look();
-    bench.source.keep(found.settings.iter().flatten());
+    bench.source.keep(found.document.iter().flatten().map(|document| &document.settings));
     bench.write("a.pem", "no longer");
     bench.write("b.pem", "b");
     bench.write("b.key", "b");
@@ -93,7 +93,7 @@ fn the_files_of_settings_that_were_not_taken_over_are_looked_at_as_long_as_they_
 #[test]
 fn the_number_of_workers_stays_what_it_was_at_the_start() {
     let mut bench = Bench::new(&tls("a", ""));
-    bench.source.cores = NonZeroUsize::new(77).unwrap();
+    bench.source.reader.cores = NonZeroUsize::new(77).unwrap();
     bench.write("serviceos.yaml", &tls("b", ""));
     bench.check(expect!["valid, 77 workers; []"]);
 }
@@ -121,10 +121,10 @@ fn a_pipe_is_read_once_and_followed_no_more() {
         let pipe = pipe.clone();
         move || std::fs::write(pipe, tls("a", "")).unwrap()
     });
-    let (mut source, _settings) = Source::open(pipe.clone(), Overrides::default()).unwrap();
+    let (mut source, _document) = Source::open(pipe.clone(), Overrides::default()).unwrap();
     writer.join().unwrap();
     assert!(!source.is_followed() && !source.paths().contains(&pipe));
-    assert!(source.look().settings.is_none());
+    assert!(source.look().document.is_none());
     std::fs::write(folder.path().join("a.pem"), "a").unwrap();
     assert_eq!(source.look().others.len(), 1, "its certificates are files");
 }

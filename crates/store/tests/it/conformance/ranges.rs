@@ -24,6 +24,22 @@ pub(crate) async fn a_prefix_may_end_in_the_highest_byte(store: Store) {
     assert_eq!(keys_under(&store, [1, 255]).await, [[1, 255]]);
 }
 
+pub(crate) async fn pages_hold_what_comes_behind_a_key(store: Store) {
+    let all = ["a", "k", "k/1", "k/2", "k/3", "k0"];
+    committed(&store, all.iter().fold(Transaction::new(), |all, key| all.put(*key, "x"))).await;
+    let page = async |after: &str, most| {
+        let rows = store.page("k/", after, most).await.unwrap();
+        rows.into_iter().map(|row| String::from_utf8(row.key).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(page("", 2).await, ["k/1", "k/2"]);
+    assert_eq!(page("k/2", 2).await, ["k/3"]);
+    assert_eq!(page("k/1x", 9).await, ["k/2", "k/3"]);
+    assert_eq!(page("k/3", 2).await, [""; 0]);
+    assert_eq!(page("", 0).await, [""; 0]);
+    assert_eq!(page("z", 2).await, [""; 0]);
+    assert_eq!(page("a", 1).await, ["k/1"], "what comes before the prefix is before all of it");
+}
+
 pub(crate) async fn a_range_knows_the_revision_of_the_store(store: Store) {
     let empty = store.range("k").await.unwrap();
     assert_eq!(empty.rows, []);

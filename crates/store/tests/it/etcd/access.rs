@@ -29,7 +29,7 @@ async fn over_tls_both_sides_show_who_they_are() {
         tls(&authority, None),
         tls(&authority, Some(&other.certificate(&["client"]))),
     ] {
-        let refused = of(stranger).get("a").await.unwrap_err();
+        let refused = of(stranger).commit(Transaction::new().put("a", "2")).await.unwrap_err();
         assert!(matches!(refused, StoreError::Unreachable(_)), "{refused}");
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use store::{Availability, Change, Outcome, Store, StoreError, Transaction, Watched};
 use testkit::Etcd;
 
-use super::{soon, store};
+use super::{settings, soon, store};
 use crate::conformance::{committed, value};
 
 const WRITERS: u64 = 4;
@@ -218,4 +218,33 @@ async fn a_member_that_stands_still_is_left_for_another() {
         matches!(soon(watch.next()).await.unwrap(), Watched::Changes(changes) if changes.revision == third)
     );
     etcd.resume(0);
+}
+
+#[tokio::test]
+async fn a_leader_that_is_parted_from_the_others_tells_nothing_and_is_left_for_another() {
+    let Some(etcd) = Etcd::start(3) else { return };
+    let (leader, all) = (etcd.leader(), store(&etcd));
+    let mut alone = settings(&etcd, "/test/");
+    alone.end_points = vec![alone.end_points.swap_remove(leader)];
+    let alone = Store::etcd(alone).unwrap();
+    committed(&all, Transaction::new().put("a", "1")).await;
+    assert_eq!(value(&alone, "a").await, b"1");
+    etcd.isolate(leader);
+    let (told, others) = soon(async { tokio::join!(alone.get("a"), until_answered(&all)) }).await;
+    assert!(matches!(told, Err(StoreError::Unreachable(_))), "{told:?}");
+    assert_eq!(others, b"1");
+    committed(&all, Transaction::new().put("a", "2")).await;
+    etcd.reunite();
+    assert_eq!(soon(until_answered(&alone)).await, b"2");
+}
+
+/// What the key `a` holds, once somebody says.
+async fn until_answered(store: &Store) -> Vec<u8> {
+    loop {
+        match store.get("a").await {
+            Ok(row) => return row.unwrap().value,
+            Err(StoreError::Unreachable(_)) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
 }

@@ -1,0 +1,54 @@
+//! The steps of an appraisal that look at the evidence and at who is expected.
+
+use appraisal::{Anchor, Appraised, Checks, Code, Fault};
+use mesh_protocol::{EvidenceKind, SpiffeId};
+use types::{NodeName, ReplicaId};
+
+use super::{Begun, Join};
+
+/// Chain, binding with the certificate request, debug, TCB, platform and release.
+pub(super) fn steps(begun: &mut Begun, root: &[u8]) -> Result<Appraised, Fault> {
+    let Begun { join, policy, now_ms, checks, .. } = begun;
+    let Join { evidence, claims, csr_key, report_data, before, .. } = join;
+    let bound = |measurement: &[u8; 32]| {
+        if evidence.kind == EvidenceKind::Simulated && claims.workload != *measurement {
+            let detail = "the workload digest is not what was measured";
+            return Err(Fault::new(Code::BindingMismatch, detail));
+        }
+        if csr_key.as_ref() == Some(&claims.identity_spki) {
+            return Ok(());
+        }
+        let detail =
+            "the certificate request is not one for the key that the evidence names, and signed with it";
+        Err(Fault::new(Code::CsrKeyMismatch, detail))
+    };
+    let anchor = Anchor { root, now: *now_ms / 1000 };
+    let appraised = appraisal::verify(evidence, report_data, &policy.policy, anchor, checks, bound);
+    let Some(before) = before.filter(|_| is_mismatch(&appraised)) else { return appraised };
+    let checks = &mut Checks::default();
+    let was_bound = appraisal::verify(evidence, &before, &policy.policy, anchor, checks, |_| Ok(()));
+    if is_mismatch(&was_bound) {
+        return appraised;
+    }
+    let detail = "another manifest came into force since the challenge; join again";
+    Err(Fault::new(Code::ManifestChanged, detail))
+}
+
+fn is_mismatch(appraised: &Result<Appraised, Fault>) -> bool {
+    appraised.as_ref().is_err_and(|fault| fault.code == Code::BindingMismatch)
+}
+
+/// One of the replicas that the manifest has here. Each has one way to write its instance, or there would be more identities than
+/// replicas.
+pub(super) fn is_expected(begun: &Begun, node: Option<&NodeName>) -> Result<(), Fault> {
+    let replica = ReplicaId::of_instance(begun.service.clone(), &begun.join.claims.instance);
+    let is_identity = begun.id.to_string().parse::<SpiffeId>().as_ref() == Ok(&begun.id);
+    let is_one_of_ours =
+        |replica: &ReplicaId| replica.node.as_ref() == node && replica.ordinal < begun.policy.replicas;
+    if is_identity && replica.is_ok_and(|replica| is_one_of_ours(&replica)) {
+        return Ok(());
+    }
+    let detail = format!("{} has {} replicas", begun.service, begun.policy.replicas);
+    let on = node.map(|node| format!(" on {node}")).unwrap_or_default();
+    Err(Fault::new(Code::ReplicaNotExpected, detail + &on))
+}
