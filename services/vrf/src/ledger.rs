@@ -87,7 +87,8 @@ impl Ledger {
         // Where it is one transaction, that itself says whether the key is known.
         if let Some(keyed) = keyed
             && items.iter().map(|item| item.record.rows()).sum::<usize>() > MAX_ROWS
-            && let Some(given) = self.replay(owner, keyed).await?
+            && let Some(row) = self.0.get(key_key(&keyed.key).as_bytes()).await?
+            && let Some(given) = self.replay(owner, keyed, &row).await?
         {
             return Ok(given);
         }
@@ -108,11 +109,9 @@ impl Ledger {
                     }
                 }
                 Written::Conflict(present) => {
-                    let row = keyed.map(|keyed| key_key(&keyed.key));
-                    let is_used =
-                        row.is_some_and(|row| present.iter().any(|found| found.key == row.as_bytes()));
-                    if let (Some(keyed), true) = (keyed, is_used) {
-                        if let Some(given) = self.replay(owner, keyed).await? {
+                    let used = keyed.and_then(|keyed| Some((keyed, keyed.row_among(&present)?)));
+                    if let Some((keyed, row)) = used {
+                        if let Some(given) = self.replay(owner, keyed, row).await? {
                             return Ok(given);
                         }
                     } else {
@@ -124,10 +123,9 @@ impl Ledger {
         Err(StateError::Unavailable("what is kept changes while it is asked for".into()).into())
     }
 
-    /// The answers of a key that was used. Where one of them is kept no longer, neither is the use.
-    async fn replay(&self, owner: &Owner, keyed: &Keyed) -> Result<Option<Vec<Given>>, NotGiven> {
-        let Some(row) = self.0.get(key_key(&keyed.key).as_bytes()).await? else { return Ok(None) };
-        let used = decoded(&row, Use::decode)?;
+    /// The answers of a key that was used, by its row. Where one of them is kept no longer, neither is the use.
+    async fn replay(&self, owner: &Owner, keyed: &Keyed, row: &Row) -> Result<Option<Vec<Given>>, NotGiven> {
+        let used = decoded(row, Use::decode)?;
         if used.request != keyed.request {
             return Err(NotGiven::Mismatch);
         }
@@ -178,6 +176,11 @@ impl Ledger {
 }
 
 impl Keyed {
+    fn row_among<'a>(&self, rows: &'a [Row]) -> Option<&'a Row> {
+        let key = key_key(&self.key);
+        rows.iter().find(|row| row.key == key.as_bytes())
+    }
+
     fn used_for(&self, items: &[Item]) -> Use {
         let ids = (0..items.len()).map(|place| standing_record(items, place).id).collect();
         Use { request: self.request, moment: self.moment, ids }

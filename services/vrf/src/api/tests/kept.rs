@@ -125,6 +125,23 @@ async fn of_many_requests_with_one_key_at_the_same_time_one_is_executed() {
 }
 
 #[tokio::test]
+async fn a_new_answer_takes_one_question_to_the_state_and_one_that_is_given_again_two() {
+    let kept = FakeState::new();
+    let [one, other, _] = replicas(&kept);
+    let (plain, seeded) = (json!({"min": 1, "max": 6}), json!({"min": 1, "max": 6, "seed": "s"}));
+    for (body, key) in [(&plain, "k"), (&seeded, "k2")] {
+        for (app, questions) in [(&one, 1), (&other, 2)] {
+            let before = kept.questions();
+            assert_eq!(send_with_key(app, "/v1/random", key, body).await.0, 200);
+            assert_eq!(kept.questions() - before, questions, "{body}");
+        }
+    }
+    let before = kept.questions();
+    draw_ok(&other, &seeded).await;
+    assert_eq!(kept.questions() - before, 2);
+}
+
+#[tokio::test]
 async fn a_batch_is_kept_whole_in_few_transactions_and_given_again() {
     let kept = FakeState::new();
     let [one, other, rest] = replicas(&kept);
