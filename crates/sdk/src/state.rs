@@ -112,7 +112,7 @@ impl From<StateError> for Problem {
 }
 
 /// Why one try came to nothing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Fault {
     /// It was asked, and no answer came: nobody knows whether it was done.
     Lost(String),
@@ -121,7 +121,7 @@ pub(crate) enum Fault {
 }
 
 /// What is answered to a write.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answered {
     Done(u64),
     Conflict(Vec<StatePresent>),
