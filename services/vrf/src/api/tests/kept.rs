@@ -219,7 +219,9 @@ async fn without_the_shared_state_nothing_is_drawn_and_what_needs_none_goes_on()
             (503, &HeaderValue::from(1))
         );
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["code"], "STATE_UNAVAILABLE", "{path}");
+        let problem = serde_json::from_slice::<Value>(&body).unwrap();
+        assert_eq!(problem["code"], "STATE_UNAVAILABLE", "{path}");
+        assert!(!problem.to_string().contains("it is away"), "why is nothing for callers: {problem}");
     }
     assert_eq!(verdict(&app, &question(&answer)).await["valid"], true);
     assert_eq!(send(&app, "GET", "/v1/random/keys", "default", "").await.0, 200);
