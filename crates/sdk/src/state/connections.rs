@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use self::together::Waiting;
+use self::together::{Waiting, Wanted};
 use super::{Answered, Asked, Fault, Keeper, LIMIT, StateError};
 use crate::mesh_client::{MeshClient, MeshError};
 
@@ -34,7 +34,7 @@ type Leaf = [u8; 32];
 /// The connections of one member.
 pub(crate) struct Connections {
     pool: Arc<Pool>,
-    /// One for each write. They end with this.
+    /// Those who write. They end with this.
     writing: Mutex<JoinSet<()>>,
 }
 
@@ -74,17 +74,12 @@ impl Connections {
         answer(status, &body)
     }
 
-    /// Has somebody write what waits, who goes on though nobody waits for it any more: others may.
+    /// Somebody writes what waits, and goes on though nobody waits for it any more: others may.
     fn begin_to_write(&self) {
         let pool = Arc::clone(&self.pool);
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         while writing.try_join_next().is_some() {}
-        writing.spawn(async move {
-            let turn = pool.turn().await;
-            let write = pool.waiting.write(|request| pool.write(&turn, request));
-            // Whoever still waits is told that the answer is lost.
-            let _late = timeout(LIMIT, write).await.is_err();
-        });
+        writing.spawn(async move { pool.write_what_waits().await });
     }
 }
 
@@ -116,6 +111,16 @@ impl Pool {
                 self.forget();
                 Err(Fault::Lost(error.to_string()))
             }
+        }
+    }
+
+    async fn write_what_waits(&self) {
+        let mut writer = self.waiting.begin();
+        loop {
+            let turn = self.turn().await;
+            let Some(batch) = writer.next() else { return };
+            // Whoever still waits is told that the answer is lost.
+            let _late = timeout(LIMIT, batch.write(|request| self.write(&turn, request))).await.is_err();
         }
     }
 
@@ -155,8 +160,10 @@ impl Keeper for Connections {
 
     fn write(&self, request: StateWriteRequest) -> Asked<'_, Answered> {
         Box::pin(async move {
-            let answered = self.pool.waiting.push(request);
-            self.begin_to_write();
+            let (answered, wanted) = self.pool.waiting.push(request, MAX_CONNECTIONS)?;
+            if wanted == Wanted::Writer {
+                self.begin_to_write();
+            }
             answered.await.unwrap_or_else(|_| Err(Fault::Lost("the mesh API did not answer".into())))
         })
     }

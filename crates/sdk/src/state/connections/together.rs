@@ -14,15 +14,51 @@ use tokio::sync::oneshot;
 
 use super::{Answered, Fault, StateError};
 
+/// Writes that wait; one more is told to try again.
+const MAX_WAITING: usize = 1_024;
+
 type Answer = Result<Answered, Fault>;
 
-/// What waits to be written, the oldest first. There is one write for each that somebody waits for.
+/// What waits to be written.
 #[derive(Default)]
-pub(super) struct Waiting(Mutex<VecDeque<Job>>);
+pub(super) struct Waiting(Mutex<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    /// The oldest first.
+    jobs: VecDeque<Job>,
+    /// How many write.
+    writers: usize,
+}
 
 struct Job {
     request: StateWriteRequest,
     answer: oneshot::Sender<Answer>,
+}
+
+/// Writes that go together.
+pub(super) struct Batch(Vec<Job>);
+
+/// Who is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Somebody who writes.
+    Writer,
+    Nobody,
+}
+
+/// Somebody who writes until nothing waits any more. However it ends, somebody else can begin.
+pub(super) struct Writer<'a> {
+    waiting: &'a Waiting,
+    is_done: bool,
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.waiting.queue().writers -= 1;
+        }
+    }
 }
 
 impl Job {
@@ -46,16 +82,53 @@ impl Job {
 }
 
 impl Waiting {
-    /// Puts a write behind the others. Whoever does so calls [`Self::write`] once.
-    pub(super) fn push(&self, request: StateWriteRequest) -> oneshot::Receiver<Answer> {
+    /// Puts a write behind the others. Gives where its answer comes, and whether somebody has to [begin](Self::begin), of whom there
+    /// are at most so many.
+    pub(super) fn push(
+        &self,
+        request: StateWriteRequest,
+        most: usize,
+    ) -> Result<(oneshot::Receiver<Answer>, Wanted), Fault> {
+        let mut queue = self.queue();
+        if queue.jobs.len() >= MAX_WAITING {
+            queue.jobs.retain(|job| !job.answer.is_closed());
+        }
+        if queue.jobs.len() >= MAX_WAITING {
+            let reason = format!("{MAX_WAITING} writes wait already");
+            return Err(Fault::Error(StateError::Unavailable(reason)));
+        }
         let (answer, answered) = oneshot::channel();
-        self.jobs().push_back(Job { request, answer });
-        answered
+        queue.jobs.push_back(Job { request, answer });
+        let wanted = if queue.writers < most { Wanted::Writer } else { Wanted::Nobody };
+        queue.writers += usize::from(wanted == Wanted::Writer);
+        Ok((answered, wanted))
     }
 
-    /// Writes what waits, as much as goes together, if anything does.
-    pub(super) async fn write<F: Future<Output = Answer>>(&self, write: impl Fn(StateWriteRequest) -> F) {
-        let mut jobs = self.take();
+    /// Whoever was wanted begins.
+    pub(super) fn begin(&self) -> Writer<'_> {
+        Writer { waiting: self, is_done: false }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer<'_> {
+    /// Takes what is at the front and goes together; nothing, once nothing waits.
+    pub(super) fn next(&mut self) -> Option<Batch> {
+        let mut queue = self.waiting.queue();
+        let batch = take(&mut queue.jobs);
+        self.is_done = batch.is_empty();
+        queue.writers -= usize::from(self.is_done);
+        (!self.is_done).then_some(Batch(batch))
+    }
+}
+
+impl Batch {
+    /// Writes it.
+    pub(super) async fn write<F: Future<Output = Answer>>(self, write: impl Fn(StateWriteRequest) -> F) {
+        let Self(mut jobs) = self;
         while jobs.len() > 1 {
             let writes = jobs.iter().flat_map(|job| job.request.writes.clone()).collect();
             let present = match write(StateWriteRequest { writes }).await {
@@ -81,38 +154,32 @@ impl Waiting {
             job.told(answer);
         }
     }
+}
 
-    fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Those at the front that go together.
-    fn take(&self) -> Vec<Job> {
-        let mut waiting = self.jobs();
-        let (mut taken, mut keys, mut bytes) = (Vec::new(), HashSet::new(), 0);
-        while let Some(job) = waiting.pop_front() {
-            if job.answer.is_closed() {
-                continue;
-            }
-            bytes += job.bytes();
-            let own = job.request.writes.iter().map(|write| write.key().0.clone());
-            let (before, count) = (keys.len(), job.request.writes.len());
-            keys.extend(own);
-            let fits =
-                keys.len() == before + count && keys.len() <= MAX_STATE_KEYS && bytes <= MAX_STATE_BYTES;
-            let is_sociable = job.is_sociable();
-            let goes_along = taken.is_empty() || is_sociable && fits;
-            if !goes_along {
-                waiting.push_front(job);
-                break;
-            }
-            taken.push(job);
-            if !is_sociable {
-                break;
-            }
+/// Those at the front that go together.
+fn take(waiting: &mut VecDeque<Job>) -> Vec<Job> {
+    let (mut taken, mut keys, mut bytes) = (Vec::new(), HashSet::new(), 0);
+    while let Some(job) = waiting.pop_front() {
+        if job.answer.is_closed() {
+            continue;
         }
-        taken
+        bytes += job.bytes();
+        let own = job.request.writes.iter().map(|write| write.key().0.clone());
+        let (before, count) = (keys.len(), job.request.writes.len());
+        keys.extend(own);
+        let fits = keys.len() == before + count && keys.len() <= MAX_STATE_KEYS && bytes <= MAX_STATE_BYTES;
+        let is_sociable = job.is_sociable();
+        let goes_along = taken.is_empty() || is_sociable && fits;
+        if !goes_along {
+            waiting.push_front(job);
+            break;
+        }
+        taken.push(job);
+        if !is_sociable {
+            break;
+        }
     }
+    taken
 }
 
 /// Tells those whose rows are there, and gives the others.
@@ -160,14 +227,15 @@ mod tests {
             requests.borrow_mut().push(keys.collect::<Vec<_>>().join(" "));
             ready(answers[(requests.borrow().len() - 1).min(answers.len() - 1)]())
         };
-        while !waiting.jobs().is_empty() {
-            waiting.write(write).await;
+        let mut writer = waiting.begin();
+        while let Some(batch) = writer.next() {
+            batch.write(write).await;
         }
         requests.into_inner()
     }
 
     fn pushed(waiting: &Waiting, writes: Vec<StateWrite>) -> oneshot::Receiver<Answer> {
-        waiting.push(StateWriteRequest { writes })
+        waiting.push(StateWriteRequest { writes }, 1).unwrap().0
     }
 
     #[tokio::test]
@@ -241,5 +309,31 @@ mod tests {
         assert_eq!(written(&waiting, &[full, || Ok(Answered::Done(7)), full]).await, ["a b", "a", "b"]);
         assert_eq!(a.await.unwrap().unwrap(), Answered::Done(7));
         assert!(matches!(b.await.unwrap(), Err(Fault::Error(StateError::Full(_)))));
+    }
+
+    #[tokio::test]
+    async fn no_more_write_than_may_and_whoever_ends_is_replaced() {
+        let waiting = Waiting::default();
+        let push = || waiting.push(StateWriteRequest { writes: vec![create("a", 1)] }, 2).unwrap();
+        let wanted = [push(), push(), push()].map(|(_told, wanted)| wanted);
+        assert_eq!(wanted, [Wanted::Writer, Wanted::Writer, Wanted::Nobody]);
+        let (mut one, two) = (waiting.begin(), waiting.begin());
+        drop(two);
+        let (_told, wanted) = push();
+        assert_eq!(wanted, Wanted::Writer, "one has ended before it was done");
+        assert!(one.next().is_some() && one.next().is_none());
+        assert!(waiting.begin().next().is_none());
+        assert_eq!(waiting.queue().writers, 0);
+    }
+
+    #[tokio::test]
+    async fn more_than_may_wait_are_told_to_try_again_and_those_who_have_gone_make_room() {
+        let waiting = Waiting::default();
+        let push =
+            |key: usize| waiting.push(StateWriteRequest { writes: vec![create(&key.to_string(), 1)] }, 1);
+        let mut told: Vec<_> = (0..MAX_WAITING).map(|key| push(key).unwrap()).collect();
+        assert!(matches!(push(MAX_WAITING), Err(Fault::Error(StateError::Unavailable(_)))));
+        told.pop();
+        assert!(push(MAX_WAITING).is_ok());
     }
 }
