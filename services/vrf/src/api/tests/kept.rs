@@ -196,8 +196,15 @@ async fn one_draw_that_cannot_be_refuses_its_batch_and_is_named() {
     assert_eq!(kept.rows().len(), 0);
     let (_, twice) = post(&app, "/v1/random/batch", &batch(vec![good.clone(), good.clone()])).await;
     assert_eq!(twice["answers"][1], again(&twice["answers"][0]));
-    let later = batch(vec![json!({"min": 1, "max": 6}), with(good, "max", 7)]);
-    assert_eq!(refused(&app, "/v1/random/batch", &later).await, (409, "VRF_SEED_REUSED".into()));
+    let before = kept.rows();
+    for others in [1, 99] {
+        let mut requests: Vec<_> =
+            (0..others).map(|seed| json!({"min": 1, "max": 6, "seed": format!("other {seed}")})).collect();
+        requests.push(with(good.clone(), "max", 7));
+        let reused = refused(&app, "/v1/random/batch", &batch(requests)).await;
+        assert_eq!(reused, (409, "VRF_SEED_REUSED".into()));
+        assert_eq!(kept.rows(), before, "nothing of it is kept, however long it is");
+    }
 }
 
 #[tokio::test(start_paused = true)]
