@@ -24,6 +24,8 @@ use self::usage::{Limits, Size, Usages};
 const ROOT: &str = "state/";
 /// Requests of one service that are answered at the same time; the others wait, each on a connection of its member.
 const MAX_IN_FLIGHT: usize = 64;
+/// Rows that are read of the store at once: no more of large ones than a few answers hold.
+const KEYS_AT_ONCE: usize = 16;
 /// Values that a conflict is answered with, in bytes; the others are asked for.
 const MAX_CONFLICT_BYTES: usize = MAX_STATE_BYTES;
 /// How much a service may have: what a service keeps for long is the operator's disk.
@@ -97,15 +99,25 @@ impl Namespace {
     pub(crate) async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<StateRow>>, StateFault> {
         within(keys.len(), "keys")?;
         let (mut rows, mut bytes) = (Vec::new(), 0);
-        for key in keys {
-            let row = self.all.store.get(self.key(key)?).await?.map(|row| self.row(row));
-            bytes += row.as_ref().map_or(0, |row| row.key.0.len() + row.value.0.len());
-            if bytes > MAX_STATE_BYTES && !rows.is_empty() {
-                break;
+        for some in keys.chunks(KEYS_AT_ONCE) {
+            for row in self.found(some).await? {
+                let row = row.map(|row| self.row(row));
+                bytes += row.as_ref().map_or(0, |row| row.key.0.len() + row.value.0.len());
+                if bytes > MAX_STATE_BYTES && !rows.is_empty() {
+                    return Ok(rows);
+                }
+                rows.push(row);
             }
-            rows.push(row);
         }
         Ok(rows)
+    }
+
+    async fn found<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a Bytes>,
+    ) -> Result<Vec<Option<KeyValue>>, StateFault> {
+        let keys = keys.into_iter().map(|key| self.key(key)).collect::<Result<_, _>>()?;
+        Ok(self.all.store.get_all(keys).await?)
     }
 
     /// A page of rows, as many as fit into an answer, at least one where there is one.
@@ -211,16 +223,22 @@ impl Namespace {
 
     /// What the namespace will have more, or less; `None` where a row is not as a write expects already.
     async fn grows(&self, writes: &[StateWrite]) -> Result<Option<Size>, StateFault> {
+        let size = |write: &StateWrite, value: usize| Size::of_row(write.key().0.len(), value);
         let mut grows = Size::default();
+        let mut read = Vec::new();
         for write in writes {
-            let size = |value: usize| Size::of_row(write.key().0.len(), value);
-            grows += write.value().map_or_else(Size::default, |value| size(value.0.len()));
-            let (StateWrite::Replace { revision, .. } | StateWrite::Delete { revision, .. }) = write else {
-                continue;
-            };
-            match self.all.store.get(self.key(write.key())?).await? {
-                Some(row) if row.mod_revision == *revision => grows -= size(row.value.len()),
-                _ => return Ok(None),
+            grows += write.value().map_or_else(Size::default, |value| size(write, value.0.len()));
+            if let StateWrite::Replace { revision, .. } | StateWrite::Delete { revision, .. } = write {
+                read.push((write, *revision));
+            }
+        }
+        for some in read.chunks(KEYS_AT_ONCE) {
+            let found = self.found(some.iter().map(|(write, _)| write.key())).await?;
+            for ((write, revision), row) in some.iter().zip(found) {
+                match row {
+                    Some(row) if row.mod_revision == *revision => grows -= size(write, row.value.len()),
+                    _ => return Ok(None),
+                }
             }
         }
         Ok(Some(grows))
@@ -228,24 +246,23 @@ impl Namespace {
 
     /// What whoever wrote is told of the rows that are there.
     async fn conflict(&self, writes: &[StateWrite]) -> StateFault {
+        match self.present(writes).await {
+            Ok(present) => StateFault::Conflict(present),
+            Err(fault) => fault,
+        }
+    }
+
+    async fn present(&self, writes: &[StateWrite]) -> Result<Vec<StatePresent>, StateFault> {
         let (mut present, mut bytes) = (Vec::new(), 0);
-        for write in writes {
-            let found = match self.key(write.key()) {
-                Ok(key) => self.all.store.get(key).await,
-                Err(fault) => return fault,
-            };
-            match found {
-                Ok(None) => {}
-                Ok(Some(row)) => {
-                    let StateRow { key, value, revision } = self.row(row);
-                    bytes += value.0.len();
-                    let value = (bytes <= MAX_CONFLICT_BYTES).then_some(value);
-                    present.push(StatePresent { key, revision, value });
-                }
-                Err(error) => return error.into(),
+        for some in writes.chunks(KEYS_AT_ONCE) {
+            for row in self.found(some.iter().map(StateWrite::key)).await?.into_iter().flatten() {
+                let StateRow { key, value, revision } = self.row(row);
+                bytes += value.0.len();
+                let value = (bytes <= MAX_CONFLICT_BYTES).then_some(value);
+                present.push(StatePresent { key, revision, value });
             }
         }
-        StateFault::Conflict(present)
+        Ok(present)
     }
 }
 

@@ -10,7 +10,7 @@ pub(crate) mod fake;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
@@ -19,7 +19,7 @@ use mesh_protocol::{
     StateReadRequest, StateUsage, StateWrite, StateWriteRequest,
 };
 use thiserror::Error;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::Problem;
 
@@ -27,6 +27,8 @@ pub(crate) use connections::Connections;
 
 /// How long a question may take, waiting for its turn and all tries included.
 const LIMIT: Duration = Duration::from_secs(5);
+/// How often the log says that the state cannot be reached.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
 /// How often something is asked whose answer was lost, and how long it waits in between.
 const TRIES: usize = 3;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -97,22 +99,30 @@ pub enum StateError {
 }
 
 impl From<StateError> for Problem {
-    /// What a service answers that cannot go on without its state.
+    /// What a service answers that cannot go on without its state. Where the store is, and what ails it, is nothing for callers:
+    /// that is in the log.
     fn from(error: StateError) -> Self {
-        let (code, title, after) = match &error {
-            StateError::Full(_) => ("STATE_FULL", "No room for what the service keeps", "60"),
-            _ => ("STATE_UNAVAILABLE", "What the service keeps cannot be reached", "1"),
+        let (code, title, detail, after) = match &error {
+            StateError::Full(_) => {
+                let detail = "the service keeps as much as it may have; some of it goes with time";
+                ("STATE_FULL", "No room for what the service keeps", detail, "60")
+            }
+            _ => {
+                let detail =
+                    "the service cannot keep or find its answers now; what was asked may have been kept";
+                ("STATE_UNAVAILABLE", "What the service keeps cannot be reached", detail, "1")
+            }
         };
         if matches!(error, StateError::Refused(_) | StateError::TooLarge(_)) {
             tracing::error!(%error, "the shared state of the service refused it");
         }
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, error.to_string())
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail)
             .with_header(header::RETRY_AFTER, HeaderValue::from_static(after))
     }
 }
 
 /// Why one try came to nothing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Fault {
     /// It was asked, and no answer came: nobody knows whether it was done.
     Lost(String),
@@ -121,7 +131,7 @@ pub(crate) enum Fault {
 }
 
 /// What is answered to a write.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answered {
     Done(u64),
     Conflict(Vec<StatePresent>),
@@ -140,11 +150,15 @@ pub(crate) trait Keeper: Send + Sync {
 
 /// The shared state of this replica's service. Clones are the same.
 #[derive(Clone)]
-pub struct State(Arc<dyn Keeper>);
+pub struct State {
+    keeper: Arc<dyn Keeper>,
+    /// When the log has said last that it cannot be reached.
+    said: Arc<Mutex<Option<Instant>>>,
+}
 
 impl State {
     pub(crate) fn of(keeper: impl Keeper + 'static) -> Self {
-        Self(Arc::new(keeper))
+        Self { keeper: Arc::new(keeper), said: Arc::default() }
     }
 
     /// The state that a mesh API keeps for whoever has this identity, whose certificate is the one that `certificates` says.
@@ -152,7 +166,7 @@ impl State {
     pub fn of_identity(
         mesh: mesh_protocol::MeshCoordinates,
         identity: mesh_protocol::tls::Identity,
-        certificates: tokio::sync::watch::Receiver<([u8; 32], tokio::time::Instant)>,
+        certificates: tokio::sync::watch::Receiver<([u8; 32], Instant)>,
     ) -> Self {
         Self::of(Connections::new(mesh, identity, certificates))
     }
@@ -169,7 +183,7 @@ impl State {
         while rows.len() < keys.len() {
             let rest = &keys[rows.len()..];
             let request = StateReadRequest { keys: rest.iter().take(MAX_STATE_KEYS).cloned().collect() };
-            let answer = again(|| self.0.read(request.clone())).await?;
+            let answer = self.again(|| self.keeper.read(request.clone())).await?;
             if answer.rows.is_empty() {
                 return Err(StateError::Unavailable("an answer without a row".into()));
             }
@@ -182,7 +196,7 @@ impl State {
     pub async fn range(&self, prefix: &[u8], after: &[u8], limit: usize) -> Result<Page, StateError> {
         let request =
             StateRangeRequest { prefix: Bytes(prefix.to_vec()), after: Bytes(after.to_vec()), limit };
-        let StateRangeAnswer { rows, more } = again(|| self.0.range(request.clone())).await?;
+        let StateRangeAnswer { rows, more } = self.again(|| self.keeper.range(request.clone())).await?;
         Ok(Page { rows: rows.into_iter().map(Row::from).collect(), more })
     }
 
@@ -224,7 +238,7 @@ impl State {
         let tries = async {
             let mut lost = None;
             for _ in 0..TRIES {
-                match self.0.write(request.clone()).await {
+                match self.keeper.write(request.clone()).await {
                     Ok(Answered::Done(revision)) => return Ok(Written::Done(revision)),
                     Ok(Answered::Conflict(present)) => {
                         let present = self.with_values(present).await?;
@@ -239,12 +253,41 @@ impl State {
             }
             Err(StateError::Unavailable(lost.unwrap_or_default()))
         };
-        timeout(LIMIT, tries).await.unwrap_or_else(|_| Err(late()))
+        self.heard(timeout(LIMIT, tries).await.unwrap_or_else(|_| Err(late())))
     }
 
     /// How much the service has, about, and how much it may have.
     pub async fn usage(&self) -> Result<StateUsage, StateError> {
-        again(|| self.0.usage()).await
+        self.again(|| self.keeper.usage()).await
+    }
+
+    /// Asks what changes nothing until there is an answer.
+    async fn again<'a, T>(&self, ask: impl Fn() -> Asked<'a, T>) -> Result<T, StateError> {
+        let tries = async {
+            let mut lost = String::new();
+            for _ in 0..TRIES {
+                match ask().await {
+                    Ok(answer) => return Ok(answer),
+                    Err(Fault::Error(error)) => return Err(error),
+                    Err(Fault::Lost(reason)) => lost = reason,
+                }
+                sleep(PAUSE).await;
+            }
+            Err(StateError::Unavailable(lost))
+        };
+        self.heard(timeout(LIMIT, tries).await.unwrap_or_else(|_| Err(late())))
+    }
+
+    /// Says in the log why the state cannot be reached, unless it has said so a moment ago.
+    fn heard<T>(&self, done: Result<T, StateError>) -> Result<T, StateError> {
+        if let Err(StateError::Unavailable(reason)) = &done {
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            if said.is_none_or(|said| said.elapsed() >= SAID_AGAIN) {
+                *said = Some(Instant::now());
+                tracing::warn!(reason, "the shared state of the service cannot be reached");
+            }
+        }
+        done
     }
 
     /// The rows that are there, with the values that did not fit into the answer.
@@ -273,23 +316,6 @@ fn holds(writes: &[StateWrite], present: &[Row]) -> bool {
         let found = present.iter().find(|row| row.key == write.key().0);
         found.map(|row| &row.value) == write.value().map(|value| &value.0)
     })
-}
-
-/// Asks what changes nothing until there is an answer.
-async fn again<'a, T>(ask: impl Fn() -> Asked<'a, T>) -> Result<T, StateError> {
-    let tries = async {
-        let mut lost = String::new();
-        for _ in 0..TRIES {
-            match ask().await {
-                Ok(answer) => return Ok(answer),
-                Err(Fault::Error(error)) => return Err(error),
-                Err(Fault::Lost(reason)) => lost = reason,
-            }
-            sleep(PAUSE).await;
-        }
-        Err(StateError::Unavailable(lost))
-    };
-    timeout(LIMIT, tries).await.unwrap_or_else(|_| Err(late()))
 }
 
 fn late() -> StateError {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::embedded::Embedded;
 use crate::transaction::within_limits;
-use crate::{KeyValue, LEASE_TTL, LeaseId, Outcome, Range, StoreError, Transaction, Watch};
+use crate::{KeyValue, LEASE_TTL, LeaseId, MAX_OPERATIONS, Outcome, Range, StoreError, Transaction, Watch};
 
 /// What the store answers, some time.
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -39,6 +39,7 @@ pub enum Availability {
 /// An implementation. `crates/store/tests/it` holds both to the same promises.
 pub(crate) trait Backend: Send + Sync {
     fn get(&self, key: Vec<u8>) -> Answer<'_, Option<KeyValue>>;
+    fn get_all(&self, keys: Vec<Vec<u8>>) -> Answer<'_, Vec<Option<KeyValue>>>;
     fn range(&self, prefix: Vec<u8>) -> Answer<'_, Range>;
     /// Keys behind `after`, at most so many.
     fn page(&self, prefix: Vec<u8>, after: Vec<u8>, most: usize) -> Answer<'_, Range>;
@@ -72,6 +73,17 @@ impl Store {
     /// The value of a key.
     pub async fn get(&self, key: impl Into<Vec<u8>>) -> Result<Option<KeyValue>, StoreError> {
         self.0.get(key.into()).await
+    }
+
+    /// The values of at most [`MAX_OPERATIONS`] keys, in their order and as they were at one moment.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] for more keys, or where etcd answers with more than 8 MiB; else those of a store that is away.
+    pub async fn get_all(&self, keys: Vec<Vec<u8>>) -> Result<Vec<Option<KeyValue>>, StoreError> {
+        if keys.len() > MAX_OPERATIONS {
+            return Err(StoreError::TooLarge("128 keys"));
+        }
+        self.0.get_all(keys).await
     }
 
     /// Every key that begins with `prefix`, in order, all of one revision.

@@ -17,15 +17,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redb::ReadableDatabase;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use self::clock::Clock;
-use self::database::{Held, Open, failed};
+use self::database::{Held, Open};
 use self::history::Kept;
 use self::leases::Leases;
-use self::rows::ROWS;
 use self::watching::EmbeddedWatch;
 use self::writer::{Work, Writer};
 use crate::backend::{Answer, Backend, Watching};
@@ -128,11 +126,11 @@ impl Shared {
 
 impl Backend for Embedded {
     fn get(&self, key: Vec<u8>) -> Answer<'_, Option<KeyValue>> {
-        Box::pin(self.0.read(move |database| {
-            let rows = database.begin_read().map_err(failed)?.open_table(ROWS).map_err(failed)?;
-            let row = rows.get(key.as_slice()).map_err(failed)?;
-            row.map(|row| rows::decode(&key, row.value()).map(|row| row.of(&key))).transpose()
-        }))
+        Box::pin(self.0.read(move |database| Ok(rows::get_all(database, &[key])?.pop().flatten())))
+    }
+
+    fn get_all(&self, keys: Vec<Vec<u8>>) -> Answer<'_, Vec<Option<KeyValue>>> {
+        Box::pin(self.0.read(move |database| rows::get_all(database, &keys)))
     }
 
     fn range(&self, prefix: Vec<u8>) -> Answer<'_, Range> {

@@ -97,6 +97,10 @@ impl Backend for Etcd {
         Box::pin(async move { reading::get(&self.client, &key).await })
     }
 
+    fn get_all(&self, keys: Vec<Vec<u8>>) -> Answer<'_, Vec<Option<KeyValue>>> {
+        Box::pin(async move { reading::get_all(&self.client, &keys).await })
+    }
+
     fn range(&self, prefix: Vec<u8>) -> Answer<'_, Range> {
         self.page(prefix, Vec::new(), usize::MAX)
     }

@@ -1,7 +1,8 @@
 //! Answers are given only once they are kept, and whoever asks the same again is given the same: by the id, by the seed, and by
 //! the `Idempotency-Key`. What is kept is shared by all replicas, so that none of them can draw again.
 //!
-//! Nothing is read before it is written: what is new takes one transaction, and what is not is found by its conflict.
+//! Nothing is read before it is written: what is new takes one transaction, and what is not is found by its conflict. Only where a
+//! request takes several it is looked first whether it will be refused.
 
 use sdk::{MAX_STATE_KEYS, Row, State, StateError, Written};
 use thiserror::Error;
@@ -84,12 +85,15 @@ impl Ledger {
         keyed: Option<&Keyed>,
     ) -> Result<Vec<Given>, NotGiven> {
         let mut items = items(drawn)?;
-        // Where it is one transaction, that itself says whether the key is known.
-        if let Some(keyed) = keyed
-            && items.iter().map(|item| item.record.rows()).sum::<usize>() > MAX_ROWS
-            && let Some(given) = self.replay(owner, keyed).await?
-        {
-            return Ok(given);
+        // Where it is one transaction, that itself says what is known.
+        if items.iter().map(|item| item.record.rows()).sum::<usize>() > MAX_ROWS {
+            if let Some(keyed) = keyed
+                && let Some(row) = self.0.get(key_key(&keyed.key).as_bytes()).await?
+                && let Some(given) = self.replay(owner, keyed, &row).await?
+            {
+                return Ok(given);
+            }
+            self.look_for_seeds(owner, &mut items).await?;
         }
         for _ in 0..MAX_ROUNDS {
             let (chunk, is_last) = chunk(&items);
@@ -108,11 +112,9 @@ impl Ledger {
                     }
                 }
                 Written::Conflict(present) => {
-                    let row = keyed.map(|keyed| key_key(&keyed.key));
-                    let is_used =
-                        row.is_some_and(|row| present.iter().any(|found| found.key == row.as_bytes()));
-                    if let (Some(keyed), true) = (keyed, is_used) {
-                        if let Some(given) = self.replay(owner, keyed).await? {
+                    let used = keyed.and_then(|keyed| Some((keyed, keyed.row_among(&present)?)));
+                    if let Some((keyed, row)) = used {
+                        if let Some(given) = self.replay(owner, keyed, row).await? {
                             return Ok(given);
                         }
                     } else {
@@ -124,10 +126,9 @@ impl Ledger {
         Err(StateError::Unavailable("what is kept changes while it is asked for".into()).into())
     }
 
-    /// The answers of a key that was used. Where one of them is kept no longer, neither is the use.
-    async fn replay(&self, owner: &Owner, keyed: &Keyed) -> Result<Option<Vec<Given>>, NotGiven> {
-        let Some(row) = self.0.get(key_key(&keyed.key).as_bytes()).await? else { return Ok(None) };
-        let used = decoded(&row, Use::decode)?;
+    /// The answers of a key that was used, by its row. Where one of them is kept no longer, neither is the use.
+    async fn replay(&self, owner: &Owner, keyed: &Keyed, row: &Row) -> Result<Option<Vec<Given>>, NotGiven> {
+        let used = decoded(row, Use::decode)?;
         if used.request != keyed.request {
             return Err(NotGiven::Mismatch);
         }
@@ -140,6 +141,15 @@ impl Ledger {
         let forgotten = [row.key.as_slice(), moment.as_bytes()].map(|key| delete(key, row.revision));
         let _somebody_else_did = self.0.write(forgotten.into()).await?;
         Ok(None)
+    }
+
+    /// Finds out by the seeds of a request of several transactions whether it is refused, before any of it is kept.
+    async fn look_for_seeds(&self, owner: &Owner, items: &mut [Item]) -> Result<(), NotGiven> {
+        let keys: Vec<_> = items.iter().filter_map(|item| item.record.seed.as_ref().map(seed_key)).collect();
+        let present: Vec<_> = self.0.get_all(&keys).await?.into_iter().flatten().collect();
+        let is_new = |place: &usize| matches!(items[*place].standing, Standing::New);
+        let new: Vec<_> = (0..items.len()).filter(is_new).collect();
+        self.take_known(owner, items, &new, &present).await
     }
 
     /// Finds out which of the draws have an answer by their seeds.
@@ -178,6 +188,11 @@ impl Ledger {
 }
 
 impl Keyed {
+    fn row_among<'a>(&self, rows: &'a [Row]) -> Option<&'a Row> {
+        let key = key_key(&self.key);
+        rows.iter().find(|row| row.key == key.as_bytes())
+    }
+
     fn used_for(&self, items: &[Item]) -> Use {
         let ids = (0..items.len()).map(|place| standing_record(items, place).id).collect();
         Use { request: self.request, moment: self.moment, ids }

@@ -23,6 +23,8 @@ pub(crate) const KEYS_KEPT: Duration = Duration::from_secs(24 * 3600);
 const PINNED: Duration = Duration::from_secs(25 * 3600);
 /// About how long it waits between two sweeps: 0.5 to 1.5 times as long.
 const EVERY: Duration = Duration::from_secs(60);
+/// The same after a sweep that was not done, so that no more is drawn than is removed.
+const SOON: Duration = Duration::from_secs(1);
 /// Rows that are looked at at once; each may take another one with it.
 const PAGE: usize = MAX_STATE_KEYS / 2;
 /// Pages of one sweep.
@@ -37,7 +39,7 @@ pub(crate) struct Sweep {
 
 /// Whether there may be more to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub(crate) enum Step {
     Goes,
     Done,
 }
@@ -49,34 +51,47 @@ impl Sweep {
 
     /// Sweeps from time to time; `jitter` gives numbers from 0 to 1.
     pub(crate) async fn keep(mut self, now: impl Fn() -> Timestamp, jitter: impl Fn() -> f64) -> Infallible {
+        let mut wait = EVERY;
         loop {
-            sleep(EVERY.mul_f64(0.5 + jitter())).await;
-            if let Err(error) = self.sweep(now()).await {
+            sleep(wait.mul_f64(0.5 + jitter())).await;
+            let swept = self.sweep(now()).await;
+            wait = if matches!(swept, Ok(Step::Goes)) { SOON } else { EVERY };
+            if let Err(error) = swept {
                 tracing::debug!(%error, "what was kept for long enough cannot be removed now");
             }
         }
     }
 
     /// Sweeps once.
-    pub(crate) async fn sweep(&mut self, now: Timestamp) -> Result<(), StateError> {
+    pub(crate) async fn sweep(&mut self, now: Timestamp) -> Result<Step, StateError> {
+        let steps = [self.forget_uses(now).await?, self.remove_due(now).await?, self.make_room(now).await?];
+        Ok(if steps.contains(&Step::Goes) { Step::Goes } else { Step::Done })
+    }
+
+    async fn forget_uses(&self, now: Timestamp) -> Result<Step, StateError> {
         for _ in 0..MAX_PAGES {
-            if self.forget_uses(now).await? == Step::Done {
-                break;
+            if self.forget_page(now).await? == Step::Done {
+                return Ok(Step::Done);
             }
         }
+        Ok(Step::Goes)
+    }
+
+    /// Removes answers that were kept for long enough.
+    async fn remove_due(&self, now: Timestamp) -> Result<Step, StateError> {
         for _ in 0..MAX_PAGES {
             let page = self.state.range(RECORDS.as_bytes(), b"", PAGE).await?;
             let is_due = |row: &&Row| age(row, RECORDS, now).is_some_and(|age| age > RECORDS_KEPT);
             let due: Vec<_> = page.rows.iter().take_while(is_due).collect();
             if self.remove(&due).await? == Step::Done || due.len() < page.rows.len() || !page.more {
-                break;
+                return Ok(Step::Done);
             }
         }
-        self.make_room(now).await
+        Ok(Step::Goes)
     }
 
     /// Forgets a page of keys that were used long ago.
-    async fn forget_uses(&self, now: Timestamp) -> Result<Step, StateError> {
+    async fn forget_page(&self, now: Timestamp) -> Result<Step, StateError> {
         let Page { rows, more } = self.state.range(USES.as_bytes(), b"", PAGE).await?;
         let is_due = |row: &&Row| age(row, USES, now).is_some_and(|age| age > KEYS_KEPT);
         let due: Vec<_> = rows.iter().take_while(is_due).collect();
@@ -93,9 +108,9 @@ impl Sweep {
     }
 
     /// Removes answers before their time while there is little room.
-    async fn make_room(&mut self, now: Timestamp) -> Result<(), StateError> {
-        let mut removed = 0;
-        for _ in 0..MAX_PAGES {
+    async fn make_room(&mut self, now: Timestamp) -> Result<Step, StateError> {
+        let (mut removed, mut pages) = (0, 0);
+        while pages < MAX_PAGES {
             let usage = self.state.usage().await?;
             let is_nearly_full = usage.rows > usage.max_rows / 4 * 3 || usage.bytes > usage.max_bytes / 4 * 3;
             if !is_nearly_full {
@@ -112,11 +127,13 @@ impl Sweep {
             if self.looked_at.is_empty() || (step == Step::Done && !may_go.is_empty()) {
                 break;
             }
+            pages += 1;
         }
         if removed > 0 {
             tracing::warn!(removed, "answers were removed before their time: there is little room for more");
         }
-        Ok(())
+        // Where nothing may go, there is nothing to look for until something may.
+        Ok(if pages == MAX_PAGES && removed > 0 { Step::Goes } else { Step::Done })
     }
 
     /// Removes answers, each with the row of its seed.

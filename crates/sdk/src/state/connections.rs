@@ -1,7 +1,10 @@
 //! The mesh API as the keeper of the state. HTTP/1.1 answers one question after the other, so several connections are kept: the
-//! store makes many writes durable at once, and one that waits for the disk shall not keep the others waiting.
+//! store makes many writes durable at once, and one that waits for the disk shall not keep the others waiting. Writes for which no
+//! connection is free go [`together`].
 
-use std::sync::{Mutex, PoisonError};
+mod together;
+
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
@@ -12,10 +15,12 @@ use mesh_protocol::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
-use super::{Answered, Asked, Fault, Keeper, StateError};
+use self::together::{Waiting, Wanted};
+use super::{Answered, Asked, Fault, Keeper, LIMIT, StateError};
 use crate::mesh_client::{MeshClient, MeshError};
 
 /// Connections of one replica, and so its questions at the same time.
@@ -28,12 +33,19 @@ type Leaf = [u8; 32];
 
 /// The connections of one member.
 pub(crate) struct Connections {
+    pool: Arc<Pool>,
+    /// Those who write. They end with this.
+    writing: Mutex<JoinSet<()>>,
+}
+
+struct Pool {
     mesh: MeshCoordinates,
     identity: Identity,
     certificates: watch::Receiver<(Leaf, Instant)>,
     /// The one that was used last is used next, so that those that are too many grow old.
     idle: Mutex<Vec<Kept>>,
     room: Semaphore,
+    waiting: Waiting,
 }
 
 struct Kept {
@@ -51,12 +63,39 @@ impl Connections {
         identity: Identity,
         certificates: watch::Receiver<(Leaf, Instant)>,
     ) -> Self {
-        let room = Semaphore::new(MAX_CONNECTIONS);
-        Self { mesh, identity, certificates, idle: Mutex::default(), room }
+        let (room, waiting) = (Semaphore::new(MAX_CONNECTIONS), Waiting::default());
+        let pool = Pool { mesh, identity, certificates, idle: Mutex::default(), room, waiting };
+        Self { pool: Arc::new(pool), writing: Mutex::default() }
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> Result<(StatusCode, Vec<u8>), Fault> {
-        let Ok(_turn) = self.room.acquire().await else { unreachable!("nobody closes it") };
+    async fn post<T: DeserializeOwned>(&self, path: &str, message: &impl Serialize) -> Result<T, Fault> {
+        let turn = self.pool.turn().await;
+        let (status, body) = self.pool.ask(&turn, Method::POST, path, encoded(message)).await?;
+        answer(status, &body)
+    }
+
+    /// Somebody writes what waits, and goes on though nobody waits for it any more: others may.
+    fn begin_to_write(&self) {
+        let pool = Arc::clone(&self.pool);
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        while writing.try_join_next().is_some() {}
+        writing.spawn(async move { pool.write_what_waits().await });
+    }
+}
+
+impl Pool {
+    async fn turn(&self) -> SemaphorePermit<'_> {
+        let Ok(turn) = self.room.acquire().await else { unreachable!("nobody closes it") };
+        turn
+    }
+
+    async fn ask(
+        &self,
+        _turn: &SemaphorePermit<'_>,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Vec<u8>), Fault> {
         let leaf = self.certificates.borrow().0;
         let mut client = match self.kept(leaf) {
             Some(client) => client,
@@ -75,6 +114,26 @@ impl Connections {
         }
     }
 
+    async fn write_what_waits(&self) {
+        let mut writer = self.waiting.begin();
+        loop {
+            let turn = self.turn().await;
+            let Some(batch) = writer.next() else { return };
+            // Whoever still waits is told that the answer is lost.
+            let _late = timeout(LIMIT, batch.write(|request| self.write(&turn, request))).await.is_err();
+        }
+    }
+
+    async fn write(&self, turn: &SemaphorePermit<'_>, request: StateWriteRequest) -> Result<Answered, Fault> {
+        let (status, body) = self.ask(turn, Method::POST, "/v1/state/write", encoded(&request)).await?;
+        if status == StatusCode::CONFLICT {
+            let conflict: StateConflict = decoded(&body)?;
+            return Ok(Answered::Conflict(conflict.present));
+        }
+        let StateWriteAnswer { revision } = answer(status, &body)?;
+        Ok(Answered::Done(revision))
+    }
+
     fn kept(&self, leaf: Leaf) -> Option<MeshClient> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|kept| kept.leaf == leaf && kept.since.elapsed() < IDLE && kept.client.is_open());
@@ -87,11 +146,6 @@ impl Connections {
 
     fn forget(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    async fn post<T: DeserializeOwned>(&self, path: &str, message: &impl Serialize) -> Result<T, Fault> {
-        let (status, body) = self.ask(Method::POST, path, encoded(message)).await?;
-        answer(status, &body)
     }
 }
 
@@ -106,19 +160,18 @@ impl Keeper for Connections {
 
     fn write(&self, request: StateWriteRequest) -> Asked<'_, Answered> {
         Box::pin(async move {
-            let (status, body) = self.ask(Method::POST, "/v1/state/write", encoded(&request)).await?;
-            if status == StatusCode::CONFLICT {
-                let conflict: StateConflict = decoded(&body)?;
-                return Ok(Answered::Conflict(conflict.present));
+            let (answered, wanted) = self.pool.waiting.push(request, MAX_CONNECTIONS)?;
+            if wanted == Wanted::Writer {
+                self.begin_to_write();
             }
-            let StateWriteAnswer { revision } = answer(status, &body)?;
-            Ok(Answered::Done(revision))
+            answered.await.unwrap_or_else(|_| Err(Fault::Lost("the mesh API did not answer".into())))
         })
     }
 
     fn usage(&self) -> Asked<'_, StateUsage> {
         Box::pin(async move {
-            let (status, body) = self.ask(Method::GET, "/v1/state/usage", Vec::new()).await?;
+            let turn = self.pool.turn().await;
+            let (status, body) = self.pool.ask(&turn, Method::GET, "/v1/state/usage", Vec::new()).await?;
             answer(status, &body)
         })
     }

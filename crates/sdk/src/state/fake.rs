@@ -1,6 +1,7 @@
 //! State that no mesh API keeps, for tests of services.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mesh_protocol::{
@@ -23,6 +24,7 @@ struct Held {
     answers_to_lose: usize,
     max_bytes: Option<u64>,
     transactions: usize,
+    questions: usize,
 }
 
 impl FakeState {
@@ -56,6 +58,11 @@ impl FakeState {
         self.held().transactions
     }
 
+    /// How often something was asked, answered or not.
+    pub fn questions(&self) -> usize {
+        self.held().questions
+    }
+
     /// Everything that is there, keys and values, in the order of the keys.
     pub fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let held = self.held();
@@ -71,6 +78,7 @@ impl FakeState {
         answer: impl FnOnce(&mut Held) -> Result<T, StateError>,
     ) -> Asked<'_, T> {
         let mut held = self.held();
+        held.questions += 1;
         let answered = if held.is_away {
             Err(Fault::Error(StateError::Unavailable("it is away".into())))
         } else {
@@ -150,8 +158,13 @@ impl Keeper for FakeState {
             if request.limit == 0 || request.limit > MAX_STATE_ROWS {
                 return Err(StateError::Refused("a page has 1 to 64 rows".into()));
             }
-            let keys = held.rows.keys();
-            let found = keys.filter(|key| key.starts_with(&request.prefix.0) && **key > request.after.0);
+            let begin = if request.after.0 < request.prefix.0 {
+                Bound::Included(&request.prefix.0)
+            } else {
+                Bound::Excluded(&request.after.0)
+            };
+            let behind = held.rows.range::<Vec<u8>, _>((begin, Bound::Unbounded)).map(|(key, _)| key);
+            let found = behind.take_while(|key| key.starts_with(&request.prefix.0)).take(request.limit + 1);
             let mut rows: Vec<_> = found.filter_map(|key| held.row(&Bytes(key.clone()))).collect();
             let more = rows.len() > request.limit;
             rows.truncate(request.limit);

@@ -66,6 +66,16 @@ fn parts(row: &[u8]) -> Option<Row<'_>> {
     is_possible.then(|| Row { create_revision, mod_revision, lease, value: &row[head..] })
 }
 
+/// The rows of some keys, all of one moment.
+pub(super) fn get_all(database: &Database, keys: &[Vec<u8>]) -> Result<Vec<Option<KeyValue>>, StoreError> {
+    let rows = database.begin_read().map_err(failed)?.open_table(ROWS).map_err(failed)?;
+    let found = keys.iter().map(|key| {
+        let row = rows.get(key.as_slice()).map_err(failed)?;
+        row.map(|row| decode(key, row.value()).map(|row| row.of(key))).transpose()
+    });
+    found.collect()
+}
+
 /// The first rows under a prefix that come behind `after`, at most so many, and the revision with which they were read.
 pub(crate) fn page(
     database: &Database,

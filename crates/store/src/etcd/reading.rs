@@ -2,7 +2,9 @@
 
 use super::client::{CallError, Client, Repeat};
 use super::keys::{key_value, range_of, within};
-use super::messages::{Base64, RangeAnswer, RangeRequest, Whole};
+use super::messages::{
+    Base64, RangeAnswer, RangeRequest, RequestedOperation, TransactionAnswer, TransactionRequest, Whole,
+};
 use crate::{KeyValue, Range, StoreError};
 
 /// Rows that one page has at most. A page that is larger than an answer may be is asked for again with a quarter of them.
@@ -18,6 +20,22 @@ pub(super) async fn get(client: &Client, key: &[u8]) -> Result<Option<KeyValue>,
     let answer = client.call::<RangeAnswer>("/v3/kv/range", &request, Repeat::Safe).await;
     let row = answer.map_err(read_error)?.kvs.pop();
     row.map(|row| key_value(client.namespace(), row)).transpose()
+}
+
+/// The rows of some keys, all of one revision: a transaction without comparisons that changes nothing.
+pub(super) async fn get_all(client: &Client, keys: &[Vec<u8>]) -> Result<Vec<Option<KeyValue>>, StoreError> {
+    let ranges = keys.iter().map(|key| {
+        let key = within(client.namespace(), key);
+        RequestedOperation::Range(RangeRequest { key, ..RangeRequest::default() })
+    });
+    let request = TransactionRequest { compare: Vec::new(), success: ranges.collect(), failure: Vec::new() };
+    let answer = client.call::<TransactionAnswer>("/v3/kv/txn", &request, Repeat::Safe).await;
+    let responses = answer.map_err(read_error)?.responses;
+    if responses.len() != keys.len() {
+        return Err(StoreError::Failed("etcd gave another number of answers than was asked for".to_owned()));
+    }
+    let rows = responses.into_iter().map(|mut response| response.response_range.kvs.pop());
+    rows.map(|row| row.map(|row| key_value(client.namespace(), row)).transpose()).collect()
 }
 
 /// The first keys under a prefix that come behind `after`, at most so many, all of one revision.

@@ -36,6 +36,7 @@ macro_rules! every_case {
                 a_range_holds_exactly_the_keys_of_its_prefix_in_order,
                 pages_hold_what_comes_behind_a_key,
                 a_prefix_may_end_in_the_highest_byte,
+                some_keys_are_read_in_their_order_and_of_one_moment,
                 a_range_knows_the_revision_of_the_store,
                 a_range_is_of_one_moment;
             watches:

@@ -42,6 +42,12 @@ fn rows(kept: &FakeState) -> String {
     format!("{} {} {} {}", count(b"id/"), count(b"seed/"), count(b"key/"), count(b"used/"))
 }
 
+fn rand_bits() -> u128 {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).unwrap();
+    u128::from_be_bytes(bytes)
+}
+
 async fn sweep(kept: &FakeState, seconds: u64) {
     Sweep::new(kept.state()).sweep(at(seconds)).await.unwrap();
 }
@@ -110,6 +116,25 @@ async fn where_room_is_short_the_oldest_go_that_nothing_leads_to() {
     kept.has_room_for(bytes / 4);
     sweep(&kept, DAY + 3700).await;
     assert_eq!(rows(&kept), "5 0 0 0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_more_is_to_go_than_one_sweep_removes_the_next_one_does_not_wait_long() {
+    const ANSWERS: usize = MAX_PAGES * PAGE + 10 * PAGE;
+    let kept = FakeState::new();
+    let drawn = draw_at(0, &kept, None, None).await.remove(0).record;
+    let another = |_| Record { id: Ulid::from_parts(drawn.id.timestamp_ms(), rand_bits()), ..drawn.clone() };
+    let records: Vec<_> = (1..ANSWERS).map(another).collect();
+    for some in records.chunks(MAX_STATE_KEYS) {
+        let writes = some.iter().flat_map(|record| record.writes(&Owner::new(TENANT))).collect();
+        assert!(matches!(kept.state().write(writes).await, Ok(Written::Done(_))));
+    }
+    let bytes = kept.state().usage().await.unwrap().bytes;
+    kept.has_room_for(bytes / ANSWERS as u64 * 4 * PAGE as u64);
+    let sweep = Sweep::new(kept.state()).keep(|| at(100), || 0.5);
+    let ended = tokio::time::timeout(EVERY + SOON * 2, sweep).await;
+    assert!(ended.is_err(), "it sweeps for ever");
+    assert_eq!(kept.rows().len(), 3 * PAGE);
 }
 
 #[tokio::test]

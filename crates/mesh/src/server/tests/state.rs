@@ -1,5 +1,7 @@
 //! Shared state over real connections: who is asked for by its certificate, and what each refusal says.
 
+use std::collections::BTreeSet;
+
 use axum::response::IntoResponse;
 use store::StoreError;
 
@@ -222,6 +224,32 @@ async fn of_many_that_put_the_same_row_at_once_one_has_created_it() {
     }
     let puts = puts.join_all().await;
     assert_eq!(puts.iter().filter(|put| matches!(put, Put::Created(_))).count(), 1);
+    serving.abort();
+}
+
+#[tokio::test]
+async fn writes_that_wait_go_together_and_each_has_an_answer_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = authority(&folder).await;
+    let (address, serving) = serving(&authority, &folder).await;
+    let own = OwnIdentity::new(authority.clone(), replica("0")).unwrap();
+    let (state, _certificates) = state(&authority, address, &own);
+    for taken in 0..5 {
+        state.put_if_absent(format!("{}", taken * 20).as_bytes(), b"taken").await.unwrap();
+    }
+    let put = |key: usize| {
+        let state = state.clone();
+        async move { (key, state.put_if_absent(key.to_string().as_bytes(), b"new").await.unwrap()) }
+    };
+    let mut revisions = BTreeSet::new();
+    for (key, put) in (0..100).map(put).collect::<JoinSet<_>>().join_all().await {
+        match put {
+            Put::Created(revision) => drop(revisions.insert(revision)),
+            Put::Present(row) => assert_eq!((row.value.as_slice(), key % 20), (&b"taken"[..], 0)),
+        }
+    }
+    assert!(revisions.len() < 20, "{} transactions for 95 rows", revisions.len());
+    assert_eq!(state.usage().await.unwrap().rows, 100);
     serving.abort();
 }
 

@@ -1,4 +1,4 @@
-use store::{Store, Transaction};
+use store::{MAX_OPERATIONS, Store, StoreError, Transaction};
 
 use super::{changes, committed, keys};
 
@@ -38,6 +38,33 @@ pub(crate) async fn pages_hold_what_comes_behind_a_key(store: Store) {
     assert_eq!(page("", 0).await, [""; 0]);
     assert_eq!(page("z", 2).await, [""; 0]);
     assert_eq!(page("a", 1).await, ["k/1"], "what comes before the prefix is before all of it");
+}
+
+pub(crate) async fn some_keys_are_read_in_their_order_and_of_one_moment(store: Store) {
+    let first = committed(&store, Transaction::new().put("k/a", "1").put("k/b", "2")).await;
+    let keys = |keys: &[&str]| keys.iter().map(|key| key.as_bytes().to_vec()).collect::<Vec<_>>();
+    let found = store.get_all(keys(&["k/b", "k", "k/a", "k/b"])).await.unwrap();
+    let [Some(b), None, Some(a), Some(again)] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((a.key.as_slice(), a.value.as_slice(), a.mod_revision), (&b"k/a"[..], &b"1"[..], first));
+    assert_eq!((b.key.as_slice(), b.value.as_slice(), b), (&b"k/b"[..], &b"2"[..], again));
+    assert_eq!(store.get_all(Vec::new()).await.unwrap(), []);
+    let many: Vec<_> = (0..=MAX_OPERATIONS).map(|key| key.to_string().into_bytes()).collect();
+    assert_eq!(store.get_all(many[1..].to_vec()).await.unwrap(), vec![None; MAX_OPERATIONS]);
+    assert!(matches!(store.get_all(many).await, Err(StoreError::TooLarge(_))));
+    let writer = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for step in 0..50u8 {
+                committed(&store, Transaction::new().put("k/a", [step]).put("k/b", [step])).await;
+            }
+        }
+    });
+    while !writer.is_finished() {
+        let found = store.get_all(keys(&["k/a", "k/b"])).await.unwrap();
+        let revisions = found.into_iter().map(|row| row.unwrap().mod_revision).collect::<Vec<_>>();
+        assert_eq!(revisions[0], revisions[1]);
+    }
+    writer.await.unwrap();
 }
 
 pub(crate) async fn a_range_knows_the_revision_of_the_store(store: Store) {

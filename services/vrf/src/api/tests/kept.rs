@@ -125,6 +125,23 @@ async fn of_many_requests_with_one_key_at_the_same_time_one_is_executed() {
 }
 
 #[tokio::test]
+async fn a_new_answer_takes_one_question_to_the_state_and_one_that_is_given_again_two() {
+    let kept = FakeState::new();
+    let [one, other, _] = replicas(&kept);
+    let (plain, seeded) = (json!({"min": 1, "max": 6}), json!({"min": 1, "max": 6, "seed": "s"}));
+    for (body, key) in [(&plain, "k"), (&seeded, "k2")] {
+        for (app, questions) in [(&one, 1), (&other, 2)] {
+            let before = kept.questions();
+            assert_eq!(send_with_key(app, "/v1/random", key, body).await.0, 200);
+            assert_eq!(kept.questions() - before, questions, "{body}");
+        }
+    }
+    let before = kept.questions();
+    draw_ok(&other, &seeded).await;
+    assert_eq!(kept.questions() - before, 2);
+}
+
+#[tokio::test]
 async fn a_batch_is_kept_whole_in_few_transactions_and_given_again() {
     let kept = FakeState::new();
     let [one, other, rest] = replicas(&kept);
@@ -179,8 +196,15 @@ async fn one_draw_that_cannot_be_refuses_its_batch_and_is_named() {
     assert_eq!(kept.rows().len(), 0);
     let (_, twice) = post(&app, "/v1/random/batch", &batch(vec![good.clone(), good.clone()])).await;
     assert_eq!(twice["answers"][1], again(&twice["answers"][0]));
-    let later = batch(vec![json!({"min": 1, "max": 6}), with(good, "max", 7)]);
-    assert_eq!(refused(&app, "/v1/random/batch", &later).await, (409, "VRF_SEED_REUSED".into()));
+    let before = kept.rows();
+    for others in [1, 99] {
+        let mut requests: Vec<_> =
+            (0..others).map(|seed| json!({"min": 1, "max": 6, "seed": format!("other {seed}")})).collect();
+        requests.push(with(good.clone(), "max", 7));
+        let reused = refused(&app, "/v1/random/batch", &batch(requests)).await;
+        assert_eq!(reused, (409, "VRF_SEED_REUSED".into()));
+        assert_eq!(kept.rows(), before, "nothing of it is kept, however long it is");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,7 +226,9 @@ async fn without_the_shared_state_nothing_is_drawn_and_what_needs_none_goes_on()
             (503, &HeaderValue::from(1))
         );
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["code"], "STATE_UNAVAILABLE", "{path}");
+        let problem = serde_json::from_slice::<Value>(&body).unwrap();
+        assert_eq!(problem["code"], "STATE_UNAVAILABLE", "{path}");
+        assert!(!problem.to_string().contains("it is away"), "why is nothing for callers: {problem}");
     }
     assert_eq!(verdict(&app, &question(&answer)).await["valid"], true);
     assert_eq!(send(&app, "GET", "/v1/random/keys", "default", "").await.0, 200);
