@@ -38,12 +38,8 @@ impl Authority {
         actor: &str,
     ) -> Result<(), TrustError> {
         let _alone = self.0.revoking.lock().await;
-        let genesis = {
-            let vault = self.0.vault.lock().await;
-            check_room(&vault, services.iter(), None)?;
-            *vault.genesis()
-        };
-        let (known, known_at) = Chain::known(&self.0.store, &genesis).await?;
+        check_room(&*self.0.vault.lock().await, services.iter(), None)?;
+        let (known, known_at) = Chain::known(&self.0.store, &self.0.genesis).await?;
         let own = self.transition().0;
         let services = services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect();
         match known.with(&manifest)? {
@@ -89,6 +85,7 @@ impl Authority {
             state.behind = None;
             state.services = services;
         }
+        self.0.in_force.send_replace(chain.n);
         self.overlap_begins((chain.n, now));
         self.publish_grants(&*self.0.vault.lock().await);
         let list = self.0.revocations.borrow().revocations.renewed(transition, now);

@@ -77,16 +77,17 @@ impl Authority {
         actor: &str,
         change: impl Fn(&Revocations) -> Result<Option<Revocations>, TrustError>,
     ) -> Result<u64, TrustError> {
-        let mut unnamed = Vec::new();
         for _ in 0..TRIES {
             let known = self.0.revocations.borrow().revocations.clone();
             let Some(list) = change(&known)? else { return Ok(known.epoch) };
-            let list = named(list, &unnamed, self.0.clock.latest() / 1000)?;
             match self.say(list, kind, what, actor).await {
                 Err(TrustError::Overtaken) => {
-                    if let Some(row) = self.0.store.get(REVOCATIONS).await? {
-                        unnamed.extend(self.take_revocations(&row)?);
+                    let row = self.0.store.get(REVOCATIONS).await?;
+                    if let Some(row) = &row {
+                        self.take_revocations(row)?;
                     }
+                    // Also where the list there is no newer, as in a store out of a backup: that of this node replaces it.
+                    self.state().revocations_at = row.map(|row| row.mod_revision);
                 }
                 said => return said,
             }
@@ -94,8 +95,9 @@ impl Authority {
         Err(TrustError::Overtaken)
     }
 
-    /// Names certificates of this node's replicas that a list of another node's is about. `revoking` is held.
-    pub(super) async fn name_leaves(&self, leaves: Vec<String>, actor: &str) -> Result<(), TrustError> {
+    /// Names the certificates of this node's replicas that a list of another node's is about. `revoking` is held.
+    pub(super) async fn name_leaves(&self, actor: &str) -> Result<(), TrustError> {
+        let leaves = self.state().unnamed.clone();
         let Some(first) = leaves.first().cloned() else { return Ok(()) };
         let now = self.0.clock.latest() / 1000;
         let change = |known: &Revocations| {
@@ -104,6 +106,8 @@ impl Authority {
             Ok(is_news.then(|| Revocations { epoch: known.epoch + 1, ..list }))
         };
         self.change_until_it_counts((RevokedType::Leaf, &first), "revoke", actor, change).await?;
+        // Those that were noted meanwhile stay.
+        self.state().unnamed.retain(|leaf| !leaves.contains(leaf));
         Ok(())
     }
 
