@@ -35,7 +35,7 @@ use appraisal::{Fault, Policy, Roots};
 use mesh_protocol::tls::Peer;
 use mesh_protocol::{Evidence, EvidenceError, SignedRevocations, SpiffeId, Subject};
 use rustls::pki_types::CertificateDer;
-use store::Store;
+use store::{Store, StoreError};
 use tokio::sync::watch;
 use types::{NodeName, ReplicaId, ServiceName};
 
@@ -314,6 +314,17 @@ impl Authority {
 
     fn refusals(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
         self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down that what the last such line says was not done after all. What is not known to be done is not taken back.
+    async fn audit_failure(&self, entry: Entry, error: &TrustError, now: u64) {
+        if matches!(error, TrustError::Store(StoreError::Undecided(_))) {
+            return;
+        }
+        let failed = Entry { outcome: Outcome::Failed, reason: Some(error.to_string()), ..entry };
+        if let Err(error) = self.audit(failed, now).await {
+            tracing::error!(%error, "the audit trail says that something was done that was not, and this could not be added to it");
+        }
     }
 
     /// Writes a line of the audit trail, which is on disk when this returns.

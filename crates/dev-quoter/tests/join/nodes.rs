@@ -253,6 +253,13 @@ async fn a_list_that_is_older_than_what_is_known_is_replaced_by_the_next_one() {
     let list = soon(list.wait_for(|list| list.revocations.epoch >= third)).await.unwrap();
     let values: Vec<_> = list.revocations.entries.iter().map(|entry| entry.value.as_str()).collect();
     assert_eq!(values, ["aa", "bb", "cc"]);
+    // What was not done after all the audit trail says too.
+    let audit = one.audit();
+    let lines = audit.iter().filter(|line| line["kind"] == "revoke");
+    let told: Vec<_> = lines.map(|line| (line["subject"].as_str(), line["outcome"].as_str())).collect();
+    let (done, failed) = (Some("done"), Some("failed"));
+    let twice = |value| [(Some(value), done), (Some(value), failed), (Some(value), done)];
+    assert_eq!(told, [&[(Some("aa"), done)][..], &twice("bb"), &twice("cc")].concat());
 }
 
 #[tokio::test]

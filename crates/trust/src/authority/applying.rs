@@ -71,9 +71,14 @@ impl Authority {
         let root = self.state().ca.chain.last().cloned().ok_or(TrustError::Tampered("root"))?;
         let next = (chain.n, transition);
         let ca = IssuingCa::new(root, &root_key, &self.0.domain, next, &issuing, now)?;
-        self.audit(chain.entry(&self.0.domain, actor)?, now).await?;
+        let entry = chain.entry(&self.0.domain, actor)?;
+        self.audit(entry.clone(), now).await?;
         if let Some(before) = before {
-            chain.keep(&self.0.store, before, shared_manifest(self.0.node.as_ref(), &manifest)).await?;
+            let shared = shared_manifest(self.0.node.as_ref(), &manifest);
+            if let Err(error) = chain.keep(&self.0.store, before, shared).await {
+                self.audit_failure(entry, &error, now).await;
+                return Err(error);
+            }
         }
         {
             let mut state = self.state();

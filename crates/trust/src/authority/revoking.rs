@@ -145,20 +145,31 @@ impl Authority {
             reason: None,
             data: json!({"type": about, "epoch": signed.revocations.epoch}),
         };
-        self.audit(entry, now).await?;
-        let json = serde_json::to_vec(&signed).map_err(|error| TrustError::Record(error.to_string()))?;
+        self.audit(entry.clone(), now).await?;
+        match self.keep_list(&signed).await {
+            Ok(revision) => self.state().revocations_at = Some(revision),
+            Err(error) => {
+                self.audit_failure(entry, &error, now).await;
+                return Err(error);
+            }
+        }
+        let epoch = signed.revocations.epoch;
+        self.publish(signed, now);
+        Ok(epoch)
+    }
+
+    /// Gives the revision in which it was written.
+    async fn keep_list(&self, signed: &SignedRevocations) -> Result<u64, TrustError> {
+        let json = serde_json::to_vec(signed).map_err(|error| TrustError::Record(error.to_string()))?;
         let before = self.state().revocations_at;
         let transaction = match before {
             Some(revision) => Transaction::new().if_revision(REVOCATIONS, revision),
             None => Transaction::new().if_absent(REVOCATIONS),
         };
         match self.0.store.commit(transaction.put(REVOCATIONS, json)).await? {
-            Committed::Committed { revision } => self.state().revocations_at = Some(revision),
-            Committed::Conflict { .. } => return Err(TrustError::Overtaken),
+            Committed::Committed { revision } => Ok(revision),
+            Committed::Conflict { .. } => Err(TrustError::Overtaken),
         }
-        let epoch = signed.revocations.epoch;
-        self.publish(signed, now);
-        Ok(epoch)
     }
 
     /// Everybody sees the list; whoever it is about is refused.
