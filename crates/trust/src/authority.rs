@@ -337,6 +337,15 @@ impl Authority {
     }
 }
 
+/// Puts others in the place of some, and says whether there are any: of thousands no copy is made for nothing.
+fn extend(standings: &mut Arc<Standings>, others: Vec<((ServiceName, String), Standing)>) -> bool {
+    if others.is_empty() {
+        return false;
+    }
+    Arc::make_mut(standings).extend(others);
+    true
+}
+
 /// What somebody who joins is told when the authority itself cannot do its part.
 fn unavailable(error: impl std::fmt::Display) -> Fault {
     Fault::new(appraisal::Code::AuthorityUnavailable, format!("the authority cannot decide now: {error}"))

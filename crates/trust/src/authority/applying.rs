@@ -10,7 +10,7 @@ use types::ServiceName;
 use super::granting::check_room;
 use super::opening::new_key;
 use super::transitions::{Chain, other_manifest, shared_manifest};
-use super::{Authority, Before, ServicePolicy};
+use super::{Authority, Before, ServicePolicy, extend};
 use crate::ca::IssuingCa;
 use crate::{Standing, TrustError, revocations};
 
@@ -113,9 +113,7 @@ impl Authority {
                     ending.push((key.clone(), changed));
                 }
             }
-            let changes = !ending.is_empty();
-            Arc::make_mut(standings).extend(ending);
-            changes
+            extend(standings, ending)
         });
     }
 }

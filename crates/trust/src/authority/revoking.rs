@@ -6,8 +6,8 @@ use mesh_protocol::{Revocations, RevokedType, SignedRevocations, SpiffeId, to_he
 use serde_json::json;
 use store::{Outcome as Committed, Transaction};
 
-use super::Authority;
 use super::opening::REVOCATIONS;
+use super::{Authority, extend};
 use crate::audit::{Entry, Outcome};
 use crate::{Standing, TrustError, revocations};
 
@@ -185,9 +185,7 @@ impl Authority {
                     refused.push((key.clone(), Standing::Refused { fault, since: now }));
                 }
             }
-            let changed = !refused.is_empty();
-            Arc::make_mut(standings).extend(refused);
-            changed
+            extend(standings, refused)
         });
     }
 
