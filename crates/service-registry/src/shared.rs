@@ -56,7 +56,10 @@ impl Node {
         let seen = watch::Sender::new(0);
         let follower = Follower::new(&self, registry.clone(), Arc::clone(&seal));
         tokio::select! {
-            () = self.keep() => {}
+            () = async {
+                self.renew().await;
+                self.keep().await;
+            } => {}
             () = publishing::publish(&self, &registry, &*seal, &published) => {}
             () = follower.follow(&seen) => {}
             () = gateways::say(&self, node::manifest(&self.name), seal.manifests()) => {}

@@ -128,6 +128,17 @@ impl Node {
         }
     }
 
+    /// Renews the lease now, or takes the name again: since it was taken, all that a start does has happened.
+    pub(super) async fn renew(&self) {
+        let Some(claim) = *self.claim.borrow() else { return };
+        if let Err(StoreError::LeaseEnded(_)) = self.store.keep_alive(claim.lease).await {
+            self.claim.send_replace(None);
+            if let Ok(claim) = self.take().await {
+                self.claim.send_replace(Some(claim));
+            }
+        }
+    }
+
     async fn take(&self) -> Result<Claim, ClaimError> {
         let lease = self.store.grant(TTL).await?;
         let taken = self.take_with(lease).await;

@@ -27,7 +27,7 @@ pub(super) struct Published {
 
 #[derive(Debug, Error)]
 enum Unwritten {
-    #[error("another process has the node's name")]
+    #[error("this process does not have the node's name any more")]
     Fenced,
     #[error("{0}")]
     Unsigned(String),

@@ -358,6 +358,18 @@ async fn whoever_was_taken_for_dead_writes_nothing_any_more_under_a_name_that_an
 }
 
 #[tokio::test]
+async fn a_name_that_was_lost_while_everything_else_began_is_taken_again_at_once() {
+    let place = Place::new();
+    let node = Node::claim(place.store.clone(), "n1".parse().unwrap(), "owner".into()).await.unwrap();
+    let former = node.claims().borrow().unwrap();
+    node.renew().await;
+    assert_eq!(*node.claims().borrow(), Some(former));
+    place.store.revoke(former.lease).await.unwrap();
+    node.renew().await;
+    assert!(node.claims().borrow().unwrap().token > former.token);
+}
+
+#[tokio::test]
 async fn what_the_mesh_has_not_signed_or_what_is_older_than_what_is_known_is_not_believed() {
     let place = Place::new();
     let (one, two) = (TestNode::begin(&place, "n1").await, TestNode::begin(&place, "n2").await);
