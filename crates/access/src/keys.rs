@@ -182,7 +182,10 @@ impl MadeKey {
 
 /// What is known of the keys between two changes.
 struct Ring {
+    /// None is ever taken out.
     keys: Vec<HeldKey>,
+    /// Where each of them stands, by its id.
+    places: HashMap<String, usize>,
     tiers: Tiers,
     /// The tiers that keys have and nothing defines, as far as the operator was told.
     unknown_tiers: BTreeSet<String>,
@@ -210,7 +213,9 @@ impl ApiKeys {
                 .map_err(|_| AccessError::Damaged(String::from_utf8_lossy(&row.key).into_owned()))?;
             keys.push(HeldKey::new(stored, &tiers));
         }
-        let mut ring = Ring { keys, tiers, unknown_tiers: BTreeSet::new() };
+        let places = keys.iter().enumerate();
+        let places = places.map(|(place, key)| (key.stored.record.id.clone(), place)).collect();
+        let mut ring = Ring { keys, places, tiers, unknown_tiers: BTreeSet::new() };
         ring.warn_of_unknown_tiers();
         let bits = hmac::sign(&pepper, b"serviceos/development-key/v1\0");
         let bits: Zeroizing<[u8; 32]> =
@@ -298,7 +303,7 @@ impl ApiKeys {
 
     async fn revoke_now(&self, id: &str, now: Timestamp) -> Result<KeyRecord, AccessError> {
         let mut ring = self.ring.lock().await;
-        let place = ring.keys.iter().position(|key| key.stored.record.id == id);
+        let place = ring.places.get(id).copied();
         let place = place.ok_or_else(|| AccessError::UnknownKey(id.to_owned()))?;
         let mut revoked = ring.keys[place].stored.clone();
         revoked.record.revoked_at.get_or_insert(now);

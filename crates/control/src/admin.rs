@@ -47,7 +47,7 @@ use crate::catalogue::Catalogue;
 use crate::health::HealthReport;
 use crate::metrics_page;
 use crate::problem::AdminProblem;
-use crate::status::Status;
+use crate::status::{NodeStatus, Status};
 use crate::store_state::StoreView;
 use crate::why::Why;
 
@@ -225,7 +225,9 @@ async fn metrics(State(state): State<AdminState>) -> Response {
 
 async fn status(State(state): State<AdminState>) -> Json<Status> {
     let snapshot = state.registry.snapshot();
-    Json(Status::new(&snapshot, state.is_draining(), state.store.state(), state.gateway, state.admin))
+    let transition = state.authority.transition_of_mesh();
+    let nodes = NodeStatus::of(&state.registry.nodes().borrow(), transition, &snapshot);
+    Json(Status::new(&snapshot, state.is_draining(), state.store.state(), nodes, state.gateway, state.admin))
 }
 
 async fn why(

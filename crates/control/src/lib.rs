@@ -39,6 +39,6 @@ pub use client::{AdminClient, ClientError, InstanceStream};
 pub use health::{HealthReport, Overall};
 pub use server::{Serving, serve_socket, serve_tcp};
 pub use socket::bind_socket;
-pub use status::{ReplicaStatus, ServiceStatus, Status};
+pub use status::{NodeStatus, ReplicaStatus, ServiceStatus, Status};
 pub use store_state::{StoreState, StoreView};
 pub use why::{Why, WhyAttested, WhyConfig, WhyEvidence, WhyHealthy, WhyNotGated, WhyReady, WhyRefused};

@@ -1,10 +1,11 @@
 //! `serviceos status --json`, a stable contract.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use service_registry::{LifecycleState, Replica, Service, Snapshot, Verdict};
+use service_registry::{LifecycleState, NodeFacts, Replica, Service, Snapshot, Verdict};
 
 use crate::health::{HealthReport, rfc3339};
 use crate::store_state::StoreState;
@@ -23,8 +24,27 @@ pub struct Status {
     pub pid: u32,
     /// The store.
     pub store: StoreState,
+    /// The nodes that share the store, by name; none where there is one without a name. While the store is away they are those
+    /// that lived when it was there.
+    pub nodes: Vec<NodeStatus>,
     /// The services in the order of the configuration.
     pub services: Vec<ServiceStatus>,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Since when it has the name, RFC 3339; nothing where what it says of that cannot be read.
+    pub since: Option<String>,
+    /// Whether it lives by another manifest than the mesh: no replica joins there.
+    pub behind: bool,
+    /// How many replicas of it are known here.
+    pub replicas: usize,
+    /// How many of them requests of this gateway may reach.
+    pub selectable: usize,
 }
 
 /// One service.
@@ -81,6 +101,7 @@ impl Status {
         snapshot: &Arc<Snapshot>,
         draining: bool,
         store: StoreState,
+        nodes: Vec<NodeStatus>,
         gateway: SocketAddr,
         admin: SocketAddr,
     ) -> Self {
@@ -92,8 +113,32 @@ impl Status {
             admin: admin.to_string(),
             pid: std::process::id(),
             store,
+            nodes,
             services: snapshot.services.iter().map(|service| service_status(service)).collect(),
         }
+    }
+}
+
+impl NodeStatus {
+    /// The nodes of a mesh that lives by the transition of this number.
+    pub fn of(nodes: &[NodeFacts], transition: u64, snapshot: &Snapshot) -> Vec<Self> {
+        let mut counts: HashMap<_, (usize, usize)> = HashMap::new();
+        for replica in snapshot.services.iter().flat_map(|service| &service.replicas) {
+            let Some(node) = &replica.id.node else { continue };
+            let (all, selectable) = counts.entry(node).or_default();
+            (*all, *selectable) = (*all + 1, *selectable + usize::from(replica.selectable().is_ok()));
+        }
+        let status = |node: &NodeFacts| {
+            let (replicas, selectable) = counts.get(&node.name).copied().unwrap_or_default();
+            Self {
+                name: node.name.to_string(),
+                since: node.since.map(rfc3339),
+                behind: node.manifest.is_some_and(|manifest| manifest < transition),
+                replicas,
+                selectable,
+            }
+        };
+        nodes.iter().map(status).collect()
     }
 }
 
@@ -140,6 +185,7 @@ fn replica_status(replica: &Replica) -> ReplicaStatus {
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
+    use jiff::Timestamp;
 
     use super::*;
     use crate::health::tests::service;
@@ -147,10 +193,13 @@ mod tests {
     #[test]
     fn the_contract_of_status_json() {
         let snapshot = Arc::new(Snapshot::new(1, vec![service("vrf", "rxe", true)]));
+        let node = |name: &str, since, manifest| NodeFacts { name: name.parse().unwrap(), since, manifest };
+        let nodes = [node("n1", Some(Timestamp::UNIX_EPOCH), Some(4)), node("n2", None, Some(3))];
         let mut status = Status::new(
             &snapshot,
             false,
             StoreState::of_test(),
+            NodeStatus::of(&nodes, 4, &snapshot),
             "127.0.0.1:8080".parse().unwrap(),
             "127.0.0.1:7070".parse().unwrap(),
         );
@@ -167,6 +216,22 @@ mod tests {
                 "reason": null,
                 "stale": null
               },
+              "nodes": [
+                {
+                  "name": "n1",
+                  "since": "1970-01-01T00:00:00.000Z",
+                  "behind": false,
+                  "replicas": 0,
+                  "selectable": 0
+                },
+                {
+                  "name": "n2",
+                  "since": null,
+                  "behind": true,
+                  "replicas": 0,
+                  "selectable": 0
+                }
+              ],
               "services": [
                 {
                   "name": "vrf",

@@ -3,7 +3,7 @@
 //! Each replica says when it was changed last, and those that are no more are remembered for a while. So nothing is kept for
 //! a reader: one that comes back after a long time, or reads slowly, costs as little as any other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use types::{ReplicaId, ServiceName};
@@ -86,17 +86,11 @@ impl Snapshot {
             known => marked(service, known, epoch),
         });
         let mut next = Self::new(epoch, marked.collect());
-        let gone = || {
-            let going = self
-                .services
-                .iter()
-                .filter(|known| next.service(&known.name).is_none_or(|stays| !Arc::ptr_eq(known, stays)));
-            let ids = going.flat_map(|service| &service.replicas).map(|replica| &replica.id);
-            ids.filter(|id| next.replica(id).is_none())
-        };
-        let removed = match gone().next() {
+        let gone = self.services.iter().flat_map(|known| gone(known, next.service(&known.name)));
+        let mut gone = gone.peekable();
+        let removed = match gone.peek() {
             None => Arc::clone(&self.removed),
-            Some(_) => Arc::new(self.removed.and(gone().cloned(), epoch)),
+            Some(_) => Arc::new(self.removed.and(gone, epoch)),
         };
         next.removed = removed;
         next
@@ -106,11 +100,25 @@ impl Snapshot {
 /// A service that comes or is another, with the epoch in each replica that is not as it was.
 fn marked(mut service: Arc<Service>, known: Option<&Arc<Service>>, epoch: u64) -> Arc<Service> {
     let known = known.filter(|known| known.version == service.version);
+    let known = known.iter().flat_map(|known| &known.replicas);
+    // A service may have thousands, of which those of other nodes stand anywhere.
+    let known: HashMap<_, _> = known.map(|replica| (&replica.id, replica)).collect();
     for replica in &mut Arc::make_mut(&mut service).replicas {
-        let before = known.and_then(|known| known.replica(&replica.id));
+        let before = known.get(&replica.id).copied();
         replica.mark(before, epoch);
     }
     service
+}
+
+/// The replicas of a service that it has no more.
+fn gone(known: &Arc<Service>, next: Option<&Arc<Service>>) -> Vec<ReplicaId> {
+    let next = match next {
+        Some(next) if Arc::ptr_eq(known, next) => return Vec::new(),
+        next => next,
+    };
+    let stays: HashSet<_> = next.iter().flat_map(|next| &next.replicas).map(|replica| &replica.id).collect();
+    let ids = known.replicas.iter().map(|replica| &replica.id);
+    ids.filter(|id| !stays.contains(id)).cloned().collect()
 }
 
 impl Replica {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use types::{ReplicaId, ServiceName};
 
-use crate::{Replica, Service, Snapshot};
+use crate::{NodeFacts, Replica, Service, Snapshot};
 
 /// All replicas of this mesh. Clones share it.
 #[derive(Clone)]
@@ -19,6 +19,7 @@ struct Inner {
     /// What stands for the gateways of other nodes.
     others: Mutex<Option<watch::Receiver<u64>>>,
     incarnations: AtomicU64,
+    nodes: watch::Sender<Arc<[NodeFacts]>>,
 }
 
 /// A gateway worker's end: the snapshots, and the word that it uses one.
@@ -51,6 +52,7 @@ impl Registry {
             workers: Mutex::default(),
             others: Mutex::default(),
             incarnations: AtomicU64::new(1),
+            nodes: watch::Sender::new(Arc::new([])),
         }))
     }
 
@@ -76,6 +78,22 @@ impl Registry {
         let (used, confirmed) = watch::channel(0);
         *self.0.others.lock().unwrap_or_else(PoisonError::into_inner) = Some(confirmed);
         used
+    }
+
+    /// The nodes that live, this one among them, as they come and go; none where there is one without a name. While the store is
+    /// away they are those that lived when it was there.
+    pub fn nodes(&self) -> watch::Receiver<Arc<[NodeFacts]>> {
+        self.0.nodes.subscribe()
+    }
+
+    pub(crate) fn tell_of_nodes(&self, nodes: Vec<NodeFacts>) {
+        self.0.nodes.send_if_modified(|known| {
+            let is_news = known[..] != nodes[..];
+            if is_news {
+                *known = nodes.into();
+            }
+            is_news
+        });
     }
 
     /// A number for a new run of some replica.

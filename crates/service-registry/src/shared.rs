@@ -1,12 +1,14 @@
 //! Several nodes with one store are one registry: each writes the facts of its own replicas there, and reads those of the others.
 //!
 //! ```text
-//! nodes/NODE/alive              who has the name; its revision is the fencing token of everything that this node writes
-//! nodes/NODE/seen               the revision of the replicas up to which its gateway's workers see them
+//! present/NODE/alive            who has the name; its revision is the fencing token of everything that this node writes
+//! present/NODE/manifest         the number of the transition by which it lives, once it runs
+//! present/NODE/seen             the revision of the replicas up to which its gateway's workers see them
 //! instances/SERVICE/NODE.N      the facts of a replica, signed
 //! ```
 //!
-//! All of them go with the node's lease. Health is not written: each gateway checks the replicas of the others itself, so that
+//! All of them go with the node's lease, and what a node is to do stands elsewhere, so that all nodes can be looked through in no
+//! time. Health is not written: each gateway checks the replicas of the others itself, so that
 //! it finds out what it cannot reach. What is read is believed only with the mesh's signature: the store is trusted to be there,
 //! and for nothing else.
 
@@ -26,7 +28,7 @@ use crate::Registry;
 use following::Follower;
 use publishing::Published;
 
-pub use node::{ClaimError, Node};
+pub use node::{ClaimError, Node, NodeFacts};
 
 /// How soon something is tried again that the store has failed.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -41,6 +43,9 @@ pub trait Seal: Send + Sync {
 
     /// Whether an identity, or a certificate of which this is the SHA-256, is revoked.
     fn is_revoked(&self, spiffe_id: &str, leaf: &[u8; 32]) -> bool;
+
+    /// The number of the transition of the manifest by which this node lives, as it changes.
+    fn manifests(&self) -> watch::Receiver<u64>;
 }
 
 impl Node {
@@ -51,10 +56,14 @@ impl Node {
         let seen = watch::Sender::new(0);
         let follower = Follower::new(&self, registry.clone(), Arc::clone(&seal));
         tokio::select! {
-            () = self.keep() => {}
+            () = async {
+                self.renew().await;
+                self.keep().await;
+            } => {}
             () = publishing::publish(&self, &registry, &*seal, &published) => {}
             () = follower.follow(&seen) => {}
-            () = gateways::acknowledge(&self, seen.subscribe()) => {}
+            () = gateways::say(&self, node::manifest(&self.name), seal.manifests()) => {}
+            () = gateways::say(&self, node::seen(&self.name), seen.subscribe()) => {}
             () = gateways::wait_for_others(&self, &registry, published.subscribe()) => {}
             () = shutdown => {}
         }

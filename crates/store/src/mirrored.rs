@@ -108,8 +108,15 @@ async fn run(etcd: Arc<Etcd>, stale: Option<Arc<Stale>>, follower: Arc<Follower>
 impl Backend for Mirrored {
     fn get(&self, key: Vec<u8>) -> Answer<'_, Option<KeyValue>> {
         match self.standing_in() {
-            Some(stale) => Box::pin(stale.get(key)),
+            Some(stale) => Box::pin(async move { Ok(stale.get_all(vec![key]).await?.pop().flatten()) }),
             None => self.etcd.get(key),
+        }
+    }
+
+    fn get_all(&self, keys: Vec<Vec<u8>>) -> Answer<'_, Vec<Option<KeyValue>>> {
+        match self.standing_in() {
+            Some(stale) => Box::pin(stale.get_all(keys)),
+            None => self.etcd.get_all(keys),
         }
     }
 

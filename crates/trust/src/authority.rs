@@ -35,7 +35,7 @@ use appraisal::{Fault, Policy, Roots};
 use mesh_protocol::tls::Peer;
 use mesh_protocol::{Evidence, EvidenceError, SignedRevocations, SpiffeId, Subject};
 use rustls::pki_types::CertificateDer;
-use store::Store;
+use store::{Store, StoreError};
 use tokio::sync::watch;
 use types::{NodeName, ReplicaId, ServiceName};
 
@@ -84,6 +84,8 @@ pub struct Authority(Arc<Inner>);
 
 struct Inner {
     domain: Domain,
+    /// T_0.
+    genesis: [u8; 32],
     node: Option<NodeName>,
     roots: Roots,
     clock: CheckedClock,
@@ -99,6 +101,8 @@ struct Inner {
     state: Mutex<State>,
     standings: watch::Sender<Arc<Standings>>,
     revocations: watch::Sender<Arc<SignedRevocations>>,
+    /// The number of the transition in force.
+    in_force: watch::Sender<u64>,
     grants: watch::Sender<Arc<Grants>>,
     schedule: Mutex<Schedule>,
     evaluations: Evaluations,
@@ -120,14 +124,24 @@ struct State {
     in_force_since: u64,
     /// What the transition is one to.
     manifest: Arc<serde_json::Value>,
-    /// The number of the transition that other nodes have brought into force, where this one has another manifest.
-    behind: Option<u64>,
+    /// What other nodes have brought into force, where this one has another manifest.
+    behind: Option<Behind>,
     /// The revision of the row of the revocations.
     revocations_at: Option<u64>,
+    /// The certificates, in hexadecimal, of this node's replicas that a list of another node's is about and does not name yet.
+    unnamed: Vec<String>,
     services: Arc<Services>,
     used: Used,
     /// The digest of the configuration that a replica has rejected last.
     rejected: BTreeMap<(ServiceName, String), [u8; 32]>,
+}
+
+/// A transition that this node knows of and does not live by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Behind {
+    n: u64,
+    /// Since when, in Unix seconds.
+    since: u64,
 }
 
 type Services = BTreeMap<ServiceName, Arc<ServicePolicy>>;
@@ -154,6 +168,17 @@ impl Authority {
     pub fn transition(&self) -> (u64, [u8; 32]) {
         let state = self.state();
         (state.ca.n, state.ca.transition)
+    }
+
+    /// The number of the transition in force here, as it changes.
+    pub fn transitions(&self) -> watch::Receiver<u64> {
+        self.0.in_force.subscribe()
+    }
+
+    /// The number of the transition that the mesh lives by, as far as this node knows: another one than its own where it is behind.
+    pub fn transition_of_mesh(&self) -> u64 {
+        let state = self.state();
+        state.behind.map_or(state.ca.n, |behind| behind.n)
     }
 
     /// What is said of each replica, as it changes.
@@ -291,6 +316,17 @@ impl Authority {
         self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes down that what the last such line says was not done after all. What is not known to be done is not taken back.
+    async fn audit_failure(&self, entry: Entry, error: &TrustError, now: u64) {
+        if matches!(error, TrustError::Store(StoreError::Undecided(_))) {
+            return;
+        }
+        let failed = Entry { outcome: Outcome::Failed, reason: Some(error.to_string()), ..entry };
+        if let Err(error) = self.audit(failed, now).await {
+            tracing::error!(%error, "the audit trail says that something was done that was not, and this could not be added to it");
+        }
+    }
+
     /// Writes a line of the audit trail, which is on disk when this returns.
     async fn audit(&self, entry: Entry, now: u64) -> Result<(), TrustError> {
         let audit = Arc::clone(&self.0.audit);
@@ -299,6 +335,15 @@ impl Authority {
         });
         Ok(written.await.map_err(|_| TrustError::Failed)??)
     }
+}
+
+/// Puts others in the place of some, and says whether there are any: of thousands no copy is made for nothing.
+fn extend(standings: &mut Arc<Standings>, others: Vec<((ServiceName, String), Standing)>) -> bool {
+    if others.is_empty() {
+        return false;
+    }
+    Arc::make_mut(standings).extend(others);
+    true
 }
 
 /// What somebody who joins is told when the authority itself cannot do its part.

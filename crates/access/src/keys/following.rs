@@ -16,10 +16,13 @@ impl ApiKeys {
     /// Follows them until it is told to end: a key that another node has made counts here, and one that it has revoked does not.
     pub async fn follow(self: Arc<Self>, shutdown: impl Future<Output = ()>) {
         let following = async {
+            let mut is_said = false;
             loop {
-                let Err(error) = self.follow_until_it_fails().await;
-                if !matches!(error, AccessError::Store(StoreError::Compacted { .. })) {
-                    tracing::warn!(%error, "the API keys that other nodes change cannot be followed; they are read again");
+                let Err(error) = self.follow_until_it_fails(&mut is_said).await;
+                if !matches!(error, StoreError::Compacted { .. }) {
+                    if !std::mem::replace(&mut is_said, true) {
+                        tracing::warn!(%error, "the API keys that other nodes change cannot be followed; they are read again");
+                    }
                     tokio::time::sleep(AGAIN).await;
                 }
             }
@@ -30,40 +33,49 @@ impl ApiKeys {
         }
     }
 
-    async fn follow_until_it_fails(&self) -> Result<std::convert::Infallible, AccessError> {
+    /// That it fails is said once, until all is read.
+    async fn follow_until_it_fails(
+        &self,
+        is_said: &mut bool,
+    ) -> Result<std::convert::Infallible, StoreError> {
         let range = self.store.range(RECORDS).await?;
         let mut watch = self.store.watch(RECORDS, range.revision);
-        self.take_over(&range.rows).await?;
+        self.take_over(&range.rows).await;
+        *is_said = false;
         loop {
             let Watched::Changes(changes) = watch.next().await? else { continue };
             let rows = changes.changes.into_iter().filter_map(|change| match change {
                 Change::Put(row) => Some(row),
                 Change::Deleted(_) => None,
             });
-            self.take_over(&rows.collect::<Vec<_>>()).await?;
+            self.take_over(&rows.collect::<Vec<_>>()).await;
         }
     }
 
-    async fn take_over(&self, rows: &[KeyValue]) -> Result<(), AccessError> {
+    /// One that cannot be read, as of a later version, is left out, and keeps no other from counting.
+    async fn take_over(&self, rows: &[KeyValue]) {
         let mut ring = self.ring.lock().await;
         let mut changed = false;
         for row in rows {
-            let stored: StoredKey = serde_json::from_slice(&row.value)
-                .map_err(|_| AccessError::Damaged(String::from_utf8_lossy(&row.key).into_owned()))?;
-            changed |= ring.take_over(stored);
+            match serde_json::from_slice::<StoredKey>(&row.value) {
+                Ok(stored) => changed |= ring.take_over(stored),
+                Err(_) => {
+                    let error = AccessError::Damaged(String::from_utf8_lossy(&row.key).into_owned());
+                    tracing::error!(%error, "an API key that another node has changed does not count here");
+                }
+            }
         }
         if changed {
             self.publish(&ring);
         }
-        Ok(())
     }
 }
 
 impl Ring {
     /// Says whether it was news.
     pub(super) fn take_over(&mut self, stored: StoredKey) -> bool {
-        let known = self.keys.iter_mut().find(|key| key.stored.record.id == stored.record.id);
-        let Some(known) = known.map(|known| &mut known.stored.record) else {
+        let place = *self.places.entry(stored.record.id.clone()).or_insert(self.keys.len());
+        let Some(known) = self.keys.get_mut(place).map(|known| &mut known.stored.record) else {
             let held = HeldKey::new(stored, &self.tiers);
             self.keys.push(held);
             return true;

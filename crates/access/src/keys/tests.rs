@@ -317,3 +317,31 @@ async fn keys_of_other_nodes_count_and_those_that_they_revoke_do_not() {
     assert_eq!(two.list().await[0].revoked_at, Some(at(101)));
     following.abort();
 }
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_keeps_nobody_from_learning_of_a_revocation() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = store(&folder);
+    let pepper = Zeroizing::new(vec![5; 32]);
+    let open = async || {
+        let keys = ApiKeys::open(shared.clone(), &pepper, KeyKind::Test, Tiers::built_in()).await.unwrap();
+        Arc::new(keys)
+    };
+    let (one, two) = (open().await, open().await);
+    let (early, early_key) = one.create(wanted(&["a"]), at(100)).await.unwrap();
+    one.revoke(&early.id, at(101)).await.unwrap();
+    // Of a later version, perhaps.
+    shared.commit(Transaction::new().put("access/keys/key_z", "{}")).await.unwrap();
+    let (late, late_key) = one.create(wanted(&["b"]), at(100)).await.unwrap();
+    let following = tokio::spawn(Arc::clone(&two).follow(std::future::pending()));
+    let mut table = two.subscribe();
+    let mut until = async |key: &ApiKey, accepted: bool| {
+        let is_so = |table: &Arc<KeyTable>| table.authenticate(key.expose(), at(100)).is_ok() == accepted;
+        tokio::time::timeout(Duration::from_secs(60), table.wait_for(is_so)).await.expect("in time").unwrap();
+    };
+    until(&late_key, true).await;
+    until(&early_key, false).await;
+    one.revoke(&late.id, at(102)).await.unwrap();
+    until(&late_key, false).await;
+    following.abort();
+}

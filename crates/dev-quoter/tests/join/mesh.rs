@@ -158,10 +158,16 @@ impl Mesh {
         Self::open(folder, store, setup, clock, quoter, Arc::clone(&self.authority_spki)).await
     }
 
-    /// A node says that it is there.
+    /// A node says that it runs.
     pub(crate) async fn lives(&self) {
         let node = self.setup.node.as_ref().unwrap();
-        self.store.commit(Transaction::new().put(format!("nodes/{node}/alive"), "{}")).await.unwrap();
+        self.store.commit(Transaction::new().put(format!("present/{node}/manifest"), "1")).await.unwrap();
+    }
+
+    /// A node takes its name.
+    pub(crate) async fn begins(&self) {
+        let node = self.setup.node.as_ref().unwrap();
+        self.store.commit(Transaction::new().put(format!("present/{node}/alive"), "{}")).await.unwrap();
     }
 
     /// Whose platform pretends something.
@@ -283,6 +289,12 @@ impl Mesh {
     /// How many used nonces and tickets are in the store.
     pub(crate) async fn used(&self) -> usize {
         self.store.range("trust/used/").await.unwrap().rows.len()
+    }
+
+    /// Puts one there, as by a join of which nobody has heard how it ended.
+    pub(crate) async fn mark_used(&self, mark: [u8; 32]) {
+        let key = [b"trust/used/".as_slice(), &mark].concat();
+        self.store.commit(Transaction::new().put(key, u64::MAX.to_be_bytes())).await.unwrap();
     }
 
     /// Puts some there that nobody has used, with this expiry.

@@ -3,10 +3,10 @@
 use std::future::{Future, pending};
 
 use appraisal::Code;
-use mesh_protocol::{RevokedType, to_hex};
+use mesh_protocol::{RevokedType, sha256, to_hex};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use trust::{Authority, TrustError};
+use trust::{Authority, Standing, TrustError};
 
 use crate::mesh::{Mesh, Setup, W};
 
@@ -86,6 +86,99 @@ async fn a_node_with_another_manifest_is_refused_with_the_difference_while_other
 }
 
 #[tokio::test]
+async fn a_node_that_has_its_name_and_does_not_run_yet_decides_nothing() {
+    let one = Mesh::with(|setup| setup.node = Some("n1".parse().unwrap())).await;
+    one.begins().await;
+    // All of them were stopped, and all start with the same other manifest.
+    let two = one.beside("n2", |setup| setup.manifest = other_manifest()).await.unwrap();
+    assert_eq!(two.authority.transition().0, 2);
+}
+
+#[tokio::test]
+async fn nodes_that_take_the_same_manifest_over_at_the_same_moment_agree() {
+    let (one, two, _running) = two().await;
+    let services = || Default::default();
+    let apply = |mesh: &Mesh| {
+        let authority = mesh.authority.clone();
+        async move { authority.apply(other_manifest(), services(), "a test").await }
+    };
+    for _ in 0..8 {
+        let both = soon(async { tokio::join!(apply(&one), apply(&two)) }).await;
+        assert!(matches!(both, (Ok(()), Ok(()))), "{both:?}");
+        assert_eq!(one.authority.transition(), two.authority.transition());
+        let n = one.authority.transition().0;
+        one.authority.apply(json!({"n": n}), services(), "a test").await.unwrap();
+        two.authority.apply(json!({"n": n}), services(), "a test").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_is_told_that_its_node_is_behind_may_come_again_with_its_ticket() {
+    let (one, two, _running) = two().await;
+    let ticket = two.ticket("vrf", "n2.0");
+    let member = two.applicant("n2.1").joined().await;
+    one.apply(other_manifest()).await;
+    ends_early(&two, "n2.1", &member.peer.leaf).await;
+    for _ in 0..2 {
+        let refused = two.applicant("n2.0").ticket(ticket.clone()).refused().await;
+        assert_eq!(refused, Code::ManifestChanged);
+    }
+    two.apply(other_manifest()).await;
+    two.applicant("n2.0").ticket(ticket).joined().await;
+}
+
+/// Returns once a certificate ends with the overlap.
+async fn ends_early(mesh: &Mesh, instance: &str, leaf: &[u8; 32]) {
+    let mut standings = mesh.authority.standings();
+    soon(async {
+        while lives_until(mesh, instance, leaf) > mesh.clock.seconds() + 300 {
+            standings.changed().await.unwrap();
+        }
+    })
+    .await;
+}
+
+fn lives_until(mesh: &Mesh, instance: &str, leaf: &[u8; 32]) -> u64 {
+    match mesh.standing(instance) {
+        Some(Standing::Valid(admission)) if admission.leaf == *leaf => admission.not_after,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn who_joins_in_the_moment_in_which_its_node_falls_behind_ends_with_the_others() {
+    let (one, two, _running) = two().await;
+    let first = two.applicant("n2.0").joined().await;
+    let second = two.applicant("n2.1").prepare().await.unwrap();
+    // What it is given is waited for.
+    let held = two.vault.lock().await;
+    let joining = second.join(&two.authority);
+    tokio::pin!(joining);
+    tokio::select! {
+        biased;
+        _ = &mut joining => panic!("it is not given anything yet"),
+        () = async {
+            one.apply(other_manifest()).await;
+            ends_early(&two, "n2.0", &first.peer.leaf).await;
+        } => {}
+    }
+    drop(held);
+    let second = soon(joining).await.unwrap();
+    let until = lives_until(&two, "n2.1", &second.peer.leaf);
+    assert!(until <= two.clock.seconds() + 300, "{until}");
+}
+
+#[tokio::test]
+async fn a_ticket_that_the_store_knows_as_used_is_said_to_be_used() {
+    let (one, _two, _running) = two().await;
+    let ticket = one.ticket("vrf", "n1.0");
+    one.mark_used(sha256(&ticket)).await;
+    // Whoever is told so gets another one; that the authority cannot decide now would be tried again in vain.
+    assert_eq!(one.applicant("n1.0").ticket(ticket).refused().await, Code::TicketInvalid);
+    one.applicant("n1.0").joined().await;
+}
+
+#[tokio::test]
 async fn another_manifest_counts_for_the_others_once_theirs_says_the_same() {
     let (one, two, _running) = two().await;
     let member = two.applicant("n2.0").joined().await;
@@ -140,6 +233,33 @@ async fn what_is_revoked_at_one_is_revoked_at_all() {
     let list = soon(list.wait_for(|list| list.revocations.epoch >= restored)).await.unwrap();
     let values: Vec<_> = list.revocations.entries.iter().map(|entry| entry.value.as_str()).collect();
     assert!(values.contains(&"bb") && values.contains(&"cc") && !values.contains(&"aa"), "{values:?}");
+}
+
+#[tokio::test]
+async fn a_list_that_is_older_than_what_is_known_is_replaced_by_the_next_one() {
+    let (one, two, _running) = two().await;
+    one.authority.revoke(RevokedType::Platform, "aa", "alice").await.unwrap();
+    let mut old = Vec::new();
+    one.tamper("trust/revocations", |row| {
+        old.clone_from(&row);
+        row
+    })
+    .await;
+    one.authority.revoke(RevokedType::Platform, "bb", "alice").await.unwrap();
+    // As by a backup that was put back.
+    one.tamper("trust/revocations", |_row| old).await;
+    let third = one.authority.revoke(RevokedType::Platform, "cc", "alice").await.unwrap();
+    let mut list = two.authority.revocations();
+    let list = soon(list.wait_for(|list| list.revocations.epoch >= third)).await.unwrap();
+    let values: Vec<_> = list.revocations.entries.iter().map(|entry| entry.value.as_str()).collect();
+    assert_eq!(values, ["aa", "bb", "cc"]);
+    // What was not done after all the audit trail says too.
+    let audit = one.audit();
+    let lines = audit.iter().filter(|line| line["kind"] == "revoke");
+    let told: Vec<_> = lines.map(|line| (line["subject"].as_str(), line["outcome"].as_str())).collect();
+    let (done, failed) = (Some("done"), Some("failed"));
+    let twice = |value| [(Some(value), done), (Some(value), failed), (Some(value), done)];
+    assert_eq!(told, [&[(Some("aa"), done)][..], &twice("bb"), &twice("cc")].concat());
 }
 
 #[tokio::test]

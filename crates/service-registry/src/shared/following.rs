@@ -4,7 +4,7 @@
 //! the store was away, rows that go are believed for a moment to be there: leases that nobody could renew end together, and
 //! those who held them may be well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use super::node::Node;
 use super::row::{INSTANCES, Row, Run, replica_of};
 use super::{AGAIN, Seal};
 use crate::{
-    Attested, Channel, Confirmed, Gate, Health, Instance, LifecycleState, MeshPeer, Registry, Replica,
-    Verdict,
+    Attestation, Attested, Channel, Confirmed, Gate, Health, Instance, Labels, LifecycleState, MeshPeer,
+    Refusal, Registry, Replica, Verdict,
 };
 
 /// How long a replica is shown whose node is gone.
@@ -30,6 +30,8 @@ const HELD_BACK: Duration = Duration::from_secs(10);
 const CONFIRMATION: Duration = Duration::from_secs(5);
 /// How often it is looked at whether an identity is over.
 const LOOK: Duration = Duration::from_secs(1);
+/// Revisions that are taken over at once, where so many have come.
+const MOST_AT_ONCE: usize = 1_000;
 
 /// The replicas of the other nodes.
 pub(super) struct Follower {
@@ -38,6 +40,8 @@ pub(super) struct Follower {
     registry: Registry,
     seal: Arc<dyn Seal>,
     far: BTreeMap<ReplicaId, Far>,
+    /// The services of which something is to be put into the registry.
+    changed: BTreeSet<ServiceName>,
     /// Until when rows that go are held back.
     held_until: Option<Instant>,
     /// The list of services for which everything was put into the registry.
@@ -50,6 +54,19 @@ struct Far {
     at: u64,
     instance: Option<Arc<Instance>>,
     presence: Presence,
+    /// What its node says of its attestation.
+    said: Attestation,
+    /// What this one makes of that.
+    identity: Identity,
+    attestation: Attestation,
+}
+
+/// Whether an identity holds, as far as this node knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Identity {
+    Holds,
+    Over,
+    Revoked,
 }
 
 /// Whether the row is there.
@@ -65,7 +82,8 @@ enum Presence {
 impl Follower {
     pub(super) fn new(node: &Node, registry: Registry, seal: Arc<dyn Seal>) -> Self {
         let (store, own) = (node.store.clone(), node.name.clone());
-        Self { store, own, registry, seal, far: BTreeMap::new(), held_until: None, list: 0 }
+        let (far, changed) = (BTreeMap::new(), BTreeSet::new());
+        Self { store, own, registry, seal, far, changed, held_until: None, list: 0 }
     }
 
     /// Follows for ever, and says up to which revision this gateway's workers see what was followed.
@@ -99,14 +117,8 @@ impl Follower {
         loop {
             let next = self.next_deadline();
             tokio::select! {
-                watched = watch.next() => match watched {
-                    Ok(Watched::Changes(changes)) => {
-                        let revision = changes.revision;
-                        self.take(changes);
-                        self.see(revision, seen).await;
-                    }
-                    Ok(Watched::Resumed) => self.hold_back(),
-                    Err(error) => return error,
+                watched = watch.next() => if let Err(error) = self.take_what_came(watched, &mut watch, seen).await {
+                    return error;
                 },
                 _ = snapshots.changed() => if snapshots.borrow_and_update().list != self.list {
                     self.put();
@@ -117,6 +129,33 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// Takes over what came, with what came since: as long as this takes, more may come.
+    async fn take_what_came(
+        &mut self,
+        first: Result<Watched, StoreError>,
+        watch: &mut Watch,
+        seen: &watch::Sender<u64>,
+    ) -> Result<(), StoreError> {
+        let (mut came, mut last, mut count) = (Some(first), None, 0);
+        while let Some(watched) = came.take() {
+            match watched? {
+                Watched::Changes(changes) => {
+                    last = Some(changes.revision);
+                    self.take(changes);
+                }
+                Watched::Resumed => self.hold_back(),
+            }
+            count += 1;
+            if count < MOST_AT_ONCE {
+                came = at_hand(watch).await;
+            }
+        }
+        if let Some(revision) = last {
+            self.see(revision, seen).await;
+        }
+        Ok(())
     }
 
     /// Puts everything into the registry, and waits until the workers see it.
@@ -134,8 +173,8 @@ impl Follower {
     }
 
     /// Everything that there is; what is not there any more went while nobody looked.
-    fn take_all(&mut self, rows: Vec<KeyValue>) {
-        let there: Vec<_> = rows.iter().filter_map(|row| replica_of(&row.key)).collect();
+    pub(super) fn take_all(&mut self, rows: Vec<KeyValue>) {
+        let there: BTreeSet<_> = rows.iter().filter_map(|row| replica_of(&row.key)).collect();
         rows.iter().for_each(|row| self.take_row(row));
         let gone: Vec<_> = self.far.keys().filter(|replica| !there.contains(replica)).cloned().collect();
         gone.iter().for_each(|replica| self.goes(replica));
@@ -154,7 +193,7 @@ impl Follower {
         }
     }
 
-    fn take_row(&mut self, row: &KeyValue) {
+    pub(super) fn take_row(&mut self, row: &KeyValue) {
         let key = String::from_utf8_lossy(&row.key);
         let Some(replica) = replica_of(&row.key).filter(|replica| replica.node.as_ref() != Some(&self.own))
         else {
@@ -175,14 +214,48 @@ impl Follower {
         };
         let former = known.and_then(|known| Some((&known.row, known.instance.as_ref()?)));
         let instance = row.run.as_ref().map(|run| self.instance(&replica, &row, run, former));
+        self.changed.insert(replica.service.clone());
         let former = self.far.remove(&replica).and_then(|far| far.instance);
         if let Some(former) =
             former.filter(|former| !instance.as_ref().is_some_and(|is| Arc::ptr_eq(is, former)))
         {
             end(&former);
         }
-        let presence = Presence::There;
-        self.far.insert(replica, Far { row, at, instance, presence });
+        let said = row.attestation();
+        let (presence, identity, attestation) = (Presence::There, Identity::Holds, said.clone());
+        let mut far = Far { row, at, instance, presence, said, identity, attestation };
+        let _told_already = self.judge(&replica, &mut far, Timestamp::now());
+        self.far.insert(replica, far);
+    }
+
+    /// Looks at whether an identity holds, and says whether that is news. Nobody may be connected to one that does not; if it
+    /// does again, as when a clock was wrong or a revocation is taken back, its run is connected to anew.
+    fn judge(&self, replica: &ReplicaId, far: &mut Far, now: Timestamp) -> bool {
+        let run = far.row.run.as_ref();
+        let is_over = far.said.appraised.as_ref().is_some_and(|appraised| appraised.expires <= now);
+        let identity = match run {
+            Some(run) if self.seal.is_revoked(&run.spiffe_id, &run.leaf) => Identity::Revoked,
+            _ if is_over => Identity::Over,
+            _ => Identity::Holds,
+        };
+        if identity == far.identity {
+            return false;
+        }
+        far.identity = identity;
+        far.attestation = match identity {
+            Identity::Over if far.said.value == Attested::Valid => far.said.expired(now),
+            Identity::Holds | Identity::Over => far.said.clone(),
+            Identity::Revoked => {
+                let (code, detail) = ("REVOKED".into(), "it is on this mesh's list".into());
+                far.said.refused(Refusal { code, detail }, now)
+            }
+        };
+        match (identity, run) {
+            (Identity::Holds, Some(run)) => far.instance = Some(self.instance(replica, &far.row, run, None)),
+            (Identity::Holds, None) => {}
+            (Identity::Over | Identity::Revoked, _) => far.instance.iter().for_each(|instance| end(instance)),
+        }
+        true
     }
 
     /// The run of a row: that which is known already, perhaps with another certificate, or a new one.
@@ -225,24 +298,28 @@ impl Follower {
         let held = self.held_until.filter(|until| now < *until);
         if let Some(far) = self.far.get_mut(replica).filter(|far| far.presence == Presence::There) {
             far.presence = held.map_or(Presence::Gone(now + GRACE), Presence::HeldBack);
+            self.changed.insert(replica.service.clone());
         }
     }
 
     /// Time has passed.
-    fn pass(&mut self) {
-        let now = Instant::now();
-        for far in self.far.values_mut() {
-            if matches!(far.presence, Presence::HeldBack(until) if until <= now) {
-                far.presence = Presence::Gone(now + GRACE);
-            }
-        }
-        self.far.retain(|_, far| {
+    pub(super) fn pass(&mut self) {
+        let (now, time) = (Instant::now(), Timestamp::now());
+        let mut all = std::mem::take(&mut self.far);
+        all.retain(|replica, far| {
             let forgotten = matches!(far.presence, Presence::Gone(until) if until <= now);
+            let missed = matches!(far.presence, Presence::HeldBack(until) if until <= now);
             if forgotten {
                 far.instance.iter().for_each(|instance| end(instance));
+            } else if missed {
+                far.presence = Presence::Gone(now + GRACE);
+            }
+            if forgotten || self.judge(replica, far, time) || missed {
+                self.changed.insert(replica.service.clone());
             }
             !forgotten
         });
+        self.far = all;
     }
 
     fn next_deadline(&self) -> Instant {
@@ -255,15 +332,21 @@ impl Follower {
     }
 
     /// Publishes what has changed, and gives the epoch from which on it is seen.
-    fn put(&mut self) -> u64 {
-        self.list = self.registry.snapshot().list;
+    pub(super) fn put(&mut self) -> u64 {
+        let list = self.registry.snapshot().list;
+        let has_others = std::mem::replace(&mut self.list, list) != list;
+        let changed = std::mem::take(&mut self.changed);
         let now = Timestamp::now();
         let mut by_service: BTreeMap<&ServiceName, Vec<(&ReplicaId, &Far)>> = BTreeMap::new();
-        for (replica, far) in &self.far {
+        let concerned = |service: &ServiceName| has_others || changed.contains(service);
+        for (replica, far) in self.far.iter().filter(|(replica, _)| concerned(&replica.service)) {
             by_service.entry(&replica.service).or_default().push((replica, far));
         }
         let mut entered = Vec::new();
         let epoch = self.registry.change_replicas(|service, replicas| {
+            if !concerned(service) {
+                return None;
+            }
             let is_far = |replica: &&Replica| replica.id.node.as_ref().is_some_and(|node| *node != self.own);
             let known: BTreeMap<_, _> =
                 replicas.iter().filter(is_far).map(|replica| (&replica.id, replica)).collect();
@@ -272,10 +355,7 @@ impl Follower {
             let labels = replicas.iter().find(|replica| !is_far(replica)).and_then(|own| own.labels.clone());
             let wanted: Vec<_> = wanted
                 .iter()
-                .map(|(id, far)| Replica {
-                    labels: labels.clone(),
-                    ..self.replica(id, far, known.get(id).copied(), now)
-                })
+                .map(|(id, far)| replica(id, far, known.get(id).copied(), labels.clone(), now))
                 .collect();
             let is_the_same = wanted.len() == known.len()
                 && wanted.iter().all(|wanted| known.get(&wanted.id).is_some_and(|known| same(known, wanted)));
@@ -304,58 +384,57 @@ impl Follower {
             }
         }
     }
+}
 
-    /// What the registry says of a replica. Its health is this node's own to find out, and stays while it is the same run.
-    fn replica(&self, id: &ReplicaId, far: &Far, known: Option<&Replica>, now: Timestamp) -> Replica {
-        let Far { row, instance, presence, .. } = far;
-        let same_run = |known: &&Replica| match (&known.instance, instance) {
-            (Some(known), Some(is)) => Arc::ptr_eq(known, is),
-            _ => false,
-        };
-        let health = match known.filter(same_run) {
-            Some(known) => known.health.clone(),
-            None => Health { verdict: Verdict::Unknown, since: now, reason: None, answered: 0 },
-        };
-        let mut attestation = row.attestation();
-        let is_over = attestation.appraised.as_ref().is_some_and(|appraised| appraised.expires <= now);
-        let is_revoked = row.run.as_ref().is_some_and(|run| self.seal.is_revoked(&run.spiffe_id, &run.leaf));
-        if is_revoked {
-            let refusal =
-                crate::Refusal { code: "REVOKED".into(), detail: "it is on this mesh's list".into() };
-            attestation = attestation.refused(refusal, now);
-        } else if attestation.value == Attested::Valid && is_over {
-            attestation = attestation.expired(now);
-        }
-        if (is_revoked || is_over)
-            && let Some(instance) = instance
-        {
-            end(instance);
-        }
-        let (mut state, mut reason, mut since) = (row.state.into(), row.reason.clone(), row.since);
-        if let Presence::Gone(_) = presence
-            && state != LifecycleState::Stopped
-        {
-            let node = id.node.as_ref().map_or("", NodeName::as_str);
-            (state, reason) =
-                (LifecycleState::Stopped, Some(format!("its node {node} is gone from the store")));
-            since = known.filter(|known| known.reason == reason).map_or(now, |known| known.since);
-        }
-        Replica {
-            id: id.clone(),
-            state,
-            reason,
-            since,
-            restarts: row.restarts,
-            pid: None,
-            instance: instance.clone(),
-            health,
-            gate: Gate::Open,
-            weight: row.weight,
-            priority: row.priority,
-            attestation,
-            labels: None,
-            changed_at: 0,
-        }
+/// What comes of a watch without being waited for.
+async fn at_hand(watch: &mut Watch) -> Option<Result<Watched, StoreError>> {
+    tokio::select! {
+        biased;
+        watched = watch.next() => Some(watched),
+        () = std::future::ready(()) => None,
+    }
+}
+
+/// What the registry says of a replica. Its health is this node's own to find out, and stays while it is the same run.
+fn replica(
+    id: &ReplicaId,
+    far: &Far,
+    known: Option<&Replica>,
+    labels: Option<Arc<Labels>>,
+    now: Timestamp,
+) -> Replica {
+    let Far { row, instance, presence, .. } = far;
+    let same_run = |known: &&Replica| match (&known.instance, instance) {
+        (Some(known), Some(is)) => Arc::ptr_eq(known, is),
+        _ => false,
+    };
+    let health = match known.filter(same_run) {
+        Some(known) => known.health.clone(),
+        None => Health { verdict: Verdict::Unknown, since: now, reason: None, answered: 0 },
+    };
+    let (mut state, mut reason, mut since) = (row.state.into(), row.reason.clone(), row.since);
+    if let Presence::Gone(_) = presence
+        && state != LifecycleState::Stopped
+    {
+        let node = id.node.as_ref().map_or("", NodeName::as_str);
+        (state, reason) = (LifecycleState::Stopped, Some(format!("its node {node} is gone from the store")));
+        since = known.filter(|known| known.reason == reason).map_or(now, |known| known.since);
+    }
+    Replica {
+        id: id.clone(),
+        state,
+        reason,
+        since,
+        restarts: row.restarts,
+        pid: None,
+        instance: instance.clone(),
+        health,
+        gate: Gate::Open,
+        weight: row.weight,
+        priority: row.priority,
+        attestation: far.attestation.clone(),
+        labels,
+        changed_at: 0,
     }
 }
 
@@ -369,6 +448,7 @@ fn same(known: &Replica, wanted: &Replica) -> bool {
         && known.attestation.value == wanted.attestation.value
         && known.attestation.appraised == wanted.attestation.appraised
         && known.attestation.reason == wanted.attestation.reason
+        && known.labels == wanted.labels
 }
 
 fn end(instance: &Instance) {

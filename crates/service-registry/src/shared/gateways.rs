@@ -3,29 +3,29 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use store::{Change, KeyValue, Outcome, StoreError, Watch, Watched};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use types::NodeName;
 
 use super::AGAIN;
-use super::node::{NODES, Node, in_force, seen as seen_key};
+use super::node::{Node, NodeFacts, PRESENT, in_force, since};
 use super::publishing::Published;
 use crate::Registry;
 
-/// Says in the store up to which revision this node's workers see the replicas.
-pub(super) async fn acknowledge(node: &Node, mut seen: watch::Receiver<u64>) {
+/// Says a number of this node's in the store, as it changes: up to which revision its workers see the replicas, or by which
+/// manifest it lives. There is none yet while it is 0.
+pub(super) async fn say(node: &Node, key: String, mut number: watch::Receiver<u64>) {
     let mut claims = node.claims();
     loop {
         let claim = in_force(&mut claims).await;
-        let revision = *seen.borrow_and_update();
-        let row = revision.to_string();
-        let transaction = node.fenced(claim).put_leased(seen_key(&node.name), row, claim.lease);
-        let said =
-            revision == 0 || matches!(node.store.commit(transaction).await, Ok(Outcome::Committed { .. }));
+        let now = *number.borrow_and_update();
+        let transaction = node.fenced(claim).put_leased(key.as_str(), now.to_string(), claim.lease);
+        let said = now == 0 || matches!(node.store.commit(transaction).await, Ok(Outcome::Committed { .. }));
         if said {
             tokio::select! {
-                changed = seen.changed() => if changed.is_err() {
+                changed = number.changed() => if changed.is_err() {
                     return;
                 },
                 _ = claims.changed() => {}
@@ -36,17 +36,22 @@ pub(super) async fn acknowledge(node: &Node, mut seen: watch::Receiver<u64>) {
     }
 }
 
-/// The other nodes, and up to where each of them sees.
-#[derive(Default)]
-struct Others(BTreeMap<NodeName, Other>);
+/// All nodes, and up to where each of them sees.
+struct Nodes<'a> {
+    own: &'a NodeName,
+    known: BTreeMap<NodeName, Known>,
+}
 
 #[derive(Default)]
-struct Other {
+struct Known {
     alive: bool,
+    since: Option<Timestamp>,
+    manifest: Option<u64>,
     seen: u64,
 }
 
-/// Stands for all other gateways: says of each snapshot that they use it, once all of them see it.
+/// Stands for all other gateways: says of each snapshot that they use it, once all of them see it. Tells the registry which nodes
+/// there are.
 pub(super) async fn wait_for_others(
     node: &Node,
     registry: &Registry,
@@ -54,15 +59,15 @@ pub(super) async fn wait_for_others(
 ) {
     let used_by_others = registry.stand_for_others();
     loop {
-        let error = match node.store.range(NODES).await {
+        let error = match node.store.range(PRESENT).await {
             Ok(range) => {
-                let mut others = Others::default();
-                range.rows.iter().for_each(|row| others.put(&node.name, row));
-                let watch = node.store.watch(NODES, range.revision);
+                let mut nodes = Nodes { own: &node.name, known: BTreeMap::new() };
+                range.rows.iter().for_each(|row| nodes.put(row));
+                let watch = node.store.watch(PRESENT, range.revision);
                 let confirm = |epoch| {
                     used_by_others.send_replace(epoch);
                 };
-                follow(node, others, watch, &mut published, registry, confirm).await
+                follow(nodes, watch, &mut published, registry, confirm).await
             }
             Err(error) => error,
         };
@@ -72,8 +77,7 @@ pub(super) async fn wait_for_others(
 }
 
 async fn follow(
-    node: &Node,
-    mut others: Others,
+    mut nodes: Nodes<'_>,
     mut watch: Watch,
     published: &mut watch::Receiver<Published>,
     registry: &Registry,
@@ -81,7 +85,8 @@ async fn follow(
 ) -> StoreError {
     let mut snapshots = registry.subscribe();
     loop {
-        match others.least() {
+        registry.tell_of_nodes(nodes.facts());
+        match nodes.least() {
             // Nobody else has to see anything.
             None => confirm(snapshots.borrow_and_update().epoch),
             Some(seen) => {
@@ -94,56 +99,70 @@ async fn follow(
         tokio::select! {
             watched = watch.next() => match watched {
                 Ok(Watched::Changes(changes)) => changes.changes.iter().for_each(|change| match change {
-                    Change::Put(row) => others.put(&node.name, row),
-                    Change::Deleted(key) => others.delete(key),
+                    Change::Put(row) => nodes.put(row),
+                    Change::Deleted(key) => nodes.delete(key),
                 }),
                 Ok(Watched::Resumed) => {}
                 Err(error) => return error,
             },
             _ = published.changed() => {}
-            _ = snapshots.changed(), if others.least().is_none() => {}
+            _ = snapshots.changed(), if nodes.least().is_none() => {}
         }
     }
 }
 
-impl Others {
-    fn put(&mut self, own: &NodeName, row: &KeyValue) {
-        let Some((name, fact)) = name_and_fact(&row.key).filter(|(name, _)| name != own) else { return };
-        let other = self.0.entry(name).or_default();
+impl Nodes<'_> {
+    fn put(&mut self, row: &KeyValue) {
+        let Some((name, fact)) = name_and_fact(&row.key) else { return };
+        let known = self.known.entry(name).or_default();
+        let number = || str::from_utf8(&row.value).ok().and_then(|number| number.parse().ok());
         match fact {
-            Fact::Alive => other.alive = true,
-            Fact::Seen => {
-                let seen = str::from_utf8(&row.value).ok().and_then(|seen| seen.parse().ok());
-                other.seen = seen.unwrap_or_default();
-            }
+            Fact::Alive => (known.alive, known.since) = (true, since(&row.value)),
+            Fact::Manifest => known.manifest = number(),
+            Fact::Seen => known.seen = number().unwrap_or_default(),
         }
     }
 
     fn delete(&mut self, key: &[u8]) {
         let Some((name, fact)) = name_and_fact(key) else { return };
-        let Some(other) = self.0.get_mut(&name) else { return };
+        let Some(known) = self.known.get_mut(&name) else { return };
         match fact {
-            Fact::Alive => other.alive = false,
-            Fact::Seen => other.seen = 0,
+            Fact::Alive => known.alive = false,
+            Fact::Manifest => known.manifest = None,
+            Fact::Seen => known.seen = 0,
         }
-        self.0.retain(|_, other| other.alive || other.seen > 0);
+        self.known.retain(|_, known| known.alive || known.manifest.is_some() || known.seen > 0);
     }
 
-    /// Up to where all that live see; `None` where nobody else lives.
+    /// Up to where all others that live see; `None` where nobody else lives.
     fn least(&self) -> Option<u64> {
-        self.0.values().filter(|other| other.alive).map(|other| other.seen).min()
+        let others = self.known.iter().filter(|(name, known)| *name != self.own && known.alive);
+        others.map(|(_, known)| known.seen).min()
+    }
+
+    fn facts(&self) -> Vec<NodeFacts> {
+        let alive = self.known.iter().filter(|(_, known)| known.alive);
+        alive
+            .map(|(name, known)| NodeFacts {
+                name: name.clone(),
+                since: known.since,
+                manifest: known.manifest,
+            })
+            .collect()
     }
 }
 
 enum Fact {
     Alive,
+    Manifest,
     Seen,
 }
 
 fn name_and_fact(key: &[u8]) -> Option<(NodeName, Fact)> {
-    let (name, fact) = str::from_utf8(key).ok()?.strip_prefix(NODES)?.split_once('/')?;
+    let (name, fact) = str::from_utf8(key).ok()?.strip_prefix(PRESENT)?.split_once('/')?;
     let fact = match fact {
         "alive" => Fact::Alive,
+        "manifest" => Fact::Manifest,
         "seen" => Fact::Seen,
         _ => return None,
     };

@@ -135,6 +135,17 @@ impl Node {
         }
     }
 
+    /// Renews the lease now, or takes the name again: since it was taken, all that a start does has happened.
+    pub(super) async fn renew(&self) {
+        let Some(claim) = *self.claim.borrow() else { return };
+        if let Err(StoreError::LeaseEnded(_)) = self.store.keep_alive(claim.lease).await {
+            self.claim.send_replace(None);
+            if let Ok(claim) = self.take().await {
+                self.claim.send_replace(Some(claim));
+            }
+        }
+    }
+
     async fn take(&self) -> Result<Claim, ClaimError> {
         let lease = self.store.grant(TTL).await?;
         let taken = self.take_with(lease).await;
@@ -181,13 +192,33 @@ pub(super) async fn in_force(claims: &mut watch::Receiver<Option<Claim>>) -> Cla
     }
 }
 
-/// Where all names are.
-pub(super) const NODES: &str = "nodes/";
+/// Where all nodes that live are, and nothing else.
+pub(super) const PRESENT: &str = "present/";
 
 pub(super) fn alive(name: &NodeName) -> String {
-    format!("{NODES}{name}/alive")
+    format!("{PRESENT}{name}/alive")
+}
+
+pub(super) fn manifest(name: &NodeName) -> String {
+    format!("{PRESENT}{name}/manifest")
 }
 
 pub(super) fn seen(name: &NodeName) -> String {
-    format!("{NODES}{name}/seen")
+    format!("{PRESENT}{name}/seen")
+}
+
+/// A node that lives, as this one knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// Its name.
+    pub name: NodeName,
+    /// Since when it has the name; nothing where what it says of that cannot be read.
+    pub since: Option<Timestamp>,
+    /// The number of the transition of the manifest by which it lives; nothing while it begins.
+    pub manifest: Option<u64>,
+}
+
+/// Since when a node has its name, out of the row that says so.
+pub(super) fn since(alive: &[u8]) -> Option<Timestamp> {
+    serde_json::from_slice::<Alive>(alive).ok().map(|row| row.since)
 }

@@ -1,6 +1,7 @@
 //! What this node says of its own replicas.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ use types::ReplicaId;
 use super::node::{Claim, Node, in_force};
 use super::row::{Row, key};
 use super::{AGAIN, Seal};
-use crate::{Registry, Snapshot};
+use crate::{Registry, Replica, Snapshot};
 
 /// How far it has written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(super) struct Published {
 
 #[derive(Debug, Error)]
 enum Unwritten {
-    #[error("another process has the node's name")]
+    #[error("this process does not have the node's name any more")]
     Fenced,
     #[error("{0}")]
     Unsigned(String),
@@ -41,7 +42,7 @@ pub(super) async fn publish(
     seal: &dyn Seal,
     published: &watch::Sender<Published>,
 ) {
-    let mut writer = Writer { node, seal, written: BTreeMap::new(), claim: None, signed: 0 };
+    let mut writer = Writer { node, seal, written: BTreeMap::new(), before: None, claim: None, signed: 0 };
     let (mut snapshots, mut claims) = (registry.subscribe(), node.claims());
     let mut failing = false;
     loop {
@@ -76,6 +77,8 @@ struct Writer<'a> {
     node: &'a Node,
     seal: &'a dyn Seal,
     written: BTreeMap<ReplicaId, Row>,
+    /// The newest snapshot of which everything is written.
+    before: Option<Arc<Snapshot>>,
     /// The claim under which that was.
     claim: Option<Claim>,
     /// When the last row was signed.
@@ -84,27 +87,43 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Gives the revision of the last of what was written; `None` where nothing was to be.
-    async fn write(&mut self, snapshot: &Snapshot, claim: Claim) -> Result<Option<u64>, Unwritten> {
+    async fn write(&mut self, snapshot: &Arc<Snapshot>, claim: Claim) -> Result<Option<u64>, Unwritten> {
         if self.claim != Some(claim) {
             // Under another lease there is nothing yet.
             self.written.clear();
+            self.before = None;
             self.claim = Some(claim);
         }
-        let now = Timestamp::now();
-        let own = snapshot.services.iter().flat_map(|service| &service.replicas);
-        let own = own.filter(|replica| replica.id.node.as_ref() == Some(&self.node.name));
-        let rows: BTreeMap<_, _> =
-            own.map(|replica| (replica.id.clone(), Row::of(replica, claim.token, now))).collect();
-        let gone = self.written.keys().filter(|replica| !rows.contains_key(replica));
-        let mut changes: Vec<(ReplicaId, Option<Row>)> =
-            gone.map(|replica| (replica.clone(), None)).collect();
-        let changed = rows.into_iter().filter(|(replica, row)| self.written.get(replica) != Some(row));
-        changes.extend(changed.map(|(replica, row)| (replica, Some(row))));
+        let changes = self.changes(snapshot, claim);
         let mut revision = None;
         for part in changes.chunks(MAX_OPERATIONS - 1) {
             revision = Some(self.write_part(part, claim).await?);
         }
+        self.before = Some(Arc::clone(snapshot));
         Ok(revision)
+    }
+
+    /// What is to be written of a snapshot. Of what has not changed since the one before nothing is looked at: most changes are
+    /// of what others do, and of healths.
+    fn changes(&self, snapshot: &Snapshot, claim: Claim) -> Vec<(ReplicaId, Option<Row>)> {
+        let now = Timestamp::now();
+        let before = self.before.as_deref();
+        let since = before.and_then(|before| snapshot.changes_since(before.epoch, Some(before), None));
+        let (changed, gone): (Vec<&Replica>, Vec<ReplicaId>) = match since {
+            Some(since) => (since.changed, since.removed.into_iter().collect()),
+            None => {
+                let all = snapshot.services.iter().flat_map(|service| &service.replicas);
+                let gone = self.written.keys().filter(|replica| snapshot.replica(replica).is_none());
+                (all.collect(), gone.cloned().collect())
+            }
+        };
+        let gone = gone.into_iter().filter(|replica| self.written.contains_key(replica));
+        let own = changed.into_iter().filter(|replica| replica.id.node.as_ref() == Some(&self.node.name));
+        let rows = own.map(|replica| (&replica.id, Row::of(replica, claim.token, now)));
+        let rows = rows.filter(|(replica, row)| self.written.get(replica) != Some(row));
+        gone.map(|replica| (replica, None))
+            .chain(rows.map(|(replica, row)| (replica.clone(), Some(row))))
+            .collect()
     }
 
     async fn write_part(

@@ -9,14 +9,20 @@ use types::{NodeName, ReplicaId, ServiceName};
 
 use super::*;
 use crate::{
-    Attestation, Attested, Change, Channel, Confirmed, Instance, LifecycleState, MeshPeer, Replica, Service,
-    Verdict, WorkerSubscription,
+    Attestation, Attested, Change, Channel, Confirmed, Instance, LifecycleState, MeshPeer, NodeFacts,
+    Replica, Service, Verdict, WorkerSubscription,
 };
 
 /// A seal that is no secret: what the real one does is the authority's.
-#[derive(Default)]
 struct Stamp {
     revokes_all: AtomicBool,
+    manifest: watch::Sender<u64>,
+}
+
+impl Default for Stamp {
+    fn default() -> Self {
+        Self { revokes_all: AtomicBool::new(false), manifest: watch::Sender::new(1) }
+    }
 }
 
 impl Seal for Stamp {
@@ -31,6 +37,10 @@ impl Seal for Stamp {
     fn is_revoked(&self, _spiffe_id: &str, _leaf: &[u8; 32]) -> bool {
         self.revokes_all.load(Ordering::Relaxed)
     }
+
+    fn manifests(&self) -> watch::Receiver<u64> {
+        self.manifest.subscribe()
+    }
 }
 
 /// A store that several nodes share.
@@ -44,6 +54,25 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         let path: PathBuf = folder.path().join("store.redb");
         Self { store: Store::open(&path).unwrap(), _folder: folder }
+    }
+
+    /// A row, once it is there.
+    async fn until_row(&self, key: &str) -> store::KeyValue {
+        let after = self.store.range(key).await.unwrap();
+        if let Some(row) = after.rows.into_iter().next() {
+            return row;
+        }
+        let mut watch = self.store.watch(key, after.revision);
+        timeout(async {
+            loop {
+                if let store::Watched::Changes(changes) = watch.next().await.unwrap()
+                    && let Some(store::Change::Put(row)) = changes.changes.into_iter().next()
+                {
+                    return row;
+                }
+            }
+        })
+        .await
     }
 
     async fn rows(&self, prefix: &str) -> Vec<String> {
@@ -259,7 +288,7 @@ async fn the_replicas_of_a_node_that_is_gone_are_not_selected_any_more() {
     let instance = two.sees(&one, is_ready).await.instance.unwrap();
     let id = one.replica.clone();
     // Its lease ends as if nobody had renewed it.
-    let alive = place.store.get("nodes/n1/alive").await.unwrap().unwrap();
+    let alive = place.store.get("present/n1/alive").await.unwrap().unwrap();
     one.dies();
     place.store.revoke(alive.lease.unwrap()).await.unwrap();
     let gone = two.until(|snapshot| {
@@ -287,7 +316,7 @@ async fn a_node_that_had_to_take_its_name_again_goes_on_with_the_runs_that_it_ha
         replica.health.verdict = Verdict::Healthy;
         Change::Made
     });
-    let alive = place.store.get("nodes/n1/alive").await.unwrap().unwrap();
+    let alive = place.store.get("present/n1/alive").await.unwrap().unwrap();
     place.store.revoke(alive.lease.unwrap()).await.unwrap();
     two.sees(&one, |replica| replica.state == LifecycleState::Stopped).await;
     let seen = two.sees(&one, is_ready).await;
@@ -326,6 +355,18 @@ async fn whoever_was_taken_for_dead_writes_nothing_any_more_under_a_name_that_an
     assert!(now.token > former.token);
     let in_time = place.store.commit(write(&again, now)).await.unwrap();
     assert!(matches!(in_time, store::Outcome::Committed { .. }));
+}
+
+#[tokio::test]
+async fn a_name_that_was_lost_while_everything_else_began_is_taken_again_at_once() {
+    let place = Place::new();
+    let node = Node::claim(place.store.clone(), "n1".parse().unwrap(), "owner".into()).await.unwrap();
+    let former = node.claims().borrow().unwrap();
+    node.renew().await;
+    assert_eq!(*node.claims().borrow(), Some(former));
+    place.store.revoke(former.lease).await.unwrap();
+    node.renew().await;
+    assert!(node.claims().borrow().unwrap().token > former.token);
 }
 
 #[tokio::test]
@@ -382,4 +423,81 @@ async fn services_that_come_have_the_replicas_of_other_nodes() {
     two.sees(&one, is_ready).await;
     one.ends().await;
     two.ends().await;
+}
+
+#[tokio::test]
+async fn what_is_looked_through_for_nodes_has_no_rows_but_theirs() {
+    let place = Place::new();
+    let one = TestNode::begin(&place, "n1").await;
+    // The texts of the configurations that were in force are under `nodes/`, which may be many megabytes.
+    assert_eq!(place.rows("nodes/").await, [""; 0]);
+    one.ends().await;
+}
+
+#[tokio::test]
+async fn an_identity_that_was_over_by_a_wrong_clock_is_connected_to_again() {
+    let place = Place::new();
+    let node = Node::claim(place.store.clone(), "n1".parse().unwrap(), "owner".into()).await.unwrap();
+    let far = TestNode::begin(&place, "n2").await;
+    let registry =
+        Registry::new(far.registry.snapshot().services.iter().map(|known| Service::clone(known)).collect());
+    far.serves(1);
+    let row = place.until_row(&row::key(&far.replica)).await;
+    let mut follower = Follower::new(&node, registry.clone(), Arc::clone(&far.seal) as _);
+    let peer = |registry: &Registry| {
+        let replica = registry.snapshot().replica(&far.replica).cloned().unwrap();
+        match &replica.instance.unwrap().channel {
+            Channel::Mesh(peer) => Arc::clone(peer),
+            _ => panic!("it is a member of the mesh"),
+        }
+    };
+    follower.take_row(&row);
+    far.seal.revokes_all.store(true, Ordering::Relaxed);
+    follower.pass();
+    follower.put();
+    assert!(peer(&registry).has_ended());
+    far.seal.revokes_all.store(false, Ordering::Relaxed);
+    follower.pass();
+    follower.put();
+    assert!(!peer(&registry).has_ended());
+    far.ends().await;
+}
+
+#[tokio::test]
+async fn what_a_node_has_no_more_goes_out_of_the_store() {
+    let place = Place::new();
+    let (one, two) = (TestNode::begin(&place, "n1").await, TestNode::begin(&place, "n2").await);
+    one.serves(1);
+    two.sees(&one, is_ready).await;
+    one.registry.replace_services(|_| Vec::new());
+    two.sees(&one, |replica| replica.state == LifecycleState::Stopped).await;
+    assert_eq!(place.rows("instances/").await, ["instances/vrf/n2.0"]);
+    one.ends().await;
+    two.ends().await;
+}
+
+#[tokio::test]
+async fn each_node_knows_of_all_and_by_which_manifest_they_live() {
+    let place = Place::new();
+    let (one, two) = (TestNode::begin(&place, "n1").await, TestNode::begin(&place, "n2").await);
+    let known = |of: &TestNode, expected: &[(&str, Option<u64>)]| {
+        let (mut nodes, expected) = (of.registry.nodes(), expected.to_vec());
+        let expected: Vec<_> =
+            expected.into_iter().map(|(name, manifest)| (name.to_owned(), manifest)).collect();
+        async move {
+            let is_so = |nodes: &Arc<[NodeFacts]>| {
+                let known = nodes.iter().map(|node| (node.name.to_string(), node.manifest));
+                known.eq(expected.iter().cloned())
+            };
+            timeout(nodes.wait_for(is_so)).await.unwrap();
+        }
+    };
+    for node in [&one, &two] {
+        known(node, &[("n1", Some(1)), ("n2", Some(1))]).await;
+    }
+    two.seal.manifest.send_replace(2);
+    known(&one, &[("n1", Some(1)), ("n2", Some(2))]).await;
+    two.ends().await;
+    known(&one, &[("n1", Some(1))]).await;
+    one.ends().await;
 }

@@ -12,6 +12,8 @@ use crate::output::{print, print_json};
 const COLUMNS: [&str; 9] =
     ["REPLICA", "STATE", "HEALTH", "ATTESTATION", "SELECTABLE", "PID", "ADDRESS", "RESTARTS", "REASON"];
 
+const NODE_COLUMNS: [&str; 5] = ["NODE", "SINCE", "BEHIND", "REPLICAS", "SELECTABLE"];
+
 pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     let client = AdminClient::new(&args.place.data_dir());
     let status: Status = block_on(async { Ok(client.get("/v1/status").await?) })?;
@@ -24,6 +26,9 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     ))?;
     if let Some(away) = away(&status) {
         print(format_args!("{away}\n"))?;
+    }
+    if !status.nodes.is_empty() {
+        print(format_args!("{}\n", nodes(&status)))?;
     }
     print(table(&status))?;
     Ok(())
@@ -40,6 +45,22 @@ fn away(status: &Status) -> Option<String> {
         format!("the store ({}) does not answer, and every change is refused: {reason}{stale}", store.kind)
     };
     (!store.available).then(said)
+}
+
+fn nodes(status: &Status) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(NODE_COLUMNS);
+    for node in &status.nodes {
+        table.add_row([
+            node.name.clone(),
+            node.since.clone().unwrap_or_else(|| "-".to_owned()),
+            if node.behind { "yes" } else { "no" }.to_owned(),
+            node.replicas.to_string(),
+            node.selectable.to_string(),
+        ]);
+    }
+    table
 }
 
 fn table(status: &Status) -> Table {
@@ -89,18 +110,26 @@ mod tests {
         let status = json!({
             "status": "healthy", "gateway": "127.0.0.1:8080", "admin": "127.0.0.1:7070", "pid": 1,
             "store": {"kind": "etcd", "available": false, "reason": "etcd-1:2379: connection refused", "stale": "2026-01-02T03:04:05Z"},
+            "nodes": [
+                {"name": "n1", "since": "2026-11-30T07:00:00.000Z", "behind": false, "replicas": 2, "selectable": 2},
+                {"name": "n2", "since": null, "behind": true, "replicas": 1, "selectable": 0},
+            ],
             "services": [{"name": "a", "version": "1", "desired": 1, "ready": 1, "replicas": [valid, refused, endpoint]}],
         });
-        let status = serde_json::from_value(status).unwrap();
+        let status: Status = serde_json::from_value(status).unwrap();
         let said = "the store (etcd) does not answer, and every change is refused: etcd-1:2379: connection refused; it was away at \
                     the start, and what is known of it is of 2026-01-02T03:04:05Z";
         assert_eq!(away(&status).as_deref(), Some(said));
-        let table = table(&status).to_string();
-        let lines: Vec<_> = table.lines().map(str::trim).collect();
+        let lines = |table: Table| table.to_string().lines().map(str::trim).collect::<Vec<_>>().join("\n");
+        expect![[r#"
+            NODE  SINCE                     BEHIND  REPLICAS  SELECTABLE
+            n1    2026-11-30T07:00:00.000Z  no      2         2
+            n2    -                         yes     1         0"#]]
+        .assert_eq(&lines(nodes(&status)));
         expect![[r#"
             REPLICA   STATE    HEALTH   ATTESTATION  SELECTABLE  PID   ADDRESS          RESTARTS  REASON
             vrf/0     Ready    healthy  valid        yes         4711  127.0.0.1:41233  0
             vrf/1     Stopped  unknown  refused      no          -     -                3         its attestation was refused: REVOKED: a
-            legacy/0  Ready    healthy  exempt       yes         -     127.0.0.1:41233  0"#]].assert_eq(&lines.join("\n"));
+            legacy/0  Ready    healthy  exempt       yes         -     127.0.0.1:41233  0"#]].assert_eq(&lines(table(&status)));
     }
 }

@@ -251,7 +251,8 @@ impl Begun {
 }
 
 /// The number of what is in force. A changed `config` is a changed manifest, and the transitions of that are counted for as long as
-/// there is the data directory; nobody but the reload, which does one after the other, makes one while it runs.
+/// there is the store. While this runs the reload makes them, one after the other, and other nodes may: then the number is a later
+/// one than was thought, for the same `config`.
 fn revision(authority: &Authority) -> u64 {
     authority.transition().0
 }

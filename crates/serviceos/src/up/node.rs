@@ -11,6 +11,7 @@ use configuration::{Settings, StoreSettings};
 use mesh_protocol::to_hex;
 use service_registry::{Node, Seal};
 use store::Store;
+use tokio::sync::watch;
 use trust::Authority;
 use types::NodeName;
 
@@ -60,6 +61,10 @@ impl Seal for OfAuthority {
 
     fn is_revoked(&self, spiffe_id: &str, leaf: &[u8; 32]) -> bool {
         spiffe_id.parse().map_or(true, |id| self.0.is_revoked(&id, leaf))
+    }
+
+    fn manifests(&self) -> watch::Receiver<u64> {
+        self.0.transitions()
     }
 }
 

@@ -14,6 +14,7 @@ use observability::Metrics;
 use service_registry::Registry;
 use service_router::{CheckPolicies, ServicePlans};
 use tokio::sync::watch;
+use trust::TrustError;
 use types::ServiceName;
 
 use super::client_tls::ClientTls;
@@ -173,8 +174,12 @@ impl Live {
                 tracing::error!(
                     "{file} has changed and cannot be applied: {refused}; the configuration before stays in force"
                 );
-                let only_the_store =
-                    matches!(refused, ConfigRefused::Store(_) | ConfigRefused::Conflict { .. });
+                let only_the_store = matches!(
+                    refused,
+                    ConfigRefused::Store(_)
+                        | ConfigRefused::Conflict { .. }
+                        | ConfigRefused::Trust(TrustError::Store(_))
+                );
                 self.again = only_the_store.then(|| tokio::time::Instant::now() + ONCE_MORE);
                 self.refused = Some(document);
                 Applied::No
@@ -292,7 +297,11 @@ impl Live {
 }
 
 fn not_applied(error: anyhow::Error) -> ConfigRefused {
-    ConfigRefused::NotApplied(format!("{error:#}"))
+    // What the authority refuses has codes of its own.
+    match error.downcast::<TrustError>() {
+        Ok(error) => ConfigRefused::Trust(error),
+        Err(error) => ConfigRefused::NotApplied(format!("{error:#}")),
+    }
 }
 
 /// The diff, for the log. What somebody asked for and the file takes back, nobody may miss.

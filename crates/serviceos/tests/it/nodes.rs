@@ -165,19 +165,82 @@ fn another_configuration_counts_once_every_node_has_it() {
     let Some(etcd) = Etcd::start(1) else { return };
     let (one, two) = two(&etcd);
     let text = |mesh: &Running| std::fs::read_to_string(mesh.folder().join("serviceos.yaml")).unwrap();
-    let changed = |mesh: &Running| {
-        let text = text(mesh).replace("scopes: [randomness]", "scopes: [dice]");
-        std::fs::write(mesh.folder().join("serviceos.yaml"), text).unwrap();
-    };
+    let changed = |mesh: &Running| change_scope(mesh, "randomness", "dice");
     under_load(&one, PATH, |load| {
         changed(&one);
         one.until_logged(0, "the configuration was applied");
         two.until_logged(0, "another node has changed the manifest of the mesh");
         assert!(two.log().contains("routes[0].scopes"), "{}", two.log());
+        for mesh in [&one, &two] {
+            eventually("the node that is behind", || (nodes(mesh) == behind(false, true)).then_some(()));
+        }
+        let third = text(&two).replace("scopes: [randomness]", "scopes: [cards]");
+        std::fs::write(two.folder().join("third.yaml"), third).unwrap();
+        let refused = two.run(&["config", "apply", "third.yaml"]);
+        assert!(refused.code == 1 && refused.err.contains("MANIFEST_DIFFERS"), "{}", refused.err);
         load.until_more(100);
         changed(&two);
         two.until_logged(0, "the configuration was applied");
         load.until_more(100);
         until_it_selects(&one, &["vrf/0@n1", "vrf/0@n2"]);
+        eventually("none to be behind", || (nodes(&one) == behind(false, false)).then_some(()));
     });
+}
+
+fn behind(one: bool, two: bool) -> [(String, bool); 2] {
+    [("n1".to_owned(), one), ("n2".to_owned(), two)]
+}
+
+fn change_scope(mesh: &Running, from: &str, to: &str) {
+    let path = mesh.folder().join("serviceos.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let changed = text.replace(&format!("scopes: [{from}]"), &format!("scopes: [{to}]"));
+    assert_ne!(text, changed);
+    std::fs::write(path, changed).unwrap();
+}
+
+#[test]
+fn nodes_that_are_changed_or_started_at_the_same_moment_agree() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let (one, two) = two(&etcd);
+    for mesh in [&one, &two] {
+        change_scope(mesh, "randomness", "dice");
+    }
+    for mesh in [&one, &two] {
+        mesh.until_logged(0, "the configuration was applied");
+        eventually("none to be behind", || (nodes(mesh) == behind(false, false)).then_some(()));
+    }
+    let mut stopped = [one, two];
+    for mesh in &mut stopped {
+        assert_eq!(mesh.run(&["down"]).code, 0);
+        mesh.wait();
+        change_scope(mesh, "dice", "cards");
+    }
+    let up = |mesh: Running| std::thread::spawn(move || mesh.up_again());
+    let started = stopped.map(up).map(|starting| starting.join().unwrap());
+    for mesh in &started {
+        until_it_selects(mesh, &["vrf/0@n1", "vrf/0@n2"]);
+    }
+}
+
+/// The nodes in `status`, each with whether it is behind.
+fn nodes(mesh: &Running) -> Vec<(String, bool)> {
+    let status = mesh.status();
+    let nodes = status["nodes"].as_array().unwrap();
+    nodes.iter().map(|node| (node["name"].as_str().unwrap().into(), node["behind"] == true)).collect()
+}
+
+#[test]
+fn status_says_which_nodes_there_are() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let (one, mut two) = two(&etcd);
+    eventually("both nodes", || (nodes(&two).len() == 2).then_some(()));
+    let status = one.status();
+    let node = &status["nodes"][1];
+    assert_eq!((&node["name"], &node["replicas"], &node["selectable"]), (&"n2".into(), &1.into(), &1.into()));
+    let table = one.run(&["status"]).out;
+    assert!(table.contains("NODE  SINCE") && table.contains("n2"), "{table}");
+    two.run(&["down"]);
+    two.wait();
+    eventually("the node to be gone", || (nodes(&one) == [("n1".to_owned(), false)]).then_some(()));
 }

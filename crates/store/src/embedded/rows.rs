@@ -67,7 +67,7 @@ fn parts(row: &[u8]) -> Option<Row<'_>> {
 }
 
 /// The rows of some keys, all of one moment.
-pub(super) fn get_all(database: &Database, keys: &[Vec<u8>]) -> Result<Vec<Option<KeyValue>>, StoreError> {
+pub(crate) fn get_all(database: &Database, keys: &[Vec<u8>]) -> Result<Vec<Option<KeyValue>>, StoreError> {
     let rows = database.begin_read().map_err(failed)?.open_table(ROWS).map_err(failed)?;
     let found = keys.iter().map(|key| {
         let row = rows.get(key.as_slice()).map_err(failed)?;

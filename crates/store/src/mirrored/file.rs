@@ -137,12 +137,8 @@ impl MirrorFile {
         .map_err(|error| error.to_string())
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
-        self.read(|database| {
-            let rows = database.begin_read().map_err(failed)?.open_table(ROWS).map_err(failed)?;
-            let row = rows.get(key).map_err(failed)?;
-            row.map(|row| rows::decode(key, row.value()).map(|row| row.of(key))).transpose()
-        })
+    pub(super) fn get_all(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<KeyValue>>, StoreError> {
+        self.read(|database| rows::get_all(database, keys))
     }
 
     /// The first keys that begin with `prefix` and come behind `after`, at most so many.

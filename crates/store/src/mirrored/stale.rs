@@ -56,8 +56,8 @@ impl Stale {
         })
     }
 
-    pub(super) async fn get(&self, key: Vec<u8>) -> Result<Option<KeyValue>, StoreError> {
-        self.read(move |file| file.get(&key)).await
+    pub(super) async fn get_all(&self, keys: Vec<Vec<u8>>) -> Result<Vec<Option<KeyValue>>, StoreError> {
+        self.read(move |file| file.get_all(&keys)).await
     }
 
     pub(super) async fn page(

@@ -10,7 +10,7 @@ use types::ServiceName;
 use super::granting::check_room;
 use super::opening::new_key;
 use super::transitions::{Chain, other_manifest, shared_manifest};
-use super::{Authority, Before, ServicePolicy};
+use super::{Authority, Before, ServicePolicy, extend};
 use crate::ca::IssuingCa;
 use crate::{Standing, TrustError, revocations};
 
@@ -38,12 +38,8 @@ impl Authority {
         actor: &str,
     ) -> Result<(), TrustError> {
         let _alone = self.0.revoking.lock().await;
-        let genesis = {
-            let vault = self.0.vault.lock().await;
-            check_room(&vault, services.iter(), None)?;
-            *vault.genesis()
-        };
-        let (known, known_at) = Chain::known(&self.0.store, &genesis).await?;
+        check_room(&*self.0.vault.lock().await, services.iter(), None)?;
+        let (known, known_at) = Chain::known(&self.0.store, &self.0.genesis).await?;
         let own = self.transition().0;
         let services = services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect();
         match known.with(&manifest)? {
@@ -75,9 +71,14 @@ impl Authority {
         let root = self.state().ca.chain.last().cloned().ok_or(TrustError::Tampered("root"))?;
         let next = (chain.n, transition);
         let ca = IssuingCa::new(root, &root_key, &self.0.domain, next, &issuing, now)?;
-        self.audit(chain.entry(&self.0.domain, actor)?, now).await?;
+        let entry = chain.entry(&self.0.domain, actor)?;
+        self.audit(entry.clone(), now).await?;
         if let Some(before) = before {
-            chain.keep(&self.0.store, before, shared_manifest(self.0.node.as_ref(), &manifest)).await?;
+            let shared = shared_manifest(self.0.node.as_ref(), &manifest);
+            if let Err(error) = chain.keep(&self.0.store, before, shared).await {
+                self.audit_failure(entry, &error, now).await;
+                return Err(error);
+            }
         }
         {
             let mut state = self.state();
@@ -89,6 +90,7 @@ impl Authority {
             state.behind = None;
             state.services = services;
         }
+        self.0.in_force.send_replace(chain.n);
         self.overlap_begins((chain.n, now));
         self.publish_grants(&*self.0.vault.lock().await);
         let list = self.0.revocations.borrow().revocations.renewed(transition, now);
@@ -111,9 +113,7 @@ impl Authority {
                     ending.push((key.clone(), changed));
                 }
             }
-            let changes = !ending.is_empty();
-            Arc::make_mut(standings).extend(ending);
-            changes
+            extend(standings, ending)
         });
     }
 }

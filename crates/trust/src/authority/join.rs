@@ -142,8 +142,10 @@ impl Authority {
             });
             (Arc::clone(&state.ca), config, before, state.behind)
         };
-        if let Some(n) = behind {
-            return Err(behind_the_mesh(n));
+        if let Some(behind) = behind {
+            // Its ticket is as good as before.
+            drop(Undecided::of(self, &marks[1..]));
+            return Err(behind_the_mesh(behind.n));
         }
         let binding = JoinBinding {
             authority_nonce: claims.authority_nonce,
@@ -264,7 +266,7 @@ impl Authority {
         if begun.config != begun.policy.config_digest {
             data["configKept"] = json!(to_hex(&begun.config));
         }
-        self.write(&begun, &record, Outcome::Done, None, data).await.map_err(unavailable)?;
+        self.write(&begun, &record, Outcome::Done, None, data).await?;
         self.remember_evaluation(&begun.id, &appraised).await.map_err(unavailable)?;
         let known = self.admission(begun.service.as_str(), &begun.join.claims.instance);
         let previous_until = known.map(|admission| admission.not_after);
@@ -296,7 +298,11 @@ impl Authority {
             Some(match &allowed {
                 Ok(()) => {
                     let state = self.state();
-                    Standing::Valid(admission.in_transition(state.ca.n, state.in_force_since))
+                    let admission = admission.in_transition(state.ca.n, state.in_force_since);
+                    Standing::Valid(match state.behind {
+                        Some(behind) => admission.in_transition(behind.n, behind.since),
+                        None => admission,
+                    })
                 }
                 Err(fault) => Standing::Refused { fault: fault.clone(), since: admission.appraised_at },
             })
@@ -308,9 +314,7 @@ impl Authority {
         let now = begun.now_ms / 1000;
         let record = self.record(begun, now).map_err(unavailable)?;
         let data = json!({"record": record.record.id, "detail": fault.detail});
-        self.write(begun, &record, Outcome::Refused, Some(fault.code.as_str()), data)
-            .await
-            .map_err(unavailable)?;
+        self.write(begun, &record, Outcome::Refused, Some(fault.code.as_str()), data).await?;
         let instance = &begun.join.claims.instance;
         self.stand(&begun.service, instance, |_| {
             Some(Standing::Refused { fault: fault.clone(), since: now })
@@ -407,6 +411,26 @@ impl Authority {
         outcome: Outcome,
         reason: Option<&str>,
         data: serde_json::Value,
+    ) -> Result<(), Fault> {
+        let is_first = begun.join.previous.is_none();
+        self.try_to_write(begun, record, outcome, reason, data).await.map_err(|error| match error {
+            // To come again with it would be in vain; with another ticket it is not.
+            TrustError::Overtaken if is_first => {
+                let detail =
+                    "the launch ticket was used before, at another node or by a join whose end was not heard of";
+                Fault::new(Code::TicketInvalid, detail)
+            }
+            other => unavailable(other),
+        })
+    }
+
+    async fn try_to_write(
+        &self,
+        begun: &Begun,
+        record: &SignedRecord,
+        outcome: Outcome,
+        reason: Option<&str>,
+        data: serde_json::Value,
     ) -> Result<(), TrustError> {
         let subject = begun.id.to_string();
         let entry = Entry {
@@ -434,7 +458,6 @@ impl Authority {
         }
         match self.0.store.commit(transaction).await? {
             Committed::Committed { .. } => Ok(()),
-            // Another node of the mesh has let somebody in by the same ticket.
             Committed::Conflict { .. } => Err(TrustError::Overtaken),
         }
     }

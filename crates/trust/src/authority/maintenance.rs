@@ -10,8 +10,8 @@ use serde_json::json;
 use store::{MAX_OPERATIONS, Transaction};
 use tokio::time::sleep;
 
-use super::Authority;
 use super::opening::{USED, watermark};
+use super::{Authority, extend};
 use crate::audit::{AuditError, Entry, Outcome};
 use crate::{Standing, TrustError, revocations};
 
@@ -99,9 +99,7 @@ impl Authority {
                     None => ended.push((key.clone(), Standing::Expired(Arc::clone(admission)))),
                 }
             }
-            let changed = !ended.is_empty();
-            Arc::make_mut(standings).extend(ended);
-            changed
+            extend(standings, ended)
         });
         next.map(Duration::from_millis)
     }

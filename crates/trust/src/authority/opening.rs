@@ -9,7 +9,7 @@ use mesh_protocol::{Revocations, SignedRevocations};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::CertificateDer;
 use secrets::Vault;
-use store::{Availability, KeyValue, Store, Transaction};
+use store::{Availability, KeyValue, Outcome as Committed, Store, Transaction};
 use tokio::sync::watch;
 use types::{NodeName, ServiceName};
 use zeroize::Zeroizing;
@@ -114,21 +114,12 @@ impl Authority {
         let opening_key = OpeningKey::generate(domain.mode, &domain.trust_domain, signer.spki())?;
         let audit = trail(audit, genesis, &signer, entry, seconds).await?;
         if let Some(next) = &next {
-            let kept = next.keep(&store, known_at, shared_manifest(node.as_ref(), &manifest)).await;
-            match kept {
-                Err(TrustError::Overtaken) => {
-                    // Another node that has begun at the same moment with the same manifest has made the same transition.
-                    let (other, _) = Chain::known(&store, &genesis).await?;
-                    if other.transition()? != transition {
-                        return Err(transitions::other_manifest(&store, other.n, &manifest).await);
-                    }
-                }
-                kept => kept?,
-            }
+            next.keep(&store, known_at, shared_manifest(node.as_ref(), &manifest)).await?;
         }
         let services = services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect();
         Ok(Self(Arc::new(Inner {
             domain,
+            genesis,
             node,
             roots,
             clock,
@@ -146,12 +137,14 @@ impl Authority {
                 manifest: Arc::new(manifest),
                 behind: None,
                 revocations_at,
+                unnamed: Vec::new(),
                 services: Arc::new(services),
                 used,
                 rejected: BTreeMap::new(),
             }),
             standings: watch::Sender::new(Arc::new(Standings::new())),
             revocations: watch::Sender::new(Arc::new(revocations)),
+            in_force: watch::Sender::new(chain.n),
             grants: watch::Sender::new(Arc::new(grants)),
             schedule: Mutex::default(),
             evaluations,
@@ -229,8 +222,14 @@ async fn root(
         return Ok(CertificateDer::from(row.value));
     }
     let made = ca::root_certificate(key, domain, now)?;
-    store.commit(Transaction::new().if_absent(ROOT).put(ROOT, made.to_vec())).await?;
-    Ok(made)
+    match store.commit(Transaction::new().if_absent(ROOT).put(ROOT, made.to_vec())).await? {
+        Committed::Committed { .. } => Ok(made),
+        // Another node was quicker.
+        Committed::Conflict { .. } => {
+            let row = store.get(ROOT).await?.ok_or(TrustError::Tampered("root"))?;
+            Ok(CertificateDer::from(row.value))
+        }
+    }
 }
 
 async fn revocations(
@@ -269,4 +268,21 @@ async fn used(store: &Store, now_ms: u64) -> Result<Used, TrustError> {
 async fn number(store: &Store, key: &str) -> Result<u64, TrustError> {
     let row = store.get(key).await?;
     Ok(row.and_then(|row| row.value.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn two_that_make_the_root_at_the_same_moment_have_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store.redb")).unwrap();
+        let domain =
+            secrets::Domain { trust_domain: "test.dev.invalid".into(), mode: types::Mode::Development };
+        let key = new_key().unwrap();
+        let make = || root(&store, &key, &domain, 1_800_000_000);
+        let (one, two) = tokio::join!(make(), make());
+        assert_eq!((one.unwrap(), two.unwrap()), (make().await.unwrap(), make().await.unwrap()));
+    }
 }

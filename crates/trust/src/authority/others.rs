@@ -9,10 +9,10 @@ use secrets::Vault;
 use store::{Change, KeyValue, StoreError, Watched};
 use tokio::time::sleep;
 
-use super::Authority;
 use super::evaluations::EVALUATIONS;
 use super::opening::{REVOCATIONS, stored_revocations};
 use super::transitions::{Chain, TRANSITION, other_manifest};
+use super::{Authority, Behind};
 use crate::{TrustError, revocations};
 
 /// Where all of it is but the secrets.
@@ -78,13 +78,12 @@ impl Authority {
     /// behind. What has joined here ends with the overlap then, and nobody joins before the manifests agree.
     async fn meet_transition(&self) -> Result<(), TrustError> {
         let _alone = self.0.revoking.lock().await;
-        let genesis = *self.0.vault.lock().await.genesis();
-        let (known, _) = Chain::known(&self.0.store, &genesis).await?;
+        let (known, _) = Chain::known(&self.0.store, &self.0.genesis).await?;
         let (own, manifest, services, behind) = {
             let state = self.state();
             (state.ca.n, Arc::clone(&state.manifest), Arc::clone(&state.services), state.behind)
         };
-        if known.n <= own || behind == Some(known.n) {
+        if known.n <= own || behind.is_some_and(|behind| behind.n == known.n) {
             return Ok(());
         }
         if known.with(&manifest)?.is_none() {
@@ -96,9 +95,9 @@ impl Authority {
             "another node has changed the manifest of the mesh: {difference}. Until then no replica joins here, and those that have \
              joined end within 5 minutes"
         );
-        let now = self.0.clock.latest() / 1000;
-        self.state().behind = Some(known.n);
-        self.overlap_begins((known.n, now));
+        let since = self.0.clock.latest() / 1000;
+        self.state().behind = Some(Behind { n: known.n, since });
+        self.overlap_begins((known.n, since));
         Ok(())
     }
 
@@ -106,24 +105,35 @@ impl Authority {
     /// those of this node's replicas are named beside it.
     async fn meet_revocations(&self, row: &KeyValue) -> Result<(), TrustError> {
         let _alone = self.0.revoking.lock().await;
-        let leaves = self.take_revocations(row)?;
-        self.name_leaves(leaves, ACTOR).await
+        self.take_revocations(row)?;
+        match self.name_leaves(ACTOR).await {
+            // It is not tried again before there is room for it, and nothing else waits for that.
+            Err(error @ TrustError::RevocationRefused(_)) => {
+                tracing::error!(%error, "replicas of this node that are revoked cannot be named to the others; take revocations back");
+                Ok(())
+            }
+            named => named,
+        }
     }
 
-    /// Takes a stored list over, unless it is no newer, and gives the certificates of this node's replicas that it is about and
-    /// does not name. `revoking` is held.
-    pub(super) fn take_revocations(&self, row: &KeyValue) -> Result<Vec<String>, TrustError> {
+    /// Takes a stored list over, unless it is no newer, and notes the certificates of this node's replicas that it is about: they
+    /// are to be named, whatever comes in between. `revoking` is held.
+    pub(super) fn take_revocations(&self, row: &KeyValue) -> Result<(), TrustError> {
         let list = stored_revocations(row, &self.0.signer)?;
         if list.epoch <= self.0.revocations.borrow().revocations.epoch {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        self.state().revocations_at = Some(row.mod_revision);
         let now = self.0.clock.latest() / 1000;
         // Before it is published: what is refused by it has no certificate any more.
         let leaves = self.leaves_of(&list);
         let signed = revocations::sign(list.renewed(self.transition().1, now), &self.0.signer)?;
+        {
+            let mut state = self.state();
+            state.revocations_at = Some(row.mod_revision);
+            state.unnamed.extend(leaves);
+        }
         self.publish(signed, now);
-        Ok(leaves)
+        Ok(())
     }
 
     async fn meet_evaluation(&self, row: KeyValue) -> Result<(), TrustError> {

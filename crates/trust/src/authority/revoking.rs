@@ -6,8 +6,8 @@ use mesh_protocol::{Revocations, RevokedType, SignedRevocations, SpiffeId, to_he
 use serde_json::json;
 use store::{Outcome as Committed, Transaction};
 
-use super::Authority;
 use super::opening::REVOCATIONS;
+use super::{Authority, extend};
 use crate::audit::{Entry, Outcome};
 use crate::{Standing, TrustError, revocations};
 
@@ -77,16 +77,17 @@ impl Authority {
         actor: &str,
         change: impl Fn(&Revocations) -> Result<Option<Revocations>, TrustError>,
     ) -> Result<u64, TrustError> {
-        let mut unnamed = Vec::new();
         for _ in 0..TRIES {
             let known = self.0.revocations.borrow().revocations.clone();
             let Some(list) = change(&known)? else { return Ok(known.epoch) };
-            let list = named(list, &unnamed, self.0.clock.latest() / 1000)?;
             match self.say(list, kind, what, actor).await {
                 Err(TrustError::Overtaken) => {
-                    if let Some(row) = self.0.store.get(REVOCATIONS).await? {
-                        unnamed.extend(self.take_revocations(&row)?);
+                    let row = self.0.store.get(REVOCATIONS).await?;
+                    if let Some(row) = &row {
+                        self.take_revocations(row)?;
                     }
+                    // Also where the list there is no newer, as in a store out of a backup: that of this node replaces it.
+                    self.state().revocations_at = row.map(|row| row.mod_revision);
                 }
                 said => return said,
             }
@@ -94,8 +95,9 @@ impl Authority {
         Err(TrustError::Overtaken)
     }
 
-    /// Names certificates of this node's replicas that a list of another node's is about. `revoking` is held.
-    pub(super) async fn name_leaves(&self, leaves: Vec<String>, actor: &str) -> Result<(), TrustError> {
+    /// Names the certificates of this node's replicas that a list of another node's is about. `revoking` is held.
+    pub(super) async fn name_leaves(&self, actor: &str) -> Result<(), TrustError> {
+        let leaves = self.state().unnamed.clone();
         let Some(first) = leaves.first().cloned() else { return Ok(()) };
         let now = self.0.clock.latest() / 1000;
         let change = |known: &Revocations| {
@@ -104,6 +106,8 @@ impl Authority {
             Ok(is_news.then(|| Revocations { epoch: known.epoch + 1, ..list }))
         };
         self.change_until_it_counts((RevokedType::Leaf, &first), "revoke", actor, change).await?;
+        // Those that were noted meanwhile stay.
+        self.state().unnamed.retain(|leaf| !leaves.contains(leaf));
         Ok(())
     }
 
@@ -141,20 +145,31 @@ impl Authority {
             reason: None,
             data: json!({"type": about, "epoch": signed.revocations.epoch}),
         };
-        self.audit(entry, now).await?;
-        let json = serde_json::to_vec(&signed).map_err(|error| TrustError::Record(error.to_string()))?;
+        self.audit(entry.clone(), now).await?;
+        match self.keep_list(&signed).await {
+            Ok(revision) => self.state().revocations_at = Some(revision),
+            Err(error) => {
+                self.audit_failure(entry, &error, now).await;
+                return Err(error);
+            }
+        }
+        let epoch = signed.revocations.epoch;
+        self.publish(signed, now);
+        Ok(epoch)
+    }
+
+    /// Gives the revision in which it was written.
+    async fn keep_list(&self, signed: &SignedRevocations) -> Result<u64, TrustError> {
+        let json = serde_json::to_vec(signed).map_err(|error| TrustError::Record(error.to_string()))?;
         let before = self.state().revocations_at;
         let transaction = match before {
             Some(revision) => Transaction::new().if_revision(REVOCATIONS, revision),
             None => Transaction::new().if_absent(REVOCATIONS),
         };
         match self.0.store.commit(transaction.put(REVOCATIONS, json)).await? {
-            Committed::Committed { revision } => self.state().revocations_at = Some(revision),
-            Committed::Conflict { .. } => return Err(TrustError::Overtaken),
+            Committed::Committed { revision } => Ok(revision),
+            Committed::Conflict { .. } => Err(TrustError::Overtaken),
         }
-        let epoch = signed.revocations.epoch;
-        self.publish(signed, now);
-        Ok(epoch)
     }
 
     /// Everybody sees the list; whoever it is about is refused.
@@ -170,9 +185,7 @@ impl Authority {
                     refused.push((key.clone(), Standing::Refused { fault, since: now }));
                 }
             }
-            let changed = !refused.is_empty();
-            Arc::make_mut(standings).extend(refused);
-            changed
+            extend(standings, refused)
         });
     }
 

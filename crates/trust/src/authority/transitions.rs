@@ -3,7 +3,7 @@
 use mesh_protocol::{Bytes, sha256, to_hex, transition};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{MAX_VALUE_BYTES, Outcome as Committed, Store, Transaction};
+use store::{MAX_VALUE_BYTES, Outcome as Committed, Store, StoreError, Transaction};
 use types::NodeName;
 
 use crate::TrustError;
@@ -14,8 +14,10 @@ use crate::records::canonical_json;
 pub(super) const TRANSITION: &str = "trust/transition";
 /// The manifest of the last transition, where several nodes must agree on it.
 const MANIFEST: &str = "trust/manifest";
-/// Under which each node that lives has its name.
-const NODES: &str = "nodes/";
+/// Under which each node that lives is.
+const PRESENT: &str = "present/";
+/// What each says there of the manifest that it lives by. Who has no more than its name yet has yet to decide that.
+const LIVES_BY: &str = "/manifest";
 
 /// The chain of transitions, as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -66,7 +68,8 @@ impl Chain {
     /// Writes it down, with the manifest where other nodes must agree on it.
     ///
     /// # Errors
-    /// [`TrustError::Overtaken`] when the row is not that of the revision `before` any more, and those of the store.
+    /// [`TrustError::OtherManifest`] when the row is not that of the revision `before` any more, unless another node has written
+    /// the same there, and those of the store.
     pub(super) async fn keep(
         &self,
         store: &Store,
@@ -88,9 +91,24 @@ impl Chain {
                 false => transaction.delete(MANIFEST),
             };
         }
-        match store.commit(transaction).await? {
-            Committed::Committed { .. } => Ok(()),
-            Committed::Conflict { .. } => Err(TrustError::Overtaken),
+        let undecided = match store.commit(transaction).await {
+            Ok(Committed::Committed { .. }) => return Ok(()),
+            Ok(Committed::Conflict { .. }) => None,
+            Err(error @ StoreError::Undecided(_)) => Some(error),
+            Err(error) => return Err(error.into()),
+        };
+        let row = store.get(TRANSITION).await?;
+        let at = row.as_ref().map(|row| row.mod_revision);
+        let there = row.and_then(|row| serde_json::from_slice::<Self>(&row.value).ok());
+        match (there, undecided) {
+            // Whoever takes the same manifest over at the same moment makes the same transition.
+            (Some(there), _) if there.t_n == self.t_n => Ok(()),
+            (_, Some(error)) if at == before => Err(error.into()),
+            (Some(there), _) => match manifest {
+                Some(manifest) => Err(other_manifest(store, there.n, manifest).await),
+                None => Err(TrustError::Overtaken),
+            },
+            (None, _) => Err(TrustError::Tampered("transitions")),
         }
     }
 
@@ -142,9 +160,9 @@ pub(super) async fn no_other_node_lives(
     n: u64,
     manifest: &Value,
 ) -> Result<(), TrustError> {
-    let rows = store.range(NODES).await?;
+    let rows = store.range(PRESENT).await?;
     let is_other = |key: &[u8]| {
-        let name = str::from_utf8(key).ok().and_then(|key| key.strip_prefix(NODES)?.strip_suffix("/alive"));
+        let name = str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PRESENT)?.strip_suffix(LIVES_BY));
         name.is_some_and(|name| name != own.as_str())
     };
     if rows.rows.iter().any(|row| is_other(&row.key)) {
@@ -159,7 +177,10 @@ pub(super) async fn other_manifest(store: &Store, n: u64, manifest: &Value) -> T
     let known: Option<Value> = known.and_then(|row| serde_json::from_slice(&row.value).ok());
     let differences = match known {
         Some(known) => differences(&known, manifest),
-        None => "(the manifest of the mesh is too large to be shown)".to_owned(),
+        None => {
+            "  (the manifest of the mesh is not there to be compared: it is too large, or cannot be read now)"
+                .to_owned()
+        }
     };
     TrustError::OtherManifest { n, differences }
 }
