@@ -1,8 +1,8 @@
 //! Several nodes with one store are one registry: each writes the facts of its own replicas there, and reads those of the others.
 //!
 //! ```text
-//! nodes/NODE/alive              who has the name; its revision is the fencing token of everything that this node writes
-//! nodes/NODE/seen               the revision of the replicas up to which its gateway's workers see them
+//! present/NODE/alive            who has the name; its revision is the fencing token of everything that this node writes
+//! present/NODE/seen             the revision of the replicas up to which its gateway's workers see them
 //! instances/SERVICE/NODE.N      the facts of a replica, signed
 //! ```
 //!
@@ -26,7 +26,7 @@ use crate::Registry;
 use following::Follower;
 use publishing::Published;
 
-pub use node::{ClaimError, Node};
+pub use node::{ClaimError, Node, PRESENT};
 
 /// How soon something is tried again that the store has failed.
 const AGAIN: Duration = Duration::from_secs(1);

@@ -161,7 +161,7 @@ impl Mesh {
     /// A node says that it is there.
     pub(crate) async fn lives(&self) {
         let node = self.setup.node.as_ref().unwrap();
-        self.store.commit(Transaction::new().put(format!("nodes/{node}/alive"), "{}")).await.unwrap();
+        self.store.commit(Transaction::new().put(format!("present/{node}/alive"), "{}")).await.unwrap();
     }
 
     /// Whose platform pretends something.

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use types::NodeName;
 
 use super::AGAIN;
-use super::node::{NODES, Node, in_force, seen as seen_key};
+use super::node::{PRESENT, Node, in_force, seen as seen_key};
 use super::publishing::Published;
 use crate::Registry;
 
@@ -54,11 +54,11 @@ pub(super) async fn wait_for_others(
 ) {
     let used_by_others = registry.stand_for_others();
     loop {
-        let error = match node.store.range(NODES).await {
+        let error = match node.store.range(PRESENT).await {
             Ok(range) => {
                 let mut others = Others::default();
                 range.rows.iter().for_each(|row| others.put(&node.name, row));
-                let watch = node.store.watch(NODES, range.revision);
+                let watch = node.store.watch(PRESENT, range.revision);
                 let confirm = |epoch| {
                     used_by_others.send_replace(epoch);
                 };
@@ -141,7 +141,7 @@ enum Fact {
 }
 
 fn name_and_fact(key: &[u8]) -> Option<(NodeName, Fact)> {
-    let (name, fact) = str::from_utf8(key).ok()?.strip_prefix(NODES)?.split_once('/')?;
+    let (name, fact) = str::from_utf8(key).ok()?.strip_prefix(PRESENT)?.split_once('/')?;
     let fact = match fact {
         "alive" => Fact::Alive,
         "seen" => Fact::Seen,

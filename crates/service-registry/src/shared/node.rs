@@ -174,13 +174,14 @@ pub(super) async fn in_force(claims: &mut watch::Receiver<Option<Claim>>) -> Cla
     }
 }
 
-/// Where all names are.
-pub(super) const NODES: &str = "nodes/";
+/// Where all nodes that live have their names, and nothing else is: it is read whole and watched by every node, so what a node
+/// keeps for itself, such as its configurations, stands elsewhere.
+pub const PRESENT: &str = "present/";
 
 pub(super) fn alive(name: &NodeName) -> String {
-    format!("{NODES}{name}/alive")
+    format!("{PRESENT}{name}/alive")
 }
 
 pub(super) fn seen(name: &NodeName) -> String {
-    format!("{NODES}{name}/seen")
+    format!("{PRESENT}{name}/seen")
 }

@@ -259,7 +259,7 @@ async fn the_replicas_of_a_node_that_is_gone_are_not_selected_any_more() {
     let instance = two.sees(&one, is_ready).await.instance.unwrap();
     let id = one.replica.clone();
     // Its lease ends as if nobody had renewed it.
-    let alive = place.store.get("nodes/n1/alive").await.unwrap().unwrap();
+    let alive = place.store.get("present/n1/alive").await.unwrap().unwrap();
     one.dies();
     place.store.revoke(alive.lease.unwrap()).await.unwrap();
     let gone = two.until(|snapshot| {
@@ -287,7 +287,7 @@ async fn a_node_that_had_to_take_its_name_again_goes_on_with_the_runs_that_it_ha
         replica.health.verdict = Verdict::Healthy;
         Change::Made
     });
-    let alive = place.store.get("nodes/n1/alive").await.unwrap().unwrap();
+    let alive = place.store.get("present/n1/alive").await.unwrap().unwrap();
     place.store.revoke(alive.lease.unwrap()).await.unwrap();
     two.sees(&one, |replica| replica.state == LifecycleState::Stopped).await;
     let seen = two.sees(&one, is_ready).await;

@@ -14,8 +14,8 @@ use crate::records::canonical_json;
 pub(super) const TRANSITION: &str = "trust/transition";
 /// The manifest of the last transition, where several nodes must agree on it.
 const MANIFEST: &str = "trust/manifest";
-/// Under which each node that lives has its name.
-const NODES: &str = "nodes/";
+/// Under which each node that lives has its name, and nothing else is.
+const PRESENT: &str = "present/";
 
 /// The chain of transitions, as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -142,9 +142,9 @@ pub(super) async fn no_other_node_lives(
     n: u64,
     manifest: &Value,
 ) -> Result<(), TrustError> {
-    let rows = store.range(NODES).await?;
+    let rows = store.range(PRESENT).await?;
     let is_other = |key: &[u8]| {
-        let name = str::from_utf8(key).ok().and_then(|key| key.strip_prefix(NODES)?.strip_suffix("/alive"));
+        let name = str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PRESENT)?.strip_suffix("/alive"));
         name.is_some_and(|name| name != own.as_str())
     };
     if rows.rows.iter().any(|row| is_other(&row.key)) {
