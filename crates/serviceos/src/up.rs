@@ -71,6 +71,7 @@ use revisions::Beginning;
 use screen::Screen;
 pub(crate) use screen::counted;
 pub(crate) use source::Source;
+use source::named_by;
 pub(crate) use store::check_files as check_store_files;
 use upstream_tls::UpstreamTls;
 
@@ -158,7 +159,13 @@ impl Running {
         let node = node::claim(&document.settings, &store, &data_dir.node_id()).await?;
         let beginning = begin(&store, document, &source).await?;
         let settings = beginning.document().settings.clone();
-        source.keep(std::iter::once(&settings));
+        // Before they are read.
+        let named = named_by([&settings]);
+        let source = tokio::task::spawn_blocking(move || {
+            source.keep(named);
+            source
+        });
+        let source = source.await.context("failed to look at the files of the configuration")?;
         let client_tls = client_tls.of(settings.gateway.tls.as_ref()).await?;
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =

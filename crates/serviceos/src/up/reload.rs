@@ -116,6 +116,12 @@ impl Live {
     /// # Errors
     /// Nothing has changed then.
     pub(crate) async fn change(&mut self, change: ConfigChange) -> Result<ConfigChanged, ConfigRefused> {
+        let changed = self.changed(change).await;
+        self.keep_files();
+        changed
+    }
+
+    async fn changed(&mut self, change: ConfigChange) -> Result<ConfigChanged, ConfigRefused> {
         let began = Instant::now();
         let before = self.revisions.in_force().record.revision;
         if change.if_revision.is_some_and(|expected| expected != before) {
@@ -144,7 +150,6 @@ impl Live {
         }
         let candidate = Candidate::of(&document, Origin::Cli, change.author);
         self.replace(document.settings, candidate, began).await?;
-        self.keep_files();
         Ok(ConfigChanged::new(self.revisions.in_force().record.revision, true, diff))
     }
 
