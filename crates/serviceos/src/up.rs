@@ -302,11 +302,14 @@ impl Running {
                     // What it has begun need not come to its end: nothing is served by it but what is in flight.
                     over = &mut over => return over,
                 },
-                Some(order) = changes.recv() => tokio::select! {
-                    changed = live.change(order.change) => {
-                        let _nobody_waits = order.answer.send(changed).is_err();
+                Some(desk::Order { change, answer }) = changes.recv() => tokio::select! {
+                    changed = live.change(change) => {
+                        let _nobody_waits = answer.send(changed).is_err();
                     }
-                    over = &mut over => return over,
+                    over = &mut over => {
+                        let _nobody_waits = answer.send(Err(desk::cut_off())).is_err();
+                        return over;
+                    }
                 },
                 () = Live::due(live.again) => tokio::select! {
                     () = live.try_again() => {}
