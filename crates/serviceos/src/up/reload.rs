@@ -20,9 +20,7 @@ use super::client_tls::ClientTls;
 use super::files::Files;
 use super::joining::Manifests;
 use super::plan::{self, Plan, Previous, Resolving, descriptions};
-use super::revisions::{
-    CONFIGURATION_FILE, Candidate, Committed, FileMeans, InForce, Origin, Revisions, told,
-};
+use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisions, told};
 use super::source::{Found, named};
 use super::upstream_tls::UpstreamTls;
 use super::{health_pages, provisioning};
@@ -274,16 +272,14 @@ impl Live {
         Ok(())
     }
 
-    /// Writes the revision down, and what it changes about trust; both, or neither.
+    /// Writes the revision down, and what it changes about trust; both, or neither. Where it is no other, nothing is asked of the
+    /// store, which may be away: certificates are renewed all the same.
     async fn commit(
         &mut self,
         settings: &Settings,
         candidate: Option<Candidate>,
     ) -> Result<Option<Committed>, ConfigRefused> {
-        let Some(candidate) = candidate else {
-            self.manifests.apply(settings, CONFIGURATION_FILE).await.map_err(not_applied)?;
-            return Ok(None);
-        };
+        let Some(candidate) = candidate else { return Ok(None) };
         let author = candidate.author;
         let committed = self.revisions.commit(candidate, self.manifests.authority()).await?;
         match self.manifests.apply(settings, author).await {
