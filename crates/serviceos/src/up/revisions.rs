@@ -214,7 +214,9 @@ impl Revisions {
             .put(self.keys.record(number), rows::encode(record))
             .put(self.keys.text(number), candidate.text.as_bytes());
         let many = (self.kept.len() + 1).saturating_sub(KEPT_REVISIONS).min(MAX_REMOVED);
-        let old: Vec<u64> = self.kept.iter().copied().filter(|old| *old != file).take(many).collect();
+        // What the file meant before stays as well: this one may be taken back.
+        let stays = [file, self.head.file];
+        let old: Vec<u64> = self.kept.iter().copied().filter(|old| !stays.contains(old)).take(many).collect();
         for old in &old {
             rows = rows.delete(self.keys.record(*old)).delete(self.keys.text(*old));
         }
