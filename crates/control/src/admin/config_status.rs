@@ -134,3 +134,6 @@ pub(crate) fn word(taken: &Taken) -> &'static str {
         Taken::Rejected(_) => "rejected",
     }
 }
+
+#[cfg(test)]
+mod tests;
