@@ -360,7 +360,10 @@ mod tests {
         // The answer is on its way.
         wants(&newer);
         configuring.fetched(older.which, older).await;
-        assert_eq!((configuring.known(), answered(&configuring), configuring.is_settled()), (Some(3), None, false));
+        assert_eq!(
+            (configuring.known(), answered(&configuring), configuring.is_settled()),
+            (Some(3), None, false)
+        );
         configuring.fetched(newer.which, newer.clone()).await;
         assert_eq!((configuring.held(), configuring.is_settled()), (newer.which.digest, true));
         // What is fetched may be newer than what was wanted.

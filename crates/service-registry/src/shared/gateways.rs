@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use types::NodeName;
 
 use super::AGAIN;
-use super::node::{PRESENT, Node, in_force, seen as seen_key};
+use super::node::{Node, PRESENT, in_force, seen as seen_key};
 use super::publishing::Published;
 use crate::Registry;
 
