@@ -105,7 +105,7 @@ impl Configurations {
         });
     }
 
-    /// Those that were prepared are in force, under this number of all of it.
+    /// Those that were prepared are in force, and so is the revision with this number.
     pub fn take_over(&self, revision: u64) {
         self.0.send_modify(|state| {
             state.revision = revision;

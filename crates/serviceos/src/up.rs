@@ -171,7 +171,7 @@ impl Running {
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
             Claims::make(&settings, data_dir, store, node).await?;
         let store = StoreView::new(store::kind(&settings), mesh.store.availability());
-        let mesh = Mesh::open(&settings, &data_dir, mesh).await?;
+        let mesh = Mesh::open(&settings, beginning.number(), &data_dir, mesh).await?;
         let upstream_tls =
             upstream_tls.with_mesh(mesh.client(b"http/1.1")?, mesh.client(b"h2")?, mesh.caller_signer()?);
         let (access_log, access_log_handle) = access_log.unzip();

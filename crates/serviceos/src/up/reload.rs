@@ -100,9 +100,13 @@ impl Live {
         }
     }
 
-    /// Tries once more what the file says.
+    /// Tries once more what the file says, if the store answers: each try has its lines in the audit trail.
     pub(crate) async fn try_again(&mut self) {
         self.again = None;
+        if !self.store.state().available {
+            self.again = Some(tokio::time::Instant::now() + ONCE_MORE);
+            return;
+        }
         if let Some(document) = self.refused.take() {
             self.follow(document, Instant::now()).await;
             self.keep_files();
@@ -176,9 +180,7 @@ impl Live {
                 tracing::error!(
                     "{file} has changed and cannot be applied: {refused}; the configuration before stays in force"
                 );
-                let only_the_store =
-                    matches!(refused, ConfigRefused::Store(_) | ConfigRefused::Conflict { .. });
-                self.again = only_the_store.then(|| tokio::time::Instant::now() + ONCE_MORE);
+                self.again = refused.may_pass().then(|| tokio::time::Instant::now() + ONCE_MORE);
                 self.refused = Some(document);
                 Applied::No
             }
@@ -282,11 +284,11 @@ impl Live {
         let Some(candidate) = candidate else { return Ok(None) };
         let author = candidate.author;
         let committed = self.revisions.commit(candidate, self.manifests.authority()).await?;
-        match self.manifests.apply(settings, author).await {
+        match self.manifests.apply(settings, committed.number(), author).await {
             Ok(()) => Ok(Some(committed)),
-            Err(error) => {
-                self.revisions.take_back(committed).await;
-                Err(not_applied(error))
+            Err(refused) => {
+                self.revisions.take_back(committed, &refused, self.manifests.authority()).await;
+                Err(refused)
             }
         }
     }
