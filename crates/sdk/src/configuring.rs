@@ -124,14 +124,15 @@ impl Configuring {
                 Ok(state) => state.unseen(),
                 Err(_) => unreachable!("this holds the sender"),
             };
-            if let Some(wanted) = wanted.filter(|wanted| wanted.digest == self.held()) {
+            let Some(wanted) = wanted else { continue };
+            if wanted.digest == self.held() {
                 self.became(wanted, Ok(()));
                 continue;
             }
             match fetch(mesh, identity).await {
                 Ok(offer) => {
                     wait = FIRST_RETRY;
-                    self.offered(offer).await;
+                    self.fetched(wanted, offer).await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "another configuration cannot be fetched; it is tried again");
@@ -142,7 +143,15 @@ impl Configuring {
         }
     }
 
-    /// Has the service take over what was fetched, which may be newer than what was wanted.
+    /// Has the service take over what was fetched when something was wanted. It may be newer than that; where the watch has said
+    /// meanwhile that something else again is wanted, it is older, and that is fetched in its place.
+    async fn fetched(&self, wanted: Which, offer: Offer) {
+        let now = self.state.borrow().wanted;
+        if [Some(wanted), Some(offer.which)].contains(&now) {
+            self.offered(offer).await;
+        }
+    }
+
     async fn offered(&self, offer: Offer) {
         let which = offer.which;
         self.state.send_modify(|state| state.wanted = Some(which));
@@ -336,6 +345,32 @@ mod tests {
         configuring.offered(next).await;
         assert_eq!(answered(&configuring), Some(Ok(())));
         assert!(timeout(Duration::from_secs(1), configs.changed()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_fetched_is_dropped_where_the_watch_wants_something_else_by_then() {
+        let configuring = configuring();
+        let _service = tokio::spawn(configuring.configs().follow(service));
+        let (older, newer) = (offer(2, json!({"depth": 2})), offer(3, json!({"depth": 3})));
+        let wants = |offer: &Offer| {
+            let Which { revision, digest } = offer.which;
+            configuring.wants(Some(WantedConfig { revision, digest: mesh_protocol::Bytes(digest.to_vec()) }));
+        };
+        wants(&older);
+        // The answer is on its way.
+        wants(&newer);
+        configuring.fetched(older.which, older).await;
+        assert_eq!(
+            (configuring.known(), answered(&configuring), configuring.is_settled()),
+            (Some(3), None, false)
+        );
+        configuring.fetched(newer.which, newer.clone()).await;
+        assert_eq!((configuring.held(), configuring.is_settled()), (newer.which.digest, true));
+        // What is fetched may be newer than what was wanted.
+        let (wanted, newest) = (offer(4, json!({"depth": 4})), offer(5, json!({"depth": 5})));
+        wants(&wanted);
+        configuring.fetched(wanted.which, newest.clone()).await;
+        assert_eq!((configuring.known(), configuring.held()), (Some(5), newest.which.digest));
     }
 
     #[tokio::test(start_paused = true)]

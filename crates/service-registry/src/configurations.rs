@@ -5,16 +5,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::watch;
-use types::{ReplicaId, ServiceName};
+use tokio::time::sleep;
+use types::{NodeName, ReplicaId, ServiceName};
+
+/// Between two looks of somebody who waits: many replicas say something in a moment, and each look is at all of them.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// A configuration of one service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Configuration {
-    /// Its number, as whoever replaces configurations counts them.
+    /// The number of the revision in which it was changed last.
     pub revision: u64,
     /// SHA-256 of its canonical JSON.
     pub digest: [u8; 32],
@@ -52,6 +57,8 @@ pub struct Configurations(Arc<watch::Sender<State>>);
 
 #[derive(Debug, Default)]
 struct State {
+    /// Which node this is, where there may be others. What their replicas have made of it, they know.
+    node: Option<NodeName>,
     revision: u64,
     services: BTreeMap<ServiceName, OfService>,
     replicas: BTreeMap<ReplicaId, Said>,
@@ -74,6 +81,11 @@ struct Said {
 }
 
 impl Configurations {
+    /// Those of the replicas of one node, where there may be others.
+    pub fn of_node(node: Option<NodeName>) -> Self {
+        Self(Arc::new(watch::Sender::new(State { node, ..State::default() })))
+    }
+
     /// Makes configurations known that are about to be in force. What is the same as before keeps its number.
     pub fn prepare(
         &self,
@@ -93,7 +105,7 @@ impl Configurations {
         });
     }
 
-    /// Those that were prepared are in force, under this number of all of it.
+    /// Those that were prepared are in force, and so is the revision with this number.
     pub fn take_over(&self, revision: u64) {
         self.0.send_modify(|state| {
             state.revision = revision;
@@ -153,9 +165,12 @@ impl Configurations {
         (state.revision, services.collect())
     }
 
-    /// A replica and its configuration; none for one of a service that has none.
+    /// A replica and its configuration; none for one of a service that has none, and none for one of another node.
     pub fn of_replica(&self, replica: &ReplicaId) -> Option<ReplicaConfiguration> {
         let state = self.0.borrow();
+        if replica.node != state.node {
+            return None;
+        }
         let wanted = state.services.get(&replica.service)?.wanted.revision;
         let said = state.replicas.get(replica);
         let last = said.and_then(|said| said.last.as_ref());
@@ -168,12 +183,14 @@ impl Configurations {
         })
     }
 
-    /// Returns once something holds, which is asked again whenever any of it has changed.
+    /// Returns once something holds, which is asked again soon after any of it has changed.
     pub async fn until(&self, holds: impl Fn() -> bool) {
         let mut changes = self.0.subscribe();
         while !holds() {
             // This holds the sender.
             let _changed = changes.changed().await.is_ok();
+            sleep(BETWEEN_LOOKS).await;
+            changes.mark_unchanged();
         }
     }
 }
@@ -249,13 +266,14 @@ mod tests {
         configurations.launched(&oracle, NOW);
         assert_eq!(state(), (5, None, Taken::Pending));
         assert_eq!(configurations.of_replica(&replica("legacy/0")), None);
+        assert_eq!(configurations.of_replica(&replica("oracle/0@n2")), None, "it says so to its own node");
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_is_told_when_it_holds() {
         let (configurations, oracle) = (configurations(), replica("oracle/0"));
         let answered = || configurations.of_replica(&oracle).is_some_and(|found| found.applied == Some(4));
-        let waits = tokio::time::timeout(std::time::Duration::from_secs(9), configurations.until(answered));
+        let waits = tokio::time::timeout(Duration::from_secs(9), configurations.until(answered));
         let says = async {
             tokio::task::yield_now().await;
             configurations.said(&replica("vrf/0"), 4, Taken::Applied, NOW);

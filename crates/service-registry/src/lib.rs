@@ -27,5 +27,5 @@ pub use labels::Labels;
 pub use mesh_peer::{MeshConnection, MeshPeer, PeerEnded};
 pub use outcomes::{Claim, Outcomes};
 pub use registry::{Change, Confirmed, Registry, WorkerSubscription};
-pub use shared::{ClaimError, Node, NodeFacts, Seal};
+pub use shared::{ClaimError, Node, NodeFacts, PRESENT, Seal};
 pub use snapshot::{Channel, Instance, LastCheck, NotSelectable, Replica, Service, Snapshot};

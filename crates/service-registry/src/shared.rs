@@ -28,7 +28,7 @@ use crate::Registry;
 use following::Follower;
 use publishing::Published;
 
-pub use node::{ClaimError, Node, NodeFacts};
+pub use node::{ClaimError, Node, NodeFacts, PRESENT};
 
 /// How soon something is tried again that the store has failed.
 const AGAIN: Duration = Duration::from_secs(1);

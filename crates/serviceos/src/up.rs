@@ -71,6 +71,7 @@ use revisions::{Beginning, BegunWith};
 use screen::Screen;
 pub(crate) use screen::counted;
 pub(crate) use source::Source;
+use source::named_by;
 pub(crate) use store::check_files as check_store_files;
 use upstream_tls::UpstreamTls;
 
@@ -100,7 +101,7 @@ pub(crate) async fn start_and_serve(document: Document, source: Source) -> Resul
     descriptors::raise_limit(&settings.gateway.limits, replicas)?;
     let ended = tokio::select! {
         started = Running::start(document, source) => match started {
-            Ok(running) => running.serve(&screen, &mut orders, began).await,
+            Ok(running) => Box::pin(running.serve(&screen, &mut orders, began)).await,
             Err(failure) => Err(failure),
         },
         // Nothing that was begun outlives this: what is dropped half-started ends.
@@ -158,13 +159,19 @@ impl Running {
         let node = node::claim(&document.settings, &stores.mesh, &data_dir.node_id()).await?;
         let beginning = begin(&stores.mesh, document, &source).await?;
         let settings = beginning.document().settings.clone();
-        source.keep(std::iter::once(&settings));
+        // Before they are read.
+        let named = named_by([&settings]);
+        let source = tokio::task::spawn_blocking(move || {
+            source.keep(named);
+            source
+        });
+        let source = source.await.context("failed to look at the files of the configuration")?;
         let client_tls = client_tls.of(settings.gateway.tls.as_ref()).await?;
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
             Claims::make(&settings, data_dir, stores, node).await?;
         let store = StoreView::new(store::kind(&settings), mesh.stores.mesh.availability());
-        let mesh = Mesh::open(&settings, &data_dir, mesh).await?;
+        let mesh = Mesh::open(&settings, beginning.number(), &data_dir, mesh).await?;
         let upstream_tls =
             upstream_tls.with_mesh(mesh.client(b"http/1.1")?, mesh.client(b"h2")?, mesh.caller_signer()?);
         let (access_log, access_log_handle) = access_log.unzip();
@@ -295,11 +302,14 @@ impl Running {
                     // What it has begun need not come to its end: nothing is served by it but what is in flight.
                     over = &mut over => return over,
                 },
-                Some(order) = changes.recv() => tokio::select! {
-                    changed = live.change(order.change) => {
-                        let _nobody_waits = order.answer.send(changed).is_err();
+                Some(desk::Order { change, answer }) = changes.recv() => tokio::select! {
+                    changed = live.change(change) => {
+                        let _nobody_waits = answer.send(changed).is_err();
                     }
-                    over = &mut over => return over,
+                    over = &mut over => {
+                        let _nobody_waits = answer.send(Err(desk::cut_off())).is_err();
+                        return over;
+                    }
                 },
                 () = Live::due(live.again) => tokio::select! {
                     () = live.try_again() => {}

@@ -1,9 +1,9 @@
 //! In what two manifests differ, for people.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use serde_json::Value;
+use types::difference::{self, Difference, cut, place};
 
 /// Differences that are shown; of more it is said how many there are.
 const SHOWN: usize = 20;
@@ -12,9 +12,9 @@ const VALUE_CHARS: usize = 80;
 
 /// A line for each place in which `wanted` is another than `known`.
 pub(crate) fn differences(known: &Value, wanted: &Value) -> String {
-    let mut found = Vec::new();
-    compare("", known, wanted, &mut found);
-    let mut text = found.iter().take(SHOWN).fold(String::new(), |mut text, line| {
+    let mut found = difference::differences(known, wanted);
+    found.retain(|found| !(is_nothing(found.before) && is_nothing(found.after)));
+    let mut text = found.iter().take(SHOWN).map(line).fold(String::new(), |mut text, line| {
         let _never_fails = writeln!(text, "  {line}").is_ok();
         text
     });
@@ -24,41 +24,19 @@ pub(crate) fn differences(known: &Value, wanted: &Value) -> String {
     text.trim_end().to_owned()
 }
 
-fn compare(place: &str, known: &Value, wanted: &Value, found: &mut Vec<String>) {
-    match (known, wanted) {
-        (Value::Object(known), Value::Object(wanted)) => {
-            // In one order, whichever each of them has.
-            let names: BTreeSet<_> = known.keys().chain(wanted.keys()).collect();
-            for name in names {
-                let inner = if place.is_empty() { name.clone() } else { format!("{place}.{name}") };
-                let of =
-                    |object: &serde_json::Map<String, Value>| object.get(name).cloned().unwrap_or_default();
-                compare(&inner, &of(known), &of(wanted), found);
-            }
-        }
-        (Value::Array(known), Value::Array(wanted)) if known.len() == wanted.len() => {
-            for (number, (known, wanted)) in known.iter().zip(wanted).enumerate() {
-                compare(&format!("{place}[{number}]"), known, wanted, found);
-            }
-        }
-        (known, wanted) if known == wanted => {}
-        (known, wanted) => {
-            found.push(format!("{place}: {} in the mesh, {} here", shown(known), shown(wanted)));
-        }
-    }
+fn line(found: &Difference<'_>) -> String {
+    let Difference { path, before, after } = found;
+    format!("{}: {} in the mesh, {} here", place(path), shown(*before), shown(*after))
 }
 
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "nothing".to_owned(),
-        value => {
-            let text = value.to_string();
-            match text.char_indices().nth(VALUE_CHARS) {
-                Some((end, _)) => format!("{}…", &text[..end]),
-                None => text,
-            }
-        }
-    }
+fn shown(value: Option<&Value>) -> String {
+    let value = value.filter(|value| !value.is_null());
+    value.map_or_else(|| "nothing".to_owned(), |value| cut(&value.to_string(), VALUE_CHARS))
+}
+
+/// What is left out and what is null are the same.
+fn is_nothing(value: Option<&Value>) -> bool {
+    value.is_none_or(Value::is_null)
 }
 
 #[cfg(test)]

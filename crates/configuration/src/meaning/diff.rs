@@ -1,10 +1,10 @@
 //! In what two files differ, as lines for people: `services.vrf.healthCheck.interval: 10s -> 5s`.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use types::difference::{self, Step, cut, place};
 
 use super::written;
 use crate::raw::{RawEndpoint, RawRoute, RawSecret, RawService, RawTier};
@@ -34,83 +34,16 @@ impl fmt::Display for Difference {
 }
 
 pub(super) fn differences(before: &Value, after: &Value) -> Vec<Difference> {
-    let mut found = Vec::new();
-    compare(&mut Vec::new(), Some(before), Some(after), &mut found);
-    found
+    difference::differences(before, after).into_iter().map(told).collect()
 }
 
-/// One step of the way to a value.
-#[derive(Debug, Clone, Copy)]
-enum Step<'a> {
-    Key(&'a str),
-    Item(usize),
-}
-
-fn compare<'a>(
-    path: &mut Vec<Step<'a>>,
-    before: Option<&'a Value>,
-    after: Option<&'a Value>,
-    found: &mut Vec<Difference>,
-) {
-    match (before, after) {
-        (Some(before), Some(after)) if before == after => {}
-        (Some(Value::Object(before)), Some(Value::Object(after))) => {
-            let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-            for key in keys {
-                path.push(Step::Key(key));
-                compare(path, before.get(key), after.get(key), found);
-                path.pop();
-            }
-        }
-        (Some(Value::Array(before)), Some(Value::Array(after)))
-            if before.iter().chain(after).any(Value::is_object) =>
-        {
-            compare_items(path, before, after, found);
-        }
-        _ => {
-            let mut shown = |value: Option<&'a Value>| value.map(|value| cut(&shown(path, value, None)));
-            let (before, after) = (shown(before), shown(after));
-            found.push(Difference { key: name(path), before, after });
-        }
-    }
-}
-
-/// Whatever both lists begin and end with is the same, however many items stand between.
-fn compare_items<'a>(
-    path: &mut Vec<Step<'a>>,
-    before: &'a [Value],
-    after: &'a [Value],
-    found: &mut Vec<Difference>,
-) {
-    let same = before.iter().zip(after).take_while(|(before, after)| before == after).count();
-    let (before, after) = (&before[same..], &after[same..]);
-    let pairs = before.iter().rev().zip(after.iter().rev());
-    let same_end = pairs.take_while(|(before, after)| before == after).count();
-    let (before, after) = (&before[..before.len() - same_end], &after[..after.len() - same_end]);
-    for item in 0..before.len().max(after.len()) {
-        path.push(Step::Item(same + item));
-        compare(path, before.get(item), after.get(item), found);
-        path.pop();
-    }
-}
-
-fn name(path: &[Step<'_>]) -> String {
-    let mut name = String::new();
-    for step in path {
-        match step {
-            Step::Item(index) => name.push_str(&format!("[{index}]")),
-            Step::Key(key) if is_plain(key) => {
-                let dot = if name.is_empty() { "" } else { "." };
-                name.push_str(&format!("{dot}{key}"));
-            }
-            Step::Key(key) => name.push_str(&format!("[{}]", Value::from(*key))),
-        }
-    }
-    name
-}
-
-fn is_plain(key: &str) -> bool {
-    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+fn told(found: difference::Difference<'_>) -> Difference {
+    let difference::Difference { mut path, before, after } = found;
+    let key = place(&path);
+    let mut shown =
+        |value: Option<_>| value.map(|value| cut(&shown(&mut path, value, None), MAX_VALUE_CHARS));
+    let (before, after) = (shown(before), shown(after));
+    Difference { key, before, after }
 }
 
 /// A value as it would be written on one line; of what is new or gone, what is its default is left out.
@@ -151,13 +84,6 @@ fn word(text: &str) -> String {
     let plain = |char: char| char.is_ascii_alphanumeric() || "-_./:%+$*@=".contains(char);
     let is_text = serde_json::from_str::<Value>(text).is_err() && text.chars().all(plain);
     if is_text && !text.is_empty() { text.to_owned() } else { Value::from(text).to_string() }
-}
-
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(MAX_VALUE_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 fn keys<'a>(path: &[Step<'a>]) -> Vec<&'a str> {

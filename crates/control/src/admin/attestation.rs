@@ -185,3 +185,6 @@ fn advisory(given: &str) -> Option<String> {
     let is_one = !given.is_empty() && given.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     is_one.then(|| given.to_ascii_uppercase())
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// `serviceos config status --json`, a stable contract.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigStatus {
-    /// The number of the configuration in force.
+    /// The number of the revision in force.
     pub revision: u64,
     /// The services whose replicas join the mesh, in the order of the configuration.
     pub services: Vec<ServiceConfigStatus>,
@@ -33,7 +33,7 @@ pub struct ConfigStatus {
 pub struct ServiceConfigStatus {
     /// Its name.
     pub name: String,
-    /// The number of the configuration in which its `config` was changed last: the one that its replicas are to work with.
+    /// The number of the revision in which its `config` was changed last: the one that its replicas are to work with.
     pub wanted: u64,
     /// Its replicas.
     pub replicas: Vec<ReplicaConfigStatus>,
@@ -134,3 +134,6 @@ pub(crate) fn word(taken: &Taken) -> &'static str {
         Taken::Rejected(_) => "rejected",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use configuration::{Difference, LoadError, MAX_FILE_BYTES};
+use secrets::SecretsError;
 use serde::{Deserialize, Serialize};
 use store::StoreError;
 use thiserror::Error;
@@ -129,6 +130,26 @@ pub enum ConfigRefused {
     /// The revision could not be written down or read.
     #[error("the revision could not be kept: {0}")]
     Store(StoreError),
+}
+
+impl ConfigRefused {
+    /// Whether only the store, the audit trail, or somebody who has changed the same at the same moment was in the way, so that
+    /// the same may be taken over later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Conflict { .. } => true,
+            Self::Store(error) | Self::Trust(TrustError::Store(error)) => comes_back(error),
+            Self::Trust(TrustError::Secrets(SecretsError::Store(error))) => comes_back(error),
+            Self::Trust(TrustError::Secrets(error)) => matches!(error, SecretsError::Conflict),
+            Self::Trust(error) => matches!(error, TrustError::Audit(_) | TrustError::Overtaken),
+            Self::Invalid(_) | Self::Unknown(_) | Self::NewStart(_) | Self::NotApplied(_) => false,
+        }
+    }
+}
+
+/// What is too large for the store stays so.
+fn comes_back(error: &StoreError) -> bool {
+    !matches!(error, StoreError::TooLarge(_))
 }
 
 /// An answer, some time.

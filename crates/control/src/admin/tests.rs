@@ -268,99 +268,15 @@ async fn every_error_is_a_problem_document_with_a_code() {
 }
 
 /// The answer to a request on the socket, as JSON.
-async fn asked(router: &Router, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+pub(in crate::admin) async fn asked(
+    router: &Router,
+    method: &str,
+    path: &str,
+    body: Value,
+) -> (StatusCode, Value) {
     let request = Request::builder().method(method).uri(path).body(Body::from(body.to_string())).unwrap();
     let (status, body) = text(router.clone().oneshot(request).await.unwrap()).await;
     (status, serde_json::from_str(&body).unwrap())
-}
-
-#[tokio::test]
-async fn the_contract_of_attestation_json() {
-    let folder = tempfile::tempdir().unwrap();
-    let state = state(&folder, "127.0.0.1:7070").await;
-    let (genesis, root) = (state.authority.genesis(), state.authority.root_spki().to_vec());
-    let (_, t_n) = state.authority.transition();
-    let router = on_socket(state);
-    let revoked = json!({"type": "advisory", "value": "intel-sa-00001"});
-    assert_eq!(asked(&router, "POST", "/v1/revocations", revoked).await.0, StatusCode::OK);
-    let (_, report) = asked(&router, "GET", "/v1/attestation", json!(null)).await;
-    let hex = mesh_protocol::to_hex;
-    assert_eq!(report["genesis"], hex(&genesis));
-    assert_eq!(report["transition"]["tN"], hex(&t_n));
-    assert_eq!(report["rootSpki"], json!(Base64(root.clone())));
-    assert_eq!(report["rootSpkiSha256"], hex(&mesh_protocol::sha256(&root)));
-    let mut shown = report;
-    for name in ["genesis", "rootSpki", "rootSpkiSha256"] {
-        shown[name] = "…".into();
-    }
-    (shown["transition"]["tN"], shown["services"][0]["replicas"][0]["attested"]["evidence"]) =
-        ("…".into(), "…".into());
-    expect![[r#"
-        {
-          "mode": "development",
-          "trustDomain": "test.dev.invalid",
-          "genesis": "…",
-          "transition": {
-            "n": 1,
-            "tN": "…"
-          },
-          "rootSpki": "…",
-          "rootSpkiSha256": "…",
-          "revocations": {
-            "epoch": 1,
-            "entries": [
-              {
-                "type": "advisory",
-                "value": "INTEL-SA-00001",
-                "since": "2027-01-15T08:00:00.000Z"
-              }
-            ]
-          },
-          "services": [
-            {
-              "name": "vrf",
-              "version": "1.0.0",
-              "policy": {
-                "releases": [
-                  {
-                    "version": "1.0.0",
-                    "simulated": {
-                      "w": "0909090909090909090909090909090909090909090909090909090909090909"
-                    }
-                  }
-                ],
-                "tcb": {
-                  "accept": [
-                    "UpToDate"
-                  ],
-                  "graceDays": 0,
-                  "rejectAdvisories": []
-                },
-                "platform": {
-                  "smt": true,
-                  "dynamicPlatform": true,
-                  "cachedKeys": true,
-                  "allow": null
-                },
-                "identityTtl": "1h"
-              },
-              "replicas": [
-                {
-                  "id": "vrf/0",
-                  "attested": {
-                    "holds": true,
-                    "value": "valid",
-                    "since": "1970-01-01T00:00:00.000Z",
-                    "refusal": null,
-                    "evidence": "…"
-                  },
-                  "platform": []
-                }
-              ]
-            }
-          ]
-        }"#]]
-    .assert_eq(&serde_json::to_string_pretty(&shown).unwrap());
 }
 
 #[tokio::test]
@@ -439,52 +355,6 @@ async fn each_new_key_has_a_line_of_the_audit_trail_without_the_key() {
     assert_eq!((status, state.keys.list().await.len()), (StatusCode::CREATED, before.len() + 1));
 }
 
-#[tokio::test]
-async fn a_revocation_is_written_in_one_way_and_is_taken_back_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let router = on_socket(state(&folder, "127.0.0.1:7070").await);
-    let w = "0A".repeat(32);
-    let mut shown = String::new();
-    for (about, value) in [
-        ("instance", "vrf/7"),
-        ("instance", "spiffe://test.dev.invalid/gateway/node"),
-        ("instance", "spiffe://other.dev.invalid/service/vrf/0"),
-        ("instance", "vrf"),
-        ("leaf", &w),
-        ("measurement", &w),
-        ("measurement", &w[2..]),
-        ("platform", "0aFF"),
-        ("platform", "node-1"),
-        ("advisory", "intel-sa-00837"),
-        ("advisory", "two words"),
-        ("measurement", &w.to_lowercase()),
-    ] {
-        let revoked = json!({"type": about, "value": value});
-        let (status, answer) = asked(&router, "POST", "/v1/revocations", revoked).await;
-        let value = answer["value"].as_str().or(answer["detail"].as_str()).unwrap();
-        shown += &format!("{} {about} {value} {}\n", status.as_u16(), answer["changed"]);
-    }
-    expect![[r#"
-        200 instance spiffe://test.dev.invalid/service/vrf/7 true
-        200 instance spiffe://test.dev.invalid/gateway/node true
-        400 instance value: expected a replica such as vrf/2, or an identity of this trust domain null
-        400 instance value: expected a replica such as vrf/2, or an identity of this trust domain null
-        200 leaf 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a true
-        200 measurement 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a true
-        400 measurement value: expected a measurement, 64 or 96 digits null
-        200 platform 0aff true
-        400 platform value: expected a hardware id, hexadecimal null
-        200 advisory INTEL-SA-00837 true
-        400 advisory value: expected an advisory such as INTEL-SA-00837 null
-        200 measurement 0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a false
-    "#]]
-    .assert_eq(&shown);
-    let back = "/v1/revocations?type=platform&value=0AFF";
-    let (status, answer) = asked(&router, "DELETE", back, json!(null)).await;
-    assert_eq!((status, &answer["epoch"]), (StatusCode::OK, &json!(7)));
-    assert_eq!(asked(&router, "DELETE", back, json!(null)).await.0, StatusCode::NOT_FOUND);
-}
-
 /// A body that breaks off.
 struct Unfinished;
 
@@ -505,50 +375,3 @@ async fn text(response: Response) -> (StatusCode, String) {
     let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
-
-/// Two services that are handed something, at the start.
-fn configured(state: &AdminState) {
-    let of = |name: &str| (name.parse().unwrap(), [1; 32], Arc::new(json!({})));
-    state.configurations.prepare(7, [of("vrf"), of("oracle")]);
-    state.configurations.take_over(9);
-}
-
-#[tokio::test]
-async fn the_contract_of_config_status_json() {
-    let folder = tempfile::tempdir().unwrap();
-    let state = state(&folder, "127.0.0.1:7070").await;
-    configured(&state);
-    let router = on_socket(state.clone());
-    let vrf = "vrf/0".parse().unwrap();
-    let reason = "depth: expected at most 9".to_owned();
-    state.configurations.said(&vrf, 7, service_registry::Taken::Rejected(reason), Timestamp::UNIX_EPOCH);
-    let (status, answer) = asked(&router, "GET", "/v1/config/status", Value::Null).await;
-    assert_eq!(status, StatusCode::OK);
-    expect![[r#"{"revision":9,"services":[{"name":"vrf","wanted":7,"replicas":[{"id":"vrf/0","applied":null,"outcome":"rejected","reason":"depth: expected at most 9","since":"1970-01-01T00:00:00.000Z"}]}]}"#]]
-        .assert_eq(&answer.to_string());
-    let (status, _) = asked(&router, "GET", "/v1/config/status?wait=soon", Value::Null).await;
-    assert_eq!(status, StatusCode::BAD_REQUEST);
-}
-
-#[tokio::test]
-async fn whoever_waits_is_answered_when_all_have_said_what_they_made_of_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let state = state(&folder, "127.0.0.1:7070").await;
-    configured(&state);
-    let router = on_socket(state.clone());
-    let vrf = "vrf/0".parse().unwrap();
-    let says = async {
-        tokio::task::yield_now().await;
-        state.configurations.said(&vrf, 7, service_registry::Taken::Applied, Timestamp::UNIX_EPOCH)
-    };
-    let answered = asked(&router, "GET", "/v1/config/status?wait=5000", Value::Null);
-    let begun = std::time::Instant::now();
-    let ((_, answer), is_news) = tokio::join!(answered, says);
-    assert!(is_news && begun.elapsed() < LONGEST_WAIT_OF_A_TEST, "{:?}", begun.elapsed());
-    assert_eq!(answer["services"][0]["replicas"][0]["outcome"], "applied");
-    let (_, late) = asked(&router, "GET", "/v1/config/status?wait=0", Value::Null).await;
-    assert_eq!(late, answer);
-}
-
-/// Far less than an answer may be kept back.
-const LONGEST_WAIT_OF_A_TEST: std::time::Duration = std::time::Duration::from_secs(4);

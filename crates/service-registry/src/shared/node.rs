@@ -192,8 +192,9 @@ pub(super) async fn in_force(claims: &mut watch::Receiver<Option<Claim>>) -> Cla
     }
 }
 
-/// Where all nodes that live are, and nothing else.
-pub(super) const PRESENT: &str = "present/";
+/// Where all nodes that live are, and nothing else is: it is read whole and watched by every node, so what a node keeps for itself,
+/// such as its configurations, stands elsewhere.
+pub const PRESENT: &str = "present/";
 
 pub(super) fn alive(name: &NodeName) -> String {
     format!("{PRESENT}{name}/alive")

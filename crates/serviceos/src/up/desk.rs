@@ -29,6 +29,14 @@ pub(super) fn open(history: History) -> (SharedConfigDesk, mpsc::Receiver<Order>
     (Arc::new(Desk { history, orders }), arriving)
 }
 
+/// What whoever waits for a change is told when the end comes in the middle of it.
+pub(super) fn cut_off() -> ConfigRefused {
+    ConfigRefused::NotApplied(
+        "serviceos is stopping, and whether it was applied is not known; `serviceos config show` says so after the next start"
+            .to_owned(),
+    )
+}
+
 impl ConfigDesk for Desk {
     fn in_force(&self) -> ConfigRevision {
         self.history.in_force()

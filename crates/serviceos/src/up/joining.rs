@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use appraisal::Roots;
 use configuration::Settings;
+use control::ConfigRefused;
 use jiff::Timestamp;
 use mesh::{Announcements, Members, MeshApi, OwnIdentity};
 use mesh_protocol::tls::{Admits, RootPin, client_config};
@@ -58,15 +59,19 @@ impl Manifests {
     }
 
     /// The operator's word is the transition; the same manifest is none. Replicas learn of it, and of another `config` of theirs,
-    /// once it is in force.
-    pub(super) async fn apply(&self, settings: &Settings, actor: &'static str) -> Result<()> {
-        let services = policies::services(settings, &self.measurements, &self.grants)?;
+    /// once it is in force, by the number of its revision.
+    pub(super) async fn apply(
+        &self,
+        settings: &Settings,
+        revision: u64,
+        actor: &'static str,
+    ) -> Result<(), ConfigRefused> {
+        let services = policies::services(settings, &self.measurements, &self.grants);
+        let services = services.map_err(|error| ConfigRefused::NotApplied(format!("{error:#}")))?;
         let manifest = policies::manifest(settings, &services);
-        let next = revision(&self.authority) + 1;
-        let prepared = configs::prepare(&self.configurations, next, settings, &services);
-        let applied = self.authority.apply(manifest, services, actor).await;
-        applied.context("failed to take over what it changes about trust")?;
-        prepared.take_over(revision(&self.authority));
+        let prepared = configs::prepare(&self.configurations, revision, settings, &services);
+        self.authority.apply(manifest, services, actor).await?;
+        prepared.take_over();
         self.authority.schedule_rotations(rotations(settings));
         Ok(())
     }
@@ -88,8 +93,13 @@ pub(super) struct Mesh {
 }
 
 impl Mesh {
-    /// Opens the authority, and makes everything ready that replicas need to join.
-    pub(super) async fn open(settings: &Settings, data_dir: &DataDir, claimed: Claimed) -> Result<Self> {
+    /// Opens the authority, and makes everything ready that replicas need to join; the settings have this number.
+    pub(super) async fn open(
+        settings: &Settings,
+        revision: u64,
+        data_dir: &DataDir,
+        claimed: Claimed,
+    ) -> Result<Self> {
         let Claimed { stores, node: claimed, vault, grants, listener } = claimed;
         let address = listener.local_addr().context("failed to open the mesh port")?;
         let measurements = Measurements::take(settings, data_dir.run()).await?;
@@ -109,9 +119,8 @@ impl Mesh {
         };
         let authority = Authority::open(opening).await.context("failed to open the authority")?;
         authority.schedule_rotations(rotations(settings));
-        let configurations = Configurations::default();
-        let first = revision(&authority);
-        configs::prepare(&configurations, first, settings, &services).take_over(first);
+        let configurations = Configurations::of_node(node::among_others(settings));
+        configs::prepare(&configurations, revision, settings, &services).take_over();
         let name = node::name(settings).to_string();
         let failed = "failed to make an identity for this process";
         let own = |subject| OwnIdentity::new(authority.clone(), subject).context(failed);
@@ -248,13 +257,6 @@ impl Begun {
             authority_workload: Bytes(self.measurements.authority.to_vec()),
         }
     }
-}
-
-/// The number of what is in force. A changed `config` is a changed manifest, and the transitions of that are counted for as long as
-/// there is the store. While this runs the reload makes them, one after the other, and other nodes may: then the number is a later
-/// one than was thought, for the same `config`.
-fn revision(authority: &Authority) -> u64 {
-    authority.transition().0
 }
 
 /// After how long which secrets are rotated.

@@ -21,9 +21,7 @@ use super::client_tls::ClientTls;
 use super::files::Files;
 use super::joining::Manifests;
 use super::plan::{self, Plan, Previous, Resolving, descriptions};
-use super::revisions::{
-    CONFIGURATION_FILE, Candidate, Committed, FileMeans, InForce, Origin, Revisions, told,
-};
+use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisions, told};
 use super::source::{Found, named};
 use super::upstream_tls::UpstreamTls;
 use super::{health_pages, provisioning};
@@ -103,9 +101,13 @@ impl Live {
         }
     }
 
-    /// Tries once more what the file says.
+    /// Tries once more what the file says, if the store answers: each try has its lines in the audit trail.
     pub(crate) async fn try_again(&mut self) {
         self.again = None;
+        if !self.store.state().available {
+            self.again = Some(tokio::time::Instant::now() + ONCE_MORE);
+            return;
+        }
         if let Some(document) = self.refused.take() {
             self.follow(document, Instant::now()).await;
             self.keep_files();
@@ -117,6 +119,12 @@ impl Live {
     /// # Errors
     /// Nothing has changed then.
     pub(crate) async fn change(&mut self, change: ConfigChange) -> Result<ConfigChanged, ConfigRefused> {
+        let changed = self.changed(change).await;
+        self.keep_files();
+        changed
+    }
+
+    async fn changed(&mut self, change: ConfigChange) -> Result<ConfigChanged, ConfigRefused> {
         let began = Instant::now();
         let before = self.revisions.in_force().record.revision;
         if change.if_revision.is_some_and(|expected| expected != before) {
@@ -145,7 +153,6 @@ impl Live {
         }
         let candidate = Candidate::of(&document, Origin::Cli, change.author);
         self.replace(document.settings, candidate, began).await?;
-        self.keep_files();
         Ok(ConfigChanged::new(self.revisions.in_force().record.revision, true, diff))
     }
 
@@ -174,13 +181,7 @@ impl Live {
                 tracing::error!(
                     "{file} has changed and cannot be applied: {refused}; the configuration before stays in force"
                 );
-                let only_the_store = matches!(
-                    refused,
-                    ConfigRefused::Store(_)
-                        | ConfigRefused::Conflict { .. }
-                        | ConfigRefused::Trust(TrustError::Store(_))
-                );
-                self.again = only_the_store.then(|| tokio::time::Instant::now() + ONCE_MORE);
+                self.again = refused.may_pass().then(|| tokio::time::Instant::now() + ONCE_MORE);
                 self.refused = Some(document);
                 Applied::No
             }
@@ -274,23 +275,21 @@ impl Live {
         Ok(())
     }
 
-    /// Writes the revision down, and what it changes about trust; both, or neither.
+    /// Writes the revision down, and what it changes about trust; both, or neither. Where it is no other, nothing is asked of the
+    /// store, which may be away: certificates are renewed all the same.
     async fn commit(
         &mut self,
         settings: &Settings,
         candidate: Option<Candidate>,
     ) -> Result<Option<Committed>, ConfigRefused> {
-        let Some(candidate) = candidate else {
-            self.manifests.apply(settings, CONFIGURATION_FILE).await.map_err(not_applied)?;
-            return Ok(None);
-        };
+        let Some(candidate) = candidate else { return Ok(None) };
         let author = candidate.author;
         let committed = self.revisions.commit(candidate, self.manifests.authority()).await?;
-        match self.manifests.apply(settings, author).await {
+        match self.manifests.apply(settings, committed.number(), author).await {
             Ok(()) => Ok(Some(committed)),
-            Err(error) => {
-                self.revisions.take_back(committed).await;
-                Err(not_applied(error))
+            Err(refused) => {
+                self.revisions.take_back(committed, &refused, self.manifests.authority()).await;
+                Err(refused)
             }
         }
     }

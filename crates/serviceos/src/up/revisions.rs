@@ -91,6 +91,15 @@ pub(crate) enum FileMeans {
 pub(crate) struct Committed {
     in_force: InForce,
     before: Head,
+    /// What the audit trail says of it.
+    entry: Entry,
+}
+
+impl Committed {
+    /// Its number.
+    pub(crate) fn number(&self) -> u64 {
+        self.in_force.record.revision
+    }
 }
 
 impl Candidate {
@@ -158,14 +167,16 @@ impl Revisions {
         let record = self.record(&candidate, &changes);
         let entry = entry(&record, &changes);
         authority.put_on_record(entry.clone()).await?;
-        let written = self.add(&record, &candidate).await;
-        if let Err(refused) = &written {
-            let reason = Some(refused.to_string());
-            authority.put_on_record(Entry { outcome: audit::Outcome::Failed, reason, ..entry }).await?;
+        match self.add(&record, &candidate).await {
+            Ok(before) => {
+                let Candidate { text, meaning, .. } = candidate;
+                Ok(Committed { in_force: InForce { record, text, meaning }, before, entry })
+            }
+            Err(refused) => {
+                authority.put_on_record(failed_entry(entry, &refused)).await?;
+                Err(refused)
+            }
         }
-        let before = written?;
-        let Candidate { text, meaning, .. } = candidate;
-        Ok(Committed { in_force: InForce { record, text, meaning }, before })
     }
 
     /// From now on everything goes by it.
@@ -177,9 +188,23 @@ impl Revisions {
         self.in_force.send_replace(Arc::new(in_force));
     }
 
-    /// Takes a revision out again that could not come into force after all. Its number is not given a second time.
-    pub(crate) async fn take_back(&mut self, committed: Committed) {
-        let Committed { in_force: InForce { record, .. }, before } = committed;
+    /// Takes a revision back that could not come into force after all, as the audit trail says then. Its number is not given a
+    /// second time.
+    pub(crate) async fn take_back(
+        &mut self,
+        committed: Committed,
+        refused: &ConfigRefused,
+        authority: &Authority,
+    ) {
+        let entry = failed_entry(committed.entry.clone(), refused);
+        self.take_out(committed).await;
+        if let Err(error) = authority.put_on_record(entry).await {
+            tracing::error!(%error, "the audit trail does not say that a revision was taken back");
+        }
+    }
+
+    async fn take_out(&mut self, committed: Committed) {
+        let Committed { in_force: InForce { record, .. }, before, .. } = committed;
         let number = record.revision;
         let head = Head { next: self.head.next, ..before };
         let gone = Transaction::new().delete(self.keys.record(number)).delete(self.keys.text(number));
@@ -214,7 +239,9 @@ impl Revisions {
             .put(self.keys.record(number), rows::encode(record))
             .put(self.keys.text(number), candidate.text.as_bytes());
         let many = (self.kept.len() + 1).saturating_sub(KEPT_REVISIONS).min(MAX_REMOVED);
-        let old: Vec<u64> = self.kept.iter().copied().filter(|old| *old != file).take(many).collect();
+        // What the file meant before stays as well: this one may be taken back.
+        let stays = [file, self.head.file];
+        let old: Vec<u64> = self.kept.iter().copied().filter(|old| !stays.contains(old)).take(many).collect();
         for old in &old {
             rows = rows.delete(self.keys.record(*old)).delete(self.keys.text(*old));
         }
@@ -274,6 +301,11 @@ fn entry(record: &Record, changes: &[Difference]) -> Entry {
         reason: None,
         data: json!({"origin": record.origin, "digest": record.digest, "changes": told, "more": more}),
     }
+}
+
+/// The same of one that is not in force after all.
+fn failed_entry(entry: Entry, refused: &ConfigRefused) -> Entry {
+    Entry { outcome: audit::Outcome::Failed, reason: Some(refused.to_string()), ..entry }
 }
 
 /// As many lines of a diff as the audit trail and the log take, and how many more there are.

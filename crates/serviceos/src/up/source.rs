@@ -142,10 +142,17 @@ impl Source {
         file.into_iter().chain(self.named.iter().cloned()).collect()
     }
 
-    /// The files that these settings name are those that matter, and no others any more.
-    pub(super) fn keep<'a>(&mut self, settings: impl Iterator<Item = &'a Settings>) {
-        let files: BTreeSet<PathBuf> = settings.flat_map(named).cloned().collect();
+    /// These files are those that matter, and no others any more. Those that are new are looked at now, so whoever reads them
+    /// does so after that.
+    pub(super) fn keep(&mut self, files: BTreeSet<PathBuf>) {
         self.named = files.into_iter().collect();
+        self.contents.follow(&self.named, |path| self.at.set(path));
+    }
+
+    /// These matter as well.
+    pub(super) fn keep_also(&mut self, files: BTreeSet<PathBuf>) {
+        let named = std::mem::take(&mut self.named);
+        self.keep(named.into_iter().chain(files).collect());
     }
 
     /// Whether the files look otherwise than when they were looked at, and as they did at the glance before, so that nobody is
@@ -206,6 +213,11 @@ impl Source {
 /// Bytes in memory can always be read.
 fn mark(bytes: &[u8]) -> Result<Mark, String> {
     Mark::of(bytes).map_err(|error| error.to_string())
+}
+
+/// The files that any of these settings name.
+pub(super) fn named_by<'a>(settings: impl IntoIterator<Item = &'a Settings>) -> BTreeSet<PathBuf> {
+    settings.into_iter().flat_map(named).cloned().collect()
 }
 
 /// The files that settings name and that are read again when they change.

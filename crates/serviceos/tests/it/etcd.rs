@@ -68,6 +68,41 @@ fn without_etcd_requests_go_on_and_changes_are_refused_until_it_is_back() {
 }
 
 #[test]
+fn without_etcd_certificates_are_renewed_and_a_changed_file_is_applied_once_it_is_back() {
+    let Some(mut etcd) = Etcd::start(1) else { return };
+    let authority = Authority::new("test authority");
+    let mesh = mesh_on(&etcd).gateway("tls: {certificates: [{certificate: own.pem, key: own.key}]}");
+    authority.certificate(&["a.test"]).write(mesh.folder(), "own");
+    let mesh = mesh.up();
+    etcd.kill(0);
+    let new = authority.certificate(&["a.test"]);
+    new.write(mesh.folder(), "own");
+    let clients = authority.clients(&["http/1.1"]);
+    let shown = || clients.connect(mesh.gateway, "a.test").unwrap().peer_certificate();
+    eventually("the new certificate", || (shown() == new.der()).then_some(()));
+
+    let file = mesh.folder().join("serviceos.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        format!("{text}    far: {{endpoints: ['http://127.0.0.1:1'], attestation: none}}\n"),
+    )
+    .unwrap();
+    let said = mesh.until_logged(0, "cannot be applied: the revision could not be kept");
+    assert!(said.contains("the configuration before stays in force"), "{said}");
+    let services = || mesh.status()["services"].as_array().map_or(0, Vec::len);
+    assert_eq!(services(), 1);
+    etcd.restart(0);
+    // Nobody touches the file again.
+    eventually("the file to be applied", || (services() == 2).then_some(()));
+    assert_eq!(metric(&mesh, "serviceos_config_revision"), "serviceos_config_revision 2");
+    let trail = std::fs::read_to_string(mesh.folder().join(".serviceos/audit.jsonl")).unwrap();
+    let changes = trail.lines().filter(|line| line.contains(r#""kind":"config-change""#));
+    let failed: Vec<_> = changes.map(|line| line.contains(r#""outcome":"failed""#)).collect();
+    assert_eq!(failed, [false, false, true, false], "nothing was tried while etcd was known to be away");
+}
+
+#[test]
 fn the_leader_is_killed_under_load_and_a_replica_that_dies_with_it_joins_again() {
     let Some(mut etcd) = Etcd::start(3) else { return };
     let mesh = mesh_on(&etcd).up();

@@ -161,6 +161,20 @@ fn a_node_that_differs_is_refused_with_the_difference_and_a_name_has_one_node() 
 }
 
 #[test]
+fn each_node_knows_what_its_own_replicas_have_made_of_their_config() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let (one, two) = two(&etcd);
+    for (mesh, own) in [(&one, "vrf/0@n1"), (&two, "vrf/0@n2")] {
+        let shown = mesh.run(&["config", "status", "--json", "--wait", "30s"]);
+        assert_eq!(shown.code, 0, "{}", shown.out);
+        let status: Value = serde_json::from_str(&shown.out).unwrap();
+        let replicas = status["services"][0]["replicas"].as_array().unwrap();
+        let ids: Vec<_> = replicas.iter().map(|replica| replica["id"].as_str().unwrap()).collect();
+        assert_eq!((ids, &replicas[0]["outcome"]), (vec![own], &"applied".into()));
+    }
+}
+
+#[test]
 fn another_configuration_counts_once_every_node_has_it() {
     let Some(etcd) = Etcd::start(1) else { return };
     let (one, two) = two(&etcd);

@@ -11,10 +11,11 @@ use types::ServiceName;
 /// Configurations that are known and not in force yet. They never were when this is dropped.
 pub(super) struct Prepared<'a> {
     configurations: &'a Configurations,
+    revision: u64,
     is_in_force: bool,
 }
 
-/// Makes them known under a number, since the authority may bring them into force at any moment from now on.
+/// Makes them known under the number of the revision, since the authority may bring them into force at any moment from now on.
 pub(super) fn prepare<'a>(
     configurations: &'a Configurations,
     revision: u64,
@@ -26,13 +27,13 @@ pub(super) fn prepare<'a>(
         Some((service.name.clone(), digest, Arc::new(service.process()?.config.clone())))
     };
     configurations.prepare(revision, settings.services.iter().filter_map(of_service));
-    Prepared { configurations, is_in_force: false }
+    Prepared { configurations, revision, is_in_force: false }
 }
 
 impl Prepared<'_> {
-    /// They are in force, and all of it has this number.
-    pub(super) fn take_over(mut self, revision: u64) {
-        self.configurations.take_over(revision);
+    /// They are in force.
+    pub(super) fn take_over(mut self) {
+        self.configurations.take_over(self.revision);
         self.is_in_force = true;
     }
 }

@@ -13,6 +13,9 @@ use super::history::text;
 use super::rows::{self, Head, Keys, Record};
 use super::{Candidate, InForce, Origin, Revisions, failed, told};
 
+/// The number of the first revision.
+const FIRST: u64 = 1;
+
 /// The revisions that a store holds, and what the start goes by.
 pub(crate) struct Beginning {
     store: Store,
@@ -108,6 +111,15 @@ impl Beginning {
         &self.document
     }
 
+    /// The number that it has, or gets when it is written down.
+    pub(crate) fn number(&self) -> u64 {
+        match (&self.known, self.decision) {
+            (None, _) => FIRST,
+            (Some(known), Decision::File) => known.head.next,
+            (Some(known), Decision::Newest | Decision::NewestStays) => known.newest.revision,
+        }
+    }
+
     /// Writes the revision down that the start makes, if it makes one. From now on it is in force.
     pub(crate) async fn commit(self, authority: &Authority) -> Result<BegunWith, ConfigRefused> {
         let Self { store, keys, known, document, decision, waits } = self;
@@ -182,7 +194,7 @@ impl Revisions {
         authority: &Authority,
     ) -> Result<Self, ConfigRefused> {
         let Candidate { text, meaning, .. } = candidate.clone();
-        let head = Head { format: rows::FORMAT, next: 1, in_force: 0, file: 0 };
+        let head = Head { format: rows::FORMAT, next: FIRST, in_force: 0, file: 0 };
         let mut revisions = Self {
             store,
             keys,

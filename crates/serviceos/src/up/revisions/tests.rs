@@ -30,8 +30,9 @@ async fn written(revisions: &mut Revisions, candidate: Candidate) -> Result<Comm
     let changes = revisions.differences(&candidate.meaning);
     let record = revisions.record(&candidate, &changes);
     let before = revisions.add(&record, &candidate).await?;
+    let entry = entry(&record, &changes);
     let Candidate { text, meaning, .. } = candidate;
-    Ok(Committed { in_force: InForce { record, text, meaning }, before })
+    Ok(Committed { in_force: InForce { record, text, meaning }, before, entry })
 }
 
 async fn make(revisions: &mut Revisions, candidate: Candidate) -> Result<u64, ConfigRefused> {
@@ -57,15 +58,23 @@ async fn the_last_thousand_are_kept_and_the_one_that_the_file_meant() {
     assert_eq!(revisions.kept.len(), KEPT_REVISIONS);
     let kept = [1, 2, 3, 4, 1002].map(|number| revisions.kept.contains(&number));
     assert_eq!(kept, [true, false, false, true, true]);
-    assert_eq!(make(&mut revisions, candidate(9, Origin::File)).await.unwrap(), 1003);
+    let committed = written(&mut revisions, candidate(9, Origin::File)).await.unwrap();
+    revisions.take_out(committed).await;
+    assert_eq!(
+        revisions.history().text(1).await.unwrap(),
+        "services: {vrf: {replicas: 0}}",
+        "a start reads it"
+    );
+    assert_eq!(make(&mut revisions, candidate(9, Origin::File)).await.unwrap(), 1004);
+    assert_eq!(make(&mut revisions, candidate(8, Origin::Cli)).await.unwrap(), 1005);
     assert!(!revisions.kept.contains(&1), "the file means something else now");
     let history = revisions.history();
     assert!(matches!(history.revision(1).await, Err(ConfigRefused::Unknown(1))));
-    let newest = history.revision(1003).await.unwrap();
-    assert_eq!(newest.text.as_deref(), Some("services: {vrf: {replicas: 9}}"));
-    assert_eq!(newest.changes, ["services.vrf.replicas: 3 -> 9"]);
+    let newest = history.revision(1005).await.unwrap();
+    assert_eq!(newest.text.as_deref(), Some("services: {vrf: {replicas: 8}}"));
+    assert_eq!(newest.changes, ["services.vrf.replicas: 9 -> 8"]);
     let listed: Vec<_> = history.list().await.unwrap().iter().map(|listed| listed.revision).collect();
-    assert_eq!(listed, [1003, 1002, 1001, 1000]);
+    assert_eq!(listed, [1005, 1004, 1002, 1001, 1000]);
 }
 
 #[tokio::test]
@@ -94,7 +103,7 @@ async fn the_number_of_a_revision_that_was_taken_back_is_not_given_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut revisions = begun(&store(&folder)).await;
     let committed = written(&mut revisions, candidate(1, Origin::File)).await.unwrap();
-    revisions.take_back(committed).await;
+    revisions.take_out(committed).await;
     assert_eq!((revisions.head.in_force, revisions.head.file), (1, 1));
     assert!(matches!(revisions.history().revision(2).await, Err(ConfigRefused::Unknown(2))));
     assert_eq!(make(&mut revisions, candidate(1, Origin::File)).await.unwrap(), 3);
@@ -120,4 +129,13 @@ fn of_a_long_diff_as_much_is_told_as_the_audit_trail_takes() {
     let (lines, more) = told(&changes);
     assert!(lines.iter().map(String::len).sum::<usize>() <= MAX_TOLD_BYTES && !lines.is_empty());
     assert_eq!(lines.len() + more, 1_000);
+}
+
+#[tokio::test]
+async fn what_a_node_keeps_is_not_among_what_every_node_reads_and_watches() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder);
+    begun(&store).await;
+    assert!(!store.range(Keys::of("n1").records()).await.unwrap().rows.is_empty());
+    assert_eq!(store.range(service_registry::PRESENT).await.unwrap().rows, []);
 }

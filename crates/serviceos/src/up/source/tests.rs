@@ -80,12 +80,12 @@ fn the_files_of_settings_that_were_not_taken_over_are_looked_at_as_long_as_they_
     bench.check(expect![[r#"as before; ["a.pem"]"#]]);
     bench.write("serviceos.yaml", &tls("b", ", workers: 1"));
     let found = bench.source.look();
-    bench.source.keep(found.document.iter().flatten().map(|document| &document.settings));
+    bench.source.keep(named_by(found.document.iter().flatten().map(|document| &document.settings)));
     bench.write("a.pem", "no longer");
     bench.write("b.pem", "b");
     bench.write("b.key", "b");
     bench.check(expect![[r#"as before; ["b.key", "b.pem"]"#]]);
-    bench.source.keep(std::iter::empty());
+    bench.source.keep(BTreeSet::new());
     bench.write("b.pem", "no longer");
     bench.check(expect!["as before; []"]);
 }
