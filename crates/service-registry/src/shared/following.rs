@@ -18,8 +18,8 @@ use super::node::Node;
 use super::row::{INSTANCES, Row, Run, replica_of};
 use super::{AGAIN, Seal};
 use crate::{
-    Attested, Channel, Confirmed, Gate, Health, Instance, LifecycleState, MeshPeer, Registry, Replica,
-    Verdict,
+    Attested, Channel, Confirmed, Gate, Health, Instance, Labels, LifecycleState, MeshPeer, Registry,
+    Replica, Verdict,
 };
 
 /// How long a replica is shown whose node is gone.
@@ -268,13 +268,24 @@ impl Follower {
             let known: BTreeMap<_, _> =
                 replicas.iter().filter(is_far).map(|replica| (&replica.id, replica)).collect();
             let wanted = by_service.get(service).map_or(&[][..], Vec::as_slice);
-            // What the configuration says of a service, it says of the replicas of all nodes.
+            // What the configuration says of a service, it says of the replicas of all nodes, unless they speak for themselves.
             let labels = replicas.iter().find(|replica| !is_far(replica)).and_then(|own| own.labels.clone());
+            let labels = labels.map(|labels| {
+                let (zone, metadata) = (None, BTreeMap::new());
+                Arc::new(Labels { protocol: labels.protocol, zone, metadata })
+            });
             let wanted: Vec<_> = wanted
                 .iter()
-                .map(|(id, far)| Replica {
-                    labels: labels.clone(),
-                    ..self.replica(id, far, known.get(id).copied(), now)
+                .map(|(id, far)| {
+                    let known = known.get(id).copied();
+                    let replica = self.replica(id, far, known, now);
+                    let mut replica = Replica { labels: labels.clone(), ..replica };
+                    match far.row.presence.presence() {
+                        crate::Presence::Registered(registration) => replica.register(registration),
+                        // Which weight it has, the row says too.
+                        presence => replica.presence = presence,
+                    }
+                    replica
                 })
                 .collect();
             let is_the_same = wanted.len() == known.len()
@@ -354,6 +365,7 @@ impl Follower {
             priority: row.priority,
             attestation,
             labels: None,
+            presence: crate::Presence::Given,
             changed_at: 0,
         }
     }
@@ -366,6 +378,7 @@ fn same(known: &Replica, wanted: &Replica) -> bool {
         (replica.state, replica.since, replica.restarts, replica.weight, replica.priority)
     };
     (facts(known), instance(known), &known.reason) == (facts(wanted), instance(wanted), &wanted.reason)
+        && known.presence == wanted.presence
         && known.attestation.value == wanted.attestation.value
         && known.attestation.appraised == wanted.attestation.appraised
         && known.attestation.reason == wanted.attestation.reason

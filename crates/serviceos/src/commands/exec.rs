@@ -2,6 +2,7 @@
 //! replicas, and ends with it.
 
 use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use launcher::{CommandOrder, Directory, Measurer};
-use mesh_protocol::{Assignment, LaunchTicket, Protocol, QuoterControl, Report, sha256, to_hex};
+use mesh_protocol::{
+    Assignment, LaunchTicket, OwnWords, Protocol, QuoterControl, RegisteredBy, Report, sha256, to_hex,
+};
 use types::Mode;
 
 use crate::cli::ExecArgs;
@@ -33,7 +36,13 @@ pub(crate) fn run(args: ExecArgs) -> Result<(), Failure> {
         let workload = measured(&order(&args, Protocol::Http1, Path::new("/"))?)?;
         return print(format_args!("simulated: {{w: \"{}\"}}", to_hex(&workload)));
     }
-    let ticket = ticket(&args)?;
+    let description = args.description().context("--zone, --weight and --meta say what cannot be said")?;
+    let mut ticket = ticket(&args)?;
+    let listen = match args.listen {
+        Some(listen) => listen,
+        None => SocketAddr::new(own_address(ticket.assignment.mesh.address)?, 0),
+    };
+    ticket.assignment.registered_by = RegisteredBy::Itself(OwnWords { listen: Some(listen), description });
     let run = args.place.data_dir().join("run");
     let order = order(&args, ticket.protocol, &run)?;
     // Whatever is wrong with the command is said before anything is begun.
@@ -63,6 +72,20 @@ fn measured(order: &CommandOrder) -> Result<[u8; 32]> {
     let mut measurer = Measurer::new();
     let own = measurer.own_digest().context("failed to measure serviceos itself")?;
     Ok(measurer.measure(&order.program(own))?.workload_digest())
+}
+
+/// From where this machine reaches the mesh API, and so where others most likely reach this machine. Nothing is sent.
+fn own_address(mesh: SocketAddr) -> Result<IpAddr> {
+    let any: IpAddr =
+        if mesh.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let own = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect(mesh)?;
+        socket.local_addr()
+    });
+    let own = own.with_context(|| {
+        format!("failed to find the way to the mesh API at {mesh}; --listen says where to listen")
+    });
+    Ok(own?.ip())
 }
 
 /// The ticket, for this service, of the authority that is believed.

@@ -18,7 +18,7 @@ async fn serving(authority: &Authority, folder: &TempDir) -> (SocketAddr, JoinHa
     let address = listener.local_addr().unwrap();
     let store = Store::open(&folder.path().join("state.redb")).unwrap();
     let api = MeshApi::new(listener, authority.clone(), own.identity(), own.spki()).unwrap();
-    (address, tokio::spawn(api.with_state(store).serve(std::future::pending())))
+    (address, tokio::spawn(api.with_store(store).serve(std::future::pending())))
 }
 
 /// The state of a replica as its service sees it, and what tells it of another certificate.
@@ -244,7 +244,7 @@ async fn a_replica_finds_its_state_again_with_another_certificate_and_after_the_
     let listener = TcpListener::bind(address).await.unwrap();
     let store = Store::open(&folder.path().join("state.redb")).unwrap();
     let api = MeshApi::new(listener, authority.clone(), shown.identity(), shown.spki()).unwrap();
-    let serving = tokio::spawn(api.with_state(store).serve(std::future::pending()));
+    let serving = tokio::spawn(api.with_store(store).serve(std::future::pending()));
     assert!(state.get(b"a").await.unwrap().is_some(), "what was acknowledged is there");
     assert_eq!(state.get(b"b").await, Ok(None));
     serving.abort();
