@@ -38,6 +38,11 @@ pub(crate) struct ExecArgs {
     /// Something else that is said of the replica; may be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = entry)]
     pub(crate) meta: Vec<(String, String)>,
+    /// The folder `development` of the data directory of `up`, copied to this machine: where evidence is made for development on
+    /// another machine than that of `up`. It has a private key in it.
+    #[cfg(feature = "development")]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) development_root: Option<PathBuf>,
     /// A variable of the command's environment, which is empty else; may be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,

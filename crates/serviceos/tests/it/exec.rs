@@ -141,20 +141,24 @@ fn until(mesh: &Running, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     eventually(what, || Some(replica(mesh)).filter(&wanted))
 }
 
-/// The process beside the command, which is the replica: the only child of `serviceos exec`.
+/// The process beside the command, which is the replica: a child of `serviceos exec`, which may also have a quoter.
 pub(crate) fn launcher(by_hand: &ByHand) -> u32 {
     let id = by_hand.child.id();
     let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-    children.split_whitespace().next().expect("a launcher").parse().unwrap()
+    let mut children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+    children.find(|pid| argument(*pid) == Some("launch".to_owned())).expect("a launcher")
 }
 
 /// The server itself.
 fn server(folder: &Path) -> Option<u32> {
-    let is_it = |pid: &u32| {
-        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        arguments.split(|byte| *byte == 0).nth(1) == Some(b"server.py")
-    };
-    processes_of(folder).into_iter().find(is_it)
+    processes_of(folder).into_iter().find(|pid| argument(*pid) == Some("server.py".to_owned()))
+}
+
+/// The first argument of a process.
+fn argument(pid: u32) -> Option<String> {
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let argument = arguments.split(|byte| *byte == 0).nth(1)?;
+    Some(String::from_utf8_lossy(argument).into_owned())
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Replicas that are started by hand on another machine than the gateway's, as network namespaces are; they register themselves
 //! there, and are missed when the machine is cut off.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -41,12 +42,24 @@ impl Place {
         Some(place)
     }
 
-    /// Starts the replica on the other machine.
+    /// Starts the replica on the other machine, of which nothing is given to it there but what an operator would copy.
     fn begin(network: &Network, mesh: &Running) -> ByHand {
         let host = network.host(1);
         let listen = format!("{}:0", host.address());
-        let said = ["--listen", &listen, "--zone", "b", "--weight", "3", "--meta", "rack=7"];
-        let arguments: Vec<_> = ticket(mesh, "web/1").into_iter().chain(said.map(str::to_owned)).collect();
+        let own = mesh.folder().join("there");
+        copy_folder(&mesh.folder().join(".serviceos/development"), &own.join("development"));
+        let (own, root) = (own.display().to_string(), own.join("development").display().to_string());
+        let said = [
+            ["--listen", &listen],
+            ["--zone", "b"],
+            ["--weight", "3"],
+            ["--meta", "rack=7"],
+            ["--data-dir", &own],
+            ["--development-root", &root],
+        ]
+        .concat();
+        let arguments: Vec<_> =
+            ticket(mesh, "web/1").into_iter().chain(said.into_iter().map(str::to_owned)).collect();
         host.enter(|| exec(mesh, &arguments, &COMMAND))
     }
 
@@ -63,6 +76,14 @@ impl Place {
         let mut processes = processes_of(self.mesh.folder());
         processes.sort_unstable();
         processes
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
 }
 
