@@ -72,18 +72,23 @@ fn mesh_with(keys: &str, attestation: &str) -> Running {
     mesh_at(&format!("127.{high}.{low}.{number}:7071"), keys, attestation)
 }
 
-/// The same with the address of the mesh API.
-pub(crate) fn mesh_at(address: &str, keys: &str, attestation: &str) -> Running {
-    let mesh_api = format!("--mesh={address}");
-    let mesh = Mesh::new().arguments(&["--gateway=127.0.0.1:0", "--admin=127.0.0.1:0", &mesh_api]);
+/// The service `web` in the file, whose program is put into the folder and measured.
+pub(crate) fn web(mesh: &Mesh, keys: &str, attestation: &str) -> String {
     std::fs::write(mesh.folder().join("server.py"), SERVER).unwrap();
     let measure = [&["exec", "--service", "web", "--measure"][..], &COMMAND].concat();
     let measured = mesh.run(&measure);
     assert_eq!(measured.code, 0, "{measured:?}");
     let release = measured.out.trim();
-    let web = format!(
+    format!(
         "    web: {{{keys}, attestation: {{{attestation}, releases: [{{version: 1.0.0, {release}}}]}}}}\n"
-    );
+    )
+}
+
+/// The same with the address of the mesh API.
+pub(crate) fn mesh_at(address: &str, keys: &str, attestation: &str) -> Running {
+    let mesh_api = format!("--mesh={address}");
+    let mesh = Mesh::new().arguments(&["--gateway=127.0.0.1:0", "--admin=127.0.0.1:0", &mesh_api]);
+    let web = web(&mesh, keys, attestation);
     let mesh = mesh.service("oracle", 1).yaml(&web);
     let mut running = mesh.up_when("the oracle to be selectable", |status| {
         status["services"][0]["replicas"][0]["selectable"] == true

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::{Network, Running, eventually, has_program, kill, processes_of};
+use testkit::{Etcd, Network, Running, eventually, has_program, kill, processes_of};
 
-use crate::exec::{ByHand, COMMAND, LEASE_TTL, exec, instance, launcher, mesh_at, ticket};
+use crate::exec::{ByHand, COMMAND, LEASE_TTL, exec, instance, launcher, mesh_at, ticket, web};
 use crate::load::under_load;
+use crate::nodes::node;
 
 /// What passes between an end and its being seen, on a machine that has much to do.
 const SEEN: Duration = Duration::from_secs(3);
@@ -177,4 +178,38 @@ fn what_nobody_can_connect_to_is_not_registered() {
         "true",
     ]);
     assert!(said.code == 1 && said.err.contains("a weight is a whole number from 1 to 1000"), "{said:?}");
+}
+
+#[test]
+fn a_replica_that_registers_with_one_node_is_seen_by_the_others_with_all_that_it_says() {
+    if !has_program("python3") {
+        return;
+    }
+    let Some(etcd) = Etcd::start(1) else { return };
+    let serves = |status: &Value| status["services"][0]["replicas"][0]["selectable"] == true;
+    let first = node(&etcd, "n1", None);
+    let web = web(&first, "healthCheck: {path: /}", "identityTtl: 1h");
+    let one = first.yaml(&web).up_when("its vrf", serves);
+    let two = node(&etcd, "n2", Some(&one)).yaml(&web).up_when("its vrf", serves);
+    assert_eq!(instance(&two, "web/0@n1"), None, "nobody has the place");
+    let mut arguments = ticket(&one, "web/0");
+    arguments.extend(["--zone", "b", "--weight", "3", "--meta", "rack=7"].map(str::to_owned));
+    let mut by_hand = exec(&one, &arguments, &COMMAND);
+    let serves = |mesh: &Running| {
+        eventually("a selectable instance", || {
+            instance(mesh, "web/0@n1").filter(|entry| entry["selectable"] == true)
+        })
+    };
+    let (near, far) = (serves(&one), serves(&two));
+    for key in ["address", "zone", "weight", "metadata", "lease", "fencingToken", "protocol", "identity"] {
+        assert_eq!(far[key], near[key], "{key}");
+    }
+    assert_eq!((&far["zone"], &far["metadata"]), (&"b".into(), &json!({"rack": "7"})));
+    assert!(token(&far) > 0 && far["lease"].is_string());
+    kill(launcher(&by_hand), Signal::KILL);
+    let gone = eventually("its end at the other node", || {
+        instance(&two, "web/0@n1").filter(|entry| entry["state"] == "Stopped")
+    });
+    assert!(gone["reason"].as_str().unwrap().starts_with("its lease ended"), "{gone}");
+    assert_eq!(by_hand.ended().0, Some(128 + 9));
 }
