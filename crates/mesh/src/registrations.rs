@@ -385,8 +385,13 @@ impl Drop for Connected {
     fn drop(&mut self) {
         self.0.facts.send_modify(|facts| {
             facts.connections -= 1;
-            if facts.connections == 0 {
-                facts.until = facts.until.min(Instant::now() + UNCONNECTED);
+            if facts.connections > 0 {
+                return;
+            }
+            facts.until = facts.until.min(Instant::now() + UNCONNECTED);
+            if facts.told.is_some() {
+                // Nobody who was told to end comes again.
+                facts.over.get_or_insert_with(|| "it ended, as it was told".into());
             }
         });
     }

@@ -159,6 +159,20 @@ async fn one_that_leaves_is_told_when_to_end_and_renews_until_then() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_was_told_to_end_is_gone_with_its_connection() {
+    let (registrations, replica) = place();
+    let registered = registrations.register(&replica, applicant(RUN), 1).unwrap();
+    let connection = Held::default();
+    connection.hold(&registered);
+    registered.tell_to_end(&EndOrder::Wanted("stopped".into()));
+    assert!(now(registered.gone()).await.is_none());
+    drop(connection);
+    assert_eq!(now(registered.gone()).await.as_deref(), Some("it ended, as it was told"));
+    let late = registrations.renew(&replica, &request(&registered)).unwrap();
+    assert_eq!(late.ordered().await, EndOrder::Wanted("stopped".into()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_are_not_invited_to_one_place_while_there_is_another() {
     let ids: Vec<ReplicaId> = ["infer/0", "infer/1", "other/0"].map(|id| id.parse().unwrap()).into();
     let (registrations, infer) = (Registrations::of(ids.clone()), &ids[0].service);
