@@ -156,9 +156,9 @@ mod tests {
         let table = table(&Instances { revision: "abc-1".into(), instances: entries().into() }).to_string();
         let lines: Vec<_> = table.lines().map(str::trim).collect();
         expect![[r#"
-            INSTANCE  VERSION  ADDRESS          PROTOCOL  ZONE   WEIGHT  STATE    HEALTH   SELECTABLE  REASON
-            vrf/0     1.0.0    127.0.0.1:41233  http1     eu-1b  1       Ready    healthy  yes
-            vrf/1     1.0.0    -                -         -      1       Stopped  unknown  no          killed by SIGKILL"#]].assert_eq(&lines.join("\n"));
+            INSTANCE  VERSION  ADDRESS          PROTOCOL  ZONE   WEIGHT  METADATA  LEASE             TOKEN  STATE    HEALTH   SELECTABLE  REASON
+            vrf/0     1.0.0    127.0.0.1:41233  http1     eu-1b  1       rack=7    5f3a9c0b1d2e4f60  42     Ready    healthy  yes
+            vrf/1     1.0.0    -                -         -      1       -         -                 -      Stopped  unknown  no          killed by SIGKILL"#]].assert_eq(&lines.join("\n"));
     }
 
     #[test]
