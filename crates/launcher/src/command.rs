@@ -27,7 +27,7 @@ mod upstream;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -180,7 +180,7 @@ async fn prepare(
         .write(&joined.secrets, &assignment.config)
         .map_err(|error| refused(&format_args!("the command's files cannot be written: {error}")))?;
     let (reload, group) = (assignment.config_reload, Group::of_this_process());
-    let address = assignment.mesh.address.ip();
+    let address = assignment.listen();
     start(Ready { measured, plan, folder, member, reload, group, address }, order.protocol).await
 }
 
@@ -193,7 +193,7 @@ struct Ready<'a> {
     reload: ConfigReload,
     group: Group,
     /// Where callers come to.
-    address: IpAddr,
+    address: SocketAddr,
 }
 
 async fn start(ready: Ready<'_>, protocol: Protocol) -> Result<Replica, Failure> {
@@ -217,9 +217,7 @@ async fn start(ready: Ready<'_>, protocol: Protocol) -> Result<Replica, Failure>
         accepts = accepts => accepts?,
         left = member.stay() => return Err(RunError::from(left).into()),
     };
-    // Where the mesh API is reached, a replica is.
-    let listener =
-        TcpListener::bind((address, 0)).await.map_err(|error| RunError::Io("binding a port", error))?;
+    let listener = TcpListener::bind(address).await.map_err(|error| RunError::Io("binding a port", error))?;
     Ok(Replica { listener, tls, member, leaf, upstream, child, calls, changes, folder })
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use types::{Mode, ReplicaId, ServiceName};
+use types::{Description, Mode, ReplicaId, ServiceName};
 use zeroize::Zeroizing;
 
 use crate::{Bytes, FrameError};
@@ -27,7 +27,7 @@ pub struct Assignment {
     #[serde(with = "as_texts")]
     pub allow: Vec<ServiceName>,
     /// Who tells the mesh where it listens.
-    pub announced_by: AnnouncedBy,
+    pub registered_by: RegisteredBy,
     /// How a command learns that its `config` is another.
     pub config_reload: ConfigReload,
 }
@@ -43,13 +43,23 @@ pub enum ConfigReload {
 }
 
 /// Who tells the mesh where a replica listens, and that it is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum AnnouncedBy {
+pub enum RegisteredBy {
     /// The `serviceos up` that has started it.
     Supervisor,
     /// The replica itself, which somebody else has started.
-    Itself,
+    Itself(OwnWords),
+}
+
+/// What whoever starts a replica has it say of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OwnWords {
+    /// Where it listens, with port 0 where the system is to choose one; where the mesh API is, unless this says otherwise.
+    pub listen: Option<SocketAddr>,
+    /// What else is said of it.
+    pub description: Description,
 }
 
 /// Where a mesh is, and by what its authority is known.
@@ -99,6 +109,15 @@ impl Secret {
 }
 
 impl Assignment {
+    /// Where its callers find it: where the mesh API is reached, unless somebody has said otherwise.
+    pub fn listen(&self) -> SocketAddr {
+        let said = match &self.registered_by {
+            RegisteredBy::Supervisor => None,
+            RegisteredBy::Itself(words) => words.listen,
+        };
+        said.unwrap_or_else(|| SocketAddr::new(self.mesh.address.ip(), 0))
+    }
+
     /// The assignment as the payload of a frame.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("an assignment has no map with keys that JSON cannot write")
@@ -168,7 +187,7 @@ mod tests {
             },
             ticket: Bytes(vec![5; 40]),
             allow: vec!["oracle".parse().unwrap()],
-            announced_by: AnnouncedBy::Itself,
+            registered_by: RegisteredBy::Itself(OwnWords::default()),
             config_reload: ConfigReload::Signal,
         }
     }
@@ -176,6 +195,17 @@ mod tests {
     #[test]
     fn an_assignment_reads_back_as_it_was_written() {
         assert_eq!(Assignment::decode(&assignment().encode()).unwrap(), assignment());
+    }
+
+    #[test]
+    fn a_replica_listens_where_the_mesh_is_reached_unless_it_is_told_otherwise() {
+        let mut assignment = assignment();
+        assert_eq!(assignment.listen().to_string(), "127.0.0.1:0");
+        let listen = "10.0.0.7:7443".parse().ok();
+        assignment.registered_by = RegisteredBy::Itself(OwnWords { listen, ..OwnWords::default() });
+        assert_eq!(Some(assignment.listen()), listen);
+        assignment.registered_by = RegisteredBy::Supervisor;
+        assert_eq!(assignment.listen().to_string(), "127.0.0.1:0");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub mod tls;
 mod workload;
 
 pub use assignment::{
-    AnnouncedBy, Assignment, ConfigReload, MeshCoordinates, Secret, SecretEpoch, SecretSet,
+    Assignment, ConfigReload, MeshCoordinates, OwnWords, RegisteredBy, Secret, SecretEpoch, SecretSet,
 };
 pub use binding::{AuthorityBinding, JoinBinding, sha256, transition};
 pub use caller::{CALLER_TOKEN_SECONDS, CallerClaims, caller_token};
@@ -50,8 +50,9 @@ pub use handshakes::Handshakes;
 pub use identity::{NotAnIdentity, SpiffeId, Subject};
 pub use launch_ticket::LaunchTicket;
 pub use messages::{
-    AnnounceAnswer, AnnounceRequest, Bytes, ChallengeAnswer, ChallengeRequest, InstancesAnswer, JoinAnswer,
-    JoinRequest, LeaveRequest, MAX_MESSAGE_BYTES, MeshInstance, RUN_BYTES, Refusal, SealedSecret,
+    Bytes, ChallengeAnswer, ChallengeRequest, EndOrder, InstancesAnswer, JoinAnswer, JoinRequest, LEASE_TTL,
+    LeaseRequest, MAX_MESSAGE_BYTES, MeshInstance, RENEWAL, RUN_BYTES, Refusal, RegisterAnswer,
+    RegisterRequest, RenewAnswer, SealedSecret,
 };
 pub use protocol::Protocol;
 pub use quoter::{

@@ -1,11 +1,14 @@
 //! The messages of the mesh API: JSON, with bytes as unpadded base64url.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use types::Description;
 
 /// The largest request and answer of the mesh API, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
@@ -131,33 +134,84 @@ pub struct MeshInstance {
 /// The length of what tells a run of a process from others.
 pub const RUN_BYTES: usize = 16;
 
-/// `POST /v1/announce`, for replicas that nobody else speaks for. It is answered once the replica is to end, and the replica is
-/// there for as long as one such request is open.
+/// How long a registration holds without being renewed.
+pub const LEASE_TTL: Duration = Duration::from_secs(10);
+/// How long a renewal waits for an order, and so how often there is one: a third of [`LEASE_TTL`], so that two may be lost.
+pub const RENEWAL: Duration = Duration::from_millis(10_000 / 3);
+
+/// `POST /v1/register`, for replicas that nobody else speaks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AnnounceRequest {
-    /// Where it listens, on the machine that the request comes from.
-    pub address: SocketAddr,
+pub struct RegisterRequest {
     /// [`RUN_BYTES`] random bytes, the same for as long as the process runs.
     pub run: Bytes,
+    /// Where gateways and callers reach it.
+    pub address: SocketAddr,
+    /// Where it stands, as the operator calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Its part of the calls beside that of the others; 1 where it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// Whatever else the operator says of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// Its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum AnnounceAnswer {
-    /// The replica is to end since somebody wants it so, as this says.
+pub struct RegisterAnswer {
+    /// The lease that keeps it registered.
+    pub lease: String,
+    /// How long that holds without being renewed, in milliseconds; it is renewed at a third of this.
+    pub ttl_millis: u64,
+    /// Larger than that of every registration of this replica before.
+    pub fencing_token: u64,
+}
+
+/// `POST /v1/renew`, which is answered after a third of the lease's time, or at once when the replica is to end; and
+/// `POST /v1/leave`, by which it asks to be drained. That it is drained, a renewal says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LeaseRequest {
+    /// As it was given.
+    pub lease: String,
+    /// As it was given with it.
+    pub fencing_token: u64,
+}
+
+/// The answer to a renewal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RenewAnswer {
+    /// The replica is to end, and renews no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<EndOrder>,
+}
+
+/// Why a replica is to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EndOrder {
+    /// Somebody wants it so, as this says.
     Wanted(String),
-    /// The replica is to end since it cannot serve, as this says.
+    /// It cannot serve, as this says.
     Failed(String),
 }
 
-/// `POST /v1/leave`: the replica asks to be drained. The request that has announced it is answered when that is done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LeaveRequest {
-    /// As announced.
-    pub run: Bytes,
+impl RegisterRequest {
+    /// What a process says that listens there.
+    pub fn new(run: Bytes, address: SocketAddr, description: Description) -> Self {
+        let Description { zone, weight, metadata } = description;
+        Self { run, address, zone, weight: Some(weight), metadata }
+    }
+
+    /// What it says of itself.
+    pub fn description(&self) -> Description {
+        let (zone, metadata) = (self.zone.clone(), self.metadata.clone());
+        Description { zone, weight: self.weight.unwrap_or(1), metadata }
+    }
 }
 
 /// What is said instead, with 403 where it is final and 503 where it is worth another try.
@@ -172,6 +226,29 @@ pub struct Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_registration_may_leave_out_what_is_said_of_the_replica() {
+        let read: RegisterRequest =
+            serde_json::from_str(r#"{"run": "AAAA", "address": "10.0.0.7:7443"}"#).unwrap();
+        assert_eq!(read.description(), Description::default());
+        let said = Description { zone: Some("a".into()), weight: 3, ..Description::default() };
+        let written = RegisterRequest::new(read.run.clone(), read.address, said.clone());
+        let json = serde_json::to_string(&written).unwrap();
+        assert_eq!(json, r#"{"run":"AAAA","address":"10.0.0.7:7443","zone":"a","weight":3}"#);
+        assert_eq!(serde_json::from_str::<RegisterRequest>(&json).unwrap().description(), said);
+        let unknown = r#"{"run": "AAAA", "address": "10.0.0.7:7443", "Zone": "a"}"#;
+        assert!(serde_json::from_str::<RegisterRequest>(unknown).is_err());
+    }
+
+    #[test]
+    fn an_order_to_end_is_said_in_the_answer_to_a_renewal() {
+        let none = serde_json::to_string(&RenewAnswer { end: None }).unwrap();
+        assert_eq!(none, "{}");
+        let end = Some(EndOrder::Failed("no".into()));
+        let json = serde_json::to_string(&RenewAnswer { end }).unwrap();
+        assert_eq!(json, r#"{"end":{"failed":"no"}}"#);
+    }
 
     #[test]
     fn bytes_are_unpadded_base64url() {

@@ -2,6 +2,7 @@
 
 mod config;
 mod connections;
+mod registering;
 mod state;
 
 use std::future::Future;
@@ -21,9 +22,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mesh_protocol::tls::{Admits, Clients, Identity, Peer, RootPin, channel_binding, peer, server_config};
 use mesh_protocol::{
-    AnnounceAnswer, AnnounceRequest, Bytes, ChallengeAnswer, ChallengeRequest, Evidence, Handshakes,
-    InstancesAnswer, JoinAnswer, JoinRequest, LeaveRequest, RUN_BYTES, Refusal, SignedRevocations, Subject,
-    WatchAnswer, notice_silence,
+    Bytes, ChallengeAnswer, ChallengeRequest, Evidence, Handshakes, InstancesAnswer, JoinAnswer, JoinRequest,
+    Refusal, SignedRevocations, Subject, WatchAnswer, notice_silence,
 };
 use rustls::ServerConfig;
 use serde::Deserialize;
@@ -37,16 +37,16 @@ use tokio_rustls::server::TlsStream;
 use trust::{Authority, Channel, Grants};
 use types::{ReplicaId, ServiceName};
 
-use crate::announcements::{Announcements, Run};
 use crate::instances::{Allowed, Callable};
+use crate::registrations::{Held, Registrations};
 use crate::state::Namespaces;
 use connections::{Connections, Joins, Limits};
 
-/// The connections of one member: a replica has one to watch, one or two to announce itself, one to renew, some where its command
+/// The connections of one member: a replica has one to watch, one or two to stay registered, one to renew, some where its command
 /// asks for others, and up to six for its service's state; the rest is for those of a process before it that are not known to be
 /// gone.
 const MAX_CONNECTIONS_OF_ONE: usize = 16;
-/// The connections of all members: of each replica one to watch, one to announce itself where somebody else has started it, one
+/// The connections of all members: of each replica one to watch, one to stay registered where somebody else has started it, one
 /// to renew, one where it asks for others, and those for its service's state, which it keeps only while it needs them.
 const MAX_CONNECTIONS: usize = 2048;
 /// Connections at the same time.
@@ -77,14 +77,16 @@ pub struct MeshApi {
     /// The key that it shows, as DER SubjectPublicKeyInfo.
     spki: Arc<[u8]>,
     callable: Callable,
-    announcements: Announcements,
+    registrations: Registrations,
+    /// Where registrations are written down.
+    store: Option<Store>,
     state: Option<Arc<Namespaces>>,
     configurations: Configurations,
     limits: Limits,
 }
 
 /// What is known of the connection that a request came over.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Connection {
     /// Whether the other end is on this machine.
     is_local: bool,
@@ -92,6 +94,8 @@ struct Connection {
     peer: Option<Peer>,
     /// Whether a join is being decided on it.
     joins: Joins,
+    /// The lease that it keeps.
+    held: Held,
 }
 
 /// What every request is answered with.
@@ -100,7 +104,8 @@ struct Api {
     authority: Authority,
     spki: Arc<[u8]>,
     callable: Callable,
-    announcements: Announcements,
+    registrations: Registrations,
+    store: Option<Store>,
     state: Option<Arc<Namespaces>>,
     configurations: Configurations,
 }
@@ -134,7 +139,8 @@ impl MeshApi {
             authority,
             spki: spki.into(),
             callable,
-            announcements: Announcements::default(),
+            registrations: Registrations::default(),
+            store: None,
             state: None,
             configurations: Configurations::default(),
             limits: LIMITS,
@@ -147,13 +153,19 @@ impl MeshApi {
         Self { callable: Callable::new(registry, allowed), ..self }
     }
 
-    /// Lets replicas announce themselves that have a place there; without this, none does.
+    /// Lets replicas register themselves that have a place there; without this, none does.
     #[must_use]
-    pub fn with_announcements(self, announcements: Announcements) -> Self {
-        Self { announcements, ..self }
+    pub fn with_registrations(self, registrations: Registrations) -> Self {
+        Self { registrations, ..self }
     }
 
-    /// Keeps the shared state of services there; without this, none has any.
+    /// Writes registrations down there; without this, there are none.
+    #[must_use]
+    pub fn with_store(self, store: Store) -> Self {
+        Self { store: Some(store), ..self }
+    }
+
+    /// Keeps the shared state of services there; without this, they have none.
     #[must_use]
     pub fn with_state(self, store: Store) -> Self {
         Self { state: Some(Arc::new(Namespaces::new(store))), ..self }
@@ -168,11 +180,12 @@ impl MeshApi {
     /// Serves until it is told to end.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
-        let Self { listener, tls, authority, spki, callable, announcements, state, configurations, limits } =
-            self;
+        let Self { listener, tls, authority, spki, callable, .. } = self;
+        let (registrations, store, state) = (self.registrations, self.store, self.state);
+        let (configurations, limits) = (self.configurations, self.limits);
         let counting = state::keep_count(state.clone());
         tokio::pin!(counting);
-        let api = Api { authority, spki, callable, announcements, state, configurations };
+        let api = Api { authority, spki, callable, registrations, store, state, configurations };
         let (acceptor, router) = (TlsAcceptor::from(tls), router(api));
         let mut handshakes = Handshakes::new(limits.handshakes);
         let mut connections = Connections::new(limits);
@@ -222,7 +235,7 @@ async fn handshake(
     };
     let tls = stream.get_ref().1;
     let (binding, peer) = (channel_binding(tls).ok()?, peer(tls.peer_certificates()));
-    Some((stream, Connection { is_local, binding, peer, joins: Joins::default() }))
+    Some((stream, Connection { is_local, binding, peer, joins: Joins::default(), held: Held::default() }))
 }
 
 async fn answer(stream: TlsStream<TcpStream>, connection: Connection, router: Router) {
@@ -243,10 +256,9 @@ fn router(api: Api) -> Router {
     let members = Router::new()
         .route("/v1/watch", get(watch))
         .route("/v1/services/{name}/instances", get(instances))
-        .route("/v1/announce", post(announce))
-        .route("/v1/leave", post(leave))
         .merge(state::routes(api.clone()))
         .merge(config::routes())
+        .merge(registering::routes())
         .fallback(unknown);
     let members = members.layer(middleware::from_fn_with_state(api.clone(), only_members));
     Router::new()
@@ -310,7 +322,7 @@ impl Api {
     fn is_free(&self, connection: &Connection, service: &str, instance: &str) -> Result<(), Refused> {
         let service = service.parse().ok();
         let replica = service.and_then(|service| ReplicaId::of_instance(service, instance).ok());
-        let taken = replica.filter(|replica| self.announcements.is_taken(replica));
+        let taken = replica.filter(|replica| self.registrations.present(replica).is_some());
         match taken.filter(|_| connection.peer.is_none()) {
             None => Ok(()),
             Some(replica) => {
@@ -373,49 +385,6 @@ async fn instances(
     let caller = connection.peer.ok_or_else(|| refused("only members call others".into()))?;
     let instances = api.callable.instances(&caller.id, &service).map_err(refused)?;
     Ok(Json(InstancesAnswer { instances }))
-}
-
-/// A replica says where it listens. The answer waits until it is to end; that the connection ends says that it is gone.
-async fn announce(
-    State(api): State<Api>,
-    Extension(connection): Extension<Connection>,
-    body: Result<Json<AnnounceRequest>, JsonRejection>,
-) -> Result<Json<AnnounceAnswer>, Refused> {
-    let request = read(body)?;
-    let (run, (replica, peer)) = (run(&request.run)?, replica(&connection)?);
-    if !api.authority.has_admitted(peer) {
-        // It was started before this authority was, or is being admitted as another: a renewal makes it known.
-        let detail = format!("this authority does not know the certificate of {}: renew it", peer.id);
-        return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_JOINED", detail));
-    }
-    if !connection.is_local {
-        let detail = "a replica that is started by hand listens on the machine of the gateway, and announces itself there";
-        return Err(Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", detail));
-    }
-    let connected = api.announcements.connect(&replica, run, request.address, peer.leaf);
-    let connected = connected.ok_or_else(|| {
-        let detail = format!("{replica} is started by serviceos itself, which knows where it listens");
-        Refused::new(StatusCode::FORBIDDEN, "REPLICA_NOT_EXPECTED", detail)
-    })?;
-    Ok(Json(connected.told().await))
-}
-
-async fn leave(
-    State(api): State<Api>,
-    Extension(connection): Extension<Connection>,
-    body: Result<Json<LeaveRequest>, JsonRejection>,
-) -> Result<Json<()>, Refused> {
-    let (run, (replica, _)) = (run(&read(body)?.run)?, replica(&connection)?);
-    if api.announcements.leave(&replica, run) {
-        return Ok(Json(()));
-    }
-    let detail = format!("{replica} is not announced, or by another process");
-    Err(Refused::new(StatusCode::NOT_FOUND, "NOT_ANNOUNCED", detail))
-}
-
-fn run(bytes: &Bytes) -> Result<Run, Refused> {
-    let detail = || format!("a run is {RUN_BYTES} bytes");
-    bytes.0.as_slice().try_into().map_err(|_| Fault::new(Code::EvidenceMalformed, detail()).into())
 }
 
 /// Which replica asks.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mesh_protocol::tls::{ANY_NAME, Identity, RootPin, client_config};
 use mesh_protocol::{
-    AnnouncedBy, Assignment, Bytes, ConfigReload, MeshCoordinates, QuoterSource, SecretSet, granted_digest,
+    Assignment, Bytes, ConfigReload, MeshCoordinates, QuoterSource, RegisteredBy, SecretSet, granted_digest,
     sha256,
 };
 use rcgen::{
@@ -61,16 +61,27 @@ impl FakeMesh {
 
     /// The first replica of a service, which has joined and cannot renew, and the SHA-256 of its certificate. Within a runtime.
     pub fn member(&self, service: &str, allow: &[&str]) -> (Member<QuoterSource>, [u8; 32]) {
+        // Nobody is there.
+        self.member_of(service, allow, (Ipv4Addr::LOCALHOST, 1).into())
+    }
+
+    /// The same with the address of the mesh API.
+    pub fn member_of(
+        &self,
+        service: &str,
+        allow: &[&str],
+        mesh: SocketAddr,
+    ) -> (Member<QuoterSource>, [u8; 32]) {
         let (identity, leaf) = self.identity(&format!("service/{service}/0"));
         let (source, _nobody) = UnixStream::pair().expect(MADE);
         let assignment = Assignment {
             replica: format!("{service}/0").parse().expect(MADE),
             version: "1.0.0".into(),
             config: serde_json::json!({}),
-            mesh: self.coordinates(),
+            mesh: self.coordinates(mesh),
             ticket: Bytes::default(),
             allow: allow.iter().map(|name| name.parse().expect(MADE)).collect(),
-            announced_by: AnnouncedBy::Supervisor,
+            registered_by: RegisteredBy::Supervisor,
             config_reload: ConfigReload::File,
         };
         let source = QuoterSource::new(source).expect(MADE);
@@ -81,10 +92,9 @@ impl FakeMesh {
         (Member::joined(applicant, identity, &joined), leaf)
     }
 
-    fn coordinates(&self) -> MeshCoordinates {
+    fn coordinates(&self, address: SocketAddr) -> MeshCoordinates {
         MeshCoordinates {
-            // Nobody is there.
-            address: (Ipv4Addr::LOCALHOST, 1).into(),
+            address,
             root_spki: Bytes(self.0.key().subject_public_key_info()),
             trust_domain: TRUST_DOMAIN.into(),
             mode: Mode::Development,

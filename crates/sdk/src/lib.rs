@@ -7,7 +7,6 @@
 //!
 //! It must not know what a service does, and it never writes a key or a secret anywhere.
 
-mod announce;
 mod config;
 mod configuring;
 #[cfg(any(test, feature = "fakes"))]
@@ -17,6 +16,7 @@ mod join;
 mod membership;
 mod mesh_client;
 mod outgoing;
+mod register;
 mod run;
 mod serve;
 mod start;

@@ -151,8 +151,7 @@ where
     let start =
         Start::new(assignment.clone(), joined.secrets, member.secrets(), member.configs(), member.state());
     let router = crate::router(build(start).await?);
-    // Where the mesh API is reached, a replica is.
-    let listener = TcpListener::bind((assignment.mesh.address.ip(), 0))
+    let listener = TcpListener::bind(assignment.listen())
         .await
         .map_err(|error| RunError::Io("binding a port", error))?;
     Ok(Replica { listener, router, tls: Arc::new(tls), member, leaf: joined.leaf })

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
 use mesh_protocol::{
-    AnnounceAnswer, AnnouncedBy, Assignment, Bytes, EvidenceSource, Report, read_frame, write_frame,
+    Assignment, Bytes, EndOrder, EvidenceSource, RegisteredBy, Report, read_frame, write_frame,
 };
 use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::RunError;
-use crate::announce::{Announced, Announcement};
 use crate::membership::{Left, Member};
+use crate::register::{Registered, Registration};
 use crate::serve::Cut;
 
 /// How long requests may take to finish after the supervisor died.
@@ -30,9 +30,9 @@ pub struct Supervised {
     /// The assignment comes over it, and it is the leash.
     stream: UnixStream,
     terminate: Signal,
-    announced_by: AnnouncedBy,
+    registered_by: RegisteredBy,
     /// There once it listens, where nobody else tells the mesh.
-    announcement: Option<Announcement>,
+    registration: Option<Registration>,
 }
 
 /// Why a replica ends.
@@ -86,7 +86,7 @@ impl Supervised {
             signal(SignalKind::terminate()).map_err(|error| RunError::Io("listening for SIGTERM", error))?;
         let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
         let stream = stream.map_err(|error| RunError::Io("reaching the supervisor", error))?;
-        Ok(Self { stream, terminate, announced_by: AnnouncedBy::Supervisor, announcement: None })
+        Ok(Self { stream, terminate, registered_by: RegisteredBy::Supervisor, registration: None })
     }
 
     /// The assignment; none where it is told to stop before that.
@@ -100,7 +100,7 @@ impl Supervised {
         };
         match read {
             Ok(assignment) => {
-                self.announced_by = assignment.announced_by;
+                self.registered_by = assignment.registered_by.clone();
                 Ok(Some(assignment))
             }
             Err(error) => {
@@ -137,8 +137,8 @@ impl Supervised {
     /// # Errors
     /// The supervisor cannot be reached.
     pub async fn listens(&mut self, address: SocketAddr, leaf: [u8; 32]) -> Result<(), RunError> {
-        if self.announced_by == AnnouncedBy::Itself {
-            self.announcement = Some(Announcement::of(address)?);
+        if let RegisteredBy::Itself(words) = &self.registered_by {
+            self.registration = Some(Registration::of(address, words.description.clone())?);
         }
         let report = Report::Listening { address, leaf: Bytes(leaf.to_vec()) };
         Ok(write_frame(&mut self.stream, &report.encode()).await?)
@@ -150,25 +150,25 @@ impl Supervised {
     }
 
     /// Waits, as a member, for what ends it.
-    pub async fn end<E: EvidenceSource>(&mut self, member: &Member<E>) -> End {
-        let mut announced = self.announcement.as_ref().map(|announcement| announcement.begin(member));
+    pub async fn end<E: EvidenceSource + Sync>(&mut self, member: &Member<E>) -> End {
+        let mut registered = self.registration.as_ref().map(|registration| registration.begin(member));
         let end = tokio::select! {
             _ = self.terminate.recv() => End::Terminated,
             () = gone(&mut self.stream) => End::Orphaned,
             left = member.stay() => End::Left(left),
-            end = told(announced.as_mut()) => return end,
+            end = told(registered.as_mut()) => return end,
         };
-        let end = match (end, announced) {
-            (end @ (End::Terminated | End::Orphaned), Some(mut announced)) => tokio::select! {
-                () = Box::pin(announced.leave()) => end,
+        let end = match (end, registered) {
+            (end @ (End::Terminated | End::Orphaned), Some(mut registered)) => tokio::select! {
+                () = Box::pin(registered.leave()) => end,
                 () = expired(member) => End::Left(Left::Expired),
             },
-            (End::Left(Left::Refused(reason)), announced) => {
+            (End::Left(Left::Refused(reason)), registered) => {
                 tracing::warn!(
                     reason,
                     "the authority refused to renew the identity: nothing new is taken on"
                 );
-                self.end_of_the_refused(member, announced, reason).await
+                self.end_of_the_refused(member, registered, reason).await
             }
             (end, _) => end,
         };
@@ -185,12 +185,12 @@ impl Supervised {
     async fn end_of_the_refused<E: EvidenceSource>(
         &mut self,
         member: &Member<E>,
-        mut announced: Option<Announced<'_, E>>,
+        mut registered: Option<Registered<'_, E>>,
         reason: String,
     ) -> End {
         tokio::select! {
             _ = self.terminate.recv() => End::Terminated,
-            () = no_longer_announced(announced.as_mut()) => End::Failed(reason),
+            () = no_longer_registered(registered.as_mut()) => End::Failed(reason),
             () = gone(&mut self.stream) => End::Orphaned,
             () = member.expired() => End::Left(Left::Expired),
             never = member.watch() => match never {},
@@ -209,25 +209,25 @@ async fn expired<E: EvidenceSource>(member: &Member<E>) {
     }
 }
 
-/// Waits for the mesh to tell a replica to end, that has announced itself there.
-async fn told<E: EvidenceSource>(announced: Option<&mut Announced<'_, E>>) -> End {
-    let Some(announced) = announced else { return std::future::pending().await };
-    match announced.told().await {
-        AnnounceAnswer::Wanted(reason) => {
+/// Waits for the mesh to tell a replica to end, that has registered itself there.
+async fn told<E: EvidenceSource>(registered: Option<&mut Registered<'_, E>>) -> End {
+    let Some(registered) = registered else { return std::future::pending().await };
+    match registered.told().await {
+        EndOrder::Wanted(reason) => {
             tracing::info!(reason, "the mesh tells this replica to end");
             End::Terminated
         }
-        AnnounceAnswer::Failed(reason) => {
+        EndOrder::Failed(reason) => {
             tracing::error!(reason, "the mesh has no use for this replica");
             End::Failed(reason)
         }
     }
 }
 
-/// The same where it is not announced again.
-async fn no_longer_announced<E: EvidenceSource>(announced: Option<&mut Announced<'_, E>>) {
-    match announced {
-        Some(announced) => drop(announced.ended().await),
+/// The same where it does not register again.
+async fn no_longer_registered<E: EvidenceSource>(registered: Option<&mut Registered<'_, E>>) {
+    match registered {
+        Some(registered) => registered.told_or_lost().await,
         None => std::future::pending().await,
     }
 }

@@ -1,11 +1,13 @@
 //! The one task that owns a replica's state.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use service_registry::{
-    Attestation, Change, Channel, Confirmed, Health, Instance, LifecycleState, Registry, Replica, Verdict,
+    Attestation, Change, Channel, Confirmed, Health, Instance, LifecycleState, Presence, Registration,
+    Registry, Replica, Verdict,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -19,6 +21,9 @@ const CONFIRMATION: Duration = Duration::from_secs(5);
 
 /// How long a process that closed its descriptor is given to end, so that it can be told how it ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long a replica that has registered itself is shown once it is not there any more.
+const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// What the configuration says of a replica's life.
 #[derive(Debug, Clone)]
@@ -117,6 +122,7 @@ impl<L: Launch> Driver<L> {
             biased;
             () = told(&mut self.stop, Stop::Drain) => return Ended::Stopped,
             () = self.launcher.may_begin(&self.replica) => {}
+            never = vacate(&self.registry, &self.replica) => match never {},
         }
         if last.is_some() {
             self.count_restart();
@@ -152,7 +158,7 @@ impl<L: Launch> Driver<L> {
             listening = tokio::time::timeout_at(deadline, process.listening()) => listening,
             () = told(&mut self.stop, Stop::Drain) => return Started::Stopped,
         };
-        let Listening { address, channel } = match listening {
+        let Listening { address, channel, registration } = match listening {
             Ok(Ok(listening)) => listening,
             Ok(Err(LaunchError(reason))) => {
                 return Started::Failed(Cause::Failed(self.why(process, reason).await));
@@ -163,7 +169,7 @@ impl<L: Launch> Driver<L> {
         let version = self.policy.version.clone();
         let instance = Instance::new(self.replica.clone(), incarnation, address, version);
         let instance = Arc::new(Instance { channel, ..instance });
-        self.register(Arc::clone(&instance));
+        self.register(Arc::clone(&instance), registration);
         let leaves = process.leaves();
         tokio::select! {
             exit = process.exited() => Started::Failed(Cause::Failed(exit.to_string())),
@@ -266,8 +272,11 @@ impl<L: Launch> Driver<L> {
         self.enter(Event::Lost, Some(exit.to_string()));
     }
 
-    fn register(&self, instance: Arc<Instance>) {
+    fn register(&self, instance: Arc<Instance>, registration: Option<Arc<Registration>>) {
         self.registry.update(&self.replica, |replica| {
+            if let Some(registration) = registration {
+                replica.register(registration);
+            }
             replica.health =
                 Health { verdict: Verdict::Unknown, since: Timestamp::now(), reason: None, answered: 0 };
             replica.instance = Some(instance);
@@ -333,6 +342,19 @@ enum Started {
 /// Returns once the order is at least this one. A lost sender is an order to stop at once.
 async fn told(stop: &mut watch::Receiver<Stop>, least: Stop) {
     let _told_or_nobody_left = stop.wait_for(|order| *order >= least).await.is_ok();
+}
+
+/// Forgets after a while who had registered as the replica; never returns.
+async fn vacate(registry: &Registry, replica: &ReplicaId) -> Infallible {
+    tokio::time::sleep(FORGOTTEN).await;
+    registry.update(replica, |replica| match replica.presence {
+        Presence::Registered(_) => {
+            replica.vacate();
+            Change::Made
+        }
+        Presence::Given | Presence::Vacant => Change::None,
+    });
+    std::future::pending().await
 }
 
 /// Returns once the health owner calls the replica healthy.

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use service_registry::Channel;
+use service_registry::{Channel, Registration};
 use types::ReplicaId;
 
 /// Starts processes for replicas.
@@ -70,6 +71,8 @@ pub struct Listening {
     pub address: SocketAddr,
     /// In the clear, or as the peer that it has become by joining.
     pub channel: Channel,
+    /// What it has registered itself with, where somebody else has started it.
+    pub registration: Option<Arc<Registration>>,
 }
 
 /// Why a replica could not be started: a sentence for the operator.

@@ -141,7 +141,8 @@ impl Replica {
             && instance(self) == instance(other)
             && health(self) == health(other)
             && (&self.reason, &self.health.reason) == (&other.reason, &other.health.reason)
-            && (&self.attestation, &self.labels) == (&other.attestation, &other.labels)
+            && (&self.attestation, &self.labels, &self.presence)
+                == (&other.attestation, &other.labels, &other.presence)
     }
 }
 

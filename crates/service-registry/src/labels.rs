@@ -1,4 +1,4 @@
-//! What the configuration says of a replica that nothing but people and their tools go by.
+//! What the configuration says of a replica, or the replica itself, that nothing but people and their tools go by.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

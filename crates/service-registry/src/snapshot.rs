@@ -1,6 +1,6 @@
 //! What everyone but the writers sees: one consistent picture of all replicas.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use types::{ReplicaId, ServiceName};
 use crate::changes::Removed;
 use crate::{
     Attestation, Attested, CallCounts, Gate, Health, InFlight, Labels, LifecycleState, MeshPeer, Outcomes,
-    Verdict,
+    Presence, Registration, Verdict,
 };
 
 /// All services at one moment.
@@ -72,8 +72,10 @@ pub struct Replica {
     pub priority: u32,
     /// Its attestation.
     pub attestation: Attestation,
-    /// What else the configuration says of it.
+    /// What else is said of it.
     pub labels: Option<Arc<Labels>>,
+    /// Why it is there.
+    pub presence: Presence,
     /// The epoch of the snapshot that shows it as it is for the first time; the registry sets it.
     pub changed_at: u64,
 }
@@ -214,8 +216,30 @@ impl Replica {
             priority: 0,
             attestation: Attestation::pending(now),
             labels: None,
+            presence: Presence::Given,
             changed_at: 0,
         }
+    }
+
+    /// It has registered itself.
+    pub fn register(&mut self, registration: Arc<Registration>) {
+        let said = &registration.description;
+        self.weight = said.weight;
+        self.say(said.zone.as_deref(), &said.metadata);
+        self.presence = Presence::Registered(registration);
+    }
+
+    /// Forgets who had registered.
+    pub fn vacate(&mut self) {
+        self.weight = 1;
+        self.say(None, &BTreeMap::new());
+        self.presence = Presence::Vacant;
+    }
+
+    fn say(&mut self, zone: Option<&str>, metadata: &BTreeMap<String, String>) {
+        let Some(labels) = &self.labels else { return };
+        let (protocol, zone, metadata) = (labels.protocol, zone.map(Into::into), metadata.clone());
+        self.labels = Some(Arc::new(Labels { protocol, zone, metadata }));
     }
 
     /// The one rule: selectable = Ready and attested and healthy and not gated.

@@ -451,8 +451,8 @@ fn drive(
     random: &mut fastrand::Rng,
 ) -> (JoinSet<()>, watch::Sender<Stop>) {
     let launcher = Arc::new(ReplicaLauncher::new(run, &live.settings, Arc::clone(mesh)));
-    let (announcements, members) = (mesh.announcements.clone(), mesh.members.clone());
-    let arrivals = Arc::new(Arrivals { announcements, members });
+    let (registrations, members) = (mesh.registrations.clone(), mesh.members.clone());
+    let arrivals = Arc::new(Arrivals { registrations, members });
     let (registry, stop) = (&live.registry, watch::Sender::new(Stop::No));
     let mut drivers = JoinSet::new();
     let snapshot = registry.snapshot();

@@ -1,8 +1,9 @@
-//! The vocabulary that every crate of ServiceOS shares: names, sizes, durations, wire headers, the problem document, the
-//! places in which two documents differ, and the length-prefixed encoding of signed bytes.
+//! The vocabulary that every crate of ServiceOS shares: names, sizes, durations, what is said of replicas, wire headers, the
+//! problem document, the places in which two documents differ, and the length-prefixed encoding of signed bytes.
 //!
 //! Only words live here. Whatever does something belongs to the crate whose duty it is.
 
+pub mod description;
 pub mod difference;
 pub mod duration;
 pub mod headers;
@@ -12,6 +13,7 @@ mod problem;
 mod size;
 pub mod wire;
 
+pub use description::{Description, DescriptionError};
 pub use mode::Mode;
 pub use name::{NameError, NodeName, ReplicaId, ServiceName};
 pub use problem::Problem;

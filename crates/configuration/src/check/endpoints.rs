@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use types::description::{MAX_METADATA, MAX_METADATA_BYTES, MAX_METADATA_NAME_BYTES, MAX_WEIGHT};
+
 use super::{Checker, is_domain_name};
 use crate::raw::{Entries, RawEndpoint};
 use crate::report::Origin;
@@ -12,14 +14,7 @@ use crate::settings::{EndpointSettings, Scheme};
 
 /// The most endpoints of one service.
 const MAX_ENDPOINTS: usize = 1_000;
-const MAX_WEIGHT: i128 = 1_000;
 const MAX_PRIORITY: i128 = 15;
-/// The most texts in the metadata of an endpoint.
-const MAX_METADATA: usize = 16;
-/// The longest name of one, in bytes.
-const MAX_METADATA_NAME_BYTES: usize = 64;
-/// The longest one, in bytes.
-const MAX_METADATA_BYTES: usize = 256;
 
 impl Checker {
     pub(super) fn endpoints(
@@ -94,7 +89,7 @@ impl Checker {
                 // The same one, so that what is read with every call is read from one place.
                 None => Arc::clone(version),
             },
-            weight: self.whole(&format!("{key}.weight"), raw.weight, 1..=MAX_WEIGHT),
+            weight: self.whole(&format!("{key}.weight"), raw.weight, 1..=i128::from(MAX_WEIGHT)),
             priority: self.whole(&format!("{key}.priority"), raw.priority, 0..=MAX_PRIORITY),
             zone: raw.zone.map(|zone| self.label(&format!("{key}.zone"), zone, "a").into()),
             metadata: self.metadata(&format!("{key}.metadata"), raw.metadata),

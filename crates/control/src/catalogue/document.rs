@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use service_registry::{Attested, Changes, LifecycleState, Replica, Service, Snapshot};
+use service_registry::{Attested, Changes, LifecycleState, Presence, Replica, Service, Snapshot};
 use types::{ReplicaId, ServiceName};
 
 use super::{Descriptions, Revision};
@@ -77,13 +77,13 @@ pub struct InstanceEntry {
     pub address: Option<SocketAddr>,
     /// `http1`, `http2` or `grpc`.
     pub protocol: Option<String>,
-    /// Where it stands, as the configuration says.
+    /// Where it stands, as the configuration says, or the replica that has registered itself.
     pub zone: Option<String>,
     /// Its part of the calls beside that of the others.
     pub weight: u32,
     /// Those of the lowest number serve while they can.
     pub priority: u32,
-    /// What else the configuration says of it.
+    /// What else is said of it.
     pub metadata: BTreeMap<String, String>,
     /// Its SPIFFE ID, while its attestation is valid.
     pub identity: Option<String>,
@@ -105,6 +105,10 @@ pub struct InstanceEntry {
     pub selectable: bool,
     /// The requests that it had when this was said. That they come and go is no change.
     pub in_flight: usize,
+    /// The lease by which it has registered itself; the state says whether it holds. None where nobody has to register.
+    pub lease: Option<String>,
+    /// The fencing token of that: of two processes that had the place of the replica, the later one has the larger.
+    pub fencing_token: Option<u64>,
 }
 
 impl ServiceEntry {
@@ -128,7 +132,7 @@ impl Instances {
         let wanted = |of: &&Arc<Service>| service.is_none_or(|name| *name == of.name);
         let entries = |service: &Arc<Service>| {
             let entry = |replica| InstanceEntry::new(replica, service, run);
-            service.replicas.iter().map(entry).collect::<Vec<_>>()
+            service.replicas.iter().filter(|replica| is_there(replica)).map(entry).collect::<Vec<_>>()
         };
         Self {
             revision: Revision { run, epoch: snapshot.epoch }.to_string(),
@@ -143,18 +147,25 @@ impl InstanceChanges {
             let service = snapshot.service(&replica.id.service)?;
             Some(InstanceEntry::new(replica, service, run))
         };
+        let there = changes.changed.iter().filter(|replica| is_there(replica));
+        let vacant = changes.changed.iter().filter(|replica| !is_there(replica)).map(|replica| &replica.id);
         Self {
             revision: Revision { run, epoch: snapshot.epoch }.to_string(),
-            changed: changes.changed.iter().filter_map(entry).collect(),
-            removed: changes.removed.iter().map(ReplicaId::to_string).collect(),
+            changed: there.filter_map(entry).collect(),
+            removed: changes.removed.iter().chain(vacant).map(ReplicaId::to_string).collect(),
         }
     }
+}
+
+/// Whether there is an instance, and not only a place for one.
+fn is_there(replica: &Replica) -> bool {
+    replica.presence != Presence::Vacant
 }
 
 impl InstanceEntry {
     fn new(replica: &Replica, service: &Service, run: u64) -> Self {
         let (instance, labels) = (replica.instance.as_ref(), replica.labels.as_ref());
-        let attestation = &replica.attestation;
+        let (attestation, registration) = (&replica.attestation, replica.presence.registration());
         let appraised = attestation.appraised.as_ref().filter(|_| attestation.value == Attested::Valid);
         Self {
             id: replica.id.to_string(),
@@ -177,6 +188,8 @@ impl InstanceEntry {
             gate: replica.gate.as_str().to_owned(),
             selectable: replica.selectable().is_ok(),
             in_flight: instance.map_or(0, |instance| instance.in_flight.count()),
+            lease: registration.map(|registration| registration.lease.clone()),
+            fencing_token: registration.map(|registration| registration.fencing_token),
         }
     }
 }

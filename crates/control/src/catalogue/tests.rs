@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use expect_test::expect;
 use jiff::Timestamp;
 use proptest::prelude::*;
-use service_registry::{Change, Labels, Replica, Service};
+use service_registry::{Change, Labels, Registration, Replica, Service};
+use types::Description;
 
 use super::*;
 use crate::health::tests::service;
@@ -21,7 +22,11 @@ fn the_contract_of_instances_json() {
     let metadata = BTreeMap::from([("rack".to_owned(), "7".to_owned())]);
     let labels = Labels { protocol: "http2", zone: Some("eu-1b".into()), metadata };
     (legacy.replicas[0].labels, legacy.replicas[0].weight) = (Some(Arc::new(labels)), 3);
-    let catalogue = catalogue(vec![Service::clone(&service("vrf", "rx", true)), legacy]);
+    let mut vrf = Service::clone(&service("vrf", "rx", true));
+    let description = Description { weight: 7, ..Description::default() };
+    let registration = Registration { lease: "5f3a9c0b1d2e4f60".into(), fencing_token: 42, description };
+    vrf.replicas[1].register(Arc::new(registration));
+    let catalogue = catalogue(vec![vrf, legacy]);
     expect![[r#"
         {
           "revision": "abc-1",
@@ -46,7 +51,9 @@ fn the_contract_of_instances_json() {
               "attested": true,
               "gate": "open",
               "selectable": true,
-              "inFlight": 0
+              "inFlight": 0,
+              "lease": null,
+              "fencingToken": null
             },
             {
               "id": "vrf/1",
@@ -56,7 +63,7 @@ fn the_contract_of_instances_json() {
               "address": null,
               "protocol": null,
               "zone": null,
-              "weight": 1,
+              "weight": 7,
               "priority": 0,
               "metadata": {},
               "identity": null,
@@ -68,7 +75,9 @@ fn the_contract_of_instances_json() {
               "attested": false,
               "gate": "open",
               "selectable": false,
-              "inFlight": 0
+              "inFlight": 0,
+              "lease": "5f3a9c0b1d2e4f60",
+              "fencingToken": 42
             },
             {
               "id": "legacy/0",
@@ -92,7 +101,9 @@ fn the_contract_of_instances_json() {
               "attested": true,
               "gate": "open",
               "selectable": false,
-              "inFlight": 0
+              "inFlight": 0,
+              "lease": null,
+              "fencingToken": null
             }
           ]
         }"#]]
@@ -170,6 +181,36 @@ fn whoever_knows_nothing_or_a_revision_of_another_run_is_told_everything() {
 }
 
 #[test]
+fn a_place_that_nobody_has_is_no_instance() {
+    let mut web = Service::clone(&service("web", "rr", true));
+    web.replicas[1].vacate();
+    let catalogue = catalogue(vec![web]);
+    let listed = |catalogue: &Catalogue| {
+        let all = catalogue.instances(None).instances;
+        all.iter().map(|entry| (entry.id.clone(), entry.fencing_token)).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&catalogue), [("web/0".into(), None)]);
+    assert_eq!(catalogue.services().services[0].desired, 2);
+    let mut client = Client::new(&catalogue, Some("web"));
+    client.look();
+    let register = |replica: &mut Replica| {
+        let description = Description::default();
+        replica.register(Arc::new(Registration { lease: "a".into(), fencing_token: 7, description }));
+        Change::Made
+    };
+    catalogue.registry.update(&"web/1".parse().unwrap(), register);
+    assert_eq!(listed(&catalogue)[1], ("web/1".into(), Some(7)));
+    client.look();
+    client.agrees(&catalogue);
+    catalogue.registry.update(&"web/1".parse().unwrap(), |replica| {
+        replica.vacate();
+        Change::Made
+    });
+    client.look();
+    client.agrees(&catalogue);
+}
+
+#[test]
 fn places_are_given_back() {
     let catalogue = catalogue(Vec::new());
     let held: Vec<_> = (0..MAX_WATCHERS).map(|_| catalogue.place().unwrap()).collect();
@@ -182,6 +223,10 @@ fn places_are_given_back() {
 #[derive(Debug, Clone)]
 enum Step {
     Restart(ReplicaChoice),
+    /// It registers itself.
+    Register(ReplicaChoice),
+    /// Who had registered is forgotten.
+    Vacate(ReplicaChoice),
     /// Nothing that anybody sees.
     Answer(ReplicaChoice),
     Replace(Vec<(usize, u32, u32)>),
@@ -203,6 +248,8 @@ fn step() -> impl Strategy<Value = Step> {
     });
     prop_oneof![
         3 => replica().prop_map(Step::Restart),
+        1 => replica().prop_map(Step::Register),
+        1 => replica().prop_map(Step::Vacate),
         1 => replica().prop_map(Step::Answer),
         2 => list.prop_map(Step::Replace),
         3 => (0..WATCHERS).prop_map(Step::Look),
@@ -220,6 +267,12 @@ fn take(catalogue: &Catalogue, step: &Step) {
     };
     match step {
         Step::Restart(replica) => update(*replica, |replica| replica.restarts += 1),
+        Step::Register(replica) => update(*replica, |replica| {
+            let description = Description::default();
+            let registration = Registration { lease: "a".into(), fencing_token: 1, description };
+            replica.register(Arc::new(registration));
+        }),
+        Step::Vacate(replica) => update(*replica, Replica::vacate),
         Step::Answer(replica) => update(*replica, |replica| replica.health.answered += 1),
         Step::Replace(list) => {
             catalogue.registry.replace_services(|known| {
@@ -304,7 +357,11 @@ proptest! {
                     let client = &mut clients[*client];
                     client.watch = catalogue.watch(client.service.clone(), &client.revision);
                 }
-                Step::Restart(_) | Step::Answer(_) | Step::Replace(_) => {}
+                Step::Restart(_)
+                | Step::Register(_)
+                | Step::Vacate(_)
+                | Step::Answer(_)
+                | Step::Replace(_) => {}
             }
         }
         for client in &mut clients {

@@ -92,7 +92,7 @@ impl Place {
         let plan = Plan::new(order, Mode::Development, &folder).unwrap();
         let (member, _leaf) = self.mesh.member("infer", &[]);
         let group = if std::env::var_os(ALONE).is_some() { Group::of_this_process() } else { Group::Shared };
-        let (reload, address) = (ConfigReload::Signal, std::net::Ipv4Addr::LOCALHOST.into());
+        let (reload, address) = (ConfigReload::Signal, (std::net::Ipv4Addr::LOCALHOST, 0).into());
         let ready = Ready { measured: &measured, plan, folder, member, reload, group, address };
         start(ready, order.protocol).await
     }

@@ -1,6 +1,7 @@
 //! Real connections to the mesh API: who is refused, who keeps whom out, and what members are told without being asked again.
 
 mod configured;
+mod registering;
 
 use std::net::SocketAddr;
 

@@ -2,6 +2,7 @@ use std::sync::Mutex;
 
 use expect_test::{Expect, expect};
 use service_registry::{MeshPeer, Service};
+use types::Description;
 
 use super::*;
 
@@ -25,7 +26,7 @@ enum Script {
     Dies(u64),
     /// Cannot be launched.
     Missing,
-    /// Listens, and asks to be drained after this many seconds.
+    /// Registers itself, listens, and asks to be drained after this many seconds.
     Leaves(u64),
 }
 
@@ -105,7 +106,11 @@ impl Process for FakeProcess {
             Script::Crash => Err(LaunchError("the replica closed its descriptor".into())),
             _ => {
                 let channel = Channel::Mesh(Arc::clone(&self.peer));
-                Ok(Listening { address: ([127, 0, 0, 1], 1).into(), channel })
+                let registers = matches!(self.script, Script::Leaves(_));
+                let description = Description { weight: 7, ..Description::default() };
+                let registered = Registration { lease: "a".into(), fencing_token: 1, description };
+                let registration = registers.then(|| Arc::new(registered));
+                Ok(Listening { address: ([127, 0, 0, 1], 1).into(), channel, registration })
             }
         }
     }

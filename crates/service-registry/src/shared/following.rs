@@ -19,7 +19,7 @@ use super::row::{INSTANCES, Row, Run, replica_of};
 use super::{AGAIN, Seal};
 use crate::{
     Attestation, Attested, Channel, Confirmed, Gate, Health, Instance, Labels, LifecycleState, MeshPeer,
-    Refusal, Registry, Replica, Verdict,
+    Presence, Refusal, Registry, Replica, Verdict,
 };
 
 /// How long a replica is shown whose node is gone.
@@ -53,7 +53,7 @@ struct Far {
     /// When the row was signed.
     at: u64,
     instance: Option<Arc<Instance>>,
-    presence: Presence,
+    sighting: Sighting,
     /// What its node says of its attestation.
     said: Attestation,
     /// What this one makes of that.
@@ -71,7 +71,7 @@ enum Identity {
 
 /// Whether the row is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Presence {
+enum Sighting {
     There,
     /// It went, and is believed until then.
     HeldBack(Instant),
@@ -222,8 +222,8 @@ impl Follower {
             end(&former);
         }
         let said = row.attestation();
-        let (presence, identity, attestation) = (Presence::There, Identity::Holds, said.clone());
-        let mut far = Far { row, at, instance, presence, said, identity, attestation };
+        let (sighting, identity, attestation) = (Sighting::There, Identity::Holds, said.clone());
+        let mut far = Far { row, at, instance, sighting, said, identity, attestation };
         let _told_already = self.judge(&replica, &mut far, Timestamp::now());
         self.far.insert(replica, far);
     }
@@ -296,8 +296,8 @@ impl Follower {
     fn goes(&mut self, replica: &ReplicaId) {
         let now = Instant::now();
         let held = self.held_until.filter(|until| now < *until);
-        if let Some(far) = self.far.get_mut(replica).filter(|far| far.presence == Presence::There) {
-            far.presence = held.map_or(Presence::Gone(now + GRACE), Presence::HeldBack);
+        if let Some(far) = self.far.get_mut(replica).filter(|far| far.sighting == Sighting::There) {
+            far.sighting = held.map_or(Sighting::Gone(now + GRACE), Sighting::HeldBack);
             self.changed.insert(replica.service.clone());
         }
     }
@@ -307,12 +307,12 @@ impl Follower {
         let (now, time) = (Instant::now(), Timestamp::now());
         let mut all = std::mem::take(&mut self.far);
         all.retain(|replica, far| {
-            let forgotten = matches!(far.presence, Presence::Gone(until) if until <= now);
-            let missed = matches!(far.presence, Presence::HeldBack(until) if until <= now);
+            let forgotten = matches!(far.sighting, Sighting::Gone(until) if until <= now);
+            let missed = matches!(far.sighting, Sighting::HeldBack(until) if until <= now);
             if forgotten {
                 far.instance.iter().for_each(|instance| end(instance));
             } else if missed {
-                far.presence = Presence::Gone(now + GRACE);
+                far.sighting = Sighting::Gone(now + GRACE);
             }
             if forgotten || self.judge(replica, far, time) || missed {
                 self.changed.insert(replica.service.clone());
@@ -323,12 +323,12 @@ impl Follower {
     }
 
     fn next_deadline(&self) -> Instant {
-        let presences = self.far.values().filter_map(|far| match far.presence {
-            Presence::There => None,
-            Presence::HeldBack(until) | Presence::Gone(until) => Some(until),
+        let times = self.far.values().filter_map(|far| match far.sighting {
+            Sighting::There => None,
+            Sighting::HeldBack(until) | Sighting::Gone(until) => Some(until),
         });
         let soonest = if self.far.is_empty() { GRACE } else { LOOK };
-        presences.min().unwrap_or_else(|| Instant::now() + soonest).min(Instant::now() + soonest)
+        times.min().unwrap_or_else(|| Instant::now() + soonest).min(Instant::now() + soonest)
     }
 
     /// Publishes what has changed, and gives the epoch from which on it is seen.
@@ -351,11 +351,24 @@ impl Follower {
             let known: BTreeMap<_, _> =
                 replicas.iter().filter(is_far).map(|replica| (&replica.id, replica)).collect();
             let wanted = by_service.get(service).map_or(&[][..], Vec::as_slice);
-            // What the configuration says of a service, it says of the replicas of all nodes.
+            // What the configuration says of a service, it says of the replicas of all nodes, unless they speak for themselves.
             let labels = replicas.iter().find(|replica| !is_far(replica)).and_then(|own| own.labels.clone());
+            let labels = labels.map(|labels| {
+                let (zone, metadata) = (None, BTreeMap::new());
+                Arc::new(Labels { protocol: labels.protocol, zone, metadata })
+            });
             let wanted: Vec<_> = wanted
                 .iter()
-                .map(|(id, far)| replica(id, far, known.get(id).copied(), labels.clone(), now))
+                .map(|(id, far)| {
+                    let replica = replica(id, far, known.get(id).copied(), now);
+                    let mut replica = Replica { labels: labels.clone(), ..replica };
+                    match far.row.presence.presence() {
+                        Presence::Registered(registration) => replica.register(registration),
+                        // Which weight it has, the row says too.
+                        presence => replica.presence = presence,
+                    }
+                    replica
+                })
                 .collect();
             let is_the_same = wanted.len() == known.len()
                 && wanted.iter().all(|wanted| known.get(&wanted.id).is_some_and(|known| same(known, wanted)));
@@ -375,7 +388,7 @@ impl Follower {
     /// As the node of a replica tells of it. Not inside of the change, which others wait for, while standard error may be slow.
     fn tell(&self, entered: &[Replica]) {
         for Replica { id, state, reason, .. } in entered {
-            let is_gone = self.far.get(id).is_some_and(|far| matches!(far.presence, Presence::Gone(_)));
+            let is_gone = self.far.get(id).is_some_and(|far| matches!(far.sighting, Sighting::Gone(_)));
             let reason = reason.as_deref().unwrap_or_default();
             if is_gone {
                 tracing::warn!(replica = %id, %state, reason, "a replica of another node is selected no more");
@@ -396,14 +409,8 @@ async fn at_hand(watch: &mut Watch) -> Option<Result<Watched, StoreError>> {
 }
 
 /// What the registry says of a replica. Its health is this node's own to find out, and stays while it is the same run.
-fn replica(
-    id: &ReplicaId,
-    far: &Far,
-    known: Option<&Replica>,
-    labels: Option<Arc<Labels>>,
-    now: Timestamp,
-) -> Replica {
-    let Far { row, instance, presence, .. } = far;
+fn replica(id: &ReplicaId, far: &Far, known: Option<&Replica>, now: Timestamp) -> Replica {
+    let Far { row, instance, sighting, .. } = far;
     let same_run = |known: &&Replica| match (&known.instance, instance) {
         (Some(known), Some(is)) => Arc::ptr_eq(known, is),
         _ => false,
@@ -413,7 +420,7 @@ fn replica(
         None => Health { verdict: Verdict::Unknown, since: now, reason: None, answered: 0 },
     };
     let (mut state, mut reason, mut since) = (row.state.into(), row.reason.clone(), row.since);
-    if let Presence::Gone(_) = presence
+    if let Sighting::Gone(_) = sighting
         && state != LifecycleState::Stopped
     {
         let node = id.node.as_ref().map_or("", NodeName::as_str);
@@ -433,7 +440,8 @@ fn replica(
         weight: row.weight,
         priority: row.priority,
         attestation: far.attestation.clone(),
-        labels,
+        labels: None,
+        presence: Presence::Given,
         changed_at: 0,
     }
 }
@@ -445,6 +453,7 @@ fn same(known: &Replica, wanted: &Replica) -> bool {
         (replica.state, replica.since, replica.restarts, replica.weight, replica.priority)
     };
     (facts(known), instance(known), &known.reason) == (facts(wanted), instance(wanted), &wanted.reason)
+        && known.presence == wanted.presence
         && known.attestation.value == wanted.attestation.value
         && known.attestation.appraised == wanted.attestation.appraised
         && known.attestation.reason == wanted.attestation.reason

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use types::wire::Message;
-use types::{ReplicaId, ServiceName};
+use types::{Description, ReplicaId, ServiceName};
 
 use super::Seal;
-use crate::{Appraised, Attestation, Attested, Channel, LifecycleState, Refusal, Replica};
+use crate::{
+    Appraised, Attestation, Attested, Channel, LifecycleState, Presence, Refusal, Registration, Replica,
+};
 
 /// Where all replicas are.
 pub(super) const INSTANCES: &str = "instances/";
@@ -46,6 +48,27 @@ pub(super) struct Row {
     pub(super) attested_since: Timestamp,
     pub(super) refusal: Option<Refusal>,
     pub(super) appraised: Option<Appraised>,
+    #[serde(default)]
+    pub(super) presence: Said,
+}
+
+/// Why a replica is there, as it is written.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Said {
+    #[default]
+    Given,
+    Vacant,
+    Registered(SaidOfItself),
+}
+
+/// A registration with the node that holds its lease.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SaidOfItself {
+    lease: String,
+    fencing_token: u64,
+    description: Description,
 }
 
 /// A run that listens.
@@ -112,6 +135,7 @@ impl Row {
             attested_since: attestation.since,
             refusal: attestation.reason.as_deref().cloned(),
             appraised: attestation.appraised.as_deref().cloned(),
+            presence: Said::of(&replica.presence),
         }
     }
 
@@ -145,6 +169,31 @@ impl Row {
         let row: Self =
             serde_json::from_str(&sealed.row).map_err(|_| "it is of another version of serviceos")?;
         if row.v == 1 { Ok((row, sealed.at)) } else { Err("it is of another version of serviceos") }
+    }
+}
+
+impl Said {
+    fn of(presence: &Presence) -> Self {
+        match presence {
+            Presence::Given => Self::Given,
+            Presence::Vacant => Self::Vacant,
+            Presence::Registered(registration) => {
+                let Registration { lease, fencing_token, description } = registration.as_ref().clone();
+                Self::Registered(SaidOfItself { lease, fencing_token, description })
+            }
+        }
+    }
+
+    /// As the registry says it.
+    pub(super) fn presence(&self) -> Presence {
+        match self {
+            Self::Given => Presence::Given,
+            Self::Vacant => Presence::Vacant,
+            Self::Registered(said) => {
+                let SaidOfItself { lease, fencing_token, description } = said.clone();
+                Presence::Registered(Arc::new(Registration { lease, fencing_token, description }))
+            }
+        }
     }
 }
 

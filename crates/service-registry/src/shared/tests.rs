@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 use store::{Store, Transaction};
 use tokio::task::JoinHandle;
-use types::{NodeName, ReplicaId, ServiceName};
+use types::{Description, NodeName, ReplicaId, ServiceName};
 
 use super::*;
 use crate::{
-    Attestation, Attested, Change, Channel, Confirmed, Instance, LifecycleState, MeshPeer, NodeFacts,
-    Replica, Service, Verdict, WorkerSubscription,
+    Attestation, Attested, Change, Channel, Confirmed, Instance, Labels, LifecycleState, MeshPeer, NodeFacts,
+    Presence, Registration, Replica, Service, Verdict, WorkerSubscription,
 };
 
 /// A seal that is no secret: what the real one does is the authority's.
@@ -100,7 +100,9 @@ impl TestNode {
         let node: NodeName = name.parse().unwrap();
         let service: ServiceName = "vrf".parse().unwrap();
         let replica = ReplicaId::new(service.clone(), 0).on(Some(node.clone()));
-        let replicas = vec![Replica::stopped(replica.clone(), Timestamp::UNIX_EPOCH)];
+        let labels = Arc::new(Labels { protocol: "http1", zone: None, metadata: Default::default() });
+        let stopped = Replica::stopped(replica.clone(), Timestamp::UNIX_EPOCH);
+        let replicas = vec![Replica { labels: Some(labels), ..stopped }];
         let registry =
             Registry::new(vec![Service { name: service, version: "1.0.0".into(), required: true, replicas }]);
         let seal = Arc::<Stamp>::default();
@@ -186,6 +188,36 @@ async fn timeout<T>(what: impl Future<Output = T>) -> T {
 
 fn is_ready(replica: &Replica) -> bool {
     replica.state == LifecycleState::Ready && replica.instance.is_some()
+}
+
+#[tokio::test]
+async fn what_a_replica_has_registered_with_at_its_node_is_seen_by_the_others() {
+    let place = Place::new();
+    let (one, two) = (TestNode::begin(&place, "n1").await, TestNode::begin(&place, "n2").await);
+    one.serves(1);
+    let metadata = [("rack".to_owned(), "7".to_owned())].into();
+    let description = Description { zone: Some("eu-1b".into()), weight: 3, metadata };
+    let registration = Registration { lease: "5f3a".into(), fencing_token: 42, description };
+    one.registry.update(&one.replica, |replica| {
+        replica.register(Arc::new(registration.clone()));
+        Change::Made
+    });
+    let seen = two.sees(&one, |replica| replica.presence.registration().is_some()).await;
+    assert_eq!(seen.presence, Presence::Registered(Arc::new(registration)));
+    let own = one.registry.snapshot().replica(&one.replica).unwrap().clone();
+    assert_eq!((seen.weight, &seen.labels), (3, &own.labels));
+    assert_eq!(seen.labels.unwrap().zone.as_deref(), Some("eu-1b"));
+    // Its lease is over, and then it is forgotten.
+    one.enters(LifecycleState::Stopped);
+    two.sees(&one, |replica| replica.state == LifecycleState::Stopped).await;
+    one.registry.update(&one.replica, |replica| {
+        replica.vacate();
+        Change::Made
+    });
+    let seen = two.sees(&one, |replica| replica.presence == Presence::Vacant).await;
+    assert_eq!((seen.weight, seen.labels.unwrap().zone.clone()), (1, None));
+    one.dies();
+    two.dies();
 }
 
 #[tokio::test]

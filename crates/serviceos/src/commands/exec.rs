@@ -1,7 +1,10 @@
 //! `serviceos exec`: a replica that somebody starts by hand. This process is to its launcher what `up` is to those of the other
 //! replicas, and ends with it.
 
+use std::fs::DirBuilder;
 use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +13,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use launcher::{CommandOrder, Directory, Measurer};
-use mesh_protocol::{Assignment, LaunchTicket, Protocol, QuoterControl, Report, sha256, to_hex};
+use mesh_protocol::{
+    Assignment, LaunchTicket, OwnWords, Protocol, QuoterControl, RegisteredBy, Report, sha256, to_hex,
+};
 use types::Mode;
 
 use crate::cli::ExecArgs;
@@ -19,6 +24,7 @@ use crate::failure::Failure;
 use crate::launcher_process::LauncherProcess;
 use crate::output::{note, print};
 use crate::signals::Orders;
+use crate::up::quoter::Quoter;
 
 /// The largest file that is read as a ticket: the service's `config` is in it.
 const MAX_TICKET_BYTES: u64 = 1 << 20;
@@ -33,12 +39,19 @@ pub(crate) fn run(args: ExecArgs) -> Result<(), Failure> {
         let workload = measured(&order(&args, Protocol::Http1, Path::new("/"))?)?;
         return print(format_args!("simulated: {{w: \"{}\"}}", to_hex(&workload)));
     }
-    let ticket = ticket(&args)?;
+    let description = args.description().context("--zone, --weight and --meta say what cannot be said")?;
+    let mut ticket = ticket(&args)?;
+    let listen = match args.listen {
+        Some(listen) => listen,
+        None => SocketAddr::new(own_address(ticket.assignment.mesh.address)?, 0),
+    };
+    ticket.assignment.registered_by = RegisteredBy::Itself(OwnWords { listen: Some(listen), description });
     let run = args.place.data_dir().join("run");
     let order = order(&args, ticket.protocol, &run)?;
     // Whatever is wrong with the command is said before anything is begun.
     measured(&order)?;
-    let ended = block_on(async { Ok(replica(&run, order, ticket.assignment).await?) })?;
+    let evidence = Evidence { run: &run, root: development_root(&args) };
+    let ended = block_on(async { Ok(replica(evidence, order, ticket.assignment).await?) })?;
     match ended.code().or_else(|| ended.signal().map(|signal| OF_A_SIGNAL + signal)) {
         Some(0) => Ok(()),
         code => std::process::exit(code.unwrap_or(1)),
@@ -63,6 +76,20 @@ fn measured(order: &CommandOrder) -> Result<[u8; 32]> {
     let mut measurer = Measurer::new();
     let own = measurer.own_digest().context("failed to measure serviceos itself")?;
     Ok(measurer.measure(&order.program(own))?.workload_digest())
+}
+
+/// From where this machine reaches the mesh API, and so where others most likely reach this machine. Nothing is sent.
+fn own_address(mesh: SocketAddr) -> Result<IpAddr> {
+    let any: IpAddr =
+        if mesh.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let own = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect(mesh)?;
+        socket.local_addr()
+    });
+    let own = own.with_context(|| {
+        format!("failed to find the way to the mesh API at {mesh}; --listen says where to listen")
+    });
+    Ok(own?.ip())
 }
 
 /// The ticket, for this service, of the authority that is believed.
@@ -101,12 +128,31 @@ fn read(path: &PathBuf) -> Result<LaunchTicket> {
     Ok(LaunchTicket::decode(&json)?)
 }
 
+#[cfg(feature = "development")]
+fn development_root(args: &ExecArgs) -> Option<PathBuf> {
+    args.development_root.clone()
+}
+
+#[cfg(not(feature = "development"))]
+fn development_root(_args: &ExecArgs) -> Option<PathBuf> {
+    None
+}
+
+/// Where evidence comes from.
+struct Evidence<'a> {
+    /// Where the quoter of `up` is found.
+    run: &'a Path,
+    /// What a quoter of its own is to make it with.
+    root: Option<PathBuf>,
+}
+
 /// Lives beside the launcher until that has ended.
-async fn replica(run: &Path, order: CommandOrder, assignment: Assignment) -> Result<ExitStatus> {
+async fn replica(evidence: Evidence<'_>, order: CommandOrder, assignment: Assignment) -> Result<ExitStatus> {
     let mut orders = Orders::listen().context("failed to listen for signals")?;
     let id = assignment.replica.clone();
-    let mut process = tokio::select! {
-        started = started(run, order, assignment.mesh.mode) => started?,
+    // A quoter of its own is there for as long as the replica, which asks it again when its identity is renewed.
+    let (mut process, _quoter) = tokio::select! {
+        started = started(&evidence, order, &assignment) => started?,
         signal = orders.first() => bail!("{signal}: {id} was stopped before anything was started"),
     };
     let report = tokio::select! {
@@ -137,12 +183,40 @@ async fn replica(run: &Path, order: CommandOrder, assignment: Assignment) -> Res
     stopped(&mut process, &mut orders).await
 }
 
-/// The launcher, with its order.
-async fn started(run: &Path, order: CommandOrder, mode: Mode) -> Result<LauncherProcess> {
-    let registration = registration(run, mode).await?;
+/// The launcher, with its order, and the quoter where that is its own.
+async fn started(
+    evidence: &Evidence<'_>,
+    order: CommandOrder,
+    assignment: &Assignment,
+) -> Result<(LauncherProcess, Option<Quoter>)> {
+    if assignment.mesh.mode == Mode::Production {
+        bail!("this version of serviceos can get no evidence for production; nothing was started");
+    }
+    let (registration, quoter) = match &evidence.root {
+        None => (registration(evidence.run).await?, None),
+        Some(root) => {
+            let quoter = own_quoter(evidence.run, root, assignment).await?;
+            (quoter.registration().await.context("failed to register the process")?, Some(quoter))
+        }
+    };
     let give = move |to: &mut StdUnixStream| order.give(to, &registration);
-    let started = LauncherProcess::start(run, Stdio::inherit(), Stdio::inherit(), give).await;
-    started.context("failed to start the launcher")
+    let started = LauncherProcess::start(evidence.run, Stdio::inherit(), Stdio::inherit(), give).await;
+    Ok((started.context("failed to start the launcher")?, quoter))
+}
+
+/// A quoter of this replica's, which `up` need not reach. Dropped with what holds it.
+async fn own_quoter(run: &Path, root: &Path, assignment: &Assignment) -> Result<Quoter> {
+    let root = root.canonicalize().with_context(|| {
+        format!(
+            "{} is not there; it is a copy of `development` of the data directory of `up`",
+            root.display()
+        )
+    })?;
+    let folder = run.join(format!("{}-quoter", assignment.replica.file_stem()));
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.with_context(|| format!("failed to make {}", folder.display()))?;
+    let folder = folder.canonicalize().context("failed to find the data directory")?;
+    Quoter::of_its_own(&folder, root).await
 }
 
 /// Tells the launcher to end, and waits as long as somebody is patient.
@@ -157,15 +231,13 @@ async fn stopped(process: &mut LauncherProcess, orders: &mut Orders) -> Result<E
     bail!("stopped at once; requests in flight may have been cut off")
 }
 
-/// What the launcher registers itself with, where evidence comes from a quoter.
-async fn registration(run: &Path, mode: Mode) -> Result<StdUnixStream> {
-    if mode == Mode::Production {
-        bail!("this version of serviceos can get no evidence for production; nothing was started");
-    }
+/// What the launcher registers itself with, where evidence comes from the quoter of `up`.
+async fn registration(run: &Path) -> Result<StdUnixStream> {
     let reached = QuoterControl::connect(&run.join("quoter.sock"), &run.join("quoter.key")).await;
     let control = reached.with_context(|| {
         format!(
-            "failed to reach the development quoter in {}; `serviceos up` has one, and --data-dir names its data directory",
+            "failed to reach the development quoter in {}; `serviceos up` has one, and --data-dir names its data directory; on another \
+             machine, --development-root names a copy of its root",
             run.display()
         )
     })?;

@@ -14,13 +14,16 @@ use crate::failure::Failure;
 use crate::output::{Reader, print, print_json, print_on};
 use crate::signals::Orders;
 
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 13] = [
     "INSTANCE",
     "VERSION",
     "ADDRESS",
     "PROTOCOL",
     "ZONE",
     "WEIGHT",
+    "METADATA",
+    "LEASE",
+    "TOKEN",
     "STATE",
     "HEALTH",
     "SELECTABLE",
@@ -106,6 +109,9 @@ fn table(instances: &Instances) -> Table {
             or_dash(entry.protocol.clone()),
             or_dash(entry.zone.clone()),
             entry.weight.to_string(),
+            or_dash(metadata(entry)),
+            or_dash(entry.lease.clone()),
+            or_dash(entry.fencing_token.map(|token| token.to_string())),
             entry.state.clone(),
             entry.health.clone(),
             if entry.selectable { "yes" } else { "no" }.to_owned(),
@@ -113,6 +119,11 @@ fn table(instances: &Instances) -> Table {
         ]);
     }
     table
+}
+
+fn metadata(entry: &InstanceEntry) -> Option<String> {
+    let texts: Vec<_> = entry.metadata.iter().map(|(name, text)| format!("{name}={text}")).collect();
+    (!texts.is_empty()).then(|| texts.join(" "))
 }
 
 #[cfg(test)]
@@ -125,14 +136,15 @@ mod tests {
     fn entries() -> [InstanceEntry; 2] {
         let vrf = json!({
             "id": "vrf/0", "instance": "abc.7", "service": "vrf", "version": "1.0.0", "address": "127.0.0.1:41233",
-            "protocol": "http1", "zone": "eu-1b", "weight": 1, "priority": 0, "metadata": {}, "identity": null,
+            "protocol": "http1", "zone": "eu-1b", "weight": 1, "priority": 0, "metadata": {"rack": "7"}, "identity": null,
             "state": "Ready", "reason": null, "since": "", "health": "healthy", "attestation": "valid",
-            "attested": true, "gate": "open", "selectable": true, "inFlight": 0,
+            "attested": true, "gate": "open", "selectable": true, "inFlight": 0, "lease": "5f3a9c0b1d2e4f60", "fencingToken": 42,
         });
         let mut stopped = vrf.clone();
-        for key in ["instance", "address", "protocol", "zone"] {
+        for key in ["instance", "address", "protocol", "zone", "lease", "fencingToken"] {
             stopped[key] = Value::Null;
         }
+        stopped["metadata"] = json!({});
         (stopped["id"], stopped["state"], stopped["health"]) =
             ("vrf/1".into(), "Stopped".into(), "unknown".into());
         (stopped["selectable"], stopped["reason"]) = (false.into(), "killed by SIGKILL".into());
@@ -144,9 +156,9 @@ mod tests {
         let table = table(&Instances { revision: "abc-1".into(), instances: entries().into() }).to_string();
         let lines: Vec<_> = table.lines().map(str::trim).collect();
         expect![[r#"
-            INSTANCE  VERSION  ADDRESS          PROTOCOL  ZONE   WEIGHT  STATE    HEALTH   SELECTABLE  REASON
-            vrf/0     1.0.0    127.0.0.1:41233  http1     eu-1b  1       Ready    healthy  yes
-            vrf/1     1.0.0    -                -         -      1       Stopped  unknown  no          killed by SIGKILL"#]].assert_eq(&lines.join("\n"));
+            INSTANCE  VERSION  ADDRESS          PROTOCOL  ZONE   WEIGHT  METADATA  LEASE             TOKEN  STATE    HEALTH   SELECTABLE  REASON
+            vrf/0     1.0.0    127.0.0.1:41233  http1     eu-1b  1       rack=7    5f3a9c0b1d2e4f60  42     Ready    healthy  yes
+            vrf/1     1.0.0    -                -         -      1       -         -                 -      Stopped  unknown  no          killed by SIGKILL"#]].assert_eq(&lines.join("\n"));
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! Replicas that `serviceos exec` starts: the tickets that invite them, and their lives as they announce them.
+//! Replicas that `serviceos exec` starts: the tickets that invite them, and their lives as they register them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use configuration::{Program, ServiceSettings, Settings};
 use control::{TicketOffice, TicketRefused};
-use mesh::{Announced, Announcements, Members};
-use mesh_protocol::{AnnounceAnswer, AnnouncedBy, LaunchTicket, Protocol};
+use mesh::{Members, Registered, Registrations};
+use mesh_protocol::{EndOrder, LaunchTicket, OwnWords, Protocol, RegisteredBy};
 use service_lifecycle::{Cause, Exit, Launch, LaunchError, Listening, Process, Signal};
 use types::{ReplicaId, ServiceName};
 
@@ -17,10 +17,10 @@ use super::replica_process::channel;
 use super::told::Told;
 
 /// The places of all replicas that are started elsewhere.
-pub(super) fn places(settings: &Settings) -> Announcements {
+pub(super) fn places(settings: &Settings) -> Registrations {
     let services = settings.services.iter().filter(|service| is_started_elsewhere(service));
     let node = among_others(settings);
-    Announcements::of(services.flat_map(|service| {
+    Registrations::of(services.flat_map(|service| {
         let replicas = service.process().map_or(0, |process| process.replicas);
         let id = |ordinal| ReplicaId::new(service.name.clone(), ordinal).on(node.clone());
         (0..replicas).map(id).collect::<Vec<_>>()
@@ -67,16 +67,17 @@ async fn ticket(
     if spec.program != Program::Elsewhere {
         return Err(TicketRefused::Supervised(service.clone()));
     }
-    let replica = invited(&mesh.announcements, service, ordinal)?;
+    let replica = invited(&mesh.registrations, service, ordinal)?;
     let ticket = mesh.authority.ticket_by_hand(&replica, actor).await?;
     let in_force = mesh.launched(&replica);
-    let assignment = spec.told.assignment(replica, in_force, ticket, AnnouncedBy::Itself);
+    let assignment =
+        spec.told.assignment(replica, in_force, ticket, RegisteredBy::Itself(OwnWords::default()));
     Ok(LaunchTicket { assignment, protocol: spec.protocol })
 }
 
 /// The replica that is asked for, or the first that is free.
 fn invited(
-    places: &Announcements,
+    places: &Registrations,
     service: &ServiceName,
     ordinal: Option<u32>,
 ) -> Result<ReplicaId, TicketRefused> {
@@ -94,65 +95,66 @@ fn invited(
 
 /// Where the lives of these replicas come from.
 pub(super) struct Arrivals {
-    pub(super) announcements: Announcements,
+    pub(super) registrations: Registrations,
     pub(super) members: Members,
 }
 
-/// A replica that has announced itself.
-pub(super) struct AnnouncedReplica {
+/// A replica that has registered itself.
+pub(super) struct RegisteredReplica {
     replica: ReplicaId,
-    announced: Announced,
+    registered: Registered,
     members: Members,
 }
 
 impl Launch for Arrivals {
-    type Process = AnnouncedReplica;
+    type Process = RegisteredReplica;
 
     const STARTS_AGAIN: bool = false;
 
     async fn may_begin(&self, replica: &ReplicaId) {
-        self.announcements.arrived(replica).await;
+        self.registrations.arrived(replica).await;
     }
 
-    async fn launch(&self, replica: &ReplicaId) -> Result<AnnouncedReplica, LaunchError> {
-        let announced = self.announcements.present(replica);
-        let announced = announced.ok_or_else(|| LaunchError("it came and went".into()))?;
-        Ok(AnnouncedReplica { replica: replica.clone(), announced, members: self.members.clone() })
+    async fn launch(&self, replica: &ReplicaId) -> Result<RegisteredReplica, LaunchError> {
+        let registered = self.registrations.present(replica);
+        let registered = registered.ok_or_else(|| LaunchError("it came and went".into()))?;
+        Ok(RegisteredReplica { replica: replica.clone(), registered, members: self.members.clone() })
     }
 }
 
-impl Process for AnnouncedReplica {
+impl Process for RegisteredReplica {
     fn pid(&self) -> Option<u32> {
         None
     }
 
     async fn listening(&mut self) -> Result<Listening, LaunchError> {
-        let channel = channel(&self.members, &self.replica, self.announced.leaf).await?;
-        Ok(Listening { address: self.announced.address, channel })
+        let channel = channel(&self.members, &self.replica, self.registered.leaf).await?;
+        let registration = Some(Arc::clone(&self.registered.registration));
+        Ok(Listening { address: self.registered.address, channel, registration })
     }
 
     async fn exited(&mut self) -> Exit {
-        Exit::Gone(self.announced.gone().await)
+        Exit::Gone(self.registered.gone().await)
     }
 
     fn leaves(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.announced.leaves()
+        self.registered.leaves()
     }
 
     fn signal(&self, signal: Signal, cause: &Cause) {
-        let answer = match cause {
-            Cause::Wanted(reason) => AnnounceAnswer::Wanted(reason.clone()),
-            Cause::Failed(reason) => AnnounceAnswer::Failed(reason.clone()),
+        let order = match cause {
+            Cause::Wanted(reason) => EndOrder::Wanted(reason.clone()),
+            Cause::Failed(reason) => EndOrder::Failed(reason.clone()),
         };
         match signal {
-            Signal::Terminate => self.announced.tell_to_end(&answer),
-            Signal::Kill => self.announced.give_up(&answer),
+            Signal::Terminate => self.registered.tell_to_end(&order),
+            Signal::Kill => self.registered.give_up(&order),
         }
     }
 }
 
-impl Drop for AnnouncedReplica {
+impl Drop for RegisteredReplica {
     fn drop(&mut self) {
-        self.announced.give_up(&AnnounceAnswer::Wanted("nobody looks after it any more".into()));
+        self.registered.give_up(&EndOrder::Wanted("nobody looks after it any more".into()));
     }
 }

@@ -14,7 +14,7 @@ use appraisal::Roots;
 use configuration::Settings;
 use control::ConfigRefused;
 use jiff::Timestamp;
-use mesh::{Announcements, Members, MeshApi, OwnIdentity};
+use mesh::{Members, MeshApi, OwnIdentity, Registrations};
 use mesh_protocol::tls::{Admits, RootPin, client_config};
 use mesh_protocol::{Bytes, MeshCoordinates, Subject};
 use rustls::ClientConfig;
@@ -108,7 +108,7 @@ impl Mesh {
         let manifest = policies::manifest(settings, &services);
         let opening = Opening {
             node: node::among_others(settings),
-            store: stores.mesh,
+            store: stores.mesh.clone(),
             vault,
             roots: Roots::Development(quoter.root().to_vec()),
             clocks: Clocks { wall: Arc::new(milliseconds), boot: Arc::new(since_boot) },
@@ -127,6 +127,7 @@ impl Mesh {
         let (gateway, own_listener) = (own(Subject::Gateway(name.clone()))?, own(Subject::Authority(name))?);
         let api = MeshApi::new(listener, authority.clone(), own_listener.identity(), own_listener.spki())
             .context("failed to open the mesh API")?
+            .with_store(stores.mesh)
             .with_state(stores.services);
         let members = Members::default();
         let (measurements, grants) = (Arc::new(measurements), Arc::new(grants));
@@ -188,8 +189,8 @@ impl Mesh {
         let allow = allow.collect();
         let Self { authority, quoter, members, measurements, gateway, listener, node, address, .. } = self;
         let (api, configurations) = (self.api, self.configurations);
-        let announcements = elsewhere::places(settings);
-        let api = api.with_calls(registry.clone(), Arc::new(allow)).with_announcements(announcements.clone());
+        let registrations = elsewhere::places(settings);
+        let api = api.with_calls(registry.clone(), Arc::new(allow)).with_registrations(registrations.clone());
         let api = api.with_configurations(configurations.clone());
         let shared = registry.clone();
         let (writer, registry, written) = (authority.clone(), registry.clone(), members.clone());
@@ -203,7 +204,7 @@ impl Mesh {
         }
         let running = authority.clone();
         background.add(|stopped| running.run(told(stopped)));
-        Begun { authority, quoter, members, announcements, configurations, measurements, address }
+        Begun { authority, quoter, members, registrations, configurations, measurements, address }
     }
 }
 
@@ -213,7 +214,7 @@ pub(super) struct Begun {
     pub(super) quoter: Quoter,
     pub(super) members: Members,
     /// The places of those that are started elsewhere.
-    pub(super) announcements: Announcements,
+    pub(super) registrations: Registrations,
     /// What each service is to work with.
     pub(super) configurations: Configurations,
     pub(super) measurements: Arc<Measurements>,

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use observability::Metrics;
 use rustls::ServerConfig;
 use service_lifecycle::Policy;
-use service_registry::{Registry, Replica, Service};
+use service_registry::{Presence, Registry, Replica, Service};
 use service_router::{CheckPolicies, Circuit, ServicePlan, ServicePlans};
 use types::{NodeName, ReplicaId, ServiceName};
 
@@ -176,7 +176,8 @@ fn of_processes(service: &ServiceSettings, replicas: u32, node: Option<&NodeName
         let stopped = Replica::stopped(id, now);
         let reason = is_started_elsewhere(service)
             .then(|| format!("waits for `serviceos exec --service {}`", service.name));
-        Replica { reason: reason.or(stopped.reason), labels: Some(Arc::clone(&labels)), ..stopped }
+        let presence = if reason.is_some() { Presence::Vacant } else { Presence::Given };
+        Replica { reason: reason.or(stopped.reason), labels: Some(Arc::clone(&labels)), presence, ..stopped }
     };
     Service {
         name: service.name.clone(),

@@ -23,7 +23,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The quoter; its clones are the same one.
 #[derive(Clone)]
-pub(super) struct Quoter(Arc<Inner>);
+pub(crate) struct Quoter(Arc<Inner>);
 
 struct Inner {
     run: PathBuf,
@@ -47,6 +47,15 @@ impl Quoter {
             Some(control) => Process { control: Arc::new(control), child: None },
             None => start(run, &folder)?,
         };
+        Self::of(process, run, folder).await
+    }
+
+    /// Starts one of its own for whoever runs where there is no `up`, with a copy of the development root. It ends with this process.
+    pub(crate) async fn of_its_own(run: &Path, folder: PathBuf) -> Result<Self> {
+        Self::of(start(run, &folder)?, run, folder).await
+    }
+
+    async fn of(process: Process, run: &Path, folder: PathBuf) -> Result<Self> {
         let root = process.control.root().await.with_context(|| {
             format!("failed to start the development quoter; its last words are in {}", log(run).display())
         })?;
@@ -60,7 +69,7 @@ impl Quoter {
     }
 
     /// A registration socket for one launcher.
-    pub(super) async fn registration(&self) -> Result<StdUnixStream, QuoterError> {
+    pub(crate) async fn registration(&self) -> Result<StdUnixStream, QuoterError> {
         match self.control().await.registration().await {
             Err(gone @ QuoterError::Gone) => {
                 tracing::warn!(error = %gone, "the development quoter is gone; another is started");
@@ -110,7 +119,7 @@ impl Quoter {
     }
 
     /// Ends it, with everything else.
-    pub(super) async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         let mut process = self.0.process.lock().await;
         if let Err(error) = process.control.stop().await {
             tracing::debug!(%error, "the development quoter did not take the order to end");

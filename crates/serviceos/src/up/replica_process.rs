@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use configuration::{ServiceSettings, Settings};
 use mesh::Members;
-use mesh_protocol::{AnnouncedBy, Assignment, Report};
+use mesh_protocol::{Assignment, RegisteredBy, Report};
 use service_lifecycle::{Cause, Exit, Launch, LaunchError, Listening, Process, Signal};
 use service_registry::Channel;
 use tokio::time::timeout;
@@ -88,7 +88,7 @@ impl ReplicaLauncher {
         let (stdout, stderr) = (output_file.try_clone()?.into(), output_file.into());
         let process = LauncherProcess::start(&self.run, stdout, stderr, give).await?;
         let in_force = self.mesh.launched(replica);
-        let assignment = spec.told.assignment(replica.clone(), in_force, ticket, AnnouncedBy::Supervisor);
+        let assignment = spec.told.assignment(replica.clone(), in_force, ticket, RegisteredBy::Supervisor);
         let members = self.mesh.members.clone();
         Ok(ReplicaProcess { process, exit: None, assignment, members, output, output_start })
     }
@@ -118,7 +118,7 @@ impl Process for ReplicaProcess {
             Ok(Report::Listening { address, leaf }) => {
                 let leaf = leaf.0.as_slice().try_into().map_err(|_| malformed())?;
                 let channel = channel(&self.members, &self.assignment.replica, leaf).await?;
-                Ok(Listening { address, channel })
+                Ok(Listening { address, channel, registration: None })
             }
             Ok(Report::Failed(reason)) => Err(LaunchError(reason)),
             Err(error) => Err(LaunchError(format!("the handover failed: {error}"))),

@@ -1,7 +1,7 @@
 //! What the replicas of a service are told at their start, whoever starts them.
 
 use configuration::{ProcessSettings, ServiceSettings};
-use mesh_protocol::{AnnouncedBy, Assignment, Bytes, ConfigReload};
+use mesh_protocol::{Assignment, Bytes, ConfigReload, RegisteredBy};
 use types::{ReplicaId, ServiceName};
 
 use super::joining::InForce;
@@ -31,7 +31,7 @@ impl Told {
         replica: ReplicaId,
         in_force: InForce,
         ticket: Vec<u8>,
-        announced_by: AnnouncedBy,
+        registered_by: RegisteredBy,
     ) -> Assignment {
         let InForce { mesh, config } = in_force;
         Assignment {
@@ -41,7 +41,7 @@ impl Told {
             mesh,
             ticket: Bytes(ticket),
             allow: self.allow.clone(),
-            announced_by,
+            registered_by,
             config_reload: self.config_reload,
         }
     }

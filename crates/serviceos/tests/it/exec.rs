@@ -1,20 +1,22 @@
-//! Replicas that somebody starts by hand: they join with a ticket, announce themselves, and are drained when they are stopped.
+//! Replicas that somebody starts by hand: they join with a ticket, register themselves, and are drained when they are stopped.
 
 use std::fs::File;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
 use testkit::{Client, Mesh, Request, Running, eventually, has_program, kill, processes_of, wait_until_gone};
 
-/// Answers with what it was started with, and holds the request for `/slow` until the file `go` is there.
+/// Answers in one piece with what it was started with, and holds the request for `/slow` until the file `go` is there.
 const SERVER: &str = "import os, time, http.server\n\
     class Handler(http.server.BaseHTTPRequestHandler):\n\
     \x20   protocol_version = 'HTTP/1.1'\n\
+    \x20   wbufsize = -1\n\
     \x20   def do_GET(self):\n\
     \x20       if self.path == '/slow':\n\
     \x20           open('asked', 'w').close()\n\
@@ -26,18 +28,21 @@ const SERVER: &str = "import os, time, http.server\n\
     \x20       self.wfile.write(body)\n\
     http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['SERVICEOS_PORT'])), Handler).serve_forever()\n";
 
-const COMMAND: [&str; 5] = ["--env", "GREETING=by hand", "--", "python3", "server.py"];
+/// How long a registration holds without being renewed.
+pub(crate) const LEASE_TTL: Duration = Duration::from_secs(10);
+
+pub(crate) const COMMAND: [&str; 5] = ["--env", "GREETING=by hand", "--", "python3", "server.py"];
 
 /// A replica that was started by hand.
-struct ByHand {
-    child: Child,
+pub(crate) struct ByHand {
+    pub(crate) child: Child,
     /// What it has written to standard error.
     err: PathBuf,
 }
 
 impl ByHand {
     /// Waits for its end; gives the exit code and what it has said.
-    fn ended(&mut self) -> (Option<i32>, String) {
+    pub(crate) fn ended(&mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();
         (code, std::fs::read_to_string(&self.err).unwrap())
     }
@@ -64,16 +69,26 @@ fn mesh_with(keys: &str, attestation: &str) -> Running {
     // Another serviceos in the same folder has to be where the one before was, on an address that is this test's alone.
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let number = 1 + MESHES.fetch_add(1, Ordering::Relaxed);
-    let mesh_api = format!("--mesh=127.{high}.{low}.{number}:7071");
-    let mesh = Mesh::new().arguments(&["--gateway=127.0.0.1:0", "--admin=127.0.0.1:0", &mesh_api]);
+    mesh_at(&format!("127.{high}.{low}.{number}:7071"), keys, attestation)
+}
+
+/// The service `web` in the file, whose program is put into the folder and measured.
+pub(crate) fn web(mesh: &Mesh, keys: &str, attestation: &str) -> String {
     std::fs::write(mesh.folder().join("server.py"), SERVER).unwrap();
     let measure = [&["exec", "--service", "web", "--measure"][..], &COMMAND].concat();
     let measured = mesh.run(&measure);
     assert_eq!(measured.code, 0, "{measured:?}");
     let release = measured.out.trim();
-    let web = format!(
+    format!(
         "    web: {{{keys}, attestation: {{{attestation}, releases: [{{version: 1.0.0, {release}}}]}}}}\n"
-    );
+    )
+}
+
+/// The same with the address of the mesh API.
+pub(crate) fn mesh_at(address: &str, keys: &str, attestation: &str) -> Running {
+    let mesh_api = format!("--mesh={address}");
+    let mesh = Mesh::new().arguments(&["--gateway=127.0.0.1:0", "--admin=127.0.0.1:0", &mesh_api]);
+    let web = web(&mesh, keys, attestation);
     let mesh = mesh.service("oracle", 1).yaml(&web);
     let mut running = mesh.up_when("the oracle to be selectable", |status| {
         status["services"][0]["replicas"][0]["selectable"] == true
@@ -89,7 +104,7 @@ fn mesh_with(keys: &str, attestation: &str) -> Running {
 }
 
 /// The arguments of `serviceos exec`, as the ticket's command prints them, up to the command.
-fn ticket(mesh: &Running, which: &str) -> Vec<String> {
+pub(crate) fn ticket(mesh: &Running, which: &str) -> Vec<String> {
     let given = mesh.run(&["attestation", "ticket", which, "--file", "ticket.json"]);
     assert_eq!(given.code, 0, "{given:?}");
     let line =
@@ -97,7 +112,7 @@ fn ticket(mesh: &Running, which: &str) -> Vec<String> {
     line.split_whitespace().skip(1).take_while(|word| *word != "--").map(str::to_owned).collect()
 }
 
-fn exec(mesh: &Running, arguments: &[String], command: &[&str]) -> ByHand {
+pub(crate) fn exec(mesh: &Running, arguments: &[String], command: &[&str]) -> ByHand {
     // Each has files of its own: an earlier one may still write.
     let number = EXECS.fetch_add(1, Ordering::Relaxed);
     let path = |end: &str| mesh.folder().join(format!("exec-{number}.{end}"));
@@ -116,6 +131,13 @@ fn started(mesh: &Running, which: &str) -> ByHand {
     by_hand
 }
 
+/// What is listed of a replica of `web`, where it is.
+pub(crate) fn instance(mesh: &Running, id: &str) -> Option<Value> {
+    let listed = mesh.run(&["instances", "web", "--json"]);
+    let listed: Value = serde_json::from_str(&listed.out).unwrap();
+    listed["instances"].as_array().unwrap().iter().find(|entry| entry["id"] == id).cloned()
+}
+
 fn replica(mesh: &Running) -> Value {
     mesh.replicas("web")[0].clone()
 }
@@ -124,20 +146,24 @@ fn until(mesh: &Running, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     eventually(what, || Some(replica(mesh)).filter(&wanted))
 }
 
-/// The process beside the command, which is the replica: the only child of `serviceos exec`.
-fn launcher(by_hand: &ByHand) -> u32 {
+/// The process beside the command, which is the replica: a child of `serviceos exec`, which may also have a quoter.
+pub(crate) fn launcher(by_hand: &ByHand) -> u32 {
     let id = by_hand.child.id();
     let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-    children.split_whitespace().next().expect("a launcher").parse().unwrap()
+    let mut children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+    children.find(|pid| argument(*pid) == Some("launch".to_owned())).expect("a launcher")
 }
 
 /// The server itself.
 fn server(folder: &Path) -> Option<u32> {
-    let is_it = |pid: &u32| {
-        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        arguments.split(|byte| *byte == 0).nth(1) == Some(b"server.py")
-    };
-    processes_of(folder).into_iter().find(is_it)
+    processes_of(folder).into_iter().find(|pid| argument(*pid) == Some("server.py".to_owned()))
+}
+
+/// The first argument of a process.
+fn argument(pid: u32) -> Option<String> {
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let argument = arguments.split(|byte| *byte == 0).nth(1)?;
+    Some(String::from_utf8_lossy(argument).into_owned())
 }
 
 #[test]
@@ -181,16 +207,27 @@ fn what_is_killed_is_gone_and_may_be_started_again() {
         return;
     }
     let mesh = mesh();
-    // The launcher is the replica: the mesh notices at once, and the command goes with it.
+    assert_eq!(instance(&mesh, "web/0"), None, "a place that nobody has is no instance");
+    // The launcher is the replica: the mesh notices that its connection ends, and the command goes with it.
     let mut by_hand = started(&mesh, "web/0");
+    let before = instance(&mesh, "web/0").unwrap();
+    let killed = Instant::now();
     kill(launcher(&by_hand), Signal::KILL);
     let gone = until(&mesh, "the end", |replica| replica["state"] == "Stopped");
-    assert_eq!(gone["reason"], "its connection to the mesh ended");
+    assert_eq!(
+        gone["reason"],
+        "its lease ended: its connection to the mesh did, and there was no other within 1s"
+    );
+    assert!(killed.elapsed() < LEASE_TTL, "{:?}", killed.elapsed());
+    let shown = instance(&mesh, "web/0").expect("it is shown for a while");
+    assert_eq!((&shown["lease"], &shown["selectable"]), (&before["lease"], &false.into()));
     assert_eq!(by_hand.child.wait().unwrap().code(), Some(128 + 9));
     eventually("the command to be gone", || server(mesh.folder()).is_none().then_some(()));
 
     // Without whoever has started it, the launcher drains and ends.
     let mut by_hand = started(&mesh, "web/0");
+    let again = instance(&mesh, "web/0").unwrap();
+    assert!(again["fencingToken"].as_u64() > before["fencingToken"].as_u64(), "{before} {again}");
     assert_eq!(replica(&mesh)["restarts"], 1);
     let beside = launcher(&by_hand);
     kill(by_hand.child.id(), Signal::KILL);
@@ -208,17 +245,20 @@ fn what_is_killed_is_gone_and_may_be_started_again() {
 }
 
 #[test]
-fn a_replica_that_was_started_by_hand_outlives_a_killed_up_and_is_announced_to_the_next() {
+fn a_replica_that_was_started_by_hand_outlives_a_killed_up_and_registers_with_the_next() {
     if !has_program("python3") {
         return;
     }
     let mesh = mesh();
     let mut by_hand = started(&mesh, "web");
-    let address = replica(&mesh)["address"].clone();
+    let (before, pid) = (instance(&mesh, "web/0").unwrap(), server(mesh.folder()));
     mesh.signal(Signal::KILL);
     let mut mesh = mesh.up_again();
     mesh.until_selectable();
-    assert_eq!(replica(&mesh)["address"], address);
+    let after = instance(&mesh, "web/0").unwrap();
+    assert_eq!((&after["address"], server(mesh.folder())), (&before["address"], pid));
+    assert_ne!(after["lease"], before["lease"]);
+    assert!(after["fencingToken"].as_u64() > before["fencingToken"].as_u64(), "{before} {after}");
     assert_eq!(mesh.get("/web/x").text(), "by hand");
     // An orderly end of serviceos is one of its replicas too.
     mesh.signal(Signal::INT);
@@ -228,7 +268,7 @@ fn a_replica_that_was_started_by_hand_outlives_a_killed_up_and_is_announced_to_t
 }
 
 #[test]
-fn an_identity_is_renewed_and_announced_again_while_requests_pass() {
+fn an_identity_is_renewed_and_the_lease_kept_while_requests_pass() {
     if !has_program("python3") {
         return;
     }
@@ -239,10 +279,11 @@ fn an_identity_is_renewed_and_announced_again_while_requests_pass() {
         let why: Value = serde_json::from_str(&said).unwrap();
         why["attested"]["evidence"]["leafSha256"].clone()
     };
+    let lease = instance(&mesh, "web/0").unwrap()["lease"].clone();
     let mut client = Client::connect(mesh.gateway).unwrap();
     let request = Request::new("GET", "/web/x").key(&mesh.key);
     let mut seen = vec![leaf()];
-    // The connection that the first certificate was announced over has ended by the third one.
+    // The connection of the first certificate has ended by the third one.
     eventually("the third certificate after the first", || {
         for _ in 0..20 {
             assert_eq!(client.send(&request).unwrap().status, 200);
@@ -257,22 +298,28 @@ fn an_identity_is_renewed_and_announced_again_while_requests_pass() {
         (replica(&mesh)["restarts"].as_u64(), replica(&mesh)["selectable"].as_bool()),
         (Some(0), Some(true))
     );
+    assert_eq!(instance(&mesh, "web/0").unwrap()["lease"], lease);
 }
 
 /// Stands between a replica and the mesh API.
 struct Proxy {
     address: SocketAddr,
     streams: Arc<Mutex<Vec<TcpStream>>>,
+    is_shut: Arc<AtomicBool>,
 }
 
 impl Proxy {
     fn before(mesh: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, streams) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<TcpStream>>>::default());
-        let kept = Arc::clone(&streams);
+        let (kept, is_shut) = (Arc::clone(&streams), Arc::<AtomicBool>::default());
+        let shut = Arc::clone(&is_shut);
         // Both end with the process of the test; nobody waits for them.
         std::thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
+                if shut.load(Ordering::Relaxed) {
+                    continue;
+                }
                 let Ok(far) = TcpStream::connect(mesh) else { continue };
                 for (mut from, mut to) in [
                     (near.try_clone().unwrap(), far.try_clone().unwrap()),
@@ -286,7 +333,17 @@ impl Proxy {
                 kept.lock().unwrap().extend([near, far]);
             }
         });
-        Self { address, streams }
+        Self { address, streams, is_shut }
+    }
+
+    /// Whether nobody gets through.
+    fn shut(&self, is_shut: bool) {
+        self.is_shut.store(is_shut, Ordering::Relaxed);
+    }
+
+    /// Whether somebody has come since the last cut.
+    fn is_used(&self) -> bool {
+        !self.streams.lock().unwrap().is_empty()
     }
 
     fn cut(&self) {
@@ -304,7 +361,7 @@ fn with(arguments: &[String], flag: &str, value: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_replica_that_was_lost_sight_of_announces_itself_again() {
+fn a_replica_whose_connections_end_makes_others_and_one_that_cannot_registers_again_later() {
     if !has_program("python3") {
         return;
     }
@@ -313,11 +370,27 @@ fn a_replica_that_was_lost_sight_of_announces_itself_again() {
     let api = arguments[arguments.iter().position(|word| word == "--mesh").unwrap() + 1].parse().unwrap();
     let proxy = Proxy::before(api);
     let _by_hand = exec(&mesh, &with(&arguments, "--mesh", &proxy.address.to_string()), &COMMAND);
-    let first = until(&mesh, "a selectable replica", |replica| replica["selectable"] == true);
+    until(&mesh, "a selectable replica", |replica| replica["selectable"] == true);
+    let first = instance(&mesh, "web/0").unwrap();
+    let facts = |entry: &Value| (entry["lease"].clone(), entry["instance"].clone());
     proxy.cut();
+    let since = Instant::now();
+    eventually("longer than a lease without a connection lasts", || {
+        let now = instance(&mesh, "web/0").unwrap();
+        assert_eq!((facts(&now), &now["selectable"]), (facts(&first), &true.into()), "{now}");
+        (proxy.is_used() && since.elapsed() > Duration::from_secs(3)).then_some(())
+    });
+
+    proxy.shut(true);
+    proxy.cut();
+    until(&mesh, "the end", |replica| replica["state"] == "Stopped");
+    assert_eq!(mesh.get("/web/x").status, 503);
+    proxy.shut(false);
     let again =
         until(&mesh, "it to be back", |replica| replica["selectable"] == true && replica["restarts"] == 1);
     assert_eq!(again["address"], first["address"]);
+    let later = instance(&mesh, "web/0").unwrap();
+    assert!(later["fencingToken"].as_u64() > first["fencingToken"].as_u64(), "{first} {later}");
     assert_eq!(mesh.get("/web/x").text(), "by hand");
 }
 

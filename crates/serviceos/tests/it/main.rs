@@ -41,6 +41,7 @@ mod outliers;
 mod output;
 mod refusal_counts;
 mod refusals;
+mod registering;
 mod reload;
 mod reload_endpoints;
 mod reload_under_load;

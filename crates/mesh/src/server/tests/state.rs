@@ -43,7 +43,7 @@ fn state(
 }
 
 impl Member {
-    async fn post(&mut self, path: &str, body: &Value) -> (u16, Value) {
+    pub(super) async fn post(&mut self, path: &str, body: &Value) -> (u16, Value) {
         let body = body.to_string();
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: mesh\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",

@@ -30,6 +30,34 @@ async fn one_that_nobody_starts_is_stopped_without_a_word() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_registered_is_shown_for_a_while_after_the_end_and_then_forgotten() {
+    let stage = Stage::new(&[Script::Leaves(50), Script::Good]);
+    let seen = |stage: &Stage| {
+        let snapshot = stage.registry.snapshot();
+        let replica = snapshot.replica(&stage.id).unwrap();
+        (replica.presence.registration().map(|registration| registration.fencing_token), replica.weight)
+    };
+    stage.until(LifecycleState::Ready).await;
+    assert_eq!(seen(&stage), (Some(1), 7));
+    stage.held.send_replace(true);
+    stage.until(LifecycleState::Stopped).await;
+    tokio::time::sleep(FORGOTTEN - Duration::from_millis(1)).await;
+    assert_eq!(seen(&stage), (Some(1), 7));
+    // These scripts are started again after a wait, which comes first.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(seen(&stage), (None, 1));
+    assert_eq!(stage.registry.snapshot().replica(&stage.id).unwrap().presence, Presence::Vacant);
+    let expected = expect![[r#"
+        0s Stopped not started yet
+        0s Starting
+        0s Ready
+        50s Stopped stopped where it was started
+        [Terminate]
+    "#]];
+    stage.stop(Stop::Drain, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_leaves_is_drained_and_is_no_restart_until_it_comes_again() {
     let stage = Stage::new(&[Script::Leaves(50), Script::Good]);
     stage.until(LifecycleState::Ready).await;
