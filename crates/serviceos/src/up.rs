@@ -101,7 +101,7 @@ pub(crate) async fn start_and_serve(document: Document, source: Source) -> Resul
     descriptors::raise_limit(&settings.gateway.limits, replicas)?;
     let ended = tokio::select! {
         started = Running::start(document, source) => match started {
-            Ok(running) => running.serve(&screen, &mut orders, began).await,
+            Ok(running) => Box::pin(running.serve(&screen, &mut orders, began)).await,
             Err(failure) => Err(failure),
         },
         // Nothing that was begun outlives this: what is dropped half-started ends.
