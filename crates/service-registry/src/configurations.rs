@@ -273,7 +273,7 @@ mod tests {
     async fn whoever_waits_is_told_when_it_holds() {
         let (configurations, oracle) = (configurations(), replica("oracle/0"));
         let answered = || configurations.of_replica(&oracle).is_some_and(|found| found.applied == Some(4));
-        let waits = tokio::time::timeout(std::time::Duration::from_secs(9), configurations.until(answered));
+        let waits = tokio::time::timeout(Duration::from_secs(9), configurations.until(answered));
         let says = async {
             tokio::task::yield_now().await;
             configurations.said(&replica("vrf/0"), 4, Taken::Applied, NOW);
