@@ -56,10 +56,7 @@ impl Node {
         let seen = watch::Sender::new(0);
         let follower = Follower::new(&self, registry.clone(), Arc::clone(&seal));
         tokio::select! {
-            () = async {
-                self.renew().await;
-                self.keep().await;
-            } => {}
+            () = self.keep() => {}
             () = publishing::publish(&self, &registry, &*seal, &published) => {}
             () = follower.follow(&seen) => {}
             () = gateways::say(&self, node::manifest(&self.name), seal.manifests()) => {}

@@ -38,6 +38,15 @@ pub enum ClaimError {
     Store(#[from] StoreError),
 }
 
+/// From whom a name may be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    /// From who had it as the same owner: this machine before a crash.
+    Former,
+    /// From nobody.
+    Nobody,
+}
+
 /// A node of the mesh: this process under a name that no other has.
 pub struct Node {
     pub(super) store: Store,
@@ -70,7 +79,7 @@ impl Node {
     /// Another owner has the name and is alive, or the store refuses.
     pub async fn claim(store: Store, name: NodeName, owner: String) -> Result<Self, ClaimError> {
         let node = Self { store, name, owner, claim: watch::Sender::new(None) };
-        match node.take().await {
+        match node.take(Holder::Former).await {
             Ok(claim) => {
                 node.claim.send_replace(Some(claim));
             }
@@ -94,15 +103,19 @@ impl Node {
 
     /// Renews the lease for ever, and takes the name when it was lost, or was not to be had.
     pub(super) async fn keep(&self) {
+        // Once it had the name, whoever has it is another process, though it calls itself the same owner.
+        let mut over = if self.claim.borrow().is_none() { Holder::Former } else { Holder::Nobody };
+        self.renew().await;
         let mut failing = self.claim.borrow().is_none();
         loop {
             sleep(if failing { AGAIN } else { RENEWAL }).await;
             let claim = *self.claim.borrow();
             let kept = match claim {
                 Some(claim) => self.store.keep_alive(claim.lease).await.map_err(ClaimError::from),
-                None => self.take().await.map(|claim| {
+                None => self.take(over).await.map(|claim| {
                     tracing::info!(node = %self.name, "the node has its name");
                     self.claim.send_replace(Some(claim));
+                    over = Holder::Nobody;
                 }),
             };
             match kept {
@@ -140,26 +153,26 @@ impl Node {
         let Some(claim) = *self.claim.borrow() else { return };
         if let Err(StoreError::LeaseEnded(_)) = self.store.keep_alive(claim.lease).await {
             self.claim.send_replace(None);
-            if let Ok(claim) = self.take().await {
+            if let Ok(claim) = self.take(Holder::Nobody).await {
                 self.claim.send_replace(Some(claim));
             }
         }
     }
 
-    async fn take(&self) -> Result<Claim, ClaimError> {
+    async fn take(&self, over: Holder) -> Result<Claim, ClaimError> {
         let lease = self.store.grant(TTL).await?;
-        let taken = self.take_with(lease).await;
+        let taken = self.take_with(lease, over).await;
         if taken.is_err() {
             let _goes_by_itself = self.store.revoke(lease).await.is_err();
         }
         taken
     }
 
-    async fn take_with(&self, lease: LeaseId) -> Result<Claim, ClaimError> {
+    async fn take_with(&self, lease: LeaseId, over: Holder) -> Result<Claim, ClaimError> {
         let key = alive(&self.name);
         let known = self.store.get(key.as_str()).await?;
         let row: Option<Alive> = known.as_ref().and_then(|known| serde_json::from_slice(&known.value).ok());
-        if let Some(row) = row.filter(|row| row.owner != self.owner) {
+        if let Some(row) = row.filter(|row| over == Holder::Nobody || row.owner != self.owner) {
             return Err(ClaimError::Taken { name: self.name.clone(), since: row.since });
         }
         let transaction = match &known {

@@ -402,6 +402,26 @@ async fn a_name_that_was_lost_while_everything_else_began_is_taken_again_at_once
 }
 
 #[tokio::test]
+async fn of_two_processes_of_one_owner_the_later_one_keeps_the_name() {
+    let place = Place::new();
+    let begin = || Node::claim(place.store.clone(), "n1".parse().unwrap(), "owner".into());
+    let former = begin().await.unwrap();
+    let later = begin().await.unwrap();
+    let claim = *later.claims().borrow();
+    let again = tokio::time::timeout(3 * AGAIN, async {
+        tokio::join!(former.keep(), async {
+            let mut claims = former.claims();
+            claims.wait_for(Option::is_none).await.unwrap();
+            claims.wait_for(Option::is_some).await.unwrap();
+        })
+    });
+    assert!(again.await.is_err(), "a data directory that was copied takes nothing from it");
+    assert_eq!(*former.claims().borrow(), None);
+    later.renew().await;
+    assert_eq!(*later.claims().borrow(), claim);
+}
+
+#[tokio::test]
 async fn what_the_mesh_has_not_signed_or_what_is_older_than_what_is_known_is_not_believed() {
     let place = Place::new();
     let (one, two) = (TestNode::begin(&place, "n1").await, TestNode::begin(&place, "n2").await);
