@@ -26,7 +26,7 @@ mod sgx_extension;
 pub use platform::FMSPC;
 pub use profile::{PlatformTcb, Profile, TCB_DATE, Validity};
 pub use quoter::Quoter;
-pub use server::{MAX_CONTROL_CONNECTIONS, MAX_PROCESSES, Place, run};
+pub use server::{MAX_CONTROL_CONNECTIONS, MAX_PROCESSES, Parent, Place, run};
 
 use std::io;
 use std::path::PathBuf;

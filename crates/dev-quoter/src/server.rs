@@ -51,6 +51,15 @@ pub struct Place {
     pub control_key: PathBuf,
 }
 
+/// Who started the quoter.
+#[derive(Debug)]
+pub struct Parent {
+    /// The first control connection, which needs no key since it was handed over.
+    pub stream: StdUnixStream,
+    /// Whether the quoter ends when the parent hangs up, as it does when it is killed; else whoever comes next may find it.
+    pub takes_it_along: bool,
+}
+
 /// What all tasks share.
 struct Shared {
     quoter: Mutex<Quoter>,
@@ -70,15 +79,14 @@ enum Order {
     Stop,
 }
 
-/// Serves until `shutdown` completes or a control connection says stop. `parent` is the first control connection, a stream
-/// that needs no key since it was handed over.
+/// Serves until `shutdown` completes, a control connection says stop, or a parent hangs up that takes it along.
 ///
 /// # Errors
 /// The socket or the control key's file cannot be made.
 pub async fn run(
     quoter: Quoter,
     place: &Place,
-    parent: Option<StdUnixStream>,
+    parent: Option<Parent>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), DevQuoterError> {
     serve(quoter, place, parent, shutdown, MAX_PROCESSES).await
@@ -87,7 +95,7 @@ pub async fn run(
 async fn serve(
     quoter: Quoter,
     place: &Place,
-    parent: Option<StdUnixStream>,
+    parent: Option<Parent>,
     shutdown: impl Future<Output = ()>,
     processes: usize,
 ) -> Result<(), DevQuoterError> {
@@ -96,12 +104,18 @@ async fn serve(
     let listener =
         bind(&place.socket).map_err(|error| DevQuoterError::Socket { path: place.socket.clone(), error })?;
     let mut tasks = JoinSet::new();
-    if let Some(parent) = parent {
-        let stream = from_std(parent)
+    if let Some(Parent { stream, takes_it_along }) = parent {
+        let stream = from_std(stream)
             .map_err(|error| DevQuoterError::Socket { path: "standard input".into(), error })?;
         let permit = Arc::clone(&shared.control_connections).try_acquire_owned();
         let permit = permit.expect("it is the first connection");
-        tasks.spawn(control::serve(stream, Arc::clone(&shared), permit));
+        let shared = Arc::clone(&shared);
+        tasks.spawn(async move {
+            control::serve(stream, Arc::clone(&shared), permit).await;
+            if takes_it_along {
+                shared.order(Order::Stop).await;
+            }
+        });
     }
     tokio::pin!(shutdown);
     loop {

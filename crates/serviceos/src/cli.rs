@@ -71,6 +71,9 @@ pub(crate) struct DevQuoterArgs {
     pub(crate) socket: PathBuf,
     /// The file for the control key.
     pub(crate) control_key: PathBuf,
+    /// End with whoever started it.
+    #[arg(long)]
+    pub(crate) with_parent: bool,
 }
 
 /// Where the configuration and the data directory are.

@@ -47,7 +47,7 @@ impl Running {
         let (shutdown, told) = oneshot::channel();
         let ended = tokio::spawn(async move {
             let told = async { told.await.unwrap_or(()) };
-            serve(quoter, &place, Some(theirs), told, processes).await
+            serve(quoter, &place, parent(theirs, false), told, processes).await
         });
         let control = QuoterControl::from_stream(ours).unwrap();
         // Once it answers, it also listens.
@@ -366,6 +366,10 @@ async fn it_outlives_whoever_started_it_and_stops_when_it_is_told_to() {
     assert!(matches!(within(control.root()).await, Err(QuoterError::Gone)));
 }
 
+fn parent(stream: StdUnixStream, takes_it_along: bool) -> Option<Parent> {
+    Some(Parent { stream, takes_it_along })
+}
+
 #[tokio::test]
 async fn it_ends_with_its_shutdown_and_another_takes_its_place() {
     let mut quoter = Running::new().await;
@@ -379,10 +383,31 @@ async fn it_ends_with_its_shutdown_and_another_takes_its_place() {
     let (ours, theirs) = StdUnixStream::pair().unwrap();
     let started = place.clone();
     let running =
-        tokio::spawn(async move { run(again, &started, Some(theirs), std::future::pending()).await });
+        tokio::spawn(
+            async move { run(again, &started, parent(theirs, false), std::future::pending()).await },
+        );
     let control = QuoterControl::from_stream(ours).unwrap();
     assert_eq!(within(control.root()).await.unwrap(), root);
     let named = within(QuoterControl::connect(&place.socket, &place.control_key)).await.unwrap();
     within(named.stop()).await.unwrap();
     within(running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn it_ends_with_a_parent_that_takes_it_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let place = Place { socket: file("quoter.sock"), control_key: file("quoter.key") };
+    let quoter = Quoter::open(&file("quoter"), unix_now()).unwrap();
+    let (ours, theirs) = StdUnixStream::pair().unwrap();
+    let started = place.clone();
+    let running =
+        tokio::spawn(
+            async move { run(quoter, &started, parent(theirs, true), std::future::pending()).await },
+        );
+    let control = QuoterControl::from_stream(ours).unwrap();
+    within(control.root()).await.unwrap();
+    drop(control);
+    within(running).await.unwrap().unwrap();
+    assert!(!place.socket.exists());
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use configuration::LogFormat;
-use dev_quoter::{Place, Quoter};
+use dev_quoter::{Parent, Place, Quoter};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::DevQuoterArgs;
@@ -34,13 +34,14 @@ async fn serve(args: DevQuoterArgs) -> Result<(), Failure> {
     let shutdown = async {
         let _told = terminate.recv().await;
     };
-    let served = dev_quoter::run(quoter, &place, parent(), shutdown).await;
+    let served = dev_quoter::run(quoter, &place, parent(args.with_parent), shutdown).await;
     Ok(served.context("failed to serve")?)
 }
 
 /// The one who started it, where standard input is a socket.
-fn parent() -> Option<UnixStream> {
+fn parent(takes_it_along: bool) -> Option<Parent> {
     let descriptor = std::io::stdin().as_fd().try_clone_to_owned().ok()?;
     let domain = rustix::net::sockopt::socket_domain(&descriptor).ok()?;
-    (domain == rustix::net::AddressFamily::UNIX).then(|| UnixStream::from(descriptor))
+    (domain == rustix::net::AddressFamily::UNIX)
+        .then(|| Parent { stream: UnixStream::from(descriptor), takes_it_along })
 }

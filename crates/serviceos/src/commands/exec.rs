@@ -212,6 +212,12 @@ async fn own_quoter(run: &Path, root: &Path, assignment: &Assignment) -> Result<
             root.display()
         )
     })?;
+    if !root.join("platform.keys").is_file() {
+        bail!(
+            "{} is no copy of `development` of the data directory of `up`: it has no platform.keys",
+            root.display()
+        );
+    }
     let folder = run.join(format!("{}-quoter", assignment.replica.file_stem()));
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     made.with_context(|| format!("failed to make {}", folder.display()))?;

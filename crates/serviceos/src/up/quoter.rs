@@ -29,9 +29,19 @@ struct Inner {
     run: PathBuf,
     /// Where its root and keys are.
     folder: PathBuf,
+    ends: Ends,
     process: Mutex<Process>,
     /// The development root, DER.
     root: Vec<u8>,
+}
+
+/// When a quoter ends that nobody tells to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// Never: the next `up` finds it.
+    Never,
+    /// With the process that started it, however that ends.
+    WithParent,
 }
 
 struct Process {
@@ -45,21 +55,22 @@ impl Quoter {
     pub(super) async fn reach(run: &Path, folder: PathBuf) -> Result<Self> {
         let process = match found(run).await {
             Some(control) => Process { control: Arc::new(control), child: None },
-            None => start(run, &folder)?,
+            None => start(run, &folder, Ends::Never)?,
         };
-        Self::of(process, run, folder).await
+        Self::of(process, run, folder, Ends::Never).await
     }
 
     /// Starts one of its own for whoever runs where there is no `up`, with a copy of the development root. It ends with this process.
     pub(crate) async fn of_its_own(run: &Path, folder: PathBuf) -> Result<Self> {
-        Self::of(start(run, &folder)?, run, folder).await
+        let ends = Ends::WithParent;
+        Self::of(start(run, &folder, ends)?, run, folder, ends).await
     }
 
-    async fn of(process: Process, run: &Path, folder: PathBuf) -> Result<Self> {
+    async fn of(process: Process, run: &Path, folder: PathBuf, ends: Ends) -> Result<Self> {
         let root = process.control.root().await.with_context(|| {
             format!("failed to start the development quoter; its last words are in {}", log(run).display())
         })?;
-        let inner = Inner { run: run.to_owned(), folder, process: Mutex::new(process), root };
+        let inner = Inner { run: run.to_owned(), folder, ends, process: Mutex::new(process), root };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -103,7 +114,7 @@ impl Quoter {
         let mut process = self.0.process.lock().await;
         // Somebody else may have been here first.
         if process.control.root().await.is_err() {
-            let started = start(&self.0.run, &self.0.folder).map_err(std::io::Error::other)?;
+            let started = start(&self.0.run, &self.0.folder, self.0.ends).map_err(std::io::Error::other)?;
             *process = started;
         }
         Ok(Arc::clone(&process.control))
@@ -155,7 +166,7 @@ pub(crate) async fn end_what_is_left(run: &Path) -> bool {
     }
 }
 
-fn start(run: &Path, folder: &Path) -> Result<Process> {
+fn start(run: &Path, folder: &Path, ends: Ends) -> Result<Process> {
     let (ours, theirs) = StdUnixStream::pair()?;
     let output = OpenOptions::new().create(true).append(true).mode(0o600).open(log(run))?;
     let mut command = Command::new(THIS_BINARY);
@@ -165,6 +176,7 @@ fn start(run: &Path, folder: &Path) -> Result<Process> {
         .arg(folder)
         .arg(socket(run))
         .arg(control_key(run))
+        .args((ends == Ends::WithParent).then_some("--with-parent"))
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| name == "RUST_LOG"))
         .current_dir(run)
