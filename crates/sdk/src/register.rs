@@ -201,8 +201,14 @@ impl<E: EvidenceSource> Keeper<'_, E> {
 
     /// Renews the lease once, registering before that where there is none; gives the order to end, if there is one.
     async fn renewed(&mut self) -> Result<Option<EndOrder>, MeshError> {
-        if self.connection.as_ref().is_none_or(|known| known.leaf != self.member.leaf()) {
-            self.connect().await?;
+        let is_current = |known: &Connection| known.leaf == self.member.leaf();
+        if !self.connection.as_ref().is_some_and(is_current)
+            && let Err(error) = self.connect().await
+        {
+            // The one with the certificate before does as well, for as long as it is good.
+            if self.connection.as_ref().is_none_or(|known| !known.client.is_open()) {
+                return Err(error);
+            }
         }
         let connection = self.connection.as_mut().ok_or_else(|| retryable("there is no connection"))?;
         let lease = match self.shared.lease() {

@@ -56,6 +56,10 @@ impl Api {
         let store = self.store.as_ref().ok_or_else(|| unavailable("this mesh API has no store"))?;
         let token = next_token(store, replica, &applicant).await;
         let token = token.map_err(|error| unavailable(&error.to_string()))?;
+        // The same process may have asked again meanwhile.
+        if let Some(known) = self.registrations.known(replica, &applicant)? {
+            return Ok(known);
+        }
         let registered = self.registrations.register(replica, applicant, token)?;
         let (lease, address) = (&registered.registration.lease, registered.address);
         tracing::info!(%replica, %address, lease, fencing_token = token, "a replica has registered itself");
@@ -102,7 +106,11 @@ fn run(bytes: &Bytes) -> Result<Run, Refused> {
 fn reachable(address: SocketAddr, is_local: bool) -> Result<SocketAddr, String> {
     let ip = address.ip().to_canonical();
     let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    if ip.is_unspecified() || ip.is_multicast() || is_broadcast || address.port() == 0 {
+    let is_link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    if ip.is_unspecified() || ip.is_multicast() || is_broadcast || is_link_local || address.port() == 0 {
         return Err(format!(
             "nobody can connect to {address}: say the address and port of this machine that the gateway reaches"
         ));
@@ -155,6 +163,8 @@ mod tests {
             "[::]:1",
             "[::ffff:0.0.0.0]:1",
             "224.0.0.1:1",
+            "169.254.169.254:80",
+            "[fe80::1]:1",
             "[ff02::1]:1",
             "255.255.255.255:1",
             "10.0.0.7:0",
