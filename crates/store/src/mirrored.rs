@@ -148,7 +148,8 @@ impl Backend for Mirrored {
     }
 
     fn watch(&self, prefix: Vec<u8>, after: u64) -> Box<dyn Watching> {
-        match self.stale.as_ref().filter(|stale| !stale.has_arrived()) {
+        // One that goes on after what the mirror held says that it was away in between.
+        match self.stale.as_ref().filter(|stale| !stale.has_arrived() || after <= stale.revision()) {
             Some(stale) => {
                 Box::new(StaleWatch::new(Arc::clone(stale), Arc::clone(&self.etcd), prefix, after))
             }

@@ -99,6 +99,8 @@ impl Follower {
                     self.see(range.revision, seen).await;
                     let watch = self.store.watch(INSTANCES, range.revision);
                     let error = self.follow_changes(watch, seen).await;
+                    // What came before that counts.
+                    self.put();
                     if !matches!(error, StoreError::Compacted { .. }) {
                         tracing::warn!(%error, "the replicas of other nodes are not followed; they are read again");
                         sleep(AGAIN).await;
@@ -114,8 +116,10 @@ impl Follower {
 
     async fn follow_changes(&mut self, mut watch: Watch, seen: &watch::Sender<u64>) -> StoreError {
         let mut snapshots = self.registry.subscribe();
+        // However much comes, what is over by itself is looked at in time.
+        let mut next = self.next_deadline();
         loop {
-            let next = self.next_deadline();
+            next = next.min(self.next_deadline());
             tokio::select! {
                 watched = watch.next() => if let Err(error) = self.take_what_came(watched, &mut watch, seen).await {
                     return error;
@@ -126,6 +130,7 @@ impl Follower {
                 () = sleep_until(next) => {
                     self.pass();
                     self.put();
+                    next = self.next_deadline();
                 }
             }
         }

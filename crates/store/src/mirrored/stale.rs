@@ -44,6 +44,11 @@ impl Stale {
         *self.arrived.borrow()
     }
 
+    /// Up to which revision the mirror is whole.
+    pub(super) fn revision(&self) -> u64 {
+        self.head.revision
+    }
+
     pub(super) fn availability(&self) -> watch::Receiver<Availability> {
         self.availability.subscribe()
     }
