@@ -9,7 +9,7 @@ use mesh_protocol::{Revocations, SignedRevocations};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::CertificateDer;
 use secrets::Vault;
-use store::{Availability, KeyValue, Outcome as Committed, Store, Transaction};
+use store::{Availability, KeyValue, Outcome as Committed, Store, StoreError, Transaction};
 use tokio::sync::watch;
 use types::{NodeName, ServiceName};
 use zeroize::Zeroizing;
@@ -18,7 +18,7 @@ use super::evaluations::Evaluations;
 use super::granting::{check_room, grants};
 use super::transitions::{self, Chain, shared_manifest};
 use super::{Authority, Inner, OwnEvidence, ServicePolicy, State};
-use crate::audit::{AuditError, AuditTrail, Entry};
+use crate::audit::{AuditError, AuditTrail, Entry, Outcome as AuditOutcome};
 use crate::ca::{self, IssuingCa};
 use crate::clock::{CheckedClock, Clocks};
 use crate::nonces::{LIFE_MS, Minter, Used};
@@ -112,9 +112,18 @@ impl Authority {
         let used = used(&store, clock.watermark()).await?;
         let evaluations = Evaluations::known(&store).await?;
         let opening_key = OpeningKey::generate(domain.mode, &domain.trust_domain, signer.spki())?;
-        let audit = trail(audit, genesis, &signer, entry, seconds).await?;
-        if let Some(next) = &next {
-            next.keep(&store, known_at, shared_manifest(node.as_ref(), &manifest)).await?;
+        let mut audit = trail(audit, genesis, &signer, entry.clone(), seconds).await?;
+        if let Some(next) = &next
+            && let Err(error) = next.keep(&store, known_at, shared_manifest(node.as_ref(), &manifest)).await
+        {
+            // Whether it is there, nobody knows then.
+            let is_undecided = matches!(error, TrustError::Store(StoreError::Undecided(_)));
+            if let Some(entry) = entry.filter(|_| !is_undecided) {
+                let reason = Some(error.to_string());
+                let failed = Entry { outcome: AuditOutcome::Failed, reason, ..entry };
+                let _said = tokio::task::spawn_blocking(move || audit.append(failed, seconds)).await;
+            }
+            return Err(error);
         }
         let services = services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect();
         Ok(Self(Arc::new(Inner {
