@@ -194,14 +194,14 @@ impl Running {
             access_log: access_log_handle,
             random: random.fork(),
         };
-        let BegunWith { revisions, waits: refused } =
+        let BegunWith { revisions, waits: refused, is_stale } =
             beginning.commit(&mesh.authority).await.context("failed to begin with the configuration")?;
         let gateway = Gateway::start(listeners, parts).context("failed to start the gateway")?;
 
         let (checks, policies) = watch::channel(checks);
         let described = watch::Sender::new(plan::descriptions(&settings));
         let (development_key, keys) = (keys.development_key().clone(), Arc::new(keys));
-        let again = refused.as_ref().map(|_file| tokio::time::Instant::now() + ONCE_MORE);
+        let again = is_stale.then(|| tokio::time::Instant::now() + ONCE_MORE);
         let (files, mut resolving) = (Files::new(source), Resolving::default());
         let (desk, orders) = desk::open(revisions.history());
         resolving.begin(unresolved, &registry);

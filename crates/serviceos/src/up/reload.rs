@@ -101,12 +101,24 @@ impl Live {
         }
     }
 
-    /// Tries once more what the file says, if the store answers: each try has its lines in the audit trail.
+    /// Tries once more what the file says, if the store answers: each try has its lines in the audit trail. After a start without the
+    /// store it is looked at here whether what that went by is in force at all.
     pub(crate) async fn try_again(&mut self) {
         self.again = None;
         if !self.store.state().available {
             self.again = Some(tokio::time::Instant::now() + ONCE_MORE);
             return;
+        }
+        match self.revisions.unknown().await {
+            Err(_) => {
+                self.again = Some(tokio::time::Instant::now() + ONCE_MORE);
+                return;
+            }
+            Ok(Some(number)) if self.refused.is_none() => tracing::error!(
+                "revision {number} is in force in the store, and this start went by an older one of its mirror: start serviceos again"
+            ),
+            // The file replaces it.
+            Ok(_) => {}
         }
         if let Some(document) = self.refused.take() {
             self.follow(document, Instant::now()).await;

@@ -278,6 +278,13 @@ impl Revisions {
         }
     }
 
+    /// The revision that the store has in force, where that is another one: a start from an older mirror did not know of it.
+    pub(crate) async fn unknown(&mut self) -> Result<Option<u64>, ConfigRefused> {
+        self.read_head().await?;
+        let known = self.in_force().record.revision;
+        Ok(Some(self.head.in_force).filter(|number| *number != known))
+    }
+
     async fn read_head(&mut self) -> Result<(), ConfigRefused> {
         if let Some(row) = self.store.get(self.keys.head()).await.map_err(failed)? {
             (self.head, self.head_row) = (rows::decode(&row)?, Some(row.mod_revision));

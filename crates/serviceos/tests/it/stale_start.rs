@@ -117,3 +117,33 @@ fn a_file_that_was_changed_while_etcd_was_away_is_in_force_once_it_is_back() {
     let history = mesh.run(&["config", "history"]);
     assert!(history.out.contains("shop"), "{}{}", history.out, history.err);
 }
+
+#[test]
+fn a_start_by_a_mirror_that_is_older_than_etcd_says_so_once_etcd_is_back() {
+    let Some(mut etcd) = Etcd::start(1) else { return };
+    let site = Upstream::new();
+    let file = format!(
+        "store: {}\nnode: n1\nservices:\n  site: {{endpoints: ['http://{}'], attestation: none, {PUBLIC}}}\n",
+        etcd.url(),
+        site.address
+    );
+    let mesh = Mesh::new();
+    mesh.write(&file);
+    let mesh = mesh.up();
+    assert_eq!(mesh.run(&["down"]).code, 0);
+    let mirror = mesh.folder().join(".serviceos/etcd-mirror.redb");
+    let older = std::fs::read(&mirror).unwrap();
+    let mesh = mesh.up_again();
+    let asked = file.replace("stripPrefix: true", "stripPrefix: false");
+    std::fs::write(mesh.folder().join("asked.yaml"), asked).unwrap();
+    let applied = mesh.run(&["config", "apply", "asked.yaml"]);
+    assert_eq!(applied.code, 0, "{}", applied.err);
+    assert_eq!(mesh.run(&["down"]).code, 0);
+    etcd.kill(0);
+
+    std::fs::write(&mirror, older).unwrap();
+    let mesh = up_without_etcd(mesh);
+    etcd.restart(0);
+    let said = "revision 2 is in force in the store, and this start went by an older one of its mirror";
+    mesh.until_logged(0, said);
+}

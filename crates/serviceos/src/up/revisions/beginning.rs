@@ -26,6 +26,8 @@ pub(crate) struct Beginning {
     decision: Decision,
     /// What the file says, where only the store keeps it from being in force.
     waits: Option<Document>,
+    /// What the store holds was read from a mirror, which may be older.
+    is_stale: bool,
 }
 
 /// What the store holds.
@@ -56,6 +58,8 @@ pub(crate) struct BegunWith {
     pub(crate) revisions: Revisions,
     /// What the file says, where only the store keeps it from being in force.
     pub(crate) waits: Option<Document>,
+    /// What it goes by was read from a mirror, which may be older than the store.
+    pub(crate) is_stale: bool,
 }
 
 impl Beginning {
@@ -69,7 +73,8 @@ impl Beginning {
         let keys = Keys::of(node);
         let is_stale = matches!(&*store.availability().borrow(), Availability::Away { stale: Some(_), .. });
         let known = Known::read(&store, &keys).await?;
-        let mut begin = Self { store, keys, known, document: file, decision: Decision::File, waits: None };
+        let mut begin =
+            Self { store, keys, known, document: file, decision: Decision::File, waits: None, is_stale };
         let Some(known) = &begin.known else { return Ok(begin) };
         let number = known.newest.revision;
         let file_has_not_changed = known.file_meaning.as_ref() == Some(&begin.document.meaning);
@@ -122,11 +127,11 @@ impl Beginning {
 
     /// Writes the revision down that the start makes, if it makes one. From now on it is in force.
     pub(crate) async fn commit(self, authority: &Authority) -> Result<BegunWith, ConfigRefused> {
-        let Self { store, keys, known, document, decision, waits } = self;
+        let Self { store, keys, known, document, decision, waits, is_stale } = self;
         let candidate = Candidate::of_file(&document);
         let Some(known) = known else {
             let revisions = Revisions::first(store, keys, candidate, authority).await?;
-            return Ok(BegunWith { revisions, waits });
+            return Ok(BegunWith { revisions, waits, is_stale });
         };
         let number = known.newest.revision;
         let newest_meaning = known.newest_meaning.unwrap_or_else(|| document.meaning.clone());
@@ -156,7 +161,7 @@ impl Beginning {
                 );
             }
         }
-        Ok(BegunWith { revisions, waits })
+        Ok(BegunWith { revisions, waits, is_stale })
     }
 }
 
