@@ -1,6 +1,7 @@
 //! The validated settings: what the rest of the system reads. Nothing here can be out of range.
 
 mod attestation;
+mod authentication;
 mod policies;
 mod service;
 mod store;
@@ -17,6 +18,10 @@ use types::{ByteSize, Mode, NodeName};
 pub use attestation::{
     AttestationSettings, Measurement, PlatformAllow, PlatformSettings, ReleaseSettings, Releases, SgxRelease,
     TcbSettings, TcbStatus,
+};
+pub use authentication::{
+    Authentication, CertificateSettings, IssuerSettings, JwksSource, Placed, SignedRequests, TenantOf,
+    TokenAlgorithm,
 };
 pub use policies::{
     BalancingPolicy, Circuit, HashOn, HealthCheck, LoadBalancing, Outlier, Percent, Probe, Retry, RetryOn,
@@ -91,6 +96,8 @@ pub struct GatewaySettings {
     pub trusted_proxies: Vec<IpNet>,
     /// Limits of every client connection and request.
     pub limits: GatewayLimits,
+    /// The credentials that are taken.
+    pub authentication: Authentication,
     /// The tiers of the file, by name: added to the built-in ones or in the place of one of them, never of `unlimited`.
     pub tiers: BTreeMap<String, TierSettings>,
 }

@@ -42,14 +42,22 @@ impl Checker {
             }
             Some(Workers::OnePerCore) | None => None,
         };
+        let tls = raw.tls.map(|tls| self.tls(tls, surroundings.base_dir));
+        let tiers = self.tiers(raw.rate_limits.tiers);
         GatewaySettings {
             listen: raw.listen.into_iter().filter_map(|field| field.value.ok()).collect(),
             workers: workers.and_then(NonZeroUsize::new).unwrap_or(surroundings.cores),
-            tls: raw.tls.map(|tls| self.tls(tls, surroundings.base_dir)),
+            authentication: self.authentication(
+                raw.authentication,
+                tls.as_ref(),
+                &tiers,
+                surroundings.base_dir,
+            ),
+            tls,
             proxy_protocol: self.networks("gateway.proxyProtocol", raw.proxy_protocol),
             trusted_proxies: self.networks("gateway.trustedProxies", raw.trusted_proxies),
             limits: self.limits(raw.limits),
-            tiers: self.tiers(raw.rate_limits.tiers),
+            tiers,
         }
     }
 
