@@ -1,19 +1,29 @@
 //! Who a caller is, what it may do and how much of it. API keys: made here, stored as keyed hashes, looked up by every
-//! gateway worker in a published table; each has a tier, and the bucket that holds it to the tier's rate.
+//! gateway worker in a published table; each has a tier, and the bucket that holds it to the tier's rate. Tokens of issuers:
+//! verified by every worker with the keys of a published table, which one owner fetches and keeps up to date.
 //!
 //! It knows no HTTP and reads no clock: the gateway says what was presented and when, and gets a caller or a refusal back.
 
 mod caller;
 mod gcra;
+mod issuers;
 mod key;
 mod keys;
 mod tier;
+mod token;
 
 pub use caller::{ALL_SCOPES, Caller};
 pub use gcra::{Allowed, Denied, Gcra, Rate};
+pub use issuers::{
+    Asked, FetchKeys, Fetched, Fetching, IssuerOwner, IssuerSource, Issuers, KeysOfIssuers, OverHttp,
+};
 pub use key::{ApiKey, KeyKind};
 pub use keys::{ApiKeys, KeyRecord, KeyTable, MadeKey, NewKey, Refusal, RememberedKey, TiersChange};
 pub use tier::{FREE, Tier, Tiers, UNLIMITED};
+pub use token::{
+    Algorithm, Identity, IssuerRules, Jwks, JwksError, MAX_JWKS_BYTES, MAX_JWKS_KEYS, MAX_TOKEN_BYTES,
+    MIN_SECRET_BYTES, Tenant, TokenRefusal, TokenTable, Verified, VerifyingKey,
+};
 
 use thiserror::Error;
 
