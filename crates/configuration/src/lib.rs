@@ -31,11 +31,11 @@ pub use settings::{
     AttestationSettings, Authentication, BalancingPolicy, Builtin, CertificateFiles, CertificateSettings,
     Circuit, CommandSettings, ConfigReload, EndpointSettings, EtcdLogin, EtcdStore, EtcdTlsFiles,
     GatewayLimits, GatewaySettings, GenerateType, HashOn, HealthCheck, HostPattern, IssuerSettings,
-    JwksSource, LoadBalancing, LogFormat, MAX_CONFIG_BYTES, Measurement, Outlier, Percent, Placed,
-    PlatformAllow, PlatformSettings, Probe, ProcessSettings, Program, Protocol, Rate, ReleaseSettings,
-    Releases, Restart, Retry, RetryOn, RouteAccess, RouteSettings, Runs, Scheme, SecretSettings,
-    ServiceSettings, Settings, SgxRelease, SignedRequests, Sticky, StoreSettings, TcbSettings, TcbStatus,
-    Telemetry, TenantOf, TierSettings, TlsSettings, TokenAlgorithm, Traffic,
+    JwksSource, LimitSettings, LoadBalancing, LogFormat, MAX_CONFIG_BYTES, Measurement, Outlier, Percent,
+    Placed, PlatformAllow, PlatformSettings, Probe, ProcessSettings, Program, Protocol, Rate,
+    RateLimitSettings, ReleaseSettings, Releases, Restart, Retry, RetryOn, RouteAccess, RouteSettings, Runs,
+    Scheme, SecretSettings, ServiceSettings, Settings, SgxRelease, SignedRequests, Sticky, StoreSettings,
+    TcbSettings, TcbStatus, Telemetry, TenantOf, TierSettings, TlsSettings, TokenAlgorithm, Traffic,
 };
 
 #[cfg(test)]
