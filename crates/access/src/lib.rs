@@ -7,6 +7,7 @@
 mod addresses;
 mod allowance;
 mod caller;
+mod certificate;
 mod daily;
 mod gcra;
 mod issuers;
@@ -19,6 +20,7 @@ mod users;
 pub use addresses::{Addresses, MAX_ADDRESSES};
 pub use allowance::{Allowance, Exceeded, Left, Moment, admit};
 pub use caller::{ALL_SCOPES, Caller};
+pub use certificate::{CertificateRules, Holder, Nameless};
 pub use daily::Daily;
 pub use gcra::{Allowed, Denied, Gcra, Limit, Rate};
 pub use issuers::{

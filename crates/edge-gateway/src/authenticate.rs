@@ -1,6 +1,8 @@
 //! Who calls: which credential of a request counts, and who it belongs to. Each kind of credential has a file of its own.
 
 mod api_key;
+mod certificate;
+mod token;
 
 use std::sync::Arc;
 
@@ -9,7 +11,9 @@ use http1::{Known, RequestHead};
 
 use crate::FlowError;
 use crate::exchange::Exchange;
-use crate::rate_limit::{failed, may_fail};
+use crate::rate_limit::failed;
+pub(crate) use certificate::ClientCertificate;
+pub(crate) use token::{RememberedToken, Tokens};
 
 /// A credential as it was presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +27,15 @@ enum Credential<'a> {
 /// The caller of a request that needs one. Of refused credentials an address has only so many to present.
 pub(crate) async fn authenticate(exchange: &mut Exchange) -> Result<Arc<Caller>, FlowError> {
     let caller = match presented(&exchange.head) {
-        Ok(Some(Credential::ApiKey(key))) => api_key::caller(exchange, key),
-        Ok(Some(Credential::Token(_))) => {
-            may_fail(exchange).and(Err(FlowError::AuthInvalid("nobody issues tokens here".into())))
+        Ok(Some(Credential::ApiKey(_))) if !exchange.plan.plan.authentication.api_keys => {
+            Err(FlowError::AuthInvalid("API keys are not taken here".into()))
         }
-        Ok(None) => Err(FlowError::AuthRequired),
+        Ok(Some(Credential::ApiKey(key))) => api_key::caller(exchange, key),
+        Ok(Some(Credential::Token(token))) => match token::remembered(exchange, token) {
+            Some(caller) => Ok(caller),
+            None => token::caller(exchange).await,
+        },
+        Ok(None) => certificate::caller(exchange).unwrap_or(Err(FlowError::AuthRequired)),
         Err(why) => Err(FlowError::AuthInvalid(why.into())),
     };
     caller.map_err(|error| match error {

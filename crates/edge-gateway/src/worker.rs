@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use crate::authenticate::Tokens;
 use crate::clock::Clock;
 use crate::drain_signal::DrainSignal;
 use crate::exchange::Exchange;
@@ -39,6 +40,7 @@ const KEPT_HEAD_BYTES: usize = 4 << 10;
 pub(crate) struct Worker {
     plan: RefCell<Rc<WorkerPlan>>,
     pub(crate) keys: Keys,
+    pub(crate) tokens: Tokens,
     pub(crate) client_buckets: Arc<ClientBuckets>,
     pub(crate) router: WorkerRouter,
     pub(crate) shard: Arc<GatewayShard>,
@@ -94,6 +96,7 @@ impl RequestCount {
 pub(crate) struct Parts {
     pub(crate) plan: Arc<Plan>,
     pub(crate) keys: Keys,
+    pub(crate) tokens: Tokens,
     pub(crate) client_buckets: Arc<ClientBuckets>,
     pub(crate) router: WorkerRouter,
     pub(crate) clock: Clock,
@@ -106,8 +109,19 @@ pub(crate) struct Parts {
 
 impl Worker {
     pub(crate) fn new(parts: Parts) -> Rc<Self> {
-        let Parts { plan, keys, client_buckets, router, clock, requests, buffers, lines, metrics, number } =
-            parts;
+        let Parts {
+            plan,
+            keys,
+            tokens,
+            client_buckets,
+            router,
+            clock,
+            requests,
+            buffers,
+            lines,
+            metrics,
+            number,
+        } = parts;
         router.use_services(&plan.services);
         let plan = WorkerPlan::new(plan, number).into();
         let shard = metrics.gateway(number);
@@ -115,6 +129,7 @@ impl Worker {
         Rc::new(Self {
             plan,
             keys,
+            tokens,
             client_buckets,
             router,
             shard,

@@ -24,6 +24,7 @@ mod revisions;
 mod screen;
 mod source;
 mod store;
+mod tokens;
 mod told;
 mod upstream_tls;
 
@@ -36,7 +37,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ::store::Store;
-use access::ApiKey;
+use access::{ApiKey, Users};
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Document};
 use control::{AdminState, Catalogue, SharedConfigDesk, StoreView};
@@ -68,11 +69,13 @@ use quoter::Quoter;
 use reload::{Live, ONCE_MORE};
 use replica_process::ReplicaLauncher;
 use revisions::{Beginning, BegunWith};
-use screen::Screen;
+use screen::{Screen, say_what_is_awaited};
 pub(crate) use screen::counted;
 pub(crate) use source::Source;
 use source::named_by;
 pub(crate) use store::check_files as check_store_files;
+use tokens::Tokens;
+pub(crate) use tokens::{UnusableKeys, check_files as check_key_files};
 use upstream_tls::UpstreamTls;
 
 /// How long the last lines of everything may take.
@@ -154,13 +157,14 @@ impl Running {
         setrlimit(Resource::Core, none).context("failed to forbid core dumps")?;
         // What is wrong with the file is found before anything is made.
         let client_tls = ClientTls::default().of(document.settings.gateway.tls.as_ref()).await?;
+        tokens::try_files(&document.settings, &source.name()).await?;
         let data_dir = DataDir::open(&document.settings.data_dir)?;
         let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
         let node = node::claim(&document.settings, &stores.mesh, &data_dir.node_id()).await?;
         let beginning = begin(&stores.mesh, document, &source).await?;
         let settings = beginning.document().settings.clone();
         // Before they are read.
-        let named = named_by([&settings]);
+        let (named, name) = (named_by([&settings]), source.name());
         let source = tokio::task::spawn_blocking(move || {
             source.keep(named);
             source
@@ -170,10 +174,14 @@ impl Running {
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
             Claims::make(&settings, data_dir, stores, node).await?;
+        let (vault, users) = (Arc::clone(&mesh.vault), Arc::new(Users::new(provisioning::tiers(&settings))));
+        let issuers = tokens::read(&settings, &vault, &name).await?;
         let store = StoreView::new(store::kind(&settings), mesh.stores.mesh.availability());
         let mesh = Mesh::open(&settings, beginning.number(), &data_dir, mesh).await?;
         let upstream_tls =
             upstream_tls.with_mesh(mesh.client(b"http/1.1")?, mesh.client(b"h2")?, mesh.caller_signer()?);
+        let (tokens, owner) = Tokens::begin(issuers, users, vault, mesh.authority.secret_changes());
+        let (token_keys, users) = tokens.for_gateway();
         let (access_log, access_log_handle) = access_log.unzip();
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
@@ -190,6 +198,8 @@ impl Running {
             plan,
             router: RouterPlan { registry: registry.clone(), suspicions },
             keys: keys.subscribe(),
+            tokens: token_keys,
+            users,
             client_buckets: Arc::default(),
             metrics: Arc::clone(&metrics),
             access_log: access_log_handle,
@@ -214,6 +224,7 @@ impl Running {
             registry,
             metrics,
             keys,
+            tokens,
             store,
             draining,
             checks,
@@ -233,8 +244,9 @@ impl Running {
         let facts =
             Facts { gateway: address, admin, data_dir: data_path, development_key, node, elsewhere, example };
         let (registry, metrics) = (live.registry.clone(), Arc::clone(&live.metrics));
-        let owner = HealthOwner::new(registry, policies, suspected, metrics, random.fork());
-        let mut background = Background::begin(data_dir.run(), &live.metrics, owner);
+        let health = HealthOwner::new(registry, policies, suspected, metrics, random.fork());
+        let mut background = Background::begin(data_dir.run(), &live.metrics, health);
+        background.add(|stopped| owner.run(told(stopped)));
         let (shutdown, shutdown_requests) = mpsc::channel(1);
         if facts.node.is_some() {
             let keys = Arc::clone(&live.keys);
@@ -312,6 +324,10 @@ impl Running {
                         let _nobody_waits = answer.send(Err(desk::cut_off())).is_err();
                         return over;
                     }
+                },
+                () = live.tokens.secret_changed() => tokio::select! {
+                    () = live.renew_secrets_of_issuers() => {}
+                    over = &mut over => return over,
                 },
                 () = Live::due(live.again) => tokio::select! {
                     () = live.try_again() => {}
@@ -473,26 +489,4 @@ fn drive(
         }
     }
     (drivers, stop)
-}
-
-/// Says every few seconds what a drain still waits for. Never returns.
-async fn say_what_is_awaited(registry: &Registry, node: Option<&NodeName>, screen: &Screen) {
-    loop {
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        let snapshot = registry.snapshot();
-        let all = || snapshot.services.iter().flat_map(|service| &service.replicas);
-        let replicas =
-            || all().filter(|replica| replica.id.node.is_none() || replica.id.node.as_ref() == node);
-        let instances = replicas().filter_map(|replica| replica.instance.as_ref());
-        let requests: usize = instances.map(|instance| instance.in_flight.count()).sum();
-        let running: Vec<_> = replicas()
-            .filter(|replica| replica.pid.is_some() || replica.instance.is_some())
-            .map(|replica| replica.id.to_string())
-            .collect();
-        screen.say(&format!(
-            "waiting for {} in flight, and for {}",
-            counted(requests, "request"),
-            running.join(" ")
-        ));
-    }
 }

@@ -23,6 +23,7 @@ use super::joining::Manifests;
 use super::plan::{self, Plan, Previous, Resolving, RouteLimits, descriptions};
 use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisions, told};
 use super::source::{Found, named};
+use super::tokens::Tokens;
 use super::upstream_tls::UpstreamTls;
 use super::{own_pages, provisioning};
 
@@ -43,6 +44,7 @@ pub(crate) struct Live {
     pub(crate) registry: Registry,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) keys: Arc<ApiKeys>,
+    pub(crate) tokens: Tokens,
     pub(crate) store: StoreView,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) checks: watch::Sender<CheckPolicies>,
@@ -153,6 +155,7 @@ impl Live {
         let diff = self.revisions.differences(&document.meaning);
         if change.dry_run {
             self.client_tls.of(document.settings.gateway.tls.as_ref()).await.map_err(not_applied)?;
+            self.tokens.read(&document.settings, self.files.name()).await.map_err(not_applied)?;
             let restart_needed = self.settings.restart_needed(&document.settings);
             let changed = !diff.is_empty();
             return Ok(ConfigChanged {
@@ -228,11 +231,16 @@ impl Live {
     /// run out for that.
     async fn renew_certificates(&mut self) {
         match self.apply(self.settings.clone(), None).await {
-            Ok(()) => tracing::info!("changed certificates were taken over"),
+            Ok(()) => tracing::info!("changed certificates and keys were taken over"),
             Err(error) => tracing::error!(
-                "a certificate has changed and cannot be taken over: {error}; the one before stays in force"
+                "a certificate or a file of keys has changed and cannot be taken over: {error}; the one before stays in force"
             ),
         }
+    }
+
+    /// Secrets that issuers of tokens sign with are others, or may be.
+    pub(crate) async fn renew_secrets_of_issuers(&mut self) {
+        self.tokens.renew_secrets(&self.settings, self.files.name()).await;
     }
 
     /// Takes other settings over. Everything that can fail, and that can keep it waiting, comes first; then the revision is
@@ -245,6 +253,7 @@ impl Live {
         // Before the tiers, which keep everybody else who changes a key waiting.
         let client_tls = self.client_tls.of(settings.gateway.tls.as_ref()).await.map_err(not_applied)?;
         let upstream_tls = self.upstream_tls.of(&settings).await.map_err(not_applied)?;
+        let issuers = self.tokens.read(&settings, self.files.name()).await.map_err(not_applied)?;
         let keys = Arc::clone(&self.keys);
         let tiers = keys.begin_tiers().await;
         let checks = Arc::clone(&self.checks.borrow());
@@ -269,7 +278,9 @@ impl Live {
         });
         self.checks.send_replace(checks);
         self.described.send_replace(descriptions(&settings));
-        tiers.set(provisioning::tiers(&settings), edge_gateway::nanoseconds_now());
+        let (wanted, now_ns) = (provisioning::tiers(&settings), edge_gateway::nanoseconds_now());
+        self.tokens.set(issuers, &wanted, now_ns);
+        tiers.set(wanted, now_ns);
         if !self.gateway.apply(gateway_plan, TAKE_OVER).await {
             tracing::warn!("a gateway worker has not taken the configuration over in time");
         }

@@ -1,4 +1,4 @@
-//! Where the configuration comes from: one file, and the certificates that it names. Each is read, compared with what it held
+//! Where the configuration comes from: one file, and the certificates and keys that it names. Each is read, compared with what it held
 //! when it was read before, and no more; what becomes of a change is for others. All of it asks the disk, so it is for a thread
 //! that may wait.
 
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use configuration::{Document, LoadError, Overrides, Settings};
+use configuration::{Document, JwksSource, LoadError, Overrides, Settings};
 
 use super::check_service_config;
 use super::contents::{Contents, Mark, Stamp};
@@ -225,7 +225,12 @@ pub(super) fn named(settings: &Settings) -> impl Iterator<Item = &PathBuf> {
     let tls = settings.gateway.tls.iter();
     let pairs = tls.clone().flat_map(|tls| &tls.certificates);
     let pairs = pairs.flat_map(|files| [&files.certificate, &files.key]);
-    pairs.chain(tls.filter_map(|tls| tls.client_ca.as_ref()))
+    let issuers = settings.gateway.authentication.jwt.iter().filter_map(|issuer| issuer.jwks.as_ref());
+    let keys = issuers.filter_map(|jwks| match &jwks.value {
+        JwksSource::File(path) => Some(path),
+        JwksSource::Url(_) => None,
+    });
+    pairs.chain(tls.filter_map(|tls| tls.client_ca.as_ref())).chain(keys)
 }
 
 #[cfg(test)]
