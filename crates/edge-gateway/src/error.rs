@@ -72,6 +72,9 @@ pub enum FlowError {
     /// Too much is asked at once.
     #[error("{0} has as many requests in flight as it may")]
     Overloaded(&'static str),
+    /// No more signed requests can be remembered.
+    #[error("as many signed requests are remembered as may be")]
+    NoncesFull(Duration),
     /// This machine has no room for another connection to a replica.
     #[error("the gateway has no room for another connection")]
     Exhausted(String),
@@ -193,7 +196,7 @@ impl FlowError {
                 (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "Request timed out")
             }
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", "Rate limit reached"),
-            Self::Overloaded(_) | Self::Exhausted(_) => {
+            Self::Overloaded(_) | Self::NoncesFull(_) | Self::Exhausted(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", "Overloaded")
             }
             Self::NoReplica(_) => {
@@ -282,7 +285,7 @@ impl FlowError {
             Self::NoReplica(_) | Self::Overloaded(_) | Self::Exhausted(_) => {
                 fields.push(("retry-after", "1".to_owned()));
             }
-            Self::RateLimited { retry_after, .. } => {
+            Self::RateLimited { retry_after, .. } | Self::NoncesFull(retry_after) => {
                 fields.push(("retry-after", whole_seconds(*retry_after).to_string()));
             }
             _ => {}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use access::{KeyTable, KeysOfIssuers, Users};
+use access::{KeyTable, KeysOfIssuers, Nonces, Users};
 use http1::BufferPool;
 use observability::{AccessLogHandle, LineBuffer, Metrics};
 use service_router::{RouterPlan, WorkerRouter};
@@ -54,6 +54,8 @@ pub struct GatewayParts {
     pub tokens: KeysOfIssuers,
     /// What those whom tokens and certificates were made for may ask for.
     pub users: Arc<Users>,
+    /// Which signed requests have come.
+    pub nonces: Arc<Nonces>,
     /// How often addresses have called.
     pub client_buckets: Arc<ClientBuckets>,
     /// The counters.
@@ -110,6 +112,7 @@ impl Gateway {
             keys,
             tokens,
             users,
+            nonces,
             client_buckets,
             metrics,
             access_log,
@@ -134,6 +137,7 @@ impl Gateway {
                 keys: keys.clone(),
                 tokens: tokens.clone(),
                 users: Arc::clone(&users),
+                nonces: Arc::clone(&nonces),
                 client_buckets: Arc::clone(&client_buckets),
                 metrics: Arc::clone(&metrics),
                 access_log: access_log.clone(),
@@ -186,6 +190,7 @@ struct WorkerSeed {
     keys: watch::Receiver<Arc<KeyTable>>,
     tokens: KeysOfIssuers,
     users: Arc<Users>,
+    nonces: Arc<Nonces>,
     client_buckets: Arc<ClientBuckets>,
     metrics: Arc<Metrics>,
     access_log: Option<AccessLogHandle>,
@@ -210,6 +215,7 @@ impl WorkerSeed {
                 keys,
                 tokens,
                 users,
+                nonces,
                 client_buckets,
                 metrics,
                 access_log,
@@ -226,6 +232,7 @@ impl WorkerSeed {
                 plan,
                 keys,
                 tokens: Tokens::new(tokens, users),
+                nonces,
                 client_buckets,
                 router,
                 clock,

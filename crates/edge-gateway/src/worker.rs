@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use access::KeyTable;
+use access::{KeyTable, Nonces};
 use http1::{BufferPool, RequestHead};
 use observability::{GatewayShard, LineBuffer, Metrics};
 use service_router::{PRUNE_INTERVAL, Timer, WorkerRouter};
@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::drain_signal::DrainSignal;
 use crate::exchange::Exchange;
 use crate::gateway::{Phase, PublishedPlan};
+use crate::held::HeldBytes;
 use crate::plan::{Plan, WorkerPlan};
 use crate::rate_limit::ClientBuckets;
 use crate::{FlowError, accept, access_line};
@@ -41,12 +42,14 @@ pub(crate) struct Worker {
     plan: RefCell<Rc<WorkerPlan>>,
     pub(crate) keys: Keys,
     pub(crate) tokens: Tokens,
+    pub(crate) nonces: Arc<Nonces>,
     pub(crate) client_buckets: Arc<ClientBuckets>,
     pub(crate) router: WorkerRouter,
     pub(crate) shard: Arc<GatewayShard>,
     pub(crate) clock: Clock,
     pub(crate) requests: RequestCount,
     pub(crate) buffers: Rc<BufferPool>,
+    pub(crate) held: HeldBytes,
     lines: Option<RefCell<LineBuffer>>,
     #[expect(clippy::vec_box, reason = "the boxes are what is handed out, so that no head is copied")]
     heads: RefCell<Vec<Box<RequestHead>>>,
@@ -97,6 +100,7 @@ pub(crate) struct Parts {
     pub(crate) plan: Arc<Plan>,
     pub(crate) keys: Keys,
     pub(crate) tokens: Tokens,
+    pub(crate) nonces: Arc<Nonces>,
     pub(crate) client_buckets: Arc<ClientBuckets>,
     pub(crate) router: WorkerRouter,
     pub(crate) clock: Clock,
@@ -113,6 +117,7 @@ impl Worker {
             plan,
             keys,
             tokens,
+            nonces,
             client_buckets,
             router,
             clock,
@@ -130,12 +135,14 @@ impl Worker {
             plan,
             keys,
             tokens,
+            nonces,
             client_buckets,
             router,
             shard,
             clock,
             requests,
             buffers,
+            held: HeldBytes::default(),
             lines,
             heads,
             outs,

@@ -124,6 +124,7 @@ impl Plan {
                 gateway.rate_limits.per_address.as_ref().map(limit),
                 limit(&gateway.rate_limits.failed_authentication),
             ),
+            signed_requests: gateway.authentication.signed_requests.as_ref().map(|signed| signed.max_age),
             services: router,
             unmatched: metrics.unmatched(),
             tls,
