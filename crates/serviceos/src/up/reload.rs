@@ -238,9 +238,13 @@ impl Live {
         }
     }
 
-    /// Secrets that issuers of tokens sign with are others, or may be.
+    /// Secrets that issuers of tokens sign with are others, or may be. What was refused may have waited for one.
     pub(crate) async fn renew_secrets_of_issuers(&mut self) {
         self.tokens.renew_secrets(&self.settings, self.files.name()).await;
+        if let Some(document) = self.refused.take_if(|refused| Tokens::need_secrets(&refused.settings)) {
+            self.follow(document, Instant::now()).await;
+            self.keep_files();
+        }
     }
 
     /// Takes other settings over. Everything that can fail, and that can keep it waiting, comes first; then the revision is

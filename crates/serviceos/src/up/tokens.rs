@@ -101,6 +101,11 @@ impl Tokens {
         self.users.set_tiers(tiers, now_ns);
     }
 
+    /// Whether an issuer of these settings signs with a secret.
+    pub(super) fn need_secrets(settings: &Settings) -> bool {
+        settings.gateway.authentication.jwt.iter().any(|issuer| issuer.secret.is_some())
+    }
+
     /// Returns when a secret may be another.
     pub(super) async fn secret_changed(&mut self) {
         if self.secrets.changed().await.is_err() {

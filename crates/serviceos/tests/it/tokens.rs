@@ -114,14 +114,13 @@ fn the_secret_of_supabase_is_enough_and_another_value_of_it_takes_its_place_at_o
     let token = supabase.hs256(&json!({}));
     assert_eq!(get(&mesh, &token).problem(), (401, "AUTH_INVALID".into()));
     // A secret that is not there is a mistake of the file, which names the line.
-    change(&mesh, &upstream, &[issuer("secret: supabase-jwt")]);
+    change(&mesh, &upstream, &[issuer("secret: supabase-jwt, tenant: acme")]);
     mesh.until_logged(
         0,
         "serviceos.yaml:1: gateway.authentication.jwt[0].secret: there is no secret \"supabase-jwt\"",
     );
     // With the line end that `echo` adds.
     assert_eq!(set_secret(&mesh, "supabase-jwt", format!("{}\n", supabase.secret).as_bytes()).code, 0);
-    change(&mesh, &upstream, &[issuer("secret: supabase-jwt, tenant: acme")]);
     testkit::eventually("the issuer to be known", || (get(&mesh, &token).status == 200).then_some(()));
     let seen = upstream.seen().pop().unwrap();
     assert_eq!(seen.header("x-serviceos-tenant"), Some("acme"));
