@@ -9,6 +9,7 @@ use access::{Caller, Identity, KeysOfIssuers, TokenRefusal, TokenTable, Users};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -25,6 +26,7 @@ const KEY_WAIT: Duration = Duration::from_secs(3);
 /// What a worker needs to judge tokens.
 pub(crate) struct Tokens {
     keys: KeysOfIssuers,
+    published: RefCell<watch::Receiver<Arc<TokenTable>>>,
     users: Arc<Users>,
     known: RefCell<Arc<TokenTable>>,
     seen: RefCell<Seen>,
@@ -46,9 +48,10 @@ pub(crate) struct RememberedToken {
 }
 
 impl Tokens {
-    pub(crate) fn new(mut keys: KeysOfIssuers, users: Arc<Users>) -> Self {
-        let known = Arc::clone(&keys.tables.borrow_and_update()).into();
-        Self { keys, users, known, seen: RefCell::default() }
+    pub(crate) fn new(keys: KeysOfIssuers, users: Arc<Users>) -> Self {
+        let mut published = keys.tables.clone();
+        let known = Arc::clone(&published.borrow_and_update()).into();
+        Self { keys, published: published.into(), users, known, seen: RefCell::default() }
     }
 
     /// The users of issuers and certificates.
@@ -60,8 +63,8 @@ impl Tokens {
     /// gone counts no more.
     fn table(&self) -> Ref<'_, TokenTable> {
         // An error means that there will be no newer one.
-        if self.keys.tables.has_changed().unwrap_or(false) {
-            *self.known.borrow_mut() = Arc::clone(&self.keys.tables.borrow());
+        if self.published.borrow().has_changed().unwrap_or(false) {
+            *self.known.borrow_mut() = Arc::clone(&self.published.borrow_mut().borrow_and_update());
         }
         Ref::map(self.known.borrow(), |table| &**table)
     }
