@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Gcra, UNLIMITED};
+use crate::{Allowance, UNLIMITED};
 
 /// The scope that stands for all of them. Only the development key has it.
 pub const ALL_SCOPES: &str = "*";
@@ -17,29 +17,29 @@ pub struct Caller {
     tenant: Bytes,
     scopes: Vec<String>,
     scope_list: Bytes,
-    tier: String,
-    limiter: Option<Arc<Gcra>>,
+    allowance: Option<Arc<Allowance>>,
 }
 
 impl Caller {
     /// A caller with these scopes and without a limit.
+    ///
+    /// Its names stand in headers: what is neither visible ASCII nor a space between such is percent-encoded.
     pub fn new(subject: impl Into<String>, tenant: impl Into<String>, scopes: Vec<String>) -> Self {
         Self {
-            subject: subject.into().into(),
-            tenant: tenant.into().into(),
+            subject: header_value(subject.into()),
+            tenant: header_value(tenant.into()),
             scope_list: scopes.join(" ").into(),
             scopes,
-            tier: UNLIMITED.to_owned(),
-            limiter: None,
+            allowance: None,
         }
     }
 
-    /// The same caller in this tier, whose rate the bucket holds it to; `None` is no limit.
-    pub fn in_tier(self, tier: impl Into<String>, limiter: Option<Arc<Gcra>>) -> Self {
-        Self { tier: tier.into(), limiter, ..self }
+    /// The same caller, who may ask for no more than this.
+    pub fn allowed(self, allowance: Arc<Allowance>) -> Self {
+        Self { allowance: Some(allowance), ..self }
     }
 
-    /// The id of its key. Never the key.
+    /// The id of its key and never the key, the subject of its token, or the name in its certificate.
     pub fn subject(&self) -> &Bytes {
         &self.subject
     }
@@ -56,13 +56,17 @@ impl Caller {
 
     /// The tier that is in force for it.
     pub fn tier(&self) -> &str {
-        &self.tier
+        self.allowance.as_deref().map_or(UNLIMITED, Allowance::tier)
     }
 
-    /// The bucket that its requests are taken from, shared with every other connection that presents the key; `None` is no
-    /// limit.
-    pub fn limiter(&self) -> Option<&Arc<Gcra>> {
-        self.limiter.as_ref()
+    /// What it may ask for, shared with every other connection that presents the same credential; `None` is no limit.
+    pub fn allowance(&self) -> Option<&Arc<Allowance>> {
+        self.allowance.as_ref()
+    }
+
+    /// What it may do, scope by scope.
+    pub fn scopes(&self) -> &[String] {
+        &self.scopes
     }
 
     /// The first of `wanted` that this caller lacks.
@@ -72,9 +76,32 @@ impl Caller {
     }
 }
 
+fn header_value(text: String) -> Bytes {
+    let is_plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && text.trim() == text;
+    if is_plain {
+        return text.into();
+    }
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'!'..=b'~' => encoded.push(char::from(byte)),
+            _ => encoded += &format!("%{byte:02X}"),
+        }
+    }
+    encoded.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_cannot_break_a_header() {
+        let subject = |name: &str| Caller::new(name, "default", Vec::new()).subject().clone();
+        assert_eq!(subject("CN=Ann Example,O=a"), "CN=Ann Example,O=a");
+        assert_eq!(subject("ann\r\nx-serviceos-tenant: b"), "ann%0D%0Ax-serviceos-tenant:%20b");
+        assert_eq!(subject("änn "), "%C3%A4nn%20");
+    }
 
     #[test]
     fn a_caller_needs_every_scope_and_the_star_is_all_of_them() {

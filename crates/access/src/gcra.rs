@@ -28,54 +28,23 @@ impl Rate {
     }
 }
 
-/// The bucket of one key, shared by all workers.
-///
-/// In any stretch of time no more than the burst and the rate's share of that time is admitted, whichever threads ask.
-#[derive(Debug)]
-pub struct Gcra {
+/// A rate and a burst, with the numbers that follow from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
     rate: Rate,
     burst: u32,
     emission_ns: u64,
     /// How far the theoretical arrival time may lie ahead: the time that a whole burst takes to be free again.
     depth_ns: u64,
-    /// The theoretical arrival time.
-    full_at_ns: AtomicU64,
 }
 
-/// An admitted request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowed {
-    /// How many more are admitted at this very moment.
-    pub remaining: u32,
-    /// After which time without a request the whole burst is there again.
-    pub reset: Duration,
-}
-
-/// A refused request. It used nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Denied {
-    /// After which time the next request is admitted, if no other comes first. Never zero.
-    pub retry_after: Duration,
-}
-
-impl Gcra {
-    /// A full bucket. `burst` is how many requests may come at once, at least 1; 0 counts as 1.
+impl Limit {
+    /// `burst` is how many requests may come at once, at least 1; 0 counts as 1.
     pub fn new(rate: Rate, burst: u32) -> Self {
         let emission_ns = rate.emission_ns();
         let burst = burst.max(1);
         let depth_ns = emission_ns.saturating_mul(burst.into()).min(HORIZON_NS);
-        Self { rate, burst, emission_ns, depth_ns, full_at_ns: AtomicU64::new(0) }
-    }
-
-    /// This bucket under another rate: what was used of the burst stays used, and at most all of the new burst. A key that
-    /// is raised to a better tier need not wait for what it owes by the old one; changing a tier refills nothing.
-    pub fn at_rate(&self, rate: Rate, burst: u32, now_ns: u64) -> Self {
-        let mut changed = Self::new(rate, burst);
-        let owed = self.full_at_ns.load(Ordering::Relaxed).saturating_sub(now_ns);
-        let owed = u128::from(owed) * u128::from(changed.emission_ns) / u128::from(self.emission_ns);
-        let owed = u64::try_from(owed).unwrap_or(u64::MAX).min(changed.depth_ns);
-        *changed.full_at_ns.get_mut() = now_ns.saturating_add(owed);
-        changed
+        Self { rate, burst, emission_ns, depth_ns }
     }
 
     /// The rate in the long run.
@@ -88,28 +57,130 @@ impl Gcra {
         self.burst
     }
 
-    /// Admits one request, or says when to come again. Only an admitted one changes the bucket.
-    pub fn check(&self, now_ns: u64) -> Result<Allowed, Denied> {
-        let latest = now_ns.saturating_add(self.depth_ns);
-        let after_one_more = |full_at: u64| full_at.max(now_ns).saturating_add(self.emission_ns);
-        // The number stands for itself and guards no other memory, so no ordering is needed.
-        let admitted = self.full_at_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
-            Some(after_one_more(full_at)).filter(|&full_at| full_at <= latest)
-        });
-        match admitted {
-            Ok(before) => Ok(self.allowed(after_one_more(before) - now_ns)),
-            Err(full_at) => {
-                Err(Denied { retry_after: Duration::from_nanos(after_one_more(full_at) - latest) })
-            }
-        }
+    /// How long an empty bucket takes to be full again.
+    pub fn window(&self) -> Duration {
+        Duration::from_nanos(self.depth_ns)
     }
 
-    fn allowed(&self, owed_ns: u64) -> Allowed {
+    /// How long one request takes to be free again.
+    pub fn emission(&self) -> Duration {
+        Duration::from_nanos(self.emission_ns)
+    }
+
+    /// The theoretical arrival time after one request more.
+    pub(crate) fn after_one_more(&self, full_at: u64, now_ns: u64) -> Result<u64, Denied> {
+        let latest = now_ns.saturating_add(self.depth_ns);
+        let next = full_at.max(now_ns).saturating_add(self.emission_ns);
+        if next > latest {
+            return Err(Denied { retry_after: Duration::from_nanos(next - latest) });
+        }
+        Ok(next)
+    }
+
+    /// What is left at a theoretical arrival time.
+    pub(crate) fn left(&self, full_at: u64, now_ns: u64) -> Allowed {
+        let owed_ns = full_at.saturating_sub(now_ns).min(self.depth_ns);
         let remaining = (self.depth_ns - owed_ns) / self.emission_ns;
         Allowed {
             remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
             reset: Duration::from_nanos(owed_ns),
         }
+    }
+}
+
+/// One bucket, shared by all workers.
+///
+/// In any stretch of time no more than the burst and the rate's share of that time is admitted, whichever threads ask.
+#[derive(Debug)]
+pub struct Gcra {
+    limit: Limit,
+    /// The theoretical arrival time.
+    full_at_ns: AtomicU64,
+}
+
+/// What is left of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed {
+    /// How many more requests are admitted at this very moment.
+    pub remaining: u32,
+    /// After which time without a request all of it is there again.
+    pub reset: Duration,
+}
+
+/// A refused request. It used nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Denied {
+    /// After which time the next request is admitted, if no other comes first. Never zero.
+    pub retry_after: Duration,
+}
+
+/// What was taken from a bucket, to be given back if another limit refuses the request after all.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taken {
+    full_at_ns: u64,
+    pub(crate) left: Allowed,
+}
+
+impl Gcra {
+    /// A full bucket.
+    pub fn new(limit: Limit) -> Self {
+        Self { limit, full_at_ns: AtomicU64::new(0) }
+    }
+
+    /// This bucket under another limit: what was used of the burst stays used, and at most all of the new burst. A key that
+    /// is raised to a better tier need not wait for what it owes by the old one; changing a tier refills nothing.
+    pub fn under(&self, limit: Limit, now_ns: u64) -> Self {
+        let owed = self.full_at_ns.load(Ordering::Relaxed).saturating_sub(now_ns);
+        let owed = u128::from(owed) * u128::from(limit.emission_ns) / u128::from(self.limit.emission_ns);
+        let owed = u64::try_from(owed).unwrap_or(u64::MAX).min(limit.depth_ns);
+        Self { limit, full_at_ns: AtomicU64::new(now_ns.saturating_add(owed)) }
+    }
+
+    /// How much it admits.
+    pub fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// What is left of it. Changes nothing.
+    pub fn left(&self, now_ns: u64) -> Allowed {
+        self.limit.left(self.full_at_ns.load(Ordering::Relaxed), now_ns)
+    }
+
+    /// Whether a request would be admitted. Changes nothing.
+    pub(crate) fn would_admit(&self, now_ns: u64) -> Result<(), Denied> {
+        self.limit.after_one_more(self.full_at_ns.load(Ordering::Relaxed), now_ns).map(drop)
+    }
+
+    /// Admits one request, or says when to come again. Only an admitted one changes the bucket.
+    pub fn check(&self, now_ns: u64) -> Result<Allowed, Denied> {
+        self.take(now_ns).map(|taken| taken.left)
+    }
+
+    pub(crate) fn take(&self, now_ns: u64) -> Result<Taken, Denied> {
+        let mut before = self.full_at_ns.load(Ordering::Relaxed);
+        loop {
+            let full_at_ns = self.limit.after_one_more(before, now_ns)?;
+            // The number stands for itself and guards no other memory, so no ordering is needed.
+            let exchanged = self.full_at_ns.compare_exchange_weak(
+                before,
+                full_at_ns,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            match exchanged {
+                Ok(_) => return Ok(Taken { full_at_ns, left: self.limit.left(full_at_ns, now_ns) }),
+                Err(other) => before = other,
+            }
+        }
+    }
+
+    /// Takes a request back. If another one came meanwhile it stays counted: rather one too few than one too many.
+    pub(crate) fn give_back(&self, taken: Taken) {
+        let before = taken.full_at_ns - self.limit.emission_ns;
+        let _stays_counted = self
+            .full_at_ns
+            .compare_exchange(taken.full_at_ns, before, Ordering::Relaxed, Ordering::Relaxed)
+            .is_err();
     }
 }
 

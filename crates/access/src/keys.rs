@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use ulid::Ulid;
 use zeroize::Zeroizing;
 
-use crate::{ALL_SCOPES, AccessError, ApiKey, Caller, Gcra, KeyKind, Tier, Tiers, UNLIMITED};
+use crate::{ALL_SCOPES, AccessError, Allowance, ApiKey, Caller, KeyKind, Tiers, UNLIMITED};
 
 const RECORDS: &str = "access/keys/";
 /// The id of the key that `up` prints in development.
@@ -407,21 +407,19 @@ impl Ring {
 
 impl HeldKey {
     fn new(stored: StoredKey, tiers: &Tiers) -> Self {
-        let (tier, limit) = tiers.in_force(&stored.record.tier);
-        let limiter = limit.map(|limit| Arc::new(Gcra::new(limit.rate, limit.burst)));
-        let KeyRecord { id, tenant, scopes, .. } = &stored.record;
-        let caller = Caller::new(id, tenant, scopes.clone()).in_tier(tier, limiter);
+        let KeyRecord { id, tenant, scopes, tier, .. } = &stored.record;
+        let allowance = Arc::new(Allowance::new(&format!("key:{id}"), tier, tiers));
+        let caller = Caller::new(id, tenant, scopes.clone()).allowed(allowance);
         Self { caller: Arc::new(caller), stored }
     }
 
     fn change_tier(&mut self, tiers: &Tiers, now_ns: u64) {
-        let (tier, limit) = tiers.in_force(&self.stored.record.tier);
-        let limiter = limit.map(|Tier { rate, burst }| match self.caller.limiter() {
-            Some(same) if same.rate() == rate && same.burst() == burst => Arc::clone(same),
-            Some(other) => Arc::new(other.at_rate(rate, burst, now_ns)),
-            None => Arc::new(Gcra::new(rate, burst)),
-        });
-        self.caller = Arc::new(Caller::clone(&self.caller).in_tier(tier, limiter));
+        let tier = &self.stored.record.tier;
+        let Some(allowance) = self.caller.allowance() else { return };
+        if !allowance.is_the_same_under(tier, tiers) {
+            let changed = Arc::new(allowance.under(tier, tiers, now_ns));
+            self.caller = Arc::new(Caller::clone(&self.caller).allowed(changed));
+        }
     }
 }
 

@@ -3,17 +3,25 @@
 //!
 //! It knows no HTTP and reads no clock: the gateway says what was presented and when, and gets a caller or a refusal back.
 
+mod addresses;
+mod allowance;
 mod caller;
+mod daily;
 mod gcra;
 mod key;
 mod keys;
 mod tier;
+mod users;
 
+pub use addresses::{Addresses, MAX_ADDRESSES};
+pub use allowance::{Allowance, Exceeded, Left, Moment, admit};
 pub use caller::{ALL_SCOPES, Caller};
-pub use gcra::{Allowed, Denied, Gcra, Rate};
+pub use daily::Daily;
+pub use gcra::{Allowed, Denied, Gcra, Limit, Rate};
 pub use key::{ApiKey, KeyKind};
 pub use keys::{ApiKeys, KeyRecord, KeyTable, MadeKey, NewKey, Refusal, RememberedKey, TiersChange};
-pub use tier::{FREE, Tier, Tiers, UNLIMITED};
+pub use tier::{FREE, Tier, Tiers, UNLIMITED, policy, whole_seconds};
+pub use users::{MAX_USERS, Users};
 
 use thiserror::Error;
 

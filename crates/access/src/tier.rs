@@ -1,9 +1,9 @@
-//! The tiers: how much the callers of a key may ask for, by name.
+//! The tiers: how much a key or a user may ask for, by name.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::Rate;
+use crate::{Limit, Rate};
 
 /// The tier without a limit.
 pub const UNLIMITED: &str = "unlimited";
@@ -11,15 +11,36 @@ pub const UNLIMITED: &str = "unlimited";
 pub const FREE: &str = "free";
 
 const MINUTE: Duration = Duration::from_secs(60);
-const BUILT_IN: [(&str, u32, u32); 3] = [(FREE, 60, 10), ("developer", 300, 50), ("production", 1000, 200)];
+/// Requests a minute, at once, and a day.
+const BUILT_IN: [(&str, u32, u32, u32); 3] =
+    [(FREE, 60, 10, 1_000), ("developer", 300, 50, 10_000), ("production", 1_000, 200, 100_000)];
 
-/// What a tier allows each of its keys.
+/// What a tier allows each of its keys and users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tier {
-    /// How many requests, in the long run.
-    pub rate: Rate,
-    /// How many of them at once, at least 1.
-    pub burst: u32,
+    /// How many requests in the long run, and how many at once.
+    pub limit: Limit,
+    /// How many a day in UTC; `None` is no limit.
+    pub daily: Option<u32>,
+}
+
+impl Tier {
+    /// Its limits as `RateLimit-Policy` lists them.
+    pub(crate) fn policies(&self, name: &str) -> String {
+        let rate = policy(name, &self.limit);
+        self.daily.map_or(rate.clone(), |daily| format!("{rate}, \"daily\";q={daily};w=86400"))
+    }
+}
+
+/// A limit as `RateLimit-Policy` names it (draft-ietf-httpapi-ratelimit-headers-10): so many requests in as many seconds as the
+/// bucket takes to fill, which is the rate and the burst in one.
+pub fn policy(name: &str, limit: &Limit) -> String {
+    format!("\"{name}\";q={};w={}", limit.burst(), whole_seconds(limit.window()))
+}
+
+/// Rounded up, and at least one.
+pub fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)).max(1)
 }
 
 /// The tiers by name: those that are built in, and what the configuration adds or says otherwise.
@@ -35,8 +56,10 @@ impl Tiers {
     /// The built-in tiers and these; one of the same name takes a built-in one's place. Only the development key stays
     /// without a limit if `unlimited` is given one.
     pub fn with(configured: BTreeMap<String, Tier>) -> Self {
-        let built_in = BUILT_IN
-            .map(|(name, count, burst)| (name.to_owned(), Tier { rate: Rate { count, per: MINUTE }, burst }));
+        let built_in = BUILT_IN.map(|(name, count, burst, daily)| {
+            let limit = Limit::new(Rate { count, per: MINUTE }, burst);
+            (name.to_owned(), Tier { limit, daily: Some(daily) })
+        });
         Self(built_in.into_iter().chain(configured).collect())
     }
 
@@ -69,18 +92,19 @@ impl Tiers {
 mod tests {
     use super::*;
 
-    fn tier(count: u32, burst: u32) -> Tier {
-        Tier { rate: Rate { count, per: MINUTE }, burst }
+    fn tier(count: u32, burst: u32, daily: u32) -> Tier {
+        Tier { limit: Limit::new(Rate { count, per: MINUTE }, burst), daily: Some(daily) }
     }
 
     #[test]
     fn the_configuration_adds_tiers_and_changes_the_built_in_ones() {
-        let configured = BTreeMap::from([("gold".to_owned(), tier(5, 1)), ("free".to_owned(), tier(1, 1))]);
+        let configured =
+            BTreeMap::from([("gold".to_owned(), tier(5, 1, 9)), ("free".to_owned(), tier(1, 1, 9))]);
         let tiers = Tiers::with(configured);
         assert_eq!(tiers.names(), ["developer", "free", "gold", "production", "unlimited"]);
-        assert_eq!(tiers.in_force("gold"), ("gold", Some(tier(5, 1))));
-        assert_eq!(tiers.in_force("free"), ("free", Some(tier(1, 1))));
-        assert_eq!(tiers.in_force("developer"), ("developer", Some(tier(300, 50))));
+        assert_eq!(tiers.in_force("gold"), ("gold", Some(tier(5, 1, 9))));
+        assert_eq!(tiers.in_force("free"), ("free", Some(tier(1, 1, 9))));
+        assert_eq!(tiers.in_force("developer"), ("developer", Some(tier(300, 50, 10_000))));
         assert_eq!(tiers.in_force("unlimited"), ("unlimited", None));
     }
 
@@ -88,13 +112,20 @@ mod tests {
     fn a_tier_that_is_unknown_is_the_free_one() {
         let tiers = Tiers::built_in();
         assert!(!tiers.contains("gold") && tiers.contains("unlimited") && tiers.contains("free"));
-        assert_eq!(tiers.in_force("gold"), ("free", Some(tier(60, 10))));
+        assert_eq!(tiers.in_force("gold"), ("free", Some(tier(60, 10, 1_000))));
     }
 
     #[test]
     fn a_limit_for_unlimited_holds_like_any_other() {
-        let tiers = Tiers::with(BTreeMap::from([("unlimited".to_owned(), tier(5, 1))]));
-        assert_eq!(tiers.in_force("unlimited"), ("unlimited", Some(tier(5, 1))));
+        let tiers = Tiers::with(BTreeMap::from([("unlimited".to_owned(), tier(5, 1, 9))]));
+        assert_eq!(tiers.in_force("unlimited"), ("unlimited", Some(tier(5, 1, 9))));
         assert_eq!(tiers.names(), ["developer", "free", "production", "unlimited"]);
+    }
+
+    #[test]
+    fn a_policy_is_the_burst_in_the_time_that_it_takes_to_come_again() {
+        assert_eq!(tier(60, 10, 9).policies("free"), "\"free\";q=10;w=10, \"daily\";q=9;w=86400");
+        assert_eq!(Tier { daily: None, ..tier(70, 10, 0) }.policies("gold"), "\"gold\";q=10;w=9");
+        assert_eq!(policy("a", &Limit::new(Rate { count: 1_000_000, per: MINUTE }, 1)), "\"a\";q=1;w=1");
     }
 }

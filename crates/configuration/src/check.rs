@@ -8,6 +8,7 @@ mod gateway;
 mod matching;
 mod pattern;
 mod policies;
+mod rate_limits;
 mod releases;
 mod routes;
 mod runs;

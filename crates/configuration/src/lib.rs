@@ -30,11 +30,11 @@ pub use schema::schema;
 pub use settings::{
     AttestationSettings, BalancingPolicy, Builtin, CertificateFiles, Circuit, CommandSettings, ConfigReload,
     EndpointSettings, EtcdLogin, EtcdStore, EtcdTlsFiles, GatewayLimits, GatewaySettings, GenerateType,
-    HashOn, HealthCheck, HostPattern, LoadBalancing, LogFormat, MAX_CONFIG_BYTES, Measurement, Outlier,
-    Percent, PlatformAllow, PlatformSettings, Probe, ProcessSettings, Program, Protocol, Rate,
-    ReleaseSettings, Releases, Restart, Retry, RetryOn, RouteAccess, RouteSettings, Runs, Scheme,
-    SecretSettings, ServiceSettings, Settings, SgxRelease, Sticky, StoreSettings, TcbSettings, TcbStatus,
-    Telemetry, TierSettings, TlsSettings, Traffic,
+    HashOn, HealthCheck, HostPattern, LimitSettings, LoadBalancing, LogFormat, MAX_CONFIG_BYTES, Measurement,
+    Outlier, Percent, PlatformAllow, PlatformSettings, Probe, ProcessSettings, Program, Protocol, Rate,
+    RateLimitSettings, ReleaseSettings, Releases, Restart, Retry, RetryOn, RouteAccess, RouteSettings, Runs,
+    Scheme, SecretSettings, ServiceSettings, Settings, SgxRelease, Sticky, StoreSettings, TcbSettings,
+    TcbStatus, Telemetry, TierSettings, TlsSettings, Traffic,
 };
 
 #[cfg(test)]

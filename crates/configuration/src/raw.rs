@@ -26,7 +26,7 @@ use crate::settings::{GenerateType, LogFormat};
 pub(crate) use attestation::{
     RawAttestation, RawNitro, RawPlatform, RawRelease, RawSevSnp, RawSgx, RawTcb, RawTdx,
 };
-pub(crate) use gateway::{RawCertificate, RawGateway, RawLimits, RawTier, RawTls};
+pub(crate) use gateway::{RawCertificate, RawGateway, RawLimit, RawLimits, RawRateLimits, RawTier, RawTls};
 pub(crate) use service::{
     RawCircuit, RawEndpoint, RawHealthCheck, RawLoadBalancing, RawMatch, RawOutlier, RawRestart, RawRetry,
     RawRoute, RawService, RawTraffic,

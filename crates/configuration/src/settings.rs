@@ -91,8 +91,8 @@ pub struct GatewaySettings {
     pub trusted_proxies: Vec<IpNet>,
     /// Limits of every client connection and request.
     pub limits: GatewayLimits,
-    /// The tiers of the file, by name: added to the built-in ones or in the place of one of them, never of `unlimited`.
-    pub tiers: BTreeMap<String, TierSettings>,
+    /// How often clients may call.
+    pub rate_limits: RateLimitSettings,
 }
 
 /// TLS of the gateway. Whether the files can be read and hold what they should is not known here.
@@ -113,13 +113,33 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-/// How often a caller of a tier may call.
+/// How often clients may call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TierSettings {
+pub struct RateLimitSettings {
+    /// From one address, or from one /64 in IPv6; without a limit where there is none.
+    pub per_address: Option<LimitSettings>,
+    /// How often one address may present a credential that is refused.
+    pub failed_authentication: LimitSettings,
+    /// The tiers of the file, by name: added to the built-in ones or in the place of one of them, never of `unlimited`.
+    pub tiers: BTreeMap<String, TierSettings>,
+}
+
+/// A rate with its burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitSettings {
     /// In the long run.
     pub rate: Rate,
     /// At once, after a pause; from 1 to [`Rate::MAX_COUNT`].
     pub burst: u32,
+}
+
+/// How often a caller of a tier may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TierSettings {
+    /// In the long run and at once.
+    pub limit: LimitSettings,
+    /// A day in UTC, from 1 to [`Rate::MAX_COUNT`]; without a quota where there is none.
+    pub daily: Option<u32>,
 }
 
 /// So many in such a time.
@@ -134,6 +154,8 @@ pub struct Rate {
 impl Rate {
     /// The highest count: one for each nanosecond of the shortest period, so that the time between two is never zero.
     pub const MAX_COUNT: u32 = 1_000_000_000;
+    /// What stands for a rate that could not be read, in settings that nobody gets.
+    pub(crate) const SLOWEST: Self = Self { count: 1, per: Duration::from_secs(86_400) };
 }
 
 /// Limits of client connections and requests.

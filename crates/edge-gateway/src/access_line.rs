@@ -42,10 +42,7 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
         out.extend_from_slice(&route.log_part);
     }
     if let Some(caller) = &exchange.caller {
-        // Ids of keys are letters, digits and underscores.
-        out.extend_from_slice(b",\"caller\":\"");
-        out.extend_from_slice(caller.subject());
-        out.push(b'"');
+        text(out, b",\"caller\":", std::str::from_utf8(caller.subject()).unwrap_or_default());
     }
     if let Some(instance) = &exchange.instance {
         let replica = &instance.replica;

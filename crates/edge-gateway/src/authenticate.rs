@@ -1,39 +1,44 @@
-//! Who calls: the API key that a request carries, looked up in the published table.
+//! Who calls: which credential of a request counts, and who it belongs to. Each kind of credential has a file of its own.
+
+mod api_key;
 
 use std::sync::Arc;
 
-use access::{Caller, KeyTable, Refusal};
+use access::Caller;
 use http1::{Known, RequestHead};
-use jiff::Timestamp;
 
 use crate::FlowError;
-use crate::client::Client;
-use crate::route::Route;
+use crate::exchange::Exchange;
+use crate::rate_limit::{failed, may_fail};
 
-/// The caller; `None` on a route that anybody may call.
-pub(crate) fn authenticate(
-    head: &RequestHead,
-    route: &Route,
-    keys: &KeyTable,
-    client: &Client,
-    now: Timestamp,
-) -> Result<Option<Arc<Caller>>, FlowError> {
-    if route.scopes.is_none() {
-        return Ok(None);
-    }
-    let presented = presented(head)?.ok_or(FlowError::AuthRequired)?;
-    let mut remembered = client.remembered_key.borrow_mut();
-    let caller =
-        keys.authenticate_again(&mut remembered, presented, now).map_err(|refusal| match refusal {
-            Refusal::Malformed | Refusal::Unknown => FlowError::AuthInvalid,
-            Refusal::Expired => FlowError::AuthExpired,
-        })?;
-    Ok(Some(caller))
+/// A credential as it was presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Credential<'a> {
+    /// What begins like an API key.
+    ApiKey(&'a [u8]),
+    /// Anything else that was sent as one.
+    Token(&'a [u8]),
 }
 
-/// Whether the caller has every scope of the route.
-pub(crate) fn authorize(caller: Option<&Caller>, route: &Route) -> Result<(), FlowError> {
-    let (Some(caller), Some(scopes)) = (caller, &route.scopes) else { return Ok(()) };
+/// The caller of a request that needs one. Of refused credentials an address has only so many to present.
+pub(crate) async fn authenticate(exchange: &mut Exchange) -> Result<Arc<Caller>, FlowError> {
+    let caller = match presented(&exchange.head) {
+        Ok(Some(Credential::ApiKey(key))) => api_key::caller(exchange, key),
+        Ok(Some(Credential::Token(_))) => {
+            may_fail(exchange).and(Err(FlowError::AuthInvalid("nobody issues tokens here".into())))
+        }
+        Ok(None) => Err(FlowError::AuthRequired),
+        Err(why) => Err(FlowError::AuthInvalid(why.into())),
+    };
+    caller.map_err(|error| match error {
+        FlowError::AuthInvalid(_) | FlowError::AuthExpired => failed(exchange, error),
+        other => other,
+    })
+}
+
+/// Whether the caller has every scope of what it asks for; nothing is asked of anybody where there is none.
+pub(crate) fn authorize(caller: Option<&Caller>, scopes: Option<&[String]>) -> Result<(), FlowError> {
+    let (Some(caller), Some(scopes)) = (caller, scopes) else { return Ok(()) };
     match caller.missing_scope(scopes) {
         None => Ok(()),
         Some(scope) => Err(FlowError::ScopeMissing(scope.to_owned())),
@@ -44,22 +49,24 @@ pub(crate) fn authorize(caller: Option<&Caller>, route: &Route) -> Result<(), Fl
 const PLACES: [Known; 3] = [Known::Authorization, Known::XApiKey, Known::ApiKey];
 
 /// The credential of a request. Two different credentials in one place are none.
-fn presented(head: &RequestHead) -> Result<Option<&[u8]>, FlowError> {
+fn presented(head: &RequestHead) -> Result<Option<Credential<'_>>, &'static str> {
     let Some(place) = PLACES.into_iter().find(|place| head.has(*place)) else { return Ok(None) };
-    let value = head.only_value(place).ok_or(FlowError::AuthInvalid)?;
-    if place != Known::Authorization {
-        return Ok(Some(value));
-    }
-    match value.split_at_checked(BEARER.len()) {
-        Some((scheme, credential)) if scheme.eq_ignore_ascii_case(BEARER) => {
-            Ok(Some(credential.trim_ascii()))
+    let value = head.only_value(place).ok_or("there are two credentials in one place")?;
+    let text = match (place, value.split_at_checked(BEARER.len())) {
+        (Known::Authorization, Some((scheme, credential))) if scheme.eq_ignore_ascii_case(BEARER) => {
+            credential.trim_ascii()
         }
-        _ => Err(FlowError::AuthInvalid),
-    }
+        (Known::Authorization, _) => return Err("it is no bearer credential"),
+        _ => value,
+    };
+    let is_key = text.starts_with(API_KEY);
+    Ok(Some(if is_key { Credential::ApiKey(text) } else { Credential::Token(text) }))
 }
 
 /// The one scheme that is understood, and the space behind it.
 const BEARER: &[u8] = b"bearer ";
+/// What every API key begins with, and no token does.
+const API_KEY: &[u8] = b"sk_";
 
 #[cfg(test)]
 mod tests {
@@ -81,30 +88,35 @@ mod tests {
             &[("authorization", "sk_1")],
             &[("authorization", "Bearer sk_1"), ("authorization", "Bearer sk_2")],
             &[("x-api-key", "sk_1"), ("x-api-key", "sk_1")],
+            &[("authorization", "Bearer ey.J.9"), ("x-api-key", "sk_1")],
+            &[("apikey", "ey.J.9")],
         ] {
             let fields: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
             let text = format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
             let limits = http1::Limits { head_bytes: 1024, fields: 10, target_bytes: 10 };
             let mut head = RequestHead::default();
             http1::parse_request(text.as_bytes(), &limits, &mut head).unwrap();
-            shown += &format!(
-                "{headers:?}: {:?}\n",
-                presented(&head)
-                    .map(|found| found.map(String::from_utf8_lossy))
-                    .map_err(|error| error.to_string())
-            );
+            let shown_one = match presented(&head) {
+                Ok(Some(Credential::ApiKey(key))) => format!("key {}", String::from_utf8_lossy(key)),
+                Ok(Some(Credential::Token(token))) => format!("token {}", String::from_utf8_lossy(token)),
+                Ok(None) => "none".to_owned(),
+                Err(why) => why.to_owned(),
+            };
+            shown += &format!("{headers:?}: {shown_one}\n");
         }
         expect![[r#"
-            []: Ok(None)
-            [("authorization", "Bearer sk_1")]: Ok(Some("sk_1"))
-            [("authorization", "bearer  sk_1 ")]: Ok(Some("sk_1"))
-            [("x-api-key", "sk_2")]: Ok(Some("sk_2"))
-            [("apikey", "sk_3")]: Ok(Some("sk_3"))
-            [("authorization", "Bearer sk_1"), ("apikey", "sk_3")]: Ok(Some("sk_1"))
-            [("authorization", "Basic abc"), ("apikey", "sk_3")]: Err("the API key is not valid")
-            [("authorization", "sk_1")]: Err("the API key is not valid")
-            [("authorization", "Bearer sk_1"), ("authorization", "Bearer sk_2")]: Err("the API key is not valid")
-            [("x-api-key", "sk_1"), ("x-api-key", "sk_1")]: Err("the API key is not valid")
+            []: none
+            [("authorization", "Bearer sk_1")]: key sk_1
+            [("authorization", "bearer  sk_1 ")]: key sk_1
+            [("x-api-key", "sk_2")]: key sk_2
+            [("apikey", "sk_3")]: key sk_3
+            [("authorization", "Bearer sk_1"), ("apikey", "sk_3")]: key sk_1
+            [("authorization", "Basic abc"), ("apikey", "sk_3")]: it is no bearer credential
+            [("authorization", "sk_1")]: it is no bearer credential
+            [("authorization", "Bearer sk_1"), ("authorization", "Bearer sk_2")]: there are two credentials in one place
+            [("x-api-key", "sk_1"), ("x-api-key", "sk_1")]: there are two credentials in one place
+            [("authorization", "Bearer ey.J.9"), ("x-api-key", "sk_1")]: token ey.J.9
+            [("apikey", "ey.J.9")]: token ey.J.9
         "#]]
         .assert_eq(&shown);
     }

@@ -1,7 +1,9 @@
 //! Errors of the request flow, and the one place where they become answers.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
+use access::whole_seconds;
 use http::StatusCode;
 use http1::RequestFault;
 use observability::Refused;
@@ -39,13 +41,13 @@ pub enum FlowError {
     #[error("this route needs an API key, in `Authorization: Bearer …` or `X-API-Key`")]
     AuthRequired,
     /// A credential that is none.
-    #[error("the API key is not valid")]
-    AuthInvalid,
+    #[error("the credential is not valid")]
+    AuthInvalid(Cow<'static, str>),
     /// A credential past its expiry.
     #[error("the API key has expired")]
     AuthExpired,
     /// The caller may not.
-    #[error("the API key lacks the scope `{0}`")]
+    #[error("the caller lacks the scope `{0}`")]
     ScopeMissing(String),
     /// The body is over the limit.
     #[error("the request body is larger than {0} bytes")]
@@ -59,13 +61,13 @@ pub enum FlowError {
     /// The client sends its body too slowly.
     #[error("the request did not arrive in time")]
     RequestTimeout,
-    /// The caller has used what its tier allows.
-    #[error("the key has used what its tier {tier} allows")]
+    /// A limit of how often somebody may call is reached.
+    #[error("{by}")]
     RateLimited {
-        /// The tier.
-        tier: String,
-        /// When another request is allowed, in whole seconds.
-        retry_after: u64,
+        /// Which one.
+        by: LimitedBy,
+        /// When another request is allowed.
+        retry_after: Duration,
     },
     /// Too much is asked at once.
     #[error("{0} has as many requests in flight as it may")]
@@ -85,6 +87,26 @@ pub enum FlowError {
     /// The replica is too slow.
     #[error("the replica did not answer in time")]
     UpstreamTimeout,
+}
+
+/// Whose limit is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LimitedBy {
+    /// That of the client's address.
+    #[error("this address has sent as many requests as it may")]
+    Address,
+    /// That of refused credentials from the client's address.
+    #[error("this address has presented too many credentials that were refused")]
+    FailedAuthentication,
+    /// The rate of the caller's tier.
+    #[error("the caller has used what its tier {0} allows")]
+    Tier(String),
+    /// The day's quota of the caller's tier.
+    #[error("the caller has used what its tier {0} allows for today (UTC)")]
+    Daily(String),
+    /// That of the route, for everybody.
+    #[error("this route was called as often as it may be")]
+    Route,
 }
 
 /// Every code that the gateway answers with; each has a page in `docs/errors/`.
@@ -163,7 +185,7 @@ impl FlowError {
                 (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed")
             }
             Self::AuthRequired => (StatusCode::UNAUTHORIZED, "AUTH_REQUIRED", "Authentication required"),
-            Self::AuthInvalid => (StatusCode::UNAUTHORIZED, "AUTH_INVALID", "Invalid credential"),
+            Self::AuthInvalid(_) => (StatusCode::UNAUTHORIZED, "AUTH_INVALID", "Invalid credential"),
             Self::AuthExpired => (StatusCode::UNAUTHORIZED, "AUTH_KEY_EXPIRED", "Expired credential"),
             Self::ScopeMissing(_) => (StatusCode::FORBIDDEN, "SCOPE_MISSING", "Missing scope"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Body too large"),
@@ -186,6 +208,7 @@ impl FlowError {
     pub(crate) fn internal_detail(&self) -> Option<&str> {
         match self {
             Self::Upstream(reason) | Self::Exhausted(reason) => Some(reason),
+            Self::AuthInvalid(reason) => Some(reason),
             _ => None,
         }
     }
@@ -200,7 +223,13 @@ impl FlowError {
             Self::BodyTooLarge(_) => Some(Refused::BodyBytes),
             Self::HeadTimeout => Some(Refused::HeaderTimeout),
             Self::RequestTimeout => Some(Refused::RequestTimeout),
-            Self::RateLimited { .. } => Some(Refused::RateLimited),
+            Self::RateLimited { by: LimitedBy::Address, .. } => Some(Refused::AddressLimited),
+            Self::RateLimited { by: LimitedBy::FailedAuthentication, .. } => {
+                Some(Refused::FailedAuthentication)
+            }
+            Self::RateLimited { by: LimitedBy::Tier(_), .. } => Some(Refused::RateLimited),
+            Self::RateLimited { by: LimitedBy::Daily(_), .. } => Some(Refused::DailyLimited),
+            Self::RateLimited { by: LimitedBy::Route, .. } => Some(Refused::RouteLimited),
             _ => None,
         }
     }
@@ -246,14 +275,16 @@ impl FlowError {
         let mut fields = Vec::new();
         match self {
             Self::AuthRequired => fields.push(("www-authenticate", "Bearer".to_owned())),
-            Self::AuthInvalid | Self::AuthExpired => {
+            Self::AuthInvalid(_) | Self::AuthExpired => {
                 fields.push(("www-authenticate", "Bearer error=\"invalid_token\"".to_owned()));
             }
             Self::MethodNotAllowed(allow) => fields.push(("allow", allow.clone())),
             Self::NoReplica(_) | Self::Overloaded(_) | Self::Exhausted(_) => {
                 fields.push(("retry-after", "1".to_owned()));
             }
-            Self::RateLimited { retry_after, .. } => fields.push(("retry-after", retry_after.to_string())),
+            Self::RateLimited { retry_after, .. } => {
+                fields.push(("retry-after", whole_seconds(*retry_after).to_string()));
+            }
             _ => {}
         }
         let connection = match self {

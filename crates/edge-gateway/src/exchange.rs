@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::client::{Client, forwarded_for};
 use crate::clock::{RequestId, Traceparent};
 use crate::plan::WorkerPlan;
+use crate::rate_limit::Standing;
 use crate::worker::Worker;
 
 /// The status of a request whose client went away before it was answered; nginx's number for the same.
@@ -37,6 +38,8 @@ pub(crate) struct Exchange {
     /// The number of the route; `None` until one matched.
     pub(crate) route: Option<usize>,
     pub(crate) caller: Option<Arc<Caller>>,
+    /// What is left of the limits that it was counted by.
+    pub(crate) standing: Standing,
     /// The last one that was tried.
     pub(crate) instance: Option<Arc<Instance>>,
     pub(crate) attempts: u32,
@@ -81,6 +84,7 @@ impl Exchange {
             head,
             route: None,
             caller: None,
+            standing: Standing::default(),
             instance: None,
             attempts: 0,
             before: None,
@@ -99,6 +103,11 @@ impl Exchange {
     pub(crate) fn is_from_proxy(&self) -> bool {
         let proxies = &self.plan.plan.trusted_proxies;
         !proxies.is_empty() && self.client.is_trusted(proxies)
+    }
+
+    /// Who limits of addresses are for.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.forwarded_for.unwrap_or(self.client.address)
     }
 
     /// Whether the trace that the client named goes on.

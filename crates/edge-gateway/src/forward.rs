@@ -246,9 +246,22 @@ fn is_reserved(name: &[u8]) -> bool {
     read_so.starts_with(prefix) || Known::of(&read_so).is_some()
 }
 
-/// Whether a field of a replica's answer reaches the client as it is.
-pub(crate) fn answer_passes(field: &Field) -> bool {
-    !field.hop_by_hop && !matches!(field.known(), Some(Known::ContentLength | Known::XRequestId))
+/// Whether a field of a replica's answer reaches the client as it is. What the gateway says of its limits stands alone.
+pub(crate) fn answer_passes(exchange: &Exchange, field: &Field) -> bool {
+    if field.hop_by_hop {
+        return false;
+    }
+    match field.known() {
+        Some(Known::ContentLength | Known::XRequestId) => false,
+        Some(
+            Known::Ratelimit
+            | Known::RatelimitPolicy
+            | Known::XRatelimitLimit
+            | Known::XRatelimitRemaining
+            | Known::XRatelimitReset,
+        ) => !exchange.standing.is_counted(),
+        _ => true,
+    }
 }
 
 #[cfg(test)]

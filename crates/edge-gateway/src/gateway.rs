@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::Listeners;
 use crate::clock::Clock;
 use crate::plan::Plan;
+use crate::rate_limit::ClientBuckets;
 use crate::worker::{self, Inputs, Keys, Parts, RequestCount, Worker};
 
 /// A configuration on its way to the workers.
@@ -48,6 +49,8 @@ pub struct GatewayParts {
     pub router: RouterPlan,
     /// Who may call.
     pub keys: watch::Receiver<Arc<KeyTable>>,
+    /// How often addresses have called.
+    pub client_buckets: Arc<ClientBuckets>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// Where access log lines go; none where there is no access log.
@@ -96,7 +99,7 @@ impl Gateway {
     pub fn start(listeners: Listeners, parts: GatewayParts) -> std::io::Result<Self> {
         let addresses = listeners.addresses().to_vec();
         let (phase, phases) = watch::channel(Phase::Serving);
-        let GatewayParts { plan, router, keys, metrics, access_log, mut random } = parts;
+        let GatewayParts { plan, router, keys, client_buckets, metrics, access_log, mut random } = parts;
         let (publisher, published) = watch::channel(PublishedPlan { number: 1, plan: Arc::new(plan) });
         let (requests, connections) = (RequestCount::default(), Arc::new(AtomicUsize::new(0)));
         let (mut workers, mut plans) = (JoinSet::new(), Plans { published: publisher, used: Vec::new() });
@@ -114,6 +117,7 @@ impl Gateway {
                 plan: published.borrow().clone(),
                 router: router.clone(),
                 keys: keys.clone(),
+                client_buckets: Arc::clone(&client_buckets),
                 metrics: Arc::clone(&metrics),
                 access_log: access_log.clone(),
                 requests: requests.clone(),
@@ -163,6 +167,7 @@ struct WorkerSeed {
     plan: PublishedPlan,
     router: RouterPlan,
     keys: watch::Receiver<Arc<KeyTable>>,
+    client_buckets: Arc<ClientBuckets>,
     metrics: Arc<Metrics>,
     access_log: Option<AccessLogHandle>,
     requests: RequestCount,
@@ -180,13 +185,34 @@ impl WorkerSeed {
             }
         };
         runtime.block_on(async move {
-            let Self { plan, router, keys, metrics, access_log, requests, mut random, number } = self;
+            let Self {
+                plan,
+                router,
+                keys,
+                client_buckets,
+                metrics,
+                access_log,
+                requests,
+                mut random,
+                number,
+            } = self;
             let lines = access_log.map(|log| LineBuffer::new(log, metrics.gateway(number)));
             let buffers = Rc::new(BufferPool::default());
             let (router, subscription) =
                 WorkerRouter::new(router, number, random.fork(), Rc::clone(&buffers));
             let (plan, keys, clock) = (plan.plan, Keys::new(keys), Clock::new(random));
-            let parts = Parts { plan, keys, router, clock, requests, buffers, lines, metrics, number };
+            let parts = Parts {
+                plan,
+                keys,
+                client_buckets,
+                router,
+                clock,
+                requests,
+                buffers,
+                lines,
+                metrics,
+                number,
+            };
             let worker = Worker::new(parts);
             let following = Rc::clone(&worker);
             let following = async move { following.router.follow_snapshots(subscription).await };

@@ -22,6 +22,7 @@ use crate::exchange::Exchange;
 use crate::forward::answer_passes;
 use crate::http1_client::{Http1Client, passing_trailers};
 use crate::idle::IdleDeadline;
+use crate::rate_limit::write_fields;
 use crate::request_flow::{Flow, answer, refuse};
 use crate::tunnel::{self, Ended};
 use crate::worker::Worker;
@@ -87,6 +88,7 @@ async fn send_own(
     for (name, value) in &own.fields {
         write_field(out, name.as_bytes(), value.as_bytes());
     }
+    write_fields(exchange, out);
     write_field(out, REQUEST_ID.as_bytes(), exchange.request_id.as_bytes());
     write_length(out, own.body.len() as u64);
     write_end_of_head(out, exchange, after);
@@ -146,10 +148,11 @@ fn write_head(exchange: &Exchange, connection: &mut Http1Client, answer: &Answer
     let out = &mut connection.out;
     write_status_line(out, head.status());
     for (field, name, value) in head.fields() {
-        if answer_passes(field) {
+        if answer_passes(exchange, field) {
             write_field(out, name, value);
         }
     }
+    write_fields(exchange, out);
     write_field(out, REQUEST_ID.as_bytes(), exchange.request_id.as_bytes());
     match framing {
         Framing::Length(length) if !bodiless => write_length(out, length),
@@ -343,10 +346,11 @@ async fn switch(exchange: &mut Exchange, connection: &mut Http1Client, timer: &m
     let out = &mut connection.out;
     write_status_line(out, StatusCode::SWITCHING_PROTOCOLS);
     for (field, name, value) in answer.head().fields() {
-        if answer_passes(field) {
+        if answer_passes(exchange, field) {
             write_field(out, name, value);
         }
     }
+    write_fields(exchange, out);
     write_field(out, REQUEST_ID.as_bytes(), exchange.request_id.as_bytes());
     out.extend_from_slice(b"connection: upgrade\r\n");
     if let Some(protocol) = answer.head().value(Known::Upgrade) {

@@ -20,6 +20,7 @@ use crate::forward::answer_passes;
 use crate::http1_client::passing_trailers;
 use crate::http2_client::{Http2Body, StreamEnd};
 use crate::idle::IdleDeadline;
+use crate::rate_limit::put_fields;
 use crate::request_flow::Flow;
 
 /// What is handed to the stream at once.
@@ -56,6 +57,12 @@ fn response(exchange: &Exchange, status: StatusCode, mut fields: HeaderMap) -> R
     if let Ok(id) = id {
         fields.insert(REQUEST_ID, id);
     }
+    put_fields(exchange, &mut |name, value| {
+        let parsed = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value));
+        if let (Ok(name), Ok(value)) = parsed {
+            fields.insert(name, value);
+        }
+    });
     let mut response = Response::new(());
     (*response.status_mut(), *response.version_mut()) = (status, Version::HTTP_2);
     *response.headers_mut() = fields;
@@ -141,7 +148,7 @@ async fn send_answer(
     let mut fields = HeaderMap::with_capacity(head.field_count() + 2);
     for (field, name, value) in head.fields() {
         let parsed = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value));
-        if let (true, (Ok(name), Ok(value))) = (answer_passes(field), parsed) {
+        if let (true, (Ok(name), Ok(value))) = (answer_passes(exchange, field), parsed) {
             fields.append(name, value);
         }
     }

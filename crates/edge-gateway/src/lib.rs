@@ -38,10 +38,10 @@ mod validate;
 mod websocket;
 mod worker;
 
-pub use error::{CODES, FlowError};
+pub use error::{CODES, FlowError, LimitedBy};
 pub use gateway::{Gateway, GatewayParts, Phase, Plans};
 pub use listener::{BindError, Listeners};
 pub use plan::Plan;
-pub use rate_limit::nanoseconds_now;
-pub use route::{OwnPage, PageAnswer, Route, RouteTable};
+pub use rate_limit::{Ceiling, ClientBuckets, RateLimits, RouteLimit, nanoseconds_now};
+pub use route::{OwnPage, PageAnswer, PageRequest, Route, RouteTable};
 pub use tls::{TlsError, server_config};

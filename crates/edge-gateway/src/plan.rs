@@ -12,6 +12,7 @@ use rustls::ServerConfig;
 use service_router::{ServicePlans, ServiceView, WorkerRouter};
 
 use crate::RouteTable;
+use crate::rate_limit::RateLimits;
 use crate::route::Route;
 
 /// One configuration of the gateway.
@@ -20,6 +21,8 @@ pub struct Plan {
     pub routes: RouteTable,
     /// The limits.
     pub limits: GatewayLimits,
+    /// How often an address may call.
+    pub rate_limits: RateLimits,
     /// The services in the order that routes number them in.
     pub services: Arc<ServicePlans>,
     /// What each worker counts of requests that no route matches.

@@ -1,11 +1,19 @@
-//! How often a caller may ask: the bucket of its key, one number that all workers share.
+//! How often somebody may call: by address before anything else, by caller and by route once both are known.
 
-use std::sync::LazyLock;
+mod fields;
 
-use access::Caller;
+use std::hash::RandomState;
+use std::sync::{Arc, LazyLock};
+use std::time::UNIX_EPOCH;
+
+use access::{Addresses, Allowed, Caller, Denied, Exceeded, Gcra, Left, Limit, Moment, admit, policy};
 use tokio::time::Instant;
 
 use crate::FlowError;
+use crate::error::LimitedBy;
+use crate::exchange::Exchange;
+use crate::route::Route;
+pub(crate) use fields::{put_fields, write_fields};
 
 /// What the buckets count their time from.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -20,16 +28,171 @@ fn nanoseconds(now: Instant) -> u64 {
     u64::try_from(now.saturating_duration_since(*EPOCH).as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Takes one request from the caller's bucket. A refusal takes nothing.
-pub(crate) fn limit(caller: Option<&Caller>, now: Instant) -> Result<(), FlowError> {
-    let Some((caller, limiter)) = caller.and_then(|caller| Some((caller, caller.limiter()?))) else {
-        return Ok(());
-    };
-    match limiter.check(nanoseconds(now)) {
-        Ok(_) => Ok(()),
-        Err(denied) => Err(FlowError::RateLimited {
-            tier: caller.tier().to_owned(),
-            retry_after: denied.retry_after.as_secs() + 1,
-        }),
+/// When a request is counted: when it began.
+pub(crate) fn moment(exchange: &Exchange) -> Moment {
+    let unix = exchange.time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Moment { steady_ns: nanoseconds(exchange.began), unix }
+}
+
+/// A limit, and how clients are told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ceiling {
+    limit: Limit,
+    name: &'static str,
+    policy: Box<str>,
+}
+
+impl Ceiling {
+    fn new(name: &'static str, limit: Limit) -> Self {
+        Self { limit, name, policy: policy(name, &limit).into() }
     }
+}
+
+/// The limits of addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimits {
+    per_address: Option<Ceiling>,
+    failed_authentication: Ceiling,
+}
+
+impl RateLimits {
+    /// How often an address may call, and how often it may present a credential that is refused.
+    pub fn new(per_address: Option<Limit>, failed_authentication: Limit) -> Self {
+        Self {
+            per_address: per_address.map(|limit| Ceiling::new("address", limit)),
+            failed_authentication: Ceiling::new("failed-authentication", failed_authentication),
+        }
+    }
+}
+
+/// What addresses have used, for all workers and all configurations of the process.
+pub struct ClientBuckets {
+    calls: Addresses,
+    failures: Addresses,
+}
+
+impl Default for ClientBuckets {
+    fn default() -> Self {
+        let table = || Addresses::new(RandomState::new());
+        Self { calls: table(), failures: table() }
+    }
+}
+
+/// How often everybody together may call a route.
+#[derive(Debug)]
+pub struct RouteLimit {
+    bucket: Gcra,
+    ceiling: Ceiling,
+}
+
+impl RouteLimit {
+    /// A limit of which nothing is used.
+    pub fn new(limit: Limit) -> Arc<Self> {
+        Arc::new(Self { bucket: Gcra::new(limit), ceiling: Ceiling::new("route", limit) })
+    }
+
+    /// This one where it is the same, or one under another limit in which what was used stays used.
+    pub fn under(self: &Arc<Self>, limit: Limit, now_ns: u64) -> Arc<Self> {
+        if self.ceiling.limit == limit {
+            return Arc::clone(self);
+        }
+        Arc::new(Self { bucket: self.bucket.under(limit, now_ns), ceiling: Ceiling::new("route", limit) })
+    }
+}
+
+/// What is left of the limits that a request was counted by, or refused by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Standing {
+    address: Option<Allowed>,
+    failures: Option<Allowed>,
+    caller: Left,
+}
+
+impl Standing {
+    /// Whether any limit has counted the request.
+    pub(crate) fn is_counted(&self) -> bool {
+        let Left { rate, daily, route } = self.caller;
+        [self.address, self.failures, rate, daily, route].iter().any(Option::is_some)
+    }
+}
+
+/// Counts a request by the address of its client, whatever becomes of it.
+pub(crate) fn limit_address(exchange: &mut Exchange) -> Result<(), FlowError> {
+    let Some(ceiling) = &exchange.plan.plan.rate_limits.per_address else { return Ok(()) };
+    let now_ns = nanoseconds(exchange.began);
+    match exchange.worker.client_buckets.calls.take(exchange.address(), &ceiling.limit, now_ns) {
+        Ok(left) => {
+            exchange.standing.address = Some(left);
+            Ok(())
+        }
+        Err(denied) => {
+            exchange.standing.address = Some(nothing_left(denied));
+            Err(limited(LimitedBy::Address, denied))
+        }
+    }
+}
+
+/// Whether the client's address may present a credential whose check is costly.
+pub(crate) fn may_fail(exchange: &mut Exchange) -> Result<(), FlowError> {
+    let ceiling = &exchange.plan.plan.rate_limits.failed_authentication;
+    let now_ns = nanoseconds(exchange.began);
+    let left = exchange.worker.client_buckets.failures.left(exchange.address(), &ceiling.limit, now_ns);
+    left.map(drop).map_err(|denied| too_many_failures(exchange, denied))
+}
+
+/// Counts a refused credential by the address of its client: the refusal, or that it was one too many.
+pub(crate) fn failed(exchange: &mut Exchange, refused: FlowError) -> FlowError {
+    let ceiling = &exchange.plan.plan.rate_limits.failed_authentication;
+    let now_ns = nanoseconds(exchange.began);
+    match exchange.worker.client_buckets.failures.take(exchange.address(), &ceiling.limit, now_ns) {
+        Ok(_) => refused,
+        Err(denied) => too_many_failures(exchange, denied),
+    }
+}
+
+fn too_many_failures(exchange: &mut Exchange, denied: Denied) -> FlowError {
+    exchange.standing.failures = Some(nothing_left(denied));
+    limited(LimitedBy::FailedAuthentication, denied)
+}
+
+/// Counts a request by its caller and its route, by both or by none.
+pub(crate) fn limit(exchange: &mut Exchange, route: &Route) -> Result<(), FlowError> {
+    let allowance = exchange.caller.as_deref().and_then(Caller::allowance).map(Arc::as_ref);
+    let of_route = route.limit.as_deref().map(|limit| &limit.bucket);
+    if allowance.is_none() && of_route.is_none() {
+        return Ok(());
+    }
+    let (exceeded, denied) = match admit(allowance, of_route, moment(exchange)) {
+        Ok(left) => {
+            exchange.standing.caller = left;
+            return Ok(());
+        }
+        Err(refused) => refused,
+    };
+    let tier = exchange.caller.as_deref().map_or("", Caller::tier).to_owned();
+    let nothing = Some(nothing_left(denied));
+    let left = &mut exchange.standing.caller;
+    let by = match exceeded {
+        Exceeded::Rate => {
+            left.rate = nothing;
+            LimitedBy::Tier(tier)
+        }
+        Exceeded::Daily => {
+            left.daily = nothing;
+            LimitedBy::Daily(tier)
+        }
+        Exceeded::Route => {
+            left.route = nothing;
+            LimitedBy::Route
+        }
+    };
+    Err(limited(by, denied))
+}
+
+fn limited(by: LimitedBy, denied: Denied) -> FlowError {
+    FlowError::RateLimited { by, retry_after: denied.retry_after }
+}
+
+fn nothing_left(denied: Denied) -> Allowed {
+    Allowed { remaining: 0, reset: denied.retry_after }
 }

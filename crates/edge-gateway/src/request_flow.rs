@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http1::{Known, RequestHead};
-use jiff::Timestamp;
 use service_router::{Answer, CallOptions, Replay, RequestBody, Timer};
 
 use crate::FlowError;
@@ -13,8 +12,8 @@ use crate::authenticate::{authenticate, authorize};
 use crate::destination;
 use crate::exchange::Exchange;
 use crate::forward::Forward;
-use crate::rate_limit::limit;
-use crate::route::{OwnPage, Target};
+use crate::rate_limit::{limit, limit_address, moment};
+use crate::route::{OwnPage, PageRequest, Target};
 use crate::validate::{upgrade, validate_head, validate_length};
 use crate::websocket::is_taken_up;
 
@@ -70,20 +69,19 @@ async fn request_flow(
     timer: &mut Timer,
 ) -> Result<Flow, FlowError> {
     let (plan, worker) = (Rc::clone(&exchange.plan), Rc::clone(&exchange.worker));
+    limit_address(exchange)?;
     validate_head(&exchange.head)?;
     let (route, hash) = match plan.plan.routes.find(&exchange.head)? {
         Target::Route { route, hash } => (route, hash),
-        Target::Own(page) => {
-            exchange.own_page();
-            return Ok(Flow::Own(own_answer(page)));
-        }
+        Target::Own(page) => return own_page(exchange, page).await.map(Flow::Own),
     };
     exchange.route = Some(route.number);
     worker.admit(&plan)?;
-    let now = Timestamp::try_from(exchange.time).unwrap_or_default();
-    exchange.caller = authenticate(&exchange.head, route, &worker.keys.current(), &exchange.client, now)?;
-    limit(exchange.caller.as_deref(), exchange.began)?;
-    authorize(exchange.caller.as_deref(), route)?;
+    if route.scopes.is_some() {
+        exchange.caller = Some(authenticate(exchange).await?);
+    }
+    limit(exchange, route)?;
+    authorize(exchange.caller.as_deref(), route.scopes.as_deref())?;
     validate_length(&exchange.head, route)?;
     body.set_limit(route.body_limit);
 
@@ -126,14 +124,21 @@ fn switching_is_wanted(exchange: &Exchange, answer: &Answer) -> Result<(), FlowE
     }
 }
 
-fn own_answer(page: &OwnPage) -> OwnAnswer {
-    let answer = (page.answer)();
-    OwnAnswer {
+/// What anybody may ask for is asked for often, by whoever watches, and appears nowhere.
+async fn own_page(exchange: &mut Exchange, page: &OwnPage) -> Result<OwnAnswer, FlowError> {
+    if page.scopes.is_some() {
+        exchange.caller = Some(authenticate(exchange).await?);
+        authorize(exchange.caller.as_deref(), page.scopes.as_deref())?;
+    } else {
+        exchange.own_page();
+    }
+    let answer = (page.answer)(PageRequest { caller: exchange.caller.as_deref(), now: moment(exchange) });
+    Ok(OwnAnswer {
         status: answer.status,
         content_type: answer.content_type,
         fields: vec![("cache-control", "no-store".to_owned())],
         body: answer.body,
         grpc: None,
         connection: After::Open,
-    }
+    })
 }

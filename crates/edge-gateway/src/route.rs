@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::{Caller, Moment};
 use configuration::{HashOn, HostPattern, Sticky};
 use http::{Method, StatusCode};
 use http1::RequestHead;
@@ -16,6 +17,7 @@ use trust::CallerSigner;
 use crate::FlowError;
 use crate::access_line::route_part;
 use crate::path::plain;
+use crate::rate_limit::RouteLimit;
 use hosts::Hosts;
 
 /// A route with everything that the request flow needs of it.
@@ -39,6 +41,8 @@ pub struct Route {
     pub headers: Vec<(String, String)>,
     /// The scopes that a caller needs; `None` when anybody may call.
     pub scopes: Option<Arc<[String]>>,
+    /// How often everybody together may call.
+    pub limit: Option<Arc<RouteLimit>>,
     /// The largest request body, in bytes.
     pub body_limit: u64,
     /// Until the head of the answer.
@@ -68,6 +72,7 @@ impl Route {
             methods: Vec::new(),
             headers: Vec::new(),
             scopes: None,
+            limit: None,
             body_limit: 0,
             timeout: Duration::ZERO,
             strip_prefix: None,
@@ -98,8 +103,19 @@ impl Route {
 pub struct OwnPage {
     /// The exact path.
     pub path: &'static str,
+    /// The scopes that a caller needs; `None` when anybody may ask.
+    pub scopes: Option<Arc<[String]>>,
     /// Gives the answer; must not block.
-    pub answer: Arc<dyn Fn() -> PageAnswer + Send + Sync>,
+    pub answer: Arc<dyn Fn(PageRequest<'_>) -> PageAnswer + Send + Sync>,
+}
+
+/// Who asks for an own page, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct PageRequest<'a> {
+    /// The caller, where the page needs one.
+    pub caller: Option<&'a Caller>,
+    /// The moment, as limits are counted.
+    pub now: Moment,
 }
 
 /// The content of an own page.

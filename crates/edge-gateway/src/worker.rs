@@ -21,6 +21,7 @@ use crate::drain_signal::DrainSignal;
 use crate::exchange::Exchange;
 use crate::gateway::{Phase, PublishedPlan};
 use crate::plan::{Plan, WorkerPlan};
+use crate::rate_limit::ClientBuckets;
 use crate::{FlowError, accept, access_line};
 
 /// How long an access log line may wait in the worker's buffer.
@@ -38,6 +39,7 @@ const KEPT_HEAD_BYTES: usize = 4 << 10;
 pub(crate) struct Worker {
     plan: RefCell<Rc<WorkerPlan>>,
     pub(crate) keys: Keys,
+    pub(crate) client_buckets: Arc<ClientBuckets>,
     pub(crate) router: WorkerRouter,
     pub(crate) shard: Arc<GatewayShard>,
     pub(crate) clock: Clock,
@@ -92,6 +94,7 @@ impl RequestCount {
 pub(crate) struct Parts {
     pub(crate) plan: Arc<Plan>,
     pub(crate) keys: Keys,
+    pub(crate) client_buckets: Arc<ClientBuckets>,
     pub(crate) router: WorkerRouter,
     pub(crate) clock: Clock,
     pub(crate) requests: RequestCount,
@@ -103,7 +106,8 @@ pub(crate) struct Parts {
 
 impl Worker {
     pub(crate) fn new(parts: Parts) -> Rc<Self> {
-        let Parts { plan, keys, router, clock, requests, buffers, lines, metrics, number } = parts;
+        let Parts { plan, keys, client_buckets, router, clock, requests, buffers, lines, metrics, number } =
+            parts;
         router.use_services(&plan.services);
         let plan = WorkerPlan::new(plan, number).into();
         let shard = metrics.gateway(number);
@@ -111,6 +115,7 @@ impl Worker {
         Rc::new(Self {
             plan,
             keys,
+            client_buckets,
             router,
             shard,
             clock,

@@ -47,6 +47,8 @@ known! {
     ProxyAuthenticate = "proxy-authenticate",
     ProxyAuthorization = "proxy-authorization",
     ProxyConnection = "proxy-connection",
+    Ratelimit = "ratelimit",
+    RatelimitPolicy = "ratelimit-policy",
     RetryAfter = "retry-after",
     SecWebsocketAccept = "sec-websocket-accept",
     SecWebsocketKey = "sec-websocket-key",
@@ -68,6 +70,9 @@ known! {
     XForwardedProto = "x-forwarded-proto",
     XForwardedServer = "x-forwarded-server",
     XOriginalUrl = "x-original-url",
+    XRatelimitLimit = "x-ratelimit-limit",
+    XRatelimitRemaining = "x-ratelimit-remaining",
+    XRatelimitReset = "x-ratelimit-reset",
     XRealIp = "x-real-ip",
     XRequestId = "x-request-id",
     XRequestTimeout = "x-request-timeout",
@@ -87,20 +92,27 @@ const fn by_length() -> [&'static [Known]; LONGEST + 1] {
     table[4] = &[Known::Host, Known::Date];
     table[6] = &[Known::Accept, Known::Cookie, Known::ApiKey, Known::Server, Known::Expect];
     table[7] = &[Known::Trailer, Known::Upgrade];
-    table[9] = &[Known::XApiKey, Known::Forwarded, Known::XRealIp];
+    table[9] = &[Known::XApiKey, Known::Forwarded, Known::XRealIp, Known::Ratelimit];
     table[10] = &[Known::UserAgent, Known::Connection, Known::KeepAlive, Known::Tracestate];
     table[11] = &[Known::Traceparent, Known::GrpcStatus, Known::RetryAfter];
     table[12] = &[Known::ContentType, Known::XRequestId, Known::GrpcTimeout];
     table[13] = &[Known::Authorization, Known::CacheControl, Known::XRewriteUrl];
     table[14] = &[Known::ContentLength, Known::Http2Settings, Known::XOriginalUrl];
     table[15] = &[Known::AcceptEncoding, Known::XForwardedFor, Known::IdempotencyKey];
-    table[16] = &[Known::XForwardedHost, Known::XForwardedPort, Known::ProxyConnection];
-    table[17] =
-        &[Known::XForwardedProto, Known::TransferEncoding, Known::SecWebsocketKey, Known::XRequestTimeout];
+    table[16] =
+        &[Known::XForwardedHost, Known::XForwardedPort, Known::ProxyConnection, Known::RatelimitPolicy];
+    table[17] = &[
+        Known::XForwardedProto,
+        Known::TransferEncoding,
+        Known::SecWebsocketKey,
+        Known::XRequestTimeout,
+        Known::XRatelimitLimit,
+        Known::XRatelimitReset,
+    ];
     table[18] = &[Known::ProxyAuthenticate, Known::XForwardedPrefix, Known::XForwardedServer];
     table[19] = &[Known::ProxyAuthorization];
     table[20] = &[Known::SecWebsocketAccept];
-    table[21] = &[Known::SecWebsocketVersion];
+    table[21] = &[Known::SecWebsocketVersion, Known::XRatelimitRemaining];
     table[22] = &[Known::GrpcRetryPushbackMs];
     table
 }

@@ -86,6 +86,14 @@ reasons! {
         Malformed = "malformed",
         /// The caller has used up its rate.
         RateLimited = "rate_limited",
+        /// The caller has used up its day.
+        DailyLimited = "daily_limited",
+        /// The route was called as often as it may be.
+        RouteLimited = "route_limited",
+        /// The address of the client has used up its rate.
+        AddressLimited = "address_limited",
+        /// The address of the client has presented too many credentials that were refused.
+        FailedAuthentication = "failed_authentication",
     }
 }
 
@@ -167,7 +175,7 @@ mod tests {
         refused.add_one(Refused::RateLimited);
         refused.add_one(Refused::RateLimited);
         let counted: Vec<_> = (0..Refused::LABELS.len()).map(|place| refused.at(place)).collect();
-        assert_eq!(counted, [1, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+        assert_eq!(counted, [1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0]);
         assert_eq!(Refused::LABELS[Refused::RateLimited.place()], "rate_limited");
     }
 

@@ -62,7 +62,7 @@ use data_dir::DataDir;
 use elsewhere::Arrivals;
 use files::Files;
 use joining::{Begun, Mesh};
-use pages::health_pages;
+use pages::own_pages;
 use plan::{Plan, Resolving};
 use quoter::Quoter;
 use reload::{Live, ONCE_MORE};
@@ -177,19 +177,20 @@ impl Running {
         let (access_log, access_log_handle) = access_log.unzip();
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
-        let Plan { router, checks, lives, routes, example } =
+        let Plan { router, checks, lives, routes, limits, example } =
             Plan::of(&settings, &metrics, &upstream_tls, None);
         let (services, unresolved) = plan::services(&settings, &registry, None);
         registry.replace_services(|_none| services);
         let draining = Arc::new(AtomicBool::new(false));
         let (suspicions, suspected) = mpsc::channel(QUEUED_SUSPICIONS);
-        let own = health_pages(&registry, &draining, &store);
+        let own = own_pages(settings.mode, &registry, &draining, &store);
         let plan = Plan::gateway(routes, Arc::clone(&router), &settings, &metrics, client_tls.config(), own)?;
         let mut random = fastrand::Rng::new();
         let parts = GatewayParts {
             plan,
             router: RouterPlan { registry: registry.clone(), suspicions },
             keys: keys.subscribe(),
+            client_buckets: Arc::default(),
             metrics: Arc::clone(&metrics),
             access_log: access_log_handle,
             random: random.fork(),
@@ -219,6 +220,7 @@ impl Running {
             described,
             gateway: gateway.plans(),
             router,
+            limits,
             client_tls,
             upstream_tls,
             resolving,

@@ -29,7 +29,7 @@ fn check(bucket: &Gcra, milliseconds: &[u64], expected: &Expect) {
 #[test]
 fn a_burst_is_admitted_at_once_and_then_one_request_each_interval() {
     check(
-        &Gcra::new(per_minute(60), 3),
+        &Gcra::new(Limit::new(per_minute(60), 3)),
         &[0, 0, 0, 0, 999, 1000, 1000, 3500, 3500, 3500, 60_000],
         &expect![[r#"
             0: allowed, 2 left, full in 1s
@@ -50,7 +50,7 @@ fn a_burst_is_admitted_at_once_and_then_one_request_each_interval() {
 #[test]
 fn a_worker_whose_clock_is_behind_gets_no_more_for_it() {
     check(
-        &Gcra::new(per_minute(60), 2),
+        &Gcra::new(Limit::new(per_minute(60), 2)),
         &[5000, 4000, 5000, 5000, 6000],
         &expect![[r#"
             5000: allowed, 1 left, full in 1s
@@ -65,23 +65,23 @@ fn a_worker_whose_clock_is_behind_gets_no_more_for_it() {
 #[test]
 fn another_rate_keeps_what_was_used_of_the_burst() {
     let used = |count: u32, burst: u32, requests: usize| {
-        let bucket = Gcra::new(per_minute(count), burst);
+        let bucket = Gcra::new(Limit::new(per_minute(count), burst));
         assert!((0..requests).all(|_| bucket.check(SECOND).is_ok()));
         bucket
     };
     let remaining = |bucket: Gcra| bucket.check(SECOND).map(|allowed| allowed.remaining);
     let exhausted = used(60, 10, 10);
-    assert_eq!(remaining(exhausted.at_rate(per_minute(1000), 200, SECOND)).unwrap(), 189);
+    assert_eq!(remaining(exhausted.under(Limit::new(per_minute(1000), 200), SECOND)).unwrap(), 189);
     let half = used(1000, 200, 5);
-    assert_eq!(remaining(half.at_rate(per_minute(60), 10, SECOND)).unwrap(), 4);
-    let over = used(1000, 200, 150).at_rate(per_minute(60), 10, SECOND);
+    assert_eq!(remaining(half.under(Limit::new(per_minute(60), 10), SECOND)).unwrap(), 4);
+    let over = used(1000, 200, 150).under(Limit::new(per_minute(60), 10), SECOND);
     assert_eq!(remaining(over), Err(Denied { retry_after: Duration::from_secs(1) }));
-    let rested = used(60, 10, 10).at_rate(per_minute(300), 50, 20 * SECOND);
+    let rested = used(60, 10, 10).under(Limit::new(per_minute(300), 50), 20 * SECOND);
     assert_eq!(rested.check(20 * SECOND).unwrap().remaining, 49);
     // What is owed is counted in requests and not in time: two of them were two days here.
-    let slow = Gcra::new(Rate { count: 1, per: Duration::from_secs(86_400) }, 2);
+    let slow = Gcra::new(Limit::new(Rate { count: 1, per: Duration::from_secs(86_400) }, 2));
     assert!(slow.check(0).is_ok() && slow.check(0).is_ok());
-    assert_eq!(slow.at_rate(per_minute(60), 10, 0).check(0).unwrap().remaining, 7);
+    assert_eq!(slow.under(Limit::new(per_minute(60), 10), 0).check(0).unwrap().remaining, 7);
 }
 
 #[test]
@@ -91,14 +91,15 @@ fn extreme_rates_neither_overflow_nor_admit_everything() {
         (Rate { count: 1, per: Duration::MAX }, u32::MAX),
         (Rate { count: 0, per: Duration::from_secs(1) }, 0),
     ] {
-        let bucket = Gcra::new(rate, burst);
+        let bucket = Gcra::new(Limit::new(rate, burst));
         assert!(bucket.check(7).is_ok(), "{bucket:?}");
         assert!(bucket.check(7).is_err(), "{bucket:?}");
-        assert!(bucket.at_rate(per_minute(u32::MAX), u32::MAX, 7).check(7).is_ok(), "{bucket:?}");
+        assert!(bucket.under(Limit::new(per_minute(u32::MAX), u32::MAX), 7).check(7).is_ok(), "{bucket:?}");
     }
-    let fastest = Gcra::new(Rate { count: u32::MAX, per: Duration::ZERO }, u32::MAX);
+    let fastest = Gcra::new(Limit::new(Rate { count: u32::MAX, per: Duration::ZERO }, u32::MAX));
     assert_eq!(fastest.check(0).unwrap().remaining, u32::MAX - 1);
-    let slow_with_room = Gcra::new(Rate { count: 1, per: Duration::from_secs(1 << 33) }, u32::MAX);
+    let slow_with_room =
+        Gcra::new(Limit::new(Rate { count: 1, per: Duration::from_secs(1 << 33) }, u32::MAX));
     let admitted = (0..10).filter(|_| slow_with_room.check(7).is_ok()).count();
     assert_eq!(admitted, 1, "a burst ends where the clock does");
 }
@@ -131,7 +132,7 @@ proptest! {
         // In thousandths of an emission interval, so that many requests come close to the limit.
         pauses in prop::collection::vec(prop_oneof![Just(0), 0..3000_u64], 1..300),
     ) {
-        let bucket = Gcra::new(Rate { count, per: Duration::from_nanos(per) }, burst);
+        let bucket = Gcra::new(Limit::new(Rate { count, per: Duration::from_nanos(per) }, burst));
         let emission = per.div_ceil(u64::from(count));
         let depth = emission * u64::from(burst);
         let mut model = Model { room: depth, seen: 0 };
@@ -154,7 +155,7 @@ proptest! {
         burst in 1..50_u32,
         start in 0..SECOND,
     ) {
-        let bucket = Gcra::new(Rate { count, per: Duration::from_nanos(per) }, burst);
+        let bucket = Gcra::new(Limit::new(Rate { count, per: Duration::from_nanos(per) }, burst));
         let (mut now, mut admitted) = (start, 0_u64);
         while admitted < 500 {
             match bucket.check(now) {
@@ -177,13 +178,13 @@ proptest! {
 #[test]
 fn threads_that_hammer_one_bucket_get_the_burst_and_not_one_more() {
     // So many that the threads meet often while there is room.
-    let bucket = Gcra::new(per_minute(60), 400_000);
+    let bucket = Gcra::new(Limit::new(per_minute(60), 400_000));
     assert_eq!(hammer(&bucket, 4, 200_000, || SECOND), 400_000);
 }
 
 #[test]
 fn threads_with_clocks_of_their_own_get_no_more_than_the_burst_and_the_rate() {
-    let bucket = Gcra::new(Rate { count: 1, per: Duration::from_micros(1) }, 50);
+    let bucket = Gcra::new(Limit::new(Rate { count: 1, per: Duration::from_micros(1) }, 50));
     let clock = AtomicU64::new(0);
     // Between the reading of its clock and its check a thread may be overtaken, so the times come out of order.
     let admitted = hammer(&bucket, 4, 200_000, || clock.fetch_add(900, Ordering::Relaxed));

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::Rate;
+use crate::{Limit, Rate, Tier};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -35,10 +35,16 @@ fn caller(owner: &ApiKeys, key: &ApiKey) -> Arc<Caller> {
     owner.subscribe().borrow().authenticate(key.expose(), at(100)).unwrap()
 }
 
+/// Takes one request from the caller's bucket: how many are left, or how long to wait.
+fn take_one(caller: &Caller) -> Result<u32, Duration> {
+    let bucket = caller.allowance().unwrap().bucket().expect("a limit");
+    bucket.check(0).map(|allowed| allowed.remaining).map_err(|denied| denied.retry_after)
+}
+
 /// The built-in tiers and one of so many requests a minute.
 fn with_tier(name: &str, count: u32, burst: u32) -> Tiers {
     let rate = Rate { count, per: Duration::from_secs(60) };
-    Tiers::with(BTreeMap::from([(name.to_owned(), Tier { rate, burst })]))
+    Tiers::with(BTreeMap::from([(name.to_owned(), Tier { limit: Limit::new(rate, burst), daily: None })]))
 }
 
 #[tokio::test]
@@ -194,11 +200,14 @@ async fn a_key_is_held_to_its_tier_and_to_none_if_none_was_asked_for() {
     assert_eq!((free.tier.as_str(), other.tier.as_str()), ("free", "unlimited"));
     let check = |owner: &Arc<ApiKeys>| {
         let free = caller(owner, &free_key);
-        let limiter = free.limiter().expect("a limit");
-        assert_eq!((free.tier(), limiter.rate().count, limiter.burst()), ("free", 60, 10));
+        let limiter = free.allowance().unwrap().bucket().expect("a limit");
+        assert_eq!((free.tier(), limiter.limit().rate().count, limiter.limit().burst()), ("free", 60, 10));
         for key in [&other_key, owner.development_key()] {
             let caller = caller(owner, key);
-            assert_eq!((caller.tier(), caller.limiter().is_none()), ("unlimited", true));
+            assert_eq!(
+                (caller.tier(), caller.allowance().and_then(|allowance| allowance.bucket()).is_none()),
+                ("unlimited", true)
+            );
         }
     };
     check(&owner);
@@ -232,20 +241,16 @@ async fn changes_of_other_keys_and_the_same_tiers_again_refill_no_bucket() {
     let folder = tempfile::tempdir().unwrap();
     let owner = keys(&folder).await;
     let (_, key) = owner.create(in_tier("free"), at(100)).await.unwrap();
-    let take = || caller(&owner, &key).limiter().expect("a limit").check(0).map(|allowed| allowed.remaining);
+    let take = || take_one(&caller(&owner, &key));
     assert_eq!(take().unwrap(), 9);
     let (other, other_key) = owner.create(in_tier("free"), at(100)).await.unwrap();
     assert_eq!(take().unwrap(), 8);
-    assert_eq!(caller(&owner, &other_key).limiter().unwrap().check(0).unwrap().remaining, 9);
+    assert_eq!(take_one(&caller(&owner, &other_key)).unwrap(), 9);
     owner.revoke(&other.id, at(100)).await.unwrap();
     assert_eq!(take().unwrap(), 7);
     let held = caller(&owner, &key);
     owner.begin_tiers().await.set(with_tier("gold", 5, 1), 0);
-    assert_eq!(
-        held.limiter().unwrap().check(0).unwrap().remaining,
-        6,
-        "callers held by workers share the bucket"
-    );
+    assert_eq!(take_one(&held).unwrap(), 6, "callers held by workers share the bucket");
     assert_eq!(take().unwrap(), 5);
 }
 
@@ -256,13 +261,13 @@ async fn a_changed_tier_is_in_force_at_once_and_gives_nothing_back() {
     let (_, key) = owner.create(in_tier("free"), at(100)).await.unwrap();
     let mut table = owner.subscribe();
     table.mark_unchanged();
-    let take = || caller(&owner, &key).limiter().expect("a limit").check(0).map(|allowed| allowed.remaining);
+    let take = || take_one(&caller(&owner, &key));
     assert!((0..10).all(|_| take().is_ok()) && take().is_err());
     owner.begin_tiers().await.set(with_tier("free", 60, 12), 0);
     assert!(table.has_changed().unwrap(), "workers are told");
     assert_eq!(take().unwrap(), 1);
     owner.begin_tiers().await.set(with_tier("free", 1, 5), 0);
-    assert_eq!(take().unwrap_err().retry_after, Duration::from_secs(60));
+    assert_eq!(take().unwrap_err(), Duration::from_secs(60));
 }
 
 #[tokio::test]
@@ -275,7 +280,10 @@ async fn a_key_of_a_tier_that_is_gone_falls_to_free_with_one_warning() {
     drop(owner);
     let owner = keys(&folder).await;
     let fallen = caller(&owner, &key);
-    assert_eq!((fallen.tier(), fallen.limiter().expect("a limit").burst()), ("free", 10));
+    assert_eq!(
+        (fallen.tier(), fallen.allowance().unwrap().bucket().expect("a limit").limit().burst()),
+        ("free", 10)
+    );
     assert_eq!(owner.list().await[0].tier, "gold", "the record is as it was made");
     let mut ring = owner.ring.lock().await;
     assert_eq!(ring.newly_unknown_tiers(), BTreeMap::new(), "the operator was warned at the start");

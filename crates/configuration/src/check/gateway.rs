@@ -1,19 +1,18 @@
-//! The gateway: its listeners, who it believes, its limits and its tiers.
+//! The gateway: its listeners, who it believes and its limits.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use types::{ByteSize, ServiceName};
+use types::ByteSize;
 
 use super::{BODY_BYTES, Checker, Surroundings};
-use crate::raw::{Entries, RawCertificate, RawGateway, RawLimits, RawTier, RawTls};
+use crate::raw::{RawCertificate, RawGateway, RawLimits, RawTls};
 use crate::report::Origin;
-use crate::scalar::{Field, Scalar, Spanned, Text, Workers, quoted};
-use crate::settings::{CertificateFiles, GatewayLimits, GatewaySettings, Rate, TierSettings, TlsSettings};
+use crate::scalar::{Field, Scalar, Spanned, Text, Workers};
+use crate::settings::{CertificateFiles, GatewayLimits, GatewaySettings, TlsSettings};
 
 const MAX_WORKERS: i128 = 512;
 /// All header lines of a request. The least has room for a host; the most is held in memory for each connection that sends
@@ -25,8 +24,6 @@ const MAX_HEADERS: i128 = 1_000;
 const URL_BYTES: RangeInclusive<ByteSize> = ByteSize(64)..=ByteSize(32 << 10);
 /// The most connections, and the most requests, at the same time.
 const MAX_AT_ONCE: i128 = 1_000_000;
-/// The built-in tier that the file may not change.
-const UNLIMITED: &str = "unlimited";
 
 impl Checker {
     pub(super) fn gateway(&mut self, raw: RawGateway, surroundings: &Surroundings<'_>) -> GatewaySettings {
@@ -49,7 +46,7 @@ impl Checker {
             proxy_protocol: self.networks("gateway.proxyProtocol", raw.proxy_protocol),
             trusted_proxies: self.networks("gateway.trustedProxies", raw.trusted_proxies),
             limits: self.limits(raw.limits),
-            tiers: self.tiers(raw.rate_limits.tiers),
+            rate_limits: self.rate_limits(raw.rate_limits),
         }
     }
 
@@ -89,52 +86,6 @@ impl Checker {
 
     fn networks(&mut self, key: &str, raw: Vec<Field<IpNet>>) -> Vec<IpNet> {
         raw.into_iter().filter_map(|network| self.value(key, network)).collect()
-    }
-
-    fn tiers(&mut self, raw: Entries<Option<RawTier>>) -> BTreeMap<String, TierSettings> {
-        let mut tiers = BTreeMap::new();
-        for (name, tier) in raw.0 {
-            self.tier_name(&name);
-            let key = format!("gateway.rateLimits.tiers.{}", name.value);
-            let RawTier { rate, burst } = tier.unwrap_or_default();
-            let rate = match rate {
-                Some(rate) => self.value(&format!("{key}.rate"), rate),
-                None => {
-                    let help = Some("write `rate: 5000/min`".to_owned());
-                    self.wrong(name.origin, format!("{key}.rate: a tier needs a rate"), help);
-                    None
-                }
-            };
-            let burst = match burst {
-                Some(burst) => self.whole(&format!("{key}.burst"), burst, 1..=Rate::MAX_COUNT.into()),
-                None => {
-                    let help = Some("write `burst: 500`: so many at once after a pause".to_owned());
-                    self.wrong(name.origin, format!("{key}.burst: a tier needs a burst"), help);
-                    1
-                }
-            };
-            if let Some(rate) = rate {
-                tiers.insert(name.value, TierSettings { rate, burst });
-            }
-        }
-        tiers
-    }
-
-    /// Spelt like the name of a service.
-    fn tier_name(&mut self, name: &Text) {
-        if name.value.parse::<ServiceName>().is_err() {
-            self.wrong(
-                name.origin,
-                format!("gateway.rateLimits.tiers: expected a name such as partner, found {}", quoted(&name.value)),
-                Some("a name is a lower-case letter, then lower-case letters, digits and hyphens, at most 40 bytes".to_owned()),
-            );
-        } else if name.value == UNLIMITED {
-            self.wrong(
-                name.origin,
-                "gateway.rateLimits.tiers.unlimited: this tier has no limits and takes none".to_owned(),
-                Some("give the tier another name".to_owned()),
-            );
-        }
     }
 
     fn limits(&mut self, raw: RawLimits) -> GatewayLimits {

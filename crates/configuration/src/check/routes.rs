@@ -181,6 +181,7 @@ impl Checker {
                 .request
                 .body_bytes
                 .map(|field| self.size(&format!("{key}.request.bodyBytes"), field, BODY_BYTES)),
+            rate_limit: raw.rate_limit.and_then(|limit| self.rate_limit(&format!("{key}.rateLimit"), limit)),
             timeout: raw.timeout.map(|field| self.duration(&format!("{key}.timeout"), field)),
             access,
             strip_prefix: self.flag(&format!("{key}.stripPrefix"), raw.strip_prefix),

@@ -94,8 +94,35 @@ impl Default for RawLimits {
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawRateLimits {
+    /// Left out: addresses have no limit.
+    #[serde(deserialize_with = "written")]
+    pub(crate) per_address: Option<Spanned<RawLimit>>,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) failed_authentication: RawFailures,
     #[serde(deserialize_with = "or_default")]
     pub(crate) tiers: Entries<Option<RawTier>>,
+}
+
+/// A rate and a burst, neither of which has a default.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct RawLimit {
+    pub(crate) rate: Option<Field<Rate>>,
+    pub(crate) burst: Option<Field<Whole>>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct RawFailures {
+    pub(crate) rate: Field<Rate>,
+    pub(crate) burst: Field<Whole>,
+}
+
+impl Default for RawFailures {
+    fn default() -> Self {
+        let rate = Rate { count: 10, per: Duration::from_secs(1) };
+        Self { rate: Field::default_of(rate), burst: whole(20) }
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -103,4 +130,6 @@ pub(crate) struct RawRateLimits {
 pub(crate) struct RawTier {
     pub(crate) rate: Option<Field<Rate>>,
     pub(crate) burst: Option<Field<Whole>>,
+    /// Left out: as many a day as the rate allows.
+    pub(crate) daily: Option<Field<Whole>>,
 }

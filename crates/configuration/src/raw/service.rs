@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use types::ByteSize;
 
-use super::{Entries, RawAttestation, or_default, seconds, whole, written};
+use super::{Entries, RawAttestation, RawLimit, or_default, seconds, whole, written};
 use crate::scalar::{
     AttestationWord, CheckWord, Field, PolicyWord, RetryCause, Spanned, Text, Whole, WordOr,
 };
@@ -159,6 +159,9 @@ pub(crate) struct RawRoute {
     pub(crate) scopes: Vec<Text>,
     #[serde(deserialize_with = "or_default")]
     pub(crate) request: RawRequest,
+    /// Left out: the limits of addresses and callers alone.
+    #[serde(deserialize_with = "written")]
+    pub(crate) rate_limit: Option<Spanned<RawLimit>>,
     pub(crate) timeout: Option<Field<Duration>>,
     pub(crate) public: Field<bool>,
     pub(crate) strip_prefix: Field<bool>,
@@ -170,6 +173,7 @@ impl Default for RawRoute {
             r#match: RawMatch::default(),
             scopes: Vec::new(),
             request: RawRequest::default(),
+            rate_limit: None,
             timeout: None,
             public: Field::default_of(false),
             strip_prefix: Field::default_of(false),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use types::{ByteSize, ServiceName};
 
+use super::LimitSettings;
 use super::attestation::AttestationSettings;
 use super::policies::{Circuit, HealthCheck, LoadBalancing, Outlier, Retry, Traffic};
 
@@ -210,6 +211,8 @@ pub struct RouteSettings {
     pub scopes: Vec<String>,
     /// The largest request body, where it differs from the gateway's.
     pub body_bytes: Option<ByteSize>,
+    /// How often it may be called, by everybody together; without a limit where there is none.
+    pub rate_limit: Option<LimitSettings>,
     /// Until the response head, where it differs from the gateway's.
     pub timeout: Option<Duration>,
     /// Whether anybody may call.

@@ -3,6 +3,7 @@
 use expect_test::expect;
 
 use super::{check, read};
+use crate::LimitSettings;
 
 fn with(gateway: &str) -> String {
     format!("gateway:\n  {gateway}\nservices: {{vrf: }}\n")
@@ -179,31 +180,75 @@ fn rates_count_over_a_second_a_minute_an_hour_or_a_day() {
         "rateLimits: {tiers: {a: {rate: 10/s, burst: 1}, b: {rate: 20/min, burst: 2}, c: {rate: 30/h, burst: 3}, d: {rate: 1000000000/d, burst: 4}}}",
     ))
     .unwrap();
-    let tiers = settings.gateway.tiers.iter();
+    let tiers = settings.gateway.rate_limits.tiers.iter();
     let rates: Vec<_> = tiers
-        .map(|(name, tier)| (name.as_str(), tier.rate.count, tier.rate.per.as_secs(), tier.burst))
+        .map(|(name, tier)| {
+            (name.as_str(), tier.limit.rate.count, tier.limit.rate.per.as_secs(), tier.limit.burst)
+        })
         .collect();
     let expected = [("a", 10, 1, 1), ("b", 20, 60, 2), ("c", 30, 3_600, 3), ("d", 1_000_000_000, 86_400, 4)];
     assert_eq!(rates, expected);
 }
 
 #[test]
-fn limits_that_are_not_built_are_unknown_keys() {
+fn addresses_failures_and_days_have_limits_with_ranges() {
+    let settings = read(&with("limits: {requests: 5}")).unwrap().gateway.rate_limits;
+    assert_eq!(settings.per_address, None);
+    let shown = |limit: &LimitSettings| (limit.rate.count, limit.rate.per.as_secs(), limit.burst);
+    assert_eq!(shown(&settings.failed_authentication), (10, 1, 20));
+    let settings = read(&with(
+        "rateLimits: {perAddress: {rate: 600/min, burst: 100}, failedAuthentication: {burst: 3}, tiers: {a: {rate: 1/s, burst: 1, daily: 5}}}",
+    ));
+    let settings = settings.unwrap().gateway.rate_limits;
+    assert_eq!(settings.per_address.as_ref().map(shown), Some((600, 60, 100)));
+    assert_eq!(shown(&settings.failed_authentication), (10, 1, 3));
+    assert_eq!(settings.tiers["a"].daily, Some(5));
     check(
-        &with("rateLimits: {perAddress: {rate: 600/min, burst: 100}}"),
+        &with(
+            "rateLimits: {perAddress: {rate: 0/min}, failedAuthentication: {burst: 0, daily: 1}, tiers: {a: {rate: 1/s, burst: 1, daily: 0}}}",
+        ),
         expect![[r#"
-        serviceos.yaml:2:16: unknown key `perAddress`
-          2 |   rateLimits: {perAddress: {rate: 600/min, burst: 100}}
-            |                ^^^^^^^^^^
-        help: the keys here are `tiers`"#]],
+            serviceos.yaml:2:28: gateway.rateLimits.perAddress.burst: a limit needs a burst
+              2 |   rateLimits: {perAddress: {rate: 0/min}, failedAuthentication: {burst: 0, daily: 1}, tiers: {a: {rate: 1/s, burst: 1, d…
+                |                            ^
+            help: write `burst: 500`: so many at once after a pause
+
+            serviceos.yaml:2:35: gateway.rateLimits.perAddress.rate: expected a rate such as 10/s, 600/min, 5000/h or 100000/d, found `0/min`
+              2 |   rateLimits: {perAddress: {rate: 0/min}, failedAuthentication: {burst: 0, daily: 1}, tiers: {a: {rate: 1/s, burst: 1, d…
+                |                                   ^^^^^
+            help: write a whole number from 1 to 1000000000, a slash, and s, min, h or d
+
+            serviceos.yaml:2:73: gateway.rateLimits.failedAuthentication.burst: expected a whole number from 1 to 1000000000, found `0`
+              2 | …: 0/min}, failedAuthentication: {burst: 0, daily: 1}, tiers: {a: {rate: 1/s, burst: 1, daily: 0}}}
+                |                                          ^
+
+            serviceos.yaml:2:76: unknown key `daily`
+              2 | …/min}, failedAuthentication: {burst: 0, daily: 1}, tiers: {a: {rate: 1/s, burst: 1, daily: 0}}}
+                |                                          ^^^^^
+            help: the keys here are `rate` and `burst`
+
+            serviceos.yaml:2:127: gateway.rateLimits.tiers.a.daily: expected a whole number from 1 to 1000000000, found `0`
+              2 | …tiers: {a: {rate: 1/s, burst: 1, daily: 0}}}
+                |                                          ^"#]],
     );
     check(
-        &with("rateLimits: {tiers: {a: {rate: 1/s, burst: 1, daily: 5}}}"),
+        &with(
+            "rateLimits: {perAddress: , failedAuthentication: , tiers: {a: {rate: 1/s, burst: 1, daily: 1000000001}}}",
+        ),
         expect![[r#"
-        serviceos.yaml:2:49: unknown key `daily`
-          2 |   rateLimits: {tiers: {a: {rate: 1/s, burst: 1, daily: 5}}}
-            |                                                 ^^^^^
-        help: the keys here are `rate` and `burst`"#]],
+            serviceos.yaml:2:26: gateway.rateLimits.perAddress.rate: a limit needs a rate
+              2 |   rateLimits: {perAddress: , failedAuthentication: , tiers: {a: {rate: 1/s, burst: 1, daily: 1000000001}}}
+                |                          ^
+            help: write `rate: 5000/min`
+
+            serviceos.yaml:2:26: gateway.rateLimits.perAddress.burst: a limit needs a burst
+              2 |   rateLimits: {perAddress: , failedAuthentication: , tiers: {a: {rate: 1/s, burst: 1, daily: 1000000001}}}
+                |                          ^
+            help: write `burst: 500`: so many at once after a pause
+
+            serviceos.yaml:2:94: gateway.rateLimits.tiers.a.daily: expected a whole number from 1 to 1000000000, found `1000000001`
+              2 |   rateLimits: {perAddress: , failedAuthentication: , tiers: {a: {rate: 1/s, burst: 1, daily: 1000000001}}}
+                |                                                                                              ^^^^^^^^^^"#]],
     );
 }
 

@@ -248,6 +248,7 @@ fn methods_scopes_and_public_are_checked() {
         scopes: [randomness]
         timeout: 0s
         request: {bodyBytes: 0B}
+        rateLimit: {rate: 5/min}
 ",
         expect![[r#"
             serviceos.yaml:4:37: services.vrf.routes[0].match.methods: expected an upper-case method such as POST, found `post`
@@ -284,7 +285,12 @@ fn methods_scopes_and_public_are_checked() {
 
             serviceos.yaml:10:30: services.vrf.routes[1].request.bodyBytes: expected a size from 1B to 1024GiB, found `0B`
               10 |         request: {bodyBytes: 0B}
-                 |                              ^^"#]],
+                 |                              ^^
+
+            serviceos.yaml:11:20: services.vrf.routes[1].rateLimit.burst: a limit needs a burst
+              11 |         rateLimit: {rate: 5/min}
+                 |                    ^
+            help: write `burst: 500`: so many at once after a pause"#]],
     );
 }
 

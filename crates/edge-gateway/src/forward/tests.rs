@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::RateLimits;
 use crate::client::{Client, Scheme};
 use crate::clock::{Clock, RequestId};
 use crate::drain_signal::DrainSignal;
@@ -80,6 +81,10 @@ async fn worker() -> Rc<Worker> {
     let plan = Plan {
         routes: RouteTable::new(Vec::new(), Vec::new()).unwrap(),
         limits: gateway.limits,
+        rate_limits: RateLimits::new(
+            None,
+            access::Limit::new(access::Rate { count: 1, per: std::time::Duration::from_secs(1) }, 1),
+        ),
         services: Arc::default(),
         unmatched: Metrics::new(1).unmatched(),
         tls: None,
@@ -97,6 +102,7 @@ async fn worker() -> Rc<Worker> {
     Worker::new(Parts {
         plan: Arc::new(plan),
         keys: Keys::new(keys.subscribe()),
+        client_buckets: Arc::default(),
         router,
         clock: Clock::new(fastrand::Rng::with_seed(1)),
         requests: RequestCount::default(),

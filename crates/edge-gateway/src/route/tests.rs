@@ -12,7 +12,8 @@ fn route(template: &str, methods: &[Method]) -> Route {
 fn check(routes: Vec<Route>, requests: &[&str], expected: Expect) {
     let own = OwnPage {
         path: "/health",
-        answer: Arc::new(|| PageAnswer { status: StatusCode::OK, content_type: "text/plain", body: vec![] }),
+        scopes: None,
+        answer: Arc::new(|_| PageAnswer { status: StatusCode::OK, content_type: "text/plain", body: vec![] }),
     };
     let table = RouteTable::new(routes, vec![own]).unwrap();
     let limits = http1::Limits { head_bytes: 1024, fields: 10, target_bytes: 100 };

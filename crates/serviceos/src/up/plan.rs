@@ -4,6 +4,7 @@ mod catalogue;
 mod endpoints;
 mod policies;
 mod resolve;
+mod route_limits;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use configuration::{
     BalancingPolicy, Builtin, HashOn, Program, RouteAccess, RouteSettings, Runs, ServiceSettings, Settings,
 };
-use edge_gateway::{OwnPage, Route, RouteTable};
+use edge_gateway::{OwnPage, RateLimits, Route, RouteTable};
 use http::Method;
 use jiff::Timestamp;
 use observability::Metrics;
@@ -23,9 +24,11 @@ use types::{NodeName, ReplicaId, ServiceName};
 
 use super::elsewhere::is_started_elsewhere;
 use super::node::among_others;
+use super::provisioning::limit;
 use super::upstream_tls::UpstreamTls;
 pub(crate) use catalogue::descriptions;
 pub(crate) use resolve::{Resolving, Unresolved};
+pub(crate) use route_limits::RouteLimits;
 
 /// What each part needs. Services have the same order everywhere.
 pub(crate) struct Plan {
@@ -33,6 +36,7 @@ pub(crate) struct Plan {
     pub(crate) checks: CheckPolicies,
     pub(crate) lives: BTreeMap<ServiceName, Policy>,
     pub(crate) routes: Vec<Route>,
+    pub(crate) limits: RouteLimits,
     pub(crate) example: Option<Example>,
 }
 
@@ -40,6 +44,7 @@ pub(crate) struct Plan {
 pub(crate) struct Previous<'a> {
     pub(crate) checks: &'a CheckPolicies,
     pub(crate) router: &'a ServicePlans,
+    pub(crate) limits: &'a RouteLimits,
 }
 
 /// A request to show.
@@ -77,17 +82,23 @@ impl Plan {
                 series: metrics.service(service.name.as_str()),
             });
         }
-        let routes = settings.services.iter().enumerate();
-        let routes = routes.flat_map(|(place, service)| {
-            service.routes.iter().map(move |settings_of_route| {
-                route(settings, service, settings_of_route, place, metrics, tls)
-            })
+        let limits = RouteLimits::of(&settings.services, previous.map(|previous| previous.limits));
+        let routes = settings.services.iter().enumerate().flat_map(|(place, service)| {
+            let of_service = service.routes.iter();
+            of_service.map(move |of_route| (place, service, of_route))
         });
+        let routes = routes.map(|(place, service, of_route)| {
+            let mut built = route(settings, service, of_route, place, metrics, tls);
+            built.limit = limits.get(service, of_route);
+            built
+        });
+        let routes = routes.collect();
         Self {
             router: Arc::new(ServicePlans::new(router)),
             checks: Arc::new(checks),
             lives: settings.services.iter().filter_map(policies::life_policy).collect(),
-            routes: routes.collect(),
+            routes,
+            limits,
             example: settings.services.iter().find_map(example),
         }
     }
@@ -108,6 +119,10 @@ impl Plan {
         Ok(edge_gateway::Plan {
             routes: RouteTable::new(routes, own).map_err(|reason| anyhow::anyhow!(reason))?,
             limits: gateway.limits.clone(),
+            rate_limits: RateLimits::new(
+                gateway.rate_limits.per_address.as_ref().map(limit),
+                limit(&gateway.rate_limits.failed_authentication),
+            ),
             services: router,
             unmatched: metrics.unmatched(),
             tls,
@@ -334,7 +349,7 @@ mod tests {
         registry.replace_services(|_none| begun);
         let first = Planned { plan: first, services: registry.snapshot().services.clone() };
         between(&registry);
-        let previous = Previous { checks: &first.checks, router: &first.router };
+        let previous = Previous { checks: &first.checks, router: &first.router, limits: &first.limits };
         let second = Plan::of(&after, &metrics, &tls(&after), Some(&previous));
         let services = services(&after, &registry, Some(&before)).0;
         (first, Planned { plan: second, services })

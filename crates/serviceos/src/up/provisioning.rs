@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use access::{ApiKeys, KeyKind, Rate, Tier, Tiers};
+use access::{ApiKeys, KeyKind, Limit, Rate, Tier, Tiers};
 use anyhow::{Context, Result, anyhow};
-use configuration::{Builtin, GenerateType, Program, Settings};
+use configuration::{Builtin, GenerateType, LimitSettings, Program, Settings, TierSettings};
 use secrets::{Domain, Generate, Vault};
 use store::Store;
 use tokio::sync::Mutex;
@@ -61,13 +61,14 @@ pub(super) async fn open(data_dir: &DataDir, store: &Store, settings: &Settings)
 
 /// The tiers that keys can have: the built-in ones, and what the configuration adds or changes.
 pub(crate) fn tiers(settings: &Settings) -> Tiers {
-    let tier = |tier: &configuration::TierSettings| Tier {
-        rate: Rate { count: tier.rate.count, per: tier.rate.per },
-        burst: tier.burst,
-    };
-    Tiers::with(
-        settings.gateway.tiers.iter().map(|(name, settings)| (name.clone(), tier(settings))).collect(),
-    )
+    let tier = |tier: &TierSettings| Tier { limit: limit(&tier.limit), daily: tier.daily };
+    let configured = &settings.gateway.rate_limits.tiers;
+    Tiers::with(configured.iter().map(|(name, settings)| (name.clone(), tier(settings))).collect())
+}
+
+/// A limit as the gateway counts by it.
+pub(crate) fn limit(settings: &LimitSettings) -> Limit {
+    Limit::new(Rate { count: settings.rate.count, per: settings.rate.per }, settings.burst)
 }
 
 /// The secrets that a built-in service cannot do without; all of its replicas share them.

@@ -20,11 +20,11 @@ use types::ServiceName;
 use super::client_tls::ClientTls;
 use super::files::Files;
 use super::joining::Manifests;
-use super::plan::{self, Plan, Previous, Resolving, descriptions};
+use super::plan::{self, Plan, Previous, Resolving, RouteLimits, descriptions};
 use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisions, told};
 use super::source::{Found, named};
 use super::upstream_tls::UpstreamTls;
-use super::{health_pages, provisioning};
+use super::{own_pages, provisioning};
 
 /// How long the workers may take until all of them use another configuration.
 const TAKE_OVER: Duration = Duration::from_secs(10);
@@ -49,6 +49,7 @@ pub(crate) struct Live {
     pub(crate) described: watch::Sender<Descriptions>,
     pub(crate) gateway: Plans,
     pub(crate) router: Arc<ServicePlans>,
+    pub(crate) limits: RouteLimits,
     pub(crate) upstream_tls: UpstreamTls,
     pub(crate) client_tls: ClientTls,
     pub(crate) resolving: Resolving,
@@ -247,11 +248,11 @@ impl Live {
         let keys = Arc::clone(&self.keys);
         let tiers = keys.begin_tiers().await;
         let checks = Arc::clone(&self.checks.borrow());
-        let previous = Previous { checks: &checks, router: &self.router };
+        let previous = Previous { checks: &checks, router: &self.router, limits: &self.limits };
         let plan = Plan::of(&settings, &self.metrics, &upstream_tls, Some(&previous));
-        let Plan { router, checks, routes, .. } = plan;
+        let Plan { router, checks, routes, limits, .. } = plan;
         let labels = labels(&settings);
-        let own = health_pages(&self.registry, &self.draining, &self.store);
+        let own = own_pages(settings.mode, &self.registry, &self.draining, &self.store);
         let tls = client_tls.config();
         let gateway_plan = Plan::gateway(routes, Arc::clone(&router), &settings, &self.metrics, tls, own)
             .map_err(not_applied)?;
@@ -279,7 +280,7 @@ impl Live {
         });
         self.metrics.retain(&labels.0, &labels.1);
         self.resolving.begin(unresolved, &self.registry);
-        (self.settings, self.router) = (settings, router);
+        (self.settings, self.router, self.limits) = (settings, router, limits);
         (self.client_tls, self.upstream_tls) = (client_tls, upstream_tls);
         if let Some(committed) = committed {
             self.revisions.put_in_force(committed);

@@ -1,0 +1,143 @@
+//! A bucket for each address that clients call from, in memory of a fixed size, however many there are.
+//!
+//! The table has room for so many addresses as owe something at the same time: a full bucket is the same as none. In a place
+//! that is crowded the one that owes least makes room, so that whoever floods does not get rid of what it owes by the
+//! addresses of others.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::{Allowed, Denied, Limit};
+
+/// Parts of the table with a lock of their own.
+const SHARDS: usize = 256;
+/// Places of a shard, each for a few addresses.
+const SETS: usize = 64;
+/// Addresses of a place.
+const WAYS: usize = 8;
+/// Addresses that the table has room for: 2 MiB, which are touched only as far as they are used.
+pub const MAX_ADDRESSES: usize = SHARDS * SETS * WAYS;
+
+/// The buckets of addresses, shared by all workers. An address in IPv6 stands for its /64, which is what one client has at least.
+pub struct Addresses {
+    /// Nobody who does not know it can choose addresses that crowd one place.
+    hasher: RandomState,
+    shards: Box<[Mutex<Shard>]>,
+}
+
+/// A hash for the address, and the theoretical arrival time of its bucket; two zeros where there is none.
+type Bucket = [u64; 2];
+
+struct Shard(Box<[Bucket]>);
+
+impl Addresses {
+    /// No address has used anything.
+    pub fn new(hasher: RandomState) -> Self {
+        let shard = || Mutex::new(Shard(vec![[0; 2]; SETS * WAYS].into()));
+        Self { hasher, shards: (0..SHARDS).map(|_| shard()).collect() }
+    }
+
+    /// Counts a request from this address, or says when another one is admitted. Only an admitted one changes anything.
+    pub fn take(&self, address: IpAddr, limit: &Limit, now_ns: u64) -> Result<Allowed, Denied> {
+        let (mut shard, set, tag) = self.place(address);
+        let set = shard.set(set);
+        let bucket = match set.iter().position(|bucket| bucket[0] == tag) {
+            Some(known) => known,
+            None => {
+                let least = (0..WAYS).min_by_key(|way| set[*way][1]).unwrap_or(0);
+                // Only once it is admitted, which a full bucket is: any limit has a burst of at least one.
+                set[least] = [tag, 0];
+                least
+            }
+        };
+        let full_at = limit.after_one_more(set[bucket][1], now_ns)?;
+        set[bucket][1] = full_at;
+        Ok(limit.left(full_at, now_ns))
+    }
+
+    /// What is left for this address. Changes nothing.
+    pub fn left(&self, address: IpAddr, limit: &Limit, now_ns: u64) -> Result<Allowed, Denied> {
+        let (mut shard, set, tag) = self.place(address);
+        let full_at = shard.set(set).iter().find(|bucket| bucket[0] == tag).map_or(0, |bucket| bucket[1]);
+        limit.after_one_more(full_at, now_ns)?;
+        Ok(limit.left(full_at, now_ns))
+    }
+
+    fn place(&self, address: IpAddr) -> (MutexGuard<'_, Shard>, usize, u64) {
+        let hash = match address.to_canonical() {
+            IpAddr::V4(address) => self.hasher.hash_one(address.octets()),
+            IpAddr::V6(address) => self.hasher.hash_one(u128::from(address) >> 64),
+        };
+        let number = usize::try_from(hash % (SHARDS * SETS) as u64).unwrap_or_default();
+        // A zero would be no address.
+        let tag = hash | 1 << 63;
+        // What a panic left behind is numbers like any other.
+        let shard = self.shards[number / SETS].lock().unwrap_or_else(PoisonError::into_inner);
+        (shard, number % SETS, tag)
+    }
+}
+
+impl Shard {
+    fn set(&mut self, number: usize) -> &mut [Bucket] {
+        &mut self.0[number * WAYS..(number + 1) * WAYS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Rate;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn limit(burst: u32) -> Limit {
+        Limit::new(Rate { count: 60, per: Duration::from_secs(60) }, burst)
+    }
+
+    fn admitted(addresses: &Addresses, address: &str, limit: &Limit, now_ns: u64) -> usize {
+        (0..10).filter(|_| addresses.take(address.parse().unwrap(), limit, now_ns).is_ok()).count()
+    }
+
+    #[test]
+    fn each_address_has_a_bucket_and_in_ipv6_each_network_of_64_bits() {
+        let (addresses, limit) = (Addresses::new(RandomState::new()), limit(3));
+        assert_eq!(admitted(&addresses, "192.0.2.1", &limit, SECOND), 3);
+        assert_eq!(admitted(&addresses, "192.0.2.2", &limit, SECOND), 3);
+        assert_eq!(admitted(&addresses, "2001:db8::1", &limit, SECOND), 3);
+        assert_eq!(admitted(&addresses, "2001:db8::ffff:1", &limit, SECOND), 0, "the same /64");
+        assert_eq!(admitted(&addresses, "2001:db8:0:1::1", &limit, SECOND), 3, "another one");
+        assert_eq!(admitted(&addresses, "192.0.2.1", &limit, 2 * SECOND), 1);
+        let denied = addresses.take("192.0.2.1".parse().unwrap(), &limit, 2 * SECOND).unwrap_err();
+        assert_eq!(denied.retry_after, Duration::from_secs(1));
+        assert_eq!(addresses.left("192.0.2.9".parse().unwrap(), &limit, SECOND).unwrap().remaining, 3);
+    }
+
+    #[test]
+    fn a_flood_of_a_million_addresses_needs_no_more_room_and_frees_nobody_who_owes_more() {
+        let (addresses, limit) = (Addresses::new(RandomState::new()), limit(100));
+        let offender = "203.0.113.7";
+        assert!((0..100).all(|_| addresses.take(offender.parse().unwrap(), &limit, SECOND).is_ok()));
+        for number in 0..1_000_000_u32 {
+            let address = IpAddr::V4((0x0a00_0000 + number).into());
+            assert!(addresses.take(address, &limit, SECOND).is_ok(), "who comes first is admitted");
+        }
+        assert_eq!(admitted(&addresses, offender, &limit, SECOND), 0);
+        let room: usize = addresses.shards.iter().map(|shard| shard.lock().unwrap().0.len()).sum();
+        assert_eq!(room, MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn threads_that_share_an_address_get_the_burst_and_not_one_more() {
+        let (addresses, limit) = (Addresses::new(RandomState::new()), limit(10_000));
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let work = || (0..5_000).filter(|_| addresses.take(address, &limit, SECOND).is_ok()).count();
+        let admitted: usize = std::thread::scope(|scope| {
+            let threads = [(); 4].map(|()| scope.spawn(work));
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(admitted, 10_000);
+    }
+}
