@@ -16,6 +16,7 @@ use crate::answer::After;
 use crate::client::Client;
 use crate::http1_answer::{refuse_head, request};
 use crate::request_flow::ClientBody;
+use crate::whole_body::WholeBody;
 use crate::worker::Worker;
 use crate::{FlowError, http2_client, linger};
 
@@ -38,6 +39,8 @@ pub(crate) struct Http1Client {
     remaining: u64,
     limit: u64,
     expectation: Expectation,
+    /// The body, where it was read whole.
+    whole: Option<Box<WholeBody>>,
     /// The names of the trailers that were declared.
     declared: Vec<u8>,
     /// Requests so far.
@@ -80,6 +83,7 @@ impl Http1Client {
             remaining: 0,
             limit: 0,
             expectation: Expectation::None,
+            whole: None,
             declared: Vec::new(),
             requests: 0,
             idle_since: now,
@@ -170,6 +174,7 @@ impl Http1Client {
         self.framing = head.framing();
         self.decoder = BodyDecoder::new(self.framing);
         (self.limit, self.remaining) = (0, 0);
+        self.whole = None;
         self.declared.clear();
         if self.framing != Framing::Length(0) {
             let waits = head.has(http1::Known::Expect) && head.version() >= http1::Version::Http11;
@@ -209,6 +214,7 @@ impl Http1Client {
     pub(crate) fn end(&mut self, now: Instant) {
         self.idle_since = now;
         self.expectation = Expectation::None;
+        self.whole = None;
         self.wire.release();
     }
 
@@ -241,10 +247,13 @@ const FIRST_REQUEST: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl RequestBody for Http1Client {
     fn framing(&self) -> Framing {
-        self.framing
+        self.whole.as_ref().map_or(self.framing, |whole| whole.framing())
     }
 
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+        if let Some(whole) = &self.whole {
+            return Poll::Ready(Ok(!whole.rest().is_empty()));
+        }
         let gone = BodyError::Gone("the client went away");
         if self.expectation != Expectation::None && ready!(self.poll_say_continue(context)).is_err() {
             return Poll::Ready(Err(gone));
@@ -272,10 +281,16 @@ impl RequestBody for Http1Client {
     }
 
     fn data(&self) -> &[u8] {
-        self.decoder.data(self.wire.peek())
+        match &self.whole {
+            Some(whole) => whole.rest(),
+            None => self.decoder.data(self.wire.peek()),
+        }
     }
 
     fn consume(&mut self, bytes: usize) {
+        if let Some(whole) = &mut self.whole {
+            return whole.consume(bytes);
+        }
         self.remaining = self.remaining.saturating_sub(bytes as u64);
         self.decoder.consume(self.wire.input(), bytes);
     }
@@ -295,6 +310,9 @@ impl RequestBody for Http1Client {
     }
 
     fn take_trailers(&mut self) -> Option<Box<Trailers>> {
+        if let Some(whole) = &mut self.whole {
+            return whole.take_trailers();
+        }
         let trailers = self.decoder.take_trailers()?;
         passing_trailers(&trailers, [&self.declared[..]].into_iter())
     }
@@ -317,6 +335,10 @@ pub(crate) fn passing_trailers<'a>(
 impl ClientBody for Http1Client {
     fn set_limit(&mut self, bytes: u64) {
         (self.limit, self.remaining) = (bytes, bytes);
+    }
+
+    fn whole(&mut self) -> &mut Option<Box<WholeBody>> {
+        &mut self.whole
     }
 }
 

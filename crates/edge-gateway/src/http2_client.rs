@@ -21,6 +21,7 @@ use crate::exchange::Exchange;
 use crate::http1_client::passing_trailers;
 use crate::http2_answer::{Dialect, send};
 use crate::request_flow::{ClientBody, Flow, answer, refuse};
+use crate::whole_body::WholeBody;
 use crate::worker::Worker;
 
 /// Requests of one connection at the same time.
@@ -225,6 +226,8 @@ pub(crate) struct Http2Body {
     declared: Vec<Vec<u8>>,
     trailers: Option<Box<Trailers>>,
     ended: bool,
+    /// The body, where it was read whole.
+    whole: Option<Box<WholeBody>>,
 }
 
 impl Http2Body {
@@ -250,6 +253,7 @@ impl Http2Body {
             declared,
             trailers: None,
             ended,
+            whole: None,
         }
     }
 }
@@ -265,10 +269,13 @@ fn body_error(error: &h2::Error) -> BodyError {
 
 impl RequestBody for Http2Body {
     fn framing(&self) -> Framing {
-        self.framing
+        self.whole.as_ref().map_or(self.framing, |whole| whole.framing())
     }
 
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+        if let Some(whole) = &self.whole {
+            return Poll::Ready(Ok(!whole.rest().is_empty()));
+        }
         while self.chunk.is_empty() {
             if self.ended {
                 return Poll::Ready(Ok(false));
@@ -301,10 +308,16 @@ impl RequestBody for Http2Body {
     }
 
     fn data(&self) -> &[u8] {
-        &self.chunk
+        match &self.whole {
+            Some(whole) => whole.rest(),
+            None => &self.chunk,
+        }
     }
 
     fn consume(&mut self, bytes: usize) {
+        if let Some(whole) = &mut self.whole {
+            return whole.consume(bytes);
+        }
         let taken = self.chunk.split_to(bytes.min(self.chunk.len())).len();
         self.remaining = self.remaining.saturating_sub(taken as u64);
         let _the_stream_has_ended = self.receiving.flow_control().release_capacity(taken).is_err();
@@ -315,6 +328,9 @@ impl RequestBody for Http2Body {
     }
 
     fn take_trailers(&mut self) -> Option<Box<Trailers>> {
+        if let Some(whole) = &mut self.whole {
+            return whole.take_trailers();
+        }
         self.trailers.take()
     }
 }
@@ -322,6 +338,10 @@ impl RequestBody for Http2Body {
 impl ClientBody for Http2Body {
     fn set_limit(&mut self, bytes: u64) {
         (self.limit, self.remaining) = (bytes, bytes);
+    }
+
+    fn whole(&mut self) -> &mut Option<Box<WholeBody>> {
+        &mut self.whole
     }
 }
 

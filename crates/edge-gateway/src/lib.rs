@@ -36,6 +36,7 @@ mod tls;
 mod tunnel;
 mod validate;
 mod websocket;
+mod whole_body;
 mod worker;
 
 pub use error::{CODES, FlowError, LimitedBy};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http1::{Known, RequestHead};
 use service_router::{Answer, CallOptions, Replay, RequestBody, Timer};
+use tokio::time::Instant;
 
 use crate::FlowError;
 use crate::answer::{After, OwnAnswer};
@@ -14,13 +15,17 @@ use crate::exchange::Exchange;
 use crate::forward::Forward;
 use crate::rate_limit::{limit, limit_address, moment};
 use crate::route::{OwnPage, PageRequest, Target};
-use crate::validate::{upgrade, validate_head, validate_length};
+use crate::validate::{upgrade, validate_content, validate_head, validate_length};
 use crate::websocket::is_taken_up;
+use crate::whole_body::WholeBody;
 
 /// A request body that knows how much of it is allowed.
 pub(crate) trait ClientBody: RequestBody {
     /// More than this many bytes are an error.
     fn set_limit(&mut self, bytes: u64);
+
+    /// Where it is kept once it was read whole; then all that is asked of it is answered from there.
+    fn whole(&mut self) -> &mut Option<Box<WholeBody>>;
 }
 
 /// How a request is answered.
@@ -84,10 +89,16 @@ async fn request_flow(
     authorize(exchange.caller.as_deref(), route.scopes.as_deref())?;
     validate_length(&exchange.head, route)?;
     body.set_limit(route.body_limit);
+    let mut began = exchange.began;
+    if route.rule.is_some() {
+        validate_content(exchange, route, body, timer).await?;
+        // The call's time is its own: the body had another.
+        began = Instant::now();
+    }
 
     let view = plan.view(route, &worker.router);
     let options = CallOptions {
-        began: exchange.began,
+        began,
         replay: replay(&exchange.head),
         timeout: destination::timeout(&exchange.head, route),
         allowed: route.timeout,

@@ -22,6 +22,7 @@ use crate::exchange::Exchange;
 use crate::gateway::{Phase, PublishedPlan};
 use crate::plan::{Plan, WorkerPlan};
 use crate::rate_limit::ClientBuckets;
+use crate::whole_body::BodyRoom;
 use crate::{FlowError, accept, access_line};
 
 /// How long an access log line may wait in the worker's buffer.
@@ -45,6 +46,8 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) requests: RequestCount,
     pub(crate) buffers: Rc<BufferPool>,
+    /// For bodies that are read whole.
+    pub(crate) body_room: BodyRoom,
     lines: Option<RefCell<LineBuffer>>,
     #[expect(clippy::vec_box, reason = "the boxes are what is handed out, so that no head is copied")]
     heads: RefCell<Vec<Box<RequestHead>>>,
@@ -121,6 +124,7 @@ impl Worker {
             clock,
             requests,
             buffers,
+            body_room: BodyRoom::default(),
             lines,
             heads,
             outs,

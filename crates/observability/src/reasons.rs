@@ -74,6 +74,12 @@ reasons! {
         UrlBytes = "url_bytes",
         /// `limits.bodyBytes`, or the limit of the route.
         BodyBytes = "body_bytes",
+        /// The worker holds as many bodies as it may.
+        BodyRoom = "body_room",
+        /// It is not what the route's schema describes.
+        Content = "content",
+        /// Its content is of a type that the route does not take.
+        MediaType = "media_type",
         /// The connection has to begin with a PROXY header and does not.
         ProxyHeader = "proxy_header",
         /// `limits.headerTimeout`.

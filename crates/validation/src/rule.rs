@@ -31,6 +31,9 @@ pub struct Content {
     pub(crate) schema: Option<Schema>,
 }
 
+/// Hands over the values of a header field, whose name is in lower case.
+pub type Fields<'a> = dyn Fn(&str, &mut dyn FnMut(&[u8])) + 'a;
+
 /// What became of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judged {
@@ -100,12 +103,7 @@ impl RequestRule {
     }
 
     /// What is wrong with the parameters of a request. `fields` gives the values of a header field.
-    pub fn check_parameters<'a>(
-        &self,
-        path: &str,
-        query: &str,
-        fields: &dyn Fn(&str) -> Vec<&'a [u8]>,
-    ) -> Violations {
+    pub fn check_parameters(&self, path: &str, query: &str, fields: &Fields<'_>) -> Violations {
         self.parameters.check(path, query, fields)
     }
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{Document, MAX_REFERENCES};
 use crate::program::decoded;
+use crate::rule::Fields;
 use crate::schema::{Schema, SchemaError};
 use crate::strict::read_json;
 use crate::violation::{Place, Violation, Violations, beneath};
@@ -100,12 +101,7 @@ impl Parameters {
         Ok(Self { template, all })
     }
 
-    pub(crate) fn check<'a>(
-        &self,
-        path: &str,
-        query: &str,
-        fields: &dyn Fn(&str) -> Vec<&'a [u8]>,
-    ) -> Violations {
+    pub(crate) fn check(&self, path: &str, query: &str, fields: &Fields<'_>) -> Violations {
         let mut violations = Violations::default();
         let in_path = match self.template.as_ref().map(|(text, segments)| (text, in_path(segments, path))) {
             None => Vec::new(),
@@ -128,9 +124,12 @@ impl Parameters {
                 }
                 Stands::Query => in_query(query, &parameter.name),
                 Stands::Header => {
-                    let text =
-                        |value: &[u8]| std::str::from_utf8(value).ok().map(|text| text.trim().to_owned());
-                    fields(&parameter.name).into_iter().map(text).collect()
+                    let mut texts = Some(Vec::new());
+                    fields(&parameter.name, &mut |value| match (std::str::from_utf8(value), &mut texts) {
+                        (Ok(text), Some(texts)) => texts.push(text.trim().to_owned()),
+                        _ => texts = None,
+                    });
+                    texts
                 }
             };
             parameter.check(texts, &mut violations);
