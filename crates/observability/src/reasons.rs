@@ -74,12 +74,6 @@ reasons! {
         UrlBytes = "url_bytes",
         /// `limits.bodyBytes`, or the limit of the route.
         BodyBytes = "body_bytes",
-        /// The worker holds as many bodies as it may.
-        BodyRoom = "body_room",
-        /// It is not what the route's schema describes.
-        Content = "content",
-        /// Its content is of a type that the route does not take.
-        MediaType = "media_type",
         /// The connection has to begin with a PROXY header and does not.
         ProxyHeader = "proxy_header",
         /// `limits.headerTimeout`.
@@ -100,6 +94,12 @@ reasons! {
         AddressLimited = "address_limited",
         /// The address of the client has presented too many credentials that were refused.
         FailedAuthentication = "failed_authentication",
+        /// The worker holds as many bodies as it may.
+        BodyRoom = "body_room",
+        /// It is not what the route's schema describes.
+        Content = "content",
+        /// Its content is of a type that the route does not take.
+        MediaType = "media_type",
     }
 }
 
@@ -181,7 +181,7 @@ mod tests {
         refused.add_one(Refused::RateLimited);
         refused.add_one(Refused::RateLimited);
         let counted: Vec<_> = (0..Refused::LABELS.len()).map(|place| refused.at(place)).collect();
-        assert_eq!(counted, [1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0]);
+        assert_eq!(counted, [1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(Refused::LABELS[Refused::RateLimited.place()], "rate_limited");
     }
 
