@@ -22,6 +22,11 @@ fn shop(upstream: &Upstream) -> Running {
     mesh.up()
 }
 
+/// Whether the server was asked, which knows no path of the document.
+fn passed(answer: &testkit::Answer) -> bool {
+    (answer.status, answer.text().as_str()) == (404, "no such path")
+}
+
 /// Where something is wrong, and what.
 fn told(answer: &testkit::Answer) -> Vec<String> {
     let each = answer.json()["violations"].as_array().cloned().unwrap_or_default();
@@ -41,7 +46,7 @@ fn a_body_is_what_the_operation_describes() {
         Request::new("POST", "/v1/orders").header("x-idempotency", "a-1").json(body).send(mesh.gateway)
     };
     let good = json!({"customer": "c-17", "lines": [{"sku": "A1", "count": 2, "price": "19.99"}], "gift": {"to": "Ada"}});
-    assert_ne!(create(&good).status / 100, 4, "{:?}", create(&good).text());
+    assert!(passed(&create(&good)), "{}", create(&good).text());
     let bad = json!({"customer": "17", "lines": [{"sku": "A1", "count": 0, "price": 19.99}, {}], "note": 5});
     let refused = create(&bad);
     assert_eq!(refused.problem(), (422, "VALIDATION_FAILED".into()));
@@ -72,8 +77,7 @@ fn parameters_are_what_the_operation_describes() {
     let mesh = shop(&upstream);
     let list = |query: &str| Request::new("GET", &format!("/v1/orders{query}")).send(mesh.gateway);
     for good in ["", "?limit=10&status=open&status=paid&unknown=1", "?ids=1,2,3&express=true"] {
-        assert_eq!(list(good).status / 100, 4, "the server knows no such path: {good}");
-        assert!(list(good).json().get("violations").is_none());
+        assert!(passed(&list(good)), "{good}");
     }
     let refused = list("?limit=1000&status=lost&ids=1,x&express=yes");
     assert_eq!(refused.problem(), (400, "VALIDATION_FAILED".into()));
@@ -96,9 +100,9 @@ fn parameters_are_what_the_operation_describes() {
         ["path orderId must match the pattern ^o-[0-9]+$", "header if-match is required",]
     );
     let taken = put("/v1/orders/o-17", |request| request.header("if-match", "3"));
-    assert!(taken.status != 400 && taken.status != 422, "{:?}", taken.text());
+    assert!(passed(&taken), "{}", taken.text());
     let without = Request::new("PUT", "/v1/orders/o-17").header("if-match", "3").send(mesh.gateway);
-    assert!(without.status != 400, "its body is optional: {:?}", without.text());
+    assert!(passed(&without), "its body is optional: {}", without.text());
     let body = Request::new("GET", "/v1/orders").json(&json!({})).send(mesh.gateway);
     assert_eq!(body.problem(), (415, "MEDIA_TYPE_UNSUPPORTED".into()), "the operation takes no body");
 }
