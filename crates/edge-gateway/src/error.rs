@@ -100,6 +100,9 @@ pub enum FlowError {
     /// Too much is asked at once.
     #[error("{0} has as many requests in flight as it may")]
     Overloaded(&'static str),
+    /// No more signed requests can be remembered.
+    #[error("as many signed requests are remembered as may be")]
+    NoncesFull(Duration),
     /// This machine has no room for another connection to a replica.
     #[error("the gateway has no room for another connection")]
     Exhausted(String),
@@ -256,7 +259,7 @@ impl FlowError {
                 (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "Request timed out")
             }
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", "Rate limit reached"),
-            Self::Overloaded(_) | Self::Exhausted(_) | Self::NoRoom => {
+            Self::Overloaded(_) | Self::NoncesFull(_) | Self::Exhausted(_) | Self::NoRoom => {
                 (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", "Overloaded")
             }
             Self::NoReplica(_) => {
@@ -288,7 +291,7 @@ impl FlowError {
             Self::BodyMissing | Self::NotJson(_) | Self::BodyViolates(_) | Self::ParametersViolate(_) => {
                 Some(Refused::Content)
             }
-            Self::NoRoom => Some(Refused::BodyRoom),
+            Self::NoRoom => Some(Refused::HeldBytes),
             Self::HeadTimeout => Some(Refused::HeaderTimeout),
             Self::RequestTimeout => Some(Refused::RequestTimeout),
             Self::RateLimited { by: LimitedBy::Address, .. } => Some(Refused::AddressLimited),
@@ -359,7 +362,7 @@ impl FlowError {
             Self::NoReplica(_) | Self::Overloaded(_) | Self::Exhausted(_) | Self::NoRoom => {
                 fields.push(("retry-after", "1".to_owned()));
             }
-            Self::RateLimited { retry_after, .. } => {
+            Self::RateLimited { retry_after, .. } | Self::NoncesFull(retry_after) => {
                 fields.push(("retry-after", whole_seconds(*retry_after).to_string()));
             }
             _ => {}

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use crate::answer::After;
 use crate::client::Client;
+use crate::held::Held;
 use crate::http1_answer::{refuse_head, request};
 use crate::request_flow::ClientBody;
-use crate::whole_body::WholeBody;
 use crate::worker::Worker;
 use crate::{FlowError, http2_client, linger};
 
@@ -40,7 +40,7 @@ pub(crate) struct Http1Client {
     limit: u64,
     expectation: Expectation,
     /// The body, where it was read whole.
-    whole: Option<Box<WholeBody>>,
+    held: Option<Box<Held>>,
     /// The names of the trailers that were declared.
     declared: Vec<u8>,
     /// Requests so far.
@@ -83,7 +83,7 @@ impl Http1Client {
             remaining: 0,
             limit: 0,
             expectation: Expectation::None,
-            whole: None,
+            held: None,
             declared: Vec::new(),
             requests: 0,
             idle_since: now,
@@ -174,7 +174,7 @@ impl Http1Client {
         self.framing = head.framing();
         self.decoder = BodyDecoder::new(self.framing);
         (self.limit, self.remaining) = (0, 0);
-        self.whole = None;
+        self.held = None;
         self.declared.clear();
         if self.framing != Framing::Length(0) {
             let waits = head.has(http1::Known::Expect) && head.version() >= http1::Version::Http11;
@@ -214,7 +214,7 @@ impl Http1Client {
     pub(crate) fn end(&mut self, now: Instant) {
         self.idle_since = now;
         self.expectation = Expectation::None;
-        self.whole = None;
+        self.held = None;
         self.wire.release();
     }
 
@@ -247,12 +247,12 @@ const FIRST_REQUEST: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl RequestBody for Http1Client {
     fn framing(&self) -> Framing {
-        self.whole.as_ref().map_or(self.framing, |whole| whole.framing())
+        self.held.as_ref().map_or(self.framing, |held| held.framing())
     }
 
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
-        if let Some(whole) = &self.whole {
-            return Poll::Ready(Ok(!whole.rest().is_empty()));
+        if let Some(held) = &self.held {
+            return Poll::Ready(Ok(!held.rest().is_empty()));
         }
         let gone = BodyError::Gone("the client went away");
         if self.expectation != Expectation::None && ready!(self.poll_say_continue(context)).is_err() {
@@ -281,15 +281,15 @@ impl RequestBody for Http1Client {
     }
 
     fn data(&self) -> &[u8] {
-        match &self.whole {
-            Some(whole) => whole.rest(),
+        match &self.held {
+            Some(held) => held.rest(),
             None => self.decoder.data(self.wire.peek()),
         }
     }
 
     fn consume(&mut self, bytes: usize) {
-        if let Some(whole) = &mut self.whole {
-            return whole.consume(bytes);
+        if let Some(held) = &mut self.held {
+            return held.consume(bytes);
         }
         self.remaining = self.remaining.saturating_sub(bytes as u64);
         self.decoder.consume(self.wire.input(), bytes);
@@ -310,8 +310,8 @@ impl RequestBody for Http1Client {
     }
 
     fn take_trailers(&mut self) -> Option<Box<Trailers>> {
-        if let Some(whole) = &mut self.whole {
-            return whole.take_trailers();
+        if let Some(held) = &mut self.held {
+            return held.take_trailers();
         }
         let trailers = self.decoder.take_trailers()?;
         passing_trailers(&trailers, [&self.declared[..]].into_iter())
@@ -337,8 +337,8 @@ impl ClientBody for Http1Client {
         (self.limit, self.remaining) = (bytes, bytes);
     }
 
-    fn whole(&mut self) -> &mut Option<Box<WholeBody>> {
-        &mut self.whole
+    fn held(&mut self) -> &mut Option<Box<Held>> {
+        &mut self.held
     }
 }
 

@@ -18,10 +18,10 @@ use tokio::time::{Instant, timeout};
 use crate::FlowError;
 use crate::client::Client;
 use crate::exchange::Exchange;
+use crate::held::Held;
 use crate::http1_client::passing_trailers;
 use crate::http2_answer::{Dialect, send};
 use crate::request_flow::{ClientBody, Flow, answer, refuse};
-use crate::whole_body::WholeBody;
 use crate::worker::Worker;
 
 /// Requests of one connection at the same time.
@@ -227,7 +227,7 @@ pub(crate) struct Http2Body {
     trailers: Option<Box<Trailers>>,
     ended: bool,
     /// The body, where it was read whole.
-    whole: Option<Box<WholeBody>>,
+    held: Option<Box<Held>>,
 }
 
 impl Http2Body {
@@ -253,7 +253,7 @@ impl Http2Body {
             declared,
             trailers: None,
             ended,
-            whole: None,
+            held: None,
         }
     }
 }
@@ -269,12 +269,12 @@ fn body_error(error: &h2::Error) -> BodyError {
 
 impl RequestBody for Http2Body {
     fn framing(&self) -> Framing {
-        self.whole.as_ref().map_or(self.framing, |whole| whole.framing())
+        self.held.as_ref().map_or(self.framing, |held| held.framing())
     }
 
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
-        if let Some(whole) = &self.whole {
-            return Poll::Ready(Ok(!whole.rest().is_empty()));
+        if let Some(held) = &self.held {
+            return Poll::Ready(Ok(!held.rest().is_empty()));
         }
         while self.chunk.is_empty() {
             if self.ended {
@@ -308,15 +308,15 @@ impl RequestBody for Http2Body {
     }
 
     fn data(&self) -> &[u8] {
-        match &self.whole {
-            Some(whole) => whole.rest(),
+        match &self.held {
+            Some(held) => held.rest(),
             None => &self.chunk,
         }
     }
 
     fn consume(&mut self, bytes: usize) {
-        if let Some(whole) = &mut self.whole {
-            return whole.consume(bytes);
+        if let Some(held) = &mut self.held {
+            return held.consume(bytes);
         }
         let taken = self.chunk.split_to(bytes.min(self.chunk.len())).len();
         self.remaining = self.remaining.saturating_sub(taken as u64);
@@ -328,8 +328,8 @@ impl RequestBody for Http2Body {
     }
 
     fn take_trailers(&mut self) -> Option<Box<Trailers>> {
-        if let Some(whole) = &mut self.whole {
-            return whole.take_trailers();
+        if let Some(held) = &mut self.held {
+            return held.take_trailers();
         }
         self.trailers.take()
     }
@@ -340,8 +340,8 @@ impl ClientBody for Http2Body {
         (self.limit, self.remaining) = (bytes, bytes);
     }
 
-    fn whole(&mut self) -> &mut Option<Box<WholeBody>> {
-        &mut self.whole
+    fn held(&mut self) -> &mut Option<Box<Held>> {
+        &mut self.held
     }
 }
 

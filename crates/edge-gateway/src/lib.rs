@@ -19,6 +19,7 @@ mod forward;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod gateway;
+mod held;
 mod http1_answer;
 mod http1_client;
 mod http2_answer;
@@ -36,7 +37,6 @@ mod tls;
 mod tunnel;
 mod validate;
 mod websocket;
-mod whole_body;
 mod worker;
 
 pub use error::{CODES, FlowError, LimitedBy};

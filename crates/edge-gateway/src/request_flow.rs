@@ -9,15 +9,15 @@ use tokio::time::Instant;
 
 use crate::FlowError;
 use crate::answer::{After, OwnAnswer};
-use crate::authenticate::{authenticate, authorize};
+use crate::authenticate::{authenticate, authenticate_body, authorize};
 use crate::destination;
 use crate::exchange::Exchange;
 use crate::forward::Forward;
+use crate::held::Held;
 use crate::rate_limit::{limit, limit_address, moment};
 use crate::route::{OwnPage, PageRequest, Target};
 use crate::validate::{upgrade, validate_content, validate_head, validate_length};
 use crate::websocket::is_taken_up;
-use crate::whole_body::WholeBody;
 
 /// A request body that knows how much of it is allowed.
 pub(crate) trait ClientBody: RequestBody {
@@ -25,7 +25,7 @@ pub(crate) trait ClientBody: RequestBody {
     fn set_limit(&mut self, bytes: u64);
 
     /// Where it is kept once it was read whole; then all that is asked of it is answered from there.
-    fn whole(&mut self) -> &mut Option<Box<WholeBody>>;
+    fn held(&mut self) -> &mut Option<Box<Held>>;
 }
 
 /// How a request is answered.
@@ -89,18 +89,19 @@ async fn request_flow(
     authorize(exchange.caller.as_deref(), route.scopes.as_deref())?;
     validate_length(&exchange.head, route)?;
     body.set_limit(route.body_limit);
-    let mut began = exchange.began;
-    if route.rule.is_some() {
-        validate_content(exchange, route, body, timer).await?;
-        // The call's time is its own: the body had another.
-        began = Instant::now();
+    let timeout = destination::timeout(&exchange.head, route);
+    authenticate_body(exchange, body, timer, timeout).await?;
+    if let Some(rule) = &route.rule {
+        validate_content(exchange, rule, body, timer, timeout).await?;
     }
+    // A body that was read before had its own time.
+    let began = if body.held().is_some() { Instant::now() } else { exchange.began };
 
     let view = plan.view(route, &worker.router);
     let options = CallOptions {
         began,
         replay: replay(&exchange.head),
-        timeout: destination::timeout(&exchange.head, route),
+        timeout,
         allowed: route.timeout,
         hash: hash.or_else(|| destination::hash(route.hash_on.as_ref(), exchange)),
         version: destination::version(route, &exchange.head).map(|version| view.version(version)),

@@ -95,7 +95,7 @@ reasons! {
         /// The address of the client has presented too many credentials that were refused.
         FailedAuthentication = "failed_authentication",
         /// The worker holds as many bodies as it may.
-        BodyRoom = "body_room",
+        HeldBytes = "held_bytes",
         /// It is not what the route's schema describes.
         Content = "content",
         /// Its content is of a type that the route does not take.

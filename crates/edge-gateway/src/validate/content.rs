@@ -1,16 +1,16 @@
 //! The content of a request against what its route asks: parameters, content type, and what the body is.
 
+use std::time::Duration;
+
 use http::Method;
 use http1::{Framing, RequestHead};
 use service_router::Timer;
 use validation::{Content, Judged, RequestRule, media_type};
 
 use crate::FlowError;
-use crate::destination;
 use crate::exchange::Exchange;
+use crate::held::{Held, read_held};
 use crate::request_flow::ClientBody;
-use crate::route::Route;
-use crate::whole_body::{WholeBody, read_whole};
 
 /// What is to be done about a body.
 enum Body<'a> {
@@ -25,20 +25,19 @@ enum Body<'a> {
 /// Refuses a request that is not what its route takes. A body that is judged has been read whole then.
 pub(crate) async fn validate_content(
     exchange: &Exchange,
-    route: &Route,
+    rule: &RequestRule,
     body: &mut impl ClientBody,
     timer: &mut Timer,
+    timeout: Duration,
 ) -> Result<(), FlowError> {
-    let Some(rule) = &route.rule else { return Ok(()) };
     let content = match wanted(&exchange.head, rule)? {
         Body::Passes => return parameters(&exchange.head, rule),
         Body::Judged(content) => Some(content),
         Body::Empty => None,
     };
     parameters(&exchange.head, rule)?;
-    let timeout = destination::timeout(&exchange.head, route);
-    read_whole(body, timer, timeout, &exchange.worker.body_room).await?;
-    let bytes = body.whole().as_deref().map_or(&[][..], WholeBody::bytes);
+    read_held(body, timer, timeout, &exchange.worker.held_bytes).await?;
+    let bytes = body.held().as_deref().map_or(&[][..], Held::bytes);
     match content {
         Some(content) => match content.judge(bytes) {
             Judged::Valid => Ok(()),

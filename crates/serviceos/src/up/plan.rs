@@ -126,6 +126,7 @@ impl Plan {
                 gateway.rate_limits.per_address.as_ref().map(limit),
                 limit(&gateway.rate_limits.failed_authentication),
             ),
+            signed_requests: None,
             services: router,
             unmatched: metrics.unmatched(),
             tls,

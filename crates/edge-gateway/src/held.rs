@@ -18,18 +18,18 @@ use crate::FlowError;
 use crate::request_flow::ClientBody;
 
 /// What the bodies that a worker has read whole may hold together.
-const MAX_BUFFERED_BYTES: usize = 64 << 20;
+const MAX_HELD_BYTES: usize = 64 << 20;
 /// What is taken for a body at first; more only once it has come.
 const FIRST_BYTES: usize = 16 << 10;
 
 /// The room of a worker for bodies that are read whole.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct BodyRoom(Rc<Cell<usize>>);
+pub(crate) struct HeldBytes(Rc<Cell<usize>>);
 
 /// A part of the room, given back when it is dropped.
 #[derive(Debug)]
 struct Taken {
-    room: BodyRoom,
+    room: HeldBytes,
     bytes: usize,
 }
 
@@ -37,7 +37,7 @@ impl Taken {
     /// Takes so much more.
     fn more(&mut self, bytes: usize) -> Result<(), FlowError> {
         let used = self.room.0.get().saturating_add(bytes);
-        if used > MAX_BUFFERED_BYTES {
+        if used > MAX_HELD_BYTES {
             return Err(FlowError::NoRoom);
         }
         self.room.0.set(used);
@@ -54,7 +54,7 @@ impl Drop for Taken {
 
 /// A body that was read whole, and how much of it was sent on.
 #[derive(Debug)]
-pub(crate) struct WholeBody {
+pub(crate) struct Held {
     bytes: Vec<u8>,
     sent: usize,
     trailers: Option<Box<Trailers>>,
@@ -62,7 +62,7 @@ pub(crate) struct WholeBody {
     _taken: Taken,
 }
 
-impl WholeBody {
+impl Held {
     /// All of it.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -89,16 +89,19 @@ impl WholeBody {
 }
 
 /// Reads a body to its end and keeps it, so that from now on the client's body is what is kept. `timeout` is how long nothing
-/// more of it may come.
+/// more of it may come. What was read so already stays as it is.
 ///
 /// # Errors
 /// The body fails, is late, or there is no room for it.
-pub(crate) async fn read_whole(
+pub(crate) async fn read_held(
     body: &mut impl ClientBody,
     timer: &mut Timer,
     timeout: Duration,
-    room: &BodyRoom,
+    room: &HeldBytes,
 ) -> Result<(), FlowError> {
+    if body.held().is_some() {
+        return Ok(());
+    }
     let mut taken = Taken { room: room.clone(), bytes: 0 };
     let mut bytes = Vec::new();
     let mut deadline = Instant::now() + timeout;
@@ -124,7 +127,7 @@ pub(crate) async fn read_whole(
     }
     let trailers = body.take_trailers();
     let has_trailers = trailers.is_some();
-    *body.whole() = Some(Box::new(WholeBody { bytes, sent: 0, trailers, has_trailers, _taken: taken }));
+    *body.held() = Some(Box::new(Held { bytes, sent: 0, trailers, has_trailers, _taken: taken }));
     Ok(())
 }
 
@@ -155,7 +158,7 @@ mod tests {
     struct Pieces {
         pieces: VecDeque<Vec<u8>>,
         stalls: bool,
-        whole: Option<Box<WholeBody>>,
+        held: Option<Box<Held>>,
     }
 
     impl RequestBody for Pieces {
@@ -192,40 +195,40 @@ mod tests {
     impl ClientBody for Pieces {
         fn set_limit(&mut self, _bytes: u64) {}
 
-        fn whole(&mut self) -> &mut Option<Box<WholeBody>> {
-            &mut self.whole
+        fn held(&mut self) -> &mut Option<Box<Held>> {
+            &mut self.held
         }
     }
 
-    async fn read(body: &mut Pieces, room: &BodyRoom) -> Result<(), FlowError> {
+    async fn read(body: &mut Pieces, room: &HeldBytes) -> Result<(), FlowError> {
         let mut timer = Timer::new(Instant::now());
-        read_whole(body, &mut timer, Duration::from_secs(5), room).await
+        read_held(body, &mut timer, Duration::from_secs(5), room).await
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_came_in_pieces_is_one_and_gives_its_room_back() {
-        let room = BodyRoom::default();
+        let room = HeldBytes::default();
         let mut body = Pieces {
             pieces: vec![b"he".to_vec(), b"l".to_vec(), b"lo".to_vec()].into(),
             ..Pieces::default()
         };
         read(&mut body, &room).await.unwrap();
-        let whole = body.whole.as_mut().unwrap();
-        assert_eq!((whole.bytes(), whole.framing()), (&b"hello"[..], Framing::Length(5)));
+        let held = body.held.as_mut().unwrap();
+        assert_eq!((held.bytes(), held.framing()), (&b"hello"[..], Framing::Length(5)));
         assert!(room.0.get() >= 5);
-        whole.consume(2);
-        assert_eq!(whole.rest(), b"llo");
+        held.consume(2);
+        assert_eq!(held.rest(), b"llo");
         drop(body);
         assert_eq!(room.0.get(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_more_is_kept_than_there_is_room_for() {
-        let room = BodyRoom::default();
+        let room = HeldBytes::default();
         let large = || Pieces { pieces: (0..40).map(|_| vec![7; 1 << 20]).collect(), ..Pieces::default() };
         let mut first = large();
         read(&mut first, &room).await.unwrap();
-        assert_eq!(first.whole.as_ref().unwrap().bytes().len(), 40 << 20);
+        assert_eq!(first.held.as_ref().unwrap().bytes().len(), 40 << 20);
         let mut second = large();
         assert!(matches!(read(&mut second, &room).await, Err(FlowError::NoRoom)));
         drop(first);
@@ -235,7 +238,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stands_still_is_late() {
-        let room = BodyRoom::default();
+        let room = HeldBytes::default();
         let mut body = Pieces { pieces: vec![b"{".to_vec()].into(), stalls: true, ..Pieces::default() };
         let began = Instant::now();
         assert!(matches!(read(&mut body, &room).await, Err(FlowError::RequestTimeout)));
