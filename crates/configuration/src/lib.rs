@@ -21,21 +21,22 @@ mod syntax;
 mod unknown_keys;
 
 pub use load::{
-    ConfigCheck, Document, MAX_FILE_BYTES, Overrides, any_config, cores, from_bytes, load, meaning, parse,
-    read,
+    ConfigCheck, Document, MAX_FILE_BYTES, Overrides, any_config, any_document, cores, from_bytes, load,
+    meaning, parse, read,
 };
 pub use meaning::{Difference, Meaning};
 pub use report::{LoadError, Mistake};
 pub use schema::schema;
 pub use settings::{
     AttestationSettings, Authentication, BalancingPolicy, Builtin, CertificateFiles, CertificateSettings,
-    Circuit, CommandSettings, ConfigReload, EndpointSettings, EtcdLogin, EtcdStore, EtcdTlsFiles,
-    GatewayLimits, GatewaySettings, GenerateType, HashOn, HealthCheck, HostPattern, IssuerSettings,
-    JwksSource, LimitSettings, LoadBalancing, LogFormat, MAX_CONFIG_BYTES, Measurement, Outlier, Percent,
-    Placed, PlatformAllow, PlatformSettings, Probe, ProcessSettings, Program, Protocol, Rate,
-    RateLimitSettings, ReleaseSettings, Releases, Restart, Retry, RetryOn, RouteAccess, RouteSettings, Runs,
-    Scheme, SecretSettings, ServiceSettings, Settings, SgxRelease, SignedRequests, Sticky, StoreSettings,
-    TcbSettings, TcbStatus, Telemetry, TenantOf, TierSettings, TlsSettings, TokenAlgorithm, Traffic,
+    Circuit, CommandSettings, ConfigReload, ContentRule, EndpointSettings, EtcdLogin, EtcdStore,
+    EtcdTlsFiles, GatewayLimits, GatewaySettings, GenerateType, HashOn, HealthCheck, HostPattern,
+    IssuerSettings, JwksSource, LimitSettings, Line, LoadBalancing, LogFormat, MAX_CONFIG_BYTES, Measurement,
+    Outlier, Percent, Placed, PlatformAllow, PlatformSettings, Probe, ProcessSettings, Program, Protocol,
+    Rate, RateLimitSettings, ReleaseSettings, Releases, RequestSettings, Restart, Retry, RetryOn,
+    RouteAccess, RouteSettings, RuleFile, Runs, Scheme, SecretSettings, ServiceSettings, Settings,
+    SgxRelease, SignedRequests, Sticky, StoreSettings, TcbSettings, TcbStatus, Telemetry, TenantOf,
+    TierSettings, TlsSettings, TokenAlgorithm, Traffic,
 };
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod provisioning;
 pub(crate) mod quoter;
 mod reload;
 mod replica_process;
+mod request_rules;
 mod revisions;
 mod screen;
 mod source;
@@ -51,13 +52,13 @@ use service_router::{HealthOwner, RouterPlan};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use types::{Mode, NodeName, ReplicaId, ServiceName};
+use types::{NodeName, ReplicaId, ServiceName};
 
 use crate::failure::Failure;
 use crate::known_authority::KnownAuthority;
 use crate::signals::Orders;
 use background::{Background, told};
-use claims::Claims;
+use claims::{Claims, attested_authority};
 use client_tls::ClientTls;
 use data_dir::DataDir;
 use elsewhere::Arrivals;
@@ -68,6 +69,8 @@ use plan::{Plan, Resolving};
 use quoter::Quoter;
 use reload::{Live, ONCE_MORE};
 use replica_process::ReplicaLauncher;
+use request_rules::Broken;
+pub(crate) use request_rules::{RequestRules, RulesRefused};
 use revisions::{Beginning, BegunWith};
 pub(crate) use screen::counted;
 use screen::{Screen, say_what_is_awaited};
@@ -159,6 +162,10 @@ impl Running {
         // What is wrong with the file is found before anything is made.
         let client_tls = ClientTls::default().of(document.settings.gateway.tls.as_ref()).await?;
         tokens::try_files(&document.settings, &source.name()).await?;
+        let refused =
+            |name: String| move |refused: RulesRefused| Failure::Configuration(refused.report(&name));
+        let rules = RequestRules::default().of(&document.settings, Broken::Refuses).await;
+        let rules = rules.map_err(refused(source.name()))?;
         let data_dir = DataDir::open(&document.settings.data_dir)?;
         let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
         let node = node::claim(&document.settings, &stores.mesh, &data_dir.node_id()).await?;
@@ -172,6 +179,7 @@ impl Running {
         });
         let source = source.await.context("failed to look at the files of the configuration")?;
         let client_tls = client_tls.of(settings.gateway.tls.as_ref()).await?;
+        let rules = rules.of(&settings, Broken::Refuses).await.map_err(refused(source.name()))?;
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
             Claims::make(&settings, data_dir, stores, node).await?;
@@ -187,7 +195,7 @@ impl Running {
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
         let Plan { router, checks, lives, routes, limits, example } =
-            Plan::of(&settings, &metrics, &upstream_tls, None);
+            Plan::of(&settings, &metrics, &upstream_tls, &rules, None);
         let (services, unresolved) = plan::services(&settings, &registry, None);
         registry.replace_services(|_none| services);
         let draining = Arc::new(AtomicBool::new(false));
@@ -235,6 +243,7 @@ impl Running {
             router,
             limits,
             client_tls,
+            rules,
             upstream_tls,
             resolving,
             files,
@@ -421,19 +430,6 @@ async fn begin(store: &Store, file: Document, source: &Source) -> Result<Beginni
     let node = node::name(&file.settings);
     let begun = Beginning::decide(store.clone(), node.as_str(), file, read).await;
     Ok(begun.context("failed to read the revisions of the configuration")?)
-}
-
-/// In production nobody may believe an authority that has nothing to show for itself.
-fn attested_authority(mode: Mode) -> Result<(), Failure> {
-    match mode {
-        Mode::Development => Ok(()),
-        Mode::Production => Err(Failure::Configuration(
-            "serviceos: AUTHORITY_NOT_ATTESTED: in production the authority itself runs in a trusted execution environment and \
-             shows evidence of that; there is none here that this version of serviceos can get evidence from. Nothing was \
-             started. For development leave `mode` out; `serviceos config validate` checks the file for production"
-                .into(),
-        )),
-    }
 }
 
 /// What the admin API shows and changes.

@@ -1,4 +1,4 @@
-//! Where the configuration comes from: one file, and the certificates and keys that it names. Each is read, compared with what it held
+//! Where the configuration comes from: one file, and the certificates, keys and schemas that it names. Each is read, compared with what it held
 //! when it was read before, and no more; what becomes of a change is for others. All of it asks the disk, so it is for a thread
 //! that may wait.
 
@@ -230,7 +230,9 @@ pub(super) fn named(settings: &Settings) -> impl Iterator<Item = &PathBuf> {
         JwksSource::File(path) => Some(path),
         JwksSource::Url(_) => None,
     });
-    pairs.chain(tls.filter_map(|tls| tls.client_ca.as_ref())).chain(keys)
+    let routes = settings.services.iter().flat_map(|service| &service.routes);
+    let schemas = routes.filter_map(|route| route.request.as_ref()?.file()).map(|file| &file.path);
+    pairs.chain(tls.filter_map(|tls| tls.client_ca.as_ref())).chain(keys).chain(schemas)
 }
 
 #[cfg(test)]

@@ -94,10 +94,12 @@ impl Tokens {
         read(settings, &self.vault, file).await
     }
 
-    /// Puts them in force.
-    pub(super) fn set(&mut self, read: ReadIssuers, tiers: &Tiers, now_ns: u64) {
-        self.versions = read.versions;
-        self.issuers.set(read.sources);
+    /// Puts them in force, if they are others, and these tiers.
+    pub(super) fn set(&mut self, read: Option<ReadIssuers>, tiers: &Tiers, now_ns: u64) {
+        if let Some(read) = read {
+            self.versions = read.versions;
+            self.issuers.set(read.sources);
+        }
         self.users.set_tiers(tiers, now_ns);
     }
 

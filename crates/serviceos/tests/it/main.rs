@@ -55,6 +55,7 @@ mod stale_start;
 mod tls;
 mod tls_versions;
 mod tokens;
+mod validation;
 mod versions;
 mod vrf_records;
 mod websocket;
