@@ -20,6 +20,7 @@ mod provisioning;
 pub(crate) mod quoter;
 mod reload;
 mod replica_process;
+mod request_rules;
 mod revisions;
 mod screen;
 mod source;
@@ -67,6 +68,8 @@ use plan::{Plan, Resolving};
 use quoter::Quoter;
 use reload::{Live, ONCE_MORE};
 use replica_process::ReplicaLauncher;
+use request_rules::Broken;
+pub(crate) use request_rules::{RequestRules, RulesRefused};
 use revisions::{Beginning, BegunWith};
 use screen::Screen;
 pub(crate) use screen::counted;
@@ -155,6 +158,10 @@ impl Running {
         setrlimit(Resource::Core, none).context("failed to forbid core dumps")?;
         // What is wrong with the file is found before anything is made.
         let client_tls = ClientTls::default().of(document.settings.gateway.tls.as_ref()).await?;
+        let refused =
+            |name: String| move |refused: RulesRefused| Failure::Configuration(refused.report(&name));
+        let rules = RequestRules::default().of(&document.settings, Broken::Refuses).await;
+        let rules = rules.map_err(refused(source.name()))?;
         let data_dir = DataDir::open(&document.settings.data_dir)?;
         let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
         let node = node::claim(&document.settings, &stores.mesh, &data_dir.node_id()).await?;
@@ -168,6 +175,7 @@ impl Running {
         });
         let source = source.await.context("failed to look at the files of the configuration")?;
         let client_tls = client_tls.of(settings.gateway.tls.as_ref()).await?;
+        let rules = rules.of(&settings, Broken::Refuses).await.map_err(refused(source.name()))?;
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
             Claims::make(&settings, data_dir, stores, node).await?;
@@ -179,7 +187,7 @@ impl Running {
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
         let Plan { router, checks, lives, routes, limits, example } =
-            Plan::of(&settings, &metrics, &upstream_tls, None);
+            Plan::of(&settings, &metrics, &upstream_tls, &rules, None);
         let (services, unresolved) = plan::services(&settings, &registry, None);
         registry.replace_services(|_none| services);
         let draining = Arc::new(AtomicBool::new(false));
@@ -224,6 +232,7 @@ impl Running {
             router,
             limits,
             client_tls,
+            rules,
             upstream_tls,
             resolving,
             files,

@@ -26,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mesh-protocol", &[]),
     ("outbound", &[]),
     ("http1", &[]),
+    ("validation", &[]),
     ("secrets", &["store"]),
     ("appraisal", &["mesh-protocol"]),
     ("trust", &["appraisal", "mesh-protocol", "secrets", "store"]),
@@ -33,7 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("service-registry", &["store"]),
     ("access", &["store", "secrets", "outbound"]),
     ("service-router", &["http1", "service-registry", "trust"]),
-    ("edge-gateway", &["http1", "service-router", "access", "trust"]),
+    ("edge-gateway", &["http1", "service-router", "access", "trust", "validation"]),
     ("service-lifecycle", &["service-registry", "trust"]),
     (
         "mesh",

@@ -120,6 +120,7 @@ fn what_is_left_out_has_its_documented_default() {
                             scopes: [
                                 "randomness",
                             ],
+                            request: None,
                             body_bytes: None,
                             rate_limit: None,
                             timeout: None,
@@ -134,6 +135,7 @@ fn what_is_left_out_has_its_documented_default() {
                             scopes: [
                                 "randomness",
                             ],
+                            request: None,
                             body_bytes: None,
                             rate_limit: None,
                             timeout: None,

@@ -54,6 +54,7 @@ mod shutdown;
 mod stale_start;
 mod tls;
 mod tls_versions;
+mod validation;
 mod versions;
 mod vrf_records;
 mod websocket;
