@@ -2,7 +2,8 @@
 //! gateway worker in a published table; each has a tier, and the bucket that holds it to the tier's rate. Tokens of issuers:
 //! verified by every worker with the keys of a published table, which one owner fetches and keeps up to date.
 //!
-//! It knows no HTTP and reads no clock: the gateway says what was presented and when, and gets a caller or a refusal back.
+//! It reads no messages and no clock: the gateway says what was presented and when, and gets a caller or a refusal back. Of HTTP it
+//! knows what a signature covers (`signature.rs`).
 
 mod addresses;
 mod allowance;

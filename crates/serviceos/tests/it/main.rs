@@ -33,6 +33,7 @@ mod http2;
 mod http2_replicas;
 mod identities;
 mod joining;
+mod keys;
 mod limits;
 mod load;
 mod memory;
