@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use access::{
@@ -111,7 +111,7 @@ impl Tokens {
     /// Returns when a secret may be another.
     pub(super) async fn secret_changed(&mut self) {
         if self.secrets.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
@@ -253,7 +253,7 @@ fn secret_keys(vault: &Vault, name: &str) -> Result<Vec<Arc<VerifyingKey>>, Stri
 }
 
 /// At least one key of the file has to be good for something.
-fn read_keys(path: &PathBuf, algorithms: &[Algorithm]) -> Result<Vec<Arc<VerifyingKey>>, String> {
+fn read_keys(path: &Path, algorithms: &[Algorithm]) -> Result<Vec<Arc<VerifyingKey>>, String> {
     let failed = |reason: String| format!("{}: {reason}", path.display());
     let bytes = read_file(path).map_err(|error| failed(error.to_string()))?;
     let set = Jwks::read(&bytes).map_err(|error| failed(error.to_string()))?;

@@ -66,7 +66,7 @@ fn the_holder_of_a_certificate_is_a_caller_if_the_file_names_it() {
         if answer.status == 200 { "200".to_owned() } else { answer.problem().1 }
     };
     let of = |uris: &[&str], subject: &[(&str, &str)]| {
-        told(&lab.clients.certificate_of(&Holder { uris, subject, ..Holder::default() }))
+        told(&lab.clients.certificate_of(&Holder { uris, subject }))
     };
     let partner = [("O", "Partner"), ("CN", "feeds")];
     assert_eq!(of(&["spiffe://partner/feeds"], &[]), "200");
