@@ -1,6 +1,7 @@
 //! What `serviceos up` does: everything that can be refused is refused first, then the replicas are started, and at the end
 //! everything is drained in the opposite order.
 
+mod awaited;
 mod background;
 mod claims;
 mod client_tls;
@@ -56,6 +57,7 @@ use types::{Mode, NodeName, ReplicaId, ServiceName};
 use crate::failure::Failure;
 use crate::known_authority::KnownAuthority;
 use crate::signals::Orders;
+use awaited::say_what_is_awaited;
 use background::{Background, told};
 use claims::Claims;
 use client_tls::ClientTls;
@@ -480,26 +482,4 @@ fn drive(
         }
     }
     (drivers, stop)
-}
-
-/// Says every few seconds what a drain still waits for. Never returns.
-async fn say_what_is_awaited(registry: &Registry, node: Option<&NodeName>, screen: &Screen) {
-    loop {
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        let snapshot = registry.snapshot();
-        let all = || snapshot.services.iter().flat_map(|service| &service.replicas);
-        let replicas =
-            || all().filter(|replica| replica.id.node.is_none() || replica.id.node.as_ref() == node);
-        let instances = replicas().filter_map(|replica| replica.instance.as_ref());
-        let requests: usize = instances.map(|instance| instance.in_flight.count()).sum();
-        let running: Vec<_> = replicas()
-            .filter(|replica| replica.pid.is_some() || replica.instance.is_some())
-            .map(|replica| replica.id.to_string())
-            .collect();
-        screen.say(&format!(
-            "waiting for {} in flight, and for {}",
-            counted(requests, "request"),
-            running.join(" ")
-        ));
-    }
 }
