@@ -1,25 +1,34 @@
 //! Who a caller is, what it may do and how much of it. API keys: made here, stored as keyed hashes, looked up by every
-//! gateway worker in a published table; each has a tier, and the bucket that holds it to the tier's rate.
+//! gateway worker in a published table; each has a tier, and the bucket that holds it to the tier's rate. Tokens of issuers:
+//! verified by every worker with the keys of a published table, which one owner fetches and keeps up to date.
 //!
-//! It knows no HTTP and reads no clock: the gateway says what was presented and when, and gets a caller or a refusal back.
+//! It reads no messages and no clock: the gateway says what was presented and when, and gets a caller or a refusal back. Of HTTP it
+//! knows what a signature covers (`signature.rs`).
 
 mod addresses;
 mod allowance;
 mod caller;
+mod certificate;
 mod daily;
 mod gcra;
+mod issuers;
 mod key;
 mod keys;
 mod public_key;
 mod signature;
 mod tier;
+mod token;
 mod users;
 
 pub use addresses::{Addresses, MAX_ADDRESSES};
 pub use allowance::{Allowance, Exceeded, Left, Moment, admit};
 pub use caller::{ALL_SCOPES, Caller};
+pub use certificate::{CertificateRules, Holder, Nameless};
 pub use daily::Daily;
 pub use gcra::{Allowed, Denied, Gcra, Limit, Rate};
+pub use issuers::{
+    Asked, FetchKeys, Fetched, Fetching, IssuerOwner, IssuerSource, Issuers, KeysOfIssuers, OverHttp,
+};
 pub use key::{ApiKey, KeyKind};
 pub use keys::{
     ApiKeys, DEFAULT_OVERLAP, KeyRecord, KeyTable, MAX_OVERLAP, MadeKey, MadeRotation, NewKey, NewRotation,
@@ -32,6 +41,10 @@ pub use signature::{
     ContentDigest, MAX_SIGNATURE_AGE, Nonces, SIGNATURE_INPUT, SignatureRefusal, Signed, SignedMessage,
 };
 pub use tier::{FREE, Tier, Tiers, UNLIMITED, policy, whole_seconds};
+pub use token::{
+    Algorithm, Identity, IssuerRules, Jwks, JwksError, MAX_JWKS_BYTES, MAX_JWKS_KEYS, MAX_TOKEN_BYTES,
+    MIN_SECRET_BYTES, Tenant, TokenRefusal, TokenTable, Verified, VerifyingKey,
+};
 pub use users::{MAX_USERS, Users};
 
 use thiserror::Error;

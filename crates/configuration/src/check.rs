@@ -1,6 +1,7 @@
 //! From what was written to what is valid. Every check goes on after a failure, so that one report names them all.
 
 mod attestation;
+mod authentication;
 mod balancing;
 mod command;
 mod endpoints;

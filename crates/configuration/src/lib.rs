@@ -28,13 +28,15 @@ pub use meaning::{Difference, Meaning};
 pub use report::{LoadError, Mistake};
 pub use schema::schema;
 pub use settings::{
-    AttestationSettings, BalancingPolicy, Builtin, CertificateFiles, Circuit, CommandSettings, ConfigReload,
-    ContentRule, EndpointSettings, EtcdLogin, EtcdStore, EtcdTlsFiles, GatewayLimits, GatewaySettings,
-    GenerateType, HashOn, HealthCheck, HostPattern, LimitSettings, Line, LoadBalancing, LogFormat,
-    MAX_CONFIG_BYTES, Measurement, Outlier, Percent, PlatformAllow, PlatformSettings, Probe, ProcessSettings,
-    Program, Protocol, Rate, RateLimitSettings, ReleaseSettings, Releases, RequestSettings, Restart, Retry,
-    RetryOn, RouteAccess, RouteSettings, RuleFile, Runs, Scheme, SecretSettings, ServiceSettings, Settings,
-    SgxRelease, Sticky, StoreSettings, TcbSettings, TcbStatus, Telemetry, TierSettings, TlsSettings, Traffic,
+    AttestationSettings, Authentication, BalancingPolicy, Builtin, CertificateFiles, CertificateSettings,
+    Circuit, CommandSettings, ConfigReload, ContentRule, EndpointSettings, EtcdLogin, EtcdStore,
+    EtcdTlsFiles, GatewayLimits, GatewaySettings, GenerateType, HashOn, HealthCheck, HostPattern,
+    IssuerSettings, JwksSource, LimitSettings, Line, LoadBalancing, LogFormat, MAX_CONFIG_BYTES, Measurement,
+    Outlier, Percent, Placed, PlatformAllow, PlatformSettings, Probe, ProcessSettings, Program, Protocol,
+    Rate, RateLimitSettings, ReleaseSettings, Releases, RequestSettings, Restart, Retry, RetryOn,
+    RouteAccess, RouteSettings, RuleFile, Runs, Scheme, SecretSettings, ServiceSettings, Settings,
+    SgxRelease, SignedRequests, Sticky, StoreSettings, TcbSettings, TcbStatus, Telemetry, TenantOf,
+    TierSettings, TlsSettings, TokenAlgorithm, Traffic,
 };
 
 #[cfg(test)]

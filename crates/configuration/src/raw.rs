@@ -4,6 +4,7 @@
 //! alone is a service, and for an empty list wherever a list may: one whose items are all commented out has none.
 
 mod attestation;
+mod authentication;
 mod gateway;
 mod service;
 mod store;
@@ -26,6 +27,7 @@ use crate::settings::{GenerateType, LogFormat};
 pub(crate) use attestation::{
     RawAttestation, RawNitro, RawPlatform, RawRelease, RawSevSnp, RawSgx, RawTcb, RawTdx,
 };
+pub(crate) use authentication::{RawAuthentication, RawClientCertificates, RawIssuer};
 pub(crate) use gateway::{RawCertificate, RawGateway, RawLimit, RawLimits, RawRateLimits, RawTier, RawTls};
 pub(crate) use service::{
     RawCircuit, RawEndpoint, RawHealthCheck, RawLoadBalancing, RawMatch, RawOpenApi, RawOutlier, RawRequest,

@@ -37,6 +37,7 @@ impl Settings {
             proxy_protocol: _,
             trusted_proxies: _,
             limits: _,
+            authentication: _,
             rate_limits: _,
         } = gateway;
         let access_log_moved = beneath(data_dir, access_log.as_deref())

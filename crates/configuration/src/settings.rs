@@ -1,6 +1,7 @@
 //! The validated settings: what the rest of the system reads. Nothing here can be out of range.
 
 mod attestation;
+mod authentication;
 mod policies;
 mod request;
 mod service;
@@ -18,6 +19,10 @@ use types::{ByteSize, Mode, NodeName};
 pub use attestation::{
     AttestationSettings, Measurement, PlatformAllow, PlatformSettings, ReleaseSettings, Releases, SgxRelease,
     TcbSettings, TcbStatus,
+};
+pub use authentication::{
+    Authentication, CertificateSettings, IssuerSettings, JwksSource, Placed, SignedRequests, TenantOf,
+    TokenAlgorithm,
 };
 pub use policies::{
     BalancingPolicy, Circuit, HashOn, HealthCheck, LoadBalancing, Outlier, Percent, Probe, Retry, RetryOn,
@@ -93,6 +98,8 @@ pub struct GatewaySettings {
     pub trusted_proxies: Vec<IpNet>,
     /// Limits of every client connection and request.
     pub limits: GatewayLimits,
+    /// The credentials that are taken.
+    pub authentication: Authentication,
     /// How often clients may call.
     pub rate_limits: RateLimitSettings,
 }

@@ -2,6 +2,7 @@
 
 mod any_input;
 mod attestation;
+mod authentication;
 mod command;
 mod endpoints;
 mod everything;

@@ -12,8 +12,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::authenticate::ClientCertificate;
 use crate::client::{Client, Scheme, is_in};
 use crate::drain_signal::DrainSignal;
+use crate::tls::ServerTls;
 use crate::worker::Worker;
 use crate::{http1_client, http2_client, proxy_protocol};
 
@@ -43,7 +45,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, d
     let opening = if proxied { Opening::ProxyHeader } else { Opening::Plain };
     if opening == Opening::Plain && tls.is_none() {
         drop(plan);
-        let client = Client::new(peer, Scheme::Http, draining);
+        let client = Client::new(peer, Scheme::Http, None, draining);
         let wire = Wire::new(Stream::Plain(stream), Rc::clone(&worker.buffers));
         return http1_client::serve(worker, wire, client).await;
     }
@@ -56,7 +58,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: IpAddr, d
     };
     let Some((stream, address, protocol)) = prepared else { return };
     let scheme = if matches!(stream, Stream::Tls(_)) { Scheme::Https } else { Scheme::Http };
-    let client = Client::new(address, scheme, draining);
+    let certificate = match &stream {
+        Stream::Tls(stream) => ClientCertificate::new(stream.get_ref().1.peer_certificates()),
+        Stream::Plain(_) | Stream::Mesh(_) => None,
+    };
+    let client = Client::new(address, scheme, certificate, draining);
     let wire = Wire::new(stream, Rc::clone(&worker.buffers));
     if protocol == Protocol::Http2 {
         Box::pin(http2_client::serve(worker, wire, client)).await;
@@ -71,14 +77,14 @@ async fn prepare(
     mut stream: TcpStream,
     peer: IpAddr,
     opening: Opening,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<ServerTls>>,
 ) -> Option<(Stream, IpAddr, Protocol)> {
     let address = match opening {
         Opening::ProxyHeader => proxied_for(worker, &mut stream).await?.unwrap_or(peer),
         Opening::Plain => peer,
     };
-    let Some(config) = tls else { return Some((Stream::Plain(stream), address, Protocol::Http1)) };
-    match TlsAcceptor::from(config).accept(stream).await {
+    let Some(tls) = tls else { return Some((Stream::Plain(stream), address, Protocol::Http1)) };
+    match TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream).await {
         Ok(stream) => {
             let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
             worker.shard.tls_handshakes.add_one(if resumed {

@@ -1,7 +1,9 @@
 //! Who calls: which credential of a request counts, and who it belongs to. Each kind of credential has a file of its own.
 
 mod api_key;
+mod certificate;
 mod signature;
+mod token;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +15,10 @@ use service_router::Timer;
 use crate::FlowError;
 use crate::exchange::{Exchange, Signed};
 use crate::held::{Held, read_held};
-use crate::rate_limit::{failed, may_fail};
+use crate::rate_limit::failed;
 use crate::request_flow::ClientBody;
+pub(crate) use certificate::ClientCertificate;
+pub(crate) use token::{RememberedToken, Tokens};
 
 /// A credential as it was presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +32,17 @@ enum Credential<'a> {
 /// The caller of a request that needs one. Of refused credentials an address has only so many to present.
 pub(crate) async fn authenticate(exchange: &mut Exchange) -> Result<Arc<Caller>, FlowError> {
     let caller = match presented(&exchange.head) {
-        Ok(Some(Credential::ApiKey(key))) => api_key::caller(exchange, key),
-        Ok(Some(Credential::Token(_))) => {
-            may_fail(exchange).and(Err(FlowError::AuthInvalid("nobody issues tokens here".into())))
+        Ok(Some(Credential::ApiKey(_))) if !exchange.plan.plan.authentication.api_keys => {
+            Err(FlowError::AuthInvalid("API keys are not taken here".into()))
         }
+        Ok(Some(Credential::ApiKey(key))) => api_key::caller(exchange, key),
+        Ok(Some(Credential::Token(token))) => match token::remembered(exchange, token) {
+            Some(caller) => Ok(caller),
+            None => token::caller(exchange).await,
+        },
         Ok(None) => match signed_requests(exchange) {
             Some(max_age) => signature::caller(exchange, max_age),
-            None => Err(FlowError::AuthRequired),
+            None => certificate::caller(exchange).unwrap_or(Err(FlowError::AuthRequired)),
         },
         Err(why) => Err(FlowError::AuthInvalid(why.into())),
     };

@@ -10,6 +10,7 @@ use http1::{Known, RequestHead};
 use ipnet::IpNet;
 use tokio::time::Instant;
 
+use crate::authenticate::{ClientCertificate, RememberedToken};
 use crate::drain_signal::DrainSignal;
 use crate::forward::connection_lines;
 
@@ -23,6 +24,10 @@ pub(crate) struct Client {
     pub(crate) scheme: Scheme,
     /// The API key that it presented last.
     pub(crate) remembered_key: RefCell<Option<RememberedKey>>,
+    /// The token that it presented last, once that was verified.
+    pub(crate) remembered_token: RefCell<Option<Box<RememberedToken>>>,
+    /// What it has shown in its handshake.
+    pub(crate) certificate: Option<Box<ClientCertificate>>,
     /// Whether its next answer is its last.
     pub(crate) draining: DrainSignal,
     /// When its last request ended.
@@ -56,7 +61,12 @@ impl Scheme {
 }
 
 impl Client {
-    pub(crate) fn new(address: IpAddr, scheme: Scheme, draining: DrainSignal) -> Rc<Self> {
+    pub(crate) fn new(
+        address: IpAddr,
+        scheme: Scheme,
+        certificate: Option<Box<ClientCertificate>>,
+        draining: DrainSignal,
+    ) -> Rc<Self> {
         let address = address.to_canonical();
         let address_text: Rc<str> = address.to_string().into();
         Rc::new(Self {
@@ -65,6 +75,8 @@ impl Client {
             address_text,
             scheme,
             remembered_key: RefCell::default(),
+            remembered_token: RefCell::default(),
+            certificate,
             draining,
             last_ended: Cell::new(Instant::now()),
             caller_lines: RefCell::default(),

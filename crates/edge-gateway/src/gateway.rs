@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use access::{KeyTable, Nonces};
+use access::{KeyTable, KeysOfIssuers, Nonces, Users};
 use http1::BufferPool;
 use observability::{AccessLogHandle, LineBuffer, Metrics};
 use service_router::{RouterPlan, WorkerRouter};
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::Listeners;
+use crate::authenticate::Tokens;
 use crate::clock::Clock;
 use crate::plan::Plan;
 use crate::rate_limit::ClientBuckets;
@@ -49,6 +50,10 @@ pub struct GatewayParts {
     pub router: RouterPlan,
     /// Who may call.
     pub keys: watch::Receiver<Arc<KeyTable>>,
+    /// Whose tokens are taken.
+    pub tokens: KeysOfIssuers,
+    /// What those whom tokens and certificates were made for may ask for.
+    pub users: Arc<Users>,
     /// Which signed requests have come.
     pub nonces: Arc<Nonces>,
     /// How often addresses have called.
@@ -101,8 +106,18 @@ impl Gateway {
     pub fn start(listeners: Listeners, parts: GatewayParts) -> std::io::Result<Self> {
         let addresses = listeners.addresses().to_vec();
         let (phase, phases) = watch::channel(Phase::Serving);
-        let GatewayParts { plan, router, keys, nonces, client_buckets, metrics, access_log, mut random } =
-            parts;
+        let GatewayParts {
+            plan,
+            router,
+            keys,
+            tokens,
+            users,
+            nonces,
+            client_buckets,
+            metrics,
+            access_log,
+            mut random,
+        } = parts;
         let (publisher, published) = watch::channel(PublishedPlan { number: 1, plan: Arc::new(plan) });
         let (requests, connections) = (RequestCount::default(), Arc::new(AtomicUsize::new(0)));
         let (mut workers, mut plans) = (JoinSet::new(), Plans { published: publisher, used: Vec::new() });
@@ -120,6 +135,8 @@ impl Gateway {
                 plan: published.borrow().clone(),
                 router: router.clone(),
                 keys: keys.clone(),
+                tokens: tokens.clone(),
+                users: Arc::clone(&users),
                 nonces: Arc::clone(&nonces),
                 client_buckets: Arc::clone(&client_buckets),
                 metrics: Arc::clone(&metrics),
@@ -171,6 +188,8 @@ struct WorkerSeed {
     plan: PublishedPlan,
     router: RouterPlan,
     keys: watch::Receiver<Arc<KeyTable>>,
+    tokens: KeysOfIssuers,
+    users: Arc<Users>,
     nonces: Arc<Nonces>,
     client_buckets: Arc<ClientBuckets>,
     metrics: Arc<Metrics>,
@@ -194,6 +213,8 @@ impl WorkerSeed {
                 plan,
                 router,
                 keys,
+                tokens,
+                users,
                 nonces,
                 client_buckets,
                 metrics,
@@ -210,6 +231,7 @@ impl WorkerSeed {
             let parts = Parts {
                 plan,
                 keys,
+                tokens: Tokens::new(tokens, users),
                 nonces,
                 client_buckets,
                 router,

@@ -5,16 +5,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::CertificateRules;
 use configuration::GatewayLimits;
 use http1::Limits;
 use ipnet::IpNet;
 use observability::RouteShard;
-use rustls::ServerConfig;
 use service_router::{ServicePlans, ServiceView, WorkerRouter};
 
 use crate::RouteTable;
 use crate::rate_limit::RateLimits;
 use crate::route::Route;
+use crate::tls::ServerTls;
 
 /// One configuration of the gateway.
 pub struct Plan {
@@ -22,6 +23,8 @@ pub struct Plan {
     pub routes: RouteTable,
     /// The limits.
     pub limits: GatewayLimits,
+    /// Which credentials are taken, beside the tokens of issuers.
+    pub authentication: Authentication,
     /// How often an address may call.
     pub rate_limits: RateLimits,
     /// For how long the signature of a request may be good; none where no signatures are taken.
@@ -31,11 +34,20 @@ pub struct Plan {
     /// What each worker counts of requests that no route matches.
     pub unmatched: Arc<[RouteShard]>,
     /// What clients are served TLS with; in the clear without.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Arc<ServerTls>>,
     /// Who may say for whom it connects.
     pub proxy_protocol: Vec<IpNet>,
     /// Whose word about clients counts.
     pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Which credentials are taken, beside the tokens of issuers, which come and go by themselves.
+#[derive(Debug, Clone)]
+pub struct Authentication {
+    /// Whether API keys are.
+    pub api_keys: bool,
+    /// Which certificates of clients are; none when it is left out.
+    pub certificates: Option<Arc<CertificateRules>>,
 }
 
 /// The same for one worker, with its view of the services.

@@ -8,9 +8,10 @@ use std::sync::{Arc, OnceLock};
 
 use configuration::TlsSettings;
 use rustix::fs::{Mode, OFlags};
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
@@ -33,6 +34,14 @@ pub enum TlsError {
     /// The parts do not fit together.
     #[error("{0}")]
     Setup(String),
+}
+
+/// What connections are accepted with.
+#[derive(Debug)]
+pub struct ServerTls {
+    pub(crate) config: Arc<ServerConfig>,
+    /// Who judges the certificates of clients; nobody where none are asked for.
+    pub(crate) clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 /// Certificates by the names that they are for.
@@ -67,7 +76,7 @@ fn tickets() -> Result<Arc<dyn ProducesTickets>, TlsError> {
 ///
 /// # Errors
 /// The file that cannot be used, and why.
-pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerTls>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut certificates: Option<Certificates> = None;
     for files in &settings.certificates {
@@ -99,25 +108,26 @@ pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, TlsErr
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Setup(error.to_string()))?;
-    let builder = match &settings.client_ca {
+    let clients = settings.client_ca.as_ref().map(|path| verifier(path, provider)).transpose()?;
+    let builder = match &clients {
         None => builder.with_no_client_auth(),
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for root in read_chain(path)? {
-                roots.add(root).map_err(|error| fault(path, error.to_string()))?;
-            }
-            // A client without a certificate may still have another credential.
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .allow_unauthenticated()
-                .build();
-            builder.with_client_cert_verifier(verifier.map_err(|error| fault(path, error.to_string()))?)
-        }
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
     };
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
     config.max_early_data_size = 0;
     config.ticketer = tickets()?;
-    Ok(Arc::new(config))
+    Ok(Arc::new(ServerTls { config: Arc::new(config), clients }))
+}
+
+/// A client without a certificate may still have another credential.
+fn verifier(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for root in read_chain(path)? {
+        roots.add(root).map_err(|error| fault(path, error.to_string()))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    verifier.allow_unauthenticated().build().map_err(|error| fault(path, error.to_string()))
 }
 
 fn fault(path: &Path, reason: String) -> TlsError {

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use crate::authenticate::Tokens;
 use crate::clock::Clock;
 use crate::drain_signal::DrainSignal;
 use crate::exchange::Exchange;
@@ -40,6 +41,7 @@ const KEPT_HEAD_BYTES: usize = 4 << 10;
 pub(crate) struct Worker {
     plan: RefCell<Rc<WorkerPlan>>,
     pub(crate) keys: Keys,
+    pub(crate) tokens: Tokens,
     pub(crate) nonces: Arc<Nonces>,
     pub(crate) client_buckets: Arc<ClientBuckets>,
     pub(crate) router: WorkerRouter,
@@ -98,6 +100,7 @@ impl RequestCount {
 pub(crate) struct Parts {
     pub(crate) plan: Arc<Plan>,
     pub(crate) keys: Keys,
+    pub(crate) tokens: Tokens,
     pub(crate) nonces: Arc<Nonces>,
     pub(crate) client_buckets: Arc<ClientBuckets>,
     pub(crate) router: WorkerRouter,
@@ -114,6 +117,7 @@ impl Worker {
         let Parts {
             plan,
             keys,
+            tokens,
             nonces,
             client_buckets,
             router,
@@ -131,6 +135,7 @@ impl Worker {
         Rc::new(Self {
             plan,
             keys,
+            tokens,
             nonces,
             client_buckets,
             router,

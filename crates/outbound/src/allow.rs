@@ -58,6 +58,8 @@ pub struct AllowList {
     entries: Vec<Entry>,
     /// Exactly these hosts and ports may be on this machine, and may speak plain http.
     loopback: Vec<(String, u16)>,
+    /// The one URL that an operator wrote down whole.
+    written: Option<Target>,
 }
 
 #[derive(Debug, Clone)]
@@ -73,6 +75,8 @@ pub(crate) enum Reach {
     Global,
     /// Only on this machine, since `allowLoopback` names it.
     Loopback,
+    /// At any address, since the operator named the very URL.
+    Anywhere,
 }
 
 impl AllowList {
@@ -81,12 +85,21 @@ impl AllowList {
     pub fn new(entries: &[Allow], loopback: &[String]) -> Result<Self, AllowError> {
         let parse = |(index, text): (usize, &String)| loopback_host(text).ok_or(AllowError::Loopback(index));
         let loopback = loopback.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
-        let mut list = Self { entries: Vec::new(), loopback };
+        let mut list = Self { entries: Vec::new(), loopback, written: None };
         for (index, entry) in entries.iter().enumerate() {
             let entry = list.entry(index, entry)?;
             list.entries.push(entry);
         }
         Ok(list)
+    }
+
+    /// GET of exactly this URL, which an operator wrote down: no caller has a say in it, so it may lead to any address, under
+    /// TLS, or without TLS to this machine alone.
+    ///
+    /// # Errors
+    /// It is not a URL that is read in one way only.
+    pub fn of_operator(url: &str) -> Result<Self, FetchError> {
+        Ok(Self { written: Some(Target::parse(url)?), ..Self::default() })
     }
 
     fn entry(&self, index: usize, entry: &Allow) -> Result<Entry, AllowError> {
@@ -108,11 +121,16 @@ impl AllowList {
 
     /// Whether any entry matches.
     pub(crate) fn admits(&self, target: &Target, method: &Method) -> bool {
-        self.entries.iter().any(|entry| entry.methods.contains(method) && entry.covers(target))
+        let is_written = |written: &Target| *method == Method::GET && written.is(target);
+        self.written.as_ref().is_some_and(is_written)
+            || self.entries.iter().any(|entry| entry.methods.contains(method) && entry.covers(target))
     }
 
     /// Where the target may be.
     pub(crate) fn reach(&self, target: &Target) -> Reach {
+        if let Some(written) = self.written.as_ref().filter(|written| written.is(target)) {
+            return if written.scheme == Scheme::Https { Reach::Anywhere } else { Reach::Loopback };
+        }
         let named = |(host, port): &(String, u16)| host == target.host() && *port == target.port;
         if self.loopback.iter().any(named) { Reach::Loopback } else { Reach::Global }
     }

@@ -178,6 +178,7 @@ impl Client {
         let permitted = |address: &IpAddr| match reach {
             Reach::Global => crate::is_global(*address),
             Reach::Loopback => address.is_loopback(),
+            Reach::Anywhere => true,
         };
         if !addresses.iter().all(permitted) {
             return Err(FetchError::PrivateAddress);

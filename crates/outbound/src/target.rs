@@ -66,6 +66,11 @@ impl Target {
         Ok(Self { url, scheme, port })
     }
 
+    /// Whether both are the same URL.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.url == other.url
+    }
+
     /// The host in its one normal form: lower case, punycode, IP literals in canonical notation with brackets for IPv6.
     pub(crate) fn host(&self) -> &str {
         self.url.host_str().expect("a target without a host is refused when it is parsed")

@@ -8,6 +8,8 @@ use configuration::LoadError;
 use control::ClientError;
 use edge_gateway::TlsError;
 
+use crate::up::UnusableKeys;
+
 /// A command's failure.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -44,9 +46,9 @@ impl fmt::Display for Failure {
 }
 
 impl From<anyhow::Error> for Failure {
-    /// A certificate that the configuration names is a part of it.
+    /// A certificate, a secret or a file of keys that the configuration names is a part of it.
     fn from(error: anyhow::Error) -> Self {
-        if error.is::<TlsError>() {
+        if error.is::<TlsError>() || error.is::<UnusableKeys>() {
             Self::Configuration(format!("serviceos: {error:#}"))
         } else {
             Self::Failed(error)

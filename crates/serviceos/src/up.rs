@@ -1,7 +1,6 @@
 //! What `serviceos up` does: everything that can be refused is refused first, then the replicas are started, and at the end
 //! everything is drained in the opposite order.
 
-mod awaited;
 mod background;
 mod claims;
 mod client_tls;
@@ -26,6 +25,7 @@ mod revisions;
 mod screen;
 mod source;
 mod store;
+mod tokens;
 mod told;
 mod upstream_tls;
 
@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ::store::Store;
-use access::{ApiKey, Nonces};
+use access::{ApiKey, Nonces, Users};
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Document};
 use control::{AdminState, Catalogue, SharedConfigDesk, StoreView};
@@ -52,14 +52,13 @@ use service_router::{HealthOwner, RouterPlan};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use types::{Mode, NodeName, ReplicaId, ServiceName};
+use types::{NodeName, ReplicaId, ServiceName};
 
 use crate::failure::Failure;
 use crate::known_authority::KnownAuthority;
 use crate::signals::Orders;
-use awaited::say_what_is_awaited;
 use background::{Background, told};
-use claims::Claims;
+use claims::{Claims, attested_authority};
 use client_tls::ClientTls;
 use data_dir::DataDir;
 use elsewhere::Arrivals;
@@ -72,11 +71,13 @@ use reload::{Live, ONCE_MORE};
 use replica_process::ReplicaLauncher;
 pub(crate) use request_rules::RequestRules;
 use revisions::{Beginning, BegunWith};
-use screen::Screen;
 pub(crate) use screen::counted;
+use screen::{Screen, say_what_is_awaited};
 pub(crate) use source::Source;
 use source::named_by;
 pub(crate) use store::check_files as check_store_files;
+use tokens::Tokens;
+pub(crate) use tokens::{UnusableKeys, check_files as check_key_files};
 use upstream_tls::UpstreamTls;
 
 /// How long the last lines of everything may take.
@@ -159,6 +160,7 @@ impl Running {
         setrlimit(Resource::Core, none).context("failed to forbid core dumps")?;
         // What is wrong with the file is found before anything is made.
         let client_tls = ClientTls::default().of(document.settings.gateway.tls.as_ref()).await?;
+        tokens::try_files(&document.settings, &source.name()).await?;
         let rules = RequestRules::default().begin(&document.settings, &source.name()).await?;
         let data_dir = DataDir::open(&document.settings.data_dir)?;
         let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
@@ -166,7 +168,7 @@ impl Running {
         let beginning = begin(&stores.mesh, document, &source).await?;
         let settings = beginning.document().settings.clone();
         // Before they are read.
-        let named = named_by([&settings]);
+        let (named, name) = (named_by([&settings]), source.name());
         let source = tokio::task::spawn_blocking(move || {
             source.keep(named);
             source
@@ -177,10 +179,14 @@ impl Running {
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
             Claims::make(&settings, data_dir, stores, node).await?;
+        let (vault, users) = (Arc::clone(&mesh.vault), Arc::new(Users::new(provisioning::tiers(&settings))));
+        let issuers = tokens::read(&settings, &vault, &name).await?;
         let store = StoreView::new(store::kind(&settings), mesh.stores.mesh.availability());
         let mesh = Mesh::open(&settings, beginning.number(), &data_dir, mesh).await?;
         let upstream_tls =
             upstream_tls.with_mesh(mesh.client(b"http/1.1")?, mesh.client(b"h2")?, mesh.caller_signer()?);
+        let (tokens, owner) = Tokens::begin(issuers, users, vault, mesh.authority.secret_changes());
+        let (token_keys, users) = tokens.for_gateway();
         let (access_log, access_log_handle) = access_log.unzip();
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
@@ -197,6 +203,8 @@ impl Running {
             plan,
             router: RouterPlan { registry: registry.clone(), suspicions },
             keys: keys.subscribe(),
+            tokens: token_keys,
+            users,
             nonces: Arc::new(Nonces::new(Timestamp::now())),
             client_buckets: Arc::default(),
             metrics: Arc::clone(&metrics),
@@ -222,6 +230,7 @@ impl Running {
             registry,
             metrics,
             keys,
+            tokens,
             store,
             draining,
             checks,
@@ -242,8 +251,9 @@ impl Running {
         let facts =
             Facts { gateway: address, admin, data_dir: data_path, development_key, node, elsewhere, example };
         let (registry, metrics) = (live.registry.clone(), Arc::clone(&live.metrics));
-        let owner = HealthOwner::new(registry, policies, suspected, metrics, random.fork());
-        let mut background = Background::begin(data_dir.run(), &live.metrics, owner);
+        let health = HealthOwner::new(registry, policies, suspected, metrics, random.fork());
+        let mut background = Background::begin(data_dir.run(), &live.metrics, health);
+        background.add(|stopped| owner.run(told(stopped)));
         let (shutdown, shutdown_requests) = mpsc::channel(1);
         if facts.node.is_some() {
             let keys = Arc::clone(&live.keys);
@@ -321,6 +331,10 @@ impl Running {
                         let _nobody_waits = answer.send(Err(desk::cut_off())).is_err();
                         return over;
                     }
+                },
+                () = live.tokens.secret_changed() => tokio::select! {
+                    () = live.renew_secrets_of_issuers() => {}
+                    over = &mut over => return over,
                 },
                 () = Live::due(live.again) => tokio::select! {
                     () = live.try_again() => {}
@@ -412,19 +426,6 @@ async fn begin(store: &Store, file: Document, source: &Source) -> Result<Beginni
     let node = node::name(&file.settings);
     let begun = Beginning::decide(store.clone(), node.as_str(), file, read).await;
     Ok(begun.context("failed to read the revisions of the configuration")?)
-}
-
-/// In production nobody may believe an authority that has nothing to show for itself.
-fn attested_authority(mode: Mode) -> Result<(), Failure> {
-    match mode {
-        Mode::Development => Ok(()),
-        Mode::Production => Err(Failure::Configuration(
-            "serviceos: AUTHORITY_NOT_ATTESTED: in production the authority itself runs in a trusted execution environment and \
-             shows evidence of that; there is none here that this version of serviceos can get evidence from. Nothing was \
-             started. For development leave `mode` out; `serviceos config validate` checks the file for production"
-                .into(),
-        )),
-    }
 }
 
 /// What the admin API shows and changes.

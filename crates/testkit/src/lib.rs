@@ -13,6 +13,7 @@ mod namespaces;
 mod process;
 mod program;
 mod tls;
+mod tokens;
 mod upstream;
 
 pub use connection::Connection;
@@ -22,8 +23,9 @@ pub use http2::Http2;
 pub use mesh::{Finished, Mesh, Running, kill};
 pub use namespaces::{Host, Network};
 pub use process::{exists, memory_kib, processes_of, reset_peak, wait_until_gone};
-pub use program::{GRPC, PYTHON, Script, WEBSOCKETS, has_program};
-pub use tls::{Authority, Certificate, Tls, TlsSide, TlsVersion};
+pub use program::{GRPC, JWT, PYTHON, Script, WEBSOCKETS, has_program};
+pub use tls::{Authority, Certificate, Holder, Tls, TlsSide, TlsVersion};
+pub use tokens::{KeyServer, TokenIssuer, hs256, now, unsigned};
 pub use upstream::{Seen, Upstream, checksum, filler};
 
 use std::time::{Duration, Instant};

@@ -8,6 +8,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 pub const PYTHON: &str = "/usr/bin/python3";
 /// What Debian's package `python3-grpcio` brings.
 pub const GRPC: &str = "/usr/lib/python3/dist-packages/grpc/__init__.py";
+/// What Debian's package `python3-jwt` brings.
+pub const JWT: &str = "/usr/lib/python3/dist-packages/jwt/__init__.py";
 /// What Debian's package `python3-websockets` brings.
 pub const WEBSOCKETS: &str = "/usr/lib/python3/dist-packages/websockets/__init__.py";
 

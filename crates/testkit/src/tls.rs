@@ -5,12 +5,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, SanType,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    ClientConfig, ClientConnection, DEFAULT_VERSIONS, ProtocolVersion, RootCertStore, ServerConfig,
-    StreamOwned, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, DEFAULT_VERSIONS, HandshakeKind, ProtocolVersion, RootCertStore,
+    ServerConfig, StreamOwned, SupportedProtocolVersion,
 };
 
 use crate::{Connection, LIMIT};
@@ -24,6 +26,15 @@ pub struct Certificate {
     key: KeyPair,
 }
 
+/// Whom a certificate is for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Holder<'a> {
+    /// URIs among its names.
+    pub uris: &'a [&'a str],
+    /// Its subject: `CN` or `O`, and what that is, in this order.
+    pub subject: &'a [(&'a str, &'a str)],
+}
+
 /// How a client speaks TLS.
 #[derive(Clone)]
 pub struct Tls(Arc<ClientConfig>);
@@ -35,6 +46,15 @@ pub enum TlsVersion {
     Tls12,
     /// RFC 8446.
     Tls13,
+}
+
+impl TlsVersion {
+    fn alone(self) -> [&'static SupportedProtocolVersion; 1] {
+        match self {
+            Self::Tls12 => [&TLS12],
+            Self::Tls13 => [&TLS13],
+        }
+    }
 }
 
 /// A client's stream under TLS.
@@ -64,6 +84,27 @@ impl Authority {
         Certificate { certificate: params.signed_by(&key, &self.0).expect("a certificate"), key }
     }
 
+    /// A certificate for somebody who connects.
+    ///
+    /// # Panics
+    /// When a name is none.
+    pub fn certificate_of(&self, holder: &Holder<'_>) -> Certificate {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        for (kind, value) in holder.subject {
+            let kind = match *kind {
+                "CN" => DnType::CommonName,
+                "O" => DnType::OrganizationName,
+                other => panic!("{other}"),
+            };
+            params.distinguished_name.push(kind, *value);
+        }
+        let uri = |uri: &&str| SanType::URI((*uri).try_into().expect("a URI"));
+        params.subject_alt_names = holder.uris.iter().map(uri).collect();
+        Certificate { certificate: params.signed_by(&key, &self.0).expect("a certificate"), key }
+    }
+
     /// Writes its certificate to a file of a folder.
     ///
     /// # Panics
@@ -89,11 +130,12 @@ impl Authority {
 
     /// The same, speaking this version and no other.
     pub fn clients_of_version(&self, protocols: &[&str], version: TlsVersion) -> Tls {
-        let only = match version {
-            TlsVersion::Tls12 => &TLS12,
-            TlsVersion::Tls13 => &TLS13,
-        };
-        Tls::new(self, protocols, &[only], None)
+        Tls::new(self, protocols, &version.alone(), None)
+    }
+
+    /// The same, showing a certificate.
+    pub fn clients_of_version_with(&self, protocols: &[&str], version: TlsVersion, own: &Certificate) -> Tls {
+        Tls::new(self, protocols, &version.alone(), Some(own))
     }
 
     /// The same, showing a certificate.
@@ -209,6 +251,11 @@ impl Connection<TlsSide> {
     /// When it has shown none.
     pub fn peer_certificate(&mut self) -> Vec<u8> {
         self.stream().conn.peer_certificates().expect("certificates")[0].to_vec()
+    }
+
+    /// Whether it goes on with a session of an earlier connection.
+    pub fn is_resumed(&mut self) -> bool {
+        self.stream().conn.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// The version that both sides have agreed on.

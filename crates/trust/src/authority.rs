@@ -104,6 +104,8 @@ struct Inner {
     /// The number of the transition in force.
     in_force: watch::Sender<u64>,
     grants: watch::Sender<Arc<Grants>>,
+    /// How often a secret was changed, or may have been.
+    secret_changes: watch::Sender<u64>,
     schedule: Mutex<Schedule>,
     evaluations: Evaluations,
     /// Held by whoever makes another list of revocations out of the last one, until it is published.
@@ -179,6 +181,11 @@ impl Authority {
     pub fn transition_of_mesh(&self) -> u64 {
         let state = self.state();
         state.behind.map_or(state.ca.n, |behind| behind.n)
+    }
+
+    /// Counts the changes of secrets. Whoever uses one looks whether it is another when the number is.
+    pub fn secret_changes(&self) -> watch::Receiver<u64> {
+        self.0.secret_changes.subscribe()
     }
 
     /// What is said of each replica, as it changes.

@@ -43,6 +43,16 @@ pub(crate) const PROGRAMS: &[Program] = &[
         wanted_for: "gRPC with grpcio on both sides of the gateway",
     },
     Program {
+        name: "/usr/lib/python3/dist-packages/jwt/__init__.py",
+        package: "python3-jwt",
+        wanted_for: "JSON Web Tokens of another maker",
+    },
+    Program {
+        name: "/usr/lib/python3/dist-packages/cryptography/__init__.py",
+        package: "python3-cryptography",
+        wanted_for: "the keys of those tokens",
+    },
+    Program {
         name: "/usr/lib/python3/dist-packages/websockets/__init__.py",
         package: "python3-websockets",
         wanted_for: "WebSocket with a library on both sides of the gateway",

@@ -39,14 +39,22 @@ impl Checker {
             }
             Some(Workers::OnePerCore) | None => None,
         };
+        let tls = raw.tls.map(|tls| self.tls(tls, surroundings.base_dir));
+        let rate_limits = self.rate_limits(raw.rate_limits);
         GatewaySettings {
             listen: raw.listen.into_iter().filter_map(|field| field.value.ok()).collect(),
             workers: workers.and_then(NonZeroUsize::new).unwrap_or(surroundings.cores),
-            tls: raw.tls.map(|tls| self.tls(tls, surroundings.base_dir)),
+            authentication: self.authentication(
+                raw.authentication,
+                tls.as_ref(),
+                &rate_limits.tiers,
+                surroundings.base_dir,
+            ),
+            tls,
             proxy_protocol: self.networks("gateway.proxyProtocol", raw.proxy_protocol),
             trusted_proxies: self.networks("gateway.trustedProxies", raw.trusted_proxies),
             limits: self.limits(raw.limits),
-            rate_limits: self.rate_limits(raw.rate_limits),
+            rate_limits,
         }
     }
 

@@ -207,7 +207,7 @@ impl Checker {
         None
     }
 
-    fn scope(&mut self, key: &str, scope: Text) -> String {
+    pub(super) fn scope(&mut self, key: &str, scope: Text) -> String {
         let allowed =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b":._-".contains(&byte);
         if !scope.value.bytes().all(allowed) || !(1..=MAX_SCOPE_BYTES).contains(&scope.value.len()) {

@@ -97,7 +97,7 @@ impl Checker {
         names.insert(name.value);
     }
 
-    fn secret_name(&mut self, key: &str, name: &Text) -> bool {
+    pub(super) fn secret_name(&mut self, key: &str, name: &Text) -> bool {
         let valid = is_secret_name(&name.value);
         if !valid {
             self.wrong(

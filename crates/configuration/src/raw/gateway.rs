@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use types::ByteSize;
 
-use super::{Entries, kibibytes, loopback, or_default, seconds, whole, written};
+use super::{Entries, RawAuthentication, kibibytes, loopback, or_default, seconds, whole, written};
 use crate::scalar::{Field, Spanned, Text, Whole, Workers};
 use crate::settings::Rate;
 
@@ -28,6 +28,8 @@ pub(crate) struct RawGateway {
     #[serde(deserialize_with = "or_default")]
     pub(crate) limits: RawLimits,
     #[serde(deserialize_with = "or_default")]
+    pub(crate) authentication: RawAuthentication,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) rate_limits: RawRateLimits,
 }
 
@@ -40,6 +42,7 @@ impl Default for RawGateway {
             proxy_protocol: Vec::new(),
             trusted_proxies: Vec::new(),
             limits: RawLimits::default(),
+            authentication: RawAuthentication::default(),
             rate_limits: RawRateLimits::default(),
         }
     }

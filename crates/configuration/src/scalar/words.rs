@@ -5,7 +5,9 @@ use types::Mode;
 
 use super::{Scalar, Shape, Whole, quoted, text_of};
 use crate::nearest::{nearest, one_of};
-use crate::settings::{Builtin, ConfigReload, GenerateType, HashOn, LogFormat, Protocol, Sticky, TcbStatus};
+use crate::settings::{
+    Builtin, ConfigReload, GenerateType, HashOn, LogFormat, Protocol, Sticky, TcbStatus, TokenAlgorithm,
+};
 
 /// A word out of a few. The nearest one is the help.
 trait Word: Copy + PartialEq + 'static {
@@ -218,6 +220,18 @@ impl Word for GenerateType {
     const EXPECTED: &'static str = "`ed25519`, `p256` or `random`";
     const WORDS: &'static [(&'static str, Self)] =
         &[("ed25519", Self::Ed25519), ("p256", Self::P256), ("random", Self::Random)];
+}
+
+impl Word for TokenAlgorithm {
+    const NAME: &'static str = "TokenAlgorithm";
+    const EXPECTED: &'static str = "`HS256`, `RS256`, `PS256`, `ES256` or `EdDSA`";
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("HS256", Self::Hs256),
+        ("RS256", Self::Rs256),
+        ("PS256", Self::Ps256),
+        ("ES256", Self::Es256),
+        ("EdDSA", Self::EdDsa),
+    ];
 }
 
 impl Scalar for TcbStatus {

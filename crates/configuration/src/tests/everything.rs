@@ -39,6 +39,12 @@ fn what_is_left_out_has_its_documented_default() {
                     connections: 10000,
                     requests: 10000,
                 },
+                authentication: Authentication {
+                    api_keys: true,
+                    jwt: [],
+                    client_certificates: None,
+                    signed_requests: None,
+                },
                 rate_limits: RateLimitSettings {
                     per_address: None,
                     failed_authentication: LimitSettings {

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use access::{ApiKeys, Caller, KeyKind, Tiers};
+use access::{ApiKeys, Caller, Issuers, KeyKind, OverHttp, Tiers, Users};
 use configuration::{HashOn, Sticky};
 use expect_test::{Expect, expect};
 use http1::{BufferPool, Limits, RequestHead, parse_request};
@@ -16,11 +16,12 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::RateLimits;
+use crate::authenticate::Tokens;
 use crate::client::{Client, Scheme};
 use crate::clock::{Clock, RequestId};
 use crate::drain_signal::DrainSignal;
 use crate::worker::{Keys, Parts, RequestCount, Worker};
-use crate::{Plan, RouteTable};
+use crate::{Authentication, Plan, RouteTable};
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
@@ -46,7 +47,7 @@ impl Sender {
         let limits = Limits { head_bytes: 4096, fields: 100, target_bytes: 1000 };
         let text = format!("{}\r\n\r\n", lines.join("\r\n"));
         parse_request(text.as_bytes(), &limits, &mut head).unwrap();
-        let client = Client::new(self.address.parse().unwrap(), self.scheme, DrainSignal::default());
+        let client = Client::new(self.address.parse().unwrap(), self.scheme, None, DrainSignal::default());
         let mut exchange = Exchange::begin(&worker().await, &client, head);
         if !exchange.is_from_proxy() {
             exchange.request_id = RequestId::given(b"0192-id").unwrap();
@@ -81,6 +82,7 @@ async fn worker() -> Rc<Worker> {
     let plan = Plan {
         routes: RouteTable::new(Vec::new(), Vec::new()).unwrap(),
         limits: gateway.limits,
+        authentication: Authentication { api_keys: true, certificates: None },
         rate_limits: RateLimits::new(
             None,
             access::Limit::new(access::Rate { count: 1, per: std::time::Duration::from_secs(1) }, 1),
@@ -100,9 +102,11 @@ async fn worker() -> Rc<Worker> {
     let store = Store::open(&folder.path().join("store.redb")).unwrap();
     let pepper = Zeroizing::new(vec![5; 32]);
     let keys = ApiKeys::open(store, &pepper, KeyKind::Test, Tiers::built_in()).await.unwrap();
+    let (issuers, _owner) = Issuers::new(Vec::new(), OverHttp::default());
     Worker::new(Parts {
         plan: Arc::new(plan),
         keys: Keys::new(keys.subscribe()),
+        tokens: Tokens::new(issuers.keys(), Arc::new(Users::new(Tiers::built_in()))),
         nonces: Arc::new(access::Nonces::new(jiff::Timestamp::UNIX_EPOCH)),
         client_buckets: Arc::default(),
         router,

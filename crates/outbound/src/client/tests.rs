@@ -310,3 +310,36 @@ async fn requests_are_bounded_and_cannot_set_what_belongs_to_the_connection() {
         assert!(matches!(error, FetchError::BadRequest(_)), "{error}");
     }
 }
+
+#[tokio::test]
+async fn the_url_that_an_operator_wrote_leads_anywhere_under_tls_and_nowhere_else() {
+    let server = FakeServer::https(|_| answer("200 OK", "{}")).await;
+    let (url, other) = (server.url("/jwks?v=1"), server.url("/jwks?v=2"));
+    let list = AllowList::of_operator(&url).unwrap();
+    let client = Client::new(list, SystemResolver, Roots::only([server.certificate()]));
+    assert_eq!(client.fetch(Request::get(&url)).await.unwrap().status, StatusCode::OK);
+    assert_eq!(client.fetch(Request::get(&other)).await.unwrap_err(), FetchError::NotAllowed);
+    let post = Request { method: Method::POST, ..Request::get(&url) };
+    assert_eq!(client.fetch(post).await.unwrap_err(), FetchError::NotAllowed);
+    assert_eq!(server.heads().len(), 1, "what is refused opens no request");
+}
+
+#[tokio::test]
+async fn without_tls_the_url_of_an_operator_leads_to_this_machine_alone() {
+    let server = FakeServer::http(|_| answer("302 Found\r\nlocation: http://127.0.0.1:1/", "")).await;
+    let fetch = async |host: &str, resolver: FakeResolver| {
+        let url = format!("http://{host}:{}/jwks", server.port());
+        let client = Client::new(AllowList::of_operator(&url).unwrap(), resolver, Roots::only([]));
+        client.fetch(Request::get(&url)).await.map(|response| response.status)
+    };
+    let names = |address: &str| FakeResolver::default().name("idp.test", &[&[address]]);
+    assert_eq!(
+        fetch("127.0.0.1", FakeResolver::default()).await,
+        Ok(StatusCode::FOUND),
+        "and follows nothing"
+    );
+    assert_eq!(fetch("idp.test", names("127.0.0.1")).await, Ok(StatusCode::FOUND));
+    assert_eq!(fetch("idp.test", names("10.0.0.5")).await, Err(FetchError::PrivateAddress));
+    assert_eq!(fetch("10.0.0.5", FakeResolver::default()).await, Err(FetchError::PrivateAddress));
+    assert!(AllowList::of_operator("https://user@idp.test/").is_err());
+}

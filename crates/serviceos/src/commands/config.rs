@@ -15,7 +15,7 @@ use crate::cli::{ChangeArgs, ConfigCommand, PlaceArgs};
 use crate::commands::block_on;
 use crate::failure::Failure;
 use crate::output::{print, print_json};
-use crate::up::{RequestRules, check_service_config, check_store_files, counted};
+use crate::up::{RequestRules, check_key_files, check_service_config, check_store_files, counted};
 
 /// So much of a digest tells two apart in a listing, in hex digits.
 const SHOWN_DIGEST: usize = 12;
@@ -47,6 +47,7 @@ fn validate(place: PlaceArgs) -> Result<(), Failure> {
     let settings = configuration::load(&place.config, &overrides, check_service_config)?;
     let tls = settings.gateway.tls.as_ref().map(edge_gateway::server_config).transpose();
     tls.context("the files of gateway.tls cannot be used")?;
+    check_key_files(&settings, &place.config.display().to_string())?;
     check_store_files(&settings).context("the files of `store` cannot be used")?;
     RequestRules::check(&settings, &place.config.display().to_string())?;
     let replicas = settings.services.iter().map(ServiceSettings::replicas).sum();

@@ -12,6 +12,7 @@ use edge_gateway::Listeners;
 use observability::{AccessLog, AccessLogHandle};
 use service_registry::Node;
 use tokio::net::{TcpListener, UnixListener};
+use types::Mode;
 
 use super::data_dir::DataDir;
 use super::joining;
@@ -79,4 +80,17 @@ async fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, Failure> {
         };
         anyhow!("failed to open {what}: {address} {advice}").into()
     })
+}
+
+/// In production nobody may believe an authority that has nothing to show for itself.
+pub(super) fn attested_authority(mode: Mode) -> Result<(), Failure> {
+    match mode {
+        Mode::Development => Ok(()),
+        Mode::Production => Err(Failure::Configuration(
+            "serviceos: AUTHORITY_NOT_ATTESTED: in production the authority itself runs in a trusted execution environment and \
+             shows evidence of that; there is none here that this version of serviceos can get evidence from. Nothing was \
+             started. For development leave `mode` out; `serviceos config validate` checks the file for production"
+                .into(),
+        )),
+    }
 }

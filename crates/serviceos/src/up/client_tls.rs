@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use configuration::TlsSettings;
-use rustls::ServerConfig;
+use edge_gateway::ServerTls;
 
 use super::files::patiently;
 
 /// What was made, and of what; nothing before the first time, in the clear, and once it is forgotten.
 #[derive(Default)]
-pub(crate) struct ClientTls(Option<(TlsSettings, Arc<ServerConfig>)>);
+pub(crate) struct ClientTls(Option<(TlsSettings, Arc<ServerTls>)>);
 
 impl ClientTls {
     /// That of these settings: the same as before where they are.
@@ -28,7 +28,7 @@ impl ClientTls {
     }
 
     /// What connections are accepted with; `None` in the clear.
-    pub(crate) fn config(&self) -> Option<Arc<ServerConfig>> {
+    pub(crate) fn config(&self) -> Option<Arc<ServerTls>> {
         self.0.as_ref().map(|(_, config)| Arc::clone(config))
     }
 
@@ -38,7 +38,7 @@ impl ClientTls {
     }
 }
 
-async fn read(settings: TlsSettings) -> anyhow::Result<Arc<ServerConfig>> {
+async fn read(settings: TlsSettings) -> anyhow::Result<Arc<ServerTls>> {
     let reading = tokio::task::spawn_blocking(move || edge_gateway::server_config(&settings));
     let read = patiently(reading, |seconds| {
         tracing::error!("the files of gateway.tls do not answer for {seconds} seconds; they are waited for");

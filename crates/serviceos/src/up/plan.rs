@@ -12,11 +12,10 @@ use std::sync::Arc;
 use configuration::{
     BalancingPolicy, Builtin, HashOn, Program, RouteAccess, RouteSettings, Runs, ServiceSettings, Settings,
 };
-use edge_gateway::{OwnPage, RateLimits, Route, RouteTable};
+use edge_gateway::{OwnPage, RateLimits, Route, RouteTable, ServerTls};
 use http::Method;
 use jiff::Timestamp;
 use observability::Metrics;
-use rustls::ServerConfig;
 use service_lifecycle::Policy;
 use service_registry::{Presence, Registry, Replica, Service};
 use service_router::{CheckPolicies, Circuit, ServicePlan, ServicePlans};
@@ -26,6 +25,7 @@ use super::elsewhere::is_started_elsewhere;
 use super::node::among_others;
 use super::provisioning::limit;
 use super::request_rules::RequestRules;
+use super::tokens::authentication;
 use super::upstream_tls::UpstreamTls;
 pub(crate) use catalogue::descriptions;
 pub(crate) use resolve::{Resolving, Unresolved};
@@ -115,18 +115,19 @@ impl Plan {
         router: Arc<ServicePlans>,
         settings: &Settings,
         metrics: &Metrics,
-        tls: Option<Arc<ServerConfig>>,
+        tls: Option<Arc<ServerTls>>,
         own: Vec<OwnPage>,
     ) -> anyhow::Result<edge_gateway::Plan> {
         let gateway = &settings.gateway;
         Ok(edge_gateway::Plan {
             routes: RouteTable::new(routes, own).map_err(|reason| anyhow::anyhow!(reason))?,
             limits: gateway.limits.clone(),
+            authentication: authentication(settings),
             rate_limits: RateLimits::new(
                 gateway.rate_limits.per_address.as_ref().map(limit),
                 limit(&gateway.rate_limits.failed_authentication),
             ),
-            signed_requests: None,
+            signed_requests: gateway.authentication.signed_requests.as_ref().map(|signed| signed.max_age),
             services: router,
             unmatched: metrics.unmatched(),
             tls,

@@ -24,6 +24,7 @@ use super::plan::{self, Plan, Previous, Resolving, RouteLimits, descriptions};
 use super::request_rules::{Broken, RequestRules};
 use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisions, told};
 use super::source::{Found, named};
+use super::tokens::Tokens;
 use super::upstream_tls::UpstreamTls;
 use super::{own_pages, provisioning};
 
@@ -44,6 +45,7 @@ pub(crate) struct Live {
     pub(crate) registry: Registry,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) keys: Arc<ApiKeys>,
+    pub(crate) tokens: Tokens,
     pub(crate) store: StoreView,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) checks: watch::Sender<CheckPolicies>,
@@ -156,6 +158,7 @@ impl Live {
         let diff = self.revisions.differences(&document.meaning);
         if change.dry_run {
             self.client_tls.of(document.settings.gateway.tls.as_ref()).await.map_err(not_applied)?;
+            self.tokens.read(&document.settings, self.files.name()).await.map_err(not_applied)?;
             let rules = self.rules.of(&document.settings, Broken::Refuses).await;
             rules.map_err(|refused| not_applied(refused.into()))?;
             let restart_needed = self.settings.restart_needed(&document.settings);
@@ -234,12 +237,21 @@ impl Live {
     async fn renew_files(&mut self) {
         let schemas = self.rules.has_changed();
         match self.apply(self.settings.clone(), None).await {
-            Ok(()) if !schemas => tracing::info!("changed certificates were taken over"),
+            Ok(()) if !schemas => tracing::info!("changed certificates and keys were taken over"),
             Ok(()) if !self.rules.has_changed() => tracing::info!("changed schemas were taken over"),
             Ok(()) => {}
             Err(error) => tracing::error!(
                 "a certificate has changed and cannot be taken over: {error}; the one before stays in force"
             ),
+        }
+    }
+
+    /// Secrets that issuers of tokens sign with are others, or may be. What was refused may have waited for one.
+    pub(crate) async fn renew_secrets_of_issuers(&mut self) {
+        self.tokens.renew_secrets(&self.settings, self.files.name()).await;
+        if let Some(document) = self.refused.take_if(|refused| Tokens::need_secrets(&refused.settings)) {
+            self.follow(document, Instant::now()).await;
+            self.keep_files();
         }
     }
 
@@ -253,6 +265,17 @@ impl Live {
         // Before the tiers, which keep everybody else who changes a key waiting.
         let client_tls = self.client_tls.of(settings.gateway.tls.as_ref()).await.map_err(not_applied)?;
         let upstream_tls = self.upstream_tls.of(&settings).await.map_err(not_applied)?;
+        let issuers = match self.tokens.read(&settings, self.files.name()).await {
+            Ok(issuers) => Some(issuers),
+            Err(error) if candidate.is_some() => return Err(not_applied(error)),
+            // Nothing else waits for keys.
+            Err(error) => {
+                tracing::error!(
+                    "a file of keys has changed and cannot be taken over: {error:#}; the keys before stay in force"
+                );
+                None
+            }
+        };
         // What is in force already goes on with what was made of it.
         let broken = if candidate.is_some() { Broken::Refuses } else { Broken::Stays };
         let rules = self.rules.of(&settings, broken).await.map_err(|refused| not_applied(refused.into()))?;
@@ -280,7 +303,9 @@ impl Live {
         });
         self.checks.send_replace(checks);
         self.described.send_replace(descriptions(&settings));
-        tiers.set(provisioning::tiers(&settings), edge_gateway::nanoseconds_now());
+        let (wanted, now_ns) = (provisioning::tiers(&settings), edge_gateway::nanoseconds_now());
+        self.tokens.set(issuers, &wanted, now_ns);
+        tiers.set(wanted, now_ns);
         if !self.gateway.apply(gateway_plan, TAKE_OVER).await {
             tracing::warn!("a gateway worker has not taken the configuration over in time");
         }

@@ -1,4 +1,4 @@
-//! Where the configuration comes from: one file, and the certificates and schemas that it names. Each is read, compared with what it held
+//! Where the configuration comes from: one file, and the certificates, keys and schemas that it names. Each is read, compared with what it held
 //! when it was read before, and no more; what becomes of a change is for others. All of it asks the disk, so it is for a thread
 //! that may wait.
 
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use configuration::{Document, LoadError, Overrides, Settings};
+use configuration::{Document, JwksSource, LoadError, Overrides, Settings};
 
 use super::check_service_config;
 use super::contents::{Contents, Mark, Stamp};
@@ -225,9 +225,14 @@ pub(super) fn named(settings: &Settings) -> impl Iterator<Item = &PathBuf> {
     let tls = settings.gateway.tls.iter();
     let pairs = tls.clone().flat_map(|tls| &tls.certificates);
     let pairs = pairs.flat_map(|files| [&files.certificate, &files.key]);
+    let issuers = settings.gateway.authentication.jwt.iter().filter_map(|issuer| issuer.jwks.as_ref());
+    let keys = issuers.filter_map(|jwks| match &jwks.value {
+        JwksSource::File(path) => Some(path),
+        JwksSource::Url(_) => None,
+    });
     let routes = settings.services.iter().flat_map(|service| &service.routes);
     let schemas = routes.filter_map(|route| route.request.as_ref()?.file()).map(|file| &file.path);
-    pairs.chain(tls.filter_map(|tls| tls.client_ca.as_ref())).chain(schemas)
+    pairs.chain(tls.filter_map(|tls| tls.client_ca.as_ref())).chain(keys).chain(schemas)
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ impl Authority {
 
     /// Says what is given by now. With the vault in hand, so that nothing older is said after it.
     pub(super) fn publish_grants(&self, vault: &Vault) {
+        self.0.secret_changes.send_modify(|changes| *changes += 1);
         let services = Arc::clone(&self.state().services);
         let now = grants(vault, services.iter());
         self.0.grants.send_if_modified(|known| {

@@ -155,6 +155,7 @@ impl Authority {
             revocations: watch::Sender::new(Arc::new(revocations)),
             in_force: watch::Sender::new(chain.n),
             grants: watch::Sender::new(Arc::new(grants)),
+            secret_changes: watch::Sender::new(0),
             schedule: Mutex::default(),
             evaluations,
             revoking: tokio::sync::Mutex::new(()),

@@ -1,0 +1,189 @@
+//! JSON Web Tokens (RFC 7519, RFC 8725): whether a token is good, and whose it is.
+//!
+//! Pure: keys, token and time in, a caller or a refusal out. What a token says of itself chooses nothing but the issuer, by
+//! the exact text of `iss`, and a key, by the exact text of `kid`: the algorithm belongs to the key, and a key, a
+//! certificate or a URL in a header is never looked at.
+
+mod claims;
+mod compact;
+mod json;
+mod jwk;
+mod key;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+use compact::Compact;
+
+pub use jwk::{Jwks, JwksError, MAX_JWKS_BYTES, MAX_JWKS_KEYS};
+pub use key::{Algorithm, MIN_SECRET_BYTES, VerifyingKey};
+
+/// The longest token that is read, in bytes.
+pub const MAX_TOKEN_BYTES: usize = 8 << 10;
+/// How far the clocks of an issuer and of this machine may lie apart, in milliseconds.
+const SKEW_MS: i64 = 60_000;
+/// So many keys are tried for a token that does not say which of them it is signed with.
+const MAX_KEYS_TRIED: usize = 8;
+
+/// Tables published so far in this process.
+static TABLES: AtomicU64 = AtomicU64::new(0);
+
+/// Why a token is not accepted. The text is for the operator alone.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TokenRefusal {
+    /// Whatever comes, it is not good.
+    #[error("{0}")]
+    Refused(&'static str),
+    /// The issuer has no such key, as far as is known here.
+    #[error("the token is signed with a key of {0} that is not known")]
+    UnknownKey(Arc<str>),
+}
+
+use TokenRefusal::Refused;
+
+/// What is asked of the tokens of an issuer, and what they are good for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerRules {
+    /// What `iss` says, exactly.
+    pub issuer: Arc<str>,
+    /// What `aud` says, or one of its items.
+    pub audience: String,
+    /// What its tokens may be signed with.
+    pub algorithms: BTreeSet<Algorithm>,
+    /// Where the roles stand: the name of a claim, or the names on the way to it with dots between. The words of `scope`
+    /// without one.
+    pub role_claim: Option<String>,
+    /// What each role may do. One that is not here may do nothing.
+    pub scopes: BTreeMap<String, Vec<String>>,
+    /// Whom its callers act for.
+    pub tenant: Tenant,
+    /// How much each of its callers may ask for, the name of a tier.
+    pub tier: Arc<str>,
+}
+
+/// Whom a caller acts for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tenant {
+    /// This one.
+    Fixed(String),
+    /// The one that this claim names, as [`IssuerRules::role_claim`] does.
+    Claim(String),
+}
+
+/// Whom a token was made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Who says so.
+    pub issuer: Arc<str>,
+    /// The claim `sub`.
+    pub subject: String,
+    /// Whom the caller acts for.
+    pub tenant: String,
+    /// How much it may ask for, the name of a tier.
+    pub tier: Arc<str>,
+    /// What it may do.
+    pub scopes: Vec<String>,
+}
+
+/// A token that is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Whom it was made for.
+    pub identity: Identity,
+    /// Until when it is good, the skew of clocks included.
+    pub until: Timestamp,
+}
+
+/// The issuers and their keys, as the workers see them. Never changed: another one takes its place, and what was verified by
+/// this one is verified anew by that.
+pub struct TokenTable {
+    number: u64,
+    issuers: HashMap<Arc<str>, Issuer>,
+}
+
+struct Issuer {
+    rules: Arc<IssuerRules>,
+    keys: Vec<Arc<VerifyingKey>>,
+}
+
+impl TokenTable {
+    /// A table of these issuers, each with its keys. Of two that have the same name the last one counts.
+    pub fn new(issuers: impl IntoIterator<Item = (Arc<IssuerRules>, Vec<Arc<VerifyingKey>>)>) -> Self {
+        let issuer =
+            |(rules, keys): (Arc<IssuerRules>, _)| (Arc::clone(&rules.issuer), Issuer { rules, keys });
+        Self {
+            number: TABLES.fetch_add(1, Ordering::Relaxed),
+            issuers: issuers.into_iter().map(issuer).collect(),
+        }
+    }
+
+    /// Different for every table of this process.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether no token can be good.
+    pub fn is_empty(&self) -> bool {
+        self.issuers.is_empty()
+    }
+
+    /// Whom a token was made for, if it is good now.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn verify(&self, token: &[u8], now: Timestamp) -> Result<Verified, TokenRefusal> {
+        let compact = Compact::read(token)?;
+        let claims =
+            json::read(&compact.payload).map_err(|_| Refused("its claims are not read in one way only"))?;
+        let Some(name) = claims.text("iss") else { return Err(Refused("it names no issuer")) };
+        let Some(Issuer { rules, keys }) = self.issuers.get(name) else {
+            return Err(Refused("its issuer is not one of the file"));
+        };
+        if !rules.algorithms.contains(&compact.algorithm) {
+            return Err(Refused("its issuer may not sign with its algorithm"));
+        }
+        verify_signature(&compact, keys).map_err(|no_key| match no_key {
+            Unverified::NoKey => TokenRefusal::UnknownKey(Arc::clone(&rules.issuer)),
+            Unverified::Wrong(why) => Refused(why),
+        })?;
+        claims::judge(&claims, rules, now)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unverified {
+    NoKey,
+    Wrong(&'static str),
+}
+
+/// A key without an id may be the one that any token means.
+fn verify_signature(compact: &Compact<'_>, keys: &[Arc<VerifyingKey>]) -> Result<(), Unverified> {
+    let named = |key: &&Arc<VerifyingKey>| match (&compact.key_id, key.id()) {
+        (Some(wanted), Some(id)) => wanted == id,
+        (None, _) | (_, None) => true,
+    };
+    let mut fitting = keys.iter().filter(named).filter(|key| key.fits(compact.algorithm)).peekable();
+    if fitting.peek().is_none() {
+        let is_another =
+            compact.key_id.as_deref().is_some_and(|id| keys.iter().any(|key| key.id() == Some(id)));
+        return Err(if is_another {
+            Unverified::Wrong("its key is not one of its algorithm")
+        } else {
+            Unverified::NoKey
+        });
+    }
+    let verifies =
+        |key: &Arc<VerifyingKey>| key.verify(compact.algorithm, compact.signed, &compact.signature);
+    if fitting.take(MAX_KEYS_TRIED).any(verifies) {
+        Ok(())
+    } else {
+        Err(Unverified::Wrong("its signature is not right"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

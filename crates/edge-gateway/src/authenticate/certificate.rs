@@ -1,0 +1,94 @@
+//! Certificates of clients: read once for a connection, and judged anew whenever the configuration is another.
+
+use std::cell::{OnceCell, RefCell};
+use std::sync::Arc;
+
+use access::{Caller, CertificateRules, Holder, Nameless};
+use jiff::Timestamp;
+use rustls::pki_types::{CertificateDer, UnixTime};
+
+use crate::FlowError;
+use crate::exchange::Exchange;
+use crate::rate_limit::{may_fail, moment};
+
+/// Who issues to callers that certificates are for, as far as allowances are concerned.
+const ISSUER: &str = "client-certificate";
+
+/// What a client has shown in its handshake, or in the one of the session that it goes on with.
+pub(crate) struct ClientCertificate {
+    /// The certificate first.
+    chain: Vec<CertificateDer<'static>>,
+    holder: OnceCell<Result<Holder, Nameless>>,
+    known: RefCell<Option<Known>>,
+}
+
+/// Who the holder is under some configuration.
+struct Known {
+    rules: Arc<CertificateRules>,
+    /// The number of the tiers.
+    generation: u64,
+    caller: Arc<Caller>,
+}
+
+impl ClientCertificate {
+    /// `None` where there is no certificate.
+    pub(crate) fn new(chain: Option<&[CertificateDer<'static>]>) -> Option<Box<Self>> {
+        let chain = chain.filter(|chain| !chain.is_empty())?.to_vec();
+        Some(Box::new(Self { chain, holder: OnceCell::new(), known: RefCell::default() }))
+    }
+
+    fn holder(&self) -> Result<&Holder, String> {
+        let holder = self.holder.get_or_init(|| Holder::of(&self.chain[0]));
+        holder.as_ref().map_err(ToString::to_string)
+    }
+}
+
+/// The caller who holds the certificate of the connection; `None` where there is none, or none is asked for.
+pub(super) fn caller(exchange: &mut Exchange) -> Option<Result<Arc<Caller>, FlowError>> {
+    let rules = Arc::clone(exchange.plan.plan.authentication.certificates.as_ref()?);
+    exchange.client.certificate.as_ref()?;
+    Some(judge(exchange, &rules))
+}
+
+fn judge(exchange: &mut Exchange, rules: &Arc<CertificateRules>) -> Result<Arc<Caller>, FlowError> {
+    let generation = exchange.worker.tokens.users().generation();
+    let certificate = exchange.client.certificate.as_ref().expect("whoever calls has looked");
+    let refused = |why: String| FlowError::AuthInvalid(why.into());
+    let holder = certificate.holder().map_err(refused)?;
+    // A connection may live longer than its certificate.
+    let now = Timestamp::try_from(exchange.time).unwrap_or_default();
+    if now > holder.until {
+        return Err(refused("the certificate is over".to_owned()));
+    }
+    if let Some(known) = certificate.known.borrow().as_ref()
+        && Arc::ptr_eq(&known.rules, rules)
+        && known.generation == generation
+    {
+        return Ok(Arc::clone(&known.caller));
+    }
+    let holder = holder.clone();
+    may_fail(exchange)?;
+    is_trusted(exchange).map_err(refused)?;
+    let scopes = rules.scopes_of(&holder.name);
+    let scopes =
+        scopes.ok_or_else(|| refused("the file does not name the holder of the certificate".to_owned()))?;
+    let now_ns = moment(exchange).steady_ns;
+    let allowance = exchange.worker.tokens.users().allowance(ISSUER, &holder.name, &rules.tier, now_ns);
+    let caller = Caller::new(holder.name, rules.tenant.clone(), scopes.to_vec()).allowed(allowance);
+    let caller = Arc::new(caller);
+    let known = Known { rules: Arc::clone(rules), generation, caller: Arc::clone(&caller) };
+    let certificate = exchange.client.certificate.as_ref().expect("it was there before");
+    *certificate.known.borrow_mut() = Some(known);
+    Ok(caller)
+}
+
+/// Whether the authorities in force vouch for it. Those of the handshake may have been others: a session goes on after they were
+/// exchanged, and so does a connection.
+fn is_trusted(exchange: &Exchange) -> Result<(), String> {
+    let certificate = exchange.client.certificate.as_ref().expect("whoever calls has looked");
+    let verifier = exchange.plan.plan.tls.as_ref().and_then(|tls| tls.clients.as_ref());
+    let verifier = verifier.ok_or("no certificates are asked for any more")?;
+    let (leaf, rest) = certificate.chain.split_first().ok_or("there is no certificate")?;
+    let verified = verifier.verify_client_cert(leaf, rest, UnixTime::now());
+    verified.map(drop).map_err(|error| format!("the certificate is trusted no more: {error}"))
+}
