@@ -12,6 +12,7 @@ mod mesh;
 mod namespaces;
 mod process;
 mod program;
+mod redis;
 mod tls;
 mod upstream;
 
@@ -23,6 +24,7 @@ pub use mesh::{Finished, Mesh, Running, kill};
 pub use namespaces::{Host, Network};
 pub use process::{exists, memory_kib, processes_of, reset_peak, wait_until_gone};
 pub use program::{GRPC, PYTHON, Script, WEBSOCKETS, has_program};
+pub use redis::Redis;
 pub use tls::{Authority, Certificate, Tls, TlsSide, TlsVersion};
 pub use upstream::{Seen, Upstream, checksum, filler};
 

@@ -33,7 +33,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("service-registry", &["store"]),
     ("access", &["store", "secrets", "outbound"]),
     ("service-router", &["http1", "service-registry", "trust"]),
-    ("edge-gateway", &["http1", "service-router", "access", "trust"]),
+    ("shared-limits", &["access"]),
+    ("edge-gateway", &["http1", "service-router", "access", "shared-limits", "trust"]),
     ("service-lifecycle", &["service-registry", "trust"]),
     (
         "mesh",
@@ -52,6 +53,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "service-registry",
             "access",
             "service-router",
+            "shared-limits",
             "edge-gateway",
             "service-lifecycle",
             "mesh",
