@@ -28,13 +28,14 @@ pub use meaning::{Difference, Meaning};
 pub use report::{LoadError, Mistake};
 pub use schema::schema;
 pub use settings::{
-    AttestationSettings, BalancingPolicy, Builtin, CertificateFiles, Circuit, CommandSettings, ConfigReload,
-    EndpointSettings, EtcdLogin, EtcdStore, EtcdTlsFiles, GatewayLimits, GatewaySettings, GenerateType,
-    HashOn, HealthCheck, HostPattern, LimitSettings, LoadBalancing, LogFormat, MAX_CONFIG_BYTES, Measurement,
-    Outlier, Percent, PlatformAllow, PlatformSettings, Probe, ProcessSettings, Program, Protocol, Rate,
-    RateLimitSettings, ReleaseSettings, Releases, Restart, Retry, RetryOn, RouteAccess, RouteSettings, Runs,
-    Scheme, SecretSettings, ServiceSettings, Settings, SgxRelease, Sticky, StoreSettings, TcbSettings,
-    TcbStatus, Telemetry, TierSettings, TlsSettings, Traffic,
+    AttestationSettings, BalancingPolicy, Builtin, CertificateFiles, Circuit, ClientTlsFiles,
+    CommandSettings, ConfigReload, EndpointSettings, EtcdLogin, EtcdStore, GatewayLimits, GatewaySettings,
+    GenerateType, HashOn, HealthCheck, HostPattern, LimitSettings, LoadBalancing, LogFormat,
+    MAX_CONFIG_BYTES, Measurement, OnSharedFailure, Outlier, Percent, PlatformAllow, PlatformSettings, Probe,
+    ProcessSettings, Program, Protocol, Rate, RateLimitSettings, ReleaseSettings, Releases, Restart, Retry,
+    RetryOn, RouteAccess, RouteSettings, Runs, Scheme, SecretSettings, ServiceSettings, Settings, SgxRelease,
+    SharedLimitSettings, Sticky, StoreSettings, TcbSettings, TcbStatus, Telemetry, TierSettings, TlsSettings,
+    Traffic,
 };
 
 #[cfg(test)]

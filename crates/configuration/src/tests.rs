@@ -15,6 +15,7 @@ mod routes;
 mod schema;
 mod secrets;
 mod semantic;
+mod shared_limits;
 mod store;
 mod valid;
 

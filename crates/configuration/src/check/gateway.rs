@@ -46,7 +46,7 @@ impl Checker {
             proxy_protocol: self.networks("gateway.proxyProtocol", raw.proxy_protocol),
             trusted_proxies: self.networks("gateway.trustedProxies", raw.trusted_proxies),
             limits: self.limits(raw.limits),
-            rate_limits: self.rate_limits(raw.rate_limits),
+            rate_limits: self.rate_limits(raw.rate_limits, surroundings.base_dir),
         }
     }
 

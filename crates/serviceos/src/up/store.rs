@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use configuration::{EtcdLogin, EtcdStore, EtcdTlsFiles, Settings, StoreSettings};
+use configuration::{EtcdLogin, EtcdStore, ClientTlsFiles, Settings, StoreSettings};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -101,7 +101,7 @@ fn read(etcd: EtcdStore, namespace: Vec<u8>) -> Result<EtcdSettings> {
     })
 }
 
-fn read_tls(files: &EtcdTlsFiles) -> Result<EtcdTls> {
+fn read_tls(files: &ClientTlsFiles) -> Result<EtcdTls> {
     let mut roots = RootCertStore::empty();
     match &files.ca {
         Some(ca) => {
