@@ -69,6 +69,9 @@ pub enum FlowError {
         /// When another request is allowed.
         retry_after: Duration,
     },
+    /// The limits that gateways share cannot be counted, and nobody is to be let through uncounted.
+    #[error("the limits of this gateway cannot be counted at present")]
+    LimitsUnavailable,
     /// Too much is asked at once.
     #[error("{0} has as many requests in flight as it may")]
     Overloaded(&'static str),
@@ -110,7 +113,7 @@ pub enum LimitedBy {
 }
 
 /// Every code that the gateway answers with; each has a page in `docs/errors/`.
-pub const CODES: [&str; 17] = [
+pub const CODES: [&str; 18] = [
     "REQUEST_MALFORMED",
     "URL_TOO_LONG",
     "HEADERS_TOO_LARGE",
@@ -124,6 +127,7 @@ pub const CODES: [&str; 17] = [
     "BODY_TOO_LARGE",
     "REQUEST_TIMEOUT",
     "RATE_LIMITED",
+    "LIMITS_UNAVAILABLE",
     "OVERLOADED",
     "NO_REPLICA_SELECTABLE",
     "UPSTREAM_FAILED",
@@ -193,6 +197,9 @@ impl FlowError {
                 (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "Request timed out")
             }
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", "Rate limit reached"),
+            Self::LimitsUnavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "LIMITS_UNAVAILABLE", "Limits unavailable")
+            }
             Self::Overloaded(_) | Self::Exhausted(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", "Overloaded")
             }
@@ -279,7 +286,7 @@ impl FlowError {
                 fields.push(("www-authenticate", "Bearer error=\"invalid_token\"".to_owned()));
             }
             Self::MethodNotAllowed(allow) => fields.push(("allow", allow.clone())),
-            Self::NoReplica(_) | Self::Overloaded(_) | Self::Exhausted(_) => {
+            Self::NoReplica(_) | Self::Overloaded(_) | Self::Exhausted(_) | Self::LimitsUnavailable => {
                 fields.push(("retry-after", "1".to_owned()));
             }
             Self::RateLimited { retry_after, .. } => {

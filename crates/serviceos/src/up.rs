@@ -22,6 +22,7 @@ mod reload;
 mod replica_process;
 mod revisions;
 mod screen;
+mod shared_limits;
 mod source;
 mod store;
 mod told;
@@ -70,6 +71,8 @@ use replica_process::ReplicaLauncher;
 use revisions::{Beginning, BegunWith};
 use screen::Screen;
 pub(crate) use screen::counted;
+use shared_limits::SharedFiles;
+pub(crate) use shared_limits::check_files as check_shared_limits_files;
 pub(crate) use source::Source;
 use source::named_by;
 pub(crate) use store::check_files as check_store_files;
@@ -154,6 +157,7 @@ impl Running {
         setrlimit(Resource::Core, none).context("failed to forbid core dumps")?;
         // What is wrong with the file is found before anything is made.
         let client_tls = ClientTls::default().of(document.settings.gateway.tls.as_ref()).await?;
+        let shared = SharedFiles::default().of(&document.settings).await?;
         let data_dir = DataDir::open(&document.settings.data_dir)?;
         let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
         let node = node::claim(&document.settings, &stores.mesh, &data_dir.node_id()).await?;
@@ -167,6 +171,7 @@ impl Running {
         });
         let source = source.await.context("failed to look at the files of the configuration")?;
         let client_tls = client_tls.of(settings.gateway.tls.as_ref()).await?;
+        let shared = shared.of(&settings).await?;
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
             Claims::make(&settings, data_dir, stores, node).await?;
@@ -184,7 +189,8 @@ impl Running {
         let draining = Arc::new(AtomicBool::new(false));
         let (suspicions, suspected) = mpsc::channel(QUEUED_SUSPICIONS);
         let own = own_pages(settings.mode, &registry, &draining, &store);
-        let plan = Plan::gateway(routes, Arc::clone(&router), &settings, &metrics, client_tls.config(), own)?;
+        let (router_plan, tls) = (Arc::clone(&router), client_tls.config());
+        let plan = Plan::gateway(routes, router_plan, &settings, &metrics, tls, own, shared.limits())?;
         let mut random = fastrand::Rng::new();
         let parts = GatewayParts {
             plan,
@@ -222,6 +228,7 @@ impl Running {
             router,
             limits,
             client_tls,
+            shared,
             upstream_tls,
             resolving,
             files,

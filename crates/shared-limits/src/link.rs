@@ -235,8 +235,10 @@ impl State {
     fn reached(&self, ready: Ready) -> Rc<Usable> {
         let usable = Rc::new(Usable { ready, broken: Notify::new() });
         *self.ready.borrow_mut() = Some(Rc::clone(&usable));
-        if self.standing.replace(Standing::Reached) == Standing::Lost {
-            self.shared.presence.found();
+        match self.standing.replace(Standing::Reached) {
+            Standing::Untried => self.shared.presence.reached(),
+            Standing::Lost => self.shared.presence.found(),
+            Standing::Reached => {}
         }
         self.tried.notify_waiters();
         usable

@@ -1,6 +1,7 @@
 //! Whether the workers reach Redis, and the lines in the log that say so: one when the first of them does not, one when all do
 //! again, and none for each request.
 
+use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::OnFailure;
@@ -8,6 +9,7 @@ use crate::OnFailure;
 /// How many workers do not reach it.
 pub(crate) struct Presence {
     failing: AtomicUsize,
+    reached_first: Once,
     server: String,
     meanwhile: &'static str,
 }
@@ -18,7 +20,12 @@ impl Presence {
             OnFailure::CountHere => "this gateway counts by itself until it can",
             OnFailure::Refuse => "requests that have a limit are refused until it can",
         };
-        Self { failing: AtomicUsize::new(0), server, meanwhile }
+        Self { failing: AtomicUsize::new(0), reached_first: Once::new(), server, meanwhile }
+    }
+
+    /// A worker that has asked for the first time has reached it.
+    pub(crate) fn reached(&self) {
+        self.reached_first.call_once(|| tracing::info!("{} counts the limits", self.server));
     }
 
     /// A worker that did reach it does not any more.

@@ -48,55 +48,84 @@ fn what_is_shared_is_a_url_or_a_mapping_with_one() {
 #[test]
 fn what_is_wrong_with_it_is_said_at_each_part() {
     for (text, expected) in [
-        ("shared: redis, onSharedFailure: shut", expect![[r#"
+        (
+            "shared: redis, onSharedFailure: shut",
+            expect![[r#"
             serviceos.yaml:2:24: gateway.rateLimits.shared: expected a URL such as redis://10.0.0.5:6379, or a mapping, found `redis`
               2 |   rateLimits: {shared: redis, onSharedFailure: shut}
                 |                        ^^^^^
 
             serviceos.yaml:2:48: gateway.rateLimits.onSharedFailure: expected `open` or `closed`, found `shut`
               2 |   rateLimits: {shared: redis, onSharedFailure: shut}
-                |                                                ^^^^"#]]),
-        ("shared: \"etcd://a\"", expect![[r#"
+                |                                                ^^^^"#]],
+        ),
+        (
+            "shared: \"etcd://a\"",
+            expect![[r#"
             serviceos.yaml:2:24: gateway.rateLimits.shared: the URL of Redis begins with redis:// or rediss://, found `etcd://a`
               2 |   rateLimits: {shared: "etcd://a"}
                 |                        ^^^^^^^^^^
-            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]]),
-        ("shared: \"redis://me:secret@a\"", expect![[r#"
+            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]],
+        ),
+        (
+            "shared: \"redis://me:secret@a\"",
+            expect![[r#"
             serviceos.yaml:2:24: gateway.rateLimits.shared: the URL of Redis has no user and no password; they stand in `user` and `passwordFile`, found `redis://me:secret@a`
               2 |   rateLimits: {shared: "redis://me:secret@a"}
                 |                        ^^^^^^^^^^^^^^^^^^^^^
-            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]]),
-        ("shared: \"redis://a,b\"", expect![[r#"
+            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]],
+        ),
+        (
+            "shared: \"redis://a,b\"",
+            expect![[r#"
             serviceos.yaml:2:24: gateway.rateLimits.shared: the URL of Redis has one IP address or one DNS name, found `redis://a,b`
               2 |   rateLimits: {shared: "redis://a,b"}
                 |                        ^^^^^^^^^^^^^
-            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]]),
-        ("shared: \"redis://a:0\"", expect![[r#"
+            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]],
+        ),
+        (
+            "shared: \"redis://a:0\"",
+            expect![[r#"
             serviceos.yaml:2:24: gateway.rateLimits.shared: the port of Redis is from 1 to 65535, found `redis://a:0`
               2 |   rateLimits: {shared: "redis://a:0"}
                 |                        ^^^^^^^^^^^^^
-            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]]),
-        ("shared: \"redis://a/one\"", expect![[r#"
+            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]],
+        ),
+        (
+            "shared: \"redis://a/one\"",
+            expect![[r#"
             serviceos.yaml:2:24: gateway.rateLimits.shared: after the host of Redis stands the number of a database, or nothing, found `redis://a/one`
               2 |   rateLimits: {shared: "redis://a/one"}
                 |                        ^^^^^^^^^^^^^^^
-            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]]),
-        ("shared: \"redis://a/65536\"", expect![[r#"
+            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]],
+        ),
+        (
+            "shared: \"redis://a/65536\"",
+            expect![[r#"
             serviceos.yaml:2:24: gateway.rateLimits.shared: the database of Redis is a number of at most 65535, found `redis://a/65536`
               2 |   rateLimits: {shared: "redis://a/65536"}
                 |                        ^^^^^^^^^^^^^^^^^
-            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]]),
-        ("shared: \"redis://a?db=1\"", expect![[r#"
+            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]],
+        ),
+        (
+            "shared: \"redis://a?db=1\"",
+            expect![[r#"
             serviceos.yaml:2:24: gateway.rateLimits.shared: the URL of Redis has no query and no fragment, found `redis://a?db=1`
               2 |   rateLimits: {shared: "redis://a?db=1"}
                 |                        ^^^^^^^^^^^^^^^^
-            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]]),
-        ("shared: {user: me, tls: }", expect![[r#"
+            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]],
+        ),
+        (
+            "shared: {user: me, tls: }",
+            expect![[r#"
             serviceos.yaml:2:24: gateway.rateLimits.shared.url: what is shared needs a URL
               2 |   rateLimits: {shared: {user: me, tls: }}
                 |                        ^
-            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]]),
-        ("shared: {url: \"redis://a\", user: me, tls: {ca: ca.pem}}", expect![[r#"
+            help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]],
+        ),
+        (
+            "shared: {url: \"redis://a\", user: me, tls: {ca: ca.pem}}",
+            expect![[r#"
             serviceos.yaml:2:49: gateway.rateLimits.shared.user: a user has a password
               2 |   rateLimits: {shared: {url: "redis://a", user: me, tls: {ca: ca.pem}}}
                 |                                                 ^^
@@ -105,12 +134,16 @@ fn what_is_wrong_with_it_is_said_at_each_part() {
             serviceos.yaml:2:58: gateway.rateLimits.shared.tls: the URL begins with redis://, which is without TLS
               2 |   rateLimits: {shared: {url: "redis://a", user: me, tls: {ca: ca.pem}}}
                 |                                                          ^
-            help: write rediss:// in the URL, or leave `tls` out"#]]),
-        ("shared: {url: \"rediss://a\", password: secret, tls: {key: a.key}}", expect![[r#"
+            help: write rediss:// in the URL, or leave `tls` out"#]],
+        ),
+        (
+            "shared: {url: \"rediss://a\", password: secret, tls: {key: a.key}}",
+            expect![[r#"
             serviceos.yaml:2:44: unknown key `password`
               2 |   rateLimits: {shared: {url: "rediss://a", password: secret, tls: {key: a.key}}}
                 |                                            ^^^^^^^^
-            help: did you mean `passwordFile`?"#]]),
+            help: did you mean `passwordFile`?"#]],
+        ),
         ("shared: {url: \"rediss://a\", tls: {key: a.key}}", expect![[r#""#]]),
     ] {
         check(&with(text), expected);

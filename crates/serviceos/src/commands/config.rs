@@ -15,7 +15,7 @@ use crate::cli::{ChangeArgs, ConfigCommand, PlaceArgs};
 use crate::commands::block_on;
 use crate::failure::Failure;
 use crate::output::{print, print_json};
-use crate::up::{check_service_config, check_store_files, counted};
+use crate::up::{check_service_config, check_shared_limits_files, check_store_files, counted};
 
 /// So much of a digest tells two apart in a listing, in hex digits.
 const SHOWN_DIGEST: usize = 12;
@@ -48,6 +48,8 @@ fn validate(place: PlaceArgs) -> Result<(), Failure> {
     let tls = settings.gateway.tls.as_ref().map(edge_gateway::server_config).transpose();
     tls.context("the files of gateway.tls cannot be used")?;
     check_store_files(&settings).context("the files of `store` cannot be used")?;
+    check_shared_limits_files(&settings)
+        .context("the files of `gateway.rateLimits.shared` cannot be used")?;
     let replicas = settings.services.iter().map(ServiceSettings::replicas).sum();
     let (services, replicas) = (counted(settings.services.len(), "service"), counted(replicas, "replica"));
     print(format_args!("{} is valid: {services}, {replicas}", place.config.display()))

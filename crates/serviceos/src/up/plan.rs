@@ -20,6 +20,7 @@ use rustls::ServerConfig;
 use service_lifecycle::Policy;
 use service_registry::{Presence, Registry, Replica, Service};
 use service_router::{CheckPolicies, Circuit, ServicePlan, ServicePlans};
+use shared_limits::SharedLimits;
 use types::{NodeName, ReplicaId, ServiceName};
 
 use super::elsewhere::is_started_elsewhere;
@@ -114,6 +115,7 @@ impl Plan {
         metrics: &Metrics,
         tls: Option<Arc<ServerConfig>>,
         own: Vec<OwnPage>,
+        shared: Option<Arc<SharedLimits>>,
     ) -> anyhow::Result<edge_gateway::Plan> {
         let gateway = &settings.gateway;
         Ok(edge_gateway::Plan {
@@ -122,7 +124,8 @@ impl Plan {
             rate_limits: RateLimits::new(
                 gateway.rate_limits.per_address.as_ref().map(limit),
                 limit(&gateway.rate_limits.failed_authentication),
-            ),
+            )
+            .shared(shared),
             services: router,
             unmatched: metrics.unmatched(),
             tls,

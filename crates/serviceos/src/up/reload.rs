@@ -22,6 +22,7 @@ use super::files::Files;
 use super::joining::Manifests;
 use super::plan::{self, Plan, Previous, Resolving, RouteLimits, descriptions};
 use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisions, told};
+use super::shared_limits::SharedFiles;
 use super::source::{Found, named};
 use super::upstream_tls::UpstreamTls;
 use super::{own_pages, provisioning};
@@ -52,6 +53,7 @@ pub(crate) struct Live {
     pub(crate) limits: RouteLimits,
     pub(crate) upstream_tls: UpstreamTls,
     pub(crate) client_tls: ClientTls,
+    pub(super) shared: SharedFiles,
     pub(crate) resolving: Resolving,
     pub(crate) files: Files,
     pub(super) manifests: Manifests,
@@ -71,6 +73,7 @@ impl Live {
         let renewed = concerns(&self.settings);
         if renewed {
             self.client_tls.forget();
+            self.shared.forget();
         }
         let wanted = match found.document {
             None => self.refused.take_if(|refused| concerns(&refused.settings)),
@@ -153,6 +156,7 @@ impl Live {
         let diff = self.revisions.differences(&document.meaning);
         if change.dry_run {
             self.client_tls.of(document.settings.gateway.tls.as_ref()).await.map_err(not_applied)?;
+            self.shared.of(&document.settings).await.map_err(not_applied)?;
             let restart_needed = self.settings.restart_needed(&document.settings);
             let changed = !diff.is_empty();
             return Ok(ConfigChanged {
@@ -245,6 +249,7 @@ impl Live {
         // Before the tiers, which keep everybody else who changes a key waiting.
         let client_tls = self.client_tls.of(settings.gateway.tls.as_ref()).await.map_err(not_applied)?;
         let upstream_tls = self.upstream_tls.of(&settings).await.map_err(not_applied)?;
+        let shared = self.shared.of(&settings).await.map_err(not_applied)?;
         let keys = Arc::clone(&self.keys);
         let tiers = keys.begin_tiers().await;
         let checks = Arc::clone(&self.checks.borrow());
@@ -254,8 +259,10 @@ impl Live {
         let labels = labels(&settings);
         let own = own_pages(settings.mode, &self.registry, &self.draining, &self.store);
         let tls = client_tls.config();
-        let gateway_plan = Plan::gateway(routes, Arc::clone(&router), &settings, &self.metrics, tls, own)
-            .map_err(not_applied)?;
+        let router_plan = Arc::clone(&router);
+        let gateway_plan =
+            Plan::gateway(routes, router_plan, &settings, &self.metrics, tls, own, shared.limits())
+                .map_err(not_applied)?;
         let committed = self.commit(&settings, candidate).await?;
 
         // What was looked up for the configuration before is nothing to this one.
@@ -281,7 +288,7 @@ impl Live {
         self.metrics.retain(&labels.0, &labels.1);
         self.resolving.begin(unresolved, &self.registry);
         (self.settings, self.router, self.limits) = (settings, router, limits);
-        (self.client_tls, self.upstream_tls) = (client_tls, upstream_tls);
+        (self.client_tls, self.upstream_tls, self.shared) = (client_tls, upstream_tls, shared);
         if let Some(committed) = committed {
             self.revisions.put_in_force(committed);
         }

@@ -12,6 +12,7 @@ use configuration::{Document, LoadError, Overrides, Settings};
 
 use super::check_service_config;
 use super::contents::{Contents, Mark, Stamp};
+use super::shared_limits;
 
 /// The file that is being asked for, so that one that does not answer can be named.
 #[derive(Debug, Clone, Default)]
@@ -225,7 +226,8 @@ pub(super) fn named(settings: &Settings) -> impl Iterator<Item = &PathBuf> {
     let tls = settings.gateway.tls.iter();
     let pairs = tls.clone().flat_map(|tls| &tls.certificates);
     let pairs = pairs.flat_map(|files| [&files.certificate, &files.key]);
-    pairs.chain(tls.filter_map(|tls| tls.client_ca.as_ref()))
+    let shared = settings.gateway.rate_limits.shared.iter();
+    pairs.chain(tls.filter_map(|tls| tls.client_ca.as_ref())).chain(shared.flat_map(shared_limits::files))
 }
 
 #[cfg(test)]
