@@ -48,6 +48,7 @@ mod reload_under_load;
 mod secrets;
 mod selection;
 mod services;
+mod shared_limits;
 mod shutdown;
 mod stale_start;
 mod tls;
