@@ -12,6 +12,7 @@ mod mtls;
 mod reload;
 mod routes;
 mod tls;
+mod tokens;
 
 use std::fmt;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub(crate) enum Case {
     Bodies,
     /// 9,000 idle connections
     Idle,
+    /// A token that was seen before beside an API key
+    Tokens,
     /// 1,000 routes beside one
     Routes,
     /// One service beside 1,000 with 10,000 endpoints
@@ -76,6 +79,7 @@ impl Case {
             Self::Grpc => http2::run_grpc(bench).await?,
             Self::Bodies => bodies::run(bench).await,
             Self::Idle => idle::run(bench).await,
+            Self::Tokens => tokens::run(bench).await?,
             Self::Routes => routes::run(bench).await,
             Self::LargeMesh => large_mesh::run(bench).await,
             Self::Reload => reload::run(bench).await,

@@ -17,6 +17,7 @@ mod report;
 mod subject;
 mod target;
 mod template;
+mod token;
 mod upstreams;
 
 use std::path::Path;

@@ -3,9 +3,10 @@
 
 use std::fmt;
 
+use types::Mode;
 use zeroize::Zeroizing;
 
-use crate::UNLIMITED;
+use crate::{FREE, UNLIMITED};
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const BODY: usize = 43;
@@ -16,12 +17,24 @@ const CHECKSUM: usize = 6;
 pub enum KeyKind {
     /// In development mode: `sk_test_`.
     Test,
+    /// In production mode: `sk_live_`.
+    Live,
+}
+
+impl From<Mode> for KeyKind {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Development => Self::Test,
+            Mode::Production => Self::Live,
+        }
+    }
 }
 
 impl KeyKind {
     fn prefix(self) -> &'static str {
         match self {
             Self::Test => "sk_test_",
+            Self::Live => "sk_live_",
         }
     }
 
@@ -29,6 +42,7 @@ impl KeyKind {
     pub(crate) fn default_tier(self) -> &'static str {
         match self {
             Self::Test => UNLIMITED,
+            Self::Live => FREE,
         }
     }
 }
@@ -55,21 +69,21 @@ impl ApiKey {
         Self(text)
     }
 
-    /// Whether a text has the form and the checksum of a key. Says nothing of whether the key exists.
-    pub fn is_well_formed(text: &str) -> bool {
-        let Some(body) = text.strip_prefix("sk_test_").or_else(|| text.strip_prefix("sk_live_")) else {
-            return false;
-        };
+    /// Where a text that has the form and the checksum of a key would be good. Says nothing of whether the key exists.
+    pub fn kind_of(text: &str) -> Option<KeyKind> {
+        let kind = [KeyKind::Test, KeyKind::Live].into_iter().find(|kind| text.starts_with(kind.prefix()))?;
+        let body = &text[kind.prefix().len()..];
         if body.len() != BODY + CHECKSUM || !body.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return false;
+            return None;
         }
         let (signed, checksum) = text.split_at(text.len() - CHECKSUM);
         let mut expected = crc32fast::hash(signed.as_bytes());
-        checksum.bytes().all(|byte| {
+        let is_right = checksum.bytes().all(|byte| {
             let digit = DIGITS[(expected % 62) as usize];
             expected /= 62;
             byte == digit
-        })
+        });
+        is_right.then_some(kind)
     }
 
     /// The key itself, for the one place that shows it.
@@ -110,23 +124,37 @@ mod tests {
     }
 
     #[test]
+    fn the_mode_says_which_keys_are_good_and_how_much_one_may_ask_for_without_a_tier() {
+        for (mode, prefix, tier) in
+            [(Mode::Development, "sk_test_", "unlimited"), (Mode::Production, "sk_live_", "free")]
+        {
+            let kind = KeyKind::from(mode);
+            let key = ApiKey::from_bits(kind, &[7; 32]);
+            assert!(key.expose().starts_with(prefix), "{key:?}");
+            assert_eq!((ApiKey::kind_of(key.expose()), kind.default_tier()), (Some(kind), tier));
+        }
+    }
+
+    #[test]
     fn texts_of_another_form_are_no_keys() {
         let key = ApiKey::from_bits(KeyKind::Test, &[7; 32]);
-        let long = format!("{}0", key.expose());
-        for bad in ["", "sk_test_", "sk_test", &key.expose()[1..], &key.expose()[..56], &long, "sk_test_é"] {
-            assert!(!ApiKey::is_well_formed(bad), "{bad}");
+        let (long, live) = (format!("{}0", key.expose()), key.expose().replace("test", "live"));
+        for bad in
+            ["", "sk_test_", "sk_test", &key.expose()[1..], &key.expose()[..56], &long, &live, "sk_test_é"]
+        {
+            assert_eq!(ApiKey::kind_of(bad), None, "{bad}");
         }
     }
 
     proptest! {
         #[test]
         fn every_key_is_well_formed_and_no_key_with_one_character_changed(bits: [u8; 32], place in 8..57usize, digit in 0..62usize) {
-            let key = ApiKey::from_bits(KeyKind::Test, &bits);
-            prop_assert!(ApiKey::is_well_formed(key.expose()));
+            let key = ApiKey::from_bits(KeyKind::Live, &bits);
+            prop_assert_eq!(ApiKey::kind_of(key.expose()), Some(KeyKind::Live));
             let mut typo = key.expose().as_bytes().to_vec();
             let unchanged = typo[place] == DIGITS[digit];
             typo[place] = DIGITS[digit];
-            prop_assert_eq!(ApiKey::is_well_formed(std::str::from_utf8(&typo).unwrap()), unchanged);
+            prop_assert_eq!(ApiKey::kind_of(std::str::from_utf8(&typo).unwrap()).is_some(), unchanged);
         }
     }
 }

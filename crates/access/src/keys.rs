@@ -1,6 +1,12 @@
 //! API keys: made and revoked by the control side, checked by every gateway worker against a published table.
 
 mod following;
+mod record;
+mod rotating;
+mod signing;
+
+pub use record::{DEFAULT_OVERLAP, KeyRecord, MAX_OVERLAP, NewKey, NewRotation};
+pub use rotating::MadeRotation;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,14 +15,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use store::{Outcome, Store, StoreError, Transaction};
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::task::JoinHandle;
 use ulid::Ulid;
 use zeroize::Zeroizing;
 
-use crate::{ALL_SCOPES, AccessError, Allowance, ApiKey, Caller, KeyKind, Tiers, UNLIMITED};
+use crate::public_key::PublicKey;
+use crate::{ALL_SCOPES, AccessError, Allowance, ApiKey, Caller, KeyKind, Tiers};
+use record::{Credential, StoredKey, check};
 
 const RECORDS: &str = "access/keys/";
 /// The id of the key that `up` prints in development.
@@ -24,66 +31,14 @@ const DEVELOPMENT_KEY: &str = "key_development";
 /// Tables published so far in this process.
 static TABLES: AtomicU64 = AtomicU64::new(0);
 
-const MAX_SCOPES: usize = 32;
-const MAX_WORD_BYTES: usize = 64;
-
-/// What is kept of a key: everything but the key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct KeyRecord {
-    /// Its id, `key_` and a ULID.
-    pub id: String,
-    /// What people call it.
-    pub name: String,
-    /// What it may do.
-    pub scopes: Vec<String>,
-    /// Whom it acts for.
-    pub tenant: String,
-    /// How much it may ask for: the name of a tier. A record without one was written before there were tiers.
-    #[serde(default = "unlimited")]
-    pub tier: String,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// From when on it is refused.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub expires_at: Option<Timestamp>,
-    /// When it was revoked.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub revoked_at: Option<Timestamp>,
-}
-
-/// A record with the keyed hash that finds it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct StoredKey {
-    hash: [u8; 32],
-    record: KeyRecord,
-}
-
-/// What somebody asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NewKey {
-    /// What people will call it, 1 to 64 bytes.
-    pub name: String,
-    /// What it may do: words of lower-case letters, digits and `:._-`.
-    pub scopes: Vec<String>,
-    /// Whom it acts for; `default` when left out.
-    #[serde(default)]
-    pub tenant: Option<String>,
-    /// How much it may ask for, the name of a tier; `unlimited` when left out in development.
-    #[serde(default)]
-    pub tier: Option<String>,
-    /// From when on it is refused; never when left out.
-    #[serde(default)]
-    pub expires_at: Option<Timestamp>,
-}
-
 /// Why a presented key is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// It is not a key, or the checksum says that it was mistyped.
     Malformed,
-    /// There is no such key, or it was revoked.
+    /// It is a key of the other mode.
+    OtherMode,
+    /// There is no such key, or it was revoked, or its time after a rotation is over.
     Unknown,
     /// It was good until its expiry.
     Expired,
@@ -100,18 +55,32 @@ pub struct RememberedKey {
 pub struct KeyTable {
     /// Different for every table that was ever published.
     number: u64,
+    kind: KeyKind,
     pepper: hmac::Key,
     by_hash: HashMap<[u8; 32], Entry>,
+    /// Whose requests are signed, by the id of the key.
+    signers: HashMap<String, Vec<Signer>>,
 }
 
 #[derive(Clone)]
 struct Entry {
     caller: Arc<Caller>,
     expires_at: Option<Timestamp>,
+    /// From when on another secret stands in this one's place.
+    ends_at: Option<Timestamp>,
+}
+
+/// One public key of a key: the one that it has, or the one that it had.
+struct Signer {
+    key: Arc<PublicKey>,
+    entry: Entry,
 }
 
 impl Entry {
     fn at(&self, now: Timestamp) -> Result<Arc<Caller>, Refusal> {
+        if self.ends_at.is_some_and(|end| now >= end) {
+            return Err(Refusal::Unknown);
+        }
         if self.expires_at.is_some_and(|expiry| now >= expiry) {
             return Err(Refusal::Expired);
         }
@@ -149,8 +118,10 @@ impl KeyTable {
     }
 
     fn look_up(&self, presented: &str) -> Result<&Entry, Refusal> {
-        if !ApiKey::is_well_formed(presented) {
-            return Err(Refusal::Malformed);
+        match ApiKey::kind_of(presented) {
+            None => return Err(Refusal::Malformed),
+            Some(kind) if kind != self.kind => return Err(Refusal::OtherMode),
+            Some(_) => {}
         }
         self.by_hash.get(&hash(&self.pepper, presented)).ok_or(Refusal::Unknown)
     }
@@ -161,7 +132,7 @@ pub struct ApiKeys {
     store: Store,
     pepper: hmac::Key,
     kind: KeyKind,
-    development_key: ApiKey,
+    development_key: Option<ApiKey>,
     /// Changes are made one after the other, each in the store first.
     ring: Mutex<Ring>,
     table: watch::Sender<Arc<KeyTable>>,
@@ -169,14 +140,14 @@ pub struct ApiKeys {
 
 /// A key that was made and is good for nothing yet.
 pub struct MadeKey {
-    record: KeyRecord,
-    key: ApiKey,
+    stored: StoredKey,
+    key: Option<ApiKey>,
 }
 
 impl MadeKey {
     /// What will be kept of it.
     pub fn record(&self) -> &KeyRecord {
-        &self.record
+        &self.stored.record
     }
 }
 
@@ -217,11 +188,9 @@ impl ApiKeys {
         let places = places.map(|(place, key)| (key.stored.record.id.clone(), place)).collect();
         let mut ring = Ring { keys, places, tiers, unknown_tiers: BTreeSet::new() };
         ring.warn_of_unknown_tiers();
-        let bits = hmac::sign(&pepper, b"serviceos/development-key/v1\0");
-        let bits: Zeroizing<[u8; 32]> =
-            Zeroizing::new(bits.as_ref().try_into().expect("HMAC-SHA-256 gives 32 bytes"));
-        let development_key = ApiKey::from_bits(kind, &bits);
-        let table = watch::Sender::new(Arc::new(table(&pepper, &ring.keys, &development_key)));
+        let development_key = (kind == KeyKind::Test).then(|| development_key(&pepper));
+        let first = table(&pepper, kind, &ring.keys, development_key.as_ref());
+        let table = watch::Sender::new(Arc::new(first));
         Ok(Self { store, pepper, kind, development_key, ring: Mutex::new(ring), table })
     }
 
@@ -230,21 +199,9 @@ impl ApiKeys {
         self.table.subscribe()
     }
 
-    /// The key that development mode prints at each start: all scopes, derived from the pepper.
-    pub fn development_key(&self) -> &ApiKey {
-        &self.development_key
-    }
-
-    /// Makes a key. The returned key is in the clear here and nowhere else.
-    ///
-    /// Once begun it is carried out, as by [`Self::add`].
-    pub async fn create(
-        self: &Arc<Self>,
-        new: NewKey,
-        now: Timestamp,
-    ) -> Result<(KeyRecord, ApiKey), AccessError> {
-        let made = self.make(new, now).await?;
-        self.add(made).await
+    /// The key that development mode prints at each start: all scopes, derived from the pepper. In production there is none.
+    pub fn development_key(&self) -> Option<&ApiKey> {
+        self.development_key.as_ref()
     }
 
     /// Makes a key that is good for nothing until it is added, so that it can be written down elsewhere before.
@@ -252,35 +209,51 @@ impl ApiKeys {
         check(&new, now)?;
         let tier = new.tier.unwrap_or_else(|| self.kind.default_tier().to_owned());
         self.ring.lock().await.check_tier(&tier)?;
-        let mut bits = Zeroizing::new([0; 32]);
-        aws_lc_rs::rand::fill(&mut *bits).map_err(|_| AccessError::Randomness)?;
-        let key = ApiKey::from_bits(self.kind, &bits);
+        let (credential, key) = self.credential(new.public_key.as_deref())?;
+        let public_key = match &credential {
+            Credential::Secret(_) => None,
+            Credential::Public(key) => Some(key.info()),
+        };
         let record = KeyRecord {
             id: format!("key_{}", Ulid::generate()),
             name: new.name,
             scopes: new.scopes,
             tenant: new.tenant.unwrap_or_else(|| types::headers::DEFAULT_TENANT.to_owned()),
             tier,
+            public_key,
             created_at: now,
             expires_at: new.expires_at,
+            rotated_at: None,
+            previous_ends_at: None,
             revoked_at: None,
         };
-        Ok(MadeKey { record, key })
+        Ok(MadeKey { stored: StoredKey { credential, previous: None, rotations: 0, record }, key })
     }
 
-    /// Lets a key that was made do what its record says.
+    /// The public key that somebody has, or a new secret.
+    fn credential(&self, public_key: Option<&str>) -> Result<(Credential, Option<ApiKey>), AccessError> {
+        if let Some(pem) = public_key {
+            return Ok((Credential::Public(Arc::new(PublicKey::from_pem(pem)?)), None));
+        }
+        let mut bits = Zeroizing::new([0; 32]);
+        aws_lc_rs::rand::fill(&mut *bits).map_err(|_| AccessError::Randomness)?;
+        let key = ApiKey::from_bits(self.kind, &bits);
+        Ok((Credential::Secret(hash(&self.pepper, key.expose())), Some(key)))
+    }
+
+    /// Lets a key that was made do what its record says. Its secret, if it has one, is in the clear here and nowhere else.
     ///
     /// Once begun it is carried out, also when nobody waits for it any more: what is in the store and what the workers see
     /// never differ, unless the disk failed while it was written: then the next start says whether the key is there.
-    pub async fn add(self: &Arc<Self>, made: MadeKey) -> Result<(KeyRecord, ApiKey), AccessError> {
+    pub async fn add(self: &Arc<Self>, made: MadeKey) -> Result<(KeyRecord, Option<ApiKey>), AccessError> {
         let keys = Arc::clone(self);
         carried_out(tokio::spawn(async move { keys.add_now(made).await })).await
     }
 
-    async fn add_now(&self, made: MadeKey) -> Result<(KeyRecord, ApiKey), AccessError> {
-        let MadeKey { record, key } = made;
+    async fn add_now(&self, made: MadeKey) -> Result<(KeyRecord, Option<ApiKey>), AccessError> {
+        let MadeKey { stored, key } = made;
+        let record = stored.record.clone();
         let mut ring = self.ring.lock().await;
-        let stored = StoredKey { hash: hash(&self.pepper, key.expose()), record: record.clone() };
         self.write(&stored, Written::First).await?;
         // Whoever follows the store may have seen it already.
         ring.take_over(stored);
@@ -295,7 +268,7 @@ impl ApiKeys {
 
     /// Revokes a key; once revoked it stays so, with the time of the first revocation.
     ///
-    /// Once begun it is carried out, like [`Self::create`].
+    /// Once begun it is carried out, like [`Self::add`].
     pub async fn revoke(self: &Arc<Self>, id: &str, now: Timestamp) -> Result<KeyRecord, AccessError> {
         let (keys, id) = (Arc::clone(self), id.to_owned());
         carried_out(tokio::spawn(async move { keys.revoke_now(&id, now).await })).await
@@ -321,7 +294,8 @@ impl ApiKeys {
     }
 
     fn publish(&self, ring: &Ring) {
-        self.table.send_replace(Arc::new(table(&self.pepper, &ring.keys, &self.development_key)));
+        let next = table(&self.pepper, self.kind, &ring.keys, self.development_key.as_ref());
+        self.table.send_replace(Arc::new(next));
     }
 
     /// What is undecided is written once more: it is the same in the store whether it is there once or twice.
@@ -423,56 +397,55 @@ impl HeldKey {
     }
 }
 
-fn unlimited() -> String {
-    UNLIMITED.to_owned()
-}
-
 async fn carried_out<T>(change: JoinHandle<Result<T, AccessError>>) -> Result<T, AccessError> {
     change.await.unwrap_or_else(|_| Err(AccessError::Unfinished))
 }
 
 fn hash(pepper: &hmac::Key, key: &str) -> [u8; 32] {
+    #[cfg(test)]
+    tests::HASHED.set(tests::HASHED.get() + 1);
     hmac::sign(pepper, key.as_bytes()).as_ref().try_into().expect("HMAC-SHA-256 gives 32 bytes")
 }
 
-fn table(pepper: &hmac::Key, keys: &[HeldKey], development_key: &ApiKey) -> KeyTable {
-    let valid = keys.iter().filter(|key| key.stored.record.revoked_at.is_none());
-    let mut by_hash: HashMap<_, _> = valid
-        .map(|HeldKey { stored: StoredKey { hash, record }, caller }| {
-            (*hash, Entry { caller: Arc::clone(caller), expires_at: record.expires_at })
-        })
-        .collect();
-    let development =
-        Caller::new(DEVELOPMENT_KEY, types::headers::DEFAULT_TENANT, vec![ALL_SCOPES.to_owned()]);
-    let entry = Entry { caller: Arc::new(development), expires_at: None };
-    by_hash.insert(hash(pepper, development_key.expose()), entry);
-    let number = TABLES.fetch_add(1, Ordering::Relaxed);
-    KeyTable { number, pepper: pepper.clone(), by_hash }
+fn development_key(pepper: &hmac::Key) -> ApiKey {
+    let bits = hmac::sign(pepper, b"serviceos/development-key/v1\0");
+    let bits: Zeroizing<[u8; 32]> =
+        Zeroizing::new(bits.as_ref().try_into().expect("HMAC-SHA-256 gives 32 bytes"));
+    ApiKey::from_bits(KeyKind::Test, &bits)
 }
 
-fn check(new: &NewKey, now: Timestamp) -> Result<(), AccessError> {
-    let invalid = |text: &str| Err(AccessError::Invalid(text.to_owned()));
-    let word = |text: &str, others: &[u8]| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || others.contains(&byte);
-        !text.is_empty() && text.len() <= MAX_WORD_BYTES && text.bytes().all(allowed)
-    };
-    if new.name.is_empty() || new.name.len() > MAX_WORD_BYTES || new.name.chars().any(char::is_control) {
-        return invalid("a key has a name of 1 to 64 bytes without control characters");
+fn table(pepper: &hmac::Key, kind: KeyKind, keys: &[HeldKey], development_key: Option<&ApiKey>) -> KeyTable {
+    let number = TABLES.fetch_add(1, Ordering::Relaxed);
+    let (by_hash, signers) = (HashMap::with_capacity(keys.len() + 1), HashMap::new());
+    let mut table = KeyTable { number, kind, pepper: pepper.clone(), by_hash, signers };
+    for HeldKey { stored, caller } in keys.iter().filter(|key| key.stored.record.revoked_at.is_none()) {
+        let entry = Entry { caller: Arc::clone(caller), expires_at: stored.record.expires_at, ends_at: None };
+        if let Some(previous) = &stored.previous {
+            table.admit(previous, Entry { ends_at: stored.record.previous_ends_at, ..entry.clone() });
+        }
+        table.admit(&stored.credential, entry);
     }
-    if new.scopes.is_empty() || new.scopes.len() > MAX_SCOPES {
-        return invalid("a key has 1 to 32 scopes");
+    if let Some(key) = development_key {
+        let scopes = vec![ALL_SCOPES.to_owned()];
+        let caller = Caller::new(DEVELOPMENT_KEY, types::headers::DEFAULT_TENANT, scopes);
+        let entry = Entry { caller: Arc::new(caller), expires_at: None, ends_at: None };
+        table.by_hash.insert(hash(pepper, key.expose()), entry);
     }
-    let lower = |scope: &String| !scope.bytes().any(|byte| byte.is_ascii_uppercase());
-    if !new.scopes.iter().all(|scope| word(scope, b":._-") && lower(scope)) {
-        return invalid("a scope is a word of lower-case letters, digits and :._- of at most 64 bytes");
+    table
+}
+
+impl KeyTable {
+    fn admit(&mut self, credential: &Credential, entry: Entry) {
+        match credential {
+            Credential::Secret(hash) => {
+                self.by_hash.insert(*hash, entry);
+            }
+            Credential::Public(key) => {
+                let id = String::from_utf8_lossy(entry.caller.subject()).into_owned();
+                self.signers.entry(id).or_default().push(Signer { key: Arc::clone(key), entry });
+            }
+        }
     }
-    if !new.tenant.as_deref().is_none_or(|tenant| word(tenant, b"._-")) {
-        return invalid("a tenant is a word of letters, digits and ._- of at most 64 bytes");
-    }
-    if new.expires_at.is_some_and(|expiry| expiry <= now) {
-        return invalid("a key expires in the future");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ mod daily;
 mod gcra;
 mod key;
 mod keys;
+mod public_key;
+mod signature;
 mod tier;
 mod users;
 
@@ -19,7 +21,16 @@ pub use caller::{ALL_SCOPES, Caller};
 pub use daily::Daily;
 pub use gcra::{Allowed, Denied, Gcra, Limit, Rate};
 pub use key::{ApiKey, KeyKind};
-pub use keys::{ApiKeys, KeyRecord, KeyTable, MadeKey, NewKey, Refusal, RememberedKey, TiersChange};
+pub use keys::{
+    ApiKeys, DEFAULT_OVERLAP, KeyRecord, KeyTable, MAX_OVERLAP, MadeKey, MadeRotation, NewKey, NewRotation,
+    Refusal, RememberedKey, TiersChange,
+};
+pub use public_key::{PublicKey, PublicKeyInfo, SignatureAlgorithm};
+#[cfg(feature = "fuzzing")]
+pub use signature::read_fields;
+pub use signature::{
+    ContentDigest, MAX_SIGNATURE_AGE, Nonces, SIGNATURE_INPUT, SignatureRefusal, Signed, SignedMessage,
+};
 pub use tier::{FREE, Tier, Tiers, UNLIMITED, policy, whole_seconds};
 pub use users::{MAX_USERS, Users};
 
@@ -34,6 +45,9 @@ pub enum AccessError {
     /// There is no key of that id.
     #[error("there is no key {0}; `serviceos keys list` shows them")]
     UnknownKey(String),
+    /// The key will never be good again.
+    #[error("the key {0} was revoked or has expired; make another one with `serviceos keys create`")]
+    Ended(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::StoreError),

@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use access::{ApiKeys, NewKey};
+use access::{ApiKeys, NewKey, NewRotation};
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
@@ -60,10 +60,27 @@ pub type NewKeyRequest = NewKey;
 /// The answer of `POST /v1/keys`: the only time that the key is shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreatedKey {
-    /// The id, by which it is listed and revoked.
+    /// The id, by which it is listed, rotated and revoked.
     pub id: String,
-    /// The key.
-    pub key: String,
+    /// The key; none where its requests are signed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub key: Option<String>,
+}
+
+/// The request of `POST /v1/keys/{id}/rotate`.
+pub type NewRotationRequest = NewRotation;
+
+/// The answer of `POST /v1/keys/{id}/rotate`: the only time that the new secret is shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RotatedKey {
+    /// The id, as before.
+    pub id: String,
+    /// The key with its new secret; none where its requests are signed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub key: Option<String>,
+    /// From when on the old secret is refused.
+    pub previous_ends_at: Option<Timestamp>,
 }
 
 /// What the end points read and ask for.

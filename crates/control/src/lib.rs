@@ -21,10 +21,10 @@ mod why;
 
 pub use admin::{
     AdminState, AuditInfo, AuditPlace, ConfigAnswer, ConfigChange, ConfigChanged, ConfigDesk, ConfigRefused,
-    ConfigRevision, ConfigStatus, ConfigWanted, CreatedKey, NewKeyRequest, ReplicaConfigStatus,
-    RevocationAnswer, RevocationRequest, RollbackRequest, SealKeyAnswer, SealKeyRequest, SecretInfo,
-    SecretRemoved, SecretRotated, SecretSet, SecretVersion, ServiceConfigStatus, SharedConfigDesk,
-    TicketOffice, TicketRefused, TicketRequest,
+    ConfigRevision, ConfigStatus, ConfigWanted, CreatedKey, NewKeyRequest, NewRotationRequest,
+    ReplicaConfigStatus, RevocationAnswer, RevocationRequest, RollbackRequest, RotatedKey, SealKeyAnswer,
+    SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion, ServiceConfigStatus,
+    SharedConfigDesk, TicketOffice, TicketRefused, TicketRequest,
 };
 pub use attestation::{
     AllowedPlatform, AllowedRelease, AllowedTcb, AttestationReport, AttestedPolicy, AttestedReplica,

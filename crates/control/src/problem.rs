@@ -193,6 +193,7 @@ impl From<AccessError> for AdminProblem {
         let (status, code, title) = match &error {
             AccessError::Invalid(_) => (StatusCode::BAD_REQUEST, "VALIDATION_FAILED", "Validation failed"),
             AccessError::UnknownKey(_) => (StatusCode::NOT_FOUND, "KEY_UNKNOWN", "Unknown key"),
+            AccessError::Ended(_) => (StatusCode::CONFLICT, "KEY_ENDED", "Key that has ended"),
             AccessError::Store(error) => of_store(error),
             AccessError::Damaged(_) | AccessError::Randomness | AccessError::Unfinished => STORE_FAILED,
         };

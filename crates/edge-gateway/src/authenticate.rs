@@ -1,15 +1,21 @@
 //! Who calls: which credential of a request counts, and who it belongs to. Each kind of credential has a file of its own.
 
 mod api_key;
+mod signature;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use access::Caller;
 use http1::{Known, RequestHead};
+use service_router::Timer;
+use tokio::time::Instant;
 
 use crate::FlowError;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Signed};
+use crate::held::Held;
 use crate::rate_limit::{failed, may_fail};
+use crate::request_flow::ClientBody;
 
 /// A credential as it was presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +33,37 @@ pub(crate) async fn authenticate(exchange: &mut Exchange) -> Result<Arc<Caller>,
         Ok(Some(Credential::Token(_))) => {
             may_fail(exchange).and(Err(FlowError::AuthInvalid("nobody issues tokens here".into())))
         }
-        Ok(None) => Err(FlowError::AuthRequired),
+        Ok(None) => match signed_requests(exchange) {
+            Some(max_age) => signature::caller(exchange, max_age),
+            None => Err(FlowError::AuthRequired),
+        },
         Err(why) => Err(FlowError::AuthInvalid(why.into())),
     };
     caller.map_err(|error| match error {
         FlowError::AuthInvalid(_) | FlowError::AuthExpired => failed(exchange, error),
         other => other,
     })
+}
+
+/// For how long a signature may be good, where signatures are taken and the request has one.
+fn signed_requests(exchange: &Exchange) -> Option<Duration> {
+    exchange.plan.plan.signed_requests.filter(|_| exchange.head.has(Known::SignatureInput))
+}
+
+/// Whether the body is the one that the caller has signed, where it was signed. It is read whole for that.
+pub(crate) async fn authenticate_body(
+    exchange: &mut Exchange,
+    body: &mut impl ClientBody,
+    timer: &mut Timer,
+    deadline: Instant,
+) -> Result<(), FlowError> {
+    let Signed::Yes(Some(digest)) = &exchange.signed else { return Ok(()) };
+    let held = Held::read(body, timer, deadline, &exchange.worker.held).await?;
+    if digest.matches(held.bytes()) {
+        body.hold(held);
+        return Ok(());
+    }
+    Err(failed(exchange, FlowError::AuthInvalid("its body is not the one that was signed".into())))
 }
 
 /// Whether the caller has every scope of what it asks for; nothing is asked of anybody where there is none.

@@ -75,6 +75,9 @@ pub enum FlowError {
     /// Too much is asked at once.
     #[error("{0} has as many requests in flight as it may")]
     Overloaded(&'static str),
+    /// No more signed requests can be remembered.
+    #[error("as many signed requests are remembered as may be")]
+    NoncesFull(Duration),
     /// This machine has no room for another connection to a replica.
     #[error("the gateway has no room for another connection")]
     Exhausted(String),
@@ -200,7 +203,7 @@ impl FlowError {
             Self::LimitsUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "LIMITS_UNAVAILABLE", "Limits unavailable")
             }
-            Self::Overloaded(_) | Self::Exhausted(_) => {
+            Self::Overloaded(_) | Self::NoncesFull(_) | Self::Exhausted(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", "Overloaded")
             }
             Self::NoReplica(_) => {
@@ -289,7 +292,7 @@ impl FlowError {
             Self::NoReplica(_) | Self::Overloaded(_) | Self::Exhausted(_) | Self::LimitsUnavailable => {
                 fields.push(("retry-after", "1".to_owned()));
             }
-            Self::RateLimited { retry_after, .. } => {
+            Self::RateLimited { retry_after, .. } | Self::NoncesFull(retry_after) => {
                 fields.push(("retry-after", whole_seconds(*retry_after).to_string()));
             }
             _ => {}

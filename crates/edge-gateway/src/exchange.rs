@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use access::Caller;
+use access::{Caller, ContentDigest};
 use http::StatusCode;
 use http1::{Known, RequestHead};
 use observability::{MethodLabel, Served};
@@ -38,6 +38,7 @@ pub(crate) struct Exchange {
     /// The number of the route; `None` until one matched.
     pub(crate) route: Option<usize>,
     pub(crate) caller: Option<Arc<Caller>>,
+    pub(crate) signed: Signed,
     /// What is left of the limits that it was counted by.
     pub(crate) standing: Standing,
     /// The last one that was tried.
@@ -53,6 +54,13 @@ pub(crate) struct Exchange {
     pub(crate) error: Option<String>,
     pub(crate) bytes: u64,
     counted: Counted,
+}
+
+/// Whether it is its signature that says who calls.
+pub(crate) enum Signed {
+    No,
+    /// It is; and its body is what was signed, if that says anything of a body.
+    Yes(Option<ContentDigest>),
 }
 
 /// Whether the request appears in metrics and access log; health end points do not.
@@ -84,6 +92,7 @@ impl Exchange {
             head,
             route: None,
             caller: None,
+            signed: Signed::No,
             standing: Standing::default(),
             instance: None,
             attempts: 0,

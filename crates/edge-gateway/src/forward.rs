@@ -11,7 +11,7 @@ use trust::Call;
 use types::headers::{CALLER, DEFAULT_TENANT, REQUEST_ID, RESERVED_PREFIX, SCOPES, SUBJECT, TENANT};
 
 use crate::client::{CallerLines, Scheme};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Signed};
 use crate::path::strip_prefix;
 use crate::route::Route;
 use crate::validate::upgrade;
@@ -203,6 +203,8 @@ fn passes(exchange: &Exchange, field: &Field, name: &[u8]) -> bool {
         Some(Known::Trailer) => exchange.head.framing() == Framing::Chunked,
         // Nothing but what it belongs to gives it a meaning (W3C Trace Context, section 3.3).
         Some(Known::Tracestate) => exchange.continues_trace(),
+        // A credential that was used here is nobody else's.
+        Some(Known::Signature | Known::SignatureInput) => matches!(exchange.signed, Signed::No),
         // What many servers take for the client's address or for the URL, although anybody can write it.
         Some(
             Known::XForwardedPort

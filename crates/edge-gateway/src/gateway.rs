@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use access::KeyTable;
+use access::{KeyTable, Nonces};
 use http1::BufferPool;
 use observability::{AccessLogHandle, LineBuffer, Metrics};
 use service_router::{RouterPlan, WorkerRouter};
@@ -49,6 +49,8 @@ pub struct GatewayParts {
     pub router: RouterPlan,
     /// Who may call.
     pub keys: watch::Receiver<Arc<KeyTable>>,
+    /// Which signed requests have come.
+    pub nonces: Arc<Nonces>,
     /// How often addresses have called.
     pub client_buckets: Arc<ClientBuckets>,
     /// The counters.
@@ -99,7 +101,8 @@ impl Gateway {
     pub fn start(listeners: Listeners, parts: GatewayParts) -> std::io::Result<Self> {
         let addresses = listeners.addresses().to_vec();
         let (phase, phases) = watch::channel(Phase::Serving);
-        let GatewayParts { plan, router, keys, client_buckets, metrics, access_log, mut random } = parts;
+        let GatewayParts { plan, router, keys, nonces, client_buckets, metrics, access_log, mut random } =
+            parts;
         let (publisher, published) = watch::channel(PublishedPlan { number: 1, plan: Arc::new(plan) });
         let (requests, connections) = (RequestCount::default(), Arc::new(AtomicUsize::new(0)));
         let (mut workers, mut plans) = (JoinSet::new(), Plans { published: publisher, used: Vec::new() });
@@ -117,6 +120,7 @@ impl Gateway {
                 plan: published.borrow().clone(),
                 router: router.clone(),
                 keys: keys.clone(),
+                nonces: Arc::clone(&nonces),
                 client_buckets: Arc::clone(&client_buckets),
                 metrics: Arc::clone(&metrics),
                 access_log: access_log.clone(),
@@ -167,6 +171,7 @@ struct WorkerSeed {
     plan: PublishedPlan,
     router: RouterPlan,
     keys: watch::Receiver<Arc<KeyTable>>,
+    nonces: Arc<Nonces>,
     client_buckets: Arc<ClientBuckets>,
     metrics: Arc<Metrics>,
     access_log: Option<AccessLogHandle>,
@@ -189,6 +194,7 @@ impl WorkerSeed {
                 plan,
                 router,
                 keys,
+                nonces,
                 client_buckets,
                 metrics,
                 access_log,
@@ -204,6 +210,7 @@ impl WorkerSeed {
             let parts = Parts {
                 plan,
                 keys,
+                nonces,
                 client_buckets,
                 router,
                 clock,

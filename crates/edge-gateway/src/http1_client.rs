@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::answer::After;
 use crate::client::Client;
+use crate::held::Held;
 use crate::http1_answer::{refuse_head, request};
 use crate::request_flow::ClientBody;
 use crate::worker::Worker;
@@ -38,6 +39,8 @@ pub(crate) struct Http1Client {
     remaining: u64,
     limit: u64,
     expectation: Expectation,
+    /// What was read of the body before it is sent on.
+    held: Option<Held>,
     /// The names of the trailers that were declared.
     declared: Vec<u8>,
     /// Requests so far.
@@ -80,6 +83,7 @@ impl Http1Client {
             remaining: 0,
             limit: 0,
             expectation: Expectation::None,
+            held: None,
             declared: Vec::new(),
             requests: 0,
             idle_since: now,
@@ -170,6 +174,7 @@ impl Http1Client {
         self.framing = head.framing();
         self.decoder = BodyDecoder::new(self.framing);
         (self.limit, self.remaining) = (0, 0);
+        self.held = None;
         self.declared.clear();
         if self.framing != Framing::Length(0) {
             let waits = head.has(http1::Known::Expect) && head.version() >= http1::Version::Http11;
@@ -209,6 +214,7 @@ impl Http1Client {
     pub(crate) fn end(&mut self, now: Instant) {
         self.idle_since = now;
         self.expectation = Expectation::None;
+        self.held = None;
         self.wire.release();
     }
 
@@ -245,6 +251,9 @@ impl RequestBody for Http1Client {
     }
 
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+        if self.held.is_some() {
+            return Poll::Ready(Ok(true));
+        }
         let gone = BodyError::Gone("the client went away");
         if self.expectation != Expectation::None && ready!(self.poll_say_continue(context)).is_err() {
             return Poll::Ready(Err(gone));
@@ -272,10 +281,19 @@ impl RequestBody for Http1Client {
     }
 
     fn data(&self) -> &[u8] {
-        self.decoder.data(self.wire.peek())
+        match &self.held {
+            Some(held) => held.rest(),
+            None => self.decoder.data(self.wire.peek()),
+        }
     }
 
     fn consume(&mut self, bytes: usize) {
+        if let Some(held) = &mut self.held {
+            if !held.consume(bytes) {
+                self.held = None;
+            }
+            return;
+        }
         self.remaining = self.remaining.saturating_sub(bytes as u64);
         self.decoder.consume(self.wire.input(), bytes);
     }
@@ -317,6 +335,10 @@ pub(crate) fn passing_trailers<'a>(
 impl ClientBody for Http1Client {
     fn set_limit(&mut self, bytes: u64) {
         (self.limit, self.remaining) = (bytes, bytes);
+    }
+
+    fn hold(&mut self, held: Held) {
+        self.held = Some(held).filter(|held| !held.rest().is_empty());
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use crate::FlowError;
 use crate::client::Client;
 use crate::exchange::Exchange;
+use crate::held::Held;
 use crate::http1_client::passing_trailers;
 use crate::http2_answer::{Dialect, send};
 use crate::request_flow::{ClientBody, Flow, answer, refuse};
@@ -217,6 +218,8 @@ pub(crate) struct Http2Body {
     /// Where the answer goes; it also knows when the client does not want it any more.
     pub(crate) respond: SendResponse<Bytes>,
     chunk: Bytes,
+    /// What was read of it before it is sent on.
+    held: Option<Held>,
     framing: Framing,
     remaining: u64,
     limit: u64,
@@ -243,6 +246,7 @@ impl Http2Body {
             receiving,
             respond,
             chunk: Bytes::new(),
+            held: None,
             framing,
             remaining: 0,
             limit: 0,
@@ -269,6 +273,9 @@ impl RequestBody for Http2Body {
     }
 
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+        if self.held.is_some() {
+            return Poll::Ready(Ok(true));
+        }
         while self.chunk.is_empty() {
             if self.ended {
                 return Poll::Ready(Ok(false));
@@ -301,10 +308,19 @@ impl RequestBody for Http2Body {
     }
 
     fn data(&self) -> &[u8] {
-        &self.chunk
+        match &self.held {
+            Some(held) => held.rest(),
+            None => &self.chunk,
+        }
     }
 
     fn consume(&mut self, bytes: usize) {
+        if let Some(held) = &mut self.held {
+            if !held.consume(bytes) {
+                self.held = None;
+            }
+            return;
+        }
         let taken = self.chunk.split_to(bytes.min(self.chunk.len())).len();
         self.remaining = self.remaining.saturating_sub(taken as u64);
         let _the_stream_has_ended = self.receiving.flow_control().release_capacity(taken).is_err();
@@ -322,6 +338,10 @@ impl RequestBody for Http2Body {
 impl ClientBody for Http2Body {
     fn set_limit(&mut self, bytes: u64) {
         (self.limit, self.remaining) = (bytes, bytes);
+    }
+
+    fn hold(&mut self, held: Held) {
+        self.held = Some(held).filter(|held| !held.rest().is_empty());
     }
 }
 

@@ -19,6 +19,7 @@ mod forward;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod gateway;
+mod held;
 mod http1_answer;
 mod http1_client;
 mod http2_answer;

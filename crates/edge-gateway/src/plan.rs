@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use configuration::GatewayLimits;
 use http1::Limits;
@@ -24,6 +25,8 @@ pub struct Plan {
     pub limits: GatewayLimits,
     /// How often an address may call.
     pub rate_limits: RateLimits,
+    /// For how long the signature of a request may be good; none where no signatures are taken.
+    pub signed_requests: Option<Duration>,
     /// The services in the order that routes number them in.
     pub services: Arc<ServicePlans>,
     /// What each worker counts of requests that no route matches.

@@ -9,10 +9,11 @@ use service_router::{Answer, CallOptions, Replay, RequestBody, Timer};
 
 use crate::FlowError;
 use crate::answer::{After, OwnAnswer};
-use crate::authenticate::{authenticate, authorize};
+use crate::authenticate::{authenticate, authenticate_body, authorize};
 use crate::destination;
 use crate::exchange::Exchange;
 use crate::forward::Forward;
+use crate::held::Held;
 use crate::rate_limit::{limit, limit_address, what_is_left};
 use crate::route::{Asks, OwnPage, PageRequest, Target};
 use crate::validate::{upgrade, validate_head, validate_length};
@@ -22,6 +23,9 @@ use crate::websocket::is_taken_up;
 pub(crate) trait ClientBody: RequestBody {
     /// More than this many bytes are an error.
     fn set_limit(&mut self, bytes: u64);
+
+    /// It was read whole already, and is given out as if it came now.
+    fn hold(&mut self, held: Held);
 }
 
 /// How a request is answered.
@@ -85,12 +89,14 @@ async fn request_flow(
     authorize(exchange.caller.as_deref(), route.scopes.as_deref())?;
     validate_length(&exchange.head, route)?;
     body.set_limit(route.body_limit);
+    let timeout = destination::timeout(&exchange.head, route);
+    authenticate_body(exchange, body, timer, exchange.began + timeout).await?;
 
     let view = plan.view(route, &worker.router);
     let options = CallOptions {
         began: exchange.began,
         replay: replay(&exchange.head),
-        timeout: destination::timeout(&exchange.head, route),
+        timeout,
         allowed: route.timeout,
         hash: hash.or_else(|| destination::hash(route.hash_on.as_ref(), exchange)),
         version: destination::version(route, &exchange.head).map(|version| view.version(version)),

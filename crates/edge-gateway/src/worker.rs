@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use access::KeyTable;
+use access::{KeyTable, Nonces};
 use http1::{BufferPool, RequestHead};
 use observability::{GatewayShard, LineBuffer, Metrics};
 use service_router::{PRUNE_INTERVAL, Timer, WorkerRouter};
@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::drain_signal::DrainSignal;
 use crate::exchange::Exchange;
 use crate::gateway::{Phase, PublishedPlan};
+use crate::held::HeldBytes;
 use crate::plan::{Plan, WorkerPlan};
 use crate::rate_limit::ClientBuckets;
 use crate::{FlowError, accept, access_line};
@@ -39,12 +40,14 @@ const KEPT_HEAD_BYTES: usize = 4 << 10;
 pub(crate) struct Worker {
     plan: RefCell<Rc<WorkerPlan>>,
     pub(crate) keys: Keys,
+    pub(crate) nonces: Arc<Nonces>,
     pub(crate) client_buckets: Arc<ClientBuckets>,
     pub(crate) router: WorkerRouter,
     pub(crate) shard: Arc<GatewayShard>,
     pub(crate) clock: Clock,
     pub(crate) requests: RequestCount,
     pub(crate) buffers: Rc<BufferPool>,
+    pub(crate) held: HeldBytes,
     lines: Option<RefCell<LineBuffer>>,
     #[expect(clippy::vec_box, reason = "the boxes are what is handed out, so that no head is copied")]
     heads: RefCell<Vec<Box<RequestHead>>>,
@@ -94,6 +97,7 @@ impl RequestCount {
 pub(crate) struct Parts {
     pub(crate) plan: Arc<Plan>,
     pub(crate) keys: Keys,
+    pub(crate) nonces: Arc<Nonces>,
     pub(crate) client_buckets: Arc<ClientBuckets>,
     pub(crate) router: WorkerRouter,
     pub(crate) clock: Clock,
@@ -106,8 +110,19 @@ pub(crate) struct Parts {
 
 impl Worker {
     pub(crate) fn new(parts: Parts) -> Rc<Self> {
-        let Parts { plan, keys, client_buckets, router, clock, requests, buffers, lines, metrics, number } =
-            parts;
+        let Parts {
+            plan,
+            keys,
+            nonces,
+            client_buckets,
+            router,
+            clock,
+            requests,
+            buffers,
+            lines,
+            metrics,
+            number,
+        } = parts;
         router.use_services(&plan.services);
         let plan = WorkerPlan::new(plan, number, None).into();
         let shard = metrics.gateway(number);
@@ -115,12 +130,14 @@ impl Worker {
         Rc::new(Self {
             plan,
             keys,
+            nonces,
             client_buckets,
             router,
             shard,
             clock,
             requests,
             buffers,
+            held: HeldBytes::default(),
             lines,
             heads,
             outs,

@@ -54,6 +54,8 @@ known! {
     SecWebsocketKey = "sec-websocket-key",
     SecWebsocketVersion = "sec-websocket-version",
     Server = "server",
+    Signature = "signature",
+    SignatureInput = "signature-input",
     Te = "te",
     Traceparent = "traceparent",
     Tracestate = "tracestate",
@@ -92,13 +94,13 @@ const fn by_length() -> [&'static [Known]; LONGEST + 1] {
     table[4] = &[Known::Host, Known::Date];
     table[6] = &[Known::Accept, Known::Cookie, Known::ApiKey, Known::Server, Known::Expect];
     table[7] = &[Known::Trailer, Known::Upgrade];
-    table[9] = &[Known::XApiKey, Known::Forwarded, Known::XRealIp, Known::Ratelimit];
+    table[9] = &[Known::XApiKey, Known::Forwarded, Known::XRealIp, Known::Ratelimit, Known::Signature];
     table[10] = &[Known::UserAgent, Known::Connection, Known::KeepAlive, Known::Tracestate];
     table[11] = &[Known::Traceparent, Known::GrpcStatus, Known::RetryAfter];
     table[12] = &[Known::ContentType, Known::XRequestId, Known::GrpcTimeout];
     table[13] = &[Known::Authorization, Known::CacheControl, Known::XRewriteUrl];
     table[14] = &[Known::ContentLength, Known::Http2Settings, Known::XOriginalUrl];
-    table[15] = &[Known::AcceptEncoding, Known::XForwardedFor, Known::IdempotencyKey];
+    table[15] = &[Known::AcceptEncoding, Known::XForwardedFor, Known::IdempotencyKey, Known::SignatureInput];
     table[16] =
         &[Known::XForwardedHost, Known::XForwardedPort, Known::ProxyConnection, Known::RatelimitPolicy];
     table[17] = &[

@@ -171,12 +171,32 @@ pub(crate) enum KeysCommand {
         #[arg(long)]
         tenant: Option<String>,
         /// How much it may ask for: `free`, `developer`, `production`, a tier of the file, or `unlimited`, which it is when left
-        /// out.
+        /// out in development; in production that is `free`.
         #[arg(long)]
         tier: Option<String>,
         /// After how long it is refused, such as `90d` or `12h`.
         #[arg(long, value_name = "DURATION", value_parser = lifetime)]
         expires: Option<Duration>,
+        /// The public key, as PEM, that its requests are signed with: Ed25519, P-256, or RSA of 2048 bits or more. A key that has
+        /// one has no secret.
+        #[arg(long, value_name = "FILE")]
+        public_key: Option<PathBuf>,
+        /// Print JSON, a stable contract.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give a key another secret and print it, this once; the old one is good for a while longer.
+    Rotate {
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// Its id, as listed.
+        id: String,
+        /// For how long the old secret is good too: `0s` to `7d`. One that was good before the old one ends at once.
+        #[arg(long, value_name = "DURATION", value_parser = overlap, default_value = "24h")]
+        overlap: Duration,
+        /// The new public key of a key that has one, as PEM.
+        #[arg(long, value_name = "FILE")]
+        public_key: Option<PathBuf>,
         /// Print JSON, a stable contract.
         #[arg(long)]
         json: bool,
@@ -224,6 +244,12 @@ fn lifetime(text: &str) -> Result<Duration, String> {
     lifetime.ok_or_else(|| "expected a duration such as 90d, 12h or 30m".to_owned())
 }
 
+/// For how long an old secret stays good.
+fn overlap(text: &str) -> Result<Duration, String> {
+    let overlap = types::duration::parse(text).filter(|overlap| *overlap <= access::MAX_OVERLAP);
+    overlap.ok_or_else(|| "expected a duration of 0s to 7d, such as 24h".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -241,6 +267,15 @@ mod tests {
         assert_eq!(lifetime("1h30m"), Ok(Duration::from_secs(5_400)));
         for bad in ["", "90", "d", "-1d", "1.5h", "0s", "1w", "99999999999999999999d", "9999999999999d"] {
             assert!(lifetime(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_old_secret_stays_good_for_a_week_at_the_most() {
+        assert_eq!(overlap("0s"), Ok(Duration::ZERO));
+        assert_eq!(overlap("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        for bad in ["", "7d1ms", "8d", "1w", "-1s"] {
+            assert!(overlap(bad).is_err(), "{bad}");
         }
     }
 }

@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ::store::Store;
-use access::ApiKey;
+use access::{ApiKey, Nonces};
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Document};
 use control::{AdminState, Catalogue, SharedConfigDesk, StoreView};
@@ -139,7 +139,8 @@ struct Facts {
     gateway: SocketAddr,
     admin: SocketAddr,
     data_dir: PathBuf,
-    development_key: ApiKey,
+    /// In production there is none.
+    development_key: Option<ApiKey>,
     /// Which node this is, where there may be others.
     node: Option<NodeName>,
     /// The replicas that somebody else starts.
@@ -196,6 +197,7 @@ impl Running {
             plan,
             router: RouterPlan { registry: registry.clone(), suspicions },
             keys: keys.subscribe(),
+            nonces: Arc::new(Nonces::new(Timestamp::now())),
             client_buckets: Arc::default(),
             metrics: Arc::clone(&metrics),
             access_log: access_log_handle,
@@ -207,7 +209,7 @@ impl Running {
 
         let (checks, policies) = watch::channel(checks);
         let described = watch::Sender::new(plan::descriptions(&settings));
-        let (development_key, keys) = (keys.development_key().clone(), Arc::new(keys));
+        let (development_key, keys) = (keys.development_key().cloned(), Arc::new(keys));
         let again = is_stale.then(|| tokio::time::Instant::now() + ONCE_MORE);
         let (files, mut resolving) = (Files::new(source), Resolving::default());
         let (desk, orders) = desk::open(revisions.history());

@@ -13,7 +13,7 @@
 //! | `/trailers` | a body with trailers that are declared, undeclared and forbidden |
 //! | `/wait` | never answers, and notices when the connection ends; `/wait/begun` begins to (HTTP/1.1) |
 //!
-//! HTTP/1.1 alone also has `/late` (`/echo` at [`Upstream::say`]), `/refuse` (413 before the body), `/break/fixed` and `/break/chunked` (ends in the middle), `/break/before` (no answer), `/bare`
+//! HTTP/1.1 alone also has `/limited` (says that limits of its own are used up), `/late` (`/echo` at [`Upstream::say`]), `/refuse` (413 before the body), `/break/fixed` and `/break/chunked` (ends in the middle), `/break/before` (no answer), `/bare`
 //! (a body without a length), `/unchanged` (304 with a length), `/empty` (204 with one), `/upgrade` (echoes whatever comes) and `/bad-accept` (a
 //! WebSocket's handshake that proves nothing). HTTP/2 alone has `/grpc/N`: 200 with the status N of gRPC behind the body
 //! while failing, else 0; `/reset/N`: the stream is reset with the code N while failing, else 200; and `/end-apart/N`: that

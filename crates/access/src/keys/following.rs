@@ -75,15 +75,22 @@ impl Ring {
     /// Says whether it was news.
     pub(super) fn take_over(&mut self, stored: StoredKey) -> bool {
         let place = *self.places.entry(stored.record.id.clone()).or_insert(self.keys.len());
-        let Some(known) = self.keys.get_mut(place).map(|known| &mut known.stored.record) else {
+        let Some(known) = self.keys.get_mut(place).map(|known| &mut known.stored) else {
             let held = HeldKey::new(stored, &self.tiers);
             self.keys.push(held);
             return true;
         };
-        let is_news = known.revoked_at.is_none() && stored.record.revoked_at.is_some();
-        if is_news {
-            known.revoked_at = stored.record.revoked_at;
+        let is_revoked = known.record.revoked_at.is_none() && stored.record.revoked_at.is_some();
+        if is_revoked {
+            known.record.revoked_at = stored.record.revoked_at;
         }
-        is_news
+        // What was seen already may come once more, and behind what came after it.
+        let is_rotated = stored.rotations > known.rotations;
+        if is_rotated {
+            let revoked_at = known.record.revoked_at;
+            *known = stored;
+            known.record.revoked_at = revoked_at;
+        }
+        is_revoked || is_rotated
     }
 }

@@ -1,7 +1,28 @@
+use std::cell::Cell;
 use std::time::Duration;
 
 use super::*;
 use crate::{Limit, Rate, Tier};
+
+mod rotating;
+
+thread_local! {
+    /// How many keys this thread has hashed.
+    pub(super) static HASHED: Cell<u32> = const { Cell::new(0) };
+}
+
+impl ApiKeys {
+    /// Makes a key with a secret.
+    pub(crate) async fn create(
+        self: &Arc<Self>,
+        new: NewKey,
+        now: Timestamp,
+    ) -> Result<(KeyRecord, ApiKey), AccessError> {
+        let made = self.make(new, now).await?;
+        let (record, key) = self.add(made).await?;
+        Ok((record, key.expect("a secret")))
+    }
+}
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -14,6 +35,7 @@ fn wanted(scopes: &[&str]) -> NewKey {
         tenant: None,
         tier: None,
         expires_at: None,
+        public_key: None,
     }
 }
 
@@ -124,18 +146,41 @@ async fn a_typo_is_malformed_and_a_stranger_is_unknown() {
     let stranger = ApiKey::from_bits(KeyKind::Test, &[1; 32]);
     assert_eq!(table.borrow().authenticate(stranger.expose(), at(0)).unwrap_err(), Refusal::Unknown);
     let typo = format!("{}x", &stranger.expose()[..56]);
+    let before = HASHED.get();
     assert_eq!(table.borrow().authenticate(&typo, at(0)).unwrap_err(), Refusal::Malformed);
+    assert_eq!(HASHED.get(), before, "it is not even hashed");
 }
 
 #[tokio::test]
 async fn the_development_key_has_all_scopes_and_is_the_same_at_each_start() {
     let folder = tempfile::tempdir().unwrap();
     let owner = keys(&folder).await;
-    let first = owner.development_key().expose().to_owned();
+    let first = owner.development_key().expect("in development").expose().to_owned();
     let caller = owner.subscribe().borrow().authenticate(&first, at(0)).unwrap();
     assert_eq!(caller.missing_scope(&["anything".to_owned()]), None);
     drop(owner);
-    assert_eq!(keys(&folder).await.development_key().expose(), first);
+    assert_eq!(keys(&folder).await.development_key().unwrap().expose(), first);
+}
+
+#[tokio::test]
+async fn keys_of_the_other_mode_are_refused_unseen_and_production_has_no_development_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let pepper = Zeroizing::new(vec![5; 32]);
+    let owner = ApiKeys::open(store(&folder), &pepper, KeyKind::Live, Tiers::built_in()).await.unwrap();
+    let owner = Arc::new(owner);
+    assert!(owner.development_key().is_none());
+    let (record, live) = owner.create(wanted(&["a"]), at(100)).await.unwrap();
+    assert!(live.expose().starts_with("sk_live_") && record.tier == "free", "{record:?}");
+    caller(&owner, &live);
+    drop(owner);
+    let owner = keys(&folder).await;
+    let (_, test) = owner.create(wanted(&["a"]), at(100)).await.unwrap();
+    let table = owner.subscribe().borrow().clone();
+    let before = HASHED.get();
+    assert_eq!(table.authenticate(live.expose(), at(100)).unwrap_err(), Refusal::OtherMode);
+    assert_eq!(HASHED.get(), before, "although it is in the table");
+    assert!(table.authenticate(test.expose(), at(100)).is_ok());
+    assert_eq!(HASHED.get(), before + 1);
 }
 
 #[tokio::test]
@@ -202,7 +247,7 @@ async fn a_key_is_held_to_its_tier_and_to_none_if_none_was_asked_for() {
         let free = caller(owner, &free_key);
         let limiter = free.allowance().unwrap().bucket().expect("a limit");
         assert_eq!((free.tier(), limiter.limit().rate().count, limiter.limit().burst()), ("free", 60, 10));
-        for key in [&other_key, owner.development_key()] {
+        for key in [&other_key, owner.development_key().unwrap()] {
             let caller = caller(owner, key);
             assert_eq!(
                 (caller.tier(), caller.allowance().and_then(|allowance| allowance.bucket()).is_none()),

@@ -1,6 +1,6 @@
 //! API keys: each change is in the audit trail before it is made, by the id of the key and never by the key.
 
-use access::{AccessError, KeyRecord, NewKey};
+use access::{AccessError, KeyRecord, NewKey, NewRotation};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
@@ -14,11 +14,14 @@ use tokio::task::JoinHandle;
 use trust::TrustError;
 use trust::audit::{Entry, Outcome};
 
-use super::{Actor, AdminState, CreatedKey};
+use super::{Actor, AdminState, CreatedKey, RotatedKey};
 use crate::problem::AdminProblem;
 
 pub(super) fn routes() -> Router<AdminState> {
-    Router::new().route("/v1/keys", post(create).get(list)).route("/v1/keys/{id}", delete(revoke))
+    Router::new()
+        .route("/v1/keys", post(create).get(list))
+        .route("/v1/keys/{id}", delete(revoke))
+        .route("/v1/keys/{id}/rotate", post(rotate))
 }
 
 async fn create(
@@ -34,14 +37,18 @@ async fn create(
 
 async fn created(state: AdminState, actor: Actor, new: NewKey) -> Result<CreatedKey, AdminProblem> {
     let made = state.keys.make(new, Timestamp::now()).await?;
-    let KeyRecord { id, name, scopes, tenant, tier, expires_at, .. } = made.record();
+    let KeyRecord { id, name, scopes, tenant, tier, expires_at, public_key, .. } = made.record();
     let change = Change { state: &state, actor, kind: "key-create", id: id.clone() };
     let expires = expires_at.map(|at| at.to_string());
-    let data = json!({"name": name, "scopes": scopes, "tenant": tenant, "tier": tier, "expiresAt": expires});
+    let mut data =
+        json!({"name": name, "scopes": scopes, "tenant": tenant, "tier": tier, "expiresAt": expires});
+    if let Some(public) = public_key {
+        data["publicKey"] = json!(public);
+    }
     change.begins(data).await?;
     let (record, key) = change.ended(state.keys.add(made).await).await?;
     tracing::info!(key = record.id, name = record.name, "an API key was created");
-    Ok(CreatedKey { id: record.id, key: key.expose().to_owned() })
+    Ok(CreatedKey { id: record.id, key: key.map(|key| key.expose().to_owned()) })
 }
 
 async fn list(State(state): State<AdminState>) -> Json<Vec<KeyRecord>> {
@@ -68,6 +75,39 @@ async fn revoked(state: AdminState, actor: Actor, id: String) -> Result<KeyRecor
     let record = change.ended(state.keys.revoke(&change.id, Timestamp::now()).await).await?;
     tracing::info!(key = record.id, name = record.name, "an API key was revoked");
     Ok(record)
+}
+
+/// Without a body it is done as it is by default.
+async fn rotate(
+    State(state): State<AdminState>,
+    Extension(actor): Extension<Actor>,
+    id: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<RotatedKey>, AdminProblem> {
+    let (Path(id), body) = (id?, body?);
+    let wanted = match body.is_empty() {
+        true => NewRotation::default(),
+        false => serde_json::from_slice(&body).map_err(|error| AdminProblem::invalid(error.to_string()))?,
+    };
+    carried_out(tokio::spawn(rotated(state, actor, id, wanted))).await.map(Json)
+}
+
+async fn rotated(
+    state: AdminState,
+    actor: Actor,
+    id: String,
+    wanted: NewRotation,
+) -> Result<RotatedKey, AdminProblem> {
+    let made = state.keys.make_rotation(&id, &wanted, Timestamp::now()).await?;
+    let change = Change { state: &state, actor, kind: "key-rotate", id };
+    change.begins(json!({"overlap": types::duration::text(made.overlap())})).await?;
+    let (record, key) = change.ended(state.keys.rotate(made).await).await?;
+    tracing::info!(key = record.id, name = record.name, "an API key was rotated");
+    Ok(RotatedKey {
+        id: record.id,
+        key: key.map(|key| key.expose().to_owned()),
+        previous_ends_at: record.previous_ends_at,
+    })
 }
 
 /// In a task of its own: whoever asks may go, and what is recorded as done must be done.

@@ -85,6 +85,7 @@ async fn worker() -> Rc<Worker> {
             None,
             access::Limit::new(access::Rate { count: 1, per: std::time::Duration::from_secs(1) }, 1),
         ),
+        signed_requests: None,
         services: Arc::default(),
         unmatched: Metrics::new(1).unmatched(),
         tls: None,
@@ -102,6 +103,7 @@ async fn worker() -> Rc<Worker> {
     Worker::new(Parts {
         plan: Arc::new(plan),
         keys: Keys::new(keys.subscribe()),
+        nonces: Arc::new(access::Nonces::new(jiff::Timestamp::UNIX_EPOCH)),
         client_buckets: Arc::default(),
         router,
         clock: Clock::new(fastrand::Rng::with_seed(1)),
@@ -163,6 +165,26 @@ async fn a_client_can_set_neither_the_gateways_headers_nor_hop_by_hop_ones() {
         "#]],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_signature_reaches_the_replica_unless_it_has_said_who_calls() {
+    let lines = [
+        "GET / HTTP/1.1",
+        "host: a",
+        "Signature-Input: s=()",
+        "signature: s=:AA==:",
+        "Signature_Input: s=()",
+    ];
+    let mut exchange = Sender::default().sends(&lines).await;
+    let passed = |exchange: &Exchange| {
+        let mut names = Vec::new();
+        put_message(exchange, &mut |name, _| names.push(text(name).to_ascii_lowercase()));
+        names
+    };
+    assert_eq!(passed(&exchange), ["signature-input", "signature"]);
+    exchange.signed = Signed::Yes(None);
+    assert_eq!(passed(&exchange), [""; 0]);
 }
 
 #[tokio::test]

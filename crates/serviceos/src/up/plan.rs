@@ -126,6 +126,7 @@ impl Plan {
                 limit(&gateway.rate_limits.failed_authentication),
             )
             .shared(shared),
+            signed_requests: None,
             services: router,
             unmatched: metrics.unmatched(),
             tls,

@@ -35,7 +35,7 @@ pub(super) async fn open(data_dir: &DataDir, store: &Store, settings: &Settings)
     let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
     let pepper = vault.ensure(PEPPER, Generate::Random, now).await.context("failed to make a secret")?;
     let pepper = &pepper.last().ok_or_else(|| anyhow!("the secret {PEPPER} has no epoch"))?.value;
-    let keys = ApiKeys::open(store.clone(), pepper, KeyKind::Test, tiers(settings))
+    let keys = ApiKeys::open(store.clone(), pepper, KeyKind::from(settings.mode), tiers(settings))
         .await
         .context("failed to read the API keys")?;
     for (name, secret) in &settings.secrets {

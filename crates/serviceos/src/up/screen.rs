@@ -125,15 +125,15 @@ fn summary(snapshot: &Snapshot, facts: &Facts, ready: bool, elapsed: Duration) -
             "\nServiceOS serves with {serving} of {count} replicas; `serviceos status` says why, and the others keep being tried\n"
         )
     };
-    let key = facts.development_key.expose();
-    let lines = [
+    let key = facts.development_key.as_ref().map(access::ApiKey::expose);
+    let mut lines = vec![
         format!("  gateway   http://{}", facts.gateway),
         format!("  admin     http://{}   /health/detailed  /metrics", facts.admin),
         format!("  data      {}", facts.data_dir.display()),
-        format!("  key       {key}   (development only: all scopes)"),
     ];
+    lines.extend(key.map(|key| format!("  key       {key}   (development only: all scopes)")));
     text += &format!("\n{}\n", lines.join("\n"));
-    if let Some(example) = &facts.example {
+    if let (Some(example), Some(key)) = (&facts.example, key) {
         let body = example
             .body
             .map_or(String::new(), |body| format!(" -H 'content-type: application/json' -d '{body}'"));

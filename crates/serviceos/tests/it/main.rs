@@ -39,6 +39,7 @@ mod namespaces;
 mod nodes;
 mod outliers;
 mod output;
+mod rate_limits;
 mod refusal_counts;
 mod refusals;
 mod registering;

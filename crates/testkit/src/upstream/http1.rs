@@ -7,6 +7,9 @@ use serde_json::Value;
 use super::{Book, Seen, filler};
 use crate::connection::{Connection, Framing, Head, framing};
 
+/// What a server says that has limits of its own.
+const LIMITED: &str = "ratelimit-policy: \"own\";q=1;w=1\r\nratelimit: \"own\";r=0;t=1\r\nx-ratelimit-limit: 1\r\nx-ratelimit-remaining: 0\r\nx-ratelimit-reset: 1\r\n";
+
 /// What becomes of the connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum After {
@@ -68,6 +71,7 @@ impl<S: Read + Write> Call<'_, S> {
                 self.mirror()
             }
             "fixed" => self.read_body().and_then(|()| self.send(200, "", &filler(number()))),
+            "limited" => self.read_body().and_then(|()| self.send(200, LIMITED, b"")),
             "chunked" => self.chunked(&filler(number())),
             "status" => self.read_body().and_then(|()| self.status(rest)),
             "unchanged" => {
