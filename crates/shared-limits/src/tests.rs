@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use testkit::{Authority, Redis};
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
@@ -207,8 +209,14 @@ fn a_password_is_needed_where_there_is_one_and_another_one_is_none() {
         let user = user.map(str::to_owned);
         Some(Login { user, password: Zeroizing::new(password.to_owned()) })
     };
+    // What the manual says that a user needs.
+    let user = "ACL SETUSER gateway on >secret ~serviceos:* +evalsha +script|load +get +set +time";
+    let manual = include_str!("../../../docs/operations.md");
+    assert!(manual.contains(&user.replace("secret", "PASSWORD")));
+    redis.ask_as("secret", &user.split(' ').collect::<Vec<_>>());
     local(async {
         for (login, answers) in [
+            (login(Some("gateway"), "secret"), true),
             (login(None, "secret"), true),
             (login(Some("default"), "secret"), true),
             (login(None, "other"), false),
@@ -245,7 +253,7 @@ fn tls_is_for_servers_and_clients_of_the_authority_alone() {
     });
 }
 
-/// Prints what counting costs: `cargo test --release -p shared-limits -- --nocapture what_it_costs`.
+/// Prints what counting costs: `cargo test --release -p shared-limits -- --nocapture round_trip`.
 #[test]
 fn what_it_costs_is_a_round_trip() {
     let Some(redis) = Redis::start() else { return };
@@ -266,5 +274,16 @@ fn what_it_costs_is_a_round_trip() {
             link.take_address(ADDRESS, &limit(1_000_000, 1, 1_000_000)).await.unwrap().unwrap();
         }
         println!("an address: {:?} each", began.elapsed() / 2_000);
+        let (link, mut clients, began) = (Rc::new(link), JoinSet::new(), Instant::now());
+        for _ in 0..50 {
+            let link = Rc::clone(&link);
+            clients.spawn_local(async move {
+                for _ in 0..100 {
+                    link.take_address(ADDRESS, &limit(1_000_000, 1, 1_000_000)).await.unwrap().unwrap();
+                }
+            });
+        }
+        assert!(clients.join_all().await.len() == 50);
+        println!("an address, by 50 at the same time: {:?} each", began.elapsed() / 5_000);
     });
 }

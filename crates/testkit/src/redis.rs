@@ -150,15 +150,30 @@ impl Redis {
     /// # Panics
     /// When it does not answer, or refuses.
     pub fn ask(&self, words: &[&str]) -> String {
+        self.ask_all(&[words])
+    }
+
+    /// The same, with the password of the default user.
+    ///
+    /// # Panics
+    /// When it does not answer, or refuses.
+    pub fn ask_as(&self, password: &str, words: &[&str]) -> String {
+        self.ask_all(&[&["AUTH", password], words])
+    }
+
+    fn ask_all(&self, commands: &[&[&str]]) -> String {
         let stream = TcpStream::connect(self.address).expect("connecting to Redis");
         stream.set_read_timeout(Some(LIMIT)).expect("a limit");
-        let mut request = format!("*{}\r\n", words.len());
-        for word in words {
-            request += &format!("${}\r\n{word}\r\n", word.len());
+        let (mut answers, mut lines) = (BufReader::new(&stream), Vec::new());
+        for words in commands {
+            let mut request = format!("*{}\r\n", words.len());
+            for word in *words {
+                request += &format!("${}\r\n{word}\r\n", word.len());
+            }
+            (&stream).write_all(request.as_bytes()).expect("asking Redis");
+            lines.clear();
+            read(&mut answers, &mut lines);
         }
-        (&stream).write_all(request.as_bytes()).expect("asking Redis");
-        let mut lines = Vec::new();
-        read(&mut BufReader::new(&stream), &mut lines);
         lines.join("\n")
     }
 }
