@@ -144,11 +144,14 @@ fn what_is_wrong_with_it_is_said_at_each_part() {
                 |                                            ^^^^^^^^
             help: did you mean `passwordFile`?"#]],
         ),
-        ("shared: {url: \"rediss://a\", tls: {key: a.key}}", expect![[r#"
+        (
+            "shared: {url: \"rediss://a\", tls: {key: a.key}}",
+            expect![[r#"
             serviceos.yaml:2:49: gateway.rateLimits.shared.tls: a certificate and its key belong together
               2 |   rateLimits: {shared: {url: "rediss://a", tls: {key: a.key}}}
                 |                                                 ^
-            help: write both, `{certificate: client.pem, key: client.key}`, or neither"#]]),
+            help: write both, `{certificate: client.pem, key: client.key}`, or neither"#]],
+        ),
     ] {
         check(&with(text), expected);
     }
