@@ -1,7 +1,8 @@
 //! Who a caller is, what it may do and how much of it. API keys: made here, stored as keyed hashes, looked up by every
 //! gateway worker in a published table; each has a tier, and the bucket that holds it to the tier's rate.
 //!
-//! It knows no HTTP and reads no clock: the gateway says what was presented and when, and gets a caller or a refusal back.
+//! It reads no messages and no clock: the gateway says what was presented and when, and gets a caller or a refusal back. Of HTTP it
+//! knows what a signature covers (`signature.rs`).
 
 mod addresses;
 mod allowance;

@@ -56,6 +56,7 @@ fn route(path: &str, scope: &str) -> RouteSettings {
         headers: Vec::new(),
         scopes: vec![scope.to_owned()],
         body_bytes: None,
+        request: None,
         rate_limit: None,
         timeout: None,
         access: RouteAccess::Callers,

@@ -10,6 +10,7 @@ mod pattern;
 mod policies;
 mod rate_limits;
 mod releases;
+mod requests;
 mod routes;
 mod runs;
 mod secrets;
@@ -59,7 +60,12 @@ pub(crate) struct Surroundings<'a> {
 
 /// Turns a file into settings, or into everything that is wrong with it.
 pub(crate) fn settings(raw: RawFile, surroundings: &Surroundings<'_>) -> Result<Settings, Vec<Finding>> {
-    let mut checker = Checker { findings: Vec::new(), config_check: surroundings.config_check, mode: None };
+    let mut checker = Checker {
+        findings: Vec::new(),
+        config_check: surroundings.config_check,
+        mode: None,
+        body_bytes: *BODY_BYTES.start(),
+    };
     let mode_origin = raw.mode.origin;
     checker.mode = checker.value("mode", raw.mode);
     let data_dir = match surroundings.data_dir {
@@ -77,6 +83,7 @@ pub(crate) fn settings(raw: RawFile, surroundings: &Surroundings<'_>) -> Result<
         data_dir,
         admin,
         mesh,
+        // Before the services, whose routes may go by it.
         gateway: checker.gateway(raw.gateway, surroundings),
         secrets: checker.secrets(raw.secrets),
         services: checker.services(raw.services, surroundings.base_dir),
@@ -90,6 +97,8 @@ struct Checker {
     config_check: ConfigCheck,
     /// `None` while it is not known, or wrong: then nothing is wrong for the sake of the mode.
     mode: Option<Mode>,
+    /// The largest body of the gateway, once that is known.
+    body_bytes: ByteSize,
 }
 
 impl Checker {

@@ -21,21 +21,21 @@ mod syntax;
 mod unknown_keys;
 
 pub use load::{
-    ConfigCheck, Document, MAX_FILE_BYTES, Overrides, any_config, cores, from_bytes, load, meaning, parse,
-    read,
+    ConfigCheck, Document, MAX_FILE_BYTES, Overrides, any_config, any_document, cores, from_bytes, load,
+    meaning, parse, read,
 };
 pub use meaning::{Difference, Meaning};
 pub use report::{LoadError, Mistake};
 pub use schema::schema;
 pub use settings::{
     AttestationSettings, BalancingPolicy, Builtin, CertificateFiles, Circuit, ClientTlsFiles,
-    CommandSettings, ConfigReload, EndpointSettings, EtcdLogin, EtcdStore, GatewayLimits, GatewaySettings,
-    GenerateType, HashOn, HealthCheck, HostPattern, LimitSettings, LoadBalancing, LogFormat,
-    MAX_CONFIG_BYTES, Measurement, OnSharedFailure, Outlier, Percent, PlatformAllow, PlatformSettings, Probe,
-    ProcessSettings, Program, Protocol, Rate, RateLimitSettings, ReleaseSettings, Releases, Restart, Retry,
-    RetryOn, RouteAccess, RouteSettings, Runs, Scheme, SecretSettings, ServiceSettings, Settings, SgxRelease,
-    SharedLimitSettings, Sticky, StoreSettings, TcbSettings, TcbStatus, Telemetry, TierSettings, TlsSettings,
-    Traffic,
+    CommandSettings, ConfigReload, ContentRule, EndpointSettings, EtcdLogin, EtcdStore, GatewayLimits,
+    GatewaySettings, GenerateType, HashOn, HealthCheck, HostPattern, LimitSettings, Line, LoadBalancing,
+    LogFormat, MAX_CONFIG_BYTES, Measurement, OnSharedFailure, Outlier, Percent, PlatformAllow,
+    PlatformSettings, Probe, ProcessSettings, Program, Protocol, Rate, RateLimitSettings, ReleaseSettings,
+    Releases, RequestSettings, Restart, Retry, RetryOn, RouteAccess, RouteSettings, RuleFile, Runs, Scheme,
+    SecretSettings, ServiceSettings, Settings, SgxRelease, SharedLimitSettings, Sticky, StoreSettings,
+    TcbSettings, TcbStatus, Telemetry, TierSettings, TlsSettings, Traffic,
 };
 
 #[cfg(test)]

@@ -203,6 +203,26 @@ fn raw(text: &str) -> Result<Shaped, Vec<Finding>> {
     }
 }
 
+/// Reads a document in YAML that is no configuration, such as a schema.
+///
+/// # Errors
+/// What is wrong with it, and in which line.
+pub fn any_document(text: &str) -> Result<serde_json::Value, String> {
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        reject_unsupported_tags: true,
+        with_snippet: false,
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+            max_replay_stack_depth: 16,
+        },
+    };
+    serde_saphyr::from_str_with_options(without_mark(text), options).map_err(|error| {
+        let Finding { origin, message, .. } = syntax::finding(&error);
+        if origin == Origin::Default { message } else { format!("{origin}: {message}") }
+    })
+}
+
 /// The parser's own limits of depth, nodes and aliases stay on; these are the ones that a configuration never needs.
 pub(crate) fn options() -> Options {
     serde_saphyr::options! {

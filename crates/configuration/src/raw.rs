@@ -28,8 +28,8 @@ pub(crate) use attestation::{
 };
 pub(crate) use gateway::{RawCertificate, RawGateway, RawLimit, RawLimits, RawRateLimits, RawTier, RawTls};
 pub(crate) use service::{
-    RawCircuit, RawEndpoint, RawHealthCheck, RawLoadBalancing, RawMatch, RawOutlier, RawRestart, RawRetry,
-    RawRoute, RawService, RawTraffic,
+    RawCircuit, RawEndpoint, RawHealthCheck, RawLoadBalancing, RawMatch, RawOpenApi, RawOutlier, RawRequest,
+    RawRestart, RawRetry, RawRoute, RawService, RawTraffic,
 };
 pub(crate) use store::{RawStore, RawStoreTls};
 

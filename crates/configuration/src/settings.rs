@@ -2,6 +2,7 @@
 
 mod attestation;
 mod policies;
+mod request;
 mod service;
 mod shared_limits;
 mod store;
@@ -23,6 +24,7 @@ pub use policies::{
     BalancingPolicy, Circuit, HashOn, HealthCheck, LoadBalancing, Outlier, Percent, Probe, Retry, RetryOn,
     Sticky, Traffic,
 };
+pub use request::{ContentRule, Line, RequestSettings, RuleFile};
 pub use service::{
     Builtin, CommandSettings, ConfigReload, EndpointSettings, HostPattern, MAX_CONFIG_BYTES, ProcessSettings,
     Program, Protocol, Restart, RouteAccess, RouteSettings, Runs, Scheme, ServiceSettings,

@@ -10,6 +10,7 @@ mod policies;
 mod production;
 mod releases;
 mod reports;
+mod requests;
 mod restart_needed;
 mod routes;
 mod schema;

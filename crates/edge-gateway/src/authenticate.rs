@@ -9,11 +9,10 @@ use std::time::Duration;
 use access::Caller;
 use http1::{Known, RequestHead};
 use service_router::Timer;
-use tokio::time::Instant;
 
 use crate::FlowError;
 use crate::exchange::{Exchange, Signed};
-use crate::held::Held;
+use crate::held::{Held, read_held};
 use crate::rate_limit::{failed, may_fail};
 use crate::request_flow::ClientBody;
 
@@ -55,12 +54,11 @@ pub(crate) async fn authenticate_body(
     exchange: &mut Exchange,
     body: &mut impl ClientBody,
     timer: &mut Timer,
-    deadline: Instant,
+    timeout: Duration,
 ) -> Result<(), FlowError> {
     let Signed::Yes(Some(digest)) = &exchange.signed else { return Ok(()) };
-    let held = Held::read(body, timer, deadline, &exchange.worker.held).await?;
-    if digest.matches(held.bytes()) {
-        body.hold(held);
+    read_held(body, timer, timeout, &exchange.worker.held_bytes).await?;
+    if digest.matches(body.held().as_deref().map_or(&[][..], Held::bytes)) {
         return Ok(());
     }
     Err(failed(exchange, FlowError::AuthInvalid("its body is not the one that was signed".into())))

@@ -7,9 +7,11 @@ use access::whole_seconds;
 use http::StatusCode;
 use http1::RequestFault;
 use observability::Refused;
+use serde::Serialize;
 use service_router::{BodyError, CallError};
 use thiserror::Error;
 use types::{ByteSize, Problem};
+use validation::{NotJson, Violation, Violations};
 
 use crate::answer::{After, OwnAnswer};
 
@@ -55,6 +57,32 @@ pub enum FlowError {
     /// The client sends what is no body.
     #[error("the request body did not arrive whole: {0}")]
     BodyIncomplete(&'static str),
+    /// The content is of a type that the route does not take.
+    #[error("{}: {why}", taken(wanted))]
+    MediaType {
+        /// What it takes, as `Accept` lists it.
+        wanted: String,
+        /// What is wrong with the request's.
+        why: &'static str,
+    },
+    /// The content is encoded, and cannot be judged so.
+    #[error("this route takes no Content-Encoding but identity")]
+    EncodingUnsupported,
+    /// There is no body where one is needed.
+    #[error("this route needs a body, and the request has none")]
+    BodyMissing,
+    /// The body is no JSON that can be read in one way only.
+    #[error("the body is not what this route takes: {0}")]
+    NotJson(NotJson),
+    /// The body is JSON that breaks the schema.
+    #[error("the body is not what this route takes: {}", counted(.0))]
+    BodyViolates(Box<Violations>),
+    /// The parameters break their schemas.
+    #[error("the parameters are not what this route takes: {}", counted(.0))]
+    ParametersViolate(Box<Violations>),
+    /// There is no room for another body that has to be read whole.
+    #[error("the gateway holds as many request bodies as it may")]
+    NoRoom,
     /// The client sends its head too slowly.
     #[error("the request did not arrive in time")]
     HeadTimeout,
@@ -116,7 +144,7 @@ pub enum LimitedBy {
 }
 
 /// Every code that the gateway answers with; each has a page in `docs/errors/`.
-pub const CODES: [&str; 18] = [
+pub const CODES: [&str; 20] = [
     "REQUEST_MALFORMED",
     "URL_TOO_LONG",
     "HEADERS_TOO_LARGE",
@@ -128,6 +156,8 @@ pub const CODES: [&str; 18] = [
     "AUTH_KEY_EXPIRED",
     "SCOPE_MISSING",
     "BODY_TOO_LARGE",
+    "MEDIA_TYPE_UNSUPPORTED",
+    "VALIDATION_FAILED",
     "REQUEST_TIMEOUT",
     "RATE_LIMITED",
     "LIMITS_UNAVAILABLE",
@@ -136,6 +166,30 @@ pub const CODES: [&str; 18] = [
     "UPSTREAM_FAILED",
     "UPSTREAM_TIMEOUT",
 ];
+
+/// A problem document with everything that is wrong.
+#[derive(Serialize)]
+struct Violating<'a> {
+    #[serde(flatten)]
+    problem: Problem,
+    violations: &'a [Violation],
+}
+
+fn taken(wanted: &str) -> String {
+    if wanted.is_empty() {
+        "this route takes no body".to_owned()
+    } else {
+        format!("this route takes {wanted}")
+    }
+}
+
+fn counted(violations: &Violations) -> String {
+    match violations.listed.len() {
+        1 if !violations.more => "there is 1 violation".to_owned(),
+        count if violations.more => format!("there are more than {count} violations"),
+        count => format!("there are {count} violations"),
+    }
+}
 
 impl From<CallError> for FlowError {
     fn from(error: CallError) -> Self {
@@ -196,6 +250,15 @@ impl FlowError {
             Self::AuthExpired => (StatusCode::UNAUTHORIZED, "AUTH_KEY_EXPIRED", "Expired credential"),
             Self::ScopeMissing(_) => (StatusCode::FORBIDDEN, "SCOPE_MISSING", "Missing scope"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Body too large"),
+            Self::MediaType { .. } | Self::EncodingUnsupported => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "MEDIA_TYPE_UNSUPPORTED", "Unsupported media type")
+            }
+            Self::BodyMissing | Self::NotJson(_) | Self::ParametersViolate(_) => {
+                (StatusCode::BAD_REQUEST, "VALIDATION_FAILED", "Invalid request")
+            }
+            Self::BodyViolates(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_FAILED", "Invalid request")
+            }
             Self::HeadTimeout | Self::RequestTimeout => {
                 (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "Request timed out")
             }
@@ -203,7 +266,7 @@ impl FlowError {
             Self::LimitsUnavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "LIMITS_UNAVAILABLE", "Limits unavailable")
             }
-            Self::Overloaded(_) | Self::NoncesFull(_) | Self::Exhausted(_) => {
+            Self::Overloaded(_) | Self::NoncesFull(_) | Self::Exhausted(_) | Self::NoRoom => {
                 (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", "Overloaded")
             }
             Self::NoReplica(_) => {
@@ -231,6 +294,11 @@ impl FlowError {
             Self::HeadersTooLarge(_) => Some(Refused::HeaderBytes),
             Self::TooManyHeaders(_) => Some(Refused::Headers),
             Self::BodyTooLarge(_) => Some(Refused::BodyBytes),
+            Self::MediaType { .. } | Self::EncodingUnsupported => Some(Refused::MediaType),
+            Self::BodyMissing | Self::NotJson(_) | Self::BodyViolates(_) | Self::ParametersViolate(_) => {
+                Some(Refused::Content)
+            }
+            Self::NoRoom => Some(Refused::HeldBytes),
             Self::HeadTimeout => Some(Refused::HeaderTimeout),
             Self::RequestTimeout => Some(Refused::RequestTimeout),
             Self::RateLimited { by: LimitedBy::Address, .. } => Some(Refused::AddressLimited),
@@ -281,7 +349,13 @@ impl FlowError {
         let (status, code, title) = self.kind();
         let mut problem = Problem::new(status.as_u16(), code, title, self.detail());
         problem.request_id = Some(request_id.to_owned());
-        let body = serde_json::to_vec(&problem).expect("a problem document is plain text fields");
+        let body = match self {
+            Self::BodyViolates(violations) | Self::ParametersViolate(violations) => {
+                serde_json::to_vec(&Violating { problem, violations: &violations.listed })
+            }
+            _ => serde_json::to_vec(&problem),
+        };
+        let body = body.expect("a problem document is plain text fields");
         let mut fields = Vec::new();
         match self {
             Self::AuthRequired => fields.push(("www-authenticate", "Bearer".to_owned())),
@@ -289,7 +363,14 @@ impl FlowError {
                 fields.push(("www-authenticate", "Bearer error=\"invalid_token\"".to_owned()));
             }
             Self::MethodNotAllowed(allow) => fields.push(("allow", allow.clone())),
-            Self::NoReplica(_) | Self::Overloaded(_) | Self::Exhausted(_) | Self::LimitsUnavailable => {
+            // What is taken instead (RFC 9110 section 15.5.16).
+            Self::MediaType { wanted, .. } if !wanted.is_empty() => fields.push(("accept", wanted.clone())),
+            Self::EncodingUnsupported => fields.push(("accept-encoding", "identity".to_owned())),
+            Self::NoReplica(_)
+            | Self::Overloaded(_)
+            | Self::Exhausted(_)
+            | Self::NoRoom
+            | Self::LimitsUnavailable => {
                 fields.push(("retry-after", "1".to_owned()));
             }
             Self::RateLimited { retry_after, .. } | Self::NoncesFull(retry_after) => {

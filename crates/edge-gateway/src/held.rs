@@ -1,100 +1,164 @@
-//! A request body that is read whole before any of it is sent on, and then sent on as it came.
+//! A request's body that was read whole before anything is done with the request, for whoever has to judge it. It is sent on exactly
+//! as it came.
+//!
+//! What all bodies that are read so may hold together is bounded, for each worker: many requests with bodies of the allowed size
+//! would be more than a machine has.
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, ready};
+use std::time::Duration;
 
-use service_router::Timer;
+use http1::{Framing, Trailers};
+use service_router::{BodyError, Timer};
 use tokio::time::Instant;
 
 use crate::FlowError;
 use crate::request_flow::ClientBody;
 
-/// What all bodies of a worker that are held together may have, in bytes.
+/// What the bodies that a worker has read whole may hold together.
 const MAX_HELD_BYTES: usize = 64 << 20;
+/// What is taken for a body at first; more only once it has come.
+const FIRST_BYTES: usize = 16 << 10;
 
-/// The bodies that a worker holds: how many bytes they have.
-#[derive(Clone, Default)]
+/// The room of a worker for bodies that are read whole.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct HeldBytes(Rc<Cell<usize>>);
 
-/// A body, or what is left of it to send.
+/// A part of the room, given back when it is dropped.
+#[derive(Debug)]
+struct Taken {
+    room: HeldBytes,
+    bytes: usize,
+}
+
+impl Taken {
+    /// Takes so much more.
+    fn more(&mut self, bytes: usize) -> Result<(), FlowError> {
+        let used = self.room.0.get().saturating_add(bytes);
+        if used > MAX_HELD_BYTES {
+            return Err(FlowError::NoRoom);
+        }
+        self.room.0.set(used);
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.room.0.set(self.room.0.get().saturating_sub(self.bytes));
+    }
+}
+
+/// A body that was read whole, and how much of it was sent on.
+#[derive(Debug)]
 pub(crate) struct Held {
     bytes: Vec<u8>,
     sent: usize,
-    all: HeldBytes,
+    trailers: Option<Box<Trailers>>,
+    has_trailers: bool,
+    _taken: Taken,
 }
 
 impl Held {
-    /// Reads a body, which must have been given its limit. Its trailers are left where they are.
-    ///
-    /// # Errors
-    /// A body that does not come whole, or not in time, and one for which there is no room.
-    pub(crate) async fn read(
-        body: &mut impl ClientBody,
-        timer: &mut Timer,
-        deadline: Instant,
-        all: &HeldBytes,
-    ) -> Result<Self, FlowError> {
-        let mut held = Self { bytes: Vec::new(), sent: 0, all: all.clone() };
-        let reading = poll_fn(|context| {
-            while ready!(body.poll_data(context))? {
-                let more = body.data().len();
-                held.push(body.data())?;
-                body.consume(more);
-            }
-            Poll::Ready(Ok(()))
-        });
-        timer.limit(deadline, reading).await.unwrap_or(Err(FlowError::RequestTimeout))?;
-        Ok(held)
-    }
-
-    fn push(&mut self, data: &[u8]) -> Result<(), FlowError> {
-        let total = self.all.0.get() + data.len();
-        if total > MAX_HELD_BYTES {
-            return Err(FlowError::Overloaded("the gateway"));
-        }
-        self.all.0.set(total);
-        self.bytes.extend_from_slice(data);
-        Ok(())
-    }
-
-    /// The whole body.
+    /// All of it.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// What was not sent yet.
+    /// Its length is known; but trailers can stand behind chunks alone.
+    pub(crate) fn framing(&self) -> Framing {
+        if self.has_trailers { Framing::Chunked } else { Framing::Length(self.bytes.len() as u64) }
+    }
+
+    /// What is still to be sent.
     pub(crate) fn rest(&self) -> &[u8] {
         &self.bytes[self.sent..]
     }
 
-    /// So much of it was sent; whether anything is left.
-    pub(crate) fn consume(&mut self, bytes: usize) -> bool {
-        self.sent += bytes;
-        self.sent < self.bytes.len()
+    /// So much of it was sent.
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        self.sent = (self.sent + bytes).min(self.bytes.len());
+    }
+
+    pub(crate) fn take_trailers(&mut self) -> Option<Box<Trailers>> {
+        self.trailers.take()
     }
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.all.0.set(self.all.0.get() - self.bytes.len());
+/// Reads a body to its end and keeps it, so that from now on the client's body is what is kept. `timeout` is how long nothing
+/// more of it may come. What was read so already stays as it is.
+///
+/// # Errors
+/// The body fails, is late, or there is no room for it.
+pub(crate) async fn read_held(
+    body: &mut impl ClientBody,
+    timer: &mut Timer,
+    timeout: Duration,
+    room: &HeldBytes,
+) -> Result<(), FlowError> {
+    if body.held().is_some() {
+        return Ok(());
     }
+    let mut taken = Taken { room: room.clone(), bytes: 0 };
+    let mut bytes = Vec::new();
+    let mut deadline = Instant::now() + timeout;
+    loop {
+        let read = poll_fn(|context| {
+            let has_more = ready!(body.poll_data(context))?;
+            if !has_more {
+                return Poll::Ready(Ok::<_, FlowError>(false));
+            }
+            let data = body.data();
+            make_room(&mut bytes, data.len(), &mut taken)?;
+            bytes.extend_from_slice(data);
+            let length = data.len();
+            body.consume(length);
+            Poll::Ready(Ok(true))
+        });
+        match timer.limit(deadline, read).await {
+            None => return Err(BodyError::ClientIdle.into()),
+            Some(Ok(true)) => deadline = Instant::now() + timeout,
+            Some(Ok(false)) => break,
+            Some(Err(error)) => return Err(error),
+        }
+    }
+    let trailers = body.take_trailers();
+    let has_trailers = trailers.is_some();
+    *body.held() = Some(Box::new(Held { bytes, sent: 0, trailers, has_trailers, _taken: taken }));
+    Ok(())
+}
+
+/// Makes room for so many bytes more, twice of what there is where it is too little.
+fn make_room(bytes: &mut Vec<u8>, more: usize, taken: &mut Taken) -> Result<(), FlowError> {
+    let needed = bytes.len() + more;
+    if needed <= bytes.capacity() {
+        return Ok(());
+    }
+    let wanted = needed.max(bytes.capacity() * 2).max(FIRST_BYTES.min(needed * 2));
+    let before = bytes.capacity();
+    taken.more(wanted - before)?;
+    bytes.reserve_exact(wanted - bytes.len());
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::task::Context;
 
-    use http1::{Framing, Trailers};
-    use service_router::{BodyError, RequestBody};
+    use service_router::RequestBody;
 
     use super::*;
 
-    /// A body that has all its pieces at hand, or waits for more.
+    /// A body whose pieces come one by one; at the end it is over, or nothing more comes.
+    #[derive(Default)]
     struct Pieces {
-        pieces: Vec<Vec<u8>>,
-        then: Poll<Result<bool, BodyError>>,
+        pieces: VecDeque<Vec<u8>>,
+        stalls: bool,
+        held: Option<Box<Held>>,
     }
 
     impl RequestBody for Pieces {
@@ -103,7 +167,11 @@ mod tests {
         }
 
         fn poll_data(&mut self, _context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
-            if self.pieces.is_empty() { self.then.clone() } else { Poll::Ready(Ok(true)) }
+            if self.pieces.is_empty() && self.stalls {
+                Poll::Pending
+            } else {
+                Poll::Ready(Ok(!self.pieces.is_empty()))
+            }
         }
 
         fn data(&self) -> &[u8] {
@@ -111,7 +179,8 @@ mod tests {
         }
 
         fn consume(&mut self, bytes: usize) {
-            assert_eq!(bytes, self.pieces.remove(0).len());
+            self.pieces[0].drain(..bytes);
+            self.pieces.retain(|piece| !piece.is_empty());
         }
 
         fn poll_gone(&mut self, _context: &mut Context<'_>) -> Poll<()> {
@@ -126,46 +195,53 @@ mod tests {
     impl ClientBody for Pieces {
         fn set_limit(&mut self, _bytes: u64) {}
 
-        fn hold(&mut self, _held: Held) {}
+        fn held(&mut self) -> &mut Option<Box<Held>> {
+            &mut self.held
+        }
     }
 
-    async fn read(
-        all: &HeldBytes,
-        pieces: &[&[u8]],
-        then: Poll<Result<bool, BodyError>>,
-    ) -> Result<Held, FlowError> {
-        let mut body = Pieces { pieces: pieces.iter().map(|piece| piece.to_vec()).collect(), then };
-        let now = Instant::now();
-        Held::read(&mut body, &mut Timer::new(now), now + std::time::Duration::from_secs(1), all).await
-    }
-
-    const END: Poll<Result<bool, BodyError>> = Poll::Ready(Ok(false));
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_is_read_whole_and_given_out_as_it_came() {
-        let all = HeldBytes::default();
-        let mut held = read(&all, &[b"hello ", b"world"], END).await.unwrap();
-        assert_eq!((held.bytes(), all.0.get()), (&b"hello world"[..], 11));
-        assert!(held.consume(4));
-        assert_eq!(held.rest(), b"o world");
-        assert!(!held.consume(7));
-        drop(held);
-        assert_eq!(all.0.get(), 0);
+    async fn read(body: &mut Pieces, room: &HeldBytes) -> Result<(), FlowError> {
+        let mut timer = Timer::new(Instant::now());
+        read_held(body, &mut timer, Duration::from_secs(5), room).await
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_come_is_refused_and_gives_its_room_back() {
-        let all = HeldBytes::default();
-        let error = async |pieces: &[&[u8]], then| read(&all, pieces, then).await.map(|_| ()).unwrap_err();
-        let too_large = Poll::Ready(Err(BodyError::TooLarge(7)));
-        assert!(matches!(error(&[b"hello"], too_large).await, FlowError::BodyTooLarge(7)));
-        assert!(matches!(error(&[b"hello"], Poll::Pending).await, FlowError::RequestTimeout));
-        let large = vec![0; MAX_HELD_BYTES];
-        assert!(matches!(error(&[&large, b"x"], END).await, FlowError::Overloaded(_)));
-        assert_eq!(all.0.get(), 0);
-        let first = read(&all, &[&large], END).await.unwrap();
-        assert!(matches!(error(&[b"x"], END).await, FlowError::Overloaded(_)), "all of them together");
+    async fn what_came_in_pieces_is_one_and_gives_its_room_back() {
+        let room = HeldBytes::default();
+        let mut body = Pieces {
+            pieces: vec![b"he".to_vec(), b"l".to_vec(), b"lo".to_vec()].into(),
+            ..Pieces::default()
+        };
+        read(&mut body, &room).await.unwrap();
+        let held = body.held.as_mut().unwrap();
+        assert_eq!((held.bytes(), held.framing()), (&b"hello"[..], Framing::Length(5)));
+        assert!(room.0.get() >= 5);
+        held.consume(2);
+        assert_eq!(held.rest(), b"llo");
+        drop(body);
+        assert_eq!(room.0.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_is_kept_than_there_is_room_for() {
+        let room = HeldBytes::default();
+        let large = || Pieces { pieces: (0..40).map(|_| vec![7; 1 << 20]).collect(), ..Pieces::default() };
+        let mut first = large();
+        read(&mut first, &room).await.unwrap();
+        assert_eq!(first.held.as_ref().unwrap().bytes().len(), 40 << 20);
+        let mut second = large();
+        assert!(matches!(read(&mut second, &room).await, Err(FlowError::NoRoom)));
         drop(first);
-        assert!(read(&all, &[b"x"], END).await.is_ok());
+        assert_eq!(room.0.get(), 0, "the second has given back what it had");
+        read(&mut large(), &room).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stands_still_is_late() {
+        let room = HeldBytes::default();
+        let mut body = Pieces { pieces: vec![b"{".to_vec()].into(), stalls: true, ..Pieces::default() };
+        let began = Instant::now();
+        assert!(matches!(read(&mut body, &room).await, Err(FlowError::RequestTimeout)));
+        assert_eq!((began.elapsed(), room.0.get()), (Duration::from_secs(5), 0));
     }
 }

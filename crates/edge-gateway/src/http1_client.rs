@@ -39,8 +39,8 @@ pub(crate) struct Http1Client {
     remaining: u64,
     limit: u64,
     expectation: Expectation,
-    /// What was read of the body before it is sent on.
-    held: Option<Held>,
+    /// The body, where it was read whole.
+    held: Option<Box<Held>>,
     /// The names of the trailers that were declared.
     declared: Vec<u8>,
     /// Requests so far.
@@ -247,12 +247,12 @@ const FIRST_REQUEST: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl RequestBody for Http1Client {
     fn framing(&self) -> Framing {
-        self.framing
+        self.held.as_ref().map_or(self.framing, |held| held.framing())
     }
 
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
-        if self.held.is_some() {
-            return Poll::Ready(Ok(true));
+        if let Some(held) = &self.held {
+            return Poll::Ready(Ok(!held.rest().is_empty()));
         }
         let gone = BodyError::Gone("the client went away");
         if self.expectation != Expectation::None && ready!(self.poll_say_continue(context)).is_err() {
@@ -289,10 +289,7 @@ impl RequestBody for Http1Client {
 
     fn consume(&mut self, bytes: usize) {
         if let Some(held) = &mut self.held {
-            if !held.consume(bytes) {
-                self.held = None;
-            }
-            return;
+            return held.consume(bytes);
         }
         self.remaining = self.remaining.saturating_sub(bytes as u64);
         self.decoder.consume(self.wire.input(), bytes);
@@ -313,6 +310,9 @@ impl RequestBody for Http1Client {
     }
 
     fn take_trailers(&mut self) -> Option<Box<Trailers>> {
+        if let Some(held) = &mut self.held {
+            return held.take_trailers();
+        }
         let trailers = self.decoder.take_trailers()?;
         passing_trailers(&trailers, [&self.declared[..]].into_iter())
     }
@@ -337,8 +337,8 @@ impl ClientBody for Http1Client {
         (self.limit, self.remaining) = (bytes, bytes);
     }
 
-    fn hold(&mut self, held: Held) {
-        self.held = Some(held).filter(|held| !held.rest().is_empty());
+    fn held(&mut self) -> &mut Option<Box<Held>> {
+        &mut self.held
     }
 }
 

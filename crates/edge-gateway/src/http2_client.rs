@@ -218,8 +218,6 @@ pub(crate) struct Http2Body {
     /// Where the answer goes; it also knows when the client does not want it any more.
     pub(crate) respond: SendResponse<Bytes>,
     chunk: Bytes,
-    /// What was read of it before it is sent on.
-    held: Option<Held>,
     framing: Framing,
     remaining: u64,
     limit: u64,
@@ -228,6 +226,8 @@ pub(crate) struct Http2Body {
     declared: Vec<Vec<u8>>,
     trailers: Option<Box<Trailers>>,
     ended: bool,
+    /// The body, where it was read whole.
+    held: Option<Box<Held>>,
 }
 
 impl Http2Body {
@@ -246,7 +246,6 @@ impl Http2Body {
             receiving,
             respond,
             chunk: Bytes::new(),
-            held: None,
             framing,
             remaining: 0,
             limit: 0,
@@ -254,6 +253,7 @@ impl Http2Body {
             declared,
             trailers: None,
             ended,
+            held: None,
         }
     }
 }
@@ -269,12 +269,12 @@ fn body_error(error: &h2::Error) -> BodyError {
 
 impl RequestBody for Http2Body {
     fn framing(&self) -> Framing {
-        self.framing
+        self.held.as_ref().map_or(self.framing, |held| held.framing())
     }
 
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
-        if self.held.is_some() {
-            return Poll::Ready(Ok(true));
+        if let Some(held) = &self.held {
+            return Poll::Ready(Ok(!held.rest().is_empty()));
         }
         while self.chunk.is_empty() {
             if self.ended {
@@ -316,10 +316,7 @@ impl RequestBody for Http2Body {
 
     fn consume(&mut self, bytes: usize) {
         if let Some(held) = &mut self.held {
-            if !held.consume(bytes) {
-                self.held = None;
-            }
-            return;
+            return held.consume(bytes);
         }
         let taken = self.chunk.split_to(bytes.min(self.chunk.len())).len();
         self.remaining = self.remaining.saturating_sub(taken as u64);
@@ -331,6 +328,9 @@ impl RequestBody for Http2Body {
     }
 
     fn take_trailers(&mut self) -> Option<Box<Trailers>> {
+        if let Some(held) = &mut self.held {
+            return held.take_trailers();
+        }
         self.trailers.take()
     }
 }
@@ -340,8 +340,8 @@ impl ClientBody for Http2Body {
         (self.limit, self.remaining) = (bytes, bytes);
     }
 
-    fn hold(&mut self, held: Held) {
-        self.held = Some(held).filter(|held| !held.rest().is_empty());
+    fn held(&mut self) -> &mut Option<Box<Held>> {
+        &mut self.held
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use access::Left;
 use http1::{Known, RequestHead};
 use service_router::{Answer, CallOptions, Replay, RequestBody, Timer};
+use tokio::time::Instant;
 
 use crate::FlowError;
 use crate::answer::{After, OwnAnswer};
@@ -16,7 +17,7 @@ use crate::forward::Forward;
 use crate::held::Held;
 use crate::rate_limit::{limit, limit_address, what_is_left};
 use crate::route::{Asks, OwnPage, PageRequest, Target};
-use crate::validate::{upgrade, validate_head, validate_length};
+use crate::validate::{upgrade, validate_content, validate_head, validate_length};
 use crate::websocket::is_taken_up;
 
 /// A request body that knows how much of it is allowed.
@@ -24,8 +25,8 @@ pub(crate) trait ClientBody: RequestBody {
     /// More than this many bytes are an error.
     fn set_limit(&mut self, bytes: u64);
 
-    /// It was read whole already, and is given out as if it came now.
-    fn hold(&mut self, held: Held);
+    /// Where it is kept once it was read whole; then all that is asked of it is answered from there.
+    fn held(&mut self) -> &mut Option<Box<Held>>;
 }
 
 /// How a request is answered.
@@ -90,11 +91,16 @@ async fn request_flow(
     validate_length(&exchange.head, route)?;
     body.set_limit(route.body_limit);
     let timeout = destination::timeout(&exchange.head, route);
-    authenticate_body(exchange, body, timer, exchange.began + timeout).await?;
+    authenticate_body(exchange, body, timer, timeout).await?;
+    if let Some(rule) = &route.rule {
+        validate_content(exchange, rule, body, timer, timeout).await?;
+    }
+    // A body that was read before had its own time.
+    let began = if body.held().is_some() { Instant::now() } else { exchange.began };
 
     let view = plan.view(route, &worker.router);
     let options = CallOptions {
-        began: exchange.began,
+        began,
         replay: replay(&exchange.head),
         timeout,
         allowed: route.timeout,

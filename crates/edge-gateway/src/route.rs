@@ -13,6 +13,7 @@ use http1::RequestHead;
 use observability::RouteShard;
 use service_router::stable_hash;
 use trust::CallerSigner;
+use validation::RequestRule;
 
 use crate::FlowError;
 use crate::access_line::route_part;
@@ -45,6 +46,8 @@ pub struct Route {
     pub limit: Option<Arc<RouteLimit>>,
     /// The largest request body, in bytes.
     pub body_limit: u64,
+    /// What a request must be.
+    pub rule: Option<Arc<RequestRule>>,
     /// Until the head of the answer.
     pub timeout: Duration,
     /// What is taken off the beginning of the path before the replica sees it.
@@ -74,6 +77,7 @@ impl Route {
             scopes: None,
             limit: None,
             body_limit: 0,
+            rule: None,
             timeout: Duration::ZERO,
             strip_prefix: None,
             hash_on: None,

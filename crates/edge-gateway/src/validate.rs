@@ -1,5 +1,7 @@
 //! What a request must be before it is sent anywhere, beyond what its head has shown already.
 
+mod content;
+
 use http::Method;
 use http1::{Framing, Known, RequestHead};
 
@@ -7,6 +9,7 @@ use crate::FlowError;
 use crate::path::ambiguity;
 use crate::route::Route;
 use crate::websocket;
+pub(crate) use content::validate_content;
 
 /// Checks everything that could mean two things to whoever comes next.
 pub(crate) fn validate_head(head: &RequestHead) -> Result<(), FlowError> {

@@ -47,7 +47,8 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) requests: RequestCount,
     pub(crate) buffers: Rc<BufferPool>,
-    pub(crate) held: HeldBytes,
+    /// For bodies that are read whole.
+    pub(crate) held_bytes: HeldBytes,
     lines: Option<RefCell<LineBuffer>>,
     #[expect(clippy::vec_box, reason = "the boxes are what is handed out, so that no head is copied")]
     heads: RefCell<Vec<Box<RequestHead>>>,
@@ -137,7 +138,7 @@ impl Worker {
             clock,
             requests,
             buffers,
-            held: HeldBytes::default(),
+            held_bytes: HeldBytes::default(),
             lines,
             heads,
             outs,

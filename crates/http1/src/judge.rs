@@ -57,13 +57,15 @@ pub(crate) fn connection(bytes: &[u8], fields: &mut Fields) -> Result<Options, M
 }
 
 /// Taking these off would change where the message ends, whom it is for, or who sends it.
-const NEVER_NAMED: [Known; 7] = [
+const NEVER_NAMED: [Known; 9] = [
     Known::ContentLength,
     Known::TransferEncoding,
     Known::Host,
     Known::Authorization,
     Known::XApiKey,
     Known::ApiKey,
+    Known::Signature,
+    Known::SignatureInput,
     Known::Cookie,
 ];
 

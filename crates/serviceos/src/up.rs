@@ -20,6 +20,7 @@ mod provisioning;
 pub(crate) mod quoter;
 mod reload;
 mod replica_process;
+mod request_rules;
 mod revisions;
 mod screen;
 mod shared_limits;
@@ -68,6 +69,8 @@ use plan::{Plan, Resolving};
 use quoter::Quoter;
 use reload::{Live, ONCE_MORE};
 use replica_process::ReplicaLauncher;
+use request_rules::Broken;
+pub(crate) use request_rules::{RequestRules, RulesRefused};
 use revisions::{Beginning, BegunWith};
 use screen::Screen;
 pub(crate) use screen::counted;
@@ -159,6 +162,10 @@ impl Running {
         // What is wrong with the file is found before anything is made.
         let client_tls = ClientTls::default().of(document.settings.gateway.tls.as_ref()).await?;
         let shared = SharedFiles::default().of(&document.settings).await?;
+        let refused =
+            |name: String| move |refused: RulesRefused| Failure::Configuration(refused.report(&name));
+        let rules = RequestRules::default().of(&document.settings, Broken::Refuses).await;
+        let rules = rules.map_err(refused(source.name()))?;
         let data_dir = DataDir::open(&document.settings.data_dir)?;
         let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
         let node = node::claim(&document.settings, &stores.mesh, &data_dir.node_id()).await?;
@@ -173,6 +180,7 @@ impl Running {
         let source = source.await.context("failed to look at the files of the configuration")?;
         let client_tls = client_tls.of(settings.gateway.tls.as_ref()).await?;
         let shared = shared.of(&settings).await?;
+        let rules = rules.of(&settings, Broken::Refuses).await.map_err(refused(source.name()))?;
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
             Claims::make(&settings, data_dir, stores, node).await?;
@@ -184,7 +192,7 @@ impl Running {
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
         let Plan { router, checks, lives, routes, limits, example } =
-            Plan::of(&settings, &metrics, &upstream_tls, None);
+            Plan::of(&settings, &metrics, &upstream_tls, &rules, None);
         let (services, unresolved) = plan::services(&settings, &registry, None);
         registry.replace_services(|_none| services);
         let draining = Arc::new(AtomicBool::new(false));
@@ -231,6 +239,7 @@ impl Running {
             limits,
             client_tls,
             shared,
+            rules,
             upstream_tls,
             resolving,
             files,
@@ -345,7 +354,7 @@ impl Running {
         loop {
             tokio::select! {
                 () = self.gateway.ended() => break,
-                () = say_what_is_awaited(&registry, self.facts.node.as_ref(), screen) => {}
+                () = screen.say_what_is_awaited(&registry, self.facts.node.as_ref()) => {}
                 () = orders.again() => {
                     patience = patience.lose(&self.quoter);
                     self.gateway.drain(Duration::ZERO);
@@ -360,7 +369,7 @@ impl Running {
                     Some(Ok(())) => {}
                     Some(Err(error)) => tracing::error!(%error, "a replica's driver failed"),
                 },
-                () = say_what_is_awaited(&registry, self.facts.node.as_ref(), screen) => {}
+                () = screen.say_what_is_awaited(&registry, self.facts.node.as_ref()) => {}
                 () = orders.again() => {
                     patience = patience.lose(&self.quoter);
                     self.stop.send_replace(Stop::Now);
@@ -482,26 +491,4 @@ fn drive(
         }
     }
     (drivers, stop)
-}
-
-/// Says every few seconds what a drain still waits for. Never returns.
-async fn say_what_is_awaited(registry: &Registry, node: Option<&NodeName>, screen: &Screen) {
-    loop {
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        let snapshot = registry.snapshot();
-        let all = || snapshot.services.iter().flat_map(|service| &service.replicas);
-        let replicas =
-            || all().filter(|replica| replica.id.node.is_none() || replica.id.node.as_ref() == node);
-        let instances = replicas().filter_map(|replica| replica.instance.as_ref());
-        let requests: usize = instances.map(|instance| instance.in_flight.count()).sum();
-        let running: Vec<_> = replicas()
-            .filter(|replica| replica.pid.is_some() || replica.instance.is_some())
-            .map(|replica| replica.id.to_string())
-            .collect();
-        screen.say(&format!(
-            "waiting for {} in flight, and for {}",
-            counted(requests, "request"),
-            running.join(" ")
-        ));
-    }
 }

@@ -26,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mesh-protocol", &[]),
     ("outbound", &[]),
     ("http1", &[]),
+    ("validation", &[]),
     ("secrets", &["store"]),
     ("appraisal", &["mesh-protocol"]),
     ("trust", &["appraisal", "mesh-protocol", "secrets", "store"]),
@@ -34,7 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("access", &["store", "secrets", "outbound"]),
     ("service-router", &["http1", "service-registry", "trust"]),
     ("shared-limits", &["access"]),
-    ("edge-gateway", &["http1", "service-router", "access", "shared-limits", "trust"]),
+    ("edge-gateway", &["http1", "service-router", "access", "shared-limits", "trust", "validation"]),
     ("service-lifecycle", &["service-registry", "trust"]),
     (
         "mesh",

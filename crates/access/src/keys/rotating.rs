@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use store::{Outcome, StoreError, Transaction};
 
 use super::{ApiKeys, Credential, KeyRecord, NewRotation, RECORDS, StoredKey, carried_out};
-use crate::{AccessError, ApiKey};
+use crate::{AccessError, ApiKey, PublicKeyInfo};
 
 /// How often it is looked at again what another node has made of the key in the meantime.
 const TRIES: usize = 4;
@@ -15,6 +15,7 @@ const TRIES: usize = 4;
 /// A rotation that was decided and has changed nothing yet.
 pub struct MadeRotation {
     id: String,
+    name: String,
     credential: Credential,
     key: Option<ApiKey>,
     overlap: Duration,
@@ -22,6 +23,19 @@ pub struct MadeRotation {
 }
 
 impl MadeRotation {
+    /// What people call the key.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is known of the new public key, where it has one.
+    pub fn public_key(&self) -> Option<PublicKeyInfo> {
+        match &self.credential {
+            Credential::Secret(_) => None,
+            Credential::Public(key) => Some(key.info()),
+        }
+    }
+
     /// For how long the old secret is good too.
     pub fn overlap(&self) -> Duration {
         self.overlap
@@ -55,7 +69,10 @@ impl ApiKeys {
                 "this key has a secret and no public key; make another key for callers that sign"
             }
             (old, new) if old == new => "public key: this is the one that the key has",
-            _ => return Ok(MadeRotation { id: id.to_owned(), credential, key, overlap, now }),
+            _ => {
+                let (id, name) = (id.to_owned(), known.record.name);
+                return Ok(MadeRotation { id, name, credential, key, overlap, now });
+            }
         };
         Err(AccessError::Invalid(problem.to_owned()))
     }
@@ -75,7 +92,7 @@ impl ApiKeys {
     /// Only what was read is changed, so that nothing is lost of what another node makes of the key: its revocation least of
     /// all, however late this comes.
     async fn rotate_now(&self, made: MadeRotation) -> Result<(KeyRecord, Option<ApiKey>), AccessError> {
-        let MadeRotation { id, credential, key, overlap, now } = made;
+        let MadeRotation { id, credential, key, overlap, now, .. } = made;
         let mut ring = self.ring.lock().await;
         let place = format!("{RECORDS}{id}");
         for _ in 0..TRIES {

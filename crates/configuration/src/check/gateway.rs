@@ -89,11 +89,12 @@ impl Checker {
     }
 
     fn limits(&mut self, raw: RawLimits) -> GatewayLimits {
+        self.body_bytes = self.size("gateway.limits.bodyBytes", raw.body_bytes, BODY_BYTES);
         GatewayLimits {
             header_bytes: self.size("gateway.limits.headerBytes", raw.header_bytes, HEADER_BYTES),
             headers: self.count("gateway.limits.headers", raw.headers, 1..=MAX_HEADERS),
             url_bytes: self.size("gateway.limits.urlBytes", raw.url_bytes, URL_BYTES),
-            body_bytes: self.size("gateway.limits.bodyBytes", raw.body_bytes, BODY_BYTES),
+            body_bytes: self.body_bytes,
             header_timeout: self.duration("gateway.limits.headerTimeout", raw.header_timeout),
             idle_timeout: self.duration("gateway.limits.idleTimeout", raw.idle_timeout),
             request_timeout: self.duration("gateway.limits.requestTimeout", raw.request_timeout),

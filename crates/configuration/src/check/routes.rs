@@ -1,17 +1,19 @@
 //! Routes: their patterns, who may call them, and that no two of the whole file want the same request.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use matchit::InsertError;
 use types::ServiceName;
 
+use super::Checker;
 use super::pattern::check_pattern;
-use super::{BODY_BYTES, Checker};
+use super::service::WholeFile;
 use crate::builtin::default_routes;
 use crate::raw::{RawMatch, RawRoute};
 use crate::report::Origin;
 use crate::scalar::{Spanned, Text, quoted};
-use crate::settings::{HostPattern, RouteAccess, RouteSettings};
+use crate::settings::{HostPattern, Protocol, RouteAccess, RouteSettings};
 
 /// The longest scope, in bytes.
 const MAX_SCOPE_BYTES: usize = 64;
@@ -97,19 +99,22 @@ impl Checker {
         service_origin: Origin,
         name: Option<&ServiceName>,
         written: Option<Vec<Spanned<RawRoute>>>,
-        table: &mut RouteTable,
+        file: &mut WholeFile<'_>,
+        protocol: Option<Protocol>,
     ) -> Vec<RouteSettings> {
         let routes: Vec<(Origin, RouteSettings)> = match written {
             Some(routes) => {
                 let numbered = routes.into_iter().enumerate();
                 numbered
-                    .filter_map(|(index, route)| self.route(&format!("{key}.routes[{index}]"), route))
+                    .filter_map(|(index, route)| {
+                        self.route(&format!("{key}.routes[{index}]"), route, file.base_dir, protocol)
+                    })
                     .collect()
             }
             None => name.into_iter().flat_map(default_routes).map(|route| (service_origin, route)).collect(),
         };
         for (origin, route) in &routes {
-            self.place_route(key, *origin, route, table);
+            self.place_route(key, *origin, route, &mut file.routes);
         }
         routes.into_iter().map(|(_, route)| route).collect()
     }
@@ -143,7 +148,13 @@ impl Checker {
         }
     }
 
-    fn route(&mut self, key: &str, route: Spanned<RawRoute>) -> Option<(Origin, RouteSettings)> {
+    fn route(
+        &mut self,
+        key: &str,
+        route: Spanned<RawRoute>,
+        base_dir: &Path,
+        protocol: Option<Protocol>,
+    ) -> Option<(Origin, RouteSettings)> {
         let route_origin = Origin::from(route.referenced);
         let raw = route.value;
         let RawMatch { host, path, methods, headers } = raw.r#match;
@@ -171,16 +182,15 @@ impl Checker {
             let help = Some("leave `scopes` out, or write `public: false`".to_owned());
             self.wrong(public_origin, format!("{key}: a public route asks for no scopes"), help);
         }
+        let (body_bytes, request) = self.request(key, raw.request, route_origin, base_dir, protocol);
         let settings = RouteSettings {
             host,
             path: String::new(),
             methods,
             headers,
             scopes,
-            body_bytes: raw
-                .request
-                .body_bytes
-                .map(|field| self.size(&format!("{key}.request.bodyBytes"), field, BODY_BYTES)),
+            request,
+            body_bytes,
             rate_limit: raw.rate_limit.and_then(|limit| self.rate_limit(&format!("{key}.rateLimit"), limit)),
             timeout: raw.timeout.map(|field| self.duration(&format!("{key}.timeout"), field)),
             access,

@@ -25,7 +25,7 @@ pub(super) struct WholeFile<'a> {
     pub(super) base_dir: &'a Path,
     /// The names of all services, as they are written.
     pub(super) names: BTreeSet<String>,
-    routes: RouteTable,
+    pub(super) routes: RouteTable,
     pub(super) releases: ReleaseTable,
 }
 
@@ -74,7 +74,7 @@ impl Checker {
         let runs = self.runs(&key, name, parsed.is_some(), &version, runs, file);
         let before = self.findings.len();
         let written_routes = raw.routes.map(|routes| routes.value);
-        let routes = self.routes(&key, name.origin, parsed.as_ref(), written_routes, &mut file.routes);
+        let routes = self.routes(&key, name.origin, parsed.as_ref(), written_routes, file, protocol);
         // A wrong route is left out, so what it would have had cannot be missed.
         let known_routes = (self.findings.len() == before).then_some(&routes[..]);
         let versions = runs.as_ref().map(|runs| versions(&version, runs));

@@ -196,7 +196,21 @@ pub(crate) struct RawMatch {
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawRequest {
+    /// Left out: JSON where there is a schema, else anything.
+    pub(crate) content_type: Option<Text>,
     pub(crate) body_bytes: Option<Field<ByteSize>>,
+    /// A path, or the schema itself. Left out: the content is passed on as it comes.
+    pub(crate) schema: Option<Spanned<serde_json::Value>>,
+    /// Left out: no operation says what is taken.
+    #[serde(deserialize_with = "written")]
+    pub(crate) openapi: Option<Spanned<RawOpenApi>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct RawOpenApi {
+    pub(crate) document: Option<Text>,
+    pub(crate) operation: Option<Text>,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use types::{ByteSize, ServiceName};
 
-use super::LimitSettings;
 use super::attestation::AttestationSettings;
 use super::policies::{Circuit, HealthCheck, LoadBalancing, Outlier, Retry, Traffic};
+use super::{LimitSettings, RequestSettings};
 
 /// The most that the `config` of a service may be, in bytes of JSON: it is handed over in one message.
 pub const MAX_CONFIG_BYTES: usize = 960 << 10;
@@ -209,6 +209,8 @@ pub struct RouteSettings {
     pub headers: Vec<(String, String)>,
     /// The scopes a caller needs, all of them.
     pub scopes: Vec<String>,
+    /// What the content of a request must be, where that is said.
+    pub request: Option<RequestSettings>,
     /// The largest request body, where it differs from the gateway's.
     pub body_bytes: Option<ByteSize>,
     /// How often it may be called, by everybody together; without a limit where there is none.

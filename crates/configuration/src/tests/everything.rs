@@ -121,6 +121,7 @@ fn what_is_left_out_has_its_documented_default() {
                             scopes: [
                                 "randomness",
                             ],
+                            request: None,
                             body_bytes: None,
                             rate_limit: None,
                             timeout: None,
@@ -135,6 +136,7 @@ fn what_is_left_out_has_its_documented_default() {
                             scopes: [
                                 "randomness",
                             ],
+                            request: None,
                             body_bytes: None,
                             rate_limit: None,
                             timeout: None,

@@ -100,7 +100,11 @@ async fn rotated(
 ) -> Result<RotatedKey, AdminProblem> {
     let made = state.keys.make_rotation(&id, &wanted, Timestamp::now()).await?;
     let change = Change { state: &state, actor, kind: "key-rotate", id };
-    change.begins(json!({"overlap": types::duration::text(made.overlap())})).await?;
+    let mut data = json!({"name": made.name(), "overlap": types::duration::text(made.overlap())});
+    if let Some(public) = made.public_key() {
+        data["publicKey"] = json!(public);
+    }
+    change.begins(data).await?;
     let (record, key) = change.ended(state.keys.rotate(made).await).await?;
     tracing::info!(key = record.id, name = record.name, "an API key was rotated");
     Ok(RotatedKey {
@@ -141,3 +145,6 @@ impl Change<'_> {
         self.state.authority.put_on_record(Entry { kind, actor, subject, outcome, reason, data }).await
     }
 }
+
+#[cfg(test)]
+mod tests;

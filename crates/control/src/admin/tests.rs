@@ -207,6 +207,10 @@ async fn every_error_is_a_problem_document_with_a_code() {
         ("GET", "/v1/replicas/%ff/0/why", Body::empty()),
         ("DELETE", "/v1/keys/%ff", Body::empty()),
         ("DELETE", "/v1/keys/none", Body::empty()),
+        ("POST", "/v1/keys/none/rotate", Body::empty()),
+        ("POST", "/v1/keys/none/rotate", Body::from(r#"{"overlap":"8d"}"#)),
+        ("POST", "/v1/keys/none/rotate", Body::from(r#"{"overlap":1}"#)),
+        ("POST", "/v1/keys", Body::from(r#"{"name":"n","scopes":["a"],"publicKey":"none"}"#)),
         ("GET", "/v1/attestation/vrf/1/records", Body::empty()),
         ("DELETE", "/v1/revocations?type=instance&value=vrf/0", Body::empty()),
         ("DELETE", "/v1/revocations?type=instance", Body::empty()),
@@ -247,6 +251,10 @@ async fn every_error_is_a_problem_document_with_a_code() {
         GET /v1/replicas/%ff/0/why: 404 REPLICA_UNKNOWN: there is no replica of a name that is not UTF-8; `serviceos status` shows those that there are
         DELETE /v1/keys/%ff: 404 KEY_UNKNOWN: no API key has an id that is not UTF-8
         DELETE /v1/keys/none: 404 KEY_UNKNOWN: there is no key none; `serviceos keys list` shows them
+        POST /v1/keys/none/rotate: 404 KEY_UNKNOWN: there is no key none; `serviceos keys list` shows them
+        POST /v1/keys/none/rotate: 400 VALIDATION_FAILED: overlap: expected a duration of 0s to 7d, such as 24h
+        POST /v1/keys/none/rotate: 400 VALIDATION_FAILED: invalid type: integer `1`, expected a string at line 1 column 12
+        POST /v1/keys: 400 VALIDATION_FAILED: public key: expected one PEM block `PUBLIC KEY`, as `openssl pkey -pubout` writes it
         GET /v1/attestation/vrf/1/records: 404 REPLICA_UNKNOWN: there is no replica vrf/1; `serviceos status` shows those that there are
         DELETE /v1/revocations?type=instance&value=vrf/0: 404 NOT_REVOKED: spiffe://test.dev.invalid/service/vrf/0 is not revoked; `serviceos attestation show` lists what is
         DELETE /v1/revocations?type=instance: 400 VALIDATION_FAILED: Failed to deserialize query string: missing field `value`

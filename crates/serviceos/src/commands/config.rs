@@ -15,7 +15,9 @@ use crate::cli::{ChangeArgs, ConfigCommand, PlaceArgs};
 use crate::commands::block_on;
 use crate::failure::Failure;
 use crate::output::{print, print_json};
-use crate::up::{check_service_config, check_shared_limits_files, check_store_files, counted};
+use crate::up::{
+    RequestRules, RulesRefused, check_service_config, check_shared_limits_files, check_store_files, counted,
+};
 
 /// So much of a digest tells two apart in a listing, in hex digits.
 const SHOWN_DIGEST: usize = 12;
@@ -50,6 +52,9 @@ fn validate(place: PlaceArgs) -> Result<(), Failure> {
     check_store_files(&settings).context("the files of `store` cannot be used")?;
     check_shared_limits_files(&settings)
         .context("the files of `gateway.rateLimits.shared` cannot be used")?;
+    let refused =
+        |refused: RulesRefused| Failure::Configuration(refused.report(&place.config.display().to_string()));
+    RequestRules::read_now(&settings).map_err(refused)?;
     let replicas = settings.services.iter().map(ServiceSettings::replicas).sum();
     let (services, replicas) = (counted(settings.services.len(), "service"), counted(replicas, "replica"));
     print(format_args!("{} is valid: {services}, {replicas}", place.config.display()))

@@ -26,6 +26,7 @@ use types::{NodeName, ReplicaId, ServiceName};
 use super::elsewhere::is_started_elsewhere;
 use super::node::among_others;
 use super::provisioning::limit;
+use super::request_rules::RequestRules;
 use super::upstream_tls::UpstreamTls;
 pub(crate) use catalogue::descriptions;
 pub(crate) use resolve::{Resolving, Unresolved};
@@ -57,11 +58,12 @@ pub(crate) struct Example {
 }
 
 impl Plan {
-    /// The plan of these settings, and of the TLS that was made for them.
+    /// The plan of these settings, and of the TLS and the rules that were made for them.
     pub(crate) fn of(
         settings: &Settings,
         metrics: &Metrics,
         tls: &UpstreamTls,
+        rules: &RequestRules,
         previous: Option<&Previous<'_>>,
     ) -> Self {
         let mut router = Vec::new();
@@ -91,6 +93,7 @@ impl Plan {
         let routes = routes.map(|(place, service, of_route)| {
             let mut built = route(settings, service, of_route, place, metrics, tls);
             built.limit = limits.get(service, of_route);
+            built.rule = rules.rule(of_route);
             built
         });
         let routes = routes.collect();
@@ -318,7 +321,7 @@ mod tests {
 
     fn plan(text: &str) -> Planned {
         let settings = settings(text);
-        let plan = Plan::of(&settings, &Metrics::new(1), &tls(&settings), None);
+        let plan = Plan::of(&settings, &Metrics::new(1), &tls(&settings), &RequestRules::default(), None);
         Planned { plan, services: services(&settings, &Registry::default(), None).0 }
     }
 
@@ -348,13 +351,13 @@ mod tests {
     fn replaced(before: &str, after: &str, between: impl FnOnce(&Registry)) -> (Planned, Planned) {
         let (registry, metrics) = (Registry::default(), Metrics::new(1));
         let (before, after) = (settings(before), settings(after));
-        let first = Plan::of(&before, &metrics, &tls(&before), None);
+        let first = Plan::of(&before, &metrics, &tls(&before), &RequestRules::default(), None);
         let (begun, _) = services(&before, &registry, None);
         registry.replace_services(|_none| begun);
         let first = Planned { plan: first, services: registry.snapshot().services.clone() };
         between(&registry);
         let previous = Previous { checks: &first.checks, router: &first.router, limits: &first.limits };
-        let second = Plan::of(&after, &metrics, &tls(&after), Some(&previous));
+        let second = Plan::of(&after, &metrics, &tls(&after), &RequestRules::default(), Some(&previous));
         let services = services(&after, &registry, Some(&before)).0;
         (first, Planned { plan: second, services })
     }

@@ -21,6 +21,7 @@ use super::client_tls::ClientTls;
 use super::files::Files;
 use super::joining::Manifests;
 use super::plan::{self, Plan, Previous, Resolving, RouteLimits, descriptions};
+use super::request_rules::{Broken, RequestRules};
 use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisions, told};
 use super::shared_limits::SharedFiles;
 use super::source::{Found, named};
@@ -54,6 +55,7 @@ pub(crate) struct Live {
     pub(crate) upstream_tls: UpstreamTls,
     pub(crate) client_tls: ClientTls,
     pub(super) shared: SharedFiles,
+    pub(crate) rules: RequestRules,
     pub(crate) resolving: Resolving,
     pub(crate) files: Files,
     pub(super) manifests: Manifests,
@@ -73,7 +75,8 @@ impl Live {
         let renewed = concerns(&self.settings);
         if renewed {
             self.client_tls.forget();
-            self.shared.forget();
+            self.shared.forget(&found.others);
+            self.rules.forget(&found.others);
         }
         let wanted = match found.document {
             None => self.refused.take_if(|refused| concerns(&refused.settings)),
@@ -92,7 +95,7 @@ impl Live {
             None => Applied::No,
         };
         if renewed && applied == Applied::No {
-            self.renew_certificates().await;
+            self.renew_files().await;
         }
         self.keep_files();
     }
@@ -157,6 +160,8 @@ impl Live {
         if change.dry_run {
             self.client_tls.of(document.settings.gateway.tls.as_ref()).await.map_err(not_applied)?;
             self.shared.of(&document.settings).await.map_err(not_applied)?;
+            let rules = self.rules.of(&document.settings, Broken::Refuses).await;
+            rules.map_err(|refused| not_applied(refused.into()))?;
             let restart_needed = self.settings.restart_needed(&document.settings);
             let changed = !diff.is_empty();
             return Ok(ConfigChanged {
@@ -228,11 +233,14 @@ impl Live {
         self.files.keep(std::iter::once(&self.settings).chain(refused));
     }
 
-    /// The configuration in force once more, since its certificates are others. Whatever the file says by now, they must not
-    /// run out for that.
-    async fn renew_certificates(&mut self) {
+    /// The configuration in force once more, since its certificates or schemas are others. Whatever the file says by now, they must
+    /// not run out for that.
+    async fn renew_files(&mut self) {
+        let schemas = self.rules.has_changed();
         match self.apply(self.settings.clone(), None).await {
-            Ok(()) => tracing::info!("changed certificates were taken over"),
+            Ok(()) if !schemas => tracing::info!("changed certificates were taken over"),
+            Ok(()) if !self.rules.has_changed() => tracing::info!("changed schemas were taken over"),
+            Ok(()) => {}
             Err(error) => tracing::error!(
                 "a certificate has changed and cannot be taken over: {error}; the one before stays in force"
             ),
@@ -250,11 +258,14 @@ impl Live {
         let client_tls = self.client_tls.of(settings.gateway.tls.as_ref()).await.map_err(not_applied)?;
         let upstream_tls = self.upstream_tls.of(&settings).await.map_err(not_applied)?;
         let shared = self.shared.of(&settings).await.map_err(not_applied)?;
+        // What is in force already goes on with what was made of it.
+        let broken = if candidate.is_some() { Broken::Refuses } else { Broken::Stays };
+        let rules = self.rules.of(&settings, broken).await.map_err(|refused| not_applied(refused.into()))?;
         let keys = Arc::clone(&self.keys);
         let tiers = keys.begin_tiers().await;
         let checks = Arc::clone(&self.checks.borrow());
         let previous = Previous { checks: &checks, router: &self.router, limits: &self.limits };
-        let plan = Plan::of(&settings, &self.metrics, &upstream_tls, Some(&previous));
+        let plan = Plan::of(&settings, &self.metrics, &upstream_tls, &rules, Some(&previous));
         let Plan { router, checks, routes, limits, .. } = plan;
         let labels = labels(&settings);
         let own = own_pages(settings.mode, &self.registry, &self.draining, &self.store);
@@ -288,7 +299,8 @@ impl Live {
         self.metrics.retain(&labels.0, &labels.1);
         self.resolving.begin(unresolved, &self.registry);
         (self.settings, self.router, self.limits) = (settings, router, limits);
-        (self.client_tls, self.upstream_tls, self.shared) = (client_tls, upstream_tls, shared);
+        (self.client_tls, self.upstream_tls) = (client_tls, upstream_tls);
+        (self.shared, self.rules) = (shared, rules);
         if let Some(committed) = committed {
             self.revisions.put_in_force(committed);
         }

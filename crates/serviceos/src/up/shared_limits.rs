@@ -1,6 +1,7 @@
 //! The Redis in which gateways count together, with what its files hold. They are read on a thread that may wait for the disk,
 //! and only when one of them holds something else or the settings are others: the workers' connections last as long.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -41,9 +42,9 @@ impl SharedFiles {
         self.0.as_ref().map(|(_, limits)| Arc::clone(limits))
     }
 
-    /// One of its files holds something else: the next is made anew.
-    pub(super) fn forget(&mut self) {
-        self.0 = None;
+    /// These files hold something else: where one of them is among its own, the next is made anew.
+    pub(super) fn forget(&mut self, changed: &BTreeSet<PathBuf>) {
+        self.0.take_if(|(settings, _)| files(settings).any(|file| changed.contains(file)));
     }
 }
 

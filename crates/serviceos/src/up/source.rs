@@ -1,4 +1,4 @@
-//! Where the configuration comes from: one file, and the certificates that it names. Each is read, compared with what it held
+//! Where the configuration comes from: one file, and the certificates and schemas that it names. Each is read, compared with what it held
 //! when it was read before, and no more; what becomes of a change is for others. All of it asks the disk, so it is for a thread
 //! that may wait.
 
@@ -226,8 +226,10 @@ pub(super) fn named(settings: &Settings) -> impl Iterator<Item = &PathBuf> {
     let tls = settings.gateway.tls.iter();
     let pairs = tls.clone().flat_map(|tls| &tls.certificates);
     let pairs = pairs.flat_map(|files| [&files.certificate, &files.key]);
-    let shared = settings.gateway.rate_limits.shared.iter();
-    pairs.chain(tls.filter_map(|tls| tls.client_ca.as_ref())).chain(shared.flat_map(shared_limits::files))
+    let routes = settings.services.iter().flat_map(|service| &service.routes);
+    let schemas = routes.filter_map(|route| route.request.as_ref()?.file()).map(|file| &file.path);
+    let shared = settings.gateway.rate_limits.shared.iter().flat_map(shared_limits::files);
+    pairs.chain(tls.filter_map(|tls| tls.client_ca.as_ref())).chain(schemas).chain(shared)
 }
 
 #[cfg(test)]

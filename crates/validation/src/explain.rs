@@ -1,0 +1,356 @@
+//! What is wrong with a value that a schema refuses. It never decides whether it is refused: where it finds no reason that it could
+//! tell, it says so of the whole.
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value};
+
+use crate::program::{Id, Part, Program};
+use crate::violation::{MAX_POINTER_BYTES, Place, Violation, Violations, beneath};
+
+/// How many schemas are held against how many values before no more is looked for.
+const MAX_STEPS: u32 = 100_000;
+/// How deep schemas lead into each other before that is not followed any more.
+const MAX_NESTED: usize = 256;
+
+/// Everything that is wrong with a value that is refused; at least one thing.
+pub(crate) fn explain(program: &Program, value: &Value) -> Violations {
+    let mut explaining = Explaining { program, steps: 0, nested: 0, told: Violations::default() };
+    explaining.judge(Program::ROOT, value, &At::Root, Tell::Yes, &mut Looked::default());
+    let Explaining { steps, mut told, .. } = explaining;
+    told.more |= steps >= MAX_STEPS;
+    if told.is_empty() {
+        let schema = program.node(Program::ROOT).place.clone();
+        told.add(Violation::new(Place::Body(String::new()), schema, "does not match the schema"));
+    }
+    told
+}
+
+struct Explaining<'a> {
+    program: &'a Program,
+    steps: u32,
+    nested: usize,
+    told: Violations,
+}
+
+/// Whether what is wrong is told, or only that something is: of an alternative nobody can say whether it was meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tell {
+    Yes,
+    No,
+}
+
+/// Where a value stands.
+enum At<'a> {
+    Root,
+    Member(&'a At<'a>, &'a str),
+    Item(&'a At<'a>, usize),
+}
+
+impl At<'_> {
+    /// The JSON Pointer, as far as it is not too long.
+    fn pointer(&self) -> String {
+        let (before, segment) = match self {
+            Self::Root => return String::new(),
+            Self::Member(before, name) => (before.pointer(), beneath("", name)),
+            Self::Item(before, index) => (before.pointer(), format!("/{index}")),
+        };
+        if before.len() + segment.len() > MAX_POINTER_BYTES { before } else { before + &segment }
+    }
+}
+
+/// The members and items of a value that some schema has looked at.
+#[derive(Debug, Default)]
+struct Looked<'v> {
+    members: HashSet<&'v str>,
+    items: HashSet<usize>,
+}
+
+impl<'v> Looked<'v> {
+    fn also(&mut self, other: Self) {
+        self.members.extend(other.members);
+        self.items.extend(other.items);
+    }
+}
+
+impl Explaining<'_> {
+    /// Whether a value is what a schema asks.
+    fn judge<'v>(
+        &mut self,
+        id: Id,
+        value: &'v Value,
+        at: &At<'_>,
+        tell: Tell,
+        looked: &mut Looked<'v>,
+    ) -> bool {
+        if self.nested == MAX_NESTED {
+            return true;
+        }
+        self.nested += 1;
+        let is_valid = self.parts(id, value, at, tell, looked);
+        self.nested -= 1;
+        is_valid
+    }
+
+    fn parts<'v>(
+        &mut self,
+        id: Id,
+        value: &'v Value,
+        at: &At<'_>,
+        tell: Tell,
+        looked: &mut Looked<'v>,
+    ) -> bool {
+        let program = self.program;
+        let node = program.node(id);
+        let (mut is_valid, mut own) = (true, Looked::default());
+        for part in &node.parts {
+            self.steps += 1;
+            if self.steps >= MAX_STEPS || (tell == Tell::Yes && self.told.more) {
+                return true;
+            }
+            // What a schema that does not hold has looked at counts as not looked at, which would be told of members that are right.
+            if !is_valid && matches!(part, Part::UnevaluatedProperties(_) | Part::UnevaluatedItems(_)) {
+                continue;
+            }
+            is_valid &= self.part(part, &node.place, value, at, tell, &mut own);
+            if !is_valid && tell == Tell::No {
+                return false;
+            }
+        }
+        if is_valid {
+            looked.also(own);
+        }
+        is_valid
+    }
+
+    /// The same without telling.
+    fn fits<'v>(&mut self, id: Id, value: &'v Value, looked: &mut Looked<'v>) -> bool {
+        self.judge(id, value, &At::Root, Tell::No, looked)
+    }
+
+    fn tell(&mut self, tell: Tell, at: &At<'_>, place: &str, keyword: &str, message: &str) {
+        if tell == Tell::Yes {
+            let schema = if keyword.is_empty() { place.to_owned() } else { beneath(place, keyword) };
+            self.told.add(Violation::new(Place::Body(at.pointer()), schema, message));
+        }
+    }
+
+    fn part<'v>(
+        &mut self,
+        part: &Part,
+        place: &str,
+        value: &'v Value,
+        at: &At<'_>,
+        tell: Tell,
+        looked: &mut Looked<'v>,
+    ) -> bool {
+        match part {
+            Part::Never => {
+                self.tell(tell, at, place, "", "must not be there");
+                false
+            }
+            Part::Leaf { keyword, validator, message } => {
+                let is_valid = validator.is_valid(value);
+                if !is_valid {
+                    self.tell(tell, at, place, keyword, message);
+                }
+                is_valid
+            }
+            Part::Same(id) => self.judge(*id, value, at, tell, looked),
+            Part::AllOf(ids) => {
+                let mut is_valid = true;
+                for id in ids {
+                    is_valid &= self.judge(*id, value, at, tell, looked);
+                }
+                is_valid
+            }
+            Part::AnyOf(ids) => {
+                let fitting = self.fitting(ids, value, looked);
+                if fitting == 0 {
+                    self.tell(tell, at, place, "anyOf", "must match at least one of the alternatives");
+                }
+                fitting > 0
+            }
+            Part::OneOf(ids) => {
+                let fitting = self.fitting(ids, value, looked);
+                let message = match fitting {
+                    0 => "must match one of the alternatives",
+                    1 => return true,
+                    _ => "must match only one of the alternatives",
+                };
+                self.tell(tell, at, place, "oneOf", message);
+                false
+            }
+            Part::Not(id) => {
+                let fits = self.fits(*id, value, &mut Looked::default());
+                if fits {
+                    self.tell(tell, at, place, "not", "must not be what `not` describes");
+                }
+                !fits
+            }
+            Part::If { condition, then, otherwise } => {
+                let mut own = Looked::default();
+                let next = if self.fits(*condition, value, &mut own) {
+                    looked.also(own);
+                    then
+                } else {
+                    otherwise
+                };
+                next.is_none_or(|id| self.judge(id, value, at, tell, looked))
+            }
+            _ => match value {
+                Value::Object(members) => self.of_object(part, place, value, members, at, tell, looked),
+                Value::Array(items) => self.of_array(part, place, items, at, tell, looked),
+                _ => true,
+            },
+        }
+    }
+
+    /// How many of the alternatives a value fits.
+    fn fitting<'v>(&mut self, ids: &[Id], value: &'v Value, looked: &mut Looked<'v>) -> usize {
+        ids.iter().filter(|id| self.fits(**id, value, looked)).count()
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the place in the schema and in the value, and what was found"
+    )]
+    fn of_object<'v>(
+        &mut self,
+        part: &Part,
+        place: &str,
+        value: &'v Value,
+        members: &'v Map<String, Value>,
+        at: &At<'_>,
+        tell: Tell,
+        looked: &mut Looked<'v>,
+    ) -> bool {
+        match part {
+            Part::Required(names) => self.required(names, members, (place, "required"), at, tell),
+            Part::DependentRequired(dependent) => {
+                let present = dependent.iter().filter(|(name, _)| members.contains_key(name));
+                present.fold(true, |is_valid, (_, names)| {
+                    self.required(names, members, (place, "dependentRequired"), at, tell) && is_valid
+                })
+            }
+            Part::DependentSchemas(dependent) => {
+                let present = dependent.iter().filter(|(name, _)| members.contains_key(name));
+                present.fold(true, |is_valid, (_, id)| self.judge(*id, value, at, tell, looked) && is_valid)
+            }
+            Part::Properties { named, patterns, others } => {
+                let mut is_valid = true;
+                for (name, member) in members {
+                    let at = At::Member(at, name);
+                    let mut ids: Vec<Id> = named.get(name).copied().into_iter().collect();
+                    if !patterns.is_empty() {
+                        let text = Value::String(name.clone());
+                        let fitting = patterns.iter().filter(|(pattern, _)| pattern.is_valid(&text));
+                        ids.extend(fitting.map(|(_, id)| *id));
+                    }
+                    if ids.is_empty() {
+                        ids.extend(others);
+                    }
+                    if !ids.is_empty() {
+                        looked.members.insert(name);
+                    }
+                    for id in ids {
+                        is_valid &= self.judge(id, member, &at, tell, &mut Looked::default());
+                    }
+                }
+                is_valid
+            }
+            Part::PropertyNames(id) => {
+                let mut is_valid = true;
+                for name in members.keys() {
+                    let text = Value::String(name.clone());
+                    if !self.fits(*id, &text, &mut Looked::default()) {
+                        is_valid = false;
+                        let at = At::Member(at, name);
+                        self.tell(tell, &at, place, "propertyNames", "has a name that is not allowed");
+                    }
+                }
+                is_valid
+            }
+            Part::UnevaluatedProperties(id) => {
+                let mut is_valid = true;
+                for (name, member) in members {
+                    if looked.members.insert(name) {
+                        let at = At::Member(at, name);
+                        is_valid &= self.judge(*id, member, &at, tell, &mut Looked::default());
+                    }
+                }
+                is_valid
+            }
+            _ => true,
+        }
+    }
+
+    fn required(
+        &mut self,
+        names: &[String],
+        members: &Map<String, Value>,
+        (place, keyword): (&str, &str),
+        at: &At<'_>,
+        tell: Tell,
+    ) -> bool {
+        let mut is_valid = true;
+        for name in names.iter().filter(|name| !members.contains_key(*name)) {
+            is_valid = false;
+            if tell == Tell::Yes {
+                let message = crate::violation::shortened(format!("must have the member {name:?}"));
+                self.tell(tell, at, place, keyword, &message);
+            }
+        }
+        is_valid
+    }
+
+    fn of_array<'v>(
+        &mut self,
+        part: &Part,
+        place: &str,
+        items: &'v [Value],
+        at: &At<'_>,
+        tell: Tell,
+        looked: &mut Looked<'v>,
+    ) -> bool {
+        match part {
+            Part::Items { prefix, others } => {
+                let mut is_valid = true;
+                for (index, item) in items.iter().enumerate() {
+                    let Some(id) = prefix.get(index).copied().or(*others) else { break };
+                    looked.items.insert(index);
+                    let at = At::Item(at, index);
+                    is_valid &= self.judge(id, item, &at, tell, &mut Looked::default());
+                }
+                is_valid
+            }
+            Part::Contains { item: id, min, max } => {
+                let mut count = 0;
+                for (index, item) in items.iter().enumerate() {
+                    if self.fits(*id, item, &mut Looked::default()) {
+                        count += 1;
+                        looked.items.insert(index);
+                    }
+                }
+                let (keyword, message) = match count {
+                    few if few < *min => ("contains", "must have more items that match `contains`"),
+                    many if many > *max => ("maxContains", "must have fewer items that match `contains`"),
+                    _ => return true,
+                };
+                self.tell(tell, at, place, keyword, message);
+                false
+            }
+            Part::UnevaluatedItems(id) => {
+                let mut is_valid = true;
+                for (index, item) in items.iter().enumerate() {
+                    if looked.items.insert(index) {
+                        let at = At::Item(at, index);
+                        is_valid &= self.judge(*id, item, &at, tell, &mut Looked::default());
+                    }
+                }
+                is_valid
+            }
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,323 @@
+use std::fmt::Write;
+
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::violation::{MAX_VIOLATIONS, Place};
+
+fn check(schema: &Value, body: &Value, expected: Expect) {
+    expected.assert_eq(&listed(&Schema::compile(schema).unwrap().check(body)));
+}
+
+fn listed(violations: &Violations) -> String {
+    let mut text = String::new();
+    for violation in &violations.listed {
+        let Place::Body(pointer) = &violation.place else { panic!("{violation:?}") };
+        writeln!(text, "{pointer:?} {} ({})", violation.message, violation.schema).unwrap();
+    }
+    if violations.more {
+        text.push_str("and more\n");
+    }
+    text
+}
+
+#[test]
+fn every_violation_is_told_with_its_place_and_its_keyword() {
+    let schema = json!({
+        "type": "object",
+        "required": ["min", "max", "kind"],
+        "properties": {
+            "min": {"type": "integer", "minimum": 0},
+            "max": {"$ref": "#/$defs/number"},
+            "kind": {"enum": ["coin", "die"]},
+            "tags": {"type": "array", "items": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 3}, "uniqueItems": true, "maxItems": 3},
+            "a/b~c": {"const": 1},
+            "odd": {"oneOf": [{"type": "integer"}, {"multipleOf": 0.5}]},
+            "either": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "no": {"not": {"type": "string"}},
+            "if": {"if": {"type": "integer"}, "then": {"maximum": 5}, "else": {"type": "string"}}
+        },
+        "additionalProperties": false,
+        "dependentRequired": {"min": ["unit"]},
+        "$defs": {"number": {"type": ["number", "null"], "exclusiveMaximum": 10}}
+    });
+    let body = json!({
+        "min": -1.5, "max": "secret", "tags": ["a", "B", "abcd", "a"], "a/b~c": 2, "odd": 2, "either": 3, "no": "x", "if": 9,
+        "other": true
+    });
+    check(
+        &schema,
+        &body,
+        expect![[r#"
+        "" must have the member "kind" (/required)
+        "" must have the member "unit" (/dependentRequired)
+        "/min" must be an integer (/properties/min/type)
+        "/min" must be at least 0 (/properties/min/minimum)
+        "/max" must be a number or null (/$defs/number/type)
+        "/tags" must have at most 3 items (/properties/tags/maxItems)
+        "/tags" must not have the same item twice (/properties/tags/uniqueItems)
+        "/tags/1" must match the pattern ^[a-z]+$ (/properties/tags/items/pattern)
+        "/tags/2" must have at most 3 characters (/properties/tags/items/maxLength)
+        "/a~1b~0c" must be 1 (/properties/a~1b~0c/const)
+        "/odd" must match only one of the alternatives (/properties/odd/oneOf)
+        "/either" must match at least one of the alternatives (/properties/either/anyOf)
+        "/no" must not be what `not` describes (/properties/no/not)
+        "/if" must be at most 5 (/properties/if/then/maximum)
+        "/other" must not be there (/additionalProperties)
+    "#]],
+    );
+}
+
+#[test]
+fn what_no_keyword_has_looked_at_is_told_too() {
+    let schema = json!({
+        "allOf": [{"properties": {"a": {"type": "integer"}}}, {"$ref": "#/$defs/b"}],
+        "unevaluatedProperties": false,
+        "$defs": {"b": {"properties": {"b": true, "list": {"prefixItems": [{"type": "string"}], "contains": {"type": "null"}, "unevaluatedItems": false}}}}
+    });
+    check(
+        &schema,
+        &json!({"a": 1, "b": 2, "list": ["a", null, 5]}),
+        expect![[r#"
+        "/list/2" must not be there (/$defs/b/properties/list/unevaluatedItems)
+    "#]],
+    );
+    check(
+        &schema,
+        &json!({"a": 1, "c": 2, "list": ["a"]}),
+        expect![[r#"
+        "/list" must have more items that match `contains` (/$defs/b/properties/list/contains)
+    "#]],
+    );
+}
+
+#[test]
+fn nothing_of_a_body_is_repeated_and_no_more_is_told_than_the_bound() {
+    let schema =
+        Schema::compile(&json!({"items": {"type": "integer"}, "additionalProperties": {"maxLength": 1}}))
+            .unwrap();
+    let many = schema.check(&json!(vec!["secret"; 100_000]));
+    assert_eq!((many.listed.len(), many.more), (MAX_VIOLATIONS, true));
+    assert!(!format!("{many:?}").contains("secret"));
+    let exactly = schema.check(&json!(vec!["secret"; MAX_VIOLATIONS]));
+    assert_eq!((exactly.listed.len(), exactly.more), (MAX_VIOLATIONS, false));
+    let long = "n".repeat(100_000);
+    let told = schema.check(&json!({ &long: "secret" }));
+    assert_eq!(told.listed[0].place, Place::Body(String::new()), "a name that long is not repeated");
+    let enumeration: Vec<_> = (0..1000).collect();
+    let told = Schema::compile(&json!({"enum": enumeration})).unwrap().check(&json!("x"));
+    assert!(told.listed[0].message.len() < 250, "{told:?}");
+}
+
+#[test]
+fn a_wrong_schema_is_refused_with_the_place() {
+    let mut all = String::new();
+    for schema in [
+        json!([]),
+        json!({"type": "strnig"}),
+        json!({"properties": {"a": {"minLength": -1}}}),
+        json!({"properties": {"a/b": {"items": 5}}}),
+        json!({"$schema": "http://json-schema.org/draft-07/schema#"}),
+        json!({"$defs": {"old": {"$schema": "http://json-schema.org/draft-04/schema#"}}}),
+        json!({"properties": {"a": {"$ref": "https://example.com/other.json"}}}),
+        json!({"$ref": "other.json#/a"}),
+        json!({"$ref": "#/$defs/none"}),
+        json!({"$ref": "#none"}),
+        json!({"properties": {"a": {"pattern": "(?=a)b"}}}),
+        json!({"patternProperties": {"(a)\\1": true}}),
+        json!({"pattern": "("}),
+        json!({"multipleOf": 0}),
+        crate::read_json(br#"{"multipleOf": 1.2345678901234567891}"#).unwrap(),
+        (0..70).fold(json!({}), |inner, _| json!({"not": inner})),
+    ] {
+        let error = Schema::compile(&schema).err().map(|error| error.to_string());
+        let text: String = schema.to_string().chars().take(80).collect();
+        writeln!(all, "{text}\n    {}", error.as_deref().unwrap_or("taken")).unwrap();
+    }
+    expect![[r##"
+        []
+            at its root: a schema is a mapping, or true or false
+        {"type":"strnig"}
+            /type: "strnig" is not valid under any of the schemas listed in the 'anyOf' keyword
+        {"properties":{"a":{"minLength":-1}}}
+            /properties/a/minLength: -1 is less than the minimum of 0
+        {"properties":{"a/b":{"items":5}}}
+            /properties/a~1b/items: 5 is not of types "boolean", "object"
+        {"$schema":"http://json-schema.org/draft-07/schema#"}
+            /$schema: the dialect http://json-schema.org/draft-07/schema# is not supported: leave `$schema` out, or write https://json-schema.org/draft/2020-12/schema
+        {"$defs":{"old":{"$schema":"http://json-schema.org/draft-04/schema#"}}}
+            /$defs/old/$schema: the dialect http://json-schema.org/draft-04/schema# is not supported: leave `$schema` out, or write https://json-schema.org/draft/2020-12/schema
+        {"properties":{"a":{"$ref":"https://example.com/other.json"}}}
+            /properties/a/$ref: the reference https://example.com/other.json leads to nothing in this document, and nothing is fetched
+        {"$ref":"other.json#/a"}
+            /$ref: the reference other.json#/a leads to nothing in this document, and nothing is fetched
+        {"$ref":"#/$defs/none"}
+            /$ref: the reference #/$defs/none leads to nothing in this document, and nothing is fetched
+        {"$ref":"#none"}
+            /$ref: the reference #none leads to nothing in this document, and nothing is fetched
+        {"properties":{"a":{"pattern":"(?=a)b"}}}
+            /properties/a/pattern: "(?=a)b" is no regular expression that can be used: look-around and back-references, which can take any time, cannot
+        {"patternProperties":{"(a)\\1":true}}
+            /patternProperties/(a)\1: "(a)\\1" is no regular expression that can be used: look-around and back-references, which can take any time, cannot
+        {"pattern":"("}
+            /pattern: "(" is no regular expression that can be used: look-around and back-references, which can take any time, cannot
+        {"multipleOf":0}
+            /multipleOf: 0 is less than or equal to the minimum of 0
+        {"multipleOf":1.2345678901234567891}
+            /multipleOf: a number of at most 18 digits is expected
+        {"not":{"not":{"not":{"not":{"not":{"not":{"not":{"not":{"not":{"not":{"not":{"n
+            at its root: it is nested deeper than 64
+    "##]].assert_eq(&all);
+}
+
+#[test]
+fn numbers_are_held_against_a_schema_by_their_digits() {
+    let read = |text: &str| crate::read_json(text.as_bytes()).unwrap();
+    for (schema, body, is_valid) in [
+        (r#"{"type": "integer"}"#, "1.0", true),
+        (r#"{"type": "integer"}"#, "1e3", true),
+        (r#"{"type": "integer"}"#, "123456789012345678901234567890", true),
+        (r#"{"type": "integer"}"#, "123456789012345678901234567890.5", false),
+        (r#"{"type": "integer"}"#, "1e-3", false),
+        (r#"{"const": 9007199254740992}"#, "9007199254740993", false),
+        (r#"{"const": 9007199254740993}"#, "9007199254740993.0", true),
+        (r#"{"enum": [0.1]}"#, "0.1000000000000000055511151231257827", false),
+        (r#"{"maximum": 9007199254740992}"#, "9007199254740993", false),
+        (r#"{"maximum": 100000000000000000000}"#, "100000000000000000001", false),
+        (r#"{"exclusiveMinimum": 0.3}"#, "0.30000000000000001", true),
+        (r#"{"minimum": 1e400}"#, "1e399", false),
+        (r#"{"multipleOf": 0.01}"#, "19.99", true),
+        (r#"{"multipleOf": 0.01}"#, "1234567890123456.789", false),
+        (r#"{"multipleOf": 3}"#, "1e500", false),
+        (r#"{"uniqueItems": true}"#, "[1, 1.0]", false),
+        (r#"{"uniqueItems": true}"#, "[9007199254740992, 9007199254740993]", true),
+        (r#"{"type": "object"}"#, "5", false),
+        (r#"{"type": "number"}"#, r#"{"$serde_json::private::Number": "5"}"#, false),
+    ] {
+        let compiled = Schema::compile(&read(schema)).unwrap();
+        assert_eq!(compiled.is_valid(&read(body)), is_valid, "{schema} {body}");
+        assert_eq!(compiled.check(&read(body)).is_empty(), is_valid, "{schema} {body}");
+    }
+}
+
+#[test]
+fn formats_and_encodings_are_annotations() {
+    let schema = Schema::compile(&json!({"format": "email", "contentEncoding": "base64"})).unwrap();
+    assert!(schema.is_valid(&json!("no address, and not base64")));
+}
+
+/// The bodies that recursion and alternatives would make most of.
+#[test]
+fn no_body_takes_long_or_goes_deep() {
+    let branching = json!({
+        "oneOf": [
+            {"properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}, "op": {"const": "+"}}},
+            {"properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}, "op": {"const": "-"}}},
+            {"properties": {"left": {"$ref": "#"}, "op": {"const": "!"}}, "unevaluatedProperties": false}
+        ]
+    });
+    let deep = (1..crate::MAX_DEPTH).fold(json!({"op": "?"}), |inner, _| json!({"left": inner, "op": "+"}));
+    let loops = json!({"$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}}});
+    let chain = (0..20).fold(
+        json!({"properties": {"left": {"$ref": "#"}}, "required": ["op", "x"]}),
+        |inner, _| json!({"allOf": [inner]}),
+    );
+    let unique = json!({"uniqueItems": true});
+    let huge = Value::Array(
+        (1..60_000).map(|number| crate::read_json(format!("{number}e400").as_bytes()).unwrap()).collect(),
+    );
+    let judge = move || {
+        for (schema, body) in [(branching, &deep), (loops, &deep), (chain, &deep), (unique, &huge)] {
+            let began = std::time::Instant::now();
+            let schema = Schema::compile(&schema).unwrap();
+            let _whatever = schema.check(body);
+            assert!(began.elapsed() < std::time::Duration::from_secs(20), "{schema:?}");
+        }
+    };
+    // A gateway worker has the stack of any thread.
+    std::thread::Builder::new().stack_size(2 << 20).spawn(judge).unwrap().join().unwrap();
+}
+
+proptest! {
+    #[test]
+    fn the_verdict_is_the_librarys_and_what_is_wrong_is_always_explained(schema in any_schema(), body in any_body()) {
+        let plain = jsonschema::draft202012::options().build(&schema).unwrap();
+        let compiled = Schema::compile(&schema).unwrap();
+        prop_assert_eq!(compiled.is_valid(&body), plain.is_valid(&body));
+        let violations = compiled.check(&body);
+        prop_assert_eq!(violations.is_empty(), plain.is_valid(&body));
+        prop_assert!(violations.listed.iter().all(|one| one.message != "does not match the schema"), "{:?}", violations);
+        // Alone, the explanation comes to the same verdict.
+        let alone = explain(&compiled.program, &body);
+        let nothing = alone.listed.len() == 1 && alone.listed[0].message == "does not match the schema";
+        prop_assert_eq!(nothing, plain.is_valid(&body), "{:?}", alone);
+    }
+}
+
+fn any_body() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-3..9_i64).prop_map(Value::from),
+        (-30..90_i64).prop_map(|tenths| json!(tenths as f64 / 10.0)),
+        "[ab]{0,3}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map("[abc]", inner, 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_schema() -> impl Strategy<Value = Value> {
+    let kind = prop_oneof![
+        Just("integer"),
+        Just("number"),
+        Just("string"),
+        Just("array"),
+        Just("object"),
+        Just("null")
+    ];
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Value::from),
+        kind.prop_map(|kind| json!({"type": kind})),
+        (0..4_u8).prop_map(|limit| json!({"minimum": limit, "maxLength": limit, "minItems": limit})),
+        (1..4_u8).prop_map(
+            |limit| json!({"multipleOf": f64::from(limit) / 2.0, "maxItems": limit, "maxProperties": limit})
+        ),
+        Just(json!({"required": ["a"], "uniqueItems": true, "pattern": "^a"})),
+        Just(json!({"enum": [1, "a", [1], {"a": 1}]})),
+        Just(json!({"dependentRequired": {"a": ["b"]}})),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        let some = proptest::collection::vec(inner.clone(), 1..4);
+        prop_oneof![
+            (some.clone(), prop_oneof![Just("allOf"), Just("anyOf"), Just("oneOf"), Just("prefixItems")])
+                .prop_map(|(schemas, keyword)| json!({ keyword: schemas })),
+            (
+                inner.clone(),
+                prop_oneof![
+                    Just("not"),
+                    Just("items"),
+                    Just("contains"),
+                    Just("propertyNames"),
+                    Just("additionalProperties")
+                ]
+            )
+                .prop_map(|(schema, keyword)| json!({ keyword: schema })),
+            (inner.clone(), inner.clone(), inner.clone())
+                .prop_map(|(a, b, c)| json!({"if": a, "then": b, "else": c})),
+            (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| json!({
+                "properties": {"a": a}, "patternProperties": {"[bc]": b}, "unevaluatedProperties": c
+            })),
+            (inner.clone(), inner.clone())
+                .prop_map(|(a, b)| json!({"allOf": [{"prefixItems": [a]}], "unevaluatedItems": b})),
+            (inner.clone(), inner)
+                .prop_map(|(a, b)| json!({"dependentSchemas": {"a": a}, "properties": {"b": b}})),
+        ]
+    })
+}
