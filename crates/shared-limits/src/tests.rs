@@ -161,6 +161,27 @@ fn of_a_redis_that_hangs_one_answer_is_waited_for_and_no_other() {
 }
 
 #[test]
+fn a_thread_that_was_held_up_itself_takes_what_has_come_meanwhile() {
+    let Some(redis) = Redis::start() else { return };
+    local(async {
+        let link = begun(&shared(server(&redis))).await;
+        let limit = limit(60, 60, 2);
+        let mut asked = Box::pin(link.take_address(ADDRESS, &limit));
+        // It is sent in the next turn, and answered while nothing moves here.
+        let held_up = async {
+            tokio::task::yield_now().await;
+            std::thread::sleep(2 * ANSWER_LIMIT);
+        };
+        tokio::select! {
+            biased;
+            _ = &mut asked => panic!("nobody has read an answer"),
+            () = held_up => {}
+        }
+        assert!(asked.await.unwrap().is_ok());
+    });
+}
+
+#[test]
 fn scripts_that_were_forgotten_are_loaded_again_by_the_request_that_needs_one() {
     let Some(redis) = Redis::start() else { return };
     local(async {
