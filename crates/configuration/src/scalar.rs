@@ -4,6 +4,7 @@
 //! wrong value of the file.
 
 mod spanned;
+mod stores;
 mod values;
 mod word_or;
 mod words;
@@ -21,11 +22,11 @@ use serde_json::{Value, json};
 use crate::report::Origin;
 
 pub(crate) use spanned::Spanned;
+pub(crate) use stores::{RedisUrl, StoreWord};
 pub(crate) use values::Whole;
 pub(crate) use word_or::{Larger, Neither, WordOr};
 pub(crate) use words::{
-    AccessLog, AnyWord, AttestationWord, CheckWord, PolicyWord, RedisUrl, RetryCause, StoreWord, Workers,
-    header_help, header_name,
+    AccessLog, AnyWord, AttestationWord, CheckWord, PolicyWord, RetryCause, Workers, header_help, header_name,
 };
 
 /// A typed value, or what stood in its place.
