@@ -223,6 +223,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn whoever_else_has_to_judge_it_finds_it_read() {
+        let room = HeldBytes::default();
+        let mut body = Pieces { pieces: vec![b"once".to_vec()].into(), ..Pieces::default() };
+        read(&mut body, &room).await.unwrap();
+        body.stalls = true;
+        read(&mut body, &room).await.unwrap();
+        assert_eq!(body.held.as_ref().unwrap().bytes(), b"once");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn no_more_is_kept_than_there_is_room_for() {
         let room = HeldBytes::default();
         let large = || Pieces { pieces: (0..40).map(|_| vec![7; 1 << 20]).collect(), ..Pieces::default() };

@@ -69,8 +69,7 @@ use plan::{Plan, Resolving};
 use quoter::Quoter;
 use reload::{Live, ONCE_MORE};
 use replica_process::ReplicaLauncher;
-use request_rules::Broken;
-pub(crate) use request_rules::{RequestRules, RulesRefused};
+pub(crate) use request_rules::RequestRules;
 use revisions::{Beginning, BegunWith};
 pub(crate) use screen::counted;
 use screen::{Screen, say_what_is_awaited};
@@ -162,10 +161,7 @@ impl Running {
         // What is wrong with the file is found before anything is made.
         let client_tls = ClientTls::default().of(document.settings.gateway.tls.as_ref()).await?;
         tokens::try_files(&document.settings, &source.name()).await?;
-        let refused =
-            |name: String| move |refused: RulesRefused| Failure::Configuration(refused.report(&name));
-        let rules = RequestRules::default().of(&document.settings, Broken::Refuses).await;
-        let rules = rules.map_err(refused(source.name()))?;
+        let rules = RequestRules::default().begin(&document.settings, &source.name()).await?;
         let data_dir = DataDir::open(&document.settings.data_dir)?;
         let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
         let node = node::claim(&document.settings, &stores.mesh, &data_dir.node_id()).await?;
@@ -179,7 +175,7 @@ impl Running {
         });
         let source = source.await.context("failed to look at the files of the configuration")?;
         let client_tls = client_tls.of(settings.gateway.tls.as_ref()).await?;
-        let rules = rules.of(&settings, Broken::Refuses).await.map_err(refused(source.name()))?;
+        let rules = rules.begin(&settings, &source.name()).await?;
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
             Claims::make(&settings, data_dir, stores, node).await?;

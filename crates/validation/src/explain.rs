@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use crate::program::{Id, Part, Program};
 use crate::violation::{MAX_POINTER_BYTES, Place, Violation, Violations, beneath};
 
-/// How many schemas are held against how many values before no more is looked for.
-const MAX_STEPS: u32 = 100_000;
+/// How many keywords are held against how many values before no more is looked for; large values count for more.
+const MAX_STEPS: u32 = 500_000;
 /// How deep schemas lead into each other before that is not followed any more.
 const MAX_NESTED: usize = 256;
 
@@ -71,6 +71,17 @@ impl<'v> Looked<'v> {
         self.members.extend(other.members);
         self.items.extend(other.items);
     }
+}
+
+/// What it costs to look at a value alone, in steps beside the one that every keyword is.
+fn weight(value: &Value) -> u32 {
+    let weight = match value {
+        Value::Array(items) => items.len() / 4,
+        Value::Object(members) => members.len() / 4,
+        Value::String(text) => text.len() / 256,
+        _ => 0,
+    };
+    u32::try_from(weight).unwrap_or(u32::MAX)
 }
 
 impl Explaining<'_> {
@@ -150,6 +161,7 @@ impl Explaining<'_> {
                 false
             }
             Part::Leaf { keyword, validator, message } => {
+                self.steps = self.steps.saturating_add(weight(value));
                 let is_valid = validator.is_valid(value);
                 if !is_valid {
                     self.tell(tell, at, place, keyword, message);

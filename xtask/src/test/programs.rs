@@ -33,6 +33,11 @@ pub(crate) const PROGRAMS: &[Program] = &[
         wanted_for: "two nodes on two machines, as network namespaces are, and what cuts them off",
     },
     Program {
+        name: "openssl",
+        package: "openssl",
+        wanted_for: "signed requests, by keys and signatures that another program makes",
+    },
+    Program {
         name: "promtool",
         package: "prometheus",
         wanted_for: "the metrics page, read by Prometheus' own parser",

@@ -15,9 +15,7 @@ use crate::cli::{ChangeArgs, ConfigCommand, PlaceArgs};
 use crate::commands::block_on;
 use crate::failure::Failure;
 use crate::output::{print, print_json};
-use crate::up::{
-    RequestRules, RulesRefused, check_key_files, check_service_config, check_store_files, counted,
-};
+use crate::up::{RequestRules, check_key_files, check_service_config, check_store_files, counted};
 
 /// So much of a digest tells two apart in a listing, in hex digits.
 const SHOWN_DIGEST: usize = 12;
@@ -51,9 +49,7 @@ fn validate(place: PlaceArgs) -> Result<(), Failure> {
     tls.context("the files of gateway.tls cannot be used")?;
     check_key_files(&settings, &place.config.display().to_string())?;
     check_store_files(&settings).context("the files of `store` cannot be used")?;
-    let refused =
-        |refused: RulesRefused| Failure::Configuration(refused.report(&place.config.display().to_string()));
-    RequestRules::read_now(&settings).map_err(refused)?;
+    RequestRules::check(&settings, &place.config.display().to_string())?;
     let replicas = settings.services.iter().map(ServiceSettings::replicas).sum();
     let (services, replicas) = (counted(settings.services.len(), "service"), counted(replicas, "replica"));
     print(format_args!("{} is valid: {services}, {replicas}", place.config.display()))

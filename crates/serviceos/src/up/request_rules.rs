@@ -14,6 +14,7 @@ use thiserror::Error;
 use validation::{Operation, RequestRule, Schema, SchemaError, read_json};
 
 use super::files::patiently;
+use crate::failure::Failure;
 
 /// The largest file with schemas, in bytes: 4 MiB.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -48,7 +49,7 @@ pub(crate) struct RulesRefused(Vec<(usize, String)>);
 
 impl RulesRefused {
     /// The report, in which the configuration has this name.
-    pub(crate) fn report(&self, name: &str) -> String {
+    fn report(&self, name: &str) -> String {
         let line = |(line, message): &(usize, String)| format!("{name}:{line}: {message}\n");
         self.0.iter().map(line).collect()
     }
@@ -83,11 +84,27 @@ impl RequestRules {
             .unwrap_or_else(|error| Err(RulesRefused(vec![(0, format!("it could not be read: {error}"))])))
     }
 
-    /// The same on a thread that may wait.
+    /// Those of the settings that a start goes by, which come from the file of this name.
     ///
     /// # Errors
-    /// Everything that cannot be used, and why.
-    pub(crate) fn read_now(settings: &Settings) -> Result<Self, RulesRefused> {
+    /// Everything that cannot be used, with its line.
+    pub(crate) async fn begin(&self, settings: &Settings, name: &str) -> Result<Self, Failure> {
+        let rules = self.of(settings, Broken::Refuses).await;
+        rules.map_err(|refused| Failure::Configuration(refused.report(name)))
+    }
+
+    /// Whether all that settings name can be used, on a thread that may wait.
+    ///
+    /// # Errors
+    /// Everything that cannot be used, with its line.
+    pub(crate) fn check(settings: &Settings, name: &str) -> Result<(), Failure> {
+        match Self::read_now(settings) {
+            Ok(_) => Ok(()),
+            Err(refused) => Err(Failure::Configuration(refused.report(name))),
+        }
+    }
+
+    fn read_now(settings: &Settings) -> Result<Self, RulesRefused> {
         let routes = settings.services.iter().flat_map(|service| &service.routes);
         Self::default().read(routes.filter_map(Wanted::of).collect(), Broken::Refuses)
     }

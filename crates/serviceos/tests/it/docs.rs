@@ -30,8 +30,16 @@ fn blocks_of(language: &str, path: &Path, name: &str) -> Vec<(String, String)> {
 
 #[test]
 fn every_yaml_example_is_a_valid_file() {
-    let examples =
-        blocks("yaml", &["README.md", "docs/configuration.md", "docs/commands.md", "docs/operations.md"]);
+    let examples = blocks(
+        "yaml",
+        &[
+            "README.md",
+            "docs/configuration.md",
+            "docs/commands.md",
+            "docs/operations.md",
+            "docs/signed-requests.md",
+        ],
+    );
     assert!(examples.len() >= 3, "{examples:?}");
     for (place, example) in examples {
         let mesh = Mesh::new();

@@ -52,6 +52,7 @@ mod secrets;
 mod selection;
 mod services;
 mod shutdown;
+mod signed_requests;
 mod stale_start;
 mod tls;
 mod tls_versions;
