@@ -16,6 +16,7 @@ mod routes;
 mod runs;
 mod secrets;
 mod service;
+mod shared_limits;
 mod store;
 
 use std::num::NonZeroUsize;

@@ -29,14 +29,14 @@ pub use report::{LoadError, Mistake};
 pub use schema::schema;
 pub use settings::{
     AttestationSettings, Authentication, BalancingPolicy, Builtin, CertificateFiles, CertificateSettings,
-    Circuit, CommandSettings, ConfigReload, ContentRule, EndpointSettings, EtcdLogin, EtcdStore,
-    EtcdTlsFiles, GatewayLimits, GatewaySettings, GenerateType, HashOn, HealthCheck, HostPattern,
+    Circuit, ClientTlsFiles, CommandSettings, ConfigReload, ContentRule, EndpointSettings, EtcdLogin,
+    EtcdStore, GatewayLimits, GatewaySettings, GenerateType, HashOn, HealthCheck, HostPattern,
     IssuerSettings, JwksSource, LimitSettings, Line, LoadBalancing, LogFormat, MAX_CONFIG_BYTES, Measurement,
-    Outlier, Percent, Placed, PlatformAllow, PlatformSettings, Probe, ProcessSettings, Program, Protocol,
-    Rate, RateLimitSettings, ReleaseSettings, Releases, RequestSettings, Restart, Retry, RetryOn,
-    RouteAccess, RouteSettings, RuleFile, Runs, Scheme, SecretSettings, ServiceSettings, Settings,
-    SgxRelease, SignedRequests, Sticky, StoreSettings, TcbSettings, TcbStatus, Telemetry, TenantOf,
-    TierSettings, TlsSettings, TokenAlgorithm, Traffic,
+    OnSharedFailure, Outlier, Percent, Placed, PlatformAllow, PlatformSettings, Probe, ProcessSettings,
+    Program, Protocol, Rate, RateLimitSettings, ReleaseSettings, Releases, RequestSettings, Restart, Retry,
+    RetryOn, RouteAccess, RouteSettings, RuleFile, Runs, Scheme, SecretSettings, ServiceSettings, Settings,
+    SgxRelease, SharedLimitSettings, SignedRequests, Sticky, StoreSettings, TcbSettings, TcbStatus,
+    Telemetry, TenantOf, TierSettings, TlsSettings, TokenAlgorithm, Traffic,
 };
 
 #[cfg(test)]

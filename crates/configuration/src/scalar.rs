@@ -24,8 +24,8 @@ pub(crate) use spanned::Spanned;
 pub(crate) use values::Whole;
 pub(crate) use word_or::{Larger, Neither, WordOr};
 pub(crate) use words::{
-    AccessLog, AnyWord, AttestationWord, CheckWord, PolicyWord, RetryCause, StoreWord, Workers, header_help,
-    header_name,
+    AccessLog, AnyWord, AttestationWord, CheckWord, PolicyWord, RedisUrl, RetryCause, StoreWord, Workers,
+    header_help, header_name,
 };
 
 /// A typed value, or what stood in its place.

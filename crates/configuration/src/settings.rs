@@ -5,6 +5,7 @@ mod authentication;
 mod policies;
 mod request;
 mod service;
+mod shared_limits;
 mod store;
 
 use std::collections::BTreeMap;
@@ -33,7 +34,8 @@ pub use service::{
     Builtin, CommandSettings, ConfigReload, EndpointSettings, HostPattern, MAX_CONFIG_BYTES, ProcessSettings,
     Program, Protocol, Restart, RouteAccess, RouteSettings, Runs, Scheme, ServiceSettings,
 };
-pub use store::{EtcdLogin, EtcdStore, EtcdTlsFiles, StoreSettings};
+pub use shared_limits::{OnSharedFailure, SharedLimitSettings};
+pub use store::{ClientTlsFiles, EtcdLogin, EtcdStore, StoreSettings};
 
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,6 +133,8 @@ pub struct RateLimitSettings {
     pub failed_authentication: LimitSettings,
     /// The tiers of the file, by name: added to the built-in ones or in the place of one of them, never of `unlimited`.
     pub tiers: BTreeMap<String, TierSettings>,
+    /// Where several gateways count together; each by itself where there is nothing.
+    pub shared: Option<SharedLimitSettings>,
 }
 
 /// A rate with its burst.

@@ -17,6 +17,7 @@ mod routes;
 mod schema;
 mod secrets;
 mod semantic;
+mod shared_limits;
 mod store;
 mod valid;
 

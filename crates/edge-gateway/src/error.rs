@@ -97,6 +97,9 @@ pub enum FlowError {
         /// When another request is allowed.
         retry_after: Duration,
     },
+    /// The limits that gateways share cannot be counted, and nobody is to be let through uncounted.
+    #[error("the limits of this gateway cannot be counted at present")]
+    LimitsUnavailable,
     /// Too much is asked at once.
     #[error("{0} has as many requests in flight as it may")]
     Overloaded(&'static str),
@@ -141,7 +144,7 @@ pub enum LimitedBy {
 }
 
 /// Every code that the gateway answers with; each has a page in `docs/errors/`.
-pub const CODES: [&str; 19] = [
+pub const CODES: [&str; 20] = [
     "REQUEST_MALFORMED",
     "URL_TOO_LONG",
     "HEADERS_TOO_LARGE",
@@ -157,6 +160,7 @@ pub const CODES: [&str; 19] = [
     "VALIDATION_FAILED",
     "REQUEST_TIMEOUT",
     "RATE_LIMITED",
+    "LIMITS_UNAVAILABLE",
     "OVERLOADED",
     "NO_REPLICA_SELECTABLE",
     "UPSTREAM_FAILED",
@@ -259,6 +263,9 @@ impl FlowError {
                 (StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "Request timed out")
             }
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", "Rate limit reached"),
+            Self::LimitsUnavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "LIMITS_UNAVAILABLE", "Limits unavailable")
+            }
             Self::Overloaded(_) | Self::NoncesFull(_) | Self::Exhausted(_) | Self::NoRoom => {
                 (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", "Overloaded")
             }
@@ -359,7 +366,11 @@ impl FlowError {
             // What is taken instead (RFC 9110 section 15.5.16).
             Self::MediaType { wanted, .. } if !wanted.is_empty() => fields.push(("accept", wanted.clone())),
             Self::EncodingUnsupported => fields.push(("accept-encoding", "identity".to_owned())),
-            Self::NoReplica(_) | Self::Overloaded(_) | Self::Exhausted(_) | Self::NoRoom => {
+            Self::NoReplica(_)
+            | Self::Overloaded(_)
+            | Self::Exhausted(_)
+            | Self::NoRoom
+            | Self::LimitsUnavailable => {
                 fields.push(("retry-after", "1".to_owned()));
             }
             Self::RateLimited { retry_after, .. } | Self::NoncesFull(retry_after) => {

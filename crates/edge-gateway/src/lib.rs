@@ -44,5 +44,5 @@ pub use gateway::{Gateway, GatewayParts, Phase, Plans};
 pub use listener::{BindError, Listeners};
 pub use plan::{Authentication, Plan};
 pub use rate_limit::{Ceiling, ClientBuckets, RateLimits, RouteLimit, nanoseconds_now};
-pub use route::{OwnPage, PageAnswer, PageRequest, Route, RouteTable};
+pub use route::{Asks, OwnPage, PageAnswer, PageRequest, Route, RouteTable};
 pub use tls::{ServerTls, TlsError, server_config};

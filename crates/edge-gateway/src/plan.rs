@@ -11,6 +11,7 @@ use http1::Limits;
 use ipnet::IpNet;
 use observability::RouteShard;
 use service_router::{ServicePlans, ServiceView, WorkerRouter};
+use shared_limits::Link;
 
 use crate::RouteTable;
 use crate::rate_limit::RateLimits;
@@ -57,11 +58,14 @@ pub(crate) struct WorkerPlan {
     pub(crate) head_limits: Limits,
     /// By the place of the service; made when the first request comes, since most workers are asked for few of many.
     views: Box<[OnceCell<Rc<ServiceView>>]>,
+    /// Where limits are counted together with other gateways; none where each counts by itself.
+    pub(crate) shared: Option<Rc<Link>>,
     worker: usize,
 }
 
 impl WorkerPlan {
-    pub(crate) fn new(plan: Arc<Plan>, worker: usize) -> Rc<Self> {
+    /// Of the plan before, the connection to what gateways share is kept, where it is no other.
+    pub(crate) fn new(plan: Arc<Plan>, worker: usize, before: Option<&Self>) -> Rc<Self> {
         let limits = &plan.limits;
         let head_limits = Limits {
             head_bytes: limits.header_bytes.as_usize(),
@@ -69,7 +73,19 @@ impl WorkerPlan {
             target_bytes: limits.url_bytes.as_usize(),
         };
         let views = (0..plan.services.count()).map(|_| OnceCell::new()).collect();
-        Rc::new(Self { head_limits, views, worker, plan })
+        let shared = plan.rate_limits.shared.as_ref().map(|shared| {
+            let known = before.and_then(|before| before.shared.as_ref());
+            let known = known.filter(|known| Arc::ptr_eq(known.shared(), shared));
+            known.map_or_else(|| Rc::new(Link::begin(Arc::clone(shared))), Rc::clone)
+        });
+        Rc::new(Self { head_limits, views, shared, worker, plan })
+    }
+
+    /// Returns when what gateways share was tried once, so that the first requests need not do without it.
+    pub(crate) async fn begun(&self) {
+        if let Some(link) = &self.shared {
+            link.begun().await;
+        }
     }
 
     /// The view of the service of a route.

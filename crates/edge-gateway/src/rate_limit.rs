@@ -1,12 +1,16 @@
 //! How often somebody may call: by address before anything else, by caller and by route once both are known.
 
 mod fields;
+mod shared;
 
 use std::hash::RandomState;
 use std::sync::{Arc, LazyLock};
 use std::time::UNIX_EPOCH;
 
-use access::{Addresses, Allowed, Caller, Denied, Exceeded, Gcra, Left, Limit, Moment, admit, policy};
+use access::{
+    Addresses, Allowance, Allowed, Caller, Denied, Exceeded, Gcra, Left, Limit, Moment, admit, policy,
+};
+use shared_limits::SharedLimits;
 use tokio::time::Instant;
 
 use crate::FlowError;
@@ -48,11 +52,11 @@ impl Ceiling {
     }
 }
 
-/// The limits of addresses.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The limits of addresses, and where limits are counted.
 pub struct RateLimits {
     per_address: Option<Ceiling>,
     failed_authentication: Ceiling,
+    pub(crate) shared: Option<Arc<SharedLimits>>,
 }
 
 impl RateLimits {
@@ -61,7 +65,13 @@ impl RateLimits {
         Self {
             per_address: per_address.map(|limit| Ceiling::new("address", limit)),
             failed_authentication: Ceiling::new("failed-authentication", failed_authentication),
+            shared: None,
         }
+    }
+
+    /// The same, counted together with other gateways, but for refused credentials.
+    pub fn shared(self, shared: Option<Arc<SharedLimits>>) -> Self {
+        Self { shared, ..self }
     }
 }
 
@@ -81,14 +91,20 @@ impl Default for ClientBuckets {
 /// How often everybody together may call a route.
 #[derive(Debug)]
 pub struct RouteLimit {
+    /// The same at every gateway, and no other route's.
+    name: Arc<str>,
     bucket: Gcra,
     ceiling: Ceiling,
 }
 
 impl RouteLimit {
-    /// A limit of which nothing is used.
-    pub fn new(limit: Limit) -> Arc<Self> {
-        Arc::new(Self { bucket: Gcra::new(limit), ceiling: Ceiling::new("route", limit) })
+    /// A limit of which nothing is used. By `name` gateways that count together know the route.
+    pub fn new(name: &str, limit: Limit) -> Arc<Self> {
+        Self::of(name.into(), Gcra::new(limit), limit)
+    }
+
+    fn of(name: Arc<str>, bucket: Gcra, limit: Limit) -> Arc<Self> {
+        Arc::new(Self { name, bucket, ceiling: Ceiling::new("route", limit) })
     }
 
     /// This one where it is the same, or one under another limit in which what was used stays used.
@@ -96,7 +112,7 @@ impl RouteLimit {
         if self.ceiling.limit == limit {
             return Arc::clone(self);
         }
-        Arc::new(Self { bucket: self.bucket.under(limit, now_ns), ceiling: Ceiling::new("route", limit) })
+        Self::of(Arc::clone(&self.name), self.bucket.under(limit, now_ns), limit)
     }
 }
 
@@ -117,10 +133,23 @@ impl Standing {
 }
 
 /// Counts a request by the address of its client, whatever becomes of it.
-pub(crate) fn limit_address(exchange: &mut Exchange) -> Result<(), FlowError> {
+pub(crate) async fn limit_address(exchange: &mut Exchange) -> Result<(), FlowError> {
+    match exchange.plan.shared.clone() {
+        None => limit_address_here(exchange),
+        // On the heap, so that requests which nobody else counts are no larger for it.
+        Some(link) => Box::pin(shared::limit_address(exchange, &link)).await,
+    }
+}
+
+fn limit_address_here(exchange: &mut Exchange) -> Result<(), FlowError> {
     let Some(ceiling) = &exchange.plan.plan.rate_limits.per_address else { return Ok(()) };
     let now_ns = nanoseconds(exchange.began);
-    match exchange.worker.client_buckets.calls.take(exchange.address(), &ceiling.limit, now_ns) {
+    let counted = exchange.worker.client_buckets.calls.take(exchange.address(), &ceiling.limit, now_ns);
+    count_address(exchange, counted)
+}
+
+fn count_address(exchange: &mut Exchange, counted: Result<Allowed, Denied>) -> Result<(), FlowError> {
+    match counted {
         Ok(left) => {
             exchange.standing.address = Some(left);
             Ok(())
@@ -156,13 +185,25 @@ fn too_many_failures(exchange: &mut Exchange, denied: Denied) -> FlowError {
 }
 
 /// Counts a request by its caller and its route, by both or by none.
-pub(crate) fn limit(exchange: &mut Exchange, route: &Route) -> Result<(), FlowError> {
+pub(crate) async fn limit(exchange: &mut Exchange, route: &Route) -> Result<(), FlowError> {
+    match exchange.plan.shared.clone() {
+        None => limit_here(exchange, route),
+        Some(link) => Box::pin(shared::limit(exchange, route, &link)).await,
+    }
+}
+
+fn limit_here(exchange: &mut Exchange, route: &Route) -> Result<(), FlowError> {
     let allowance = exchange.caller.as_deref().and_then(Caller::allowance).map(Arc::as_ref);
     let of_route = route.limit.as_deref().map(|limit| &limit.bucket);
     if allowance.is_none() && of_route.is_none() {
         return Ok(());
     }
-    let (exceeded, denied) = match admit(allowance, of_route, moment(exchange)) {
+    let counted = admit(allowance, of_route, moment(exchange));
+    count_caller(exchange, counted)
+}
+
+fn count_caller(exchange: &mut Exchange, counted: Result<Left, (Exceeded, Denied)>) -> Result<(), FlowError> {
+    let (exceeded, denied) = match counted {
         Ok(left) => {
             exchange.standing.caller = left;
             return Ok(());
@@ -187,6 +228,25 @@ pub(crate) fn limit(exchange: &mut Exchange, route: &Route) -> Result<(), FlowEr
         }
     };
     Err(limited(by, denied))
+}
+
+/// What is left of the limits of a request's caller. Changes nothing.
+pub(crate) async fn what_is_left(exchange: &Exchange) -> Result<Left, FlowError> {
+    let allowance = exchange.caller.as_deref().and_then(Caller::allowance);
+    let Some(allowance) = allowance else { return Ok(Left::default()) };
+    match &exchange.plan.shared {
+        None => Ok(left_here(exchange, allowance)),
+        Some(link) => Box::pin(shared::left(exchange, allowance, link)).await,
+    }
+}
+
+fn left_here(exchange: &Exchange, allowance: &Allowance) -> Left {
+    let now = moment(exchange);
+    Left {
+        rate: allowance.bucket().map(|bucket| bucket.left(now.steady_ns)),
+        daily: allowance.daily().map(|daily| daily.left(now.unix)),
+        route: None,
+    }
 }
 
 fn limited(by: LimitedBy, denied: Denied) -> FlowError {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use access::Left;
 use http1::{Known, RequestHead};
 use service_router::{Answer, CallOptions, Replay, RequestBody, Timer};
 use tokio::time::Instant;
@@ -14,8 +15,8 @@ use crate::destination;
 use crate::exchange::Exchange;
 use crate::forward::Forward;
 use crate::held::Held;
-use crate::rate_limit::{limit, limit_address, moment};
-use crate::route::{OwnPage, PageRequest, Target};
+use crate::rate_limit::{limit, limit_address, what_is_left};
+use crate::route::{Asks, OwnPage, PageRequest, Target};
 use crate::validate::{upgrade, validate_content, validate_head, validate_length};
 use crate::websocket::is_taken_up;
 
@@ -74,7 +75,7 @@ async fn request_flow(
     timer: &mut Timer,
 ) -> Result<Flow, FlowError> {
     let (plan, worker) = (Rc::clone(&exchange.plan), Rc::clone(&exchange.worker));
-    limit_address(exchange)?;
+    limit_address(exchange).await?;
     validate_head(&exchange.head)?;
     let (route, hash) = match plan.plan.routes.find(&exchange.head)? {
         Target::Route { route, hash } => (route, hash),
@@ -85,7 +86,7 @@ async fn request_flow(
     if route.scopes.is_some() {
         exchange.caller = Some(authenticate(exchange).await?);
     }
-    limit(exchange, route)?;
+    limit(exchange, route).await?;
     authorize(exchange.caller.as_deref(), route.scopes.as_deref())?;
     validate_length(&exchange.head, route)?;
     body.set_limit(route.body_limit);
@@ -144,7 +145,11 @@ async fn own_page(exchange: &mut Exchange, page: &OwnPage) -> Result<OwnAnswer, 
     } else {
         exchange.own_page();
     }
-    let answer = (page.answer)(PageRequest { caller: exchange.caller.as_deref(), now: moment(exchange) });
+    let left = match page.asks {
+        Asks::Nothing => Left::default(),
+        Asks::WhatIsLeft => what_is_left(exchange).await?,
+    };
+    let answer = (page.answer)(PageRequest { caller: exchange.caller.as_deref(), left });
     Ok(OwnAnswer {
         status: answer.status,
         content_type: answer.content_type,

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::{Caller, Moment};
+use access::{Caller, Left};
 use configuration::{HashOn, HostPattern, Sticky};
 use http::{Method, StatusCode};
 use http1::RequestHead;
@@ -109,17 +109,28 @@ pub struct OwnPage {
     pub path: &'static str,
     /// The scopes that a caller needs; `None` when anybody may ask.
     pub scopes: Option<Arc<[String]>>,
+    /// What it has to be told.
+    pub asks: Asks,
     /// Gives the answer; must not block.
     pub answer: Arc<dyn Fn(PageRequest<'_>) -> PageAnswer + Send + Sync>,
 }
 
-/// Who asks for an own page, and when.
+/// What an own page has to be told beside who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// Nothing.
+    Nothing,
+    /// What is left of the caller's limits.
+    WhatIsLeft,
+}
+
+/// Who asks for an own page.
 #[derive(Debug, Clone, Copy)]
 pub struct PageRequest<'a> {
     /// The caller, where the page needs one.
     pub caller: Option<&'a Caller>,
-    /// The moment, as limits are counted.
-    pub now: Moment,
+    /// What is left of its limits, where the page asks for that. To ask uses nothing of them.
+    pub left: Left,
 }
 
 /// The content of an own page.
@@ -178,6 +189,12 @@ impl RouteTable {
     /// All routes in the order of their numbers.
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    /// Whether the path is that of an own page.
+    pub(crate) fn is_own(&self, head: &RequestHead) -> bool {
+        let path = plain(head.path());
+        self.own.iter().any(|page| page.path.as_bytes() == &*path)
     }
 
     pub(crate) fn find(&self, head: &RequestHead) -> Result<Target<'_>, FlowError> {

@@ -129,7 +129,7 @@ impl Worker {
             number,
         } = parts;
         router.use_services(&plan.services);
-        let plan = WorkerPlan::new(plan, number).into();
+        let plan = WorkerPlan::new(plan, number, None).into();
         let shard = metrics.gateway(number);
         let (heads, outs, lines) = (RefCell::default(), RefCell::default(), lines.map(RefCell::new));
         Rc::new(Self {
@@ -158,9 +158,12 @@ impl Worker {
     }
 
     /// Every request from now on is handled by this configuration; those that have begun end with theirs.
-    fn use_plan(&self, published: &PublishedPlan) {
+    async fn use_plan(&self, published: &PublishedPlan) {
+        let before = self.plan();
+        let plan = WorkerPlan::new(Arc::clone(&published.plan), self.number, Some(&before));
+        plan.begun().await;
         self.router.use_services(&published.plan.services);
-        *self.plan.borrow_mut() = WorkerPlan::new(Arc::clone(&published.plan), self.number);
+        *self.plan.borrow_mut() = plan;
     }
 
     /// Refuses a request when too many are in flight; it counts itself already.
@@ -242,6 +245,7 @@ pub(crate) struct Inputs {
 /// `following` keeps the router's view of the replicas up to date.
 pub(crate) async fn run(worker: Rc<Worker>, inputs: Inputs, following: impl Future<Output = ()> + 'static) {
     let Inputs { listeners, mut phase, plans, used_plan, connections } = inputs;
+    worker.plan().begun().await;
     let mut background = JoinSet::new();
     background.spawn_local(following);
     background.spawn_local(follow_plans(Rc::clone(&worker), plans, used_plan));
@@ -375,7 +379,7 @@ async fn follow_plans(
     used_plan.send_replace(plans.borrow_and_update().number);
     while plans.changed().await.is_ok() {
         let published = plans.borrow_and_update().clone();
-        worker.use_plan(&published);
+        worker.use_plan(&published).await;
         used_plan.send_replace(published.number);
     }
 }

@@ -38,6 +38,8 @@ pub struct GatewayShard {
     pub requests_shed: Counter,
     /// Requests refused because of anything else.
     pub requests_refused: CountersBy<Refused>,
+    /// Times that the limits which gateways share could not be counted.
+    pub shared_limits_failed: Counter,
     /// HTTP/2 connections refused or ended.
     pub http2_refused: CountersBy<Http2Refused>,
     /// TLS handshakes with clients.

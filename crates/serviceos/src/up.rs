@@ -23,6 +23,7 @@ mod replica_process;
 mod request_rules;
 mod revisions;
 mod screen;
+mod shared_limits;
 mod source;
 mod store;
 mod tokens;
@@ -71,8 +72,10 @@ use reload::{Live, ONCE_MORE};
 use replica_process::ReplicaLauncher;
 pub(crate) use request_rules::RequestRules;
 use revisions::{Beginning, BegunWith};
+use screen::Screen;
 pub(crate) use screen::counted;
-use screen::{Screen, say_what_is_awaited};
+use shared_limits::SharedFiles;
+pub(crate) use shared_limits::check_files as check_shared_limits_files;
 pub(crate) use source::Source;
 use source::named_by;
 pub(crate) use store::check_files as check_store_files;
@@ -161,6 +164,7 @@ impl Running {
         // What is wrong with the file is found before anything is made.
         let client_tls = ClientTls::default().of(document.settings.gateway.tls.as_ref()).await?;
         tokens::try_files(&document.settings, &source.name()).await?;
+        let shared = SharedFiles::default().of(&document.settings).await?;
         let rules = RequestRules::default().begin(&document.settings, &source.name()).await?;
         let data_dir = DataDir::open(&document.settings.data_dir)?;
         let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
@@ -175,6 +179,7 @@ impl Running {
         });
         let source = source.await.context("failed to look at the files of the configuration")?;
         let client_tls = client_tls.of(settings.gateway.tls.as_ref()).await?;
+        let shared = shared.of(&settings).await?;
         let rules = rules.begin(&settings, &source.name()).await?;
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
@@ -197,7 +202,8 @@ impl Running {
         let draining = Arc::new(AtomicBool::new(false));
         let (suspicions, suspected) = mpsc::channel(QUEUED_SUSPICIONS);
         let own = own_pages(settings.mode, &registry, &draining, &store);
-        let plan = Plan::gateway(routes, Arc::clone(&router), &settings, &metrics, client_tls.config(), own)?;
+        let (router_plan, tls) = (Arc::clone(&router), client_tls.config());
+        let plan = Plan::gateway(routes, router_plan, &settings, &metrics, tls, own, shared.limits())?;
         let mut random = fastrand::Rng::new();
         let parts = GatewayParts {
             plan,
@@ -239,6 +245,7 @@ impl Running {
             router,
             limits,
             client_tls,
+            shared,
             rules,
             upstream_tls,
             resolving,
@@ -284,7 +291,7 @@ impl Running {
 
     /// Serves until it is told to stop, or until a part ends by itself, which is a failure.
     async fn serve(mut self, screen: &Screen, orders: &mut Orders, began: Instant) -> Result<(), Failure> {
-        let reason = self.until_told(screen, orders, began).await;
+        let reason = Box::pin(self.until_told(screen, orders, began)).await;
         let (told_by, failed) = match reason {
             Ok(order) => (order.to_owned(), None),
             Err(part) => (format!("{part} ended by itself, which is a bug"), Some(part)),
@@ -359,7 +366,7 @@ impl Running {
         loop {
             tokio::select! {
                 () = self.gateway.ended() => break,
-                () = say_what_is_awaited(&registry, self.facts.node.as_ref(), screen) => {}
+                () = screen.say_what_is_awaited(&registry, self.facts.node.as_ref()) => {}
                 () = orders.again() => {
                     patience = patience.lose(&self.quoter);
                     self.gateway.drain(Duration::ZERO);
@@ -374,7 +381,7 @@ impl Running {
                     Some(Ok(())) => {}
                     Some(Err(error)) => tracing::error!(%error, "a replica's driver failed"),
                 },
-                () = say_what_is_awaited(&registry, self.facts.node.as_ref(), screen) => {}
+                () = screen.say_what_is_awaited(&registry, self.facts.node.as_ref()) => {}
                 () = orders.again() => {
                     patience = patience.lose(&self.quoter);
                     self.stop.send_replace(Stop::Now);

@@ -43,6 +43,11 @@ pub(crate) const PROGRAMS: &[Program] = &[
         wanted_for: "the metrics page, read by Prometheus' own parser",
     },
     Program {
+        name: "redis-server",
+        package: "redis-server",
+        wanted_for: "limits that several gateways share, and what becomes of them when Redis fails",
+    },
+    Program {
         name: "/usr/lib/python3/dist-packages/grpc/__init__.py",
         package: "python3-grpcio",
         wanted_for: "gRPC with grpcio on both sides of the gateway",

@@ -34,7 +34,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("service-registry", &["store"]),
     ("access", &["store", "secrets", "outbound"]),
     ("service-router", &["http1", "service-registry", "trust"]),
-    ("edge-gateway", &["http1", "service-router", "access", "trust", "validation"]),
+    ("shared-limits", &["access"]),
+    ("edge-gateway", &["http1", "service-router", "access", "shared-limits", "trust", "validation"]),
     ("service-lifecycle", &["service-registry", "trust"]),
     (
         "mesh",
@@ -53,6 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "service-registry",
             "access",
             "service-router",
+            "shared-limits",
             "edge-gateway",
             "service-lifecycle",
             "mesh",

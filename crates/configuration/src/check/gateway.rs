@@ -40,7 +40,7 @@ impl Checker {
             Some(Workers::OnePerCore) | None => None,
         };
         let tls = raw.tls.map(|tls| self.tls(tls, surroundings.base_dir));
-        let rate_limits = self.rate_limits(raw.rate_limits);
+        let rate_limits = self.rate_limits(raw.rate_limits, surroundings.base_dir);
         GatewaySettings {
             listen: raw.listen.into_iter().filter_map(|field| field.value.ok()).collect(),
             workers: workers.and_then(NonZeroUsize::new).unwrap_or(surroundings.cores),

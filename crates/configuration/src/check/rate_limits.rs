@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use types::ServiceName;
 
@@ -17,7 +18,7 @@ const UNLIMITED: &str = "unlimited";
 const COUNT: RangeInclusive<i128> = 1..=Rate::MAX_COUNT as i128;
 
 impl Checker {
-    pub(super) fn rate_limits(&mut self, raw: RawRateLimits) -> RateLimitSettings {
+    pub(super) fn rate_limits(&mut self, raw: RawRateLimits, base_dir: &Path) -> RateLimitSettings {
         let key = "gateway.rateLimits.failedAuthentication";
         let failures = raw.failed_authentication;
         let rate = self.value(&format!("{key}.rate"), failures.rate);
@@ -28,6 +29,7 @@ impl Checker {
                 .and_then(|limit| self.rate_limit("gateway.rateLimits.perAddress", limit)),
             failed_authentication: LimitSettings { rate: rate.unwrap_or(Rate::SLOWEST), burst },
             tiers: self.tiers(raw.tiers),
+            shared: self.shared_limits(raw.shared, raw.on_shared_failure, base_dir),
         }
     }
 

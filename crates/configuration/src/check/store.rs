@@ -10,7 +10,7 @@ use super::endpoints::{host_of, port_of, split_port};
 use crate::raw::{RawStore, RawStoreTls};
 use crate::report::Origin;
 use crate::scalar::{Field, StoreWord, Text, WordOr, quoted};
-use crate::settings::{CertificateFiles, EtcdLogin, EtcdStore, EtcdTlsFiles, StoreSettings};
+use crate::settings::{CertificateFiles, ClientTlsFiles, EtcdLogin, EtcdStore, StoreSettings};
 
 /// The most end points; etcd itself has seven members at most.
 const MAX_END_POINTS: usize = 16;
@@ -63,28 +63,35 @@ impl Checker {
                 self.wrong(tls.referenced.into(), message, Some(help.to_owned()));
                 None
             }
-            Some(tls) => Some(self.store_tls(tls, base_dir)),
-            None => is_tls.then(EtcdTlsFiles::default),
+            Some(tls) => Some(self.client_tls_files("store", tls, base_dir)),
+            None => is_tls.then(ClientTlsFiles::default),
         };
         StoreSettings::Etcd(EtcdStore { end_points, tls, login })
     }
 
-    fn store_tls(&mut self, tls: Spanned<RawStoreTls>, base_dir: &Path) -> EtcdTlsFiles {
+    /// The files under `tls` of what is reached as a client.
+    pub(super) fn client_tls_files(
+        &mut self,
+        parent: &str,
+        tls: Spanned<RawStoreTls>,
+        base_dir: &Path,
+    ) -> ClientTlsFiles {
+        let key_of = |name: &str| format!("{parent}.tls.{name}");
         let RawStoreTls { ca, certificate, key } = tls.value;
         let own = match (certificate, key) {
             (Some(certificate), Some(key)) => Some(CertificateFiles {
-                certificate: self.path(base_dir, &certificate, "store.tls.certificate"),
-                key: self.path(base_dir, &key, "store.tls.key"),
+                certificate: self.path(base_dir, &certificate, &key_of("certificate")),
+                key: self.path(base_dir, &key, &key_of("key")),
             }),
             (None, None) => None,
             _ => {
                 let help = "write both, `{certificate: client.pem, key: client.key}`, or neither";
-                let message = "store.tls: a certificate and its key belong together".to_owned();
+                let message = format!("{parent}.tls: a certificate and its key belong together");
                 self.wrong(tls.referenced.into(), message, Some(help.to_owned()));
                 None
             }
         };
-        EtcdTlsFiles { ca: ca.map(|ca| self.path(base_dir, &ca, "store.tls.ca")), own }
+        ClientTlsFiles { ca: ca.map(|ca| self.path(base_dir, &ca, &key_of("ca"))), own }
     }
 
     fn login(

@@ -8,9 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use types::ByteSize;
 
-use super::{Entries, RawAuthentication, kibibytes, loopback, or_default, seconds, whole, written};
-use crate::scalar::{Field, Spanned, Text, Whole, Workers};
-use crate::settings::Rate;
+use super::{Entries, RawAuthentication, RawStore, kibibytes, loopback, or_default, seconds, whole, written};
+use crate::scalar::{Field, RedisUrl, Spanned, Text, Whole, WordOr, Workers};
+use crate::settings::{OnSharedFailure, Rate};
 
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -94,7 +94,7 @@ impl Default for RawLimits {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct RawRateLimits {
     /// Left out: addresses have no limit.
@@ -104,6 +104,21 @@ pub(crate) struct RawRateLimits {
     pub(crate) failed_authentication: RawFailures,
     #[serde(deserialize_with = "or_default")]
     pub(crate) tiers: Entries<Option<RawTier>>,
+    /// Left out: each gateway counts by itself.
+    pub(crate) shared: Option<Spanned<WordOr<RedisUrl, RawStore>>>,
+    pub(crate) on_shared_failure: Field<OnSharedFailure>,
+}
+
+impl Default for RawRateLimits {
+    fn default() -> Self {
+        Self {
+            per_address: None,
+            failed_authentication: RawFailures::default(),
+            tiers: Entries::default(),
+            shared: None,
+            on_shared_failure: Field::default_of(OnSharedFailure::Open),
+        }
+    }
 }
 
 /// A rate and a burst, neither of which has a default.

@@ -6,7 +6,8 @@ use types::Mode;
 use super::{Scalar, Shape, Whole, quoted, text_of};
 use crate::nearest::{nearest, one_of};
 use crate::settings::{
-    Builtin, ConfigReload, GenerateType, HashOn, LogFormat, Protocol, Sticky, TcbStatus, TokenAlgorithm,
+    Builtin, ConfigReload, GenerateType, HashOn, LogFormat, OnSharedFailure, Protocol, Sticky, TcbStatus,
+    TokenAlgorithm,
 };
 
 /// A word out of a few. The nearest one is the help.
@@ -156,6 +157,36 @@ impl Scalar for StoreWord {
         let meant = if word == "etcd" { "etcd://10.0.0.5:2379" } else { word };
         Some(format!("did you mean `{meant}`?"))
     }
+}
+
+/// Where Redis is: a URL that is read elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RedisUrl(pub(crate) String);
+
+impl Scalar for RedisUrl {
+    const NAME: &'static str = "RedisUrl";
+    const EXPECTED: &'static str = "a URL such as redis://10.0.0.5:6379, or a mapping";
+
+    fn read(shape: &Shape) -> Option<Self> {
+        match shape {
+            Shape::Text(text) if text.contains("://") => Some(Self(text.clone())),
+            _ => None,
+        }
+    }
+
+    fn written(&self) -> Value {
+        self.0.as_str().into()
+    }
+
+    fn schema() -> Value {
+        json!({"type": "string", "pattern": "^rediss?://.+$"})
+    }
+}
+
+impl Word for OnSharedFailure {
+    const NAME: &'static str = "OnSharedFailure";
+    const EXPECTED: &'static str = "`open` or `closed`";
+    const WORDS: &'static [(&'static str, Self)] = &[("open", Self::Open), ("closed", Self::Closed)];
 }
 
 impl Word for Mode {

@@ -19,14 +19,14 @@ pub struct EtcdStore {
     /// Hosts and ports; at least one, no two the same. An address of IPv6 stands without brackets.
     pub end_points: Vec<(String, u16)>,
     /// TLS, or none.
-    pub tls: Option<EtcdTlsFiles>,
+    pub tls: Option<ClientTlsFiles>,
     /// Who logs in.
     pub login: Option<EtcdLogin>,
 }
 
-/// TLS to etcd.
+/// TLS to etcd, or to the Redis of shared limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EtcdTlsFiles {
+pub struct ClientTlsFiles {
     /// Who may sign its certificate, in PEM; absolute. Without it, whom this machine trusts.
     pub ca: Option<PathBuf>,
     /// What is shown to it.

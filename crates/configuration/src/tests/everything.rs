@@ -55,6 +55,7 @@ fn what_is_left_out_has_its_documented_default() {
                         burst: 20,
                     },
                     tiers: {},
+                    shared: None,
                 },
             },
             admin: 127.0.0.1:7070,

@@ -3,7 +3,7 @@
 use expect_test::expect;
 
 use super::{check, read};
-use crate::{EtcdStore, EtcdTlsFiles, StoreSettings};
+use crate::{ClientTlsFiles, EtcdStore, StoreSettings};
 
 #[test]
 fn a_store_is_a_word_or_a_url() {
@@ -17,7 +17,7 @@ fn a_store_is_a_word_or_a_url() {
     };
     assert_eq!(store("etcd://A.example,10.0.0.6:1"), etcd(&[("a.example", 2379), ("10.0.0.6", 1)], None));
     assert_eq!(store("{url: \"etcd://[::1]:5/\"}"), etcd(&[("::1", 5)], None));
-    assert_eq!(store("etcds://a"), etcd(&[("a", 2379)], Some(EtcdTlsFiles::default())));
+    assert_eq!(store("etcds://a"), etcd(&[("a", 2379)], Some(ClientTlsFiles::default())));
 }
 
 #[test]

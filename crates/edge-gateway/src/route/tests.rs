@@ -13,6 +13,7 @@ fn check(routes: Vec<Route>, requests: &[&str], expected: Expect) {
     let own = OwnPage {
         path: "/health",
         scopes: None,
+        asks: Asks::Nothing,
         answer: Arc::new(|_| PageAnswer { status: StatusCode::OK, content_type: "text/plain", body: vec![] }),
     };
     let table = RouteTable::new(routes, vec![own]).unwrap();

@@ -100,6 +100,13 @@ impl Families<'_> {
         let name = "serviceos_requests_refused_total";
         let help = "Requests that the gateway refused or gave up, by reason";
         self.expose_reasons(out, name, help, "reason", |shard| &shard.requests_refused);
+        let name = "serviceos_shared_limits_failed_total";
+        self.expose_total(
+            out,
+            name,
+            "Times that the limits shared by gateways could not be counted",
+            |shard| shard.shared_limits_failed.value(),
+        );
         let name = "serviceos_http2_refused_total";
         let help = "HTTP/2 connections that the gateway ended, by reason";
         self.expose_reasons(out, name, help, "reason", |shard| &shard.http2_refused);

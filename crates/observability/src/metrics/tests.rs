@@ -85,7 +85,10 @@ fn the_four_metrics_have_the_names_and_labels_that_were_promised() {
             serviceos_requests_shed_total 0
             # HELP serviceos_access_log_dropped_total Access log lines that were not written
             # TYPE serviceos_access_log_dropped_total counter
-            serviceos_access_log_dropped_total 0"##]],
+            serviceos_access_log_dropped_total 0
+            # HELP serviceos_shared_limits_failed_total Times that the limits shared by gateways could not be counted
+            # TYPE serviceos_shared_limits_failed_total counter
+            serviceos_shared_limits_failed_total 0"##]],
     );
 }
 
@@ -104,6 +107,7 @@ fn all_counted() -> Metrics {
         vrf.upstream_failures.add_one(UpstreamFailure::Reset);
         let gateway = metrics.gateway(worker);
         gateway.requests_refused.add_one(Refused::RateLimited);
+        gateway.shared_limits_failed.add_one();
         gateway.http2_refused.add_one(Http2Refused::Flood);
         gateway.tls_handshakes.add_one(TlsHandshake::Resumed);
     }
@@ -141,6 +145,8 @@ fn what_all_workers_counted_is_added_up_by_reason() {
         # TYPE serviceos_requests_refused_total counter
         serviceos_requests_refused_total{reason="header_bytes"} 1
         serviceos_requests_refused_total{reason="rate_limited"} 2
+        # TYPE serviceos_shared_limits_failed_total counter
+        serviceos_shared_limits_failed_total 2
         # TYPE serviceos_http2_refused_total counter
         serviceos_http2_refused_total{reason="flood"} 2
         # TYPE serviceos_tls_handshakes_total counter
@@ -221,7 +227,10 @@ fn what_is_not_retained_disappears_and_the_rest_keeps_its_counts() {
             serviceos_requests_shed_total 0
             # HELP serviceos_access_log_dropped_total Access log lines that were not written
             # TYPE serviceos_access_log_dropped_total counter
-            serviceos_access_log_dropped_total 0"##]],
+            serviceos_access_log_dropped_total 0
+            # HELP serviceos_shared_limits_failed_total Times that the limits shared by gateways could not be counted
+            # TYPE serviceos_shared_limits_failed_total counter
+            serviceos_shared_limits_failed_total 0"##]],
     );
 }
 

@@ -15,7 +15,10 @@ use crate::cli::{ChangeArgs, ConfigCommand, PlaceArgs};
 use crate::commands::block_on;
 use crate::failure::Failure;
 use crate::output::{print, print_json};
-use crate::up::{RequestRules, check_key_files, check_service_config, check_store_files, counted};
+use crate::up::{
+    RequestRules, check_key_files, check_service_config, check_shared_limits_files, check_store_files,
+    counted,
+};
 
 /// So much of a digest tells two apart in a listing, in hex digits.
 const SHOWN_DIGEST: usize = 12;
@@ -49,6 +52,8 @@ fn validate(place: PlaceArgs) -> Result<(), Failure> {
     tls.context("the files of gateway.tls cannot be used")?;
     check_key_files(&settings, &place.config.display().to_string())?;
     check_store_files(&settings).context("the files of `store` cannot be used")?;
+    check_shared_limits_files(&settings)
+        .context("the files of `gateway.rateLimits.shared` cannot be used")?;
     RequestRules::check(&settings, &place.config.display().to_string())?;
     let replicas = settings.services.iter().map(ServiceSettings::replicas).sum();
     let (services, replicas) = (counted(settings.services.len(), "service"), counted(replicas, "replica"));

@@ -19,6 +19,7 @@ use observability::Metrics;
 use service_lifecycle::Policy;
 use service_registry::{Presence, Registry, Replica, Service};
 use service_router::{CheckPolicies, Circuit, ServicePlan, ServicePlans};
+use shared_limits::SharedLimits;
 use types::{NodeName, ReplicaId, ServiceName};
 
 use super::elsewhere::is_started_elsewhere;
@@ -117,6 +118,7 @@ impl Plan {
         metrics: &Metrics,
         tls: Option<Arc<ServerTls>>,
         own: Vec<OwnPage>,
+        shared: Option<Arc<SharedLimits>>,
     ) -> anyhow::Result<edge_gateway::Plan> {
         let gateway = &settings.gateway;
         Ok(edge_gateway::Plan {
@@ -126,7 +128,8 @@ impl Plan {
             rate_limits: RateLimits::new(
                 gateway.rate_limits.per_address.as_ref().map(limit),
                 limit(&gateway.rate_limits.failed_authentication),
-            ),
+            )
+            .shared(shared),
             signed_requests: gateway.authentication.signed_requests.as_ref().map(|signed| signed.max_age),
             services: router,
             unmatched: metrics.unmatched(),

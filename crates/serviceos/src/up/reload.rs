@@ -23,6 +23,7 @@ use super::joining::Manifests;
 use super::plan::{self, Plan, Previous, Resolving, RouteLimits, descriptions};
 use super::request_rules::{Broken, RequestRules};
 use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisions, told};
+use super::shared_limits::SharedFiles;
 use super::source::{Found, named};
 use super::tokens::Tokens;
 use super::upstream_tls::UpstreamTls;
@@ -55,6 +56,7 @@ pub(crate) struct Live {
     pub(crate) limits: RouteLimits,
     pub(crate) upstream_tls: UpstreamTls,
     pub(crate) client_tls: ClientTls,
+    pub(super) shared: SharedFiles,
     pub(crate) rules: RequestRules,
     pub(crate) resolving: Resolving,
     pub(crate) files: Files,
@@ -75,6 +77,7 @@ impl Live {
         let renewed = concerns(&self.settings);
         if renewed {
             self.client_tls.forget();
+            self.shared.forget(&found.others);
             self.rules.forget(&found.others);
         }
         let wanted = match found.document {
@@ -159,6 +162,7 @@ impl Live {
         if change.dry_run {
             self.client_tls.of(document.settings.gateway.tls.as_ref()).await.map_err(not_applied)?;
             self.tokens.read(&document.settings, self.files.name()).await.map_err(not_applied)?;
+            self.shared.of(&document.settings).await.map_err(not_applied)?;
             let rules = self.rules.of(&document.settings, Broken::Refuses).await;
             rules.map_err(|refused| not_applied(refused.into()))?;
             let restart_needed = self.settings.restart_needed(&document.settings);
@@ -276,6 +280,7 @@ impl Live {
                 None
             }
         };
+        let shared = self.shared.of(&settings).await.map_err(not_applied)?;
         // What is in force already goes on with what was made of it.
         let broken = if candidate.is_some() { Broken::Refuses } else { Broken::Stays };
         let rules = self.rules.of(&settings, broken).await.map_err(|refused| not_applied(refused.into()))?;
@@ -288,8 +293,10 @@ impl Live {
         let labels = labels(&settings);
         let own = own_pages(settings.mode, &self.registry, &self.draining, &self.store);
         let tls = client_tls.config();
-        let gateway_plan = Plan::gateway(routes, Arc::clone(&router), &settings, &self.metrics, tls, own)
-            .map_err(not_applied)?;
+        let router_plan = Arc::clone(&router);
+        let gateway_plan =
+            Plan::gateway(routes, router_plan, &settings, &self.metrics, tls, own, shared.limits())
+                .map_err(not_applied)?;
         let committed = self.commit(&settings, candidate).await?;
 
         // What was looked up for the configuration before is nothing to this one.
@@ -317,7 +324,8 @@ impl Live {
         self.metrics.retain(&labels.0, &labels.1);
         self.resolving.begin(unresolved, &self.registry);
         (self.settings, self.router, self.limits) = (settings, router, limits);
-        (self.client_tls, self.upstream_tls, self.rules) = (client_tls, upstream_tls, rules);
+        (self.client_tls, self.upstream_tls) = (client_tls, upstream_tls);
+        (self.shared, self.rules) = (shared, rules);
         if let Some(committed) = committed {
             self.revisions.put_in_force(committed);
         }

@@ -20,6 +20,9 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// How often the times in the table move.
 const TICK: Duration = Duration::from_millis(250);
 
+/// How often it is said what a drain waits for.
+const AWAITED: Duration = Duration::from_secs(3);
+
 /// Where `up` shows things. It never waits for whoever reads.
 pub(crate) struct Screen {
     kind: Kind,
@@ -83,6 +86,24 @@ impl Screen {
             }
         };
         self.say(&summary(&registry.snapshot(), facts, ready, began.elapsed()));
+    }
+
+    /// Says every few seconds what a drain still waits for. Never returns.
+    pub(super) async fn say_what_is_awaited(&self, registry: &Registry, node: Option<&NodeName>) {
+        loop {
+            tokio::time::sleep(AWAITED).await;
+            let snapshot = registry.snapshot();
+            let own = |replica: &&Replica| replica.id.node.is_none() || replica.id.node.as_ref() == node;
+            let instances = replicas(&snapshot).filter(own).filter_map(|replica| replica.instance.as_ref());
+            let requests: usize = instances.map(|instance| instance.in_flight.count()).sum();
+            let running: Vec<_> = replicas(&snapshot)
+                .filter(own)
+                .filter(|replica| replica.pid.is_some() || replica.instance.is_some())
+                .map(|replica| replica.id.to_string())
+                .collect();
+            let requests = counted(requests, "request");
+            self.say(&format!("waiting for {requests} in flight, and for {}", running.join(" ")));
+        }
     }
 
     /// Draws the table over the one drawn before, of so many lines; returns how many lines it has.
@@ -163,26 +184,4 @@ fn reachable(facts: &Facts) -> std::net::SocketAddr {
         });
     }
     address
-}
-
-/// Says every few seconds what a drain still waits for. Never returns.
-pub(super) async fn say_what_is_awaited(registry: &Registry, node: Option<&NodeName>, screen: &Screen) {
-    loop {
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        let snapshot = registry.snapshot();
-        let all = || snapshot.services.iter().flat_map(|service| &service.replicas);
-        let replicas =
-            || all().filter(|replica| replica.id.node.is_none() || replica.id.node.as_ref() == node);
-        let instances = replicas().filter_map(|replica| replica.instance.as_ref());
-        let requests: usize = instances.map(|instance| instance.in_flight.count()).sum();
-        let running: Vec<_> = replicas()
-            .filter(|replica| replica.pid.is_some() || replica.instance.is_some())
-            .map(|replica| replica.id.to_string())
-            .collect();
-        screen.say(&format!(
-            "waiting for {} in flight, and for {}",
-            counted(requests, "request"),
-            running.join(" ")
-        ));
-    }
 }

@@ -12,6 +12,7 @@ use configuration::{Document, JwksSource, LoadError, Overrides, Settings};
 
 use super::check_service_config;
 use super::contents::{Contents, Mark, Stamp};
+use super::shared_limits;
 
 /// The file that is being asked for, so that one that does not answer can be named.
 #[derive(Debug, Clone, Default)]
@@ -232,7 +233,8 @@ pub(super) fn named(settings: &Settings) -> impl Iterator<Item = &PathBuf> {
     });
     let routes = settings.services.iter().flat_map(|service| &service.routes);
     let schemas = routes.filter_map(|route| route.request.as_ref()?.file()).map(|file| &file.path);
-    pairs.chain(tls.filter_map(|tls| tls.client_ca.as_ref())).chain(keys).chain(schemas)
+    let shared = settings.gateway.rate_limits.shared.iter().flat_map(shared_limits::files);
+    pairs.chain(tls.filter_map(|tls| tls.client_ca.as_ref())).chain(keys).chain(schemas).chain(shared)
 }
 
 #[cfg(test)]

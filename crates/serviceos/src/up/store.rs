@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use configuration::{EtcdLogin, EtcdStore, EtcdTlsFiles, Settings, StoreSettings};
+use configuration::{ClientTlsFiles, EtcdLogin, EtcdStore, Settings, StoreSettings};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -101,7 +101,19 @@ fn read(etcd: EtcdStore, namespace: Vec<u8>) -> Result<EtcdSettings> {
     })
 }
 
-fn read_tls(files: &EtcdTlsFiles) -> Result<EtcdTls> {
+fn read_tls(files: &ClientTlsFiles) -> Result<EtcdTls> {
+    let (roots, client) = client_tls(files, "etcd in `store.tls.ca`")?;
+    Ok(EtcdTls { roots, client })
+}
+
+/// A certificate with its chain, and its key.
+type OwnCertificate = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// Whom to believe, and what to show, of the files of somebody who is reached as a client; `whose` is for errors.
+pub(super) fn client_tls(
+    files: &ClientTlsFiles,
+    whose: &str,
+) -> Result<(RootCertStore, Option<OwnCertificate>)> {
     let mut roots = RootCertStore::empty();
     match &files.ca {
         Some(ca) => {
@@ -112,7 +124,7 @@ fn read_tls(files: &EtcdTlsFiles) -> Result<EtcdTls> {
         None => {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if roots.is_empty() {
-                bail!("this machine trusts no certificate authority; name that of etcd in `store.tls.ca`");
+                bail!("this machine trusts no certificate authority; name that of {whose}");
             }
         }
     }
@@ -120,7 +132,7 @@ fn read_tls(files: &EtcdTlsFiles) -> Result<EtcdTls> {
         let key = PrivateKeyDer::from_pem_file(&own.key).with_context(|| in_file(&own.key))?;
         Ok((certificates(&own.certificate)?, key))
     });
-    Ok(EtcdTls { roots, client: own.transpose()? })
+    Ok((roots, own.transpose()?))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
@@ -133,7 +145,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 }
 
 fn read_login(login: EtcdLogin) -> Result<Login> {
-    let path = &login.password_file;
+    Ok(Login { password: password(&login.password_file)?, user: login.user })
+}
+
+/// The password that a file holds.
+pub(super) fn password(path: &Path) -> Result<Zeroizing<String>> {
     let length = std::fs::metadata(path).with_context(|| in_file(path))?.len();
     if length > MAX_PASSWORD_BYTES {
         bail!("{} is no password: it has more than {MAX_PASSWORD_BYTES} bytes", path.display());
@@ -143,7 +159,7 @@ fn read_login(login: EtcdLogin) -> Result<Login> {
     if password.is_empty() {
         bail!("{} holds no password", path.display());
     }
-    Ok(Login { user: login.user, password })
+    Ok(password)
 }
 
 fn in_file(path: &Path) -> String {

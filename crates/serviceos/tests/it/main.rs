@@ -51,6 +51,7 @@ mod reload_under_load;
 mod secrets;
 mod selection;
 mod services;
+mod shared_limits;
 mod shutdown;
 mod signed_requests;
 mod stale_start;

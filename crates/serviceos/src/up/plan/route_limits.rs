@@ -22,7 +22,8 @@ impl RouteLimits {
                 let Some(settings) = &route.rate_limit else { continue };
                 let (key, limit) = (key(service, route), limit(settings));
                 let known = previous.and_then(|previous| previous.0.get(&key));
-                let limit = known.map_or_else(|| RouteLimit::new(limit), |known| known.under(limit, now_ns));
+                let limit =
+                    known.map_or_else(|| RouteLimit::new(&key, limit), |known| known.under(limit, now_ns));
                 limits.insert(key, limit);
             }
         }

@@ -1,0 +1,72 @@
+//! The limits of a request where several gateways count together: asked of Redis in the place of the buckets here, and counted
+//! here while it does not answer, if that is what the configuration says.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use access::{Allowance, Caller, Left};
+use shared_limits::{Link, OnFailure, Unavailable};
+
+use super::{Ceiling, count_address, count_caller, left_here, limit_address_here, limit_here};
+use crate::FlowError;
+use crate::exchange::Exchange;
+use crate::route::Route;
+
+/// Counts a request by the address of its client. For the gateway's own pages this gateway counts alone: whoever watches it is
+/// answered whatever becomes of Redis.
+pub(super) async fn limit_address(exchange: &mut Exchange, link: &Rc<Link>) -> Result<(), FlowError> {
+    let plan = Rc::clone(&exchange.plan);
+    let Some(Ceiling { limit, .. }) = &plan.plan.rate_limits.per_address else { return Ok(()) };
+    if plan.plan.routes.is_own(&exchange.head) {
+        return limit_address_here(exchange);
+    }
+    match link.take_address(exchange.address(), limit).await {
+        Ok(counted) => count_address(exchange, counted),
+        Err(Unavailable) => {
+            unavailable(exchange, link)?;
+            limit_address_here(exchange)
+        }
+    }
+}
+
+/// Counts a request by its caller and its route, by both or by none.
+pub(super) async fn limit(exchange: &mut Exchange, route: &Route, link: &Rc<Link>) -> Result<(), FlowError> {
+    let caller = exchange.caller.clone();
+    let allowance = caller.as_deref().and_then(Caller::allowance).map(Arc::as_ref);
+    let allowance = allowance.filter(|allowance| allowance.bucket().is_some() || allowance.daily().is_some());
+    let of_route = route.limit.as_deref().map(|limit| (&*limit.name, &limit.ceiling.limit));
+    if allowance.is_none() && of_route.is_none() {
+        return Ok(());
+    }
+    match link.admit(allowance, of_route).await {
+        Ok(counted) => count_caller(exchange, counted),
+        Err(Unavailable) => {
+            unavailable(exchange, link)?;
+            limit_here(exchange, route)
+        }
+    }
+}
+
+/// What is left of a caller's limits.
+pub(super) async fn left(
+    exchange: &Exchange,
+    allowance: &Allowance,
+    link: &Rc<Link>,
+) -> Result<Left, FlowError> {
+    match link.left(allowance).await {
+        Ok(left) => Ok(left),
+        Err(Unavailable) => {
+            unavailable(exchange, link)?;
+            Ok(left_here(exchange, allowance))
+        }
+    }
+}
+
+/// Whether a request that Redis did not count is counted here.
+fn unavailable(exchange: &Exchange, link: &Link) -> Result<(), FlowError> {
+    exchange.worker.shard.shared_limits_failed.add_one();
+    match link.shared().on_failure() {
+        OnFailure::CountHere => Ok(()),
+        OnFailure::Refuse => Err(FlowError::LimitsUnavailable),
+    }
+}

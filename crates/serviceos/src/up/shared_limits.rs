@@ -1,0 +1,85 @@
+//! The Redis in which gateways count together, with what its files hold. They are read on a thread that may wait for the disk,
+//! and only when one of them holds something else or the settings are others: the workers' connections last as long.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use configuration::{OnSharedFailure, Settings, SharedLimitSettings};
+use shared_limits::{Login, OnFailure, Server, SharedLimits, Tls};
+
+use super::files::patiently;
+use super::store::{client_tls, password};
+
+/// What was made, and of what; nothing before the first time, where nothing is shared, and once it is forgotten.
+#[derive(Default)]
+pub(super) struct SharedFiles(Option<(SharedLimitSettings, Arc<SharedLimits>)>);
+
+impl SharedFiles {
+    /// That of these settings: the same as before where they are.
+    ///
+    /// # Errors
+    /// The file that cannot be used, and why.
+    pub(super) async fn of(&self, settings: &Settings) -> Result<Self> {
+        let Some(shared) = &settings.gateway.rate_limits.shared else { return Ok(Self(None)) };
+        if let Some(known) = self.0.as_ref().filter(|(known, _)| known == shared) {
+            return Ok(Self(Some(known.clone())));
+        }
+        let (read_of, domain) = (shared.clone(), settings.trust_domain.clone());
+        let reading = tokio::task::spawn_blocking(move || read(&read_of, &domain));
+        let made = patiently(reading, |seconds| {
+            tracing::error!(
+                "the files of gateway.rateLimits.shared do not answer for {seconds} seconds; they are waited for"
+            );
+        });
+        let made = made.await?.context("failed to set up the limits that gateways share")?;
+        Ok(Self(Some((shared.clone(), Arc::new(made)))))
+    }
+
+    /// Where the workers count; `None` where each gateway counts by itself.
+    pub(super) fn limits(&self) -> Option<Arc<SharedLimits>> {
+        self.0.as_ref().map(|(_, limits)| Arc::clone(limits))
+    }
+
+    /// These files hold something else: where one of them is among its own, the next is made anew.
+    pub(super) fn forget(&mut self, changed: &BTreeSet<PathBuf>) {
+        self.0.take_if(|(settings, _)| files(settings).any(|file| changed.contains(file)));
+    }
+}
+
+/// The files that it names, which are read again when they change.
+pub(super) fn files(settings: &SharedLimitSettings) -> impl Iterator<Item = &PathBuf> {
+    let tls = settings.tls.iter();
+    let own = tls.clone().filter_map(|tls| tls.own.as_ref()).flat_map(|own| [&own.certificate, &own.key]);
+    settings.password_file.iter().chain(tls.filter_map(|tls| tls.ca.as_ref())).chain(own)
+}
+
+/// Whether the files that the settings name hold what they should.
+///
+/// # Errors
+/// The file that does not, and why.
+pub(crate) fn check_files(settings: &Settings) -> Result<()> {
+    if let Some(shared) = &settings.gateway.rate_limits.shared {
+        read(shared, &settings.trust_domain)?;
+    }
+    Ok(())
+}
+
+fn read(settings: &SharedLimitSettings, trust_domain: &str) -> Result<SharedLimits> {
+    let SharedLimitSettings { host, port, database, tls, user, password_file, on_failure } = settings;
+    let tls = tls.as_ref().map(|files| -> Result<_> {
+        let (roots, client) = client_tls(files, "Redis in `gateway.rateLimits.shared.tls.ca`")?;
+        Ok(Tls { roots, client })
+    });
+    let login = password_file
+        .as_ref()
+        .map(|file| Ok::<_, anyhow::Error>(Login { user: user.clone(), password: password(file)? }));
+    let server = Server::new(host.clone(), *port, *database, login.transpose()?, tls.transpose()?)
+        .context("its certificate and key cannot be used")?;
+    let on_failure = match on_failure {
+        OnSharedFailure::Open => OnFailure::CountHere,
+        OnSharedFailure::Closed => OnFailure::Refuse,
+    };
+    Ok(SharedLimits::new(server, trust_domain, on_failure))
+}
