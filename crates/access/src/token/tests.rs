@@ -1,5 +1,4 @@
 mod maker;
-mod wycheproof;
 
 use expect_test::expect;
 use proptest::prelude::*;
