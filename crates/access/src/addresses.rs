@@ -64,6 +64,16 @@ impl Addresses {
         Ok(limit.left(full_at, now_ns))
     }
 
+    /// Another limit is in force from now on: what was used stays used, as in [`crate::Gcra::under`].
+    pub fn change_limit(&self, before: &Limit, after: &Limit, now_ns: u64) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for bucket in shard.0.iter_mut().filter(|bucket| bucket[1] > now_ns) {
+                bucket[1] = after.converted(bucket[1], before, now_ns);
+            }
+        }
+    }
+
     fn place(&self, address: IpAddr) -> (MutexGuard<'_, Shard>, usize, u64) {
         let hash = match address.to_canonical() {
             IpAddr::V4(address) => self.hasher.hash_one(address.octets()),
@@ -113,6 +123,19 @@ mod tests {
         let denied = addresses.take("192.0.2.1".parse().unwrap(), &limit, 2 * SECOND).unwrap_err();
         assert_eq!(denied.retry_after, Duration::from_secs(1));
         assert_eq!(addresses.left("192.0.2.9".parse().unwrap(), &limit, SECOND).unwrap().remaining, 3);
+    }
+
+    #[test]
+    fn a_wider_limit_is_in_force_at_once_and_gives_no_more_than_itself() {
+        let addresses = Addresses::new(RandomState::new());
+        let slow = Limit::new(Rate { count: 1, per: Duration::from_secs(3_600) }, 2);
+        assert_eq!(admitted(&addresses, "192.0.2.1", &slow, SECOND), 2);
+        let wide = Limit::new(Rate { count: 600, per: Duration::from_secs(60) }, 5);
+        addresses.change_limit(&slow, &wide, SECOND);
+        assert_eq!(admitted(&addresses, "192.0.2.1", &wide, SECOND), 3, "two are used");
+        let denied = addresses.take("192.0.2.1".parse().unwrap(), &wide, SECOND).unwrap_err();
+        assert_eq!(denied.retry_after, Duration::from_millis(100));
+        assert_eq!(admitted(&addresses, "192.0.2.1", &wide, 2 * SECOND), 5);
     }
 
     #[test]

@@ -77,6 +77,14 @@ impl Limit {
         Ok(next)
     }
 
+    /// A theoretical arrival time that another limit has left, under this one: what was used of the burst stays used, and at most
+    /// all of this burst.
+    pub(crate) fn converted(&self, full_at: u64, before: &Self, now_ns: u64) -> u64 {
+        let owed = u128::from(full_at.saturating_sub(now_ns));
+        let owed = owed * u128::from(self.emission_ns) / u128::from(before.emission_ns);
+        now_ns.saturating_add(u64::try_from(owed).unwrap_or(u64::MAX).min(self.depth_ns))
+    }
+
     /// What is left at a theoretical arrival time.
     pub(crate) fn left(&self, full_at: u64, now_ns: u64) -> Allowed {
         let owed_ns = full_at.saturating_sub(now_ns).min(self.depth_ns);
@@ -130,10 +138,8 @@ impl Gcra {
     /// This bucket under another limit: what was used of the burst stays used, and at most all of the new burst. A key that
     /// is raised to a better tier need not wait for what it owes by the old one; changing a tier refills nothing.
     pub fn under(&self, limit: Limit, now_ns: u64) -> Self {
-        let owed = self.full_at_ns.load(Ordering::Relaxed).saturating_sub(now_ns);
-        let owed = u128::from(owed) * u128::from(limit.emission_ns) / u128::from(self.limit.emission_ns);
-        let owed = u64::try_from(owed).unwrap_or(u64::MAX).min(limit.depth_ns);
-        Self { limit, full_at_ns: AtomicU64::new(now_ns.saturating_add(owed)) }
+        let full_at_ns = limit.converted(self.full_at_ns.load(Ordering::Relaxed), &self.limit, now_ns);
+        Self { limit, full_at_ns: AtomicU64::new(full_at_ns) }
     }
 
     /// How much it admits.

@@ -88,6 +88,23 @@ impl Default for ClientBuckets {
     }
 }
 
+impl ClientBuckets {
+    /// Other limits are in force from now on: what was used stays used.
+    pub fn change_limits(&self, before: &RateLimits, after: &RateLimits, now_ns: u64) {
+        let pairs = [
+            (&self.calls, before.per_address.as_ref(), after.per_address.as_ref()),
+            (&self.failures, Some(&before.failed_authentication), Some(&after.failed_authentication)),
+        ];
+        for (buckets, before, after) in pairs {
+            if let (Some(before), Some(after)) = (before, after)
+                && before.limit != after.limit
+            {
+                buckets.change_limit(&before.limit, &after.limit, now_ns);
+            }
+        }
+    }
+}
+
 /// How often everybody together may call a route.
 #[derive(Debug)]
 pub struct RouteLimit {
