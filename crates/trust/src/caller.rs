@@ -15,7 +15,7 @@ pub struct CallerSigner {
 /// One call, and who makes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
-    /// The id of the API key.
+    /// Who calls: the id of an API key, the subject of a token, or the name in a certificate.
     pub subject: &'a str,
     /// Whom the caller acts for.
     pub tenant: &'a str,

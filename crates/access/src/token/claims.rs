@@ -80,10 +80,19 @@ fn subject(claims: &Object) -> Result<String, TokenRefusal> {
     if !is_visible || !(1..=MAX_SUBJECT_BYTES).contains(&subject.len()) {
         return Err(Refused("its subject is not 1 to 255 visible characters of ASCII"));
     }
-    if OTHERS_SUBJECTS.iter().any(|begin| subject.starts_with(begin)) {
+    let begins = |begin: &&str| subject.get(..begin.len()).is_some_and(|own| own.eq_ignore_ascii_case(begin));
+    if OTHERS_SUBJECTS.iter().any(begins) || is_distinguished_name(subject) {
         return Err(Refused("its subject looks like a caller of another kind"));
     }
     Ok(subject.to_owned())
+}
+
+/// Whether it reads like the subject of a certificate, `CN=ann,O=Example` (RFC 4514): the name of an attribute, and a value.
+fn is_distinguished_name(subject: &str) -> bool {
+    let Some((attribute, value)) = subject.split_once('=') else { return false };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
+    // Base64 ends with the sign.
+    !attribute.is_empty() && attribute.bytes().all(is_name) && !value.trim_matches('=').is_empty()
 }
 
 fn tenant(claims: &Object, tenant: &Tenant) -> Result<String, TokenRefusal> {

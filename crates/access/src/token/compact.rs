@@ -40,6 +40,9 @@ fn decode(part: &[u8]) -> Result<Vec<u8>, TokenRefusal> {
     BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| Refused("a part of it is not base64url"))
 }
 
+/// What a token may call itself (RFC 7519 section 5.1, RFC 9068 section 4).
+const TYPES: [&str; 3] = ["JWT", "at+jwt", "application/at+jwt"];
+
 /// What must be understood (`crit`) is not, nor is a payload that is signed otherwise than it is sent (`b64`, RFC 7797).
 fn read_header(bytes: &[u8]) -> Result<(Algorithm, Option<String>), TokenRefusal> {
     let header = json::read(bytes).map_err(|_| Refused("its header is not read in one way only"))?;
@@ -48,7 +51,7 @@ fn read_header(bytes: &[u8]) -> Result<(Algorithm, Option<String>), TokenRefusal
     }
     let algorithm = header.text("alg").and_then(Algorithm::named);
     let algorithm = algorithm.ok_or(Refused("its algorithm is none that is taken"))?;
-    let is_jwt = |kind: &str| kind.eq_ignore_ascii_case("JWT") || kind.eq_ignore_ascii_case("at+jwt");
+    let is_jwt = |kind: &str| TYPES.iter().any(|known| kind.eq_ignore_ascii_case(known));
     if header.has("typ") && !header.text("typ").is_some_and(is_jwt) {
         return Err(Refused("its type is not that of a token for this"));
     }
