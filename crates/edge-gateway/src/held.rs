@@ -19,6 +19,8 @@ use crate::request_flow::ClientBody;
 
 /// What the bodies that a worker has read whole may hold together.
 const MAX_HELD_BYTES: usize = 64 << 20;
+/// How fast a body has to come, beside what a request may take anyway.
+const LEAST_BYTES_A_SECOND: u64 = 16 << 10;
 /// What is taken for a body at first; more only once it has come.
 const FIRST_BYTES: usize = 16 << 10;
 
@@ -88,8 +90,9 @@ impl Held {
     }
 }
 
-/// Reads a body to its end and keeps it, so that from now on the client's body is what is kept. `timeout` is how long nothing
-/// more of it may come. What was read so already stays as it is.
+/// Reads a body to its end and keeps it, so that from now on the client's body is what is kept. It may take `timeout`, and as
+/// long as what came takes at [`LEAST_BYTES_A_SECOND`]: whoever sends byte by byte holds its room no longer than that. What was
+/// read so already stays as it is.
 ///
 /// # Errors
 /// The body fails, is late, or there is no room for it.
@@ -104,8 +107,9 @@ pub(crate) async fn read_held(
     }
     let mut taken = Taken { room: room.clone(), bytes: 0 };
     let mut bytes = Vec::new();
-    let mut deadline = Instant::now() + timeout;
+    let first_deadline = Instant::now() + timeout;
     loop {
+        let deadline = first_deadline + time_of(bytes.len());
         let read = poll_fn(|context| {
             let has_more = ready!(body.poll_data(context))?;
             if !has_more {
@@ -120,7 +124,7 @@ pub(crate) async fn read_held(
         });
         match timer.limit(deadline, read).await {
             None => return Err(BodyError::ClientIdle.into()),
-            Some(Ok(true)) => deadline = Instant::now() + timeout,
+            Some(Ok(true)) => {}
             Some(Ok(false)) => break,
             Some(Err(error)) => return Err(error),
         }
@@ -129,6 +133,10 @@ pub(crate) async fn read_held(
     let has_trailers = trailers.is_some();
     *body.held() = Some(Box::new(Held { bytes, sent: 0, trailers, has_trailers, _taken: taken }));
     Ok(())
+}
+
+fn time_of(bytes: usize) -> Duration {
+    Duration::from_millis(1_000 * bytes as u64 / LEAST_BYTES_A_SECOND)
 }
 
 /// Makes room for so many bytes more, twice of what there is where it is too little.
@@ -244,6 +252,56 @@ mod tests {
         drop(first);
         assert_eq!(room.0.get(), 0, "the second has given back what it had");
         read(&mut large(), &room).await.unwrap();
+    }
+
+    /// A body that never ends, of which a byte comes every four seconds.
+    struct Trickle {
+        next: std::pin::Pin<Box<tokio::time::Sleep>>,
+        held: Option<Box<Held>>,
+    }
+
+    impl RequestBody for Trickle {
+        fn framing(&self) -> Framing {
+            Framing::Chunked
+        }
+
+        fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+            ready!(self.next.as_mut().poll(context));
+            Poll::Ready(Ok(true))
+        }
+
+        fn data(&self) -> &[u8] {
+            b" "
+        }
+
+        fn consume(&mut self, _bytes: usize) {
+            self.next = Box::pin(tokio::time::sleep(Duration::from_secs(4)));
+        }
+
+        fn poll_gone(&mut self, _context: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+
+        fn take_trailers(&mut self) -> Option<Box<Trailers>> {
+            None
+        }
+    }
+
+    impl ClientBody for Trickle {
+        fn set_limit(&mut self, _bytes: u64) {}
+
+        fn held(&mut self) -> &mut Option<Box<Held>> {
+            &mut self.held
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_comes_byte_by_byte_holds_its_room_no_longer_than_one_that_stands_still() {
+        let (room, began) = (HeldBytes::default(), Instant::now());
+        let mut body = Trickle { next: Box::pin(tokio::time::sleep(Duration::ZERO)), held: None };
+        let read = read_held(&mut body, &mut Timer::new(began), Duration::from_secs(15), &room).await;
+        assert!(matches!(read, Err(FlowError::RequestTimeout)));
+        assert_eq!((began.elapsed(), room.0.get()), (Duration::from_secs(15), 0));
     }
 
     #[tokio::test(start_paused = true)]
