@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 pub use content_digest::ContentDigest;
 use fields::{Bare, Member, Value};
-pub use nonces::Nonces;
+pub use nonces::{Nonce, Nonces};
 
 use crate::{Caller, KeyTable, Refusal};
 
@@ -61,6 +61,8 @@ pub struct Signed {
     pub caller: Arc<Caller>,
     /// What its body has to be.
     pub digest: Option<ContentDigest>,
+    /// What makes it come once: to be used up with [`Nonces::take`] before anything is done for it.
+    pub nonce: Nonce,
 }
 
 /// Why a signed request is refused.
@@ -84,11 +86,11 @@ fn invalid(why: &'static str) -> Reason {
 }
 
 impl KeyTable {
-    /// The caller that has signed a request. It is good for `max_age` at the most, and its nonce is used up: the same request
-    /// comes once.
+    /// The caller that has signed a request, which is good for `max_age` at the most. Its nonce was not used before, and is not
+    /// used up: who is refused for another reason after this need not be remembered.
     ///
     /// # Errors
-    /// Why it is refused. The nonce of a request whose signature is not good is not used up.
+    /// Why it is refused.
     pub fn authenticate_signed(
         &self,
         message: &impl SignedMessage,
@@ -114,8 +116,9 @@ impl KeyTable {
         } else {
             None
         };
-        nonces.take((claim.key_id, claim.nonce), claim.created..claim.expires, now.as_second())?;
-        Ok(Signed { caller, digest })
+        let nonce = Nonce::new(claim.key_id, claim.nonce, claim.created..claim.expires);
+        nonces.look(&nonce, now.as_second())?;
+        Ok(Signed { caller, digest, nonce })
     }
 }
 
@@ -270,11 +273,11 @@ fn put_authority(message: &impl SignedMessage, base: &mut Vec<u8>) {
 fn combined(message: &impl SignedMessage, name: &str) -> Result<Vec<u8>, Reason> {
     let mut value: Option<Vec<u8>> = None;
     for line in message.values(name) {
-        let value = value.get_or_insert_default();
-        if !value.is_empty() {
-            value.extend_from_slice(b", ");
+        match &mut value {
+            Some(value) => value.extend_from_slice(b", "),
+            None => value = Some(Vec::new()),
         }
-        value.extend_from_slice(line.trim_ascii());
+        value.get_or_insert_default().extend_from_slice(line.trim_ascii());
     }
     let value = value.ok_or(invalid("a field that its signature needs or covers is not there"))?;
     // The bytes that are signed have one line for each component.

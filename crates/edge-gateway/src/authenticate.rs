@@ -18,6 +18,7 @@ use crate::held::{Held, read_held};
 use crate::rate_limit::failed;
 use crate::request_flow::ClientBody;
 pub(crate) use certificate::ClientCertificate;
+pub(crate) use signature::use_nonce;
 pub(crate) use token::{RememberedToken, Tokens};
 
 /// A credential as it was presented.
@@ -54,7 +55,7 @@ pub(crate) async fn authenticate(exchange: &mut Exchange) -> Result<Arc<Caller>,
 
 /// For how long a signature may be good, where signatures are taken and the request has one.
 fn signed_requests(exchange: &Exchange) -> Option<Duration> {
-    exchange.plan.plan.signed_requests.filter(|_| exchange.head.has(Known::SignatureInput))
+    exchange.plan.plan.authentication.signed_requests.filter(|_| exchange.head.has(Known::SignatureInput))
 }
 
 /// Whether the body is the one that the caller has signed, where it was signed. It is read whole for that.
@@ -64,7 +65,7 @@ pub(crate) async fn authenticate_body(
     timer: &mut Timer,
     timeout: Duration,
 ) -> Result<(), FlowError> {
-    let Signed::Yes(Some(digest)) = &exchange.signed else { return Ok(()) };
+    let Signed::Yes { digest: Some(digest), .. } = &exchange.signed else { return Ok(()) };
     read_held(body, timer, timeout, &exchange.worker.held_bytes).await?;
     if digest.matches(body.held().as_deref().map_or(&[][..], Held::bytes)) {
         return Ok(());

@@ -40,7 +40,7 @@ pub enum FlowError {
     #[error("this path takes {0}")]
     MethodNotAllowed(String),
     /// No credential.
-    #[error("this route needs an API key, in `Authorization: Bearer …` or `X-API-Key`")]
+    #[error("this route needs a credential, such as an API key in `Authorization: Bearer …` or `X-API-Key`")]
     AuthRequired,
     /// A credential that is none.
     #[error("the credential is not valid")]

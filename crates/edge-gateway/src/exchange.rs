@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use access::{Caller, ContentDigest};
+use access::{Caller, ContentDigest, Nonce};
 use http::StatusCode;
 use http1::{Known, RequestHead};
 use observability::{MethodLabel, Served};
@@ -59,8 +59,12 @@ pub(crate) struct Exchange {
 /// Whether it is its signature that says who calls.
 pub(crate) enum Signed {
     No,
-    /// It is; and its body is what was signed, if that says anything of a body.
-    Yes(Option<ContentDigest>),
+    /// It is.
+    Yes {
+        /// What its body has to be, if it is signed that there is one.
+        digest: Option<ContentDigest>,
+        nonce: Nonce,
+    },
 }
 
 /// Whether the request appears in metrics and access log; health end points do not.

@@ -19,7 +19,7 @@ use crate::Listeners;
 use crate::authenticate::Tokens;
 use crate::clock::Clock;
 use crate::plan::Plan;
-use crate::rate_limit::ClientBuckets;
+use crate::rate_limit::{ClientBuckets, nanoseconds_now};
 use crate::worker::{self, Inputs, Keys, Parts, RequestCount, Worker};
 
 /// A configuration on its way to the workers.
@@ -81,12 +81,18 @@ pub struct Plans {
     published: watch::Sender<PublishedPlan>,
     /// Which of them each worker uses.
     used: Vec<watch::Receiver<u64>>,
+    client_buckets: Arc<ClientBuckets>,
 }
 
 impl Plans {
     /// Hands all workers another configuration; whether every one of them uses it within `limit`. No connection is touched.
     pub async fn apply(&self, plan: Plan, limit: Duration) -> bool {
-        let number = self.published.borrow().number + 1;
+        let number = {
+            let before = self.published.borrow();
+            let now_ns = nanoseconds_now();
+            self.client_buckets.change_limits(&before.plan.rate_limits, &plan.rate_limits, now_ns);
+            before.number + 1
+        };
         self.published.send_replace(PublishedPlan { number, plan: Arc::new(plan) });
         let mut used_plans = self.used.clone();
         let all = async {
@@ -120,7 +126,10 @@ impl Gateway {
         } = parts;
         let (publisher, published) = watch::channel(PublishedPlan { number: 1, plan: Arc::new(plan) });
         let (requests, connections) = (RequestCount::default(), Arc::new(AtomicUsize::new(0)));
-        let (mut workers, mut plans) = (JoinSet::new(), Plans { published: publisher, used: Vec::new() });
+        let (mut workers, mut plans) = (
+            JoinSet::new(),
+            Plans { published: publisher, used: Vec::new(), client_buckets: Arc::clone(&client_buckets) },
+        );
         for (number, sockets) in listeners.into_workers().into_iter().enumerate() {
             let (used_plan, used) = watch::channel(0);
             plans.used.push(used);
@@ -184,19 +193,19 @@ impl Gateway {
 }
 
 /// What becomes a worker on its own thread.
-struct WorkerSeed {
-    plan: PublishedPlan,
-    router: RouterPlan,
-    keys: watch::Receiver<Arc<KeyTable>>,
-    tokens: KeysOfIssuers,
-    users: Arc<Users>,
-    nonces: Arc<Nonces>,
-    client_buckets: Arc<ClientBuckets>,
-    metrics: Arc<Metrics>,
-    access_log: Option<AccessLogHandle>,
-    requests: RequestCount,
-    random: fastrand::Rng,
-    number: usize,
+pub(crate) struct WorkerSeed {
+    pub(crate) plan: PublishedPlan,
+    pub(crate) router: RouterPlan,
+    pub(crate) keys: watch::Receiver<Arc<KeyTable>>,
+    pub(crate) tokens: KeysOfIssuers,
+    pub(crate) users: Arc<Users>,
+    pub(crate) nonces: Arc<Nonces>,
+    pub(crate) client_buckets: Arc<ClientBuckets>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access_log: Option<AccessLogHandle>,
+    pub(crate) requests: RequestCount,
+    pub(crate) random: fastrand::Rng,
+    pub(crate) number: usize,
 }
 
 impl WorkerSeed {
@@ -209,43 +218,47 @@ impl WorkerSeed {
             }
         };
         runtime.block_on(async move {
-            let Self {
-                plan,
-                router,
-                keys,
-                tokens,
-                users,
-                nonces,
-                client_buckets,
-                metrics,
-                access_log,
-                requests,
-                mut random,
-                number,
-            } = self;
-            let lines = access_log.map(|log| LineBuffer::new(log, metrics.gateway(number)));
-            let buffers = Rc::new(BufferPool::default());
-            let (router, subscription) =
-                WorkerRouter::new(router, number, random.fork(), Rc::clone(&buffers));
-            let (plan, keys, clock) = (plan.plan, Keys::new(keys), Clock::new(random));
-            let parts = Parts {
-                plan,
-                keys,
-                tokens: Tokens::new(tokens, users),
-                nonces,
-                client_buckets,
-                router,
-                clock,
-                requests,
-                buffers,
-                lines,
-                metrics,
-                number,
-            };
-            let worker = Worker::new(parts);
-            let following = Rc::clone(&worker);
-            let following = async move { following.router.follow_snapshots(subscription).await };
+            let (worker, following) = self.worker();
             worker::run(worker, inputs, following).await;
         });
+    }
+
+    /// The worker, and what keeps its view of the replicas up to date.
+    pub(crate) fn worker(self) -> (Rc<Worker>, impl Future<Output = ()> + 'static) {
+        let Self {
+            plan,
+            router,
+            keys,
+            tokens,
+            users,
+            nonces,
+            client_buckets,
+            metrics,
+            access_log,
+            requests,
+            mut random,
+            number,
+        } = self;
+        let lines = access_log.map(|log| LineBuffer::new(log, metrics.gateway(number)));
+        let buffers = Rc::new(BufferPool::default());
+        let (router, subscription) = WorkerRouter::new(router, number, random.fork(), Rc::clone(&buffers));
+        let (plan, keys, clock) = (plan.plan, Keys::new(keys), Clock::new(random));
+        let parts = Parts {
+            plan,
+            keys,
+            tokens: Tokens::new(tokens, users),
+            nonces,
+            client_buckets,
+            router,
+            clock,
+            requests,
+            buffers,
+            lines,
+            metrics,
+            number,
+        };
+        let worker = Worker::new(parts);
+        let following = Rc::clone(&worker);
+        (worker, async move { following.router.follow_snapshots(subscription).await })
     }
 }

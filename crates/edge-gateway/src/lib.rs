@@ -27,6 +27,8 @@ mod http2_client;
 mod idle;
 mod linger;
 mod listener;
+#[cfg(feature = "measuring")]
+pub mod measuring;
 mod path;
 mod plan;
 mod proxy_protocol;

@@ -28,8 +28,6 @@ pub struct Plan {
     pub authentication: Authentication,
     /// How often an address may call.
     pub rate_limits: RateLimits,
-    /// For how long the signature of a request may be good; none where no signatures are taken.
-    pub signed_requests: Option<Duration>,
     /// The services in the order that routes number them in.
     pub services: Arc<ServicePlans>,
     /// What each worker counts of requests that no route matches.
@@ -49,6 +47,8 @@ pub struct Authentication {
     pub api_keys: bool,
     /// Which certificates of clients are; none when it is left out.
     pub certificates: Option<Arc<CertificateRules>>,
+    /// For how long the signature of a request may be good; none where no signatures are taken.
+    pub signed_requests: Option<Duration>,
 }
 
 /// The same for one worker, with its view of the services.

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use access::Left;
 use http1::{Known, RequestHead};
@@ -10,13 +11,14 @@ use tokio::time::Instant;
 
 use crate::FlowError;
 use crate::answer::{After, OwnAnswer};
-use crate::authenticate::{authenticate, authenticate_body, authorize};
+use crate::authenticate::{authenticate, authenticate_body, authorize, use_nonce};
 use crate::destination;
 use crate::exchange::Exchange;
 use crate::forward::Forward;
 use crate::held::Held;
+use crate::plan::WorkerPlan;
 use crate::rate_limit::{limit, limit_address, what_is_left};
-use crate::route::{Asks, OwnPage, PageRequest, Target};
+use crate::route::{Asks, OwnPage, PageRequest, Route, Target};
 use crate::validate::{upgrade, validate_content, validate_head, validate_length};
 use crate::websocket::is_taken_up;
 
@@ -75,29 +77,12 @@ async fn request_flow(
     timer: &mut Timer,
 ) -> Result<Flow, FlowError> {
     let (plan, worker) = (Rc::clone(&exchange.plan), Rc::clone(&exchange.worker));
-    limit_address(exchange).await?;
-    validate_head(&exchange.head)?;
-    let (route, hash) = match plan.plan.routes.find(&exchange.head)? {
-        Target::Route { route, hash } => (route, hash),
-        Target::Own(page) => return own_page(exchange, page).await.map(Flow::Own),
+    let Admitted { route, hash, timeout } = match admit(exchange, &plan, body, timer).await? {
+        Admission::Route(admitted) => admitted,
+        Admission::Own(page) => return own_page(exchange, page).await.map(Flow::Own),
     };
-    exchange.route = Some(route.number);
-    worker.admit(&plan)?;
-    if route.scopes.is_some() {
-        exchange.caller = Some(authenticate(exchange).await?);
-    }
-    limit(exchange, route).await?;
-    authorize(exchange.caller.as_deref(), route.scopes.as_deref())?;
-    validate_length(&exchange.head, route)?;
-    body.set_limit(route.body_limit);
-    let timeout = destination::timeout(&exchange.head, route);
-    authenticate_body(exchange, body, timer, timeout).await?;
-    if let Some(rule) = &route.rule {
-        validate_content(exchange, rule, body, timer, timeout).await?;
-    }
     // A body that was read before had its own time.
     let began = if body.held().is_some() { Instant::now() } else { exchange.began };
-
     let view = plan.view(route, &worker.router);
     let options = CallOptions {
         began,
@@ -116,6 +101,52 @@ async fn request_flow(
             Err(failure.error.into())
         }
     }
+}
+
+/// What a request is let through to.
+pub(crate) enum Admission<'a> {
+    Route(Admitted<'a>),
+    /// A page of the gateway's, which has yet to ask who wants it.
+    Own(&'a OwnPage),
+}
+
+/// A request that may go to a replica.
+pub(crate) struct Admitted<'a> {
+    route: &'a Route,
+    /// What its path says of how it is balanced.
+    hash: Option<u64>,
+    timeout: Duration,
+}
+
+/// Everything that is decided before a replica is chosen: address, route, caller, limits, scopes, content.
+pub(crate) async fn admit<'a>(
+    exchange: &mut Exchange,
+    plan: &'a WorkerPlan,
+    body: &mut impl ClientBody,
+    timer: &mut Timer,
+) -> Result<Admission<'a>, FlowError> {
+    limit_address(exchange).await?;
+    validate_head(&exchange.head)?;
+    let (route, hash) = match plan.plan.routes.find(&exchange.head)? {
+        Target::Route { route, hash } => (route, hash),
+        Target::Own(page) => return Ok(Admission::Own(page)),
+    };
+    exchange.route = Some(route.number);
+    exchange.worker.admit(plan)?;
+    if route.scopes.is_some() {
+        exchange.caller = Some(authenticate(exchange).await?);
+    }
+    limit(exchange, route).await?;
+    use_nonce(exchange).await?;
+    authorize(exchange.caller.as_deref(), route.scopes.as_deref())?;
+    validate_length(&exchange.head, route)?;
+    body.set_limit(route.body_limit);
+    let timeout = destination::timeout(&exchange.head, route);
+    authenticate_body(exchange, body, timer, timeout).await?;
+    if let Some(rule) = &route.rule {
+        validate_content(exchange, rule, body, timer, timeout).await?;
+    }
+    Ok(Admission::Route(Admitted { route, hash, timeout }))
 }
 
 /// Whether executing a call twice is harmless: the idempotent methods (RFC 9110 section 9.2.2), and any call whose client
@@ -141,6 +172,7 @@ fn switching_is_wanted(exchange: &Exchange, answer: &Answer) -> Result<(), FlowE
 async fn own_page(exchange: &mut Exchange, page: &OwnPage) -> Result<OwnAnswer, FlowError> {
     if page.scopes.is_some() {
         exchange.caller = Some(authenticate(exchange).await?);
+        use_nonce(exchange).await?;
         authorize(exchange.caller.as_deref(), page.scopes.as_deref())?;
     } else {
         exchange.own_page();

@@ -152,10 +152,22 @@ fn parameters(nonce: &str) -> String {
     format!(";created={NOW};expires={};nonce=\"{nonce}\";keyid=\"{ID}\"", NOW + 300)
 }
 
+/// The caller who has signed a message, whose nonce is used up then.
+fn used(
+    table: &KeyTable,
+    message: &Message,
+    max_age: Duration,
+    nonces: &Nonces,
+    now: Timestamp,
+) -> Result<Signed, SignatureRefusal> {
+    let signed = table.authenticate_signed(message, max_age, nonces, now)?;
+    nonces.take(&signed.nonce, now.as_second()).map(|()| signed)
+}
+
 /// How a message is answered by a process that has just begun and by a table of one key.
 async fn judged(message: &Message, now: i64) -> Result<Signed, SignatureRefusal> {
     let table = table(&[(ID, &pem(&pair()), "")]).await;
-    table.authenticate_signed(message, MAX_SIGNATURE_AGE, &Nonces::new(at(NOW - 1)), at(now))
+    used(&table, message, MAX_SIGNATURE_AGE, &Nonces::new(at(NOW - 1)), at(now))
 }
 
 async fn refused(message: &Message, now: i64) -> &'static str {
@@ -170,7 +182,7 @@ async fn refused(message: &Message, now: i64) -> &'static str {
 async fn a_signed_request_is_its_callers_and_good_once() {
     let table = table(&[(ID, &pem(&pair()), "")]).await;
     let nonces = Nonces::new(at(NOW - 1));
-    let ask = |message: &Message| table.authenticate_signed(message, MAX_SIGNATURE_AGE, &nonces, at(NOW));
+    let ask = |message: &Message| used(&table, message, MAX_SIGNATURE_AGE, &nonces, at(NOW));
     let request = signed(&get(), WHOLE, &parameters(NONCE_16));
     let first = ask(&request).unwrap();
     assert_eq!((first.caller.subject().as_ref(), first.digest.is_none()), (ID.as_bytes(), true));
@@ -183,7 +195,7 @@ async fn a_signed_request_is_its_callers_and_good_once() {
 async fn a_signature_that_is_not_good_uses_up_no_nonce() {
     let table = table(&[(ID, &pem(&pair()), "")]).await;
     let nonces = Nonces::new(at(NOW - 1));
-    let ask = |message: &Message| table.authenticate_signed(message, MAX_SIGNATURE_AGE, &nonces, at(NOW));
+    let ask = |message: &Message| used(&table, message, MAX_SIGNATURE_AGE, &nonces, at(NOW));
     let request = signed(&get(), WHOLE, &parameters(NONCE_16));
     let forged = Message { path: "/v1/random/other".into(), ..request.clone() };
     assert!(ask(&forged).is_err());
@@ -299,9 +311,8 @@ async fn a_signature_is_good_in_its_time_alone() {
     }
     let table = table(&[(ID, &pem(&pair()), "")]).await;
     let nonces = Nonces::new(at(NOW - 1));
-    let shorter = |expires| {
-        table.authenticate_signed(&times(NOW, expires), Duration::from_secs(30), &nonces, at(NOW)).map(|_| ())
-    };
+    let shorter =
+        |expires| used(&table, &times(NOW, expires), Duration::from_secs(30), &nonces, at(NOW)).map(|_| ());
     assert_eq!(shorter(NOW + 31), Err(SignatureRefusal::Invalid(long)), "what the configuration allows");
     assert_eq!(shorter(NOW + 30), Ok(()));
 }
@@ -420,7 +431,7 @@ async fn keys_that_have_ended_and_keys_with_a_secret_sign_nothing() {
     let nonces = Nonces::new(at(NOW - 1));
     let ask = async |more: &str| {
         let table = table(&[(ID, &pem(&pair()), more)]).await;
-        table.authenticate_signed(&request, MAX_SIGNATURE_AGE, &nonces, at(NOW)).map(|_| ())
+        used(&table, &request, MAX_SIGNATURE_AGE, &nonces, at(NOW)).map(|_| ())
     };
     assert_eq!(ask(r#","expiresAt":"2023-11-14T22:13:20Z""#).await, Err(SignatureRefusal::Expired));
     let revoked = ask(r#","revokedAt":"2023-01-01T00:00:00Z""#).await;

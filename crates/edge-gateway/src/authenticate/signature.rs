@@ -6,10 +6,11 @@ use std::time::Duration;
 use access::{Caller, SignatureRefusal, SignedMessage};
 use http1::{Framing, Known};
 use jiff::Timestamp;
+use shared_limits::Unavailable;
 
 use crate::FlowError;
 use crate::exchange::{Exchange, Signed};
-use crate::rate_limit::may_fail;
+use crate::rate_limit::{failed, may_fail};
 
 /// The caller who has signed the request. What its body has to be is left to be looked at once there is a body.
 pub(super) fn caller(exchange: &mut Exchange, max_age: Duration) -> Result<Arc<Caller>, FlowError> {
@@ -17,13 +18,49 @@ pub(super) fn caller(exchange: &mut Exchange, max_age: Duration) -> Result<Arc<C
     let now = Timestamp::try_from(exchange.time).unwrap_or_default();
     let worker = &exchange.worker;
     let signed = worker.keys.current().authenticate_signed(&AsSigned(exchange), max_age, &worker.nonces, now);
-    let signed = signed.map_err(|refusal| match refusal {
+    let signed = signed.map_err(refused)?;
+    exchange.signed = Signed::Yes { digest: signed.digest, nonce: signed.nonce };
+    Ok(signed.caller)
+}
+
+/// Uses up the nonce of a signed request, at every gateway where they count together. What Redis did not say is not known, so
+/// the request is refused then.
+pub(crate) async fn use_nonce(exchange: &mut Exchange) -> Result<(), FlowError> {
+    let Signed::Yes { nonce, .. } = &exchange.signed else { return Ok(()) };
+    let now = Timestamp::try_from(exchange.time).unwrap_or_default().as_second();
+    let taken = exchange.worker.nonces.take(nonce, now).map_err(refused);
+    let taken = match (taken, &exchange.plan.shared) {
+        (Ok(()), Some(link)) => {
+            // The clocks of gateways differ: one may take the signature for good when another does not any more.
+            let ttl = nonce.time_left(now) + CLOCKS_DIFFER;
+            match Box::pin(link.first_use(nonce.id(), ttl)).await {
+                Ok(true) => Ok(()),
+                Ok(false) => {
+                    Err(FlowError::AuthInvalid("its nonce was used before, at another gateway".into()))
+                }
+                Err(Unavailable) => {
+                    exchange.worker.shard.shared_limits_failed.add_one();
+                    Err(FlowError::LimitsUnavailable)
+                }
+            }
+        }
+        (taken, _) => taken,
+    };
+    taken.map_err(|error| match error {
+        FlowError::AuthInvalid(_) => failed(exchange, error),
+        other => other,
+    })
+}
+
+/// How far the clocks of two gateways may lie apart.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+
+fn refused(refusal: SignatureRefusal) -> FlowError {
+    match refusal {
         SignatureRefusal::Invalid(why) => FlowError::AuthInvalid(why.into()),
         SignatureRefusal::Expired => FlowError::AuthExpired,
         SignatureRefusal::Full { retry_after } => FlowError::NoncesFull(retry_after),
-    })?;
-    exchange.signed = Signed::Yes(signed.digest);
-    Ok(signed.caller)
+    }
 }
 
 /// A request as its signature sees it: as the client has sent it, also where a trusted proxy has brought it on.

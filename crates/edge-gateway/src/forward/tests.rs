@@ -82,12 +82,11 @@ async fn worker() -> Rc<Worker> {
     let plan = Plan {
         routes: RouteTable::new(Vec::new(), Vec::new()).unwrap(),
         limits: gateway.limits,
-        authentication: Authentication { api_keys: true, certificates: None },
+        authentication: Authentication { api_keys: true, certificates: None, signed_requests: None },
         rate_limits: RateLimits::new(
             None,
             access::Limit::new(access::Rate { count: 1, per: std::time::Duration::from_secs(1) }, 1),
         ),
-        signed_requests: None,
         services: Arc::default(),
         unmatched: Metrics::new(1).unmatched(),
         tls: None,
@@ -187,7 +186,7 @@ async fn a_signature_reaches_the_replica_unless_it_has_said_who_calls() {
         names
     };
     assert_eq!(passed(&exchange), ["signature-input", "signature"]);
-    exchange.signed = Signed::Yes(None);
+    exchange.signed = Signed::Yes { digest: None, nonce: access::Nonce::new("key_1", "nonce", 0..1) };
     assert_eq!(passed(&exchange), [""; 0]);
 }
 

@@ -130,7 +130,6 @@ impl Plan {
                 limit(&gateway.rate_limits.failed_authentication),
             )
             .shared(shared),
-            signed_requests: gateway.authentication.signed_requests.as_ref().map(|signed| signed.max_age),
             services: router,
             unmatched: metrics.unmatched(),
             tls,

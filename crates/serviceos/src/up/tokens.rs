@@ -318,5 +318,6 @@ pub(super) fn authentication(settings: &Settings) -> Authentication {
         let tenant = tenant.clone().unwrap_or_else(|| DEFAULT_TENANT.to_owned());
         Arc::new(CertificateRules::new(scopes.clone(), tenant, tier(written.as_ref(), settings.mode)))
     });
-    Authentication { api_keys: authentication.api_keys, certificates }
+    let signed_requests = authentication.signed_requests.as_ref().map(|signed| signed.max_age);
+    Authentication { api_keys: authentication.api_keys, certificates, signed_requests }
 }

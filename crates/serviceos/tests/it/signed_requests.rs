@@ -9,11 +9,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustix::process::Signal;
 use testkit::{
-    Answer, Client, Connection, Http2, Mesh, Request, Running, Upstream, checksum, eventually, filler,
-    has_program,
+    Answer, Client, Connection, Etcd, Http2, Mesh, Redis, Request, Running, Upstream, checksum, eventually,
+    filler, has_program,
 };
 
 use crate::keys::keys;
+use crate::nodes::{PATH, node, until_it_selects};
 
 const GATEWAY: &str = "workers: 2, limits: {bodyBytes: 1MiB}, authentication: {signedRequests: {}}, rateLimits: {failedAuthentication: {rate: 10000/s, burst: 10000}}";
 const ROUTES: &str =
@@ -46,8 +47,13 @@ struct Signed {
 
 impl Caller {
     fn new(mesh: &Running, seed: u8) -> Self {
+        Self::with_scope(mesh, seed, "site")
+    }
+
+    fn with_scope(mesh: &Running, seed: u8, scope: &str) -> Self {
         let (file, pair) = written(mesh, seed);
-        let made = keys(mesh, &["create", "--name=signer", "--scopes=site", &format!("--public-key={file}")]);
+        let (scopes, public) = (format!("--scopes={scope}"), format!("--public-key={file}"));
+        let made = keys(mesh, &["create", "--name=signer", &scopes, &public]);
         assert!(made.get("key").is_none(), "{made}");
         Self { id: made["id"].as_str().unwrap().to_owned(), pair, nonces: AtomicU64::new(0) }
     }
@@ -87,8 +93,12 @@ impl Caller {
 
     /// A process that has just begun takes nothing that may have been used before it did.
     fn until_taken(&self, mesh: &Running) {
+        self.until_taken_for(mesh, "/echo");
+    }
+
+    fn until_taken_for(&self, mesh: &Running, path: &str) {
         eventually("a signed request to be taken", || {
-            (self.sign("GET", "/echo", b"").send(mesh).status == 200).then_some(())
+            (self.sign("GET", path, b"").send(mesh).status == 200).then_some(())
         });
     }
 }
@@ -460,4 +470,53 @@ fn fixed(der: &[u8]) -> Vec<u8> {
     };
     let (r, next) = number(2);
     [r, number(next).0].concat()
+}
+
+#[test]
+fn gateways_that_share_redis_take_a_signed_request_once_between_them_and_none_while_it_is_away() {
+    let (Some(etcd), Some(mut redis)) = (Etcd::start(1), Redis::start()) else { return };
+    let gateway = format!(
+        "authentication: {{signedRequests: {{}}}}, rateLimits: {{shared: \"{}\", failedAuthentication: {{rate: 10000/s, burst: 10000}}}}",
+        redis.url()
+    );
+    let one = node(&etcd, "n1", None).gateway(&gateway).up();
+    let two = node(&etcd, "n2", Some(&one)).gateway(&gateway).up();
+    let both = [&one, &two];
+    both.iter().for_each(|mesh| until_it_selects(mesh, &["vrf/0@n1", "vrf/0@n2"]));
+    let caller = Caller::with_scope(&one, 9, "randomness");
+    both.iter().for_each(|mesh| caller.until_taken_for(mesh, PATH));
+    for [first, second] in [[&one, &two], [&two, &one]] {
+        let request = caller.sign("GET", PATH, b"");
+        assert_eq!(request.send(first).status, 200);
+        assert_eq!(request.send(second).problem(), (401, "AUTH_INVALID".into()), "at the other gateway");
+        assert_eq!(request.send(first).problem(), (401, "AUTH_INVALID".into()));
+    }
+    redis.kill();
+    for mesh in both {
+        let refused = caller.sign("GET", PATH, b"").send(mesh);
+        assert_eq!(refused.problem(), (503, "LIMITS_UNAVAILABLE".into()));
+        assert_eq!(mesh.get(PATH).status, 200, "others are counted by each gateway");
+    }
+    redis.restart();
+    both.iter().for_each(|mesh| caller.until_taken_for(mesh, PATH));
+}
+
+#[test]
+fn a_signed_request_that_is_refused_by_a_limit_uses_up_no_nonce() {
+    let upstream = Upstream::new();
+    let routes = "routes: [{match: {path: '/{*rest}'}, scopes: [site], rateLimit: {rate: 100/s, burst: 1}}]";
+    let mesh = Mesh::new().gateway(GATEWAY).endpoints_with("site", &[upstream.address], routes).up();
+    let caller = Caller::new(&mesh, 1);
+    caller.until_taken(&mesh);
+    let request = eventually("a request that meets the limit", || {
+        caller.sign("GET", "/echo", b"").send(&mesh);
+        let request = caller.sign("GET", "/echo", b"");
+        (request.send(&mesh).status == 429).then_some(request)
+    });
+    eventually("the same request to be let through", || {
+        let status = request.send(&mesh).status;
+        assert!([200, 429].contains(&status), "{status}");
+        (status == 200).then_some(())
+    });
+    assert_eq!(request.send(&mesh).problem(), (401, "AUTH_INVALID".into()));
 }

@@ -37,7 +37,7 @@ async fn requests_that_another_program_has_signed_are_good() {
     for made in made {
         let table = table(&[(ID, &made.pem, "")]).await;
         let nonces = Nonces::new(at(NOW - 1));
-        let ask = |message: &Message| table.authenticate_signed(message, MAX_SIGNATURE_AGE, &nonces, at(NOW));
+        let ask = |message: &Message| used(&table, message, MAX_SIGNATURE_AGE, &nonces, at(NOW));
         let what = format!("{} {} {}", made.algorithm, made.method, made.url);
         let message = made.message();
         let changed = Message { path: format!("{}x", message.path), ..message.clone() };
