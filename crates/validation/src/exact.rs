@@ -1,6 +1,7 @@
 //! Keywords that are judged here and not by the library: those of numbers, by digits, and unique items, whose cost must not
 //! depend on what a client chooses to send.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
@@ -9,6 +10,20 @@ use jsonschema::{Keyword, ValidationError, ValidationOptions};
 use serde_json::{Map, Number, Value};
 
 use crate::decimal::{Decimal, MAX_DIVISOR_DIGITS, compare};
+
+/// What all arrays of one body whose items must differ may have together, as text, in bytes. Where they stand in each other the inner
+/// ones are written once for each.
+const MAX_COMPARED_BYTES: usize = 16 << 20;
+
+thread_local! {
+    /// How much of that is left for the body that is judged.
+    static LEFT_TO_COMPARE: Cell<usize> = const { Cell::new(MAX_COMPARED_BYTES) };
+}
+
+/// Another body is judged from now on, by this thread.
+pub(crate) fn begin_body() {
+    LEFT_TO_COMPARE.set(MAX_COMPARED_BYTES);
+}
 
 /// The options with these keywords in the place of the library's.
 pub(crate) fn with_keywords(options: ValidationOptions<'static>) -> ValidationOptions<'static> {
@@ -102,7 +117,10 @@ fn are_unique(items: &[Value]) -> bool {
     items.iter().all(|item| {
         let mut text = String::new();
         canonical(item, &mut text);
-        seen.insert(text)
+        // What is too much to be compared is refused.
+        let left = LEFT_TO_COMPARE.get().saturating_sub(text.len());
+        LEFT_TO_COMPARE.set(left);
+        left > 0 && seen.insert(text)
     })
 }
 

@@ -1,21 +1,24 @@
 //! What is wrong with a value that a schema refuses. It never decides whether it is refused: where it finds no reason that it could
 //! tell, it says so of the whole.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
 use crate::program::{Id, Part, Program};
 use crate::violation::{MAX_POINTER_BYTES, Place, Violation, Violations, beneath};
 
-/// How many keywords are held against how many values before no more is looked for; large values count for more.
-const MAX_STEPS: u32 = 500_000;
+/// How much is looked at before no more is looked for: each keyword that is held against a value, each member, item and pattern that
+/// it leads to, and more for large values.
+const MAX_STEPS: usize = 100_000;
 /// How deep schemas lead into each other before that is not followed any more.
 const MAX_NESTED: usize = 256;
 
 /// Everything that is wrong with a value that is refused; at least one thing.
 pub(crate) fn explain(program: &Program, value: &Value) -> Violations {
-    let mut explaining = Explaining { program, steps: 0, nested: 0, told: Violations::default() };
+    let (told, known) = (Violations::default(), HashMap::new());
+    let mut explaining = Explaining { program, steps: 0, nested: 0, told, known };
     explaining.judge(Program::ROOT, value, &At::Root, Tell::Yes, &mut Looked::default());
     let Explaining { steps, mut told, .. } = explaining;
     told.more |= steps >= MAX_STEPS;
@@ -26,11 +29,14 @@ pub(crate) fn explain(program: &Program, value: &Value) -> Violations {
     told
 }
 
-struct Explaining<'a> {
+struct Explaining<'a, 'v> {
     program: &'a Program,
-    steps: u32,
+    steps: usize,
     nested: usize,
     told: Violations,
+    /// What is known of values that were held against alternatives, by the schema and the value: none of it where it does not fit.
+    /// Alternatives that lead back to themselves would be looked at twice as often at each depth.
+    known: HashMap<(Id, *const Value), Option<Rc<Looked<'v>>>>,
 }
 
 /// Whether what is wrong is told, or only that something is: of an alternative nobody can say whether it was meant.
@@ -67,33 +73,35 @@ struct Looked<'v> {
 }
 
 impl<'v> Looked<'v> {
-    fn also(&mut self, other: Self) {
-        self.members.extend(other.members);
-        self.items.extend(other.items);
+    fn also(&mut self, other: &Self) {
+        self.members.extend(&other.members);
+        self.items.extend(&other.items);
+    }
+
+    fn count(&self) -> usize {
+        self.members.len() + self.items.len()
     }
 }
 
 /// What it costs to look at a value alone, in steps beside the one that every keyword is.
-fn weight(value: &Value) -> u32 {
-    let weight = match value {
+fn weight(value: &Value) -> usize {
+    match value {
         Value::Array(items) => items.len() / 4,
         Value::Object(members) => members.len() / 4,
         Value::String(text) => text.len() / 256,
         _ => 0,
-    };
-    u32::try_from(weight).unwrap_or(u32::MAX)
+    }
 }
 
-impl Explaining<'_> {
+impl<'v> Explaining<'_, 'v> {
+    /// Counts steps; whether nothing more is to be looked at.
+    fn step(&mut self, steps: usize, tell: Tell) -> bool {
+        self.steps = self.steps.saturating_add(steps);
+        self.steps >= MAX_STEPS || (tell == Tell::Yes && self.told.more)
+    }
+
     /// Whether a value is what a schema asks.
-    fn judge<'v>(
-        &mut self,
-        id: Id,
-        value: &'v Value,
-        at: &At<'_>,
-        tell: Tell,
-        looked: &mut Looked<'v>,
-    ) -> bool {
+    fn judge(&mut self, id: Id, value: &'v Value, at: &At<'_>, tell: Tell, looked: &mut Looked<'v>) -> bool {
         if self.nested == MAX_NESTED {
             return true;
         }
@@ -103,20 +111,12 @@ impl Explaining<'_> {
         is_valid
     }
 
-    fn parts<'v>(
-        &mut self,
-        id: Id,
-        value: &'v Value,
-        at: &At<'_>,
-        tell: Tell,
-        looked: &mut Looked<'v>,
-    ) -> bool {
+    fn parts(&mut self, id: Id, value: &'v Value, at: &At<'_>, tell: Tell, looked: &mut Looked<'v>) -> bool {
         let program = self.program;
         let node = program.node(id);
         let (mut is_valid, mut own) = (true, Looked::default());
         for part in &node.parts {
-            self.steps += 1;
-            if self.steps >= MAX_STEPS || (tell == Tell::Yes && self.told.more) {
+            if self.step(1, tell) {
                 return true;
             }
             // What a schema that does not hold has looked at counts as not looked at, which would be told of members that are right.
@@ -129,14 +129,30 @@ impl Explaining<'_> {
             }
         }
         if is_valid {
-            looked.also(own);
+            looked.also(&own);
         }
         is_valid
     }
 
-    /// The same without telling.
-    fn fits<'v>(&mut self, id: Id, value: &'v Value, looked: &mut Looked<'v>) -> bool {
-        self.judge(id, value, &At::Root, Tell::No, looked)
+    /// The same without telling, and once for each value.
+    fn fits(&mut self, id: Id, value: &'v Value, looked: &mut Looked<'v>) -> bool {
+        let place = (id, std::ptr::from_ref(value));
+        if let Some(known) = self.known.get(&place) {
+            let Some(own) = known.clone() else { return false };
+            self.step(own.count(), Tell::No);
+            looked.also(&own);
+            return true;
+        }
+        let mut own = Looked::default();
+        let is_valid = self.judge(id, value, &At::Root, Tell::No, &mut own);
+        if is_valid {
+            looked.also(&own);
+        }
+        // What was broken off says nothing.
+        if !self.step(0, Tell::No) {
+            self.known.insert(place, is_valid.then(|| Rc::new(own)));
+        }
+        is_valid
     }
 
     fn tell(&mut self, tell: Tell, at: &At<'_>, place: &str, keyword: &str, message: &str) {
@@ -146,7 +162,7 @@ impl Explaining<'_> {
         }
     }
 
-    fn part<'v>(
+    fn part(
         &mut self,
         part: &Part,
         place: &str,
@@ -161,7 +177,9 @@ impl Explaining<'_> {
                 false
             }
             Part::Leaf { keyword, validator, message } => {
-                self.steps = self.steps.saturating_add(weight(value));
+                if self.step(weight(value), tell) {
+                    return true;
+                }
                 let is_valid = validator.is_valid(value);
                 if !is_valid {
                     self.tell(tell, at, place, keyword, message);
@@ -173,6 +191,9 @@ impl Explaining<'_> {
                 let mut is_valid = true;
                 for id in ids {
                     is_valid &= self.judge(*id, value, at, tell, looked);
+                    if !is_valid && tell == Tell::No {
+                        break;
+                    }
                 }
                 is_valid
             }
@@ -203,7 +224,7 @@ impl Explaining<'_> {
             Part::If { condition, then, otherwise } => {
                 let mut own = Looked::default();
                 let next = if self.fits(*condition, value, &mut own) {
-                    looked.also(own);
+                    looked.also(&own);
                     then
                 } else {
                     otherwise
@@ -219,7 +240,7 @@ impl Explaining<'_> {
     }
 
     /// How many of the alternatives a value fits.
-    fn fitting<'v>(&mut self, ids: &[Id], value: &'v Value, looked: &mut Looked<'v>) -> usize {
+    fn fitting(&mut self, ids: &[Id], value: &'v Value, looked: &mut Looked<'v>) -> usize {
         ids.iter().filter(|id| self.fits(**id, value, looked)).count()
     }
 
@@ -227,7 +248,7 @@ impl Explaining<'_> {
         clippy::too_many_arguments,
         reason = "the place in the schema and in the value, and what was found"
     )]
-    fn of_object<'v>(
+    fn of_object(
         &mut self,
         part: &Part,
         place: &str,
@@ -252,6 +273,11 @@ impl Explaining<'_> {
             Part::Properties { named, patterns, others } => {
                 let mut is_valid = true;
                 for (name, member) in members {
+                    // A pattern is tried over the whole name.
+                    let cost = 1 + patterns.len() * (1 + name.len() / 256);
+                    if self.step(cost, tell) || (!is_valid && tell == Tell::No) {
+                        break;
+                    }
                     let at = At::Member(at, name);
                     let mut ids: Vec<Id> = named.get(name).copied().into_iter().collect();
                     if !patterns.is_empty() {
@@ -274,8 +300,10 @@ impl Explaining<'_> {
             Part::PropertyNames(id) => {
                 let mut is_valid = true;
                 for name in members.keys() {
-                    let text = Value::String(name.clone());
-                    if !self.fits(*id, &text, &mut Looked::default()) {
+                    if self.step(1, tell) || (!is_valid && tell == Tell::No) {
+                        break;
+                    }
+                    if !self.is_name(*id, name) {
                         is_valid = false;
                         let at = At::Member(at, name);
                         self.tell(tell, &at, place, "propertyNames", "has a name that is not allowed");
@@ -286,6 +314,9 @@ impl Explaining<'_> {
             Part::UnevaluatedProperties(id) => {
                 let mut is_valid = true;
                 for (name, member) in members {
+                    if self.step(1, tell) || (!is_valid && tell == Tell::No) {
+                        break;
+                    }
                     if looked.members.insert(name) {
                         let at = At::Member(at, name);
                         is_valid &= self.judge(*id, member, &at, tell, &mut Looked::default());
@@ -295,6 +326,15 @@ impl Explaining<'_> {
             }
             _ => true,
         }
+    }
+
+    /// Whether a name is what a schema asks. It is held against nothing else, so nothing of it is remembered.
+    fn is_name(&self, id: Id, name: &str) -> bool {
+        let text = Value::String(name.to_owned());
+        let (told, known) = (Violations::default(), HashMap::new());
+        let mut own =
+            Explaining { program: self.program, steps: self.steps, nested: self.nested, told, known };
+        own.judge(id, &text, &At::Root, Tell::No, &mut Looked::default())
     }
 
     fn required(
@@ -316,7 +356,7 @@ impl Explaining<'_> {
         is_valid
     }
 
-    fn of_array<'v>(
+    fn of_array(
         &mut self,
         part: &Part,
         place: &str,
@@ -330,6 +370,9 @@ impl Explaining<'_> {
                 let mut is_valid = true;
                 for (index, item) in items.iter().enumerate() {
                     let Some(id) = prefix.get(index).copied().or(*others) else { break };
+                    if self.step(1, tell) || (!is_valid && tell == Tell::No) {
+                        break;
+                    }
                     looked.items.insert(index);
                     let at = At::Item(at, index);
                     is_valid &= self.judge(id, item, &at, tell, &mut Looked::default());
@@ -339,6 +382,9 @@ impl Explaining<'_> {
             Part::Contains { item: id, min, max } => {
                 let mut count = 0;
                 for (index, item) in items.iter().enumerate() {
+                    if self.step(1, tell) {
+                        return true;
+                    }
                     if self.fits(*id, item, &mut Looked::default()) {
                         count += 1;
                         looked.items.insert(index);
@@ -355,6 +401,9 @@ impl Explaining<'_> {
             Part::UnevaluatedItems(id) => {
                 let mut is_valid = true;
                 for (index, item) in items.iter().enumerate() {
+                    if self.step(1, tell) || (!is_valid && tell == Tell::No) {
+                        break;
+                    }
                     if looked.items.insert(index) {
                         let at = At::Item(at, index);
                         is_valid &= self.judge(*id, item, &at, tell, &mut Looked::default());

@@ -19,5 +19,5 @@ pub use media::{is_json, media_type};
 pub use openapi::Operation;
 pub use rule::{Content, Fields, Judged, RequestRule};
 pub use schema::{MAX_SCHEMA_DEPTH, Schema, SchemaError};
-pub use strict::{MAX_DEPTH, MAX_EXPONENT_DIGITS, MAX_NUMBER_DIGITS, NotJson, Why, read_json};
+pub use strict::{MAX_DEPTH, MAX_EXPONENT_DIGITS, MAX_NUMBER_DIGITS, MAX_VALUES, NotJson, Why, read_json};
 pub use violation::{MAX_VIOLATIONS, Place, Violation, Violations};

@@ -1,24 +1,54 @@
 //! Media types, as far as the content of a request is chosen by them.
 
-/// Type and subtype of a `Content-Type`, and its charset where one is named; `None` where it is no media type
-/// (RFC 9110 section 8.3.1).
+/// Type and subtype of a `Content-Type`, and its charset where one is named; `None` where it is no media type, or one that two
+/// readers could take for two (RFC 9110 sections 5.6.6 and 8.3.1).
 pub fn media_type(value: &[u8]) -> Option<(&str, Option<&str>)> {
     let value = std::str::from_utf8(value).ok()?;
-    let mut parts = value.split(';');
-    let essence = parts.next()?.trim();
+    let (essence, mut rest) = value.split_at(value.find(';').unwrap_or(value.len()));
+    let essence = essence.trim();
     let (kind, subtype) = essence.split_once('/')?;
-    let is_token = |text: &str| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        !text.is_empty() && text.bytes().all(allowed)
-    };
     if !is_token(kind) || !is_token(subtype) {
         return None;
     }
-    let charset = parts.find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
-    });
-    Some((essence, charset))
+    let (mut names, mut charset) = (Vec::new(), None);
+    while let Some(after) = rest.strip_prefix(';') {
+        let after = after.trim_start();
+        // There may be none between two semicolons.
+        if after.is_empty() || after.starts_with(';') {
+            rest = after;
+            continue;
+        }
+        let (name, value, after) = parameter(after)?;
+        // The one with a star would be another charset of the same (RFC 8187).
+        let name = name.to_ascii_lowercase();
+        if name == "charset*" || names.contains(&name) {
+            return None;
+        }
+        if name == "charset" {
+            charset = Some(value);
+        }
+        names.push(name);
+        rest = after;
+    }
+    rest.trim().is_empty().then_some((essence, charset))
+}
+
+/// A parameter that text begins with, its value without quotes, and what stands behind it.
+fn parameter(text: &str) -> Option<(&str, &str, &str)> {
+    let (name, rest) = text.split_once('=')?;
+    let (value, rest) = match rest.strip_prefix('"') {
+        // No charset has a character that would have to be escaped, and nothing else is asked for.
+        Some(quoted) => quoted.split_once('"').filter(|(value, _)| !value.contains('\\'))?,
+        None => rest
+            .split_at_checked(rest.find([';', ' ', '\t']).unwrap_or(rest.len()))
+            .filter(|(value, _)| is_token(value))?,
+    };
+    is_token(name).then_some((name, value, rest.trim_start()))
+}
+
+fn is_token(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(allowed)
 }
 
 /// Whether content of this media type is JSON (RFC 8259, RFC 6839 section 3.1).
@@ -49,10 +79,30 @@ mod tests {
         let read = |text: &'static str| media_type(text.as_bytes());
         assert_eq!(read("application/json"), Some(("application/json", None)));
         assert_eq!(read("Text/JSON; a=b; Charset=\"UTF-8\""), Some(("Text/JSON", Some("UTF-8"))));
+        assert_eq!(read("application/json;"), Some(("application/json", None)));
+        assert_eq!(read("a/b; ;c=d ; charset=x"), Some(("a/b", Some("x"))));
         assert_eq!(read("application/json ;charset=latin1"), Some(("application/json", Some("latin1"))));
-        for none in ["", "json", "/json", "a/", "a b/c", "a/b,c/d", "; charset=utf-8"] {
+        for none in [
+            "",
+            "json",
+            "/json",
+            "a/",
+            "a b/c",
+            "a/b,c/d",
+            "; charset=utf-8",
+            "a/b; , c/d",
+            "a/b; charset",
+            "a/b; charset=",
+            "a/b; charset=utf-8; charset=utf-7",
+            "a/b; charset*=utf-7",
+            "a/b; x=\"; charset=utf-8\"; charset=utf-7; charset=utf-8",
+            "a/b; x=\"\\\"; charset=utf-8\"",
+            "a/b; x=\"open",
+            "a/b; c d=e",
+        ] {
             assert_eq!(read(none), None, "{none}");
         }
+        assert_eq!(read("a/b; x=\"; charset=utf-8\"; charset=utf-7"), Some(("a/b", Some("utf-7"))));
         assert!(is_json("Application/Problem+JSON") && !is_json("application/jsonp"));
         assert_eq!(
             (fit("a/b", "A/B"), fit("a/*", "a/c"), fit("*/*", "x/y"), fit("a/*", "b/a")),

@@ -76,6 +76,11 @@ pub(crate) enum Part {
     UnevaluatedItems(Id),
 }
 
+/// The most schemas of one document, and the most that lead into each other for the same value: each is a step deeper into the stack
+/// of whoever judges.
+const MAX_NODES: usize = 10_000;
+const MAX_IN_PLACE: usize = 64;
+
 /// Keywords that look at a value alone.
 const LEAVES: [&str; 16] = [
     "type",
@@ -120,9 +125,39 @@ impl Program {
         while let Some(id) = compiler.waiting.pop() {
             let place = compiler.nodes[id].place.clone();
             compiler.nodes[id].parts = compiler.parts(&place)?;
+            if compiler.nodes.len() > MAX_NODES {
+                return Err(SchemaError::new(
+                    "",
+                    format!("it holds or refers to more than {MAX_NODES} schemas"),
+                ));
+            }
         }
         let Compiler { nodes, roots, unresolved, .. } = compiler;
-        Ok(Self { nodes, roots, unresolved })
+        let program = Self { nodes, roots, unresolved };
+        let mut heights = vec![None; program.nodes.len()];
+        (0..program.nodes.len())
+            .try_for_each(|id| program.height(id, MAX_IN_PLACE, &mut heights).map(drop))?;
+        Ok(program)
+    }
+
+    /// How many schemas lead into each other from here on, each for the same value.
+    fn height(&self, id: Id, left: usize, heights: &mut [Option<usize>]) -> Result<usize, SchemaError> {
+        let known = heights[id];
+        // One that leads to itself is higher than anything.
+        if left == 0 || known.is_some_and(|height| height > left) {
+            let message =
+                format!("more than {MAX_IN_PLACE} schemas lead into each other here, for the same value");
+            return Err(SchemaError::new(self.nodes[id].place.clone(), message));
+        }
+        if let Some(height) = known {
+            return Ok(height);
+        }
+        let mut height = 0;
+        for next in self.nodes[id].parts.iter().flat_map(Part::in_place) {
+            height = height.max(1 + self.height(next, left - 1, heights)?);
+        }
+        heights[id] = Some(height);
+        Ok(height)
     }
 
     pub(crate) fn node(&self, id: Id) -> &Node {
@@ -137,6 +172,21 @@ impl Program {
     /// The first reference that is not known to lead anywhere, and where it stands.
     pub(crate) fn unresolved(&self) -> Option<(&str, &str)> {
         self.unresolved.first().map(|(place, reference)| (place.as_str(), reference.as_str()))
+    }
+}
+
+impl Part {
+    /// The schemas that judge the same value.
+    fn in_place(&self) -> Vec<Id> {
+        match self {
+            Self::Same(id) | Self::Not(id) => vec![*id],
+            Self::AllOf(ids) | Self::AnyOf(ids) | Self::OneOf(ids) => ids.clone(),
+            Self::DependentSchemas(dependent) => dependent.iter().map(|(_, id)| *id).collect(),
+            Self::If { condition, then, otherwise } => {
+                [Some(*condition), *then, *otherwise].into_iter().flatten().collect()
+            }
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -295,7 +345,8 @@ impl Compiler<'_> {
         let refused = |error: jsonschema::ValidationError<'_>| {
             let message = match keyword {
                 "pattern" => format!(
-                    "{value} is no regular expression that can be used: look-around and back-references, which can take any time, cannot"
+                    "{value} is no regular expression that can be used: look-around and back-references, which can take any time, \
+                     cannot, nor what needs an automaton of more than 1 MiB"
                 ),
                 _ => error.to_string(),
             };

@@ -95,6 +95,7 @@ impl Schema {
 
     /// Whether a value is what the schema describes.
     pub fn is_valid(&self, value: &Value) -> bool {
+        exact::begin_body();
         self.validator.is_valid(value)
     }
 

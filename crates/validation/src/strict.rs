@@ -14,6 +14,10 @@ pub const MAX_NUMBER_DIGITS: usize = 64;
 /// The digits of an exponent.
 pub const MAX_EXPONENT_DIGITS: usize = 3;
 
+/// The values in one, those within arrays and objects among them: each takes some 50 bytes and more of memory, however short it is
+/// written.
+pub const MAX_VALUES: usize = 256 << 10;
+
 /// Why bytes are not the JSON that is taken, and where that shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{why} (at byte {offset})")]
@@ -60,6 +64,9 @@ pub enum Why {
     /// Over [`MAX_DEPTH`].
     #[error("arrays and objects are nested deeper than {MAX_DEPTH}")]
     TooDeep,
+    /// Over [`MAX_VALUES`].
+    #[error("it has more than {MAX_VALUES} values")]
+    TooMany,
     /// Over [`MAX_NUMBER_DIGITS`].
     #[error("a number has more than {MAX_NUMBER_DIGITS} digits")]
     NumberTooLong,
@@ -73,7 +80,7 @@ pub enum Why {
 /// # Errors
 /// The first thing that is wrong, and where.
 pub fn read_json(bytes: &[u8]) -> Result<Value, NotJson> {
-    let mut reader = Reader { bytes, at: 0 };
+    let mut reader = Reader { bytes, at: 0, values: 0 };
     if bytes.starts_with(b"\xef\xbb\xbf") {
         return Err(reader.wrong(Why::ByteOrderMark));
     }
@@ -89,6 +96,7 @@ pub fn read_json(bytes: &[u8]) -> Result<Value, NotJson> {
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    values: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -119,6 +127,10 @@ impl<'a> Reader<'a> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, NotJson> {
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            return Err(self.wrong(Why::TooMany));
+        }
         match self.peek() {
             Some(b'{') => self.object(depth),
             Some(b'[') => self.array(depth),

@@ -143,8 +143,12 @@ impl Parameter {
     fn compile(document: &Document<'_>, place: String) -> Result<Option<Self>, SchemaError> {
         let members = document.object(&place)?;
         let text = |key: &str| members.get(key).and_then(Value::as_str);
-        let flag = |key: &str, default| members.get(key).and_then(Value::as_bool).unwrap_or(default);
         let wrong = |key: &str, message: String| SchemaError::new(beneath(&place, key), message);
+        let flag = |key: &str, default| match members.get(key) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(wrong(key, "true or false is expected".to_owned())),
+        };
         let stands = match text("in") {
             Some("path") => Stands::Path,
             Some("query") => Stands::Query,
@@ -158,26 +162,23 @@ impl Parameter {
         if stands == Stands::Header && NO_PARAMETERS.contains(&name.to_ascii_lowercase().as_str()) {
             return Ok(None);
         }
-        for key in ["content", "allowEmptyValue"] {
+        for key in ["content", "allowEmptyValue", "allowReserved"] {
             if members.get(key).is_some_and(|value| *value != Value::Bool(false)) {
                 return Err(wrong(key, format!("`{key}` of a parameter is not supported")));
             }
         }
         let (style, exploded) = if stands == Stands::Query { ("form", true) } else { ("simple", false) };
-        match text("style") {
-            Some(other) if other != style => {
-                return Err(wrong("style", format!("the style {other} is not supported, only {style}")));
-            }
-            _ => {}
+        if let Some(other) = members.get("style").filter(|other| **other != style) {
+            return Err(wrong("style", format!("the style {other} is not supported, only {style}")));
         }
-        let exploded = stands == Stands::Query && flag("explode", exploded);
+        let exploded = flag("explode", exploded)? && stands == Stands::Query;
         let within = beneath(&place, "schema");
         if !members.contains_key("schema") {
             return Err(wrong("schema", "a schema is expected".to_owned()));
         }
         let shape = shape(document, &within, exploded)?;
         let schema = Schema::compile_at(document.0, &within)?;
-        let required = stands == Stands::Path || flag("required", false);
+        let required = flag("required", false)? || stands == Stands::Path;
         let name = if stands == Stands::Header { name.to_ascii_lowercase() } else { name.to_owned() };
         Ok(Some(Self { stands, name, required, schema, shape, place }))
     }
@@ -277,6 +278,32 @@ fn collect(document: &Document<'_>, place: &str, left: usize, kinds: &mut Kinds)
     Ok(())
 }
 
+/// Where a schema says what the items of an array are, itself or by what it refers to.
+fn places_of_items(
+    document: &Document<'_>,
+    place: &str,
+    left: usize,
+    places: &mut Vec<String>,
+) -> Result<(), SchemaError> {
+    let Some(Value::Object(schema)) = document.0.pointer(place) else { return Ok(()) };
+    if left == 0 {
+        return Err(SchemaError::new(place, "it is not clear which items the parameter has"));
+    }
+    if schema.contains_key("items") {
+        places.push(beneath(place, "items"));
+    }
+    if schema.contains_key("$ref") {
+        places_of_items(document, &document.resolve(place)?, left - 1, places)?;
+    }
+    for keyword in ["allOf", "anyOf", "oneOf"] {
+        let count = schema.get(keyword).and_then(Value::as_array).map_or(0, Vec::len);
+        for index in 0..count {
+            places_of_items(document, &format!("{place}/{keyword}/{index}"), left - 1, places)?;
+        }
+    }
+    Ok(())
+}
+
 fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -303,11 +330,14 @@ fn shape(document: &Document<'_>, place: &str, exploded: bool) -> Result<Shape, 
             "a parameter that is an array or something else is not supported",
         ));
     }
-    let (array, mut items) = (document.resolve(place)?, Kinds::default());
-    collect(document, &beneath(&array, "items"), MAX_REFERENCES, &mut items)?;
-    if items.array || items.object {
-        let message = "only arrays of texts, numbers and booleans are supported as parameters";
-        return Err(SchemaError::new(beneath(&array, "items"), message));
+    let (mut places, mut items) = (Vec::new(), Kinds::default());
+    places_of_items(document, place, MAX_REFERENCES, &mut places)?;
+    for place in places {
+        collect(document, &place, MAX_REFERENCES, &mut items)?;
+        if items.array || items.object {
+            let message = "only arrays of texts, numbers and booleans are supported as parameters";
+            return Err(SchemaError::new(place, message));
+        }
     }
     Ok(Shape::Several { kinds: items, exploded })
 }

@@ -232,9 +232,9 @@ fn what_cannot_be_enforced_is_refused_with_the_place() {
         /paths/~1v1~1random/post/parameters/0 {"in":"query","name":"a","allowEmptyValue":true,"schema":{}}
             /paths/~1v1~1random/post/parameters/0/allowEmptyValue: `allowEmptyValue` of a parameter is not supported
         /paths/~1v1~1random/post/parameters/0 {"in":"query","name":"a","style":"deepObject","schema":{}}
-            /paths/~1v1~1random/post/parameters/0/style: the style deepObject is not supported, only form
+            /paths/~1v1~1random/post/parameters/0/style: the style "deepObject" is not supported, only form
         /paths/~1v1~1random/post/parameters/0 {"in":"header","name":"a","style":"form","schema":{}}
-            /paths/~1v1~1random/post/parameters/0/style: the style form is not supported, only simple
+            /paths/~1v1~1random/post/parameters/0/style: the style "form" is not supported, only simple
         /paths/~1v1~1random/post/parameters/0 {"in":"query","name":"a","schema":{"type":"object"}}
             /paths/~1v1~1random/post/parameters/0/schema: objects as parameters are not supported
         /paths/~1v1~1random/post/parameters/0 {"in":"query","name":"a","schema":{"type":["array","string"]}}
@@ -258,7 +258,7 @@ fn what_cannot_be_enforced_is_refused_with_the_place() {
         /components/schemas/Draw {"$ref":"#/components/schemas/None"}
             /components/schemas/Draw/$ref: the reference #/components/schemas/None leads to nothing in this document, and nothing is fetched
         /components/schemas/Draw {"pattern":"(?!a)"}
-            /components/schemas/Draw/pattern: "(?!a)" is no regular expression that can be used: look-around and back-references, which can take any time, cannot
+            /components/schemas/Draw/pattern: "(?!a)" is no regular expression that can be used: look-around and back-references, which can take any time, cannot, nor what needs an automaton of more than 1 MiB
     "##]].assert_eq(&all);
 }
 
