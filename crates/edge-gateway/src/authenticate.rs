@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::Caller;
-use http1::{Known, RequestHead};
+use http1::{Framing, Known, RequestHead};
 use service_router::Timer;
 
 use crate::FlowError;
@@ -58,14 +58,21 @@ fn signed_requests(exchange: &Exchange) -> Option<Duration> {
     exchange.plan.plan.authentication.signed_requests.filter(|_| exchange.head.has(Known::SignatureInput))
 }
 
+/// The largest body that is held against a signature, in bytes; as large as the largest that is held against a schema.
+const MAX_SIGNED_BODY_BYTES: u64 = 4 << 20;
+
 /// Whether the body is the one that the caller has signed, where it was signed. It is read whole for that.
 pub(crate) async fn authenticate_body(
     exchange: &mut Exchange,
     body: &mut impl ClientBody,
     timer: &mut Timer,
-    timeout: Duration,
+    (limit, timeout): (u64, Duration),
 ) -> Result<(), FlowError> {
     let Signed::Yes { digest: Some(digest), .. } = &exchange.signed else { return Ok(()) };
+    if matches!(exchange.head.framing(), Framing::Length(length) if length > MAX_SIGNED_BODY_BYTES) {
+        return Err(FlowError::BodyTooLarge(MAX_SIGNED_BODY_BYTES));
+    }
+    body.set_limit(limit.min(MAX_SIGNED_BODY_BYTES));
     read_held(body, timer, timeout, &exchange.worker.held_bytes).await?;
     if digest.matches(body.held().as_deref().map_or(&[][..], Held::bytes)) {
         return Ok(());

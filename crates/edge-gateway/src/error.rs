@@ -299,6 +299,7 @@ impl FlowError {
                 Some(Refused::Content)
             }
             Self::NoRoom => Some(Refused::HeldBytes),
+            Self::NoncesFull(_) => Some(Refused::Nonces),
             Self::HeadTimeout => Some(Refused::HeaderTimeout),
             Self::RequestTimeout => Some(Refused::RequestTimeout),
             Self::RateLimited { by: LimitedBy::Address, .. } => Some(Refused::AddressLimited),

@@ -19,7 +19,7 @@ use crate::held::Held;
 use crate::plan::WorkerPlan;
 use crate::rate_limit::{limit, limit_address, what_is_left};
 use crate::route::{Asks, OwnPage, PageRequest, Route, Target};
-use crate::validate::{upgrade, validate_content, validate_head, validate_length};
+use crate::validate::{upgrade, validate_content, validate_head, validate_length, validate_type};
 use crate::websocket::is_taken_up;
 
 /// A request body that knows how much of it is allowed.
@@ -139,12 +139,16 @@ pub(crate) async fn admit<'a>(
     limit(exchange, route).await?;
     use_nonce(exchange).await?;
     authorize(exchange.caller.as_deref(), route.scopes.as_deref())?;
+    let wanted = match route.rule.as_deref() {
+        Some(rule) => Some((rule, validate_type(&exchange.head, rule)?)),
+        None => None,
+    };
     validate_length(&exchange.head, route)?;
     body.set_limit(route.body_limit);
     let timeout = destination::timeout(&exchange.head, route);
-    authenticate_body(exchange, body, timer, timeout).await?;
-    if let Some(rule) = &route.rule {
-        validate_content(exchange, rule, body, timer, timeout).await?;
+    authenticate_body(exchange, body, timer, (route.body_limit, timeout)).await?;
+    if let Some(wanted) = wanted {
+        validate_content(exchange, wanted, body, timer, timeout).await?;
     }
     Ok(Admission::Route(Admitted { route, hash, timeout }))
 }

@@ -9,7 +9,7 @@ use crate::FlowError;
 use crate::path::ambiguity;
 use crate::route::Route;
 use crate::websocket;
-pub(crate) use content::validate_content;
+pub(crate) use content::{validate_content, validate_type};
 
 /// Checks everything that could mean two things to whoever comes next.
 pub(crate) fn validate_head(head: &RequestHead) -> Result<(), FlowError> {

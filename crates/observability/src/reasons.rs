@@ -96,6 +96,8 @@ reasons! {
         FailedAuthentication = "failed_authentication",
         /// The worker holds as many bodies as it may.
         HeldBytes = "held_bytes",
+        /// No more nonces of signed requests can be remembered.
+        Nonces = "nonces",
         /// It is not what the route's schema describes.
         Content = "content",
         /// Its content is of a type that the route does not take.
@@ -181,7 +183,7 @@ mod tests {
         refused.add_one(Refused::RateLimited);
         refused.add_one(Refused::RateLimited);
         let counted: Vec<_> = (0..Refused::LABELS.len()).map(|place| refused.at(place)).collect();
-        assert_eq!(counted, [1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(counted, [1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(Refused::LABELS[Refused::RateLimited.place()], "rate_limited");
     }
 

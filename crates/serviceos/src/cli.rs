@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Instances(InstancesArgs),
     /// Say whether requests may reach a replica, and if not, why not; exit code 4 then.
     Why(WhyArgs),
-    /// Create, list and revoke API keys.
+    /// Create, list, rotate and revoke API keys.
     Keys(KeysArgs),
     /// Show what replicas proved, and revoke what is trusted no longer.
     Attestation(AttestationArgs),

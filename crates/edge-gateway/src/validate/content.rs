@@ -13,7 +13,7 @@ use crate::held::{Held, read_held};
 use crate::request_flow::ClientBody;
 
 /// What is to be done about a body.
-enum Body<'a> {
+pub(crate) enum Body<'a> {
     /// It passes as it comes.
     Passes,
     /// It is read, and judged by this.
@@ -22,43 +22,8 @@ enum Body<'a> {
     Empty,
 }
 
-/// Refuses a request that is not what its route takes. A body that is judged has been read whole then.
-pub(crate) async fn validate_content(
-    exchange: &Exchange,
-    rule: &RequestRule,
-    body: &mut impl ClientBody,
-    timer: &mut Timer,
-    timeout: Duration,
-) -> Result<(), FlowError> {
-    let content = match wanted(&exchange.head, rule)? {
-        Body::Passes => return parameters(&exchange.head, rule),
-        Body::Judged(content) => Some(content),
-        Body::Empty => None,
-    };
-    parameters(&exchange.head, rule)?;
-    read_held(body, timer, timeout, &exchange.worker.held_bytes).await?;
-    let bytes = body.held().as_deref().map_or(&[][..], Held::bytes);
-    match content {
-        Some(content) => match content.judge(bytes) {
-            Judged::Valid => Ok(()),
-            Judged::NotJson(why) => Err(FlowError::NotJson(why)),
-            Judged::Violating(violations) => Err(FlowError::BodyViolates(Box::new(violations))),
-        },
-        None if !bytes.is_empty() => Err(unsupported(rule, "the request does not say what its body is")),
-        None => without_body(&exchange.head, rule).map(drop),
-    }
-}
-
-fn parameters(head: &RequestHead, rule: &RequestRule) -> Result<(), FlowError> {
-    // Visible ASCII, as the target of a head is.
-    let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
-    let (path, origin) = (text(head.path()), text(head.origin()));
-    let query = origin.split_once('?').map_or("", |(_, query)| query);
-    let violations = rule.check_parameters(path, query, &|name, put| head.values_of(name).for_each(put));
-    if violations.is_empty() { Ok(()) } else { Err(FlowError::ParametersViolate(Box::new(violations))) }
-}
-
-fn wanted<'a>(head: &RequestHead, rule: &'a RequestRule) -> Result<Body<'a>, FlowError> {
+/// What is to be done about the body, by what the head says of its type.
+pub(crate) fn validate_type<'a>(head: &RequestHead, rule: &'a RequestRule) -> Result<Body<'a>, FlowError> {
     let mut types = head.values_of("content-type");
     let (first, more) = (types.next(), types.next().is_some());
     if head.framing() == Framing::Length(0) {
@@ -89,6 +54,43 @@ fn wanted<'a>(head: &RequestHead, rule: &'a RequestRule) -> Result<Body<'a>, Flo
         return Err(FlowError::EncodingUnsupported);
     }
     Ok(Body::Judged(content))
+}
+
+/// Refuses parameters that are not what the route takes, and a body of which it is judged. Such a body has been read whole then.
+pub(crate) async fn validate_content(
+    exchange: &Exchange,
+    (rule, wanted): (&RequestRule, Body<'_>),
+    body: &mut impl ClientBody,
+    timer: &mut Timer,
+    timeout: Duration,
+) -> Result<(), FlowError> {
+    let content = match wanted {
+        Body::Passes => return parameters(&exchange.head, rule),
+        Body::Judged(content) => Some(content),
+        Body::Empty => None,
+    };
+    parameters(&exchange.head, rule)?;
+    read_held(body, timer, timeout, &exchange.worker.held_bytes).await?;
+    let bytes = body.held().as_deref().map_or(&[][..], Held::bytes);
+    match content {
+        // It had no length, and turns out to be none.
+        _ if bytes.is_empty() => without_body(&exchange.head, rule).map(drop),
+        Some(content) => match content.judge(bytes) {
+            Judged::Valid => Ok(()),
+            Judged::NotJson(why) => Err(FlowError::NotJson(why)),
+            Judged::Violating(violations) => Err(FlowError::BodyViolates(Box::new(violations))),
+        },
+        None => Err(unsupported(rule, "the request does not say what its body is")),
+    }
+}
+
+fn parameters(head: &RequestHead, rule: &RequestRule) -> Result<(), FlowError> {
+    // Visible ASCII, as the target of a head is.
+    let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+    let (path, origin) = (text(head.path()), text(head.origin()));
+    let query = origin.split_once('?').map_or("", |(_, query)| query);
+    let violations = rule.check_parameters(path, query, &|name, put| head.values_of(name).for_each(put));
+    if violations.is_empty() { Ok(()) } else { Err(FlowError::ParametersViolate(Box::new(violations))) }
 }
 
 fn without_body<'a>(head: &RequestHead, rule: &RequestRule) -> Result<Body<'a>, FlowError> {
