@@ -12,6 +12,7 @@ mod elsewhere;
 mod file_watch;
 mod files;
 mod joining;
+mod made;
 mod measuring;
 mod node;
 mod pages;
@@ -65,6 +66,7 @@ use data_dir::DataDir;
 use elsewhere::Arrivals;
 use files::Files;
 use joining::{Begun, Mesh};
+use made::Broken;
 use pages::own_pages;
 use plan::{Plan, Resolving};
 use quoter::Quoter;
@@ -162,9 +164,10 @@ impl Running {
         let none = Rlimit { current: Some(0), maximum: Some(0) };
         setrlimit(Resource::Core, none).context("failed to forbid core dumps")?;
         // What is wrong with the file is found before anything is made.
-        let client_tls = ClientTls::default().of(document.settings.gateway.tls.as_ref()).await?;
+        let client_tls =
+            ClientTls::default().of(document.settings.gateway.tls.as_ref(), Broken::Refuses).await?;
         tokens::try_files(&document.settings, &source.name()).await?;
-        let shared = SharedFiles::default().of(&document.settings).await?;
+        let shared = SharedFiles::default().of(&document.settings, Broken::Refuses).await?;
         let rules = RequestRules::default().begin(&document.settings, &source.name()).await?;
         let data_dir = DataDir::open(&document.settings.data_dir)?;
         let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
@@ -178,8 +181,8 @@ impl Running {
             source
         });
         let source = source.await.context("failed to look at the files of the configuration")?;
-        let client_tls = client_tls.of(settings.gateway.tls.as_ref()).await?;
-        let shared = shared.of(&settings).await?;
+        let client_tls = client_tls.of(settings.gateway.tls.as_ref(), Broken::Refuses).await?;
+        let shared = shared.of(&settings, Broken::Refuses).await?;
         let rules = rules.begin(&settings, &source.name()).await?;
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =

@@ -1,6 +1,8 @@
 //! What clients are served TLS with, as the files have it. They are read on a thread that may wait for the disk, and only when
 //! one of them holds something else or others are named.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -8,34 +10,37 @@ use configuration::TlsSettings;
 use edge_gateway::ServerTls;
 
 use super::files::patiently;
+use super::made::{Broken, Made};
 
-/// What was made, and of what; nothing before the first time, in the clear, and once it is forgotten.
+/// What was made, and of what; nothing before the first time, and in the clear.
 #[derive(Default)]
-pub(crate) struct ClientTls(Option<(TlsSettings, Arc<ServerTls>)>);
+pub(crate) struct ClientTls(Made<TlsSettings, ServerTls>);
 
 impl ClientTls {
     /// That of these settings: the same as before where they are.
     ///
     /// # Errors
     /// The file that cannot be used, and why.
-    pub(crate) async fn of(&self, settings: Option<&TlsSettings>) -> anyhow::Result<Self> {
-        let Some(settings) = settings else { return Ok(Self(None)) };
-        if let Some(known) = self.0.as_ref().filter(|(known, _)| known == settings) {
-            return Ok(Self(Some(known.clone())));
-        }
-        let made = read(settings.clone()).await.context("failed to set up TLS for clients")?;
-        Ok(Self(Some((settings.clone(), made))))
+    pub(crate) async fn of(&self, settings: Option<&TlsSettings>, broken: Broken) -> anyhow::Result<Self> {
+        let make = async |settings| read(settings).await.context("failed to set up TLS for clients");
+        self.0.of(settings, broken, "a certificate", make).await.map(Self)
     }
 
     /// What connections are accepted with; `None` in the clear.
     pub(crate) fn config(&self) -> Option<Arc<ServerTls>> {
-        self.0.as_ref().map(|(_, config)| Arc::clone(config))
+        self.0.get()
     }
 
-    /// One of its files holds something else: the next is made anew.
-    pub(crate) fn forget(&mut self) {
-        self.0 = None;
+    /// These files hold something else: where one of them is among its own, the next is made anew.
+    pub(crate) fn note_change(&mut self, changed: &BTreeSet<PathBuf>) {
+        self.0.note_change(|settings| files(settings).any(|file| changed.contains(file)));
     }
+}
+
+/// The files that it names, which are read again when they change.
+pub(super) fn files(settings: &TlsSettings) -> impl Iterator<Item = &PathBuf> {
+    let pairs = settings.certificates.iter().flat_map(|files| [&files.certificate, &files.key]);
+    pairs.chain(&settings.client_ca)
 }
 
 async fn read(settings: TlsSettings) -> anyhow::Result<Arc<ServerTls>> {
@@ -64,15 +69,19 @@ mod tests {
         };
         let (first, second) = (files("first"), files("second"));
         let config = |made: &ClientTls| made.config().unwrap();
-        let mut made = ClientTls::default().of(Some(&first)).await.unwrap();
+        let mut made = ClientTls::default().of(Some(&first), Broken::Refuses).await.unwrap();
         std::fs::remove_file(&first.certificates[0].key).unwrap();
-        let again = made.of(Some(&first)).await.unwrap();
+        let again = made.of(Some(&first), Broken::Refuses).await.unwrap();
         assert!(Arc::ptr_eq(&config(&made), &config(&again)), "no disk is asked");
-        let other = made.of(Some(&second)).await.unwrap();
+        let other = made.of(Some(&second), Broken::Refuses).await.unwrap();
         assert!(!Arc::ptr_eq(&config(&made), &config(&other)));
-        assert!(made.of(None).await.unwrap().config().is_none());
-        made.forget();
-        let gone = made.of(Some(&first)).await.err().unwrap();
+        assert!(made.of(None, Broken::Refuses).await.unwrap().config().is_none());
+        made.note_change(&[second.certificates[0].key.clone()].into());
+        assert!(made.of(Some(&first), Broken::Refuses).await.is_ok(), "another's file has changed");
+        made.note_change(&[first.certificates[0].key.clone()].into());
+        let stays = made.of(Some(&first), Broken::Stays).await.unwrap();
+        assert!(Arc::ptr_eq(&config(&made), &config(&stays)));
+        let gone = made.of(Some(&first), Broken::Refuses).await.err().unwrap();
         assert!(gone.is::<edge_gateway::TlsError>(), "{gone:#}");
         assert!(format!("{gone:#}").contains("first.key: No such file"), "{gone:#}");
     }

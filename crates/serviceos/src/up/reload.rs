@@ -20,8 +20,9 @@ use types::ServiceName;
 use super::client_tls::ClientTls;
 use super::files::Files;
 use super::joining::Manifests;
+use super::made::Broken;
 use super::plan::{self, Plan, Previous, Resolving, RouteLimits, descriptions};
-use super::request_rules::{Broken, RequestRules};
+use super::request_rules::RequestRules;
 use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisions, told};
 use super::shared_limits::SharedFiles;
 use super::source::{Found, named};
@@ -76,9 +77,10 @@ impl Live {
         let concerns = |settings: &Settings| named(settings).any(|file| found.others.contains(file));
         let renewed = concerns(&self.settings);
         if renewed {
-            self.client_tls.forget();
-            self.shared.forget(&found.others);
-            self.rules.forget(&found.others);
+            self.client_tls.note_change(&found.others);
+            self.shared.note_change(&found.others);
+            self.rules.note_change(&found.others);
+            self.tokens.note_change(&self.settings, &found.others);
         }
         let wanted = match found.document {
             None => self.refused.take_if(|refused| concerns(&refused.settings)),
@@ -160,10 +162,12 @@ impl Live {
         let document = self.files.read(text, name).await?;
         let diff = self.revisions.differences(&document.meaning);
         if change.dry_run {
-            self.client_tls.of(document.settings.gateway.tls.as_ref()).await.map_err(not_applied)?;
+            let refuses = Broken::Refuses;
+            let client_tls = self.client_tls.of(document.settings.gateway.tls.as_ref(), refuses);
+            client_tls.await.map_err(not_applied)?;
             self.tokens.read(&document.settings, self.files.name()).await.map_err(not_applied)?;
-            self.shared.of(&document.settings).await.map_err(not_applied)?;
-            let rules = self.rules.of(&document.settings, Broken::Refuses).await;
+            self.shared.of(&document.settings, refuses).await.map_err(not_applied)?;
+            let rules = self.rules.of(&document.settings, refuses).await;
             rules.map_err(|refused| not_applied(refused.into()))?;
             let restart_needed = self.settings.restart_needed(&document.settings);
             let changed = !diff.is_empty();
@@ -236,17 +240,11 @@ impl Live {
         self.files.keep(std::iter::once(&self.settings).chain(refused));
     }
 
-    /// The configuration in force once more, since its certificates or schemas are others. Whatever the file says by now, they must
-    /// not run out for that.
+    /// The configuration in force once more, since files that it names are others. Whatever it says by now, they must not run out for
+    /// that; what cannot be used of them says so, and keeps nothing else waiting.
     async fn renew_files(&mut self) {
-        let schemas = self.rules.has_changed();
-        match self.apply(self.settings.clone(), None).await {
-            Ok(()) if !schemas => tracing::info!("changed certificates and keys were taken over"),
-            Ok(()) if !self.rules.has_changed() => tracing::info!("changed schemas were taken over"),
-            Ok(()) => {}
-            Err(error) => tracing::error!(
-                "a certificate has changed and cannot be taken over: {error}; the one before stays in force"
-            ),
+        if let Err(error) = self.apply(self.settings.clone(), None).await {
+            tracing::error!("changed files cannot be taken over: {error}; those before stay in force");
         }
     }
 
@@ -266,23 +264,14 @@ impl Live {
         if !waiting.is_empty() {
             return Err(ConfigRefused::NewStart(waiting));
         }
-        // Before the tiers, which keep everybody else who changes a key waiting.
-        let client_tls = self.client_tls.of(settings.gateway.tls.as_ref()).await.map_err(not_applied)?;
-        let upstream_tls = self.upstream_tls.of(&settings).await.map_err(not_applied)?;
-        let issuers = match self.tokens.read(&settings, self.files.name()).await {
-            Ok(issuers) => Some(issuers),
-            Err(error) if candidate.is_some() => return Err(not_applied(error)),
-            // Nothing else waits for keys.
-            Err(error) => {
-                tracing::error!(
-                    "a file of keys has changed and cannot be taken over: {error:#}; the keys before stay in force"
-                );
-                None
-            }
-        };
-        let shared = self.shared.of(&settings).await.map_err(not_applied)?;
         // What is in force already goes on with what was made of it.
         let broken = if candidate.is_some() { Broken::Refuses } else { Broken::Stays };
+        // Before the tiers, which keep everybody else who changes a key waiting.
+        let client_tls =
+            self.client_tls.of(settings.gateway.tls.as_ref(), broken).await.map_err(not_applied)?;
+        let upstream_tls = self.upstream_tls.of(&settings).await.map_err(not_applied)?;
+        let issuers = self.tokens.of(&settings, self.files.name(), broken).await.map_err(not_applied)?;
+        let shared = self.shared.of(&settings, broken).await.map_err(not_applied)?;
         let rules = self.rules.of(&settings, broken).await.map_err(|refused| not_applied(refused.into()))?;
         let keys = Arc::clone(&self.keys);
         let tiers = keys.begin_tiers().await;

@@ -14,6 +14,7 @@ use thiserror::Error;
 use validation::{Operation, RequestRule, Schema, SchemaError, read_json};
 
 use super::files::patiently;
+use super::made::Broken;
 use crate::failure::Failure;
 
 /// The largest file with schemas, in bytes: 4 MiB.
@@ -34,13 +35,6 @@ struct Wanted {
     request: RequestSettings,
     /// An operation is for one method.
     methods: Vec<String>,
-}
-
-/// Whether what is known may stay in the place of what cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Broken {
-    Refuses,
-    Stays,
 }
 
 /// Everything that is wrong, each with its line.
@@ -116,14 +110,9 @@ impl RequestRules {
     }
 
     /// These files hold something else: what is made of them is made anew, the next time.
-    pub(crate) fn forget(&mut self, files: &BTreeSet<PathBuf>) {
+    pub(crate) fn note_change(&mut self, files: &BTreeSet<PathBuf>) {
         let own = self.known.values().filter_map(|(wanted, _)| wanted.request.file());
         self.changed.extend(own.map(|file| file.path.clone()).filter(|path| files.contains(path)));
-    }
-
-    /// Whether something is to be made anew.
-    pub(crate) fn has_changed(&self) -> bool {
-        !self.changed.is_empty()
     }
 
     /// What was made of this before, unless its file is another now.
@@ -149,7 +138,12 @@ impl RequestRules {
                 continue;
             }
             match make(&wanted, &mut documents) {
-                Ok(rule) => rules.add(wanted, Arc::new(rule)),
+                Ok(rule) => {
+                    if self.made(&wanted).is_some() {
+                        tracing::info!("{}: a schema has changed and was taken over", wanted.request.key);
+                    }
+                    rules.add(wanted, Arc::new(rule));
+                }
                 Err(message) => match self.made(&wanted).filter(|_| broken == Broken::Stays) {
                     Some(rule) => {
                         tracing::error!(
@@ -275,16 +269,16 @@ mod tests {
             (0..3).all(|route| Arc::ptr_eq(&rule(&made, &settings, route), &rule(&again, &settings, route)))
         );
         write("a.json", r#"{"type": "array"}"#);
-        made.forget(&[folder.path().join("a.json"), folder.path().join("other")].into());
+        made.note_change(&[folder.path().join("a.json"), folder.path().join("other")].into());
         let newer = made.of(&settings, Broken::Refuses).await.unwrap();
         assert!(!Arc::ptr_eq(&rule(&made, &settings, 0), &rule(&newer, &settings, 0)));
         assert!(Arc::ptr_eq(&rule(&made, &settings, 1), &rule(&newer, &settings, 1)), "it was not looked at");
         write("a.json", r#"{"type": "arr"#);
-        made.forget(&[folder.path().join("a.json")].into());
+        made.note_change(&[folder.path().join("a.json")].into());
         made.of(&settings, Broken::Refuses).await.unwrap_err();
         let stays = made.of(&settings, Broken::Stays).await.unwrap();
         assert!(Arc::ptr_eq(&rule(&made, &settings, 0), &rule(&stays, &settings, 0)));
-        assert!(stays.has_changed(), "it is tried again the next time");
+        assert!(!stays.changed.is_empty(), "it is tried again the next time");
     }
 
     #[test]

@@ -10,41 +10,41 @@ use configuration::{OnSharedFailure, Settings, SharedLimitSettings};
 use shared_limits::{Login, OnFailure, Server, SharedLimits, Tls};
 
 use super::files::patiently;
+use super::made::{Broken, Made};
 use super::store::{client_tls, password};
 
-/// What was made, and of what; nothing before the first time, where nothing is shared, and once it is forgotten.
+/// What was made, and of what; nothing before the first time, and where nothing is shared.
 #[derive(Default)]
-pub(super) struct SharedFiles(Option<(SharedLimitSettings, Arc<SharedLimits>)>);
+pub(super) struct SharedFiles(Made<SharedLimitSettings, SharedLimits>);
 
 impl SharedFiles {
     /// That of these settings: the same as before where they are.
     ///
     /// # Errors
     /// The file that cannot be used, and why.
-    pub(super) async fn of(&self, settings: &Settings) -> Result<Self> {
-        let Some(shared) = &settings.gateway.rate_limits.shared else { return Ok(Self(None)) };
-        if let Some(known) = self.0.as_ref().filter(|(known, _)| known == shared) {
-            return Ok(Self(Some(known.clone())));
-        }
-        let (read_of, domain) = (shared.clone(), settings.trust_domain.clone());
-        let reading = tokio::task::spawn_blocking(move || read(&read_of, &domain));
-        let made = patiently(reading, |seconds| {
-            tracing::error!(
-                "the files of gateway.rateLimits.shared do not answer for {seconds} seconds; they are waited for"
-            );
-        });
-        let made = made.await?.context("failed to set up the limits that gateways share")?;
-        Ok(Self(Some((shared.clone(), Arc::new(made)))))
+    pub(super) async fn of(&self, settings: &Settings, broken: Broken) -> Result<Self> {
+        let domain = settings.trust_domain.clone();
+        let make = async |shared: SharedLimitSettings| {
+            let reading = tokio::task::spawn_blocking(move || read(&shared, &domain));
+            let made = patiently(reading, |seconds| {
+                tracing::error!(
+                    "the files of gateway.rateLimits.shared do not answer for {seconds} seconds; they are waited for"
+                );
+            });
+            made.await?.map(Arc::new).context("failed to set up the limits that gateways share")
+        };
+        let shared = settings.gateway.rate_limits.shared.as_ref();
+        self.0.of(shared, broken, "a file of gateway.rateLimits.shared", make).await.map(Self)
     }
 
     /// Where the workers count; `None` where each gateway counts by itself.
     pub(super) fn limits(&self) -> Option<Arc<SharedLimits>> {
-        self.0.as_ref().map(|(_, limits)| Arc::clone(limits))
+        self.0.get()
     }
 
     /// These files hold something else: where one of them is among its own, the next is made anew.
-    pub(super) fn forget(&mut self, changed: &BTreeSet<PathBuf>) {
-        self.0.take_if(|(settings, _)| files(settings).any(|file| changed.contains(file)));
+    pub(super) fn note_change(&mut self, changed: &BTreeSet<PathBuf>) {
+        self.0.note_change(|settings| files(settings).any(|file| changed.contains(file)));
     }
 }
 

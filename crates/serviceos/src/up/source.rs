@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use configuration::{Document, JwksSource, LoadError, Overrides, Settings};
+use configuration::{Document, LoadError, Overrides, Settings};
 
 use super::check_service_config;
 use super::contents::{Contents, Mark, Stamp};
-use super::shared_limits;
+use super::{client_tls, shared_limits, tokens};
 
 /// The file that is being asked for, so that one that does not answer can be named.
 #[derive(Debug, Clone, Default)]
@@ -223,18 +223,11 @@ pub(super) fn named_by<'a>(settings: impl IntoIterator<Item = &'a Settings>) -> 
 
 /// The files that settings name and that are read again when they change.
 pub(super) fn named(settings: &Settings) -> impl Iterator<Item = &PathBuf> {
-    let tls = settings.gateway.tls.iter();
-    let pairs = tls.clone().flat_map(|tls| &tls.certificates);
-    let pairs = pairs.flat_map(|files| [&files.certificate, &files.key]);
-    let issuers = settings.gateway.authentication.jwt.iter().filter_map(|issuer| issuer.jwks.as_ref());
-    let keys = issuers.filter_map(|jwks| match &jwks.value {
-        JwksSource::File(path) => Some(path),
-        JwksSource::Url(_) => None,
-    });
+    let certificates = settings.gateway.tls.iter().flat_map(client_tls::files);
     let routes = settings.services.iter().flat_map(|service| &service.routes);
     let schemas = routes.filter_map(|route| route.request.as_ref()?.file()).map(|file| &file.path);
     let shared = settings.gateway.rate_limits.shared.iter().flat_map(shared_limits::files);
-    pairs.chain(tls.filter_map(|tls| tls.client_ca.as_ref())).chain(keys).chain(schemas).chain(shared)
+    certificates.chain(tokens::files(settings)).chain(schemas).chain(shared)
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Whose tokens are taken: the issuers of the file, with the secrets and the files that it names. Keys behind a URL are not waited
 //! for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use access::{
@@ -23,6 +23,7 @@ use types::Mode;
 use types::headers::DEFAULT_TENANT;
 
 use super::files::patiently;
+use super::made::Broken;
 
 /// What the file says of an issuer cannot be used.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub(crate) struct Tokens {
     secrets: watch::Receiver<u64>,
     /// Which versions of secrets are in use.
     versions: Versions,
+    /// Whether a file of keys is another than when it was read.
+    has_changed: bool,
 }
 
 type Versions = BTreeMap<String, Vec<Given>>;
@@ -78,7 +81,7 @@ impl Tokens {
         secrets: watch::Receiver<u64>,
     ) -> (Self, IssuerOwner) {
         let (issuers, owner) = Issuers::new(read.sources, OverHttp::default());
-        (Self { issuers, users, vault, secrets, versions: read.versions }, owner)
+        (Self { issuers, users, vault, secrets, versions: read.versions, has_changed: false }, owner)
     }
 
     /// What the gateway needs of them.
@@ -92,6 +95,41 @@ impl Tokens {
     /// The secret or the file that cannot be used, and why.
     pub(super) async fn read(&self, settings: &Settings, file: &str) -> anyhow::Result<ReadIssuers> {
         read(settings, &self.vault, file).await
+    }
+
+    /// These files hold something else, and some may be those of keys.
+    pub(super) fn note_change(&mut self, settings: &Settings, changed: &BTreeSet<PathBuf>) {
+        self.has_changed |= files(settings).any(|file| changed.contains(file));
+    }
+
+    /// The issuers of these settings, to be put in force; `None` where those before stay.
+    ///
+    /// # Errors
+    /// The secret or the file that cannot be used, and why, where nothing may stay in its place.
+    pub(super) async fn of(
+        &mut self,
+        settings: &Settings,
+        file: &str,
+        broken: Broken,
+    ) -> anyhow::Result<Option<ReadIssuers>> {
+        let has_changed = std::mem::take(&mut self.has_changed);
+        match self.read(settings, file).await {
+            Ok(issuers) => {
+                if has_changed {
+                    tracing::info!("a file of keys has changed and was taken over");
+                }
+                Ok(Some(issuers))
+            }
+            Err(error) if broken == Broken::Refuses => Err(error),
+            Err(error) => {
+                if has_changed {
+                    tracing::error!(
+                        "a file of keys has changed and cannot be taken over: {error:#}; the keys before stay in force"
+                    );
+                }
+                Ok(None)
+            }
+        }
     }
 
     /// Puts them in force, if they are others, and these tiers.
@@ -169,6 +207,15 @@ pub(crate) fn check_files(settings: &Settings, file: &str) -> anyhow::Result<()>
         }
     }
     Ok(())
+}
+
+/// The files of keys that the settings name, which are read again when they change.
+pub(super) fn files(settings: &Settings) -> impl Iterator<Item = &PathBuf> {
+    let issuers = settings.gateway.authentication.jwt.iter().filter_map(|issuer| issuer.jwks.as_ref());
+    issuers.filter_map(|jwks| match &jwks.value {
+        JwksSource::File(path) => Some(path),
+        JwksSource::Url(_) => None,
+    })
 }
 
 /// By the place of their issuer.

@@ -1,9 +1,9 @@
 //! The keys that an issuer publishes: exchanged, away, and in a file.
 
 use serde_json::json;
-use testkit::{Client, KeyServer, Request, TokenIssuer, Upstream, eventually};
+use testkit::{Client, KeyServer, Mesh, Request, TokenIssuer, Upstream, eventually};
 
-use super::{ISSUER, change, get, issuer, mesh, remote};
+use super::{ISSUER, ROUTES, change, get, issuer, mesh, remote};
 
 #[test]
 fn a_new_key_is_taken_with_its_first_token_and_an_old_one_is_refused_even_where_it_was_remembered() {
@@ -100,4 +100,28 @@ fn issuers_and_files_of_keys_come_and_go_while_everything_runs() {
     until("the first key again", &first, 200);
     change(&mesh, &upstream, &[]);
     until("the issuer to be gone", &first, 401);
+}
+
+#[test]
+fn a_broken_file_of_another_kind_keeps_no_key_in_force() {
+    let (upstream, one, two) =
+        (Upstream::new(), TokenIssuer::new(ISSUER, "key-1"), TokenIssuer::new(ISSUER, "key-2"));
+    // Nothing listens there, so every gateway counts by itself.
+    let limits = "rateLimits: {failedAuthentication: {rate: 1000000/s, burst: 1000000}, shared: {url: \"redis://127.0.0.1:1\", passwordFile: password}}";
+    let keys = issuer("algorithms: [ES256], jwks: keys.json");
+    let mesh = Mesh::new().gateway(&format!("{limits}, authentication: {{jwt: [{keys}]}}"));
+    let path = |name: &str| mesh.folder().join(name);
+    std::fs::write(path("password"), "secret\n").unwrap();
+    std::fs::write(path("keys.json"), one.jwks()).unwrap();
+    let mesh = mesh.endpoints_with("site", &[upstream.address], ROUTES).up();
+    let (first, second) = (one.es256(&json!({})), two.es256(&json!({})));
+    assert_eq!([&first, &second].map(|token| get(&mesh, token).status), [200, 401]);
+    std::fs::remove_file(mesh.folder().join("password")).unwrap();
+    mesh.until_logged(0, "a file of gateway.rateLimits.shared has changed and cannot be taken over");
+    let new = mesh.folder().join("new.json");
+    std::fs::write(&new, two.jwks()).unwrap();
+    std::fs::rename(new, mesh.folder().join("keys.json")).unwrap();
+    mesh.until_logged(0, "a file of keys has changed and was taken over");
+    let statuses = || [&first, &second].map(|token| get(&mesh, token).status);
+    eventually("the other key alone", || (statuses() == [401, 200]).then_some(()));
 }
