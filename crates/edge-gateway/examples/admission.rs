@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use access::{ApiKeys, Issuers, KeyKind, Limit, NewKey, Nonces, OverHttp, Rate, Tier, Tiers, Users};
 use anyhow::Context;
 use edge_gateway::measuring::Bench;
-use edge_gateway::{Authentication, GatewayParts, Plan, RateLimits, Route, RouteLimit, RouteTable};
+use edge_gateway::{Authentication, GatewayParts, Plan, RateLimits, Route, RouteLimit, RouteTable, Shared};
 use jiff::Timestamp;
 use observability::Metrics;
 use serde_json::json;
@@ -114,14 +114,16 @@ fn parts(keys: &ApiKeys, tiers: Tiers) -> anyhow::Result<GatewayParts> {
     let (issuers, _owner) = Issuers::new(Vec::new(), OverHttp::default());
     Ok(GatewayParts {
         plan,
-        router: RouterPlan { registry: Registry::default(), suspicions },
-        keys: keys.subscribe(),
-        tokens: issuers.keys(),
-        users: Arc::new(Users::new(tiers)),
-        nonces: Arc::new(Nonces::new(Timestamp::now())),
-        client_buckets: Arc::default(),
-        metrics,
-        access_log: None,
+        shared: Shared {
+            router: RouterPlan { registry: Registry::default(), suspicions },
+            keys: keys.subscribe(),
+            tokens: issuers.keys(),
+            users: Arc::new(Users::new(tiers)),
+            nonces: Arc::new(Nonces::new(Timestamp::now())),
+            client_buckets: Arc::default(),
+            metrics,
+            access_log: None,
+        },
         random: fastrand::Rng::with_seed(1),
     })
 }

@@ -1,26 +1,21 @@
 //! The workers together: started with everything that they need, and drained.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use access::{KeyTable, KeysOfIssuers, Nonces, Users};
-use http1::BufferPool;
-use observability::{AccessLogHandle, LineBuffer, Metrics};
-use service_router::{RouterPlan, WorkerRouter};
-use tokio::runtime::{Builder, LocalOptions};
+use observability::{AccessLogHandle, Metrics};
+use service_router::RouterPlan;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::Listeners;
-use crate::authenticate::Tokens;
-use crate::clock::Clock;
 use crate::plan::Plan;
 use crate::rate_limit::{ClientBuckets, nanoseconds_now};
-use crate::worker::{self, Inputs, Keys, Parts, RequestCount, Worker};
+use crate::worker::{Inputs, RequestCount, WorkerSeed};
 
 /// A configuration on its way to the workers.
 #[derive(Clone)]
@@ -46,6 +41,15 @@ pub enum Phase {
 pub struct GatewayParts {
     /// The configuration to begin with.
     pub plan: Plan,
+    /// What its workers have in common.
+    pub shared: Shared,
+    /// The source of request ids and of the two choices.
+    pub random: fastrand::Rng,
+}
+
+/// What all workers of a gateway use together: each of it is there once in a process, however many workers read it.
+#[derive(Clone)]
+pub struct Shared {
     /// How a replica is found.
     pub router: RouterPlan,
     /// Who may call.
@@ -62,8 +66,6 @@ pub struct GatewayParts {
     pub metrics: Arc<Metrics>,
     /// Where access log lines go; none where there is no access log.
     pub access_log: Option<AccessLogHandle>,
-    /// The source of request ids and of the two choices.
-    pub random: fastrand::Rng,
 }
 
 /// A running gateway.
@@ -112,24 +114,12 @@ impl Gateway {
     pub fn start(listeners: Listeners, parts: GatewayParts) -> std::io::Result<Self> {
         let addresses = listeners.addresses().to_vec();
         let (phase, phases) = watch::channel(Phase::Serving);
-        let GatewayParts {
-            plan,
-            router,
-            keys,
-            tokens,
-            users,
-            nonces,
-            client_buckets,
-            metrics,
-            access_log,
-            mut random,
-        } = parts;
+        let GatewayParts { plan, shared, mut random } = parts;
         let (publisher, published) = watch::channel(PublishedPlan { number: 1, plan: Arc::new(plan) });
         let (requests, connections) = (RequestCount::default(), Arc::new(AtomicUsize::new(0)));
-        let (mut workers, mut plans) = (
-            JoinSet::new(),
-            Plans { published: publisher, used: Vec::new(), client_buckets: Arc::clone(&client_buckets) },
-        );
+        let client_buckets = Arc::clone(&shared.client_buckets);
+        let mut plans = Plans { published: publisher, used: Vec::new(), client_buckets };
+        let mut workers = JoinSet::new();
         for (number, sockets) in listeners.into_workers().into_iter().enumerate() {
             let (used_plan, used) = watch::channel(0);
             plans.used.push(used);
@@ -141,15 +131,8 @@ impl Gateway {
                 connections: Arc::clone(&connections),
             };
             let seed = WorkerSeed {
-                plan: published.borrow().clone(),
-                router: router.clone(),
-                keys: keys.clone(),
-                tokens: tokens.clone(),
-                users: Arc::clone(&users),
-                nonces: Arc::clone(&nonces),
-                client_buckets: Arc::clone(&client_buckets),
-                metrics: Arc::clone(&metrics),
-                access_log: access_log.clone(),
+                plan: Arc::clone(&published.borrow().plan),
+                shared: shared.clone(),
                 requests: requests.clone(),
                 random: random.fork(),
                 number,
@@ -189,76 +172,5 @@ impl Gateway {
         while !self.workers.is_empty() {
             self.worker_ended().await;
         }
-    }
-}
-
-/// What becomes a worker on its own thread.
-pub(crate) struct WorkerSeed {
-    pub(crate) plan: PublishedPlan,
-    pub(crate) router: RouterPlan,
-    pub(crate) keys: watch::Receiver<Arc<KeyTable>>,
-    pub(crate) tokens: KeysOfIssuers,
-    pub(crate) users: Arc<Users>,
-    pub(crate) nonces: Arc<Nonces>,
-    pub(crate) client_buckets: Arc<ClientBuckets>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) access_log: Option<AccessLogHandle>,
-    pub(crate) requests: RequestCount,
-    pub(crate) random: fastrand::Rng,
-    pub(crate) number: usize,
-}
-
-impl WorkerSeed {
-    fn run(self, inputs: Inputs) {
-        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                tracing::error!(%error, worker = self.number, "a gateway worker has no event loop");
-                return;
-            }
-        };
-        runtime.block_on(async move {
-            let (worker, following) = self.worker();
-            worker::run(worker, inputs, following).await;
-        });
-    }
-
-    /// The worker, and what keeps its view of the replicas up to date.
-    pub(crate) fn worker(self) -> (Rc<Worker>, impl Future<Output = ()> + 'static) {
-        let Self {
-            plan,
-            router,
-            keys,
-            tokens,
-            users,
-            nonces,
-            client_buckets,
-            metrics,
-            access_log,
-            requests,
-            mut random,
-            number,
-        } = self;
-        let lines = access_log.map(|log| LineBuffer::new(log, metrics.gateway(number)));
-        let buffers = Rc::new(BufferPool::default());
-        let (router, subscription) = WorkerRouter::new(router, number, random.fork(), Rc::clone(&buffers));
-        let (plan, keys, clock) = (plan.plan, Keys::new(keys), Clock::new(random));
-        let parts = Parts {
-            plan,
-            keys,
-            tokens: Tokens::new(tokens, users),
-            nonces,
-            client_buckets,
-            router,
-            clock,
-            requests,
-            buffers,
-            lines,
-            metrics,
-            number,
-        };
-        let worker = Worker::new(parts);
-        let following = Rc::clone(&worker);
-        (worker, async move { following.router.follow_snapshots(subscription).await })
     }
 }

@@ -15,6 +15,7 @@ mod destination;
 mod drain_signal;
 mod error;
 mod exchange;
+mod followed;
 mod forward;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -42,7 +43,7 @@ mod websocket;
 mod worker;
 
 pub use error::{CODES, FlowError, LimitedBy};
-pub use gateway::{Gateway, GatewayParts, Phase, Plans};
+pub use gateway::{Gateway, GatewayParts, Phase, Plans, Shared};
 pub use listener::{BindError, Listeners};
 pub use plan::{Authentication, Plan};
 pub use rate_limit::{Ceiling, ClientBuckets, RateLimits, RouteLimit, nanoseconds_now};

@@ -12,10 +12,9 @@ use tokio::time::Instant;
 use crate::client::{Client, Scheme};
 use crate::drain_signal::DrainSignal;
 use crate::exchange::Exchange;
-use crate::gateway::{PublishedPlan, WorkerSeed};
 use crate::held::Held;
 use crate::request_flow::{ClientBody, admit};
-use crate::worker::{RequestCount, Worker};
+use crate::worker::{RequestCount, Worker, WorkerSeed};
 use crate::{FlowError, GatewayParts};
 
 /// A worker without sockets, and one client of it.
@@ -29,34 +28,9 @@ pub struct Bench {
 impl Bench {
     /// A worker of these parts; needs a runtime.
     pub fn new(parts: GatewayParts) -> Self {
-        let GatewayParts {
-            plan,
-            router,
-            keys,
-            tokens,
-            users,
-            nonces,
-            client_buckets,
-            metrics,
-            access_log,
-            random,
-        } = parts;
-        let plan = PublishedPlan { number: 1, plan: plan.into() };
-        let requests = RequestCount::default();
-        let seed = WorkerSeed {
-            plan,
-            router,
-            keys,
-            tokens,
-            users,
-            nonces,
-            client_buckets,
-            metrics,
-            access_log,
-            requests,
-            random,
-            number: 0,
-        };
+        let GatewayParts { plan, shared, random } = parts;
+        let (plan, requests) = (plan.into(), RequestCount::default());
+        let seed = WorkerSeed { plan, shared, requests, random, number: 0 };
         let (worker, _following) = seed.worker();
         let limits = worker.plan().head_limits;
         let client = Client::new(IpAddr::V4(Ipv4Addr::LOCALHOST), Scheme::Http, None, DrainSignal::default());

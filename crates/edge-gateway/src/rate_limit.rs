@@ -161,7 +161,8 @@ pub(crate) async fn limit_address(exchange: &mut Exchange) -> Result<(), FlowErr
 fn limit_address_here(exchange: &mut Exchange) -> Result<(), FlowError> {
     let Some(ceiling) = &exchange.plan.plan.rate_limits.per_address else { return Ok(()) };
     let now_ns = nanoseconds(exchange.began);
-    let counted = exchange.worker.client_buckets.calls.take(exchange.address(), &ceiling.limit, now_ns);
+    let counted =
+        exchange.worker.shared.client_buckets.calls.take(exchange.address(), &ceiling.limit, now_ns);
     count_address(exchange, counted)
 }
 
@@ -182,7 +183,8 @@ fn count_address(exchange: &mut Exchange, counted: Result<Allowed, Denied>) -> R
 pub(crate) fn may_fail(exchange: &mut Exchange) -> Result<(), FlowError> {
     let ceiling = &exchange.plan.plan.rate_limits.failed_authentication;
     let now_ns = nanoseconds(exchange.began);
-    let left = exchange.worker.client_buckets.failures.left(exchange.address(), &ceiling.limit, now_ns);
+    let left =
+        exchange.worker.shared.client_buckets.failures.left(exchange.address(), &ceiling.limit, now_ns);
     left.map(drop).map_err(|denied| too_many_failures(exchange, denied))
 }
 
@@ -190,7 +192,7 @@ pub(crate) fn may_fail(exchange: &mut Exchange) -> Result<(), FlowError> {
 pub(crate) fn failed(exchange: &mut Exchange, refused: FlowError) -> FlowError {
     let ceiling = &exchange.plan.plan.rate_limits.failed_authentication;
     let now_ns = nanoseconds(exchange.began);
-    match exchange.worker.client_buckets.failures.take(exchange.address(), &ceiling.limit, now_ns) {
+    match exchange.worker.shared.client_buckets.failures.take(exchange.address(), &ceiling.limit, now_ns) {
         Ok(_) => refused,
         Err(denied) => too_many_failures(exchange, denied),
     }

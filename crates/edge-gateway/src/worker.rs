@@ -1,17 +1,18 @@
 //! One worker: a thread with an event loop, its listeners, its view of the services, its counters and its log lines.
 
-use std::cell::{Ref, RefCell};
+use std::cell::RefCell;
 use std::net::TcpListener as StdTcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use access::{KeyTable, Nonces};
+use access::KeyTable;
 use http1::{BufferPool, RequestHead};
-use observability::{GatewayShard, LineBuffer, Metrics};
+use observability::{GatewayShard, LineBuffer};
 use service_router::{PRUNE_INTERVAL, Timer, WorkerRouter};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
@@ -20,10 +21,10 @@ use crate::authenticate::Tokens;
 use crate::clock::Clock;
 use crate::drain_signal::DrainSignal;
 use crate::exchange::Exchange;
-use crate::gateway::{Phase, PublishedPlan};
+use crate::followed::Followed;
+use crate::gateway::{Phase, PublishedPlan, Shared};
 use crate::held::HeldBytes;
 use crate::plan::{Plan, WorkerPlan};
-use crate::rate_limit::ClientBuckets;
 use crate::{FlowError, accept, access_line};
 
 /// How long an access log line may wait in the worker's buffer.
@@ -40,10 +41,10 @@ const KEPT_HEAD_BYTES: usize = 4 << 10;
 /// What every connection and request of this worker shares.
 pub(crate) struct Worker {
     plan: RefCell<Rc<WorkerPlan>>,
-    pub(crate) keys: Keys,
+    /// What it has in common with the others.
+    pub(crate) shared: Shared,
+    pub(crate) keys: Followed<KeyTable>,
     pub(crate) tokens: Tokens,
-    pub(crate) nonces: Arc<Nonces>,
-    pub(crate) client_buckets: Arc<ClientBuckets>,
     pub(crate) router: WorkerRouter,
     pub(crate) shard: Arc<GatewayShard>,
     pub(crate) clock: Clock,
@@ -57,29 +58,6 @@ pub(crate) struct Worker {
     outs: RefCell<Vec<Vec<u8>>>,
     timers: RefCell<Vec<Timer>>,
     number: usize,
-}
-
-/// The key table as this worker knows it. Whether there is a newer one is looked at for every request, one atomic load, so
-/// that a revocation holds from the moment in which it is answered.
-pub(crate) struct Keys {
-    published: RefCell<watch::Receiver<Arc<KeyTable>>>,
-    known: RefCell<Arc<KeyTable>>,
-}
-
-impl Keys {
-    pub(crate) fn new(published: watch::Receiver<Arc<KeyTable>>) -> Self {
-        let known = Arc::clone(&published.borrow()).into();
-        Self { published: published.into(), known }
-    }
-
-    /// The table in force.
-    pub(crate) fn current(&self) -> Ref<'_, KeyTable> {
-        // An error means that there will be no newer one.
-        if self.published.borrow().has_changed().unwrap_or(false) {
-            *self.known.borrow_mut() = Arc::clone(&self.published.borrow_mut().borrow_and_update());
-        }
-        Ref::map(self.known.borrow(), |table| &**table)
-    }
 }
 
 /// Requests in flight in the whole process: a single atomic, as the limit is for all workers together.
@@ -96,62 +74,63 @@ impl RequestCount {
     }
 }
 
-/// What a worker is made of.
-pub(crate) struct Parts {
+/// What becomes a worker on its own thread.
+pub(crate) struct WorkerSeed {
     pub(crate) plan: Arc<Plan>,
-    pub(crate) keys: Keys,
-    pub(crate) tokens: Tokens,
-    pub(crate) nonces: Arc<Nonces>,
-    pub(crate) client_buckets: Arc<ClientBuckets>,
-    pub(crate) router: WorkerRouter,
-    pub(crate) clock: Clock,
+    pub(crate) shared: Shared,
     pub(crate) requests: RequestCount,
-    pub(crate) buffers: Rc<BufferPool>,
-    pub(crate) lines: Option<LineBuffer>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) random: fastrand::Rng,
     pub(crate) number: usize,
 }
 
-impl Worker {
-    pub(crate) fn new(parts: Parts) -> Rc<Self> {
-        let Parts {
-            plan,
-            keys,
-            tokens,
-            nonces,
-            client_buckets,
-            router,
-            clock,
-            requests,
-            buffers,
-            lines,
-            metrics,
-            number,
-        } = parts;
+impl WorkerSeed {
+    /// Is a worker on this thread until its gateway has drained.
+    pub(crate) fn run(self, inputs: Inputs) {
+        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(%error, worker = self.number, "a gateway worker has no event loop");
+                return;
+            }
+        };
+        runtime.block_on(async move {
+            let (worker, following) = self.worker();
+            serve(worker, inputs, following).await;
+        });
+    }
+
+    /// The worker, and what keeps its view of the replicas up to date.
+    pub(crate) fn worker(self) -> (Rc<Worker>, impl Future<Output = ()> + 'static) {
+        let Self { plan, shared, requests, mut random, number } = self;
+        let shard = shared.metrics.gateway(number);
+        let lines = shared.access_log.clone().map(|log| LineBuffer::new(log, Arc::clone(&shard)).into());
+        let buffers = Rc::new(BufferPool::default());
+        let (router, subscription) =
+            WorkerRouter::new(shared.router.clone(), number, random.fork(), Rc::clone(&buffers));
         router.use_services(&plan.services);
-        let plan = WorkerPlan::new(plan, number, None).into();
-        let shard = metrics.gateway(number);
-        let (heads, outs, lines) = (RefCell::default(), RefCell::default(), lines.map(RefCell::new));
-        Rc::new(Self {
-            plan,
-            keys,
-            tokens,
-            nonces,
-            client_buckets,
+        let worker = Rc::new(Worker {
+            plan: WorkerPlan::new(plan, number, None).into(),
+            keys: Followed::new(shared.keys.clone()),
+            tokens: Tokens::new(shared.tokens.clone(), Arc::clone(&shared.users)),
+            shared,
             router,
             shard,
-            clock,
+            clock: Clock::new(random),
             requests,
             buffers,
             held_bytes: HeldBytes::default(),
             lines,
-            heads,
-            outs,
+            heads: RefCell::default(),
+            outs: RefCell::default(),
             timers: RefCell::default(),
             number,
-        })
+        });
+        let following = Rc::clone(&worker);
+        (worker, async move { following.router.follow_snapshots(subscription).await })
     }
+}
 
+impl Worker {
     /// The configuration in force.
     pub(crate) fn plan(&self) -> Rc<WorkerPlan> {
         Rc::clone(&self.plan.borrow())
@@ -243,7 +222,7 @@ pub(crate) struct Inputs {
 /// Serves until the phase says to drain, then until the last connection ended or the drain's time is over.
 ///
 /// `following` keeps the router's view of the replicas up to date.
-pub(crate) async fn run(worker: Rc<Worker>, inputs: Inputs, following: impl Future<Output = ()> + 'static) {
+async fn serve(worker: Rc<Worker>, inputs: Inputs, following: impl Future<Output = ()> + 'static) {
     let Inputs { listeners, mut phase, plans, used_plan, connections } = inputs;
     worker.plan().begun().await;
     let mut background = JoinSet::new();

@@ -44,7 +44,7 @@ use access::{ApiKey, Nonces, Users};
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Document};
 use control::{AdminState, Catalogue, SharedConfigDesk, StoreView};
-use edge_gateway::{Gateway, GatewayParts};
+use edge_gateway::{Gateway, GatewayParts, Shared};
 use jiff::Timestamp;
 use observability::{AccessLog, Metrics};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -210,14 +210,16 @@ impl Running {
         let mut random = fastrand::Rng::new();
         let parts = GatewayParts {
             plan,
-            router: RouterPlan { registry: registry.clone(), suspicions },
-            keys: keys.subscribe(),
-            tokens: token_keys,
-            users,
-            nonces: Arc::new(Nonces::new(Timestamp::now())),
-            client_buckets: Arc::default(),
-            metrics: Arc::clone(&metrics),
-            access_log: access_log_handle,
+            shared: Shared {
+                router: RouterPlan { registry: registry.clone(), suspicions },
+                keys: keys.subscribe(),
+                tokens: token_keys,
+                users,
+                nonces: Arc::new(Nonces::new(Timestamp::now())),
+                client_buckets: Arc::default(),
+                metrics: Arc::clone(&metrics),
+                access_log: access_log_handle,
+            },
             random: random.fork(),
         };
         let BegunWith { revisions, waits: refused, is_stale } =

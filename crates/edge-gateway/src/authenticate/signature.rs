@@ -17,7 +17,8 @@ pub(super) fn caller(exchange: &mut Exchange, max_age: Duration) -> Result<Arc<C
     may_fail(exchange)?;
     let now = Timestamp::try_from(exchange.time).unwrap_or_default();
     let worker = &exchange.worker;
-    let signed = worker.keys.current().authenticate_signed(&AsSigned(exchange), max_age, &worker.nonces, now);
+    let signed =
+        worker.keys.current().authenticate_signed(&AsSigned(exchange), max_age, &worker.shared.nonces, now);
     let signed = signed.map_err(refused)?;
     exchange.signed = Signed::Yes { digest: signed.digest, nonce: signed.nonce };
     Ok(signed.caller)
@@ -28,7 +29,7 @@ pub(super) fn caller(exchange: &mut Exchange, max_age: Duration) -> Result<Arc<C
 pub(crate) async fn use_nonce(exchange: &mut Exchange) -> Result<(), FlowError> {
     let Signed::Yes { nonce, .. } = &exchange.signed else { return Ok(()) };
     let now = Timestamp::try_from(exchange.time).unwrap_or_default().as_second();
-    let taken = exchange.worker.nonces.take(nonce, now).map_err(refused);
+    let taken = exchange.worker.shared.nonces.take(nonce, now).map_err(refused);
     let taken = match (taken, &exchange.plan.shared) {
         (Ok(()), Some(link)) => {
             // The clocks of gateways differ: one may take the signature for good when another does not any more.

@@ -1,6 +1,6 @@
 //! Tokens of issuers: remembered on the connection and by the worker, and only once verified.
 
-use std::cell::{Ref, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use access::{Caller, Identity, KeysOfIssuers, TokenRefusal, TokenTable, Users};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::{Credential, presented};
 use crate::FlowError;
 use crate::exchange::Exchange;
+use crate::followed::Followed;
 use crate::rate_limit::{may_fail, moment};
 
 /// Tokens that a worker remembers, of all its connections; of those the half that was used least lately makes room.
@@ -26,9 +26,8 @@ const KEY_WAIT: Duration = Duration::from_secs(3);
 /// What a worker needs to judge tokens.
 pub(crate) struct Tokens {
     keys: KeysOfIssuers,
-    published: RefCell<watch::Receiver<Arc<TokenTable>>>,
+    table: Followed<TokenTable>,
     users: Arc<Users>,
-    known: RefCell<Arc<TokenTable>>,
     seen: RefCell<Seen>,
 }
 
@@ -49,9 +48,8 @@ pub(crate) struct RememberedToken {
 
 impl Tokens {
     pub(crate) fn new(keys: KeysOfIssuers, users: Arc<Users>) -> Self {
-        let mut published = keys.tables.clone();
-        let known = Arc::clone(&published.borrow_and_update()).into();
-        Self { keys, published: published.into(), users, known, seen: RefCell::default() }
+        let table = Followed::new(keys.tables.clone());
+        Self { keys, table, users, seen: RefCell::default() }
     }
 
     /// The users of issuers and certificates.
@@ -59,18 +57,8 @@ impl Tokens {
         &self.users
     }
 
-    /// The table in force. Whether there is a newer one is looked at for every request, one atomic load, so that a key that is
-    /// gone counts no more.
-    fn table(&self) -> Ref<'_, TokenTable> {
-        // An error means that there will be no newer one.
-        if self.published.borrow().has_changed().unwrap_or(false) {
-            *self.known.borrow_mut() = Arc::clone(&self.published.borrow_mut().borrow_and_update());
-        }
-        Ref::map(self.known.borrow(), |table| &**table)
-    }
-
     fn state(&self) -> (u64, u64) {
-        (self.table().number(), self.users.generation())
+        (self.table.current().number(), self.users.generation())
     }
 
     fn caller_of(&self, identity: Identity, now_ns: u64) -> Caller {
@@ -123,7 +111,7 @@ pub(super) fn remembered(exchange: &Exchange, token: &[u8]) -> Option<Arc<Caller
 fn verify(exchange: &Exchange) -> Result<Arc<Caller>, TokenRefusal> {
     let (tokens, token) = (&exchange.worker.tokens, token(exchange));
     let (state, now) = (tokens.state(), Timestamp::try_from(exchange.time).unwrap_or_default());
-    let verified = tokens.table().verify(token, now)?;
+    let verified = tokens.table.current().verify(token, now)?;
     let caller = Arc::new(tokens.caller_of(verified.identity, moment(exchange).steady_ns));
     let good = Good { caller: Arc::clone(&caller), until: verified.until, state };
     tokens.seen.borrow_mut().put(hash(token), good.clone());
@@ -135,7 +123,7 @@ fn verify(exchange: &Exchange) -> Result<Arc<Caller>, TokenRefusal> {
 /// Has the owner of the keys look for the one that is not known, and waits until it has, or for so long.
 async fn until_known(exchange: &Exchange, issuer: Arc<str>) {
     let tokens = &exchange.worker.tokens;
-    let number = tokens.table().number();
+    let number = tokens.table.current().number();
     if let Some(answer) = tokens.keys.ask(issuer, number) {
         let _known_or_not = timeout(KEY_WAIT, answer).await.is_ok();
     }

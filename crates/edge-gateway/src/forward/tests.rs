@@ -6,22 +6,21 @@ use std::sync::Arc;
 use access::{ApiKeys, Caller, Issuers, KeyKind, OverHttp, Tiers, Users};
 use configuration::{HashOn, Sticky};
 use expect_test::{Expect, expect};
-use http1::{BufferPool, Limits, RequestHead, parse_request};
+use http1::{Limits, RequestHead, parse_request};
 use observability::Metrics;
 use service_registry::Registry;
-use service_router::{RouterPlan, WorkerRouter};
+use service_router::RouterPlan;
 use store::Store;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use super::*;
 use crate::RateLimits;
-use crate::authenticate::Tokens;
 use crate::client::{Client, Scheme};
-use crate::clock::{Clock, RequestId};
+use crate::clock::RequestId;
 use crate::drain_signal::DrainSignal;
-use crate::worker::{Keys, Parts, RequestCount, Worker};
-use crate::{Authentication, Plan, RouteTable};
+use crate::worker::{RequestCount, Worker, WorkerSeed};
+use crate::{Authentication, Plan, RouteTable, Shared};
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
@@ -93,29 +92,25 @@ async fn worker() -> Rc<Worker> {
         proxy_protocol: Vec::new(),
         trusted_proxies: gateway.trusted_proxies,
     };
-    let buffers = Rc::new(BufferPool::default());
     let (suspicions, _unread) = mpsc::channel(1);
-    let router = RouterPlan { registry: Registry::default(), suspicions };
-    let (router, _subscription) =
-        WorkerRouter::new(router, 0, fastrand::Rng::with_seed(1), Rc::clone(&buffers));
     let store = Store::open(&folder.path().join("store.redb")).unwrap();
     let pepper = Zeroizing::new(vec![5; 32]);
     let keys = ApiKeys::open(store, &pepper, KeyKind::Test, Tiers::built_in()).await.unwrap();
     let (issuers, _owner) = Issuers::new(Vec::new(), OverHttp::default());
-    Worker::new(Parts {
-        plan: Arc::new(plan),
-        keys: Keys::new(keys.subscribe()),
-        tokens: Tokens::new(issuers.keys(), Arc::new(Users::new(Tiers::built_in()))),
+    let shared = Shared {
+        router: RouterPlan { registry: Registry::default(), suspicions },
+        keys: keys.subscribe(),
+        tokens: issuers.keys(),
+        users: Arc::new(Users::new(Tiers::built_in())),
         nonces: Arc::new(access::Nonces::new(jiff::Timestamp::UNIX_EPOCH)),
         client_buckets: Arc::default(),
-        router,
-        clock: Clock::new(fastrand::Rng::with_seed(1)),
-        requests: RequestCount::default(),
-        buffers,
-        lines: None,
         metrics: Arc::new(Metrics::new(1)),
-        number: 0,
-    })
+        access_log: None,
+    };
+    let (plan, random) = (Arc::new(plan), fastrand::Rng::with_seed(1));
+    let (worker, _following) =
+        WorkerSeed { plan, shared, requests: RequestCount::default(), random, number: 0 }.worker();
+    worker
 }
 
 #[tokio::test]
