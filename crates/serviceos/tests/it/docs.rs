@@ -37,6 +37,7 @@ fn every_yaml_example_is_a_valid_file() {
             "docs/configuration.md",
             "docs/commands.md",
             "docs/operations.md",
+            "docs/capabilities.md",
             "docs/signed-requests.md",
         ],
     );
@@ -105,4 +106,40 @@ fn every_command_works_as_it_is_printed() {
         }
     }
     assert!(tried >= 8, "only {tried} commands were found");
+}
+
+#[test]
+fn every_test_that_the_security_model_names_exists() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let text = std::fs::read_to_string(root.join("docs/security-model.md")).unwrap();
+    let named: Vec<_> = text
+        .split('`')
+        .filter_map(|command| command.strip_prefix("cargo test -p ")?.split_once(' '))
+        .collect();
+    assert!(named.len() >= 12, "{named:?}");
+    for (package, filter) in named {
+        let Some(filter) = filter.strip_prefix("--test it ") else {
+            let source =
+                if package == "xtask" { root.join("xtask") } else { root.join("crates").join(package) };
+            assert!(has_test(&source.join("src"), filter), "{package} has no test {filter}");
+            continue;
+        };
+        let listed =
+            Command::new(std::env::current_exe().unwrap()).args(["--list", filter]).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        assert!(listed.contains(": test"), "{package} has no test {filter}");
+    }
+}
+
+/// Whether a test below this folder has a name that begins so.
+fn has_test(folder: &Path, begin: &str) -> bool {
+    let wanted = format!("fn {begin}");
+    std::fs::read_dir(folder).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            has_test(&path, begin)
+        } else {
+            std::fs::read_to_string(path).unwrap().contains(&wanted)
+        }
+    })
 }
