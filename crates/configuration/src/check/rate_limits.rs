@@ -14,6 +14,8 @@ use crate::settings::{LimitSettings, Rate, RateLimitSettings, TierSettings};
 
 /// The built-in tier that the file may not change.
 const UNLIMITED: &str = "unlimited";
+/// What `RateLimit-Policy` calls the limits that are no tier's.
+const POLICIES: [&str; 4] = ["address", "daily", "failed-authentication", "route"];
 /// A burst, and what is allowed in a day.
 const COUNT: RangeInclusive<i128> = 1..=Rate::MAX_COUNT as i128;
 
@@ -93,6 +95,15 @@ impl Checker {
             self.wrong(
                 name.origin,
                 "gateway.rateLimits.tiers.unlimited: this tier has no limits and takes none".to_owned(),
+                Some("give the tier another name".to_owned()),
+            );
+        } else if POLICIES.contains(&&*name.value) {
+            self.wrong(
+                name.origin,
+                format!(
+                    "gateway.rateLimits.tiers.{}: callers are told of another limit by this name",
+                    name.value
+                ),
                 Some("give the tier another name".to_owned()),
             );
         }

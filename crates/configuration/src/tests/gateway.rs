@@ -117,7 +117,8 @@ fn tiers_have_a_rate_and_a_burst() {
       b: {rate: 0/s, burst: 1}
       c: {rate: 60, burst: 1}
       d: {rate: [], burst: x}
-      e: {rate: 1000000001/d, burst: 1}",
+      e: {rate: 1000000001/d, burst: 1}
+      daily: {rate: 1/s, burst: 1}",
         ),
         expect![[r#"
             serviceos.yaml:4:7: gateway.rateLimits.tiers.partner.rate: a tier needs a rate
@@ -170,7 +171,12 @@ fn tiers_have_a_rate_and_a_burst() {
             serviceos.yaml:11:17: gateway.rateLimits.tiers.e.rate: expected a rate such as 10/s, 600/min, 5000/h or 100000/d, found `1000000001/d`
               11 |       e: {rate: 1000000001/d, burst: 1}
                  |                 ^^^^^^^^^^^^
-            help: write a whole number from 1 to 1000000000, a slash, and s, min, h or d"#]],
+            help: write a whole number from 1 to 1000000000, a slash, and s, min, h or d
+
+            serviceos.yaml:12:7: gateway.rateLimits.tiers.daily: callers are told of another limit by this name
+              12 |       daily: {rate: 1/s, burst: 1}
+                 |       ^^^^^
+            help: give the tier another name"#]],
     );
 }
 
