@@ -48,8 +48,13 @@ fn store(folder: &tempfile::TempDir) -> Store {
 }
 
 async fn keys(folder: &tempfile::TempDir) -> Arc<ApiKeys> {
+    keys_in(&store(folder)).await
+}
+
+/// The keys of a store that others may have open too.
+async fn keys_in(store: &Store) -> Arc<ApiKeys> {
     let pepper = Zeroizing::new(vec![5; 32]);
-    Arc::new(ApiKeys::open(store(folder), &pepper, KeyKind::Test, Tiers::built_in()).await.unwrap())
+    Arc::new(ApiKeys::open(store.clone(), &pepper, KeyKind::Test, Tiers::built_in()).await.unwrap())
 }
 
 /// The caller of a key in the table in force.
@@ -344,12 +349,7 @@ async fn a_key_of_a_tier_that_is_gone_falls_to_free_with_one_warning() {
 async fn keys_of_other_nodes_count_and_those_that_they_revoke_do_not() {
     let folder = tempfile::tempdir().unwrap();
     let shared = store(&folder);
-    let pepper = Zeroizing::new(vec![5; 32]);
-    let open = async || {
-        let keys = ApiKeys::open(shared.clone(), &pepper, KeyKind::Test, Tiers::built_in()).await.unwrap();
-        Arc::new(keys)
-    };
-    let (one, two) = (open().await, open().await);
+    let (one, two) = (keys_in(&shared).await, keys_in(&shared).await);
     let (early, early_key) = one.create(wanted(&["a"]), at(100)).await.unwrap();
     let following = tokio::spawn(Arc::clone(&two).follow(std::future::pending()));
     let (late, late_key) = one.create(wanted(&["b"]), at(100)).await.unwrap();
@@ -375,12 +375,7 @@ async fn keys_of_other_nodes_count_and_those_that_they_revoke_do_not() {
 async fn a_record_that_cannot_be_read_keeps_nobody_from_learning_of_a_revocation() {
     let folder = tempfile::tempdir().unwrap();
     let shared = store(&folder);
-    let pepper = Zeroizing::new(vec![5; 32]);
-    let open = async || {
-        let keys = ApiKeys::open(shared.clone(), &pepper, KeyKind::Test, Tiers::built_in()).await.unwrap();
-        Arc::new(keys)
-    };
-    let (one, two) = (open().await, open().await);
+    let (one, two) = (keys_in(&shared).await, keys_in(&shared).await);
     let (early, early_key) = one.create(wanted(&["a"]), at(100)).await.unwrap();
     one.revoke(&early.id, at(101)).await.unwrap();
     // Of a later version, perhaps.

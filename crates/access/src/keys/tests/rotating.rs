@@ -100,14 +100,9 @@ async fn a_revocation_ends_every_secret_and_what_has_ended_is_not_rotated() {
 async fn another_node_knows_both_secrets_whatever_comes_twice_or_late() {
     let folder = tempfile::tempdir().unwrap();
     let shared = store(&folder);
-    let pepper = Zeroizing::new(vec![5; 32]);
-    let open = async || {
-        let keys = ApiKeys::open(shared.clone(), &pepper, KeyKind::Test, Tiers::built_in()).await.unwrap();
-        Arc::new(keys)
-    };
-    let one = open().await;
+    let one = keys_in(&shared).await;
     let (made, first) = one.create(wanted(&["a"]), at(100)).await.unwrap();
-    let two = open().await;
+    let two = keys_in(&shared).await;
     let (_, second) = rotate(&one, &made.id, None, 100).await.unwrap();
     // The other node has not heard of it, and loses nothing of it.
     let (record, third) = rotate(&two, &made.id, None, 101).await.unwrap();
