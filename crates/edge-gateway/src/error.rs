@@ -9,6 +9,7 @@ use http1::RequestFault;
 use observability::Refused;
 use serde::Serialize;
 use service_router::{BodyError, CallError};
+use shared_limits::Uncounted;
 use thiserror::Error;
 use types::{ByteSize, Problem};
 use validation::{NotJson, Violation, Violations};
@@ -201,6 +202,15 @@ impl From<CallError> for FlowError {
             CallError::Shed(_) => Self::Overloaded("the service"),
             CallError::Cancelled => Self::Cancelled,
             CallError::Body(error) => error.into(),
+        }
+    }
+}
+
+impl From<Uncounted> for FlowError {
+    fn from(uncounted: Uncounted) -> Self {
+        match uncounted {
+            Uncounted::Unavailable => Self::LimitsUnavailable,
+            Uncounted::Overloaded => Self::Overloaded("the count of limits"),
         }
     }
 }

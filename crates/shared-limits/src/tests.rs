@@ -118,7 +118,7 @@ fn a_nonce_is_new_once_at_all_gateways_together() {
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert_eq!(one.first_use(b"b", minute).await, Ok(true), "it was forgotten in time");
         redis.kill();
-        assert_eq!(one.first_use(b"c", minute).await, Err(Unavailable));
+        assert_eq!(one.first_use(b"c", minute).await, Err(Uncounted::Unavailable));
     });
 }
 
@@ -132,7 +132,7 @@ fn whoever_asks_while_there_is_no_redis_is_told_so_at_once_and_it_is_found_again
         while link.take_address(ADDRESS, &limit(1, 1, 1)).await.is_ok() {}
         let began = Instant::now();
         for _ in 0..1_000 {
-            assert_eq!(link.take_address(ADDRESS, &limit(1, 1, 1)).await, Err(Unavailable));
+            assert_eq!(link.take_address(ADDRESS, &limit(1, 1, 1)).await, Err(Uncounted::Unavailable));
         }
         assert!(began.elapsed() < ANSWER_LIMIT, "{:?} for a thousand", began.elapsed());
         redis.restart();
@@ -148,11 +148,11 @@ fn of_a_redis_that_hangs_one_answer_is_waited_for_and_no_other() {
         until_answered(&link).await;
         redis.pause();
         let began = Instant::now();
-        assert_eq!(link.take_address(ADDRESS, &limit(1, 1, 1)).await, Err(Unavailable));
+        assert_eq!(link.take_address(ADDRESS, &limit(1, 1, 1)).await, Err(Uncounted::Unavailable));
         assert!(began.elapsed() >= ANSWER_LIMIT, "{:?}", began.elapsed());
         let began = Instant::now();
         for _ in 0..1_000 {
-            assert_eq!(link.take_address(ADDRESS, &limit(1, 1, 1)).await, Err(Unavailable));
+            assert_eq!(link.take_address(ADDRESS, &limit(1, 1, 1)).await, Err(Uncounted::Unavailable));
         }
         assert!(began.elapsed() < ANSWER_LIMIT, "{:?} for a thousand", began.elapsed());
         redis.resume();
@@ -215,7 +215,7 @@ fn no_more_requests_wait_than_may() {
         };
         poll_all.await;
         let began = Instant::now();
-        assert_eq!(link.take_address(ADDRESS, &limit).await, Err(Unavailable));
+        assert_eq!(link.take_address(ADDRESS, &limit).await, Err(Uncounted::Overloaded), "it may be well");
         assert!(began.elapsed() < ANSWER_LIMIT);
         drop(waiting);
         redis.resume();

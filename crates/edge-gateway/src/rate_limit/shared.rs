@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use access::{Allowance, Caller, Left};
-use shared_limits::{Link, OnFailure, Unavailable};
+use shared_limits::{Link, OnFailure, Uncounted};
 
 use super::{Ceiling, count_address, count_caller, left_here, limit_address_here, limit_here};
 use crate::FlowError;
@@ -22,8 +22,8 @@ pub(super) async fn limit_address(exchange: &mut Exchange, link: &Rc<Link>) -> R
     }
     match link.take_address(exchange.address(), limit).await {
         Ok(counted) => count_address(exchange, counted),
-        Err(Unavailable) => {
-            unavailable(exchange, link)?;
+        Err(uncounted) => {
+            may_count_here(exchange, link, uncounted)?;
             limit_address_here(exchange)
         }
     }
@@ -40,8 +40,8 @@ pub(super) async fn limit(exchange: &mut Exchange, route: &Route, link: &Rc<Link
     }
     match link.admit(allowance, of_route).await {
         Ok(counted) => count_caller(exchange, counted),
-        Err(Unavailable) => {
-            unavailable(exchange, link)?;
+        Err(uncounted) => {
+            may_count_here(exchange, link, uncounted)?;
             limit_here(exchange, route)
         }
     }
@@ -55,18 +55,19 @@ pub(super) async fn left(
 ) -> Result<Left, FlowError> {
     match link.left(allowance).await {
         Ok(left) => Ok(left),
-        Err(Unavailable) => {
-            unavailable(exchange, link)?;
+        Err(uncounted) => {
+            may_count_here(exchange, link, uncounted)?;
             Ok(left_here(exchange, allowance))
         }
     }
 }
 
-/// Whether a request that Redis did not count is counted here.
-fn unavailable(exchange: &Exchange, link: &Link) -> Result<(), FlowError> {
+/// Whether a request that Redis did not count is counted here. One that was not even asked for is not: Redis may be well, and
+/// whoever sends more than it can answer would have what is left here beside what is left there.
+fn may_count_here(exchange: &Exchange, link: &Link, uncounted: Uncounted) -> Result<(), FlowError> {
     exchange.worker.shard.shared_limits_failed.add_one();
-    match link.shared().on_failure() {
-        OnFailure::CountHere => Ok(()),
-        OnFailure::Refuse => Err(FlowError::LimitsUnavailable),
+    match (uncounted, link.shared().on_failure()) {
+        (Uncounted::Unavailable, OnFailure::CountHere) => Ok(()),
+        _ => Err(uncounted.into()),
     }
 }
