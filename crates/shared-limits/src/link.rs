@@ -1,6 +1,6 @@
 //! The connection of one worker: kept by a task, asked by requests. A request never waits for a connect, and for an answer so
-//! long and no longer; an answer that does not come in time, or is an error, ends the connection, so that whoever asks next
-//! need not find out the same.
+//! long and no longer. An answer that is an error ends the connection, and so does it when nobody at all was answered for so long
+//! while somebody waited: whoever asks next need not find out the same. One that is late among others is late for itself alone.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -61,6 +61,8 @@ enum Standing {
 /// The connection that is used at present.
 struct Usable {
     ready: Ready,
+    /// When somebody was last given an answer on it.
+    answered: Cell<Instant>,
     /// Said by whoever has found that it is none.
     broken: Notify,
 }
@@ -174,8 +176,12 @@ impl Link {
         let usable = self.state.ready.borrow().clone().ok_or(Uncounted::Unavailable)?;
         let _waiting = Waiting::begin(&self.state.waiting).ok_or(Uncounted::Overloaded)?;
         let failed = match in_time(question(&usable.ready)).await {
-            Some(Ok(value)) => return Ok(value),
+            Some(Ok(value)) => {
+                usable.answered.set(Instant::now());
+                return Ok(value);
+            }
             Some(Err(error)) => error.to_string(),
+            None if usable.answered.get().elapsed() < ANSWER_LIMIT => return Err(Uncounted::Unavailable),
             None => format!("it did not answer within {} ms", ANSWER_LIMIT.as_millis()),
         };
         self.state.break_off(&usable, &failed);
@@ -257,7 +263,7 @@ impl Drop for Waiting<'_> {
 
 impl State {
     fn reached(&self, ready: Ready) -> Rc<Usable> {
-        let usable = Rc::new(Usable { ready, broken: Notify::new() });
+        let usable = Rc::new(Usable { ready, answered: Cell::new(Instant::now()), broken: Notify::new() });
         *self.ready.borrow_mut() = Some(Rc::clone(&usable));
         match self.standing.replace(Standing::Reached) {
             Standing::Untried => self.shared.presence.reached(),
