@@ -1,13 +1,16 @@
 //! The limits of a request where several gateways count together: asked of Redis in the place of the buckets here, and counted
-//! here while it does not answer, if that is what the configuration says.
+//! here while it does not answer, if that is what the configuration says. What Redis says is noted in the buckets here, so that
+//! they go on from there.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use access::{Allowance, Caller, Left};
+use access::{Allowance, Caller, Left, Moment, counted_elsewhere};
 use shared_limits::{Link, OnFailure, Uncounted};
 
-use super::{Ceiling, count_address, count_caller, left_here, limit_address_here, limit_here};
+use super::{
+    Ceiling, count_address, count_caller, left_here, limit_address_here, limit_here, moment, nanoseconds_now,
+};
 use crate::FlowError;
 use crate::exchange::Exchange;
 use crate::route::Route;
@@ -21,7 +24,11 @@ pub(super) async fn limit_address(exchange: &mut Exchange, link: &Rc<Link>) -> R
         return limit_address_here(exchange);
     }
     match link.take_address(exchange.address(), limit).await {
-        Ok(counted) => count_address(exchange, counted),
+        Ok(counted) => {
+            let buckets = &exchange.worker.client_buckets.calls;
+            buckets.counted_elsewhere(exchange.address(), limit, counted, nanoseconds_now());
+            count_address(exchange, counted)
+        }
         Err(uncounted) => {
             may_count_here(exchange, link, uncounted)?;
             limit_address_here(exchange)
@@ -39,7 +46,12 @@ pub(super) async fn limit(exchange: &mut Exchange, route: &Route, link: &Rc<Link
         return Ok(());
     }
     match link.admit(allowance, of_route).await {
-        Ok(counted) => count_caller(exchange, counted),
+        Ok(counted) => {
+            // Later than when it was counted there, so that rather too much is owed than too little.
+            let now = Moment { steady_ns: nanoseconds_now(), ..moment(exchange) };
+            counted_elsewhere(allowance, route.limit.as_deref().map(|limit| &limit.bucket), counted, now);
+            count_caller(exchange, counted)
+        }
         Err(uncounted) => {
             may_count_here(exchange, link, uncounted)?;
             limit_here(exchange, route)
