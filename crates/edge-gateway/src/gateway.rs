@@ -73,6 +73,7 @@ pub struct Gateway {
     /// One task for each worker's thread, which ends when the thread does.
     workers: JoinSet<std::thread::Result<()>>,
     addresses: Vec<SocketAddr>,
+    requests: RequestCount,
 }
 
 /// Hands the workers of a gateway their configurations.
@@ -158,7 +159,7 @@ impl Gateway {
             let thread = thread.spawn(move || seed.run(inputs))?;
             workers.spawn_blocking(move || thread.join());
         }
-        Ok(Self { phase, plans, workers, addresses })
+        Ok(Self { phase, plans, workers, addresses, requests })
     }
 
     /// How its workers get another configuration.
@@ -169,6 +170,13 @@ impl Gateway {
     /// Where clients connect.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// How many requests are in flight, from the head of a request to the end of its answer, whatever they wait for. It may be asked
+    /// at any time.
+    pub fn requests_in_flight(&self) -> impl Fn() -> usize + use<> {
+        let requests = self.requests.clone();
+        move || requests.count()
     }
 
     /// Stops accepting and lets open requests finish for at most `limit`. Said again, the new limit counts.

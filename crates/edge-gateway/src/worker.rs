@@ -94,6 +94,10 @@ impl RequestCount {
     pub(crate) fn end(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What a worker is made of.
@@ -168,7 +172,7 @@ impl Worker {
 
     /// Refuses a request when too many are in flight; it counts itself already.
     pub(crate) fn admit(&self, plan: &WorkerPlan) -> Result<(), FlowError> {
-        if self.requests.0.load(Ordering::Relaxed) > plan.plan.limits.requests {
+        if self.requests.count() > plan.plan.limits.requests {
             self.shard.requests_shed.add_one();
             return Err(FlowError::Overloaded("the gateway"));
         }

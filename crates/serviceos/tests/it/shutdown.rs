@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use rustix::process::Signal;
 use serde_json::json;
-use testkit::{Mesh, Request, Running, eventually, processes_of};
+use testkit::{Connection, Mesh, Request, Running, Upstream, eventually, processes_of};
 
 /// A server that the oracle asks and that answers only when the test lets it.
 struct Slow {
@@ -79,6 +79,44 @@ fn a_request_in_flight_finishes_before_anything_stops() {
     assert_eq!(finished.code, 0, "{finished:?}");
     assert!(finished.out.contains("stopped: no replica is left"), "{}", finished.out);
     assert_eq!(processes_of(mesh.folder()), [0; 0]);
+}
+
+/// A server behind a route that reads bodies whole and one that does not, with so long a drain.
+fn before(upstream: &Upstream, drain: &str) -> Mesh {
+    let routes = "{match: {path: \"/judged/{*rest}\"}, public: true, stripPrefix: true, request: {schema: {type: object}}}, \
+        {match: {path: \"/site/{*rest}\"}, public: true, stripPrefix: true}";
+    let keys = format!("drain: {{timeout: {drain}}}, routes: [{routes}]");
+    Mesh::new().endpoints_with("site", &[upstream.address], &keys)
+}
+
+const BODY: &[u8] = b"{\"a\": 42}";
+
+/// A request whose body is being read to be judged: only its head has come, and the gateway has asked for more.
+fn being_read(mesh: &Running) -> Connection<TcpStream> {
+    let mut connection = Connection::open(mesh.gateway);
+    let head = format!(
+        "POST /judged/mirror HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        BODY.len()
+    );
+    connection.write(head).unwrap();
+    assert_eq!(connection.exactly(CONTINUE.len()).unwrap(), CONTINUE);
+    connection
+}
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+#[test]
+fn a_request_whose_body_is_still_read_is_in_flight_and_finishes() {
+    let upstream = Upstream::new();
+    let mut mesh = before(&upstream, "1m").up();
+    let mut connection = being_read(&mesh);
+    mesh.signal(Signal::INT);
+    says(&mesh, "waiting for 1 request in flight");
+    connection.write(BODY).unwrap();
+    let answer = connection.answer().unwrap();
+    assert_eq!((answer.status, answer.body.as_slice()), (200, BODY));
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(mesh.wait().code, 0);
 }
 
 #[test]
