@@ -14,11 +14,11 @@ use service_router::{PRUNE_INTERVAL, Timer, WorkerRouter};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use crate::authenticate::Tokens;
 use crate::clock::Clock;
-use crate::drain_signal::DrainSignal;
+use crate::drain_signal::{DrainSignal, Stage};
 use crate::exchange::Exchange;
 use crate::gateway::{Phase, PublishedPlan};
 use crate::held::HeldBytes;
@@ -30,6 +30,8 @@ use crate::{FlowError, accept, access_line};
 const LOG_FLUSH: Duration = Duration::from_millis(200);
 /// After a failed accept (most likely no descriptors are left), connections must end before another can begin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long those may take to be told that there is no answer for them who have none when a drain's time is over.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Heads and output buffers that are kept for the next requests.
 const KEPT: usize = 256;
 /// Output buffers that grew larger than this are not kept.
@@ -244,7 +246,8 @@ pub(crate) struct Inputs {
     pub(crate) connections: Arc<AtomicUsize>,
 }
 
-/// Serves until the phase says to drain, then until the last connection ended or the drain's time is over.
+/// Serves until the phase says to drain, then until the last connection ended or the drain's time is over. Whoever has no answer
+/// then is told why there is none.
 ///
 /// `following` keeps the router's view of the replicas up to date.
 pub(crate) async fn run(worker: Rc<Worker>, inputs: Inputs, following: impl Future<Output = ()> + 'static) {
@@ -267,12 +270,15 @@ pub(crate) async fn run(worker: Rc<Worker>, inputs: Inputs, following: impl Futu
     let finished = async { while accepting.join_next().await.is_some() {} };
     tokio::pin!(finished);
     let mut deadline = draining(&mut phase).await;
-    signal.say();
+    signal.say(Stage::Draining);
     loop {
         tokio::select! {
             () = &mut finished => break,
             () = sleep_until(deadline) => {
-                tracing::warn!("open client connections are closed before their requests have ended");
+                signal.say(Stage::Over);
+                if timeout(LAST_ANSWERS, &mut finished).await.is_err() {
+                    tracing::warn!("open client connections are closed before their requests have ended");
+                }
                 break;
             }
             // A second order may shorten the time.
@@ -290,7 +296,8 @@ async fn accept_all(
     connections: Arc<AtomicUsize>,
 ) {
     let (mut open, mut failing) = (JoinSet::new(), false);
-    let draining = signal.clone().said();
+    let mut listening = signal.listen();
+    let draining = listening.reached(Stage::Draining);
     tokio::pin!(draining);
     loop {
         let accepted = tokio::select! {

@@ -3,9 +3,10 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use http::HeaderMap;
 use rustix::process::Signal;
 use serde_json::json;
-use testkit::{Connection, Mesh, Request, Running, Upstream, eventually, processes_of};
+use testkit::{Connection, Http2, Mesh, Request, Running, Upstream, eventually, processes_of};
 
 /// A server that the oracle asks and that answers only when the test lets it.
 struct Slow {
@@ -120,15 +121,44 @@ fn a_request_whose_body_is_still_read_is_in_flight_and_finishes() {
 }
 
 #[test]
+fn whoever_has_no_answer_when_the_time_is_over_is_told_so_and_its_call_ends() {
+    let upstream = Upstream::new();
+    let mut mesh = before(&upstream, "1s").up();
+    let mut read = being_read(&mesh);
+    let mut waiting = Connection::open(mesh.gateway);
+    waiting.write("GET /site/wait HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    let client = Http2::connect(mesh.gateway);
+    let second = std::thread::spawn(move || {
+        let request = |kind| Http2::request("POST", "/site/wait", &[("content-type", kind)]);
+        let requests = ["application/json", "application/grpc"]
+            .map(|kind| (request(kind), Vec::new(), HeaderMap::new()));
+        client.together(requests.into())
+    });
+    eventually("three calls", || (upstream.count() == 3).then_some(()));
+    mesh.signal(Signal::TERM);
+    for connection in [&mut read, &mut waiting] {
+        let answer = connection.answer().unwrap();
+        assert_eq!(answer.problem(), (503, "DRAINING".into()));
+        assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), Some("close")));
+        assert_eq!(connection.rest().unwrap(), b"", "the connection has ended");
+    }
+    let answers: Vec<_> = second.join().unwrap().into_iter().map(Result::unwrap).collect();
+    assert_eq!(answers[0].problem(), (503, "DRAINING".into()));
+    assert_eq!((answers[1].status, answers[1].header("grpc-status")), (200, Some("14")));
+    eventually("the calls to be given up", || upstream.seen().iter().all(|seen| seen.gone).then_some(()));
+    let finished = mesh.wait();
+    assert_eq!(finished.code, 0, "{finished:?}");
+    assert!(finished.out.contains("stopped: no replica is left"), "{}", finished.out);
+}
+
+#[test]
 fn a_second_signal_stops_at_once() {
     let slow = Slow::new();
     let mut mesh = slow.mesh();
     let (gateway, key, body) = (mesh.gateway, mesh.key.clone(), query(&slow));
     let client = std::thread::spawn(move || {
         let mut client = testkit::Client::connect(gateway).unwrap();
-        client
-            .send(&Request::new("POST", "/v1/oracle/query").key(&key).json(&body))
-            .map(|answer| answer.status)
+        client.send(&Request::new("POST", "/v1/oracle/query").key(&key).json(&body)).unwrap()
     });
     let held = slow.asked();
     mesh.signal(Signal::INT);
@@ -138,8 +168,7 @@ fn a_second_signal_stops_at_once() {
     assert_eq!(finished.code, 1, "{finished:?}");
     assert!(finished.err.contains("stopped at once"), "{}", finished.err);
     assert_eq!(processes_of(mesh.folder()), [0; 0]);
-    let cut_off = client.join().unwrap();
-    assert!(!matches!(cut_off, Ok(200)), "{cut_off:?}");
+    assert_eq!(client.join().unwrap().problem(), (503, "DRAINING".into()));
     drop(held);
 }
 
