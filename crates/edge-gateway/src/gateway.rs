@@ -37,7 +37,7 @@ pub enum Phase {
     Serving,
     /// It does not; open requests are finished until the deadline.
     Draining {
-        /// When open connections are closed.
+        /// When whoever has no answer yet is told so, and open connections are closed.
         deadline: Instant,
     },
 }
@@ -179,7 +179,8 @@ impl Gateway {
         move || requests.count()
     }
 
-    /// Stops accepting and lets open requests finish for at most `limit`. Said again, the new limit counts.
+    /// Stops accepting and lets open requests finish for at most `limit`; those without an answer are told so then, for which there is
+    /// a second at the most. Said again before, the new limit counts.
     pub fn drain(&self, limit: Duration) {
         self.phase.send_replace(Phase::Draining { deadline: Instant::now() + limit });
     }
