@@ -42,18 +42,33 @@ impl Addresses {
     pub fn take(&self, address: IpAddr, limit: &Limit, now_ns: u64) -> Result<Allowed, Denied> {
         let (mut shard, set, tag) = self.place(address);
         let set = shard.set(set);
-        let bucket = match set.iter().position(|bucket| bucket[0] == tag) {
-            Some(known) => known,
-            None => {
-                let least = (0..WAYS).min_by_key(|way| set[*way][1]).unwrap_or(0);
-                // Only once it is admitted, which a full bucket is: any limit has a burst of at least one.
-                set[least] = [tag, 0];
-                least
-            }
-        };
+        let bucket = known(set, tag).unwrap_or_else(|| {
+            let least = least(set);
+            // Only once it is admitted, which a full bucket is: any limit has a burst of at least one.
+            set[least] = [tag, 0];
+            least
+        });
         let full_at = limit.after_one_more(set[bucket][1], now_ns)?;
         set[bucket][1] = full_at;
         Ok(limit.left(full_at, now_ns))
+    }
+
+    /// Takes over what came of a request from this address that somebody else has counted: at least so much is used here from now
+    /// on.
+    pub fn counted_elsewhere(
+        &self,
+        address: IpAddr,
+        limit: &Limit,
+        counted: Result<Allowed, Denied>,
+        now_ns: u64,
+    ) {
+        let full_at = now_ns.saturating_add(limit.owed_ns(counted));
+        let (mut shard, set, tag) = self.place(address);
+        let set = shard.set(set);
+        let bucket = known(set, tag).unwrap_or_else(|| least(set));
+        if full_at > set[bucket][1] {
+            set[bucket] = [tag, full_at];
+        }
     }
 
     /// What is left for this address. Changes nothing.
@@ -86,6 +101,16 @@ impl Addresses {
         let shard = self.shards[number / SETS].lock().unwrap_or_else(PoisonError::into_inner);
         (shard, number % SETS, tag)
     }
+}
+
+/// The bucket of an address in its place.
+fn known(set: &[Bucket], tag: u64) -> Option<usize> {
+    set.iter().position(|bucket| bucket[0] == tag)
+}
+
+/// The bucket that owes least.
+fn least(set: &[Bucket]) -> usize {
+    (0..WAYS).min_by_key(|way| set[*way][1]).unwrap_or(0)
 }
 
 impl Shard {
@@ -136,6 +161,25 @@ mod tests {
         let denied = addresses.take("192.0.2.1".parse().unwrap(), &wide, SECOND).unwrap_err();
         assert_eq!(denied.retry_after, Duration::from_millis(100));
         assert_eq!(admitted(&addresses, "192.0.2.1", &wide, 2 * SECOND), 5);
+    }
+
+    #[test]
+    fn what_was_counted_elsewhere_is_used_here_too_and_frees_nobody_who_owes_more() {
+        let (addresses, limit) = (Addresses::new(RandomState::new()), limit(5));
+        let (one, other) = ("192.0.2.1", "192.0.2.2");
+        let left = |seconds| Ok(Allowed { remaining: 0, reset: Duration::from_secs(seconds) });
+        addresses.counted_elsewhere(one.parse().unwrap(), &limit, left(3), SECOND);
+        addresses.counted_elsewhere(one.parse().unwrap(), &limit, left(2), SECOND);
+        assert_eq!(admitted(&addresses, one, &limit, SECOND), 2, "of five, three are used");
+        let denied = Denied { retry_after: Duration::from_millis(1_500) };
+        addresses.counted_elsewhere(other.parse().unwrap(), &limit, Err(denied), 10 * SECOND);
+        let denied = addresses.take(other.parse().unwrap(), &limit, 10 * SECOND).unwrap_err();
+        assert_eq!(denied.retry_after, Duration::from_secs(1), "no more than all of it can be owed");
+        for number in 0..300_000_u32 {
+            let address = IpAddr::V4((0x0a00_0000 + number).into());
+            addresses.counted_elsewhere(address, &limit, left(4), 10 * SECOND);
+        }
+        assert_eq!(admitted(&addresses, other, &limit, 10 * SECOND), 0);
     }
 
     #[test]

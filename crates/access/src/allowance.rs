@@ -150,5 +150,30 @@ pub fn admit(
     Ok(Left { rate: taken.map(|taken: Taken| taken.left), daily: of_day, route: of_route })
 }
 
+/// Takes over what came of a request that somebody else has counted by these limits: at least so much of each is used here from
+/// now on.
+pub fn counted_elsewhere(
+    allowance: Option<&Allowance>,
+    route: Option<&Gcra>,
+    counted: Result<Left, (Exceeded, Denied)>,
+    now: Moment,
+) {
+    // A refusal says nothing of the limits that have not refused.
+    let of = |kind: Exceeded, left: fn(Left) -> Option<Allowed>| match counted {
+        Ok(all) => left(all).map(Ok),
+        Err((exceeded, denied)) => (exceeded == kind).then_some(Err(denied)),
+    };
+    let (bucket, daily) = (allowance.and_then(Allowance::bucket), allowance.and_then(Allowance::daily));
+    if let (Some(daily), Some(counted)) = (daily, of(Exceeded::Daily, |left| left.daily)) {
+        daily.counted_elsewhere(counted, now.unix);
+    }
+    if let (Some(route), Some(counted)) = (route, of(Exceeded::Route, |left| left.route)) {
+        route.counted_elsewhere(counted, now.steady_ns);
+    }
+    if let (Some(bucket), Some(counted)) = (bucket, of(Exceeded::Rate, |left| left.rate)) {
+        bucket.counted_elsewhere(counted, now.steady_ns);
+    }
+}
+
 #[cfg(test)]
 mod tests;

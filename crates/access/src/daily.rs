@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::{Allowed, Denied};
 
 const SECONDS_A_DAY: u64 = 86_400;
+const HALF_A_DAY: Duration = Duration::from_secs(SECONDS_A_DAY / 2);
 
 /// How many requests a day, and how many were made today.
 #[derive(Debug)]
@@ -84,6 +85,21 @@ impl Daily {
         }
     }
 
+    /// Takes over what came of a request that somebody else has counted: at least so much of the day is used here from now on.
+    pub fn counted_elsewhere(&self, counted: Result<Allowed, Denied>, unix: u64) {
+        let (remaining, rest_of_day) = match counted {
+            Ok(left) => (left.remaining, left.reset),
+            Err(denied) => (0, denied.retry_after),
+        };
+        // By the other's clock it may still be the day before, or the next one already.
+        if rest_of_day.abs_diff(until_tomorrow(unix)) > HALF_A_DAY {
+            return;
+        }
+        let used = Used { day: day(unix), count: self.quota.saturating_sub(remaining) };
+        // The day stands before the count, so that the greater number is the later day, or the same with more used.
+        self.state.fetch_max(used.state(), Ordering::Relaxed);
+    }
+
     /// Takes a request of this day back.
     pub(crate) fn give_back(&self, unix: u64) {
         let less = |state: u64| {
@@ -134,6 +150,22 @@ mod tests {
         assert!(daily.take(NOON - SECONDS_A_DAY).is_err());
         daily.give_back(NOON - SECONDS_A_DAY);
         assert!(daily.take(NOON).is_err());
+    }
+
+    #[test]
+    fn what_was_counted_elsewhere_is_used_here_too_and_gives_nothing_back() {
+        let (daily, evening) = (Daily::new(10), NOON + SECONDS_A_DAY / 2 - 1);
+        let left = |remaining, seconds| Ok(Allowed { remaining, reset: Duration::from_secs(seconds) });
+        daily.counted_elsewhere(left(6, 2), evening);
+        daily.counted_elsewhere(left(8, 1), evening);
+        assert_eq!((daily.left(evening).remaining, daily.take(evening).unwrap().remaining), (6, 5));
+        let tomorrow = evening + 1;
+        daily.counted_elsewhere(Err(Denied { retry_after: Duration::from_secs(1) }), tomorrow);
+        assert_eq!(daily.left(tomorrow).remaining, 10, "by the other's clock it was the day before");
+        daily.counted_elsewhere(left(9, 86_400), evening);
+        assert_eq!(daily.left(evening).remaining, 5, "by the other's clock it was the next one");
+        daily.counted_elsewhere(Err(Denied { retry_after: Duration::from_secs(86_400) }), tomorrow);
+        assert!(daily.take(tomorrow).is_err());
     }
 
     #[test]

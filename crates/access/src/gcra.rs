@@ -85,6 +85,17 @@ impl Limit {
         now_ns.saturating_add(u64::try_from(owed).unwrap_or(u64::MAX).min(self.depth_ns))
     }
 
+    /// What is owed of it, by what came of a request that somebody else has counted, in nanoseconds.
+    pub(crate) fn owed_ns(&self, counted: Result<Allowed, Denied>) -> u64 {
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let owed = match counted {
+            Ok(left) => nanoseconds(left.reset),
+            // One more would be more than all of it by just that time.
+            Err(denied) => nanoseconds(denied.retry_after).saturating_add(self.depth_ns - self.emission_ns),
+        };
+        owed.min(self.depth_ns)
+    }
+
     /// What is left at a theoretical arrival time.
     pub(crate) fn left(&self, full_at: u64, now_ns: u64) -> Allowed {
         let owed_ns = full_at.saturating_sub(now_ns).min(self.depth_ns);
@@ -160,6 +171,12 @@ impl Gcra {
     /// Admits one request, or says when to come again. Only an admitted one changes the bucket.
     pub fn check(&self, now_ns: u64) -> Result<Allowed, Denied> {
         self.take(now_ns).map(|taken| taken.left)
+    }
+
+    /// Takes over what came of a request that somebody else has counted: at least so much is used here from now on.
+    pub fn counted_elsewhere(&self, counted: Result<Allowed, Denied>, now_ns: u64) {
+        let full_at_ns = now_ns.saturating_add(self.limit.owed_ns(counted));
+        self.full_at_ns.fetch_max(full_at_ns, Ordering::Relaxed);
     }
 
     pub(crate) fn take(&self, now_ns: u64) -> Result<Taken, Denied> {

@@ -21,7 +21,7 @@ mod token;
 mod users;
 
 pub use addresses::{Addresses, MAX_ADDRESSES};
-pub use allowance::{Allowance, Exceeded, Left, Moment, admit};
+pub use allowance::{Allowance, Exceeded, Left, Moment, admit, counted_elsewhere};
 pub use caller::{ALL_SCOPES, Caller};
 pub use certificate::{CertificateRules, Holder, Nameless};
 pub use daily::Daily;

@@ -73,7 +73,8 @@ pub(crate) async fn authenticate_body(
         return Err(FlowError::BodyTooLarge(MAX_SIGNED_BODY_BYTES));
     }
     body.set_limit(limit.min(MAX_SIGNED_BODY_BYTES));
-    read_held(body, timer, timeout, &exchange.worker.held_bytes).await?;
+    let share = exchange.worker.held_bytes.share_of(exchange.address());
+    read_held(body, timer, timeout, share).await?;
     if digest.matches(body.held().as_deref().map_or(&[][..], Held::bytes)) {
         return Ok(());
     }

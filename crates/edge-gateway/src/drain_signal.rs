@@ -1,67 +1,114 @@
-//! The word that this worker drains, for its connections: on one thread, so that a request passes no shared lock to look
-//! whether it was said.
+//! How far this worker's drain is, for its connections and requests: on one thread, so that a request passes no shared lock to look.
+//! Who listens has a place for its waker, and places are used again, so that a request allocates none.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
-/// Said once, heard by every connection of the worker.
+/// How far it is; it only goes on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    #[default]
+    Serving,
+    /// No connection is accepted any more; requests go on to their end.
+    Draining,
+    /// The drain's time is over: whoever has no answer yet gets none of a replica any more.
+    Over,
+}
+
+/// Said to every connection and every request of the worker.
 #[derive(Clone, Default)]
 pub(crate) struct DrainSignal(Rc<State>);
 
 #[derive(Default)]
 struct State {
-    said: Cell<bool>,
-    next: Cell<u64>,
-    waiting: RefCell<BTreeMap<u64, Waker>>,
+    stage: Cell<Stage>,
+    places: RefCell<Places>,
 }
 
-/// The place of one that waits; taken off when it waits no more.
-struct Place {
+#[derive(Default)]
+struct Places {
+    wakers: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+/// One task that listens; its place is free again when this is dropped.
+pub(crate) struct Listening {
     signal: DrainSignal,
-    number: u64,
+    place: Option<usize>,
+    /// The stage in which its waker was noted: who is told of another one is noted no more.
+    noted: Option<Stage>,
 }
 
 impl DrainSignal {
-    /// Says it.
-    pub(crate) fn say(&self) {
-        self.0.said.set(true);
-        // Taken out first, since whoever is woken may end at once and take its place off.
-        let waiting = self.0.waiting.take();
-        waiting.into_values().for_each(Waker::wake);
+    /// Says that it is so far.
+    pub(crate) fn say(&self, stage: Stage) {
+        self.0.stage.set(stage);
+        // Taken out first, since whoever is woken may end at once and give its place back.
+        let woken: Vec<Waker> =
+            self.0.places.borrow_mut().wakers.iter_mut().filter_map(Option::take).collect();
+        woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Whether it was said.
-    pub(crate) fn was_said(&self) -> bool {
-        self.0.said.get()
+    /// Whether it is so far.
+    pub(crate) fn has_reached(&self, stage: Stage) -> bool {
+        self.0.stage.get() >= stage
     }
 
-    /// Returns once it is said. Awaited by one task from beginning to end, so that its waker is noted only once.
-    pub(crate) async fn said(self) {
-        let number = self.0.next.get();
-        self.0.next.set(number + 1);
-        let place = Place { signal: self, number };
-        let mut noted = false;
-        poll_fn(|context| {
-            let state = &place.signal.0;
-            if state.said.get() {
-                return Poll::Ready(());
-            }
-            if !noted {
-                state.waiting.borrow_mut().insert(place.number, context.waker().clone());
-                noted = true;
-            }
-            Poll::Pending
-        })
-        .await;
+    /// For one task that has to hear of it.
+    pub(crate) fn listen(&self) -> Listening {
+        Listening { signal: self.clone(), place: None, noted: None }
     }
 }
 
-impl Drop for Place {
+impl Listening {
+    /// Whether it is so far.
+    pub(crate) fn has_reached(&self, stage: Stage) -> bool {
+        self.signal.has_reached(stage)
+    }
+
+    /// The same; if not, the task is woken when it goes on. Polled by one task alone, so that its waker is noted once in each stage.
+    pub(crate) fn poll_reached(&mut self, context: &Context<'_>, stage: Stage) -> bool {
+        if self.has_reached(stage) {
+            return true;
+        }
+        let now = self.signal.0.stage.get();
+        if self.noted != Some(now) {
+            let mut places = self.signal.0.places.borrow_mut();
+            let place = *self.place.get_or_insert_with(|| places.take());
+            places.wakers[place] = Some(context.waker().clone());
+            self.noted = Some(now);
+        }
+        false
+    }
+
+    /// Returns once it is so far.
+    pub(crate) async fn reached(&mut self, stage: Stage) {
+        poll_fn(|context| if self.poll_reached(context, stage) { Poll::Ready(()) } else { Poll::Pending })
+            .await;
+    }
+}
+
+impl Places {
+    fn take(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.wakers.push(None);
+            self.wakers.len() - 1
+        })
+    }
+}
+
+impl Drop for Listening {
     fn drop(&mut self) {
-        self.signal.0.waiting.borrow_mut().remove(&self.number);
+        let Some(place) = self.place else { return };
+        let waker = {
+            let mut places = self.signal.0.places.borrow_mut();
+            places.free.push(place);
+            places.wakers[place].take()
+        };
+        // Outside, since it may be the last of a task that listens itself.
+        drop(waker);
     }
 }
 
@@ -72,20 +119,37 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_is_heard_by_those_who_wait_and_those_who_come_later() {
+    async fn each_stage_is_heard_by_those_who_wait_and_those_who_come_later() {
         let local = LocalSet::new();
         local
             .run_until(async {
                 let signal = DrainSignal::default();
-                let waiting = tokio::task::spawn_local(signal.clone().said());
-                let gone = tokio::task::spawn_local(signal.clone().said());
+                let wait = |stage| {
+                    let mut listening = signal.listen();
+                    tokio::task::spawn_local(async move { listening.reached(stage).await })
+                };
+                let (waiting, gone, patient) =
+                    (wait(Stage::Draining), wait(Stage::Draining), wait(Stage::Over));
                 yield_now().await;
                 gone.abort();
                 assert!(gone.await.is_err());
-                assert_eq!(signal.0.waiting.borrow().len(), 1, "one that waits no more is forgotten");
-                signal.say();
+                let places = || {
+                    let places = signal.0.places.borrow();
+                    (places.wakers.iter().flatten().count(), places.wakers.len())
+                };
+                assert_eq!(places(), (2, 3), "one that waits no more is forgotten");
+                let another = wait(Stage::Over);
+                yield_now().await;
+                assert_eq!(places(), (3, 3), "and its place is used again");
+                signal.say(Stage::Draining);
                 waiting.await.unwrap();
-                signal.said().await;
+                signal.listen().reached(Stage::Draining).await;
+                yield_now().await;
+                assert!(!patient.is_finished() && !signal.has_reached(Stage::Over));
+                assert_eq!(places(), (2, 3), "they wait for more than that");
+                signal.say(Stage::Over);
+                patient.await.unwrap();
+                another.await.unwrap();
             })
             .await;
     }

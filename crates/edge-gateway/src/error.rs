@@ -9,6 +9,7 @@ use http1::RequestFault;
 use observability::Refused;
 use serde::Serialize;
 use service_router::{BodyError, CallError};
+use shared_limits::Uncounted;
 use thiserror::Error;
 use types::{ByteSize, Problem};
 use validation::{NotJson, Violation, Violations};
@@ -109,6 +110,9 @@ pub enum FlowError {
     /// This machine has no room for another connection to a replica.
     #[error("the gateway has no room for another connection")]
     Exhausted(String),
+    /// The time of a drain is over, and the request has no answer.
+    #[error("the gateway is stopping, and the time for open requests is over")]
+    Draining,
     /// Nobody may serve.
     #[error("no replica can be selected")]
     NoReplica(String),
@@ -144,7 +148,7 @@ pub enum LimitedBy {
 }
 
 /// Every code that the gateway answers with; each has a page in `docs/errors/`.
-pub const CODES: [&str; 20] = [
+pub const CODES: [&str; 21] = [
     "REQUEST_MALFORMED",
     "URL_TOO_LONG",
     "HEADERS_TOO_LARGE",
@@ -162,6 +166,7 @@ pub const CODES: [&str; 20] = [
     "RATE_LIMITED",
     "LIMITS_UNAVAILABLE",
     "OVERLOADED",
+    "DRAINING",
     "NO_REPLICA_SELECTABLE",
     "UPSTREAM_FAILED",
     "UPSTREAM_TIMEOUT",
@@ -201,6 +206,15 @@ impl From<CallError> for FlowError {
             CallError::Shed(_) => Self::Overloaded("the service"),
             CallError::Cancelled => Self::Cancelled,
             CallError::Body(error) => error.into(),
+        }
+    }
+}
+
+impl From<Uncounted> for FlowError {
+    fn from(uncounted: Uncounted) -> Self {
+        match uncounted {
+            Uncounted::Unavailable => Self::LimitsUnavailable,
+            Uncounted::Overloaded => Self::Overloaded("the count of limits"),
         }
     }
 }
@@ -269,6 +283,7 @@ impl FlowError {
             Self::Overloaded(_) | Self::NoncesFull(_) | Self::Exhausted(_) | Self::NoRoom => {
                 (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", "Overloaded")
             }
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "DRAINING", "Draining"),
             Self::NoReplica(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "NO_REPLICA_SELECTABLE", "No replica can be selected")
             }
@@ -371,7 +386,8 @@ impl FlowError {
             | Self::Overloaded(_)
             | Self::Exhausted(_)
             | Self::NoRoom
-            | Self::LimitsUnavailable => {
+            | Self::LimitsUnavailable
+            | Self::Draining => {
                 fields.push(("retry-after", "1".to_owned()));
             }
             Self::RateLimited { retry_after, .. } | Self::NoncesFull(retry_after) => {
@@ -387,7 +403,8 @@ impl FlowError {
             | Self::RequestTimeout
             | Self::UrlTooLong(_)
             | Self::HeadersTooLarge(_)
-            | Self::TooManyHeaders(_) => After::Close,
+            | Self::TooManyHeaders(_)
+            | Self::Draining => After::Close,
             _ => After::Open,
         };
         let grpc = Some((self.grpc_status(), self.detail().into_owned()));

@@ -32,7 +32,7 @@ pub enum Phase {
     Serving,
     /// It does not; open requests are finished until the deadline.
     Draining {
-        /// When open connections are closed.
+        /// When whoever has no answer yet is told so, and open connections are closed.
         deadline: Instant,
     },
 }
@@ -75,6 +75,7 @@ pub struct Gateway {
     /// One task for each worker's thread, which ends when the thread does.
     workers: JoinSet<std::thread::Result<()>>,
     addresses: Vec<SocketAddr>,
+    requests: RequestCount,
 }
 
 /// Hands the workers of a gateway their configurations.
@@ -141,7 +142,7 @@ impl Gateway {
             let thread = thread.spawn(move || seed.run(inputs))?;
             workers.spawn_blocking(move || thread.join());
         }
-        Ok(Self { phase, plans, workers, addresses })
+        Ok(Self { phase, plans, workers, addresses, requests })
     }
 
     /// How its workers get another configuration.
@@ -154,7 +155,15 @@ impl Gateway {
         &self.addresses
     }
 
-    /// Stops accepting and lets open requests finish for at most `limit`. Said again, the new limit counts.
+    /// How many requests are in flight, from the head of a request to the end of its answer, whatever they wait for. It may be asked
+    /// at any time.
+    pub fn requests_in_flight(&self) -> impl Fn() -> usize + use<> {
+        let requests = self.requests.clone();
+        move || requests.count()
+    }
+
+    /// Stops accepting and lets open requests finish for at most `limit`; those without an answer are told so then, for which there is
+    /// a second at the most. Said again before, the new limit counts.
     pub fn drain(&self, limit: Duration) {
         self.phase.send_replace(Phase::Draining { deadline: Instant::now() + limit });
     }

@@ -2,10 +2,15 @@
 //! as it came.
 //!
 //! What all bodies that are read so may hold together is bounded, for each worker: many requests with bodies of the allowed size
-//! would be more than a machine has.
+//! would be more than a machine has. Of that room an address may hold at most as much as it leaves to all others, so that nobody
+//! can fill it alone: one has half of it, two have a third each, and there is always something left for whoever comes next (the
+//! dynamic threshold of Choudhury and Hahne, 1998, with a factor of one).
 
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::poll_fn;
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -26,31 +31,68 @@ const FIRST_BYTES: usize = 16 << 10;
 
 /// The room of a worker for bodies that are read whole.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct HeldBytes(Rc<Cell<usize>>);
+pub(crate) struct HeldBytes(Rc<RefCell<Holders>>);
 
-/// A part of the room, given back when it is dropped.
+/// Who holds how much of it.
+#[derive(Debug, Default)]
+struct Holders {
+    used: usize,
+    /// Those alone who hold something now.
+    each: HashMap<IpAddr, usize>,
+}
+
+/// What a client holds of the room for one body, given back when it is dropped.
 #[derive(Debug)]
-struct Taken {
+pub(crate) struct Share {
     room: HeldBytes,
+    holder: IpAddr,
     bytes: usize,
 }
 
-impl Taken {
+impl HeldBytes {
+    /// The share of a client at this address, of which it holds nothing yet.
+    pub(crate) fn share_of(&self, address: IpAddr) -> Share {
+        Share { room: self.clone(), holder: holder(address), bytes: 0 }
+    }
+}
+
+/// Who limits of addresses are for: in IPv6 the /64, which is what one client has at least.
+fn holder(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
+}
+
+impl Share {
     /// Takes so much more.
     fn more(&mut self, bytes: usize) -> Result<(), FlowError> {
-        let used = self.room.0.get().saturating_add(bytes);
-        if used > MAX_HELD_BYTES {
+        let mut holders = self.room.0.borrow_mut();
+        let held = holders.each.get(&self.holder).copied().unwrap_or_default().saturating_add(bytes);
+        let used = holders.used.saturating_add(bytes);
+        if held > MAX_HELD_BYTES.saturating_sub(used) {
             return Err(FlowError::NoRoom);
         }
-        self.room.0.set(used);
+        holders.used = used;
+        holders.each.insert(self.holder, held);
         self.bytes += bytes;
         Ok(())
     }
 }
 
-impl Drop for Taken {
+impl Drop for Share {
     fn drop(&mut self) {
-        self.room.0.set(self.room.0.get().saturating_sub(self.bytes));
+        if self.bytes == 0 {
+            return;
+        }
+        let mut holders = self.room.0.borrow_mut();
+        holders.used -= self.bytes;
+        if let Entry::Occupied(mut held) = holders.each.entry(self.holder) {
+            *held.get_mut() -= self.bytes;
+            if *held.get() == 0 {
+                held.remove();
+            }
+        }
     }
 }
 
@@ -61,7 +103,7 @@ pub(crate) struct Held {
     sent: usize,
     trailers: Option<Box<Trailers>>,
     has_trailers: bool,
-    _taken: Taken,
+    _share: Share,
 }
 
 impl Held {
@@ -95,17 +137,16 @@ impl Held {
 /// read so already stays as it is.
 ///
 /// # Errors
-/// The body fails, is late, or there is no room for it.
+/// The body fails, is late, or there is no room for it: none at all, or none for this client.
 pub(crate) async fn read_held(
     body: &mut impl ClientBody,
     timer: &mut Timer,
     timeout: Duration,
-    room: &HeldBytes,
+    mut share: Share,
 ) -> Result<(), FlowError> {
     if body.held().is_some() {
         return Ok(());
     }
-    let mut taken = Taken { room: room.clone(), bytes: 0 };
     let mut bytes = Vec::new();
     let first_deadline = Instant::now() + timeout;
     loop {
@@ -116,7 +157,7 @@ pub(crate) async fn read_held(
                 return Poll::Ready(Ok::<_, FlowError>(false));
             }
             let data = body.data();
-            make_room(&mut bytes, data.len(), &mut taken)?;
+            make_room(&mut bytes, data.len(), &mut share)?;
             bytes.extend_from_slice(data);
             let length = data.len();
             body.consume(length);
@@ -131,7 +172,7 @@ pub(crate) async fn read_held(
     }
     let trailers = body.take_trailers();
     let has_trailers = trailers.is_some();
-    *body.held() = Some(Box::new(Held { bytes, sent: 0, trailers, has_trailers, _taken: taken }));
+    *body.held() = Some(Box::new(Held { bytes, sent: 0, trailers, has_trailers, _share: share }));
     Ok(())
 }
 
@@ -140,14 +181,14 @@ fn time_of(bytes: usize) -> Duration {
 }
 
 /// Makes room for so many bytes more, twice of what there is where it is too little.
-fn make_room(bytes: &mut Vec<u8>, more: usize, taken: &mut Taken) -> Result<(), FlowError> {
+fn make_room(bytes: &mut Vec<u8>, more: usize, share: &mut Share) -> Result<(), FlowError> {
     let needed = bytes.len() + more;
     if needed <= bytes.capacity() {
         return Ok(());
     }
     let wanted = needed.max(bytes.capacity() * 2).max(FIRST_BYTES.min(needed * 2));
     let before = bytes.capacity();
-    taken.more(wanted - before)?;
+    share.more(wanted - before)?;
     bytes.reserve_exact(wanted - bytes.len());
     Ok(())
 }
@@ -208,9 +249,33 @@ mod tests {
         }
     }
 
+    const ADDRESS: &str = "192.0.2.1";
+    const MIB: usize = 1 << 20;
+
     async fn read(body: &mut Pieces, room: &HeldBytes) -> Result<(), FlowError> {
+        read_from(ADDRESS, body, room).await
+    }
+
+    async fn read_from(address: &str, body: &mut Pieces, room: &HeldBytes) -> Result<(), FlowError> {
         let mut timer = Timer::new(Instant::now());
-        read_held(body, &mut timer, Duration::from_secs(5), room).await
+        let share = room.share_of(address.parse().unwrap());
+        read_held(body, &mut timer, Duration::from_secs(5), share).await
+    }
+
+    fn used(room: &HeldBytes) -> usize {
+        room.0.borrow().used
+    }
+
+    /// Takes a MiB again and again for as long as there is room; how many it has then.
+    fn take_all(room: &HeldBytes, address: &str, shares: &mut Vec<Share>) -> usize {
+        let before = shares.len();
+        loop {
+            let mut share = room.share_of(address.parse().unwrap());
+            if share.more(MIB).is_err() {
+                return shares.len() - before;
+            }
+            shares.push(share);
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -223,11 +288,11 @@ mod tests {
         read(&mut body, &room).await.unwrap();
         let held = body.held.as_mut().unwrap();
         assert_eq!((held.bytes(), held.framing()), (&b"hello"[..], Framing::Length(5)));
-        assert!(room.0.get() >= 5);
+        assert!(used(&room) >= 5);
         held.consume(2);
         assert_eq!(held.rest(), b"llo");
         drop(body);
-        assert_eq!(room.0.get(), 0);
+        assert_eq!((used(&room), room.0.borrow().each.len()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -243,15 +308,52 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_is_kept_than_there_is_room_for() {
         let room = HeldBytes::default();
-        let large = || Pieces { pieces: (0..40).map(|_| vec![7; 1 << 20]).collect(), ..Pieces::default() };
-        let mut first = large();
+        let large = |mib| Pieces { pieces: (0..mib).map(|_| vec![7; MIB]).collect(), ..Pieces::default() };
+        let mut first = large(20);
         read(&mut first, &room).await.unwrap();
-        assert_eq!(first.held.as_ref().unwrap().bytes().len(), 40 << 20);
-        let mut second = large();
-        assert!(matches!(read(&mut second, &room).await, Err(FlowError::NoRoom)));
-        drop(first);
-        assert_eq!(room.0.get(), 0, "the second has given back what it had");
-        read(&mut large(), &room).await.unwrap();
+        assert_eq!(first.held.as_ref().unwrap().bytes().len(), 20 * MIB);
+        assert!(matches!(read(&mut large(1), &room).await, Err(FlowError::NoRoom)));
+        assert!(matches!(read_from("192.0.2.2", &mut large(17), &room).await, Err(FlowError::NoRoom)));
+        let mut second = large(16);
+        read_from("192.0.2.2", &mut second, &room).await.unwrap();
+        drop((first, second));
+        assert_eq!(used(&room), 0, "also those who were refused have given back what they had");
+        read(&mut large(20), &room).await.unwrap();
+    }
+
+    #[test]
+    fn an_address_holds_no_more_than_it_leaves_to_all_others() {
+        let (room, mut shares) = (HeldBytes::default(), Vec::new());
+        assert_eq!(take_all(&room, ADDRESS, &mut shares), 32, "one alone has half of it");
+        assert_eq!(take_all(&room, "2001:db8::1", &mut shares), 16, "half of what was left");
+        assert_eq!(take_all(&room, "2001:db8::ffff:1", &mut shares), 0, "the same /64");
+        assert_eq!(take_all(&room, "2001:db8:0:1::1", &mut shares), 8, "another one");
+        assert_eq!(room.0.borrow().each.len(), 3);
+        let tiny = |number: u8| {
+            let mut share = room.share_of(IpAddr::from([198, 51, 100, number]));
+            share.more(4 << 10).map(|()| share)
+        };
+        let others: Vec<_> =
+            (0..100).map(|number| tiny(number).expect("there is always something left")).collect();
+        drop((shares, others));
+        assert_eq!((used(&room), room.0.borrow().each.len()), (0, 0), "nobody is known who holds nothing");
+    }
+
+    #[test]
+    fn those_who_come_together_share_alike() {
+        let (room, mut shares) = (HeldBytes::default(), Vec::new());
+        let addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+        let mut held = [0; 3];
+        for _ in 0..64 {
+            for (held, address) in held.iter_mut().zip(addresses) {
+                let mut share = room.share_of(address.parse().unwrap());
+                if share.more(MIB).is_ok() {
+                    *held += 1;
+                    shares.push(share);
+                }
+            }
+        }
+        assert_eq!(held, [16; 3], "a quarter each, and one is left");
     }
 
     /// A body that never ends, of which a byte comes every four seconds.
@@ -299,9 +401,10 @@ mod tests {
     async fn a_body_that_comes_byte_by_byte_holds_its_room_no_longer_than_one_that_stands_still() {
         let (room, began) = (HeldBytes::default(), Instant::now());
         let mut body = Trickle { next: Box::pin(tokio::time::sleep(Duration::ZERO)), held: None };
-        let read = read_held(&mut body, &mut Timer::new(began), Duration::from_secs(15), &room).await;
+        let share = room.share_of(ADDRESS.parse().unwrap());
+        let read = read_held(&mut body, &mut Timer::new(began), Duration::from_secs(15), share).await;
         assert!(matches!(read, Err(FlowError::RequestTimeout)));
-        assert_eq!((began.elapsed(), room.0.get()), (Duration::from_secs(15), 0));
+        assert_eq!((began.elapsed(), used(&room)), (Duration::from_secs(15), 0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -310,6 +413,6 @@ mod tests {
         let mut body = Pieces { pieces: vec![b"{".to_vec()].into(), stalls: true, ..Pieces::default() };
         let began = Instant::now();
         assert!(matches!(read(&mut body, &room).await, Err(FlowError::RequestTimeout)));
-        assert_eq!((began.elapsed(), room.0.get()), (Duration::from_secs(5), 0));
+        assert_eq!((began.elapsed(), used(&room)), (Duration::from_secs(5), 0));
     }
 }

@@ -18,6 +18,7 @@ use crate::FlowError;
 use crate::answer::{After, OwnAnswer};
 use crate::broken::{self, Broken, Waiting};
 use crate::client::Client;
+use crate::drain_signal::{Listening, Stage};
 use crate::exchange::Exchange;
 use crate::forward::answer_passes;
 use crate::http1_client::{Http1Client, passing_trailers};
@@ -38,13 +39,13 @@ pub(crate) async fn request(
     worker: &Rc<Worker>,
     client: &Rc<Client>,
     connection: &mut Http1Client,
-    timer: &mut Timer,
+    (timer, draining): (&mut Timer, &mut Listening),
     head: Box<RequestHead>,
 ) -> After {
     connection.begin(&head);
     let mut exchange = Exchange::begin(worker, client, head);
     connection.out = worker.take_out();
-    let flow = answer(&mut exchange, connection, timer).await;
+    let flow = answer(&mut exchange, connection, timer, draining).await;
     let after = match flow {
         Flow::Own(own) => send_own(&mut exchange, connection, timer, own).await,
         Flow::Upstream(answer) if answer.head().status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -112,7 +113,9 @@ async fn write_out(exchange: &Exchange, connection: &mut Http1Client, timer: &mu
 }
 
 fn may_persist(exchange: &Exchange, connection: &Http1Client) -> bool {
-    exchange.head.persists() && !exchange.client.draining.was_said() && !connection.waits_to_continue()
+    exchange.head.persists()
+        && !exchange.client.draining.has_reached(Stage::Draining)
+        && !connection.waits_to_continue()
 }
 
 fn write_length(out: &mut Vec<u8>, length: u64) {

@@ -1,6 +1,5 @@
 //! A client's connection in HTTP/1.1: its requests come in, answers go out. What a request leads to is not decided here.
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -14,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::answer::After;
 use crate::client::Client;
+use crate::drain_signal::{Listening, Stage};
 use crate::held::Held;
 use crate::http1_answer::{refuse_head, request};
 use crate::request_flow::ClientBody;
@@ -94,9 +94,8 @@ impl Http1Client {
     pub(crate) async fn next(
         &mut self,
         worker: &Worker,
-        client: &Client,
         timer: &mut Timer,
-        mut draining: Pin<&mut impl Future<Output = ()>>,
+        draining: &mut Listening,
     ) -> Next {
         let (mut scan, mut began) = (HeadScan::default(), None);
         let mut last_chance = None;
@@ -131,7 +130,7 @@ impl Http1Client {
                 });
             }
             if began.is_none() && last_chance.is_none() {
-                let said = client.draining.was_said() || draining.as_mut().poll(context).is_ready();
+                let said = draining.poll_reached(context, Stage::Draining);
                 if said && self.requests > 0 {
                     return Poll::Ready(Next::Closed);
                 }
@@ -346,9 +345,9 @@ impl ClientBody for Http1Client {
 pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
     let now = Instant::now();
     let (mut connection, mut timer) = (Http1Client::new(wire, now), Timer::new(now));
-    let mut draining = std::pin::pin!(client.draining.clone().said());
+    let mut draining = client.draining.listen();
     loop {
-        match connection.next(&worker, &client, &mut timer, draining.as_mut()).await {
+        match connection.next(&worker, &mut timer, &mut draining).await {
             Next::Closed => return,
             Next::Idle => return worker.shard.requests_refused.add_one(Refused::IdleTimeout),
             Next::Http2 => {
@@ -356,7 +355,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
             }
             Next::Request(head) => {
                 // Boxed, since the state of a request is large and the connection's is all that an idle one costs.
-                let handled = request(&worker, &client, &mut connection, &mut timer, head);
+                let handled = request(&worker, &client, &mut connection, (&mut timer, &mut draining), head);
                 match Box::pin(handled).await {
                     After::Open => connection.end(client.last_ended.get()),
                     After::Close => break,

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::FlowError;
 use crate::client::Client;
+use crate::drain_signal::Stage;
 use crate::exchange::Exchange;
 use crate::held::Held;
 use crate::http1_client::passing_trailers;
@@ -59,7 +60,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
         Err(_) => return worker.shard.requests_refused.add_one(Refused::HeaderTimeout),
     };
     let (mut open, mut timer, mut resets) = (JoinSet::new(), Timer::new(Instant::now()), Resets::default());
-    let mut draining = std::pin::pin!(client.draining.clone().said());
+    let mut draining = client.draining.listen();
     drop(plan);
     let (mut idle_since, mut told, mut drains) = (Instant::now(), None, false);
     loop {
@@ -70,7 +71,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, wire: Wire, client: Rc<Client>) {
             if let Poll::Ready(accepted) = connection.poll_accept(context) {
                 return Poll::Ready(Event::Accepted(accepted));
             }
-            if !drains && (client.draining.was_said() || draining.as_mut().poll(context).is_ready()) {
+            if !drains && draining.poll_reached(context, Stage::Draining) {
                 return Poll::Ready(Event::Drain);
             }
             // Asked for each time: the connection may live longer than the configuration that it began with.
@@ -200,7 +201,7 @@ async fn stream(
     let mut exchange = Exchange::begin(&worker, &client, head);
     let mut timer = worker.take_timer(exchange.began);
     let flow = match set {
-        Ok(()) => answer(&mut exchange, &mut body, &mut timer).await,
+        Ok(()) => answer(&mut exchange, &mut body, &mut timer, &mut client.draining.listen()).await,
         // Frames say where each request ends, so one that means nothing ends its stream alone.
         Err(fault) => {
             let error = FlowError::of_head(fault, &plan.plan.limits);

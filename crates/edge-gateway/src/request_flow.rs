@@ -1,7 +1,10 @@
 //! The request flow, step by step in the seed's order. This file is the order; each step has a file of its own.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use access::Left;
@@ -13,6 +16,7 @@ use crate::FlowError;
 use crate::answer::{After, OwnAnswer};
 use crate::authenticate::{authenticate, authenticate_body, authorize, use_nonce};
 use crate::destination;
+use crate::drain_signal::{Listening, Stage};
 use crate::exchange::Exchange;
 use crate::forward::Forward;
 use crate::held::Held;
@@ -40,8 +44,17 @@ pub(crate) enum Flow {
 }
 
 /// What a request leads to: an answer, always.
-pub(crate) async fn answer(exchange: &mut Exchange, body: &mut impl ClientBody, timer: &mut Timer) -> Flow {
-    match request_flow(exchange, body, timer).await {
+pub(crate) async fn answer(
+    exchange: &mut Exchange,
+    body: &mut impl ClientBody,
+    timer: &mut Timer,
+    draining: &mut Listening,
+) -> Flow {
+    let answered = {
+        let flow = pin!(request_flow(exchange, body, timer));
+        until_over(flow, draining).await
+    };
+    match answered {
         Ok(Flow::Upstream(answer)) => {
             exchange.instance = Some(Arc::clone(answer.instance()));
             exchange.attempts = answer.attempts;
@@ -57,6 +70,22 @@ pub(crate) async fn answer(exchange: &mut Exchange, body: &mut impl ClientBody, 
         Ok(Flow::Gone) | Err(FlowError::Cancelled) => Flow::Gone,
         Err(error) => Flow::Own(refuse(exchange, &error)),
     }
+}
+
+/// What comes of a request before the time of a drain is over. After that whatever it waits for is given up, a call to a replica
+/// with it, and none is begun.
+async fn until_over(
+    mut flow: Pin<&mut impl Future<Output = Result<Flow, FlowError>>>,
+    draining: &mut Listening,
+) -> Result<Flow, FlowError> {
+    if draining.has_reached(Stage::Over) {
+        return Err(FlowError::Draining);
+    }
+    poll_fn(|context| match flow.as_mut().poll(context) {
+        Poll::Pending if draining.poll_reached(context, Stage::Over) => Poll::Ready(Err(FlowError::Draining)),
+        polled => polled,
+    })
+    .await
 }
 
 /// The answer to a request that is refused, noted in every place where that shows.
@@ -194,4 +223,75 @@ async fn own_page(exchange: &mut Exchange, page: &OwnPage) -> Result<OwnAnswer, 
         grpc: None,
         connection: After::Open,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::task::{LocalSet, yield_now};
+
+    use super::*;
+    use crate::drain_signal::DrainSignal;
+
+    /// A request that waits, or is answered, while a drain goes on; what it came to at which stage.
+    async fn came_to(
+        signal: &DrainSignal,
+        stages: &[Stage],
+        flow: impl Future<Output = Result<Flow, FlowError>> + 'static,
+    ) -> (&'static str, usize) {
+        let mut listening = signal.listen();
+        let flow = tokio::task::spawn_local(async move {
+            let flow = pin!(flow);
+            until_over(flow, &mut listening).await
+        });
+        let mut said = 0;
+        yield_now().await;
+        for stage in stages {
+            if flow.is_finished() {
+                break;
+            }
+            signal.say(*stage);
+            said += 1;
+            yield_now().await;
+        }
+        let outcome = match flow.await.unwrap() {
+            Err(FlowError::Draining) => "draining",
+            Ok(Flow::Gone) => "answered",
+            _ => "something else",
+        };
+        (outcome, said)
+    }
+
+    #[tokio::test]
+    async fn whoever_has_no_answer_when_the_time_of_a_drain_is_over_is_told_so() {
+        let both = [Stage::Draining, Stage::Over];
+        let work = async {
+            let signal = DrainSignal::default();
+            assert_eq!(came_to(&signal, &both, ready(Ok(Flow::Gone))).await, ("answered", 0));
+            assert_eq!(came_to(&signal, &both, pending()).await, ("draining", 2));
+            let signal = DrainSignal::default();
+            let heard = signal.clone();
+            let answered_while_draining = async move {
+                heard.listen().reached(Stage::Draining).await;
+                Ok(Flow::Gone)
+            };
+            assert_eq!(came_to(&signal, &both, answered_while_draining).await, ("answered", 1));
+            assert_eq!(came_to(&signal, &[], ready(Ok(Flow::Gone))).await, ("answered", 0), "as before");
+            signal.say(Stage::Over);
+            let begun = async { panic!("it came too late to be begun") };
+            assert_eq!(came_to(&signal, &[], begun).await, ("draining", 0));
+        };
+        LocalSet::new().run_until(work).await;
+    }
+
+    #[test]
+    fn it_is_told_that_it_may_try_again_and_that_the_connection_ends() {
+        let answer = FlowError::Draining.answer("an id");
+        assert_eq!((answer.status, answer.connection), (http::StatusCode::SERVICE_UNAVAILABLE, After::Close));
+        assert_eq!(answer.fields, [("retry-after", "1".to_owned())]);
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!((&body["code"], &body["requestId"]), (&"DRAINING".into(), &"an id".into()));
+        assert_eq!(answer.grpc.unwrap().0, 14, "UNAVAILABLE");
+    }
 }

@@ -15,11 +15,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use crate::authenticate::Tokens;
 use crate::clock::Clock;
-use crate::drain_signal::DrainSignal;
+use crate::drain_signal::{DrainSignal, Stage};
 use crate::exchange::Exchange;
 use crate::followed::Followed;
 use crate::gateway::{Phase, PublishedPlan, Shared};
@@ -31,6 +31,8 @@ use crate::{FlowError, accept, access_line};
 const LOG_FLUSH: Duration = Duration::from_millis(200);
 /// After a failed accept (most likely no descriptors are left), connections must end before another can begin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long those may take to be told that there is no answer for them who have none when a drain's time is over.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Heads and output buffers that are kept for the next requests.
 const KEPT: usize = 256;
 /// Output buffers that grew larger than this are not kept.
@@ -71,6 +73,10 @@ impl RequestCount {
 
     pub(crate) fn end(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -147,7 +153,7 @@ impl Worker {
 
     /// Refuses a request when too many are in flight; it counts itself already.
     pub(crate) fn admit(&self, plan: &WorkerPlan) -> Result<(), FlowError> {
-        if self.requests.0.load(Ordering::Relaxed) > plan.plan.limits.requests {
+        if self.requests.count() > plan.plan.limits.requests {
             self.shard.requests_shed.add_one();
             return Err(FlowError::Overloaded("the gateway"));
         }
@@ -219,7 +225,8 @@ pub(crate) struct Inputs {
     pub(crate) connections: Arc<AtomicUsize>,
 }
 
-/// Serves until the phase says to drain, then until the last connection ended or the drain's time is over.
+/// Serves until the phase says to drain, then until the last connection ended or the drain's time is over. Whoever has no answer
+/// then is told why there is none.
 ///
 /// `following` keeps the router's view of the replicas up to date.
 async fn serve(worker: Rc<Worker>, inputs: Inputs, following: impl Future<Output = ()> + 'static) {
@@ -242,12 +249,15 @@ async fn serve(worker: Rc<Worker>, inputs: Inputs, following: impl Future<Output
     let finished = async { while accepting.join_next().await.is_some() {} };
     tokio::pin!(finished);
     let mut deadline = draining(&mut phase).await;
-    signal.say();
+    signal.say(Stage::Draining);
     loop {
         tokio::select! {
             () = &mut finished => break,
             () = sleep_until(deadline) => {
-                tracing::warn!("open client connections are closed before their requests have ended");
+                signal.say(Stage::Over);
+                if timeout(LAST_ANSWERS, &mut finished).await.is_err() {
+                    tracing::warn!("open client connections are closed before their requests have ended");
+                }
                 break;
             }
             // A second order may shorten the time.
@@ -265,7 +275,8 @@ async fn accept_all(
     connections: Arc<AtomicUsize>,
 ) {
     let (mut open, mut failing) = (JoinSet::new(), false);
-    let draining = signal.clone().said();
+    let mut listening = signal.listen();
+    let draining = listening.reached(Stage::Draining);
     tokio::pin!(draining);
     loop {
         let accepted = tokio::select! {

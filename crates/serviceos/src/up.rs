@@ -367,11 +367,11 @@ impl Running {
         let drain_limits = self.live.settings.services.iter().map(|service| service.drain_timeout);
         self.gateway.drain(drain_limits.max().unwrap_or_default());
         let mut patience = Patience::Has;
-        let registry = self.live.registry.clone();
+        let (registry, requests) = (self.live.registry.clone(), self.gateway.requests_in_flight());
         loop {
             tokio::select! {
                 () = self.gateway.ended() => break,
-                () = screen.say_what_is_awaited(&registry, self.facts.node.as_ref()) => {}
+                () = screen.say_what_is_awaited(&registry, self.facts.node.as_ref(), &requests) => {}
                 () = orders.again() => {
                     patience = patience.lose(&self.quoter);
                     self.gateway.drain(Duration::ZERO);
@@ -386,7 +386,7 @@ impl Running {
                     Some(Ok(())) => {}
                     Some(Err(error)) => tracing::error!(%error, "a replica's driver failed"),
                 },
-                () = screen.say_what_is_awaited(&registry, self.facts.node.as_ref()) => {}
+                () = screen.say_what_is_awaited(&registry, self.facts.node.as_ref(), &requests) => {}
                 () = orders.again() => {
                     patience = patience.lose(&self.quoter);
                     self.stop.send_replace(Stop::Now);

@@ -18,10 +18,16 @@ pub use link::{ANSWER_LIMIT, Link, MAX_WAITING};
 use names::Names;
 use presence::Presence;
 
-/// Redis did not say what it was asked; it may have counted all the same.
+/// Why Redis did not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the limits that gateways share cannot be reached")]
-pub struct Unavailable;
+pub enum Uncounted {
+    /// It did not say what it was asked; it may have counted all the same.
+    #[error("the limits that gateways share cannot be reached")]
+    Unavailable,
+    /// As many requests of this worker wait for its answers as may, so it was not asked. It may be as well as ever.
+    #[error("as many requests wait for the limits that gateways share as may")]
+    Overloaded,
+}
 
 /// What becomes of a request that cannot be counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The connection of one worker: kept by a task, asked by requests. A request never waits for a connect, and for an answer so
-//! long and no longer; an answer that does not come in time, or is an error, ends the connection, so that whoever asks next
-//! need not find out the same.
+//! long and no longer. An answer that is an error ends the connection, and so does it when nobody at all was answered for so long
+//! while somebody waited: whoever asks next need not find out the same. One that is late among others is late for itself alone.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::connect::{self, Ready};
 use crate::names::Names;
 use crate::script::{self, Bound, Counted, Mode};
-use crate::{SharedLimits, Unavailable};
+use crate::{SharedLimits, Uncounted};
 
 /// How long a request waits for an answer.
 pub const ANSWER_LIMIT: Duration = Duration::from_millis(100);
@@ -61,6 +61,8 @@ enum Standing {
 /// The connection that is used at present.
 struct Usable {
     ready: Ready,
+    /// When somebody was last given an answer on it.
+    answered: Cell<Instant>,
     /// Said by whoever has found that it is none.
     broken: Notify,
 }
@@ -103,7 +105,7 @@ impl Link {
         &self,
         address: IpAddr,
         limit: &Limit,
-    ) -> Result<Result<Allowed, Denied>, Unavailable> {
+    ) -> Result<Result<Allowed, Denied>, Uncounted> {
         let bounds = [Bound::rate(self.shared.names.address(address), limit)];
         let counted = self.count(Mode::Take, &bounds).await?;
         Ok(counted.map(|left| left[0]).map_err(|(_, denied)| denied))
@@ -118,7 +120,7 @@ impl Link {
         &self,
         allowance: Option<&Allowance>,
         route: Option<(&str, &Limit)>,
-    ) -> Result<Result<Left, (Exceeded, Denied)>, Unavailable> {
+    ) -> Result<Result<Left, (Exceeded, Denied)>, Uncounted> {
         let (bounds, kinds) = bounds(&self.shared.names, allowance, route);
         let counted = self.count(Mode::Take, &bounds).await?;
         Ok(counted.map(|left| left_of(&kinds, &left)).map_err(|(place, denied)| (kinds[place], denied)))
@@ -128,7 +130,7 @@ impl Link {
     ///
     /// # Errors
     /// Redis did not say.
-    pub async fn left(&self, allowance: &Allowance) -> Result<Left, Unavailable> {
+    pub async fn left(&self, allowance: &Allowance) -> Result<Left, Uncounted> {
         let (bounds, kinds) = bounds(&self.shared.names, Some(allowance), None);
         if bounds.is_empty() {
             return Ok(Left::default());
@@ -141,7 +143,7 @@ impl Link {
     ///
     /// # Errors
     /// Redis did not say, and may have noted it. Whatever is to happen once must not happen then.
-    pub async fn first_use(&self, nonce: &[u8], ttl: Duration) -> Result<bool, Unavailable> {
+    pub async fn first_use(&self, nonce: &[u8], ttl: Duration) -> Result<bool, Uncounted> {
         let mut command = redis::cmd("SET");
         let milliseconds = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
         command.arg(self.shared.names.nonce(nonce)).arg(1).arg("NX").arg("PX").arg(milliseconds);
@@ -149,11 +151,11 @@ impl Link {
         match asked.await? {
             Value::Okay => Ok(true),
             Value::Nil => Ok(false),
-            _ => Err(Unavailable),
+            _ => Err(Uncounted::Unavailable),
         }
     }
 
-    async fn count(&self, mode: Mode, bounds: &[Bound]) -> Result<Counted, Unavailable> {
+    async fn count(&self, mode: Mode, bounds: &[Bound]) -> Result<Counted, Uncounted> {
         let asked = self.ask(async |ready| {
             match connect::ask(&ready.connection, &script::command(&ready.script, mode, bounds)).await {
                 Err(error) if is_no_script(&error) => {
@@ -164,22 +166,26 @@ impl Link {
                 answered => answered,
             }
         });
-        script::answer(&asked.await?, bounds.len()).ok_or(Unavailable)
+        script::answer(&asked.await?, bounds.len()).ok_or(Uncounted::Unavailable)
     }
 
     async fn ask(
         &self,
         question: impl AsyncFnOnce(&Ready) -> Result<Value, RedisError>,
-    ) -> Result<Value, Unavailable> {
-        let usable = self.state.ready.borrow().clone().ok_or(Unavailable)?;
-        let _waiting = Waiting::begin(&self.state.waiting).ok_or(Unavailable)?;
+    ) -> Result<Value, Uncounted> {
+        let usable = self.state.ready.borrow().clone().ok_or(Uncounted::Unavailable)?;
+        let _waiting = Waiting::begin(&self.state.waiting).ok_or(Uncounted::Overloaded)?;
         let failed = match in_time(question(&usable.ready)).await {
-            Some(Ok(value)) => return Ok(value),
+            Some(Ok(value)) => {
+                usable.answered.set(Instant::now());
+                return Ok(value);
+            }
             Some(Err(error)) => error.to_string(),
+            None if usable.answered.get().elapsed() < ANSWER_LIMIT => return Err(Uncounted::Unavailable),
             None => format!("it did not answer within {} ms", ANSWER_LIMIT.as_millis()),
         };
         self.state.break_off(&usable, &failed);
-        Err(Unavailable)
+        Err(Uncounted::Unavailable)
     }
 }
 
@@ -257,7 +263,7 @@ impl Drop for Waiting<'_> {
 
 impl State {
     fn reached(&self, ready: Ready) -> Rc<Usable> {
-        let usable = Rc::new(Usable { ready, broken: Notify::new() });
+        let usable = Rc::new(Usable { ready, answered: Cell::new(Instant::now()), broken: Notify::new() });
         *self.ready.borrow_mut() = Some(Rc::clone(&usable));
         match self.standing.replace(Standing::Reached) {
             Standing::Untried => self.shared.presence.reached(),

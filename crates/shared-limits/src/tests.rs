@@ -1,4 +1,5 @@
-use std::net::IpAddr;
+use std::cell::Cell;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +8,12 @@ use access::{Allowance, Limit, Rate, Tier, Tiers};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use testkit::{Authority, Redis};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use zeroize::Zeroizing;
 
 use super::*;
@@ -118,7 +122,7 @@ fn a_nonce_is_new_once_at_all_gateways_together() {
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert_eq!(one.first_use(b"b", minute).await, Ok(true), "it was forgotten in time");
         redis.kill();
-        assert_eq!(one.first_use(b"c", minute).await, Err(Unavailable));
+        assert_eq!(one.first_use(b"c", minute).await, Err(Uncounted::Unavailable));
     });
 }
 
@@ -132,7 +136,7 @@ fn whoever_asks_while_there_is_no_redis_is_told_so_at_once_and_it_is_found_again
         while link.take_address(ADDRESS, &limit(1, 1, 1)).await.is_ok() {}
         let began = Instant::now();
         for _ in 0..1_000 {
-            assert_eq!(link.take_address(ADDRESS, &limit(1, 1, 1)).await, Err(Unavailable));
+            assert_eq!(link.take_address(ADDRESS, &limit(1, 1, 1)).await, Err(Uncounted::Unavailable));
         }
         assert!(began.elapsed() < ANSWER_LIMIT, "{:?} for a thousand", began.elapsed());
         redis.restart();
@@ -148,15 +152,128 @@ fn of_a_redis_that_hangs_one_answer_is_waited_for_and_no_other() {
         until_answered(&link).await;
         redis.pause();
         let began = Instant::now();
-        assert_eq!(link.take_address(ADDRESS, &limit(1, 1, 1)).await, Err(Unavailable));
+        assert_eq!(link.take_address(ADDRESS, &limit(1, 1, 1)).await, Err(Uncounted::Unavailable));
         assert!(began.elapsed() >= ANSWER_LIMIT, "{:?}", began.elapsed());
         let began = Instant::now();
         for _ in 0..1_000 {
-            assert_eq!(link.take_address(ADDRESS, &limit(1, 1, 1)).await, Err(Unavailable));
+            assert_eq!(link.take_address(ADDRESS, &limit(1, 1, 1)).await, Err(Uncounted::Unavailable));
         }
         assert!(began.elapsed() < ANSWER_LIMIT, "{:?} for a thousand", began.elapsed());
         redis.resume();
         until_answered(&link).await;
+    });
+}
+
+/// Stands before Redis, and passes its answers on line by line, as many as it may.
+struct Relay {
+    address: SocketAddr,
+    lines: Rc<Semaphore>,
+    connections: Rc<Cell<usize>>,
+    _task: JoinSet<()>,
+}
+
+impl Relay {
+    /// More lines than any test has.
+    const ALL: usize = 1 << 20;
+    /// What the count by one limit is answered with.
+    const LINES_OF_AN_ANSWER: usize = 4;
+
+    async fn begin(redis: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (lines, connections) = (Rc::new(Semaphore::new(Self::ALL)), Rc::new(Cell::new(0)));
+        let (passing, counting, mut task) = (Rc::clone(&lines), Rc::clone(&connections), JoinSet::new());
+        task.spawn_local(async move {
+            let mut open = JoinSet::new();
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                counting.set(counting.get() + 1);
+                let lines = Rc::clone(&passing);
+                open.spawn_local(async move {
+                    let _ended = Self::relay(client, redis, &lines).await;
+                });
+            }
+        });
+        Self { address, lines, connections, _task: task }
+    }
+
+    async fn relay(mut client: TcpStream, redis: SocketAddr, lines: &Semaphore) -> std::io::Result<()> {
+        let mut redis = TcpStream::connect(redis).await?;
+        client.set_nodelay(true)?;
+        let ((mut asks, mut answers), (redis_answers, mut redis_asks)) = (client.split(), redis.split());
+        let down = async {
+            let (mut redis_answers, mut line) = (BufReader::new(redis_answers), Vec::new());
+            while redis_answers.read_until(b'\n', &mut line).await? > 0 {
+                lines.acquire().await.unwrap().forget();
+                answers.write_all(&line).await?;
+                line.clear();
+            }
+            Ok(())
+        };
+        tokio::select! {
+            _ended = tokio::io::copy(&mut asks, &mut redis_asks) => Ok(()),
+            ended = down => ended,
+        }
+    }
+
+    fn hold(&self) {
+        self.lines.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    fn pass_one(&self) {
+        self.lines.add_permits(Self::LINES_OF_AN_ANSWER);
+    }
+
+    fn pass_all(&self) {
+        self.lines.add_permits(Self::ALL);
+    }
+}
+
+/// Ten ask at the same time, and one answer after the other comes until all know; how many were answered, how many connections
+/// it took, and the longest pause between two answers.
+async fn ten_answers_in_a_row(relay: &Relay, link: &Rc<Link>, each: Duration) -> (usize, usize, Duration) {
+    let (before, mut asking) = (relay.connections.get(), JoinSet::new());
+    relay.hold();
+    for _ in 0..10 {
+        let link = Rc::clone(link);
+        asking.spawn_local(async move { link.take_address(ADDRESS, &limit(1_000, 1, 1_000)).await.is_ok() });
+    }
+    let (mut last, mut longest, mut answered) = (Instant::now(), Duration::ZERO, 0);
+    while !asking.is_empty() {
+        let next = last + each;
+        while let Ok(Some(asked)) = timeout_at(next, asking.join_next()).await {
+            answered += usize::from(asked.unwrap());
+        }
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+        relay.pass_one();
+    }
+    relay.pass_all();
+    until_answered(link).await;
+    (answered, relay.connections.get() - before, longest)
+}
+
+#[test]
+fn an_answer_that_is_late_among_others_is_late_alone_and_ends_no_connection() {
+    let Some(redis) = Redis::start() else { return };
+    local(async {
+        let relay = Relay::begin(redis.address()).await;
+        let at = Server::new(relay.address.ip().to_string(), relay.address.port(), 0, None, None).unwrap();
+        let link = Rc::new(begun(&shared(at)).await);
+        until_answered(&link).await;
+        let answered = loop {
+            let (answered, connections, longest) =
+                ten_answers_in_a_row(&relay, &link, ANSWER_LIMIT / 4).await;
+            // A machine that is held up for as long as that shows nothing.
+            if longest < ANSWER_LIMIT * 3 / 4 {
+                assert_eq!(connections, 0, "it is the one from before");
+                break answered;
+            }
+        };
+        assert!((1..10).contains(&answered), "{answered} were in time");
+        let (answered, connections, _) = ten_answers_in_a_row(&relay, &link, ANSWER_LIMIT * 3 / 2).await;
+        assert_eq!(answered, 0, "nobody was answered in time");
+        assert!(connections > 0, "which ends a connection");
     });
 }
 
@@ -215,7 +332,7 @@ fn no_more_requests_wait_than_may() {
         };
         poll_all.await;
         let began = Instant::now();
-        assert_eq!(link.take_address(ADDRESS, &limit).await, Err(Unavailable));
+        assert_eq!(link.take_address(ADDRESS, &limit).await, Err(Uncounted::Overloaded), "it may be well");
         assert!(began.elapsed() < ANSWER_LIMIT);
         drop(waiting);
         redis.resume();

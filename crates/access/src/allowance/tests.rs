@@ -39,6 +39,26 @@ fn a_request_is_counted_by_every_limit_or_by_none() {
 }
 
 #[test]
+fn what_was_counted_elsewhere_is_used_of_every_limit_and_a_refusal_says_something_of_one() {
+    let whose = || (Allowance::new("key:1", "gold", &tiers(5, 9)), Gcra::new(limit(60, 7)));
+    let ((there, route_there), (here, route_here)) = (whose(), whose());
+    for _ in 0..2 {
+        let counted = admit(Some(&there), Some(&route_there), NOW);
+        counted_elsewhere(Some(&here), Some(&route_here), counted, NOW);
+    }
+    assert_eq!(remaining(&here, &route_here), [3, 7, 5]);
+    for (exceeded, left) in
+        [(Exceeded::Route, [3, 7, 0]), (Exceeded::Daily, [3, 0, 0]), (Exceeded::Rate, [0, 0, 0])]
+    {
+        let rest = if exceeded == Exceeded::Daily { 86_400 } else { 1 };
+        let denied = Denied { retry_after: Duration::from_secs(rest) };
+        counted_elsewhere(Some(&here), Some(&route_here), Err((exceeded, denied)), NOW);
+        assert_eq!(remaining(&here, &route_here), left, "{exceeded:?}");
+    }
+    counted_elsewhere(None, None, Ok(Left::default()), NOW);
+}
+
+#[test]
 fn who_has_no_limits_is_counted_by_the_route_alone() {
     let (allowance, route) =
         (Allowance::new("key:1", "unlimited", &Tiers::built_in()), Gcra::new(limit(60, 1)));

@@ -48,6 +48,26 @@ fn a_burst_is_admitted_at_once_and_then_one_request_each_interval() {
 }
 
 #[test]
+fn a_bucket_that_is_told_what_came_of_each_request_goes_on_from_there() {
+    let limit = Limit::new(per_minute(60), 3);
+    let (elsewhere, here) = (Gcra::new(limit), Gcra::new(limit));
+    for at in [0, 0, 500, 700, 700, 1_700, 5_000].map(|milliseconds: u64| milliseconds * 1_000_000) {
+        here.counted_elsewhere(elsewhere.check(at), at);
+        assert_eq!(here.left(at), elsewhere.left(at), "{at}");
+    }
+    let at = 6 * SECOND;
+    assert_eq!(here.check(at).unwrap().remaining, 2);
+    here.counted_elsewhere(Ok(Allowed { remaining: 3, reset: Duration::ZERO }), at);
+    assert_eq!(here.left(at).remaining, 2, "nothing is given back");
+    here.counted_elsewhere(Ok(Allowed { remaining: 0, reset: Duration::MAX }), at);
+    assert_eq!(
+        here.check(at).unwrap_err().retry_after,
+        Duration::from_secs(1),
+        "no more than all of it is owed"
+    );
+}
+
+#[test]
 fn a_worker_whose_clock_is_behind_gets_no_more_for_it() {
     check(
         &Gcra::new(Limit::new(per_minute(60), 2)),

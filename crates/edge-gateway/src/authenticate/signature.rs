@@ -6,7 +6,6 @@ use std::time::Duration;
 use access::{Caller, SignatureRefusal, SignedMessage};
 use http1::{Framing, Known};
 use jiff::Timestamp;
-use shared_limits::Unavailable;
 
 use crate::FlowError;
 use crate::exchange::{Exchange, Signed};
@@ -39,9 +38,9 @@ pub(crate) async fn use_nonce(exchange: &mut Exchange) -> Result<(), FlowError> 
                 Ok(false) => {
                     Err(FlowError::AuthInvalid("its nonce was used before, at another gateway".into()))
                 }
-                Err(Unavailable) => {
+                Err(uncounted) => {
                     exchange.worker.shard.shared_limits_failed.add_one();
-                    Err(FlowError::LimitsUnavailable)
+                    Err(uncounted.into())
                 }
             }
         }

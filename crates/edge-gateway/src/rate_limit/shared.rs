@@ -1,13 +1,16 @@
 //! The limits of a request where several gateways count together: asked of Redis in the place of the buckets here, and counted
-//! here while it does not answer, if that is what the configuration says.
+//! here while it does not answer, if that is what the configuration says. What Redis says is noted in the buckets here, so that
+//! they go on from there.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use access::{Allowance, Caller, Left};
-use shared_limits::{Link, OnFailure, Unavailable};
+use access::{Allowance, Caller, Left, Moment, counted_elsewhere};
+use shared_limits::{Link, OnFailure, Uncounted};
 
-use super::{Ceiling, count_address, count_caller, left_here, limit_address_here, limit_here};
+use super::{
+    Ceiling, count_address, count_caller, left_here, limit_address_here, limit_here, moment, nanoseconds_now,
+};
 use crate::FlowError;
 use crate::exchange::Exchange;
 use crate::route::Route;
@@ -21,9 +24,13 @@ pub(super) async fn limit_address(exchange: &mut Exchange, link: &Rc<Link>) -> R
         return limit_address_here(exchange);
     }
     match link.take_address(exchange.address(), limit).await {
-        Ok(counted) => count_address(exchange, counted),
-        Err(Unavailable) => {
-            unavailable(exchange, link)?;
+        Ok(counted) => {
+            let buckets = &exchange.worker.client_buckets.calls;
+            buckets.counted_elsewhere(exchange.address(), limit, counted, nanoseconds_now());
+            count_address(exchange, counted)
+        }
+        Err(uncounted) => {
+            may_count_here(exchange, link, uncounted)?;
             limit_address_here(exchange)
         }
     }
@@ -39,9 +46,14 @@ pub(super) async fn limit(exchange: &mut Exchange, route: &Route, link: &Rc<Link
         return Ok(());
     }
     match link.admit(allowance, of_route).await {
-        Ok(counted) => count_caller(exchange, counted),
-        Err(Unavailable) => {
-            unavailable(exchange, link)?;
+        Ok(counted) => {
+            // Later than when it was counted there, so that rather too much is owed than too little.
+            let now = Moment { steady_ns: nanoseconds_now(), ..moment(exchange) };
+            counted_elsewhere(allowance, route.limit.as_deref().map(|limit| &limit.bucket), counted, now);
+            count_caller(exchange, counted)
+        }
+        Err(uncounted) => {
+            may_count_here(exchange, link, uncounted)?;
             limit_here(exchange, route)
         }
     }
@@ -55,18 +67,19 @@ pub(super) async fn left(
 ) -> Result<Left, FlowError> {
     match link.left(allowance).await {
         Ok(left) => Ok(left),
-        Err(Unavailable) => {
-            unavailable(exchange, link)?;
+        Err(uncounted) => {
+            may_count_here(exchange, link, uncounted)?;
             Ok(left_here(exchange, allowance))
         }
     }
 }
 
-/// Whether a request that Redis did not count is counted here.
-fn unavailable(exchange: &Exchange, link: &Link) -> Result<(), FlowError> {
+/// Whether a request that Redis did not count is counted here. One that was not even asked for is not: Redis may be well, and
+/// whoever sends more than it can answer would have what is left here beside what is left there.
+fn may_count_here(exchange: &Exchange, link: &Link, uncounted: Uncounted) -> Result<(), FlowError> {
     exchange.worker.shard.shared_limits_failed.add_one();
-    match link.shared().on_failure() {
-        OnFailure::CountHere => Ok(()),
-        OnFailure::Refuse => Err(FlowError::LimitsUnavailable),
+    match (uncounted, link.shared().on_failure()) {
+        (Uncounted::Unavailable, OnFailure::CountHere) => Ok(()),
+        _ => Err(uncounted.into()),
     }
 }

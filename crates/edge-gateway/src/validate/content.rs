@@ -70,7 +70,8 @@ pub(crate) async fn validate_content(
         Body::Empty => None,
     };
     parameters(&exchange.head, rule)?;
-    read_held(body, timer, timeout, &exchange.worker.held_bytes).await?;
+    let share = exchange.worker.held_bytes.share_of(exchange.address());
+    read_held(body, timer, timeout, share).await?;
     let bytes = body.held().as_deref().map_or(&[][..], Held::bytes);
     match content {
         // It had no length, and turns out to be none.

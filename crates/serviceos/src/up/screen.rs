@@ -88,20 +88,24 @@ impl Screen {
         self.say(&summary(&registry.snapshot(), facts, ready, began.elapsed()));
     }
 
-    /// Says every few seconds what a drain still waits for. Never returns.
-    pub(super) async fn say_what_is_awaited(&self, registry: &Registry, node: Option<&NodeName>) {
+    /// Says every few seconds what a drain still waits for: the requests of the gateway, also those that are at no replica yet, and
+    /// the replicas. Never returns.
+    pub(super) async fn say_what_is_awaited(
+        &self,
+        registry: &Registry,
+        node: Option<&NodeName>,
+        requests: impl Fn() -> usize,
+    ) {
         loop {
             tokio::time::sleep(AWAITED).await;
             let snapshot = registry.snapshot();
             let own = |replica: &&Replica| replica.id.node.is_none() || replica.id.node.as_ref() == node;
-            let instances = replicas(&snapshot).filter(own).filter_map(|replica| replica.instance.as_ref());
-            let requests: usize = instances.map(|instance| instance.in_flight.count()).sum();
             let running: Vec<_> = replicas(&snapshot)
                 .filter(own)
                 .filter(|replica| replica.pid.is_some() || replica.instance.is_some())
                 .map(|replica| replica.id.to_string())
                 .collect();
-            let requests = counted(requests, "request");
+            let requests = counted(requests(), "request");
             self.say(&format!("waiting for {requests} in flight, and for {}", running.join(" ")));
         }
     }

@@ -3,9 +3,10 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use http::HeaderMap;
 use rustix::process::Signal;
 use serde_json::json;
-use testkit::{Mesh, Request, Running, eventually, processes_of};
+use testkit::{Connection, Http2, Mesh, Request, Running, Upstream, eventually, processes_of};
 
 /// A server that the oracle asks and that answers only when the test lets it.
 struct Slow {
@@ -81,6 +82,75 @@ fn a_request_in_flight_finishes_before_anything_stops() {
     assert_eq!(processes_of(mesh.folder()), [0; 0]);
 }
 
+/// A server behind a route that reads bodies whole and one that does not, with so long a drain.
+fn before(upstream: &Upstream, drain: &str) -> Mesh {
+    let routes = "{match: {path: \"/judged/{*rest}\"}, public: true, stripPrefix: true, request: {schema: {type: object}}}, \
+        {match: {path: \"/site/{*rest}\"}, public: true, stripPrefix: true}";
+    let keys = format!("drain: {{timeout: {drain}}}, routes: [{routes}]");
+    Mesh::new().endpoints_with("site", &[upstream.address], &keys)
+}
+
+const BODY: &[u8] = b"{\"a\": 42}";
+
+/// A request whose body is being read to be judged: only its head has come, and the gateway has asked for more.
+fn being_read(mesh: &Running) -> Connection<TcpStream> {
+    let mut connection = Connection::open(mesh.gateway);
+    let head = format!(
+        "POST /judged/mirror HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        BODY.len()
+    );
+    connection.write(head).unwrap();
+    assert_eq!(connection.exactly(CONTINUE.len()).unwrap(), CONTINUE);
+    connection
+}
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+#[test]
+fn a_request_whose_body_is_still_read_is_in_flight_and_finishes() {
+    let upstream = Upstream::new();
+    let mut mesh = before(&upstream, "1m").up();
+    let mut connection = being_read(&mesh);
+    mesh.signal(Signal::INT);
+    says(&mesh, "waiting for 1 request in flight");
+    connection.write(BODY).unwrap();
+    let answer = connection.answer().unwrap();
+    assert_eq!((answer.status, answer.body.as_slice()), (200, BODY));
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(mesh.wait().code, 0);
+}
+
+#[test]
+fn whoever_has_no_answer_when_the_time_is_over_is_told_so_and_its_call_ends() {
+    let upstream = Upstream::new();
+    let mut mesh = before(&upstream, "1s").up();
+    let mut read = being_read(&mesh);
+    let mut waiting = Connection::open(mesh.gateway);
+    waiting.write("GET /site/wait HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    let client = Http2::connect(mesh.gateway);
+    let second = std::thread::spawn(move || {
+        let request = |kind| Http2::request("POST", "/site/wait", &[("content-type", kind)]);
+        let requests = ["application/json", "application/grpc"]
+            .map(|kind| (request(kind), Vec::new(), HeaderMap::new()));
+        client.together(requests.into())
+    });
+    eventually("three calls", || (upstream.count() == 3).then_some(()));
+    mesh.signal(Signal::TERM);
+    for connection in [&mut read, &mut waiting] {
+        let answer = connection.answer().unwrap();
+        assert_eq!(answer.problem(), (503, "DRAINING".into()));
+        assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), Some("close")));
+        assert_eq!(connection.rest().unwrap(), b"", "the connection has ended");
+    }
+    let answers: Vec<_> = second.join().unwrap().into_iter().map(Result::unwrap).collect();
+    assert_eq!(answers[0].problem(), (503, "DRAINING".into()));
+    assert_eq!((answers[1].status, answers[1].header("grpc-status")), (200, Some("14")));
+    eventually("the calls to be given up", || upstream.seen().iter().all(|seen| seen.gone).then_some(()));
+    let finished = mesh.wait();
+    assert_eq!(finished.code, 0, "{finished:?}");
+    assert!(finished.out.contains("stopped: no replica is left"), "{}", finished.out);
+}
+
 #[test]
 fn a_second_signal_stops_at_once() {
     let slow = Slow::new();
@@ -88,9 +158,7 @@ fn a_second_signal_stops_at_once() {
     let (gateway, key, body) = (mesh.gateway, mesh.key.clone(), query(&slow));
     let client = std::thread::spawn(move || {
         let mut client = testkit::Client::connect(gateway).unwrap();
-        client
-            .send(&Request::new("POST", "/v1/oracle/query").key(&key).json(&body))
-            .map(|answer| answer.status)
+        client.send(&Request::new("POST", "/v1/oracle/query").key(&key).json(&body)).unwrap()
     });
     let held = slow.asked();
     mesh.signal(Signal::INT);
@@ -100,8 +168,7 @@ fn a_second_signal_stops_at_once() {
     assert_eq!(finished.code, 1, "{finished:?}");
     assert!(finished.err.contains("stopped at once"), "{}", finished.err);
     assert_eq!(processes_of(mesh.folder()), [0; 0]);
-    let cut_off = client.join().unwrap();
-    assert!(!matches!(cut_off, Ok(200)), "{cut_off:?}");
+    assert_eq!(client.join().unwrap().problem(), (503, "DRAINING".into()));
     drop(held);
 }
 
