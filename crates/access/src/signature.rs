@@ -68,9 +68,11 @@ pub struct Signed {
 /// Why a signed request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignatureRefusal {
-    /// The signature is not good; why is for the operator.
+    /// The signature is not good, which was seen without the key; why is for the operator.
     Invalid(&'static str),
-    /// The key was good until its expiry.
+    /// The same, and the key was tried on it.
+    Costly(&'static str),
+    /// The key, which was tried, was good until its expiry.
     Expired,
     /// No more nonces can be remembered now.
     Full {
@@ -105,19 +107,22 @@ impl KeyTable {
         claim.covers_enough(message)?;
         let base = claim.base(message)?;
         let signature = signature(message, claim.label)?;
-        let caller = self.signer(claim.key_id, claim.algorithm, &base, &signature, now);
-        let caller = caller.map_err(|refusal| match refusal {
-            Refusal::Expired => Reason::Expired,
-            Refusal::Unknown | Refusal::OtherMode => invalid("the key of its signature is unknown here"),
-            Refusal::Malformed => invalid("its signature is not that of the key"),
-        })?;
         let digest = if claim.covers(CONTENT_DIGEST) {
             Some(ContentDigest::read(text(&combined(message, CONTENT_DIGEST)?)?).map_err(invalid)?)
         } else {
             None
         };
+        let caller = self.signer(claim.key_id, claim.algorithm, &base, &signature, now);
+        let caller = caller.map_err(|refusal| match refusal {
+            Refusal::Expired => Reason::Expired,
+            Refusal::Unknown | Refusal::OtherMode => invalid("the key of its signature is unknown here"),
+            Refusal::Malformed => Reason::Costly("its signature is not that of the key"),
+        })?;
         let nonce = Nonce::new(claim.key_id, claim.nonce, claim.created..claim.expires);
-        nonces.look(&nonce, now.as_second())?;
+        nonces.look(&nonce, now.as_second()).map_err(|refusal| match refusal {
+            Reason::Invalid(why) => Reason::Costly(why),
+            other => other,
+        })?;
         Ok(Signed { caller, digest, nonce })
     }
 }

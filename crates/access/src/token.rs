@@ -35,9 +35,12 @@ static TABLES: AtomicU64 = AtomicU64::new(0);
 /// Why a token is not accepted. The text is for the operator alone.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TokenRefusal {
-    /// Whatever comes, it is not good.
+    /// Whatever comes, it is not good, which was seen without a public key.
     #[error("{0}")]
     Refused(&'static str),
+    /// Public keys were tried on it, and none of them has signed it.
+    #[error("{0}")]
+    Costly(&'static str),
     /// The issuer has no such key, as far as is known here.
     #[error("the token is signed with a key of {0} that is not known")]
     UnknownKey(Arc<str>),
@@ -131,7 +134,8 @@ impl TokenTable {
         self.issuers.is_empty()
     }
 
-    /// Whom a token was made for, if it is good now.
+    /// Whom a token was made for, if it is good now. What it says is judged before its signature, so that one which is no good
+    /// whoever has signed it costs nothing.
     ///
     /// # Errors
     /// Why it is not.
@@ -146,18 +150,26 @@ impl TokenTable {
         if !rules.algorithms.contains(&compact.algorithm) {
             return Err(Refused("its issuer may not sign with its algorithm"));
         }
-        verify_signature(&compact, keys).map_err(|no_key| match no_key {
+        let judged = claims::judge(&claims, rules, now)?;
+        verify_signature(&compact, keys).map_err(|unverified| match unverified {
             Unverified::NoKey => TokenRefusal::UnknownKey(Arc::clone(&rules.issuer)),
-            Unverified::Wrong(why) => Refused(why),
+            Unverified::OtherKey => Refused("its key is not one of its algorithm"),
+            Unverified::Unsigned if compact.algorithm == Algorithm::Hs256 => Refused(NOT_SIGNED),
+            Unverified::Unsigned => TokenRefusal::Costly(NOT_SIGNED),
         })?;
-        claims::judge(&claims, rules, now)
+        Ok(judged)
     }
 }
+
+const NOT_SIGNED: &str = "its signature is not right";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unverified {
     NoKey,
-    Wrong(&'static str),
+    /// The key that it names is for another algorithm.
+    OtherKey,
+    /// None of the keys has signed it.
+    Unsigned,
 }
 
 /// A key without an id may be the one that any token means.
@@ -170,19 +182,11 @@ fn verify_signature(compact: &Compact<'_>, keys: &[Arc<VerifyingKey>]) -> Result
     if fitting.peek().is_none() {
         let is_another =
             compact.key_id.as_deref().is_some_and(|id| keys.iter().any(|key| key.id() == Some(id)));
-        return Err(if is_another {
-            Unverified::Wrong("its key is not one of its algorithm")
-        } else {
-            Unverified::NoKey
-        });
+        return Err(if is_another { Unverified::OtherKey } else { Unverified::NoKey });
     }
     let verifies =
         |key: &Arc<VerifyingKey>| key.verify(compact.algorithm, compact.signed, &compact.signature);
-    if fitting.take(MAX_KEYS_TRIED).any(verifies) {
-        Ok(())
-    } else {
-        Err(Unverified::Wrong("its signature is not right"))
-    }
+    if fitting.take(MAX_KEYS_TRIED).any(verifies) { Ok(()) } else { Err(Unverified::Unsigned) }
 }
 
 #[cfg(test)]

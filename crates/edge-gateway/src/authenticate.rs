@@ -15,7 +15,7 @@ use service_router::Timer;
 use crate::FlowError;
 use crate::exchange::{Exchange, Signed};
 use crate::held::{Held, read_held};
-use crate::rate_limit::failed;
+use crate::rate_limit::{failed, failed_at_cost};
 use crate::request_flow::ClientBody;
 pub(crate) use certificate::ClientCertificate;
 pub(crate) use signature::use_nonce;
@@ -77,6 +77,7 @@ pub(crate) async fn authenticate_body(
     if digest.matches(body.held().as_deref().map_or(&[][..], Held::bytes)) {
         return Ok(());
     }
+    failed_at_cost(exchange);
     Err(failed(exchange, FlowError::AuthInvalid("its body is not the one that was signed".into())))
 }
 

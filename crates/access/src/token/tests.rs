@@ -114,6 +114,24 @@ fn the_algorithm_belongs_to_the_key_and_never_to_the_token() {
 }
 
 #[test]
+fn only_a_token_that_public_keys_were_tried_on_is_called_costly() {
+    let (maker, stranger) = (Maker::new(), Maker::new());
+    let table = all(&maker);
+    let refused = |token: String| table.verify(token.as_bytes(), at(NOW)).unwrap_err();
+    let costly = TokenRefusal::Costly("its signature is not right");
+    for algorithm in ["RS256", "PS256", "ES256", "EdDSA"] {
+        assert_eq!(refused(stranger.token(algorithm)), costly, "{algorithm}");
+        let expired = json!({"exp": NOW - 60});
+        assert_eq!(refused(maker.with_claims(algorithm, expired)), Refused("it has expired"), "{algorithm}");
+    }
+    assert_eq!(
+        refused(maker.hs256_with(b"another secret", json!({}))),
+        Refused("its signature is not right")
+    );
+    assert_eq!(refused("not.a.token".to_owned()), Refused("a part of it is not base64url"));
+}
+
+#[test]
 fn a_key_that_a_token_brings_along_is_not_looked_at() {
     let (maker, stranger) = (Maker::new(), Maker::new());
     let table = all(&maker);

@@ -10,7 +10,7 @@ use shared_limits::Unavailable;
 
 use crate::FlowError;
 use crate::exchange::{Exchange, Signed};
-use crate::rate_limit::{failed, may_fail};
+use crate::rate_limit::{failed, failed_at_cost, may_fail};
 
 /// The caller who has signed the request. What its body has to be is left to be looked at once there is a body.
 pub(super) fn caller(exchange: &mut Exchange, max_age: Duration) -> Result<Arc<Caller>, FlowError> {
@@ -18,7 +18,12 @@ pub(super) fn caller(exchange: &mut Exchange, max_age: Duration) -> Result<Arc<C
     let now = Timestamp::try_from(exchange.time).unwrap_or_default();
     let worker = &exchange.worker;
     let signed = worker.keys.current().authenticate_signed(&AsSigned(exchange), max_age, &worker.nonces, now);
-    let signed = signed.map_err(refused)?;
+    let signed = signed.map_err(|refusal| {
+        if matches!(refusal, SignatureRefusal::Costly(_) | SignatureRefusal::Expired) {
+            failed_at_cost(exchange);
+        }
+        refused(refusal)
+    })?;
     exchange.signed = Signed::Yes { digest: signed.digest, nonce: signed.nonce };
     Ok(signed.caller)
 }
@@ -47,7 +52,10 @@ pub(crate) async fn use_nonce(exchange: &mut Exchange) -> Result<(), FlowError> 
         (taken, _) => taken,
     };
     taken.map_err(|error| match error {
-        FlowError::AuthInvalid(_) => failed(exchange, error),
+        FlowError::AuthInvalid(_) => {
+            failed_at_cost(exchange);
+            failed(exchange, error)
+        }
         other => other,
     })
 }
@@ -57,7 +65,7 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 fn refused(refusal: SignatureRefusal) -> FlowError {
     match refusal {
-        SignatureRefusal::Invalid(why) => FlowError::AuthInvalid(why.into()),
+        SignatureRefusal::Invalid(why) | SignatureRefusal::Costly(why) => FlowError::AuthInvalid(why.into()),
         SignatureRefusal::Expired => FlowError::AuthExpired,
         SignatureRefusal::Full { retry_after } => FlowError::NoncesFull(retry_after),
     }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::{Credential, presented};
 use crate::FlowError;
 use crate::exchange::Exchange;
-use crate::rate_limit::{may_fail, moment};
+use crate::rate_limit::{failed_at_cost, may_fail, moment};
 
 /// Tokens that a worker remembers, of all its connections; of those the half that was used least lately makes room.
 const REMEMBERED_TOKENS: usize = 4_096;
@@ -82,7 +82,7 @@ impl Tokens {
 
 /// The caller whom the request's token was made for, which nobody here has seen before.
 pub(super) async fn caller(exchange: &mut Exchange) -> Result<Arc<Caller>, FlowError> {
-    // Whoever has shown too many that were not good does not have another one verified.
+    // Where too many were shown that only their keys could refuse, no other one is verified.
     may_fail(exchange)?;
     let judged = match verify(exchange) {
         Err(TokenRefusal::UnknownKey(issuer)) => {
@@ -91,7 +91,12 @@ pub(super) async fn caller(exchange: &mut Exchange) -> Result<Arc<Caller>, FlowE
         }
         judged => judged,
     };
-    judged.map_err(|refusal| FlowError::AuthInvalid(format!("of the token: {refusal}").into()))
+    judged.map_err(|refusal| {
+        if matches!(refusal, TokenRefusal::Costly(_) | TokenRefusal::UnknownKey(_)) {
+            failed_at_cost(exchange);
+        }
+        FlowError::AuthInvalid(format!("of the token: {refusal}").into())
+    })
 }
 
 /// The token of a request, which has one.
