@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::token::{Issuer, Known};
 use crate::{IssuerRules, Jwks, TokenTable, VerifyingKey};
 
 pub use fetch::{FetchKeys, Fetched, Fetching, OverHttp};
@@ -295,12 +296,16 @@ impl IssuerOwner {
 }
 
 fn table(sources: &[IssuerSource], remotes: &BTreeMap<String, Remote>) -> TokenTable {
-    let keys = |source: &IssuerSource| {
-        let fetched = source.url.as_ref().and_then(|url| remotes.get(url));
-        let fetched = fetched.into_iter().flat_map(|remote| &remote.keys);
-        source.keys.iter().chain(fetched).cloned().collect()
-    };
-    TokenTable::new(sources.iter().map(|source| (Arc::clone(&source.rules), keys(source))))
+    TokenTable::new(sources.iter().map(|source| {
+        let remote = source.url.as_ref().and_then(|url| remotes.get(url));
+        let was_fetched = remote.is_some_and(|remote| remote.body.is_some());
+        let fetched = remote.into_iter().flat_map(|remote| &remote.keys);
+        Issuer {
+            rules: Arc::clone(&source.rules),
+            keys: source.keys.iter().chain(fetched).cloned().collect(),
+            known: if source.url.is_none() || was_fetched { Known::All } else { Known::NotAll },
+        }
+    }))
 }
 
 /// A query may hold what is nobody's business.

@@ -44,6 +44,9 @@ pub enum TokenRefusal {
     /// The issuer has no such key, as far as is known here.
     #[error("the token is signed with a key of {0} that is not known")]
     UnknownKey(Arc<str>),
+    /// It is neither good nor bad as far as is known here: the keys of its issuer could never be fetched.
+    #[error("the keys of {0} could not be fetched yet")]
+    KeysAwaited(Arc<str>),
 }
 
 use TokenRefusal::Refused;
@@ -108,23 +111,33 @@ pub struct TokenTable {
     issuers: HashMap<Arc<str>, Issuer>,
 }
 
-struct Issuer {
-    rules: Arc<IssuerRules>,
-    keys: Vec<Arc<VerifyingKey>>,
+/// An issuer of a table.
+pub(crate) struct Issuer {
+    /// What its tokens are good for.
+    pub(crate) rules: Arc<IssuerRules>,
+    /// The keys that are known.
+    pub(crate) keys: Vec<Arc<VerifyingKey>>,
+    /// Whether these are all.
+    pub(crate) known: Known,
+}
+
+/// What is known of the keys of an issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// All that it has had when it was asked last.
+    All,
+    /// There may be others, as it could not be asked yet.
+    NotAll,
 }
 
 impl TokenTable {
-    /// A table of these issuers, each with its keys. Of two that have the same name the last one counts.
-    pub fn new(issuers: impl IntoIterator<Item = (Arc<IssuerRules>, Vec<Arc<VerifyingKey>>)>) -> Self {
-        let issuer =
-            |(rules, keys): (Arc<IssuerRules>, _)| (Arc::clone(&rules.issuer), Issuer { rules, keys });
-        Self {
-            number: TABLES.fetch_add(1, Ordering::Relaxed),
-            issuers: issuers.into_iter().map(issuer).collect(),
-        }
+    /// A table of these issuers. Of two that have the same name the last one counts.
+    pub(crate) fn new(issuers: impl IntoIterator<Item = Issuer>) -> Self {
+        let by_name = issuers.into_iter().map(|issuer| (Arc::clone(&issuer.rules.issuer), issuer));
+        Self { number: TABLES.fetch_add(1, Ordering::Relaxed), issuers: by_name.collect() }
     }
 
-    /// Different for every table of this process.
+    /// Larger for every later table of this process.
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -144,7 +157,7 @@ impl TokenTable {
         let claims =
             json::read(&compact.payload).map_err(|_| Refused("its claims are not read in one way only"))?;
         let Some(name) = claims.text("iss") else { return Err(Refused("it names no issuer")) };
-        let Some(Issuer { rules, keys }) = self.issuers.get(name) else {
+        let Some(Issuer { rules, keys, known }) = self.issuers.get(name) else {
             return Err(Refused("its issuer is not one of the file"));
         };
         if !rules.algorithms.contains(&compact.algorithm) {
@@ -152,6 +165,9 @@ impl TokenTable {
         }
         let judged = claims::judge(&claims, rules, now)?;
         verify_signature(&compact, keys).map_err(|unverified| match unverified {
+            Unverified::NoKey if *known == Known::NotAll => {
+                TokenRefusal::KeysAwaited(Arc::clone(&rules.issuer))
+            }
             Unverified::NoKey => TokenRefusal::UnknownKey(Arc::clone(&rules.issuer)),
             Unverified::OtherKey => Refused("its key is not one of its algorithm"),
             Unverified::Unsigned if compact.algorithm == Algorithm::Hs256 => Refused(NOT_SIGNED),

@@ -48,6 +48,9 @@ pub enum FlowError {
     /// A credential past its expiry.
     #[error("the API key has expired")]
     AuthExpired,
+    /// A credential of which nobody can say at present whether it is good.
+    #[error("the credential cannot be checked at present")]
+    AuthUnavailable(String),
     /// The caller may not.
     #[error("the caller lacks the scope `{0}`")]
     ScopeMissing(String),
@@ -144,7 +147,7 @@ pub enum LimitedBy {
 }
 
 /// Every code that the gateway answers with; each has a page in `docs/errors/`.
-pub const CODES: [&str; 20] = [
+pub const CODES: [&str; 21] = [
     "REQUEST_MALFORMED",
     "URL_TOO_LONG",
     "HEADERS_TOO_LARGE",
@@ -154,6 +157,7 @@ pub const CODES: [&str; 20] = [
     "AUTH_REQUIRED",
     "AUTH_INVALID",
     "AUTH_KEY_EXPIRED",
+    "AUTH_UNAVAILABLE",
     "SCOPE_MISSING",
     "BODY_TOO_LARGE",
     "MEDIA_TYPE_UNSUPPORTED",
@@ -248,6 +252,9 @@ impl FlowError {
             Self::AuthRequired => (StatusCode::UNAUTHORIZED, "AUTH_REQUIRED", "Authentication required"),
             Self::AuthInvalid(_) => (StatusCode::UNAUTHORIZED, "AUTH_INVALID", "Invalid credential"),
             Self::AuthExpired => (StatusCode::UNAUTHORIZED, "AUTH_KEY_EXPIRED", "Expired credential"),
+            Self::AuthUnavailable(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "AUTH_UNAVAILABLE", "Authentication unavailable")
+            }
             Self::ScopeMissing(_) => (StatusCode::FORBIDDEN, "SCOPE_MISSING", "Missing scope"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Body too large"),
             Self::MediaType { .. } | Self::EncodingUnsupported => {
@@ -280,7 +287,7 @@ impl FlowError {
     /// What the operator is told and the client is not.
     pub(crate) fn internal_detail(&self) -> Option<&str> {
         match self {
-            Self::Upstream(reason) | Self::Exhausted(reason) => Some(reason),
+            Self::Upstream(reason) | Self::Exhausted(reason) | Self::AuthUnavailable(reason) => Some(reason),
             Self::AuthInvalid(reason) => Some(reason),
             _ => None,
         }
@@ -371,6 +378,7 @@ impl FlowError {
             | Self::Overloaded(_)
             | Self::Exhausted(_)
             | Self::NoRoom
+            | Self::AuthUnavailable(_)
             | Self::LimitsUnavailable => {
                 fields.push(("retry-after", "1".to_owned()));
             }

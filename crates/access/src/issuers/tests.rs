@@ -75,14 +75,18 @@ fn source(issuer: &str, url: Option<&str>) -> IssuerSource {
     IssuerSource { rules: Arc::new(rules), keys: Vec::new(), url: url.map(str::to_owned) }
 }
 
-/// Whether the table knows a key of this id, which shows by why it refuses a token that names it.
-fn knows(keys: &KeysOfIssuers, issuer: &str, id: &str) -> bool {
+/// Why the table refuses a token that names a key of this id.
+fn refusal(keys: &KeysOfIssuers, issuer: &str, id: &str) -> TokenRefusal {
     let part = |value: serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     let claims = json!({"iss": issuer, "aud": "a", "sub": "ann", "exp": 1});
     let token = format!("{}.{}.", part(json!({"alg": "EdDSA", "kid": id})), part(claims));
-    let refused = keys.tables.borrow().verify(token.as_bytes(), jiff::Timestamp::UNIX_EPOCH).unwrap_err();
-    match refused {
-        TokenRefusal::UnknownKey(_) => false,
+    keys.tables.borrow().verify(token.as_bytes(), jiff::Timestamp::UNIX_EPOCH).unwrap_err()
+}
+
+/// Whether the table knows a key of this id.
+fn knows(keys: &KeysOfIssuers, issuer: &str, id: &str) -> bool {
+    match refusal(keys, issuer, id) {
+        TokenRefusal::UnknownKey(_) | TokenRefusal::KeysAwaited(_) => false,
         TokenRefusal::Costly("its signature is not right") => true,
         other => panic!("{other}"),
     }
@@ -154,6 +158,32 @@ async fn keys_are_fetched_at_once_and_again_when_they_are_old() {
                 pass(1).await;
                 assert_eq!(script.fetches(), before + 2, "{age}");
             }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn until_keys_were_fetched_once_nobody_knows_whether_a_token_is_good() {
+    let script = Script::default();
+    script.answer(Err("no connection"));
+    beside(vec![source("idp", Some(URL)), source("static", None)], &script, |_issuers, keys| {
+        let script = script.clone();
+        async move {
+            let awaited = TokenRefusal::KeysAwaited("idp".into());
+            assert_eq!(refusal(&keys, "idp", "a"), awaited);
+            assert_eq!(refusal(&keys, "static", "a"), TokenRefusal::UnknownKey("static".into()));
+            settle().await;
+            assert_eq!(refusal(&keys, "idp", "a"), awaited, "it has failed");
+            script.answer(Ok(Fetched { body: "<html>".into(), max_age: None }));
+            pass(1).await;
+            assert_eq!(refusal(&keys, "idp", "a"), awaited, "what is no set of keys says nothing of them");
+            script.answer(set(&[], None));
+            pass(2).await;
+            assert_eq!(refusal(&keys, "idp", "a"), TokenRefusal::UnknownKey("idp".into()), "there are none");
+            script.answer(Err("no connection"));
+            pass(600).await;
+            assert_eq!(refusal(&keys, "idp", "a"), TokenRefusal::UnknownKey("idp".into()));
         }
     })
     .await;

@@ -85,17 +85,20 @@ pub(super) async fn caller(exchange: &mut Exchange) -> Result<Arc<Caller>, FlowE
     // Where too many were shown that only their keys could refuse, no other one is verified.
     may_fail(exchange)?;
     let judged = match verify(exchange) {
-        Err(TokenRefusal::UnknownKey(issuer)) => {
+        Err(TokenRefusal::UnknownKey(issuer) | TokenRefusal::KeysAwaited(issuer)) => {
             Box::pin(until_known(exchange, issuer)).await;
             verify(exchange)
         }
         judged => judged,
     };
     judged.map_err(|refusal| {
-        if matches!(refusal, TokenRefusal::Costly(_) | TokenRefusal::UnknownKey(_)) {
-            failed_at_cost(exchange);
+        let why = format!("of the token: {refusal}");
+        match refusal {
+            TokenRefusal::KeysAwaited(_) => return FlowError::AuthUnavailable(why),
+            TokenRefusal::Costly(_) | TokenRefusal::UnknownKey(_) => failed_at_cost(exchange),
+            TokenRefusal::Refused(_) => {}
         }
-        FlowError::AuthInvalid(format!("of the token: {refusal}").into())
+        FlowError::AuthInvalid(why.into())
     })
 }
 
