@@ -21,6 +21,19 @@ struct Scripted {
     /// When each fetch began.
     fetches: Vec<Instant>,
     takes: Duration,
+    /// What the next fetch does in the place of an answer.
+    panics: bool,
+    running: usize,
+    most_running: usize,
+}
+
+/// A fetch under way, until it is dropped.
+struct RunningFetch(Script);
+
+impl Drop for RunningFetch {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().running -= 1;
+    }
 }
 
 impl Script {
@@ -40,13 +53,18 @@ impl Script {
 impl FetchKeys for Script {
     fn fetch<'a>(&'a self, url: &'a str) -> Fetching<'a> {
         assert!(url.starts_with("https://"));
-        let (answer, takes) = {
+        let (answer, takes, panics) = {
             let mut scripted = self.0.lock().unwrap();
             scripted.fetches.push(Instant::now());
-            (scripted.answers[0].clone(), scripted.takes)
+            scripted.running += 1;
+            scripted.most_running = scripted.most_running.max(scripted.running);
+            (scripted.answers[0].clone(), scripted.takes, std::mem::take(&mut scripted.panics))
         };
+        let running = RunningFetch(self.clone());
         Box::pin(async move {
+            let _running = running;
             sleep(takes).await;
+            assert!(!panics, "a bug of the test's own");
             answer
         })
     }
@@ -277,6 +295,71 @@ async fn other_issuers_take_the_place_of_these_and_keep_what_was_fetched() {
             assert!(!knows(&keys, "renamed", "a"));
             pass(10_000).await;
             assert_eq!(script.fetches(), 2, "nobody wants them any more");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_ends_by_a_bug_has_failed_and_is_tried_again() {
+    let script = Script::default();
+    script.answer(set(&["a"], None));
+    script.0.lock().unwrap().panics = true;
+    beside(vec![source("idp", Some(URL))], &script, |_issuers, keys| {
+        let script = script.clone();
+        async move {
+            settle().await;
+            assert_eq!((script.fetches(), knows(&keys, "idp", "a")), (1, false));
+            pass(1).await;
+            assert_eq!((script.fetches(), knows(&keys, "idp", "a")), (2, true));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_url_that_comes_back_while_it_was_fetched_is_fetched_anew_and_once_at_a_time() {
+    let script = Script::default();
+    script.answer(set(&["old"], None));
+    script.takes(Duration::from_secs(5));
+    beside(vec![source("idp", Some(URL))], &script, |issuers, keys| {
+        let script = script.clone();
+        async move {
+            settle().await;
+            pass(2).await;
+            issuers.set(Vec::new());
+            settle().await;
+            script.answer(set(&["new"], None));
+            issuers.set(vec![source("idp", Some(URL))]);
+            settle().await;
+            pass(3).await;
+            assert!(!knows(&keys, "idp", "old"), "the answer to the first fetch");
+            pass(2).await;
+            assert!(knows(&keys, "idp", "new"));
+            assert_eq!((script.fetches(), script.0.lock().unwrap().most_running), (2, 1));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_key_is_found_also_while_another_issuer_changes_the_table() {
+    let script = Script::default();
+    script.answer(set(&["a"], None));
+    beside(vec![source("idp", Some(URL))], &script, |issuers, keys| {
+        let script = script.clone();
+        async move {
+            settle().await;
+            let number = keys.tables.borrow().number();
+            script.answer(set(&["a", "b"], None));
+            issuers.set(vec![source("idp", Some(URL)), source("other", Some("https://other.test/"))]);
+            settle().await;
+            assert!(keys.tables.borrow().number() > number && !knows(&keys, "idp", "b"));
+            keys.ask("idp".into(), number).unwrap().await;
+            assert!(knows(&keys, "idp", "b"));
+            let fetches = script.fetches();
+            keys.ask("idp".into(), number).unwrap().await;
+            assert_eq!(script.fetches(), fetches, "the key is in a table that whoever asks has not seen");
         }
     })
     .await;
