@@ -97,6 +97,21 @@ impl Allowance {
         &self.holder
     }
 
+    pub(crate) fn shared_holder(&self) -> &Arc<str> {
+        &self.holder
+    }
+
+    /// Whether it allows everything.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.bucket.is_none() && self.daily.is_none()
+    }
+
+    /// Whether all that it allows is there, as if nothing had ever been used.
+    pub(crate) fn is_untouched(&self, now: Moment) -> bool {
+        self.bucket.as_ref().is_none_or(|bucket| bucket.is_full(now.steady_ns))
+            && self.daily.as_ref().is_none_or(|daily| daily.is_untouched(now.unix))
+    }
+
     /// The tier that is in force.
     pub fn tier(&self) -> &str {
         &self.tier

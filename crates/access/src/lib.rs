@@ -45,7 +45,7 @@ pub use token::{
     Algorithm, Identity, IssuerRules, Jwks, JwksError, MAX_JWKS_BYTES, MAX_JWKS_KEYS, MAX_TOKEN_BYTES,
     MIN_SECRET_BYTES, Tenant, TokenRefusal, TokenTable, Verified, VerifyingKey,
 };
-pub use users::{MAX_USERS, Users};
+pub use users::Users;
 
 use thiserror::Error;
 

@@ -76,8 +76,8 @@ fn caller_of(exchange: &Exchange, rules: &CertificateRules, holder: &Holder) -> 
     let scopes = rules.scopes_of(&holder.name);
     let scopes = scopes.ok_or("the file does not name the holder of the certificate")?;
     is_trusted(exchange)?;
-    let now_ns = moment(exchange).steady_ns;
-    let allowance = exchange.worker.tokens.users().allowance(ISSUER, &holder.name, &rules.tier, now_ns);
+    let users = exchange.worker.tokens.users();
+    let allowance = users.allowance(ISSUER, &holder.name, &rules.tier, moment(exchange));
     let caller = Caller::new(&holder.name, rules.tenant.clone(), scopes.to_vec());
     Ok(Arc::new(caller.allowed(allowance)))
 }

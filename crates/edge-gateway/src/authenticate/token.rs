@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::{Caller, Identity, KeysOfIssuers, TokenRefusal, TokenTable, Users};
+use access::{Caller, Identity, KeysOfIssuers, Moment, TokenRefusal, TokenTable, Users};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
@@ -73,9 +73,9 @@ impl Tokens {
         (self.table().number(), self.users.generation())
     }
 
-    fn caller_of(&self, identity: Identity, now_ns: u64) -> Caller {
+    fn caller_of(&self, identity: Identity, now: Moment) -> Caller {
         let Identity { issuer, subject, tenant, tier, scopes } = identity;
-        let allowance = self.users.allowance(&issuer, &subject, &tier, now_ns);
+        let allowance = self.users.allowance(&issuer, &subject, &tier, now);
         Caller::new(subject, tenant, scopes).allowed(allowance)
     }
 }
@@ -132,7 +132,7 @@ fn verify(exchange: &Exchange) -> Result<Arc<Caller>, TokenRefusal> {
     let (tokens, token) = (&exchange.worker.tokens, token(exchange));
     let (state, now) = (tokens.state(), Timestamp::try_from(exchange.time).unwrap_or_default());
     let verified = tokens.table().verify(token, now)?;
-    let caller = Arc::new(tokens.caller_of(verified.identity, moment(exchange).steady_ns));
+    let caller = Arc::new(tokens.caller_of(verified.identity, moment(exchange)));
     let good = Good { caller: Arc::clone(&caller), until: verified.until, state };
     tokens.seen.borrow_mut().put(hash(token), good.clone());
     *exchange.client.remembered_token.borrow_mut() =
