@@ -386,6 +386,36 @@ async fn of_several_signatures_the_one_that_is_meant_for_us_counts() {
     assert_eq!(refused(&lines, NOW).await, "nothing");
 }
 
+#[test]
+fn a_signature_of_somebody_else_is_none_and_one_that_cannot_be_read_is_not_nothing() {
+    let of = |inputs: &[&str]| {
+        let fields = inputs.iter().map(|input| ("signature-input".to_owned(), (*input).to_owned()));
+        is_signed(&Message { fields: fields.collect(), ..get() })
+    };
+    for theirs in [
+        r#"sig=("@method");keyid="theirs""#,
+        r#"sig=("@method");created=1"#,
+        r#"sig=("@method");keyid="key_1";tag="web-bot-auth""#,
+        r#"a=("@method");keyid="theirs", b=("@authority");keyid="others";tag="x""#,
+    ] {
+        assert!(!of(&[theirs]), "{theirs}");
+    }
+    for ours in [
+        r#"sig=("@method");keyid="key_1""#,
+        r#"sig=("@method");tag="serviceos""#,
+        r#"sig=("@method");keyid="theirs";tag="serviceos""#,
+        r#"a=("@method");keyid="theirs", b=("@method");keyid="key_1""#,
+        "sig=(",
+        "",
+    ] {
+        assert!(of(&[ours]), "{ours}");
+    }
+    assert!(
+        of(&[r#"a=("@method");keyid="theirs""#, r#"b=("@method");keyid="key_1""#]),
+        "two lines are one field"
+    );
+}
+
 #[tokio::test]
 async fn a_signature_must_be_there_and_be_one() {
     let ours = signed(&get(), WHOLE, &parameters(NONCE_16));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::{Caller, SignatureRefusal, SignedMessage};
+use access::{Caller, SignatureRefusal, SignedMessage, is_signed};
 use http1::{Framing, Known};
 use jiff::Timestamp;
 use shared_limits::Unavailable;
@@ -11,6 +11,13 @@ use shared_limits::Unavailable;
 use crate::FlowError;
 use crate::exchange::{Exchange, Signed};
 use crate::rate_limit::{failed, failed_at_cost, may_fail};
+
+/// For how long its signature may be good, where signatures are taken and the request has one that is meant for us.
+pub(super) fn max_age(exchange: &Exchange) -> Option<Duration> {
+    let max_age = exchange.plan.plan.authentication.signed_requests?;
+    let may_be_signed = exchange.head.has(Known::SignatureInput);
+    (may_be_signed && is_signed(&AsSigned(exchange))).then_some(max_age)
+}
 
 /// The caller who has signed the request. What its body has to be is left to be looked at once there is a body.
 pub(super) fn caller(exchange: &mut Exchange, max_age: Duration) -> Result<Arc<Caller>, FlowError> {
