@@ -76,8 +76,13 @@ pub struct IssuerRules {
 pub enum Tenant {
     /// This one.
     Fixed(String),
-    /// The one that this claim names, as [`IssuerRules::role_claim`] does.
-    Claim(String),
+    /// The one that a claim names.
+    Claim {
+        /// Where it stands, as [`IssuerRules::role_claim`] does.
+        path: String,
+        /// The tenants of other issuers, which it cannot name: a subject of theirs may be somebody else.
+        others: BTreeSet<String>,
+    },
 }
 
 /// Whom a token was made for.

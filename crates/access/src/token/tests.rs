@@ -270,7 +270,10 @@ fn roles_and_tenants_stand_where_the_file_says() {
         }
     };
     let fixed = || Tenant::Fixed("one".to_owned());
-    let claim = || Tenant::Claim("app_metadata.org".to_owned());
+    let claim = || Tenant::Claim {
+        path: "app_metadata.org".to_owned(),
+        others: BTreeSet::from(["another".to_owned()]),
+    };
     let metadata = |org: Value| json!({"app_metadata": {"role": "service_role", "org": org}});
     let told = [
         of(None, fixed(), json!({"scope": "authenticated  unknown"})),
@@ -285,6 +288,7 @@ fn roles_and_tenants_stand_where_the_file_says() {
         of(Some("app_metadata.role"), claim(), metadata(json!("a b"))),
         of(Some("app_metadata.role"), claim(), metadata(json!(7))),
         of(Some("app_metadata.role"), claim(), json!({})),
+        of(Some("app_metadata.role"), claim(), metadata(json!("another"))),
     ];
     expect![[r#"
         randomness datafeed of one
@@ -294,7 +298,8 @@ fn roles_and_tenants_stand_where_the_file_says() {
         admin datafeed of acme
         its claim of the tenant names none
         its claim of the tenant names none
-        its claim of the tenant names none"#]]
+        its claim of the tenant names none
+        its claim names the tenant of another issuer"#]]
     .assert_eq(&told.join("\n"));
 }
 
