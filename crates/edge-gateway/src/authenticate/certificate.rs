@@ -2,9 +2,9 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
+use std::time::Duration;
 
 use access::{Caller, CertificateRules, Holder, Nameless};
-use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use crate::FlowError;
@@ -56,8 +56,7 @@ fn judge(exchange: &Exchange, rules: &Arc<CertificateRules>) -> Result<Arc<Calle
     let refused = |why: String| FlowError::AuthInvalid(why.into());
     let holder = certificate.holder().map_err(refused)?;
     // A connection may live longer than its certificate.
-    let now = Timestamp::try_from(exchange.time).unwrap_or_default();
-    if now > holder.until {
+    if exchange.now() > holder.until {
         return Err(refused("the certificate is over".to_owned()));
     }
     let mut known = certificate.known.borrow_mut();
@@ -89,6 +88,8 @@ fn is_trusted(exchange: &Exchange) -> Result<(), String> {
     let verifier = exchange.plan.plan.tls.as_ref().and_then(|tls| tls.clients.as_ref());
     let verifier = verifier.ok_or("no certificates are asked for any more")?;
     let (leaf, rest) = certificate.chain.split_first().ok_or("there is no certificate")?;
-    let verified = verifier.verify_client_cert(leaf, rest, UnixTime::now());
+    let now = u64::try_from(exchange.now().as_second()).unwrap_or(u64::MAX);
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
+    let verified = verifier.verify_client_cert(leaf, rest, now);
     verified.map(drop).map_err(|error| format!("the certificate is trusted no more: {error}"))
 }

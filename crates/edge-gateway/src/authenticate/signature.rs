@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use access::{Caller, SignatureRefusal, SignedMessage, is_signed};
 use http1::{Framing, Known};
-use jiff::Timestamp;
 use shared_limits::Unavailable;
 
 use crate::FlowError;
@@ -22,7 +21,7 @@ pub(super) fn max_age(exchange: &Exchange) -> Option<Duration> {
 /// The caller who has signed the request. What its body has to be is left to be looked at once there is a body.
 pub(super) fn caller(exchange: &mut Exchange, max_age: Duration) -> Result<Arc<Caller>, FlowError> {
     may_fail(exchange)?;
-    let now = Timestamp::try_from(exchange.time).unwrap_or_default();
+    let now = exchange.now();
     let worker = &exchange.worker;
     let signed = worker.keys.current().authenticate_signed(&AsSigned(exchange), max_age, &worker.nonces, now);
     let signed = signed.map_err(|refusal| {
@@ -39,7 +38,7 @@ pub(super) fn caller(exchange: &mut Exchange, max_age: Duration) -> Result<Arc<C
 /// the request is refused then.
 pub(crate) async fn use_nonce(exchange: &mut Exchange) -> Result<(), FlowError> {
     let Signed::Yes { nonce, .. } = &exchange.signed else { return Ok(()) };
-    let now = Timestamp::try_from(exchange.time).unwrap_or_default().as_second();
+    let now = exchange.now().as_second();
     let taken = exchange.worker.nonces.take(nonce, now).map_err(refused);
     let taken = match (taken, &exchange.plan.shared) {
         (Ok(()), Some(link)) => {

@@ -113,7 +113,7 @@ fn token(exchange: &Exchange) -> &[u8] {
 /// The caller of a token that was verified before, and is still good.
 pub(super) fn remembered(exchange: &Exchange, token: &[u8]) -> Option<Arc<Caller>> {
     let tokens = &exchange.worker.tokens;
-    let (state, now) = (tokens.state(), Timestamp::try_from(exchange.time).unwrap_or_default());
+    let (state, now) = (tokens.state(), exchange.now());
     let holds = |good: &Good| good.state == state && now < good.until;
     let mut last = exchange.client.remembered_token.borrow_mut();
     if let Some(known) = last.as_deref()
@@ -130,7 +130,7 @@ pub(super) fn remembered(exchange: &Exchange, token: &[u8]) -> Option<Arc<Caller
 /// Judges the token by the table in force, and remembers it if it is good.
 fn verify(exchange: &Exchange) -> Result<Arc<Caller>, TokenRefusal> {
     let (tokens, token) = (&exchange.worker.tokens, token(exchange));
-    let (state, now) = (tokens.state(), Timestamp::try_from(exchange.time).unwrap_or_default());
+    let (state, now) = (tokens.state(), exchange.now());
     let verified = tokens.table().verify(token, now)?;
     let caller = Arc::new(tokens.caller_of(verified.identity, moment(exchange)));
     let good = Good { caller: Arc::clone(&caller), until: verified.until, state };
