@@ -141,7 +141,8 @@ pub fn admit(
 ) -> Result<Left, (Exceeded, Denied)> {
     let bucket = allowance.and_then(|allowance| allowance.bucket.as_ref());
     let daily = allowance.and_then(|allowance| allowance.daily.as_ref());
-    // Asked before anything is taken. What is taken all the same is given back if another thread was faster.
+    // Asked before anything is taken. What is taken all the same is given back if another thread was faster; where a third request
+    // came meanwhile it stays counted in the bucket, as `Gcra::give_back` has it: rather one too few than one too many.
     daily.map_or(Ok(()), |daily| daily.would_admit(now.unix)).map_err(|denied| (Exceeded::Daily, denied))?;
     route
         .map_or(Ok(()), |route| route.would_admit(now.steady_ns))

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::token::{Issuer, Known};
 use crate::{IssuerRules, Jwks, TokenTable, VerifyingKey};
 
-pub use fetch::{FetchKeys, Fetched, Fetching, OverHttp};
+pub use fetch::{FetchKeys, Fetched, OverHttp};
 
 /// How long fetched keys are as good as new, unless their answer says otherwise.
 const AGE: Duration = Duration::from_secs(600);

@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use compact::Compact;
 
-pub use jwk::{Jwks, JwksError, MAX_JWKS_BYTES, MAX_JWKS_KEYS};
+pub use jwk::{Jwks, MAX_JWKS_BYTES};
 pub use key::{Algorithm, MIN_SECRET_BYTES, VerifyingKey};
 
 /// The longest token that is read, in bytes.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::{Allowance, Moment, Tiers};
 
 /// Allowances that are remembered.
-pub(crate) const MAX_USERS: usize = 100_000;
+const MAX_USERS: usize = 100_000;
 /// How many of them are looked at when another one needs room.
 const LOOKED_AT: usize = 32;
 

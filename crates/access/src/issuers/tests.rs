@@ -6,6 +6,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::json;
 use tokio::time::{advance, sleep};
 
+use super::fetch::Fetching;
 use super::*;
 use crate::{Algorithm, Tenant, TokenRefusal};
 
