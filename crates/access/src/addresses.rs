@@ -17,7 +17,8 @@ const SETS: usize = 64;
 /// Addresses of a place.
 const WAYS: usize = 8;
 /// Addresses that the table has room for: 2 MiB, which are touched only as far as they are used.
-pub const MAX_ADDRESSES: usize = SHARDS * SETS * WAYS;
+#[cfg(test)]
+const MAX_ADDRESSES: usize = SHARDS * SETS * WAYS;
 
 /// The buckets of addresses, shared by all workers. An address in IPv6 stands for its /64, which is what one client has at least.
 pub struct Addresses {

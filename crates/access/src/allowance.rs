@@ -97,6 +97,21 @@ impl Allowance {
         &self.holder
     }
 
+    pub(crate) fn shared_holder(&self) -> &Arc<str> {
+        &self.holder
+    }
+
+    /// Whether it allows everything.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.bucket.is_none() && self.daily.is_none()
+    }
+
+    /// Whether all that it allows is there, as if nothing had ever been used.
+    pub(crate) fn is_untouched(&self, now: Moment) -> bool {
+        self.bucket.as_ref().is_none_or(|bucket| bucket.is_full(now.steady_ns))
+            && self.daily.as_ref().is_none_or(|daily| daily.is_untouched(now.unix))
+    }
+
     /// The tier that is in force.
     pub fn tier(&self) -> &str {
         &self.tier
@@ -126,7 +141,8 @@ pub fn admit(
 ) -> Result<Left, (Exceeded, Denied)> {
     let bucket = allowance.and_then(|allowance| allowance.bucket.as_ref());
     let daily = allowance.and_then(|allowance| allowance.daily.as_ref());
-    // Asked before anything is taken. What is taken all the same is given back if another thread was faster.
+    // Asked before anything is taken. What is taken all the same is given back if another thread was faster; where a third request
+    // came meanwhile it stays counted in the bucket, as `Gcra::give_back` has it: rather one too few than one too many.
     daily.map_or(Ok(()), |daily| daily.would_admit(now.unix)).map_err(|denied| (Exceeded::Daily, denied))?;
     route
         .map_or(Ok(()), |route| route.would_admit(now.steady_ns))

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -68,7 +67,8 @@ impl Holder {
             (None, _) => plain(&escaped(&certificate.subject().to_string()), MAX_SUBJECT_BYTES)?,
         };
         let until = certificate.validity().not_after.to_unix_duration();
-        let until = Timestamp::UNIX_EPOCH + until.min(Duration::from_secs(253_402_300_799));
+        // What never ends (RFC 5280 section 4.1.2.5) is later than any moment that there is here.
+        let until = Timestamp::UNIX_EPOCH.checked_add(until).unwrap_or(Timestamp::MAX);
         Ok(Self { name, until })
     }
 }
@@ -169,6 +169,19 @@ mod tests {
         assert_eq!(of(&[&format!("spiffe://a/{}", "b".repeat(2_048))]), Err(Nameless::Malnamed));
         assert_eq!(of(&["spiffe://a/b c "]), Err(Nameless::Malnamed));
         assert_eq!(Holder::of(b"none"), Err(Nameless::Malformed));
+    }
+
+    #[test]
+    fn a_certificate_may_be_good_for_ever() {
+        let until = |year| {
+            let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+            params.distinguished_name.push(DnType::CommonName, "feeds");
+            params.not_after = rcgen::date_time_ymd(year, 12, 31);
+            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            Holder::of(certificate.der()).unwrap().until
+        };
+        assert_eq!(until(2049).to_string(), "2049-12-31T00:00:00Z");
+        assert_eq!(until(9999), Timestamp::MAX);
     }
 
     #[test]

@@ -59,6 +59,11 @@ impl Daily {
         self.left_of(Used::of(self.state.load(Ordering::Relaxed)).on(day(unix)), unix)
     }
 
+    /// Whether nothing of today is used.
+    pub(crate) fn is_untouched(&self, unix: u64) -> bool {
+        Used::of(self.state.load(Ordering::Relaxed)).on(day(unix)).count == 0
+    }
+
     pub(crate) fn would_admit(&self, unix: u64) -> Result<(), Denied> {
         match self.left(unix).remaining {
             0 => Err(Denied { retry_after: until_tomorrow(unix) }),

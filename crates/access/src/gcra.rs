@@ -163,6 +163,11 @@ impl Gcra {
         self.limit.left(self.full_at_ns.load(Ordering::Relaxed), now_ns)
     }
 
+    /// Whether all of it is there.
+    pub(crate) fn is_full(&self, now_ns: u64) -> bool {
+        self.full_at_ns.load(Ordering::Relaxed) <= now_ns
+    }
+
     /// Whether a request would be admitted. Changes nothing.
     pub(crate) fn would_admit(&self, now_ns: u64) -> Result<(), Denied> {
         self.limit.after_one_more(self.full_at_ns.load(Ordering::Relaxed), now_ns).map(drop)

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! due ──▶ fetching ──▶ known: due again after its age (10 min, or what the answer says between 1 min and 1 h)
-//!             └──────▶ failed: what is known stays in force; due again after 1 s, 2 s, … 60 s
+//!             └──────▶ failed, if by a bug: what is known stays in force; due again after 1 s, 2 s, … 60 s
 //! ```
 //!
 //! One fetch of a URL at a time. A token with an unknown key begins one at most every 30 s.
@@ -17,12 +17,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
+use crate::token::{Issuer, Known};
 use crate::{IssuerRules, Jwks, TokenTable, VerifyingKey};
 
-pub use fetch::{FetchKeys, Fetched, Fetching, OverHttp};
+pub use fetch::{FetchKeys, Fetched, OverHttp};
 
 /// How long fetched keys are as good as new, unless their answer says otherwise.
 const AGE: Duration = Duration::from_secs(600);
@@ -120,8 +121,8 @@ pub struct IssuerOwner {
     fetch: Arc<dyn FetchKeys>,
     /// By URL.
     remotes: BTreeMap<String, Remote>,
-    /// Each says for which URL it was.
-    fetches: JoinSet<(String, Result<Fetched, String>)>,
+    /// Which URL each is for, [`Remote::progress`] says.
+    fetches: JoinSet<Result<Fetched, String>>,
 }
 
 /// What is known of the keys behind a URL.
@@ -129,6 +130,8 @@ struct Remote {
     keys: Vec<Arc<VerifyingKey>>,
     /// What the keys were read from.
     body: Option<Bytes>,
+    /// The number of the first table that has these keys.
+    published: u64,
     due: Instant,
     progress: Progress,
     /// How often in a row it has failed.
@@ -137,10 +140,9 @@ struct Remote {
     waiting: Vec<Asked>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Idle,
-    Fetching,
+    Fetching(AbortHandle),
 }
 
 impl Remote {
@@ -148,12 +150,21 @@ impl Remote {
         Self {
             keys: Vec::new(),
             body: None,
+            published: 0,
             due: now,
             progress: Progress::Idle,
             failures: 0,
             out_of_turn: None,
             waiting: Vec::new(),
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        matches!(self.progress, Progress::Idle)
+    }
+
+    fn is_fetched_by(&self, id: Id) -> bool {
+        matches!(&self.progress, Progress::Fetching(fetch) if fetch.id() == id)
     }
 }
 
@@ -169,10 +180,7 @@ impl IssuerOwner {
                 () = &mut shutdown => return,
                 Ok(()) = self.sources.changed() => self.take_over_sources(),
                 Some(asked) = self.asked.recv() => self.answer(asked),
-                Some(fetched) = self.fetches.join_next() => match fetched {
-                    Ok((url, fetched)) => self.fetched(&url, fetched),
-                    Err(error) => tracing::error!(%error, "fetching the keys of an issuer failed by a bug"),
-                },
+                Some(ended) = self.fetches.join_next_with_id() => self.ended(ended),
                 () = until(due) => {}
             }
         }
@@ -181,53 +189,76 @@ impl IssuerOwner {
     fn take_over_sources(&mut self) {
         let sources = self.sources.borrow_and_update().clone();
         let wanted = |url: &String| sources.iter().any(|source| source.url.as_ref() == Some(url));
-        self.remotes.retain(|url, _| wanted(url));
+        self.remotes.retain(|url, remote| {
+            let stays = wanted(url);
+            if let Progress::Fetching(fetch) = &remote.progress
+                && !stays
+            {
+                // If it comes back, it is as new: this answer is not for it.
+                fetch.abort();
+            }
+            stays
+        });
         for url in sources.iter().filter_map(|source| source.url.clone()) {
             self.remotes.entry(url).or_insert_with(|| Remote::new(Instant::now()));
         }
         self.publish();
     }
 
-    fn publish(&self) {
-        self.table.send_replace(Arc::new(table(&self.sources.borrow(), &self.remotes)));
+    /// The number of the table that is in force now.
+    fn publish(&self) -> u64 {
+        let table = table(&self.sources.borrow(), &self.remotes);
+        let number = table.number();
+        self.table.send_replace(Arc::new(table));
+        number
     }
 
     fn begin_what_is_due(&mut self) {
         let now = Instant::now();
         for (url, remote) in &mut self.remotes {
-            if remote.progress == Progress::Idle && remote.due <= now {
-                remote.progress = Progress::Fetching;
+            if remote.is_idle() && remote.due <= now {
                 let (url, fetch) = (url.clone(), Arc::clone(&self.fetch));
-                self.fetches.spawn(async move {
-                    let fetched = fetch.fetch(&url).await;
-                    (url, fetched)
-                });
+                remote.progress =
+                    Progress::Fetching(self.fetches.spawn(async move { fetch.fetch(&url).await }));
             }
         }
     }
 
     fn next_due(&self) -> Option<Instant> {
-        let idle = self.remotes.values().filter(|remote| remote.progress == Progress::Idle);
+        let idle = self.remotes.values().filter(|remote| remote.is_idle());
         idle.map(|remote| remote.due).min()
     }
 
-    /// Whoever asks with a table that is not the newest looks at that first.
+    /// Whoever asks with a table from before these keys looks at the newest one first.
     fn answer(&mut self, asked: Asked) {
         let sources = self.sources.borrow();
         let url = sources.iter().find(|source| source.rules.issuer == asked.issuer);
         let url = url.and_then(|source| source.url.as_ref());
         let Some(remote) = url.and_then(|url| self.remotes.get_mut(url)) else { return };
-        if asked.table != self.table.borrow().number() || remote.waiting.len() >= WAITING_QUESTIONS {
+        if asked.table < remote.published || remote.waiting.len() >= WAITING_QUESTIONS {
             return;
         }
         let now = Instant::now();
-        if remote.progress == Progress::Idle {
+        if remote.is_idle() {
             if remote.out_of_turn.is_some_and(|last| now < last + OUT_OF_TURN) {
                 return;
             }
             (remote.out_of_turn, remote.due) = (Some(now), now);
         }
         remote.waiting.push(asked);
+    }
+
+    /// A fetch is over, if only by a bug. One whose URL was taken away is nobody's.
+    fn ended(&mut self, ended: Result<(Id, Result<Fetched, String>), JoinError>) {
+        let (id, fetched) = match ended {
+            Ok(ended) => ended,
+            Err(error) => (error.id(), Err(format!("it was broken off: {error}"))),
+        };
+        let url =
+            self.remotes.iter().find(|(_, remote)| remote.is_fetched_by(id)).map(|(url, _)| url.clone());
+        if let Some(url) = url {
+            self.fetched(&url, fetched);
+        }
     }
 
     fn fetched(&mut self, url: &str, fetched: Result<Fetched, String>) {
@@ -280,7 +311,8 @@ impl IssuerOwner {
         };
         let waiting = std::mem::take(&mut remote.waiting);
         if is_new {
-            self.publish();
+            let number = self.publish();
+            self.remotes.get_mut(url).expect("it was there above").published = number;
         }
         // Who waits finds the newest table.
         drop(waiting);
@@ -295,12 +327,16 @@ impl IssuerOwner {
 }
 
 fn table(sources: &[IssuerSource], remotes: &BTreeMap<String, Remote>) -> TokenTable {
-    let keys = |source: &IssuerSource| {
-        let fetched = source.url.as_ref().and_then(|url| remotes.get(url));
-        let fetched = fetched.into_iter().flat_map(|remote| &remote.keys);
-        source.keys.iter().chain(fetched).cloned().collect()
-    };
-    TokenTable::new(sources.iter().map(|source| (Arc::clone(&source.rules), keys(source))))
+    TokenTable::new(sources.iter().map(|source| {
+        let remote = source.url.as_ref().and_then(|url| remotes.get(url));
+        let was_fetched = remote.is_some_and(|remote| remote.body.is_some());
+        let fetched = remote.into_iter().flat_map(|remote| &remote.keys);
+        Issuer {
+            rules: Arc::clone(&source.rules),
+            keys: source.keys.iter().chain(fetched).cloned().collect(),
+            known: if source.url.is_none() || was_fetched { Known::All } else { Known::NotAll },
+        }
+    }))
 }
 
 /// A query may hold what is nobody's business.

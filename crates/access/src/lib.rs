@@ -20,15 +20,13 @@ mod tier;
 mod token;
 mod users;
 
-pub use addresses::{Addresses, MAX_ADDRESSES};
+pub use addresses::Addresses;
 pub use allowance::{Allowance, Exceeded, Left, Moment, admit, counted_elsewhere};
 pub use caller::{ALL_SCOPES, Caller};
 pub use certificate::{CertificateRules, Holder, Nameless};
 pub use daily::Daily;
 pub use gcra::{Allowed, Denied, Gcra, Limit, Rate};
-pub use issuers::{
-    Asked, FetchKeys, Fetched, Fetching, IssuerOwner, IssuerSource, Issuers, KeysOfIssuers, OverHttp,
-};
+pub use issuers::{Asked, FetchKeys, Fetched, IssuerOwner, IssuerSource, Issuers, KeysOfIssuers, OverHttp};
 pub use key::{ApiKey, KeyKind};
 pub use keys::{
     ApiKeys, DEFAULT_OVERLAP, KeyRecord, KeyTable, MAX_OVERLAP, MadeKey, MadeRotation, NewKey, NewRotation,
@@ -38,14 +36,14 @@ pub use public_key::{PublicKey, PublicKeyInfo, SignatureAlgorithm};
 #[cfg(feature = "fuzzing")]
 pub use signature::read_fields;
 pub use signature::{
-    ContentDigest, MAX_SIGNATURE_AGE, Nonce, Nonces, SIGNATURE_INPUT, SignatureRefusal, Signed, SignedMessage,
+    ContentDigest, MAX_SIGNATURE_AGE, Nonce, Nonces, SignatureRefusal, Signed, SignedMessage, is_signed,
 };
 pub use tier::{FREE, Tier, Tiers, UNLIMITED, policy, whole_seconds};
 pub use token::{
-    Algorithm, Identity, IssuerRules, Jwks, JwksError, MAX_JWKS_BYTES, MAX_JWKS_KEYS, MAX_TOKEN_BYTES,
-    MIN_SECRET_BYTES, Tenant, TokenRefusal, TokenTable, Verified, VerifyingKey,
+    Algorithm, Identity, IssuerRules, Jwks, MAX_JWKS_BYTES, MAX_TOKEN_BYTES, MIN_SECRET_BYTES, Tenant,
+    TokenRefusal, TokenTable, Verified, VerifyingKey,
 };
-pub use users::{MAX_USERS, Users};
+pub use users::Users;
 
 use thiserror::Error;
 

@@ -18,8 +18,8 @@ pub use nonces::{Nonce, Nonces};
 
 use crate::{Caller, KeyTable, Refusal};
 
-/// The field that says what is signed; where there is none the request is not signed.
-pub const SIGNATURE_INPUT: &str = "signature-input";
+/// The field that says what is signed.
+const SIGNATURE_INPUT: &str = "signature-input";
 const SIGNATURE: &str = "signature";
 const CONTENT_DIGEST: &str = "content-digest";
 
@@ -68,9 +68,11 @@ pub struct Signed {
 /// Why a signed request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignatureRefusal {
-    /// The signature is not good; why is for the operator.
+    /// The signature is not good, which was seen without the key; why is for the operator.
     Invalid(&'static str),
-    /// The key was good until its expiry.
+    /// The same, and the key was tried on it.
+    Costly(&'static str),
+    /// The key, which was tried, was good until its expiry.
     Expired,
     /// No more nonces can be remembered now.
     Full {
@@ -105,19 +107,22 @@ impl KeyTable {
         claim.covers_enough(message)?;
         let base = claim.base(message)?;
         let signature = signature(message, claim.label)?;
-        let caller = self.signer(claim.key_id, claim.algorithm, &base, &signature, now);
-        let caller = caller.map_err(|refusal| match refusal {
-            Refusal::Expired => Reason::Expired,
-            Refusal::Unknown | Refusal::OtherMode => invalid("the key of its signature is unknown here"),
-            Refusal::Malformed => invalid("its signature is not that of the key"),
-        })?;
         let digest = if claim.covers(CONTENT_DIGEST) {
             Some(ContentDigest::read(text(&combined(message, CONTENT_DIGEST)?)?).map_err(invalid)?)
         } else {
             None
         };
+        let caller = self.signer(claim.key_id, claim.algorithm, &base, &signature, now);
+        let caller = caller.map_err(|refusal| match refusal {
+            Refusal::Expired => Reason::Expired,
+            Refusal::Unknown | Refusal::OtherMode => invalid("the key of its signature is unknown here"),
+            Refusal::Malformed => Reason::Costly("its signature is not that of the key"),
+        })?;
         let nonce = Nonce::new(claim.key_id, claim.nonce, claim.created..claim.expires);
-        nonces.look(&nonce, now.as_second())?;
+        nonces.look(&nonce, now.as_second()).map_err(|refusal| match refusal {
+            Reason::Invalid(why) => Reason::Costly(why),
+            other => other,
+        })?;
         Ok(Signed { caller, digest, nonce })
     }
 }
@@ -295,15 +300,36 @@ fn text(value: &[u8]) -> Result<&str, Reason> {
     std::str::from_utf8(value).map_err(|_| invalid("a field of its signature is not ASCII"))
 }
 
-/// The signature that is meant for us: its key is one of ours, as its id says. One that has our tag goes before those that have
+/// Whether a request, which has the field `Signature-Input`, has a signature that is meant for us: one with our tag, or one without
+/// a tag by a key that is one of ours, as its id says. Others are somebody else's, and say nothing of who calls. Where what is there
+/// cannot be read nobody knows, and it counts as one, so that a broken signature is never as if there were none.
+pub fn is_signed(message: &impl SignedMessage) -> bool {
+    let Ok(input) = combined(message, SIGNATURE_INPUT) else { return true };
+    let members = text(&input).and_then(|input| fields::dictionary(input).map_err(invalid));
+    members.map_or(true, |members| members.iter().any(is_meant_for_us))
+}
+
+fn is_meant_for_us(member: &Member<'_>) -> bool {
+    match member.parameter("tag") {
+        Some(Bare::Text(TAG)) => true,
+        None => is_ours(member),
+        Some(_) => false,
+    }
+}
+
+/// Whether it names a key as they are called here.
+fn is_ours(member: &Member<'_>) -> bool {
+    matches!(member.parameter("keyid"), Some(Bare::Text(id)) if id.starts_with(KEY_ID))
+}
+
+/// The signature that counts: one that is meant for us, by a key as they are called here. One that has our tag goes before those that have
 /// none, and two of the same rank are none.
 fn chosen(members: Vec<Member<'_>>) -> Result<Member<'_>, Reason> {
     let (mut tagged, mut plain) = (Vec::new(), Vec::new());
     for member in members {
-        let is_ours = matches!(member.parameter("keyid"), Some(Bare::Text(id)) if id.starts_with(KEY_ID));
         match member.parameter("tag") {
-            Some(Bare::Text(TAG)) if is_ours => tagged.push(member),
-            None if is_ours => plain.push(member),
+            Some(Bare::Text(TAG)) if is_ours(&member) => tagged.push(member),
+            None if is_ours(&member) => plain.push(member),
             _ => {}
         }
     }

@@ -53,14 +53,15 @@ impl Tiers {
         Self::with(BTreeMap::new())
     }
 
-    /// The built-in tiers and these; one of the same name takes a built-in one's place. Only the development key stays
-    /// without a limit if `unlimited` is given one.
+    /// The built-in tiers and these; one of the same name takes a built-in one's place, but for `unlimited`, which takes no limit.
     pub fn with(configured: BTreeMap<String, Tier>) -> Self {
         let built_in = BUILT_IN.map(|(name, count, burst, daily)| {
             let limit = Limit::new(Rate { count, per: MINUTE }, burst);
             (name.to_owned(), Tier { limit, daily: Some(daily) })
         });
-        Self(built_in.into_iter().chain(configured).collect())
+        let mut tiers: BTreeMap<_, _> = built_in.into_iter().chain(configured).collect();
+        tiers.remove(UNLIMITED);
+        Self(tiers)
     }
 
     /// Whether a key can be made of this tier.
@@ -71,9 +72,7 @@ impl Tiers {
     /// Every name, in the order of the alphabet.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.0.keys().map(String::as_str).collect();
-        if let Err(place) = names.binary_search(&UNLIMITED) {
-            names.insert(place, UNLIMITED);
-        }
+        names.insert(names.partition_point(|name| *name < UNLIMITED), UNLIMITED);
         names
     }
 
@@ -116,9 +115,9 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_for_unlimited_holds_like_any_other() {
+    fn unlimited_takes_no_limit() {
         let tiers = Tiers::with(BTreeMap::from([("unlimited".to_owned(), tier(5, 1, 9))]));
-        assert_eq!(tiers.in_force("unlimited"), ("unlimited", Some(tier(5, 1, 9))));
+        assert_eq!(tiers.in_force("unlimited"), ("unlimited", None));
         assert_eq!(tiers.names(), ["developer", "free", "production", "unlimited"]);
     }
 

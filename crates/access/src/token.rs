@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use compact::Compact;
 
-pub use jwk::{Jwks, JwksError, MAX_JWKS_BYTES, MAX_JWKS_KEYS};
+pub use jwk::{Jwks, MAX_JWKS_BYTES};
 pub use key::{Algorithm, MIN_SECRET_BYTES, VerifyingKey};
 
 /// The longest token that is read, in bytes.
@@ -35,12 +35,18 @@ static TABLES: AtomicU64 = AtomicU64::new(0);
 /// Why a token is not accepted. The text is for the operator alone.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TokenRefusal {
-    /// Whatever comes, it is not good.
+    /// Whatever comes, it is not good, which was seen without a public key.
     #[error("{0}")]
     Refused(&'static str),
+    /// Public keys were tried on it, and none of them has signed it.
+    #[error("{0}")]
+    Costly(&'static str),
     /// The issuer has no such key, as far as is known here.
     #[error("the token is signed with a key of {0} that is not known")]
     UnknownKey(Arc<str>),
+    /// It is neither good nor bad as far as is known here: the keys of its issuer could never be fetched.
+    #[error("the keys of {0} could not be fetched yet")]
+    KeysAwaited(Arc<str>),
 }
 
 use TokenRefusal::Refused;
@@ -70,8 +76,13 @@ pub struct IssuerRules {
 pub enum Tenant {
     /// This one.
     Fixed(String),
-    /// The one that this claim names, as [`IssuerRules::role_claim`] does.
-    Claim(String),
+    /// The one that a claim names.
+    Claim {
+        /// Where it stands, as [`IssuerRules::role_claim`] does.
+        path: String,
+        /// The tenants of other issuers, which it cannot name: a subject of theirs may be somebody else.
+        others: BTreeSet<String>,
+    },
 }
 
 /// Whom a token was made for.
@@ -105,23 +116,33 @@ pub struct TokenTable {
     issuers: HashMap<Arc<str>, Issuer>,
 }
 
-struct Issuer {
-    rules: Arc<IssuerRules>,
-    keys: Vec<Arc<VerifyingKey>>,
+/// An issuer of a table.
+pub(crate) struct Issuer {
+    /// What its tokens are good for.
+    pub(crate) rules: Arc<IssuerRules>,
+    /// The keys that are known.
+    pub(crate) keys: Vec<Arc<VerifyingKey>>,
+    /// Whether these are all.
+    pub(crate) known: Known,
+}
+
+/// What is known of the keys of an issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// All that it has had when it was asked last.
+    All,
+    /// There may be others, as it could not be asked yet.
+    NotAll,
 }
 
 impl TokenTable {
-    /// A table of these issuers, each with its keys. Of two that have the same name the last one counts.
-    pub fn new(issuers: impl IntoIterator<Item = (Arc<IssuerRules>, Vec<Arc<VerifyingKey>>)>) -> Self {
-        let issuer =
-            |(rules, keys): (Arc<IssuerRules>, _)| (Arc::clone(&rules.issuer), Issuer { rules, keys });
-        Self {
-            number: TABLES.fetch_add(1, Ordering::Relaxed),
-            issuers: issuers.into_iter().map(issuer).collect(),
-        }
+    /// A table of these issuers. Of two that have the same name the last one counts.
+    pub(crate) fn new(issuers: impl IntoIterator<Item = Issuer>) -> Self {
+        let by_name = issuers.into_iter().map(|issuer| (Arc::clone(&issuer.rules.issuer), issuer));
+        Self { number: TABLES.fetch_add(1, Ordering::Relaxed), issuers: by_name.collect() }
     }
 
-    /// Different for every table of this process.
+    /// Larger for every later table of this process.
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -131,7 +152,8 @@ impl TokenTable {
         self.issuers.is_empty()
     }
 
-    /// Whom a token was made for, if it is good now.
+    /// Whom a token was made for, if it is good now. What it says is judged before its signature, so that one which is no good
+    /// whoever has signed it costs nothing.
     ///
     /// # Errors
     /// Why it is not.
@@ -140,24 +162,35 @@ impl TokenTable {
         let claims =
             json::read(&compact.payload).map_err(|_| Refused("its claims are not read in one way only"))?;
         let Some(name) = claims.text("iss") else { return Err(Refused("it names no issuer")) };
-        let Some(Issuer { rules, keys }) = self.issuers.get(name) else {
+        let Some(Issuer { rules, keys, known }) = self.issuers.get(name) else {
             return Err(Refused("its issuer is not one of the file"));
         };
         if !rules.algorithms.contains(&compact.algorithm) {
             return Err(Refused("its issuer may not sign with its algorithm"));
         }
-        verify_signature(&compact, keys).map_err(|no_key| match no_key {
+        let judged = claims::judge(&claims, rules, now)?;
+        verify_signature(&compact, keys).map_err(|unverified| match unverified {
+            Unverified::NoKey if *known == Known::NotAll => {
+                TokenRefusal::KeysAwaited(Arc::clone(&rules.issuer))
+            }
             Unverified::NoKey => TokenRefusal::UnknownKey(Arc::clone(&rules.issuer)),
-            Unverified::Wrong(why) => Refused(why),
+            Unverified::OtherKey => Refused("its key is not one of its algorithm"),
+            Unverified::Unsigned if compact.algorithm == Algorithm::Hs256 => Refused(NOT_SIGNED),
+            Unverified::Unsigned => TokenRefusal::Costly(NOT_SIGNED),
         })?;
-        claims::judge(&claims, rules, now)
+        Ok(judged)
     }
 }
+
+const NOT_SIGNED: &str = "its signature is not right";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unverified {
     NoKey,
-    Wrong(&'static str),
+    /// The key that it names is for another algorithm.
+    OtherKey,
+    /// None of the keys has signed it.
+    Unsigned,
 }
 
 /// A key without an id may be the one that any token means.
@@ -170,19 +203,11 @@ fn verify_signature(compact: &Compact<'_>, keys: &[Arc<VerifyingKey>]) -> Result
     if fitting.peek().is_none() {
         let is_another =
             compact.key_id.as_deref().is_some_and(|id| keys.iter().any(|key| key.id() == Some(id)));
-        return Err(if is_another {
-            Unverified::Wrong("its key is not one of its algorithm")
-        } else {
-            Unverified::NoKey
-        });
+        return Err(if is_another { Unverified::OtherKey } else { Unverified::NoKey });
     }
     let verifies =
         |key: &Arc<VerifyingKey>| key.verify(compact.algorithm, compact.signed, &compact.signature);
-    if fitting.take(MAX_KEYS_TRIED).any(verifies) {
-        Ok(())
-    } else {
-        Err(Unverified::Wrong("its signature is not right"))
-    }
+    if fitting.take(MAX_KEYS_TRIED).any(verifies) { Ok(()) } else { Err(Unverified::Unsigned) }
 }
 
 #[cfg(test)]

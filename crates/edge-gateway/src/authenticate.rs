@@ -15,7 +15,7 @@ use service_router::Timer;
 use crate::FlowError;
 use crate::exchange::{Exchange, Signed};
 use crate::held::{Held, read_held};
-use crate::rate_limit::failed;
+use crate::rate_limit::{failed, failed_at_cost};
 use crate::request_flow::ClientBody;
 pub(crate) use certificate::ClientCertificate;
 pub(crate) use signature::use_nonce;
@@ -41,7 +41,7 @@ pub(crate) async fn authenticate(exchange: &mut Exchange) -> Result<Arc<Caller>,
             Some(caller) => Ok(caller),
             None => token::caller(exchange).await,
         },
-        Ok(None) => match signed_requests(exchange) {
+        Ok(None) => match signature::max_age(exchange) {
             Some(max_age) => signature::caller(exchange, max_age),
             None => certificate::caller(exchange).unwrap_or(Err(FlowError::AuthRequired)),
         },
@@ -51,11 +51,6 @@ pub(crate) async fn authenticate(exchange: &mut Exchange) -> Result<Arc<Caller>,
         FlowError::AuthInvalid(_) | FlowError::AuthExpired => failed(exchange, error),
         other => other,
     })
-}
-
-/// For how long a signature may be good, where signatures are taken and the request has one.
-fn signed_requests(exchange: &Exchange) -> Option<Duration> {
-    exchange.plan.plan.authentication.signed_requests.filter(|_| exchange.head.has(Known::SignatureInput))
 }
 
 /// The largest body that is held against a signature, in bytes; as large as the largest that is held against a schema.
@@ -78,6 +73,7 @@ pub(crate) async fn authenticate_body(
     if digest.matches(body.held().as_deref().map_or(&[][..], Held::bytes)) {
         return Ok(());
     }
+    failed_at_cost(exchange);
     Err(failed(exchange, FlowError::AuthInvalid("its body is not the one that was signed".into())))
 }
 

@@ -49,6 +49,9 @@ pub enum FlowError {
     /// A credential past its expiry.
     #[error("the API key has expired")]
     AuthExpired,
+    /// A credential of which nobody can say at present whether it is good.
+    #[error("the credential cannot be checked at present")]
+    AuthUnavailable(String),
     /// The caller may not.
     #[error("the caller lacks the scope `{0}`")]
     ScopeMissing(String),
@@ -148,7 +151,7 @@ pub enum LimitedBy {
 }
 
 /// Every code that the gateway answers with; each has a page in `docs/errors/`.
-pub const CODES: [&str; 21] = [
+pub const CODES: [&str; 22] = [
     "REQUEST_MALFORMED",
     "URL_TOO_LONG",
     "HEADERS_TOO_LARGE",
@@ -158,6 +161,7 @@ pub const CODES: [&str; 21] = [
     "AUTH_REQUIRED",
     "AUTH_INVALID",
     "AUTH_KEY_EXPIRED",
+    "AUTH_UNAVAILABLE",
     "SCOPE_MISSING",
     "BODY_TOO_LARGE",
     "MEDIA_TYPE_UNSUPPORTED",
@@ -262,6 +266,9 @@ impl FlowError {
             Self::AuthRequired => (StatusCode::UNAUTHORIZED, "AUTH_REQUIRED", "Authentication required"),
             Self::AuthInvalid(_) => (StatusCode::UNAUTHORIZED, "AUTH_INVALID", "Invalid credential"),
             Self::AuthExpired => (StatusCode::UNAUTHORIZED, "AUTH_KEY_EXPIRED", "Expired credential"),
+            Self::AuthUnavailable(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "AUTH_UNAVAILABLE", "Authentication unavailable")
+            }
             Self::ScopeMissing(_) => (StatusCode::FORBIDDEN, "SCOPE_MISSING", "Missing scope"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Body too large"),
             Self::MediaType { .. } | Self::EncodingUnsupported => {
@@ -295,7 +302,7 @@ impl FlowError {
     /// What the operator is told and the client is not.
     pub(crate) fn internal_detail(&self) -> Option<&str> {
         match self {
-            Self::Upstream(reason) | Self::Exhausted(reason) => Some(reason),
+            Self::Upstream(reason) | Self::Exhausted(reason) | Self::AuthUnavailable(reason) => Some(reason),
             Self::AuthInvalid(reason) => Some(reason),
             _ => None,
         }
@@ -386,6 +393,7 @@ impl FlowError {
             | Self::Overloaded(_)
             | Self::Exhausted(_)
             | Self::NoRoom
+            | Self::AuthUnavailable(_)
             | Self::LimitsUnavailable
             | Self::Draining => {
                 fields.push(("retry-after", "1".to_owned()));

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use access::{Caller, ContentDigest, Nonce};
 use http::StatusCode;
 use http1::{Known, RequestHead};
+use jiff::Timestamp;
 use observability::{MethodLabel, Served};
 use service_router::{Answer, Instance};
 use tokio::time::Instant;
@@ -118,6 +119,11 @@ impl Exchange {
         !proxies.is_empty() && self.client.is_trusted(proxies)
     }
 
+    /// The time that credentials are judged by.
+    pub(crate) fn now(&self) -> Timestamp {
+        judged_at(self.time)
+    }
+
     /// Who limits of addresses are for.
     pub(crate) fn address(&self) -> IpAddr {
         self.forwarded_for.unwrap_or(self.client.address)
@@ -145,6 +151,12 @@ impl Exchange {
     }
 }
 
+/// A clock that stands before 1970 is not set: nobody knows what is over, so everything that ends is.
+fn judged_at(time: SystemTime) -> Timestamp {
+    let time = Timestamp::try_from(time).ok();
+    time.filter(|time| *time >= Timestamp::UNIX_EPOCH).unwrap_or(Timestamp::MAX)
+}
+
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.worker.requests.end();
@@ -157,5 +169,20 @@ impl Drop for Exchange {
             self.worker.log(self, total);
         }
         self.worker.give_back_head(std::mem::take(&mut self.head));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_not_set_makes_nothing_good_that_has_an_end() {
+        let second = Duration::from_secs(1);
+        let epoch = SystemTime::UNIX_EPOCH;
+        assert_eq!(judged_at(epoch + second), Timestamp::from_second(1).unwrap());
+        assert_eq!(judged_at(epoch), Timestamp::UNIX_EPOCH);
+        assert_eq!(judged_at(epoch - second), Timestamp::MAX);
+        assert_eq!(judged_at(epoch + Duration::from_secs(1 << 40)), Timestamp::MAX);
     }
 }

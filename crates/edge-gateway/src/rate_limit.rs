@@ -78,22 +78,28 @@ impl RateLimits {
 /// What addresses have used, for all workers and all configurations of the process.
 pub struct ClientBuckets {
     calls: Addresses,
+    /// Refused credentials, all of them.
     failures: Addresses,
+    /// Those of them that were costly to refuse.
+    costly_failures: Addresses,
 }
 
 impl Default for ClientBuckets {
     fn default() -> Self {
         let table = || Addresses::new(RandomState::new());
-        Self { calls: table(), failures: table() }
+        Self { calls: table(), failures: table(), costly_failures: table() }
     }
 }
 
 impl ClientBuckets {
     /// Other limits are in force from now on: what was used stays used.
     pub fn change_limits(&self, before: &RateLimits, after: &RateLimits, now_ns: u64) {
+        let (failed_before, failed_after) =
+            (Some(&before.failed_authentication), Some(&after.failed_authentication));
         let pairs = [
             (&self.calls, before.per_address.as_ref(), after.per_address.as_ref()),
-            (&self.failures, Some(&before.failed_authentication), Some(&after.failed_authentication)),
+            (&self.failures, failed_before, failed_after),
+            (&self.costly_failures, failed_before, failed_after),
         ];
         for (buckets, before, after) in pairs {
             if let (Some(before), Some(after)) = (before, after)
@@ -179,12 +185,13 @@ fn count_address(exchange: &mut Exchange, counted: Result<Allowed, Denied>) -> R
     }
 }
 
-/// Whether the client's address may present a credential whose check is costly.
+/// Whether the client's address may present a credential whose check is costly. Those that were refused at no cost keep nobody
+/// out who shares the address.
 pub(crate) fn may_fail(exchange: &mut Exchange) -> Result<(), FlowError> {
     let ceiling = &exchange.plan.plan.rate_limits.failed_authentication;
     let now_ns = nanoseconds(exchange.began);
-    let left =
-        exchange.worker.shared.client_buckets.failures.left(exchange.address(), &ceiling.limit, now_ns);
+    let buckets = &exchange.worker.shared.client_buckets.costly_failures;
+    let left = buckets.left(exchange.address(), &ceiling.limit, now_ns);
     left.map(drop).map_err(|denied| too_many_failures(exchange, denied))
 }
 
@@ -196,6 +203,15 @@ pub(crate) fn failed(exchange: &mut Exchange, refused: FlowError) -> FlowError {
         Ok(_) => refused,
         Err(denied) => too_many_failures(exchange, denied),
     }
+}
+
+/// Counts that a credential was costly to refuse: it took an operation with a public key, or a question for a key. That it was
+/// refused is counted by [`failed`].
+pub(crate) fn failed_at_cost(exchange: &Exchange) {
+    let ceiling = &exchange.plan.plan.rate_limits.failed_authentication;
+    let now_ns = nanoseconds(exchange.began);
+    let buckets = &exchange.worker.shared.client_buckets.costly_failures;
+    let _one_too_many = buckets.take(exchange.address(), &ceiling.limit, now_ns).is_err();
 }
 
 fn too_many_failures(exchange: &mut Exchange, denied: Denied) -> FlowError {

@@ -228,7 +228,10 @@ impl Running {
 
         let (checks, policies) = watch::channel(checks);
         let described = watch::Sender::new(plan::descriptions(&settings));
-        let (development_key, keys) = (keys.development_key().cloned(), Arc::new(keys));
+        // A key that opens nothing is shown to nobody.
+        let development_key =
+            keys.development_key().filter(|_| settings.gateway.authentication.api_keys).cloned();
+        let keys = Arc::new(keys);
         let again = is_stale.then(|| tokio::time::Instant::now() + ONCE_MORE);
         let (files, mut resolving) = (Files::new(source), Resolving::default());
         let (desk, orders) = desk::open(revisions.history());

@@ -24,7 +24,7 @@ pub struct Fetched {
 }
 
 /// A fetch under way; an error is a reason for the operator.
-pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Fetched, String>> + Send + 'a>>;
+pub(crate) type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Fetched, String>> + Send + 'a>>;
 
 /// Fetches what is behind a URL that the operator wrote.
 pub trait FetchKeys: Send + Sync + 'static {

@@ -6,6 +6,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::json;
 use tokio::time::{advance, sleep};
 
+use super::fetch::Fetching;
 use super::*;
 use crate::{Algorithm, Tenant, TokenRefusal};
 
@@ -21,6 +22,19 @@ struct Scripted {
     /// When each fetch began.
     fetches: Vec<Instant>,
     takes: Duration,
+    /// What the next fetch does in the place of an answer.
+    panics: bool,
+    running: usize,
+    most_running: usize,
+}
+
+/// A fetch under way, until it is dropped.
+struct RunningFetch(Script);
+
+impl Drop for RunningFetch {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().running -= 1;
+    }
 }
 
 impl Script {
@@ -40,13 +54,18 @@ impl Script {
 impl FetchKeys for Script {
     fn fetch<'a>(&'a self, url: &'a str) -> Fetching<'a> {
         assert!(url.starts_with("https://"));
-        let (answer, takes) = {
+        let (answer, takes, panics) = {
             let mut scripted = self.0.lock().unwrap();
             scripted.fetches.push(Instant::now());
-            (scripted.answers[0].clone(), scripted.takes)
+            scripted.running += 1;
+            scripted.most_running = scripted.most_running.max(scripted.running);
+            (scripted.answers[0].clone(), scripted.takes, std::mem::take(&mut scripted.panics))
         };
+        let running = RunningFetch(self.clone());
         Box::pin(async move {
+            let _running = running;
             sleep(takes).await;
+            assert!(!panics, "a bug of the test's own");
             answer
         })
     }
@@ -75,14 +94,19 @@ fn source(issuer: &str, url: Option<&str>) -> IssuerSource {
     IssuerSource { rules: Arc::new(rules), keys: Vec::new(), url: url.map(str::to_owned) }
 }
 
-/// Whether the table knows a key of this id, which shows by why it refuses a token that names it.
-fn knows(keys: &KeysOfIssuers, issuer: &str, id: &str) -> bool {
+/// Why the table refuses a token that names a key of this id.
+fn refusal(keys: &KeysOfIssuers, issuer: &str, id: &str) -> TokenRefusal {
     let part = |value: serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-    let token = format!("{}.{}.", part(json!({"alg": "EdDSA", "kid": id})), part(json!({"iss": issuer})));
-    let refused = keys.tables.borrow().verify(token.as_bytes(), jiff::Timestamp::UNIX_EPOCH).unwrap_err();
-    match refused {
-        TokenRefusal::UnknownKey(_) => false,
-        TokenRefusal::Refused("its signature is not right") => true,
+    let claims = json!({"iss": issuer, "aud": "a", "sub": "ann", "exp": 1});
+    let token = format!("{}.{}.", part(json!({"alg": "EdDSA", "kid": id})), part(claims));
+    keys.tables.borrow().verify(token.as_bytes(), jiff::Timestamp::UNIX_EPOCH).unwrap_err()
+}
+
+/// Whether the table knows a key of this id.
+fn knows(keys: &KeysOfIssuers, issuer: &str, id: &str) -> bool {
+    match refusal(keys, issuer, id) {
+        TokenRefusal::UnknownKey(_) | TokenRefusal::KeysAwaited(_) => false,
+        TokenRefusal::Costly("its signature is not right") => true,
         other => panic!("{other}"),
     }
 }
@@ -153,6 +177,32 @@ async fn keys_are_fetched_at_once_and_again_when_they_are_old() {
                 pass(1).await;
                 assert_eq!(script.fetches(), before + 2, "{age}");
             }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn until_keys_were_fetched_once_nobody_knows_whether_a_token_is_good() {
+    let script = Script::default();
+    script.answer(Err("no connection"));
+    beside(vec![source("idp", Some(URL)), source("static", None)], &script, |_issuers, keys| {
+        let script = script.clone();
+        async move {
+            let awaited = TokenRefusal::KeysAwaited("idp".into());
+            assert_eq!(refusal(&keys, "idp", "a"), awaited);
+            assert_eq!(refusal(&keys, "static", "a"), TokenRefusal::UnknownKey("static".into()));
+            settle().await;
+            assert_eq!(refusal(&keys, "idp", "a"), awaited, "it has failed");
+            script.answer(Ok(Fetched { body: "<html>".into(), max_age: None }));
+            pass(1).await;
+            assert_eq!(refusal(&keys, "idp", "a"), awaited, "what is no set of keys says nothing of them");
+            script.answer(set(&[], None));
+            pass(2).await;
+            assert_eq!(refusal(&keys, "idp", "a"), TokenRefusal::UnknownKey("idp".into()), "there are none");
+            script.answer(Err("no connection"));
+            pass(600).await;
+            assert_eq!(refusal(&keys, "idp", "a"), TokenRefusal::UnknownKey("idp".into()));
         }
     })
     .await;
@@ -246,6 +296,71 @@ async fn other_issuers_take_the_place_of_these_and_keep_what_was_fetched() {
             assert!(!knows(&keys, "renamed", "a"));
             pass(10_000).await;
             assert_eq!(script.fetches(), 2, "nobody wants them any more");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_ends_by_a_bug_has_failed_and_is_tried_again() {
+    let script = Script::default();
+    script.answer(set(&["a"], None));
+    script.0.lock().unwrap().panics = true;
+    beside(vec![source("idp", Some(URL))], &script, |_issuers, keys| {
+        let script = script.clone();
+        async move {
+            settle().await;
+            assert_eq!((script.fetches(), knows(&keys, "idp", "a")), (1, false));
+            pass(1).await;
+            assert_eq!((script.fetches(), knows(&keys, "idp", "a")), (2, true));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_url_that_comes_back_while_it_was_fetched_is_fetched_anew_and_once_at_a_time() {
+    let script = Script::default();
+    script.answer(set(&["old"], None));
+    script.takes(Duration::from_secs(5));
+    beside(vec![source("idp", Some(URL))], &script, |issuers, keys| {
+        let script = script.clone();
+        async move {
+            settle().await;
+            pass(2).await;
+            issuers.set(Vec::new());
+            settle().await;
+            script.answer(set(&["new"], None));
+            issuers.set(vec![source("idp", Some(URL))]);
+            settle().await;
+            pass(3).await;
+            assert!(!knows(&keys, "idp", "old"), "the answer to the first fetch");
+            pass(2).await;
+            assert!(knows(&keys, "idp", "new"));
+            assert_eq!((script.fetches(), script.0.lock().unwrap().most_running), (2, 1));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_key_is_found_also_while_another_issuer_changes_the_table() {
+    let script = Script::default();
+    script.answer(set(&["a"], None));
+    beside(vec![source("idp", Some(URL))], &script, |issuers, keys| {
+        let script = script.clone();
+        async move {
+            settle().await;
+            let number = keys.tables.borrow().number();
+            script.answer(set(&["a", "b"], None));
+            issuers.set(vec![source("idp", Some(URL)), source("other", Some("https://other.test/"))]);
+            settle().await;
+            assert!(keys.tables.borrow().number() > number && !knows(&keys, "idp", "b"));
+            keys.ask("idp".into(), number).unwrap().await;
+            assert!(knows(&keys, "idp", "b"));
+            let fetches = script.fetches();
+            keys.ask("idp".into(), number).unwrap().await;
+            assert_eq!(script.fetches(), fetches, "the key is in a table that whoever asks has not seen");
         }
     })
     .await;

@@ -172,7 +172,7 @@ async fn judged(message: &Message, now: i64) -> Result<Signed, SignatureRefusal>
 
 async fn refused(message: &Message, now: i64) -> &'static str {
     match judged(message, now).await {
-        Err(SignatureRefusal::Invalid(why)) => why,
+        Err(SignatureRefusal::Invalid(why) | SignatureRefusal::Costly(why)) => why,
         Err(other) => panic!("{other:?}"),
         Ok(_) => "nothing",
     }
@@ -186,7 +186,7 @@ async fn a_signed_request_is_its_callers_and_good_once() {
     let request = signed(&get(), WHOLE, &parameters(NONCE_16));
     let first = ask(&request).unwrap();
     assert_eq!((first.caller.subject().as_ref(), first.digest.is_none()), (ID.as_bytes(), true));
-    assert_eq!(ask(&request).unwrap_err(), SignatureRefusal::Invalid("its nonce was used before"));
+    assert_eq!(ask(&request).unwrap_err(), SignatureRefusal::Costly("its nonce was used before"));
     let other = signed(&get(), WHOLE, &parameters("0123456789abcdeg"));
     assert!(ask(&other).is_ok());
 }
@@ -386,6 +386,36 @@ async fn of_several_signatures_the_one_that_is_meant_for_us_counts() {
     assert_eq!(refused(&lines, NOW).await, "nothing");
 }
 
+#[test]
+fn a_signature_of_somebody_else_is_none_and_one_that_cannot_be_read_is_not_nothing() {
+    let of = |inputs: &[&str]| {
+        let fields = inputs.iter().map(|input| ("signature-input".to_owned(), (*input).to_owned()));
+        is_signed(&Message { fields: fields.collect(), ..get() })
+    };
+    for theirs in [
+        r#"sig=("@method");keyid="theirs""#,
+        r#"sig=("@method");created=1"#,
+        r#"sig=("@method");keyid="key_1";tag="web-bot-auth""#,
+        r#"a=("@method");keyid="theirs", b=("@authority");keyid="others";tag="x""#,
+    ] {
+        assert!(!of(&[theirs]), "{theirs}");
+    }
+    for ours in [
+        r#"sig=("@method");keyid="key_1""#,
+        r#"sig=("@method");tag="serviceos""#,
+        r#"sig=("@method");keyid="theirs";tag="serviceos""#,
+        r#"a=("@method");keyid="theirs", b=("@method");keyid="key_1""#,
+        "sig=(",
+        "",
+    ] {
+        assert!(of(&[ours]), "{ours}");
+    }
+    assert!(
+        of(&[r#"a=("@method");keyid="theirs""#, r#"b=("@method");keyid="key_1""#]),
+        "two lines are one field"
+    );
+}
+
 #[tokio::test]
 async fn a_signature_must_be_there_and_be_one() {
     let ours = signed(&get(), WHOLE, &parameters(NONCE_16));
@@ -423,6 +453,18 @@ async fn host_and_port_are_brought_into_one_form() {
         let sent = Message { authority: sent.into(), ..request };
         assert_eq!(refused(&sent, NOW).await, "nothing", "{scheme} {authority}");
     }
+}
+
+#[tokio::test]
+async fn only_what_the_key_itself_refuses_is_called_costly() {
+    let request = signed(&get(), WHOLE, &parameters(NONCE_16));
+    let other_path = judged(&Message { path: "/other".into(), ..request.clone() }, NOW).await.map(|_| ());
+    assert_eq!(other_path, Err(SignatureRefusal::Costly("its signature is not that of the key")));
+    let late = judged(&request, NOW + 301).await.map(|_| ());
+    assert_eq!(late, Err(SignatureRefusal::Invalid("its signature has expired")));
+    let nobody = table(&[]).await;
+    let unknown = used(&nobody, &request, MAX_SIGNATURE_AGE, &Nonces::new(at(NOW - 1)), at(NOW)).map(|_| ());
+    assert_eq!(unknown, Err(SignatureRefusal::Invalid("the key of its signature is unknown here")));
 }
 
 #[tokio::test]

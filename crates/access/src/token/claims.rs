@@ -96,12 +96,15 @@ fn is_distinguished_name(subject: &str) -> bool {
 }
 
 fn tenant(claims: &Object, tenant: &Tenant) -> Result<String, TokenRefusal> {
-    let path = match tenant {
+    let (path, others) = match tenant {
         Tenant::Fixed(name) => return Ok(name.clone()),
-        Tenant::Claim(path) => path,
+        Tenant::Claim { path, others } => (path, others),
     };
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     match claims.at(path) {
+        Some(Json::Text(name)) if others.contains(name) => {
+            Err(Refused("its claim names the tenant of another issuer"))
+        }
         Some(Json::Text(name))
             if (1..=MAX_TENANT_BYTES).contains(&name.len()) && name.bytes().all(allowed) =>
         {

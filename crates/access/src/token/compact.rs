@@ -3,19 +3,19 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use zeroize::Zeroizing;
 
 use super::TokenRefusal::{self, Refused};
 use super::{Algorithm, MAX_TOKEN_BYTES, json};
 
 /// A token in its parts. Nothing of it is known to be true.
-#[derive(Debug)]
 pub(super) struct Compact<'a> {
     pub(super) algorithm: Algorithm,
     pub(super) key_id: Option<String>,
-    pub(super) payload: Vec<u8>,
+    pub(super) payload: Zeroizing<Vec<u8>>,
     /// What the signature is over: header and payload as they came.
     pub(super) signed: &'a [u8],
-    pub(super) signature: Vec<u8>,
+    pub(super) signature: Zeroizing<Vec<u8>>,
 }
 
 impl<'a> Compact<'a> {
@@ -35,9 +35,13 @@ impl<'a> Compact<'a> {
     }
 }
 
-/// There is one way to write any bytes: without padding, and without bits behind the last byte.
-fn decode(part: &[u8]) -> Result<Vec<u8>, TokenRefusal> {
-    BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| Refused("a part of it is not base64url"))
+/// There is one way to write any bytes: without padding, and without bits behind the last byte. The parts are the token, so they are
+/// wiped like it.
+fn decode(part: &[u8]) -> Result<Zeroizing<Vec<u8>>, TokenRefusal> {
+    // Room for all of it at once: what grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(base64::decoded_len_estimate(part.len())));
+    let decoded = BASE64_URL_SAFE_NO_PAD.decode_vec(part, &mut bytes);
+    decoded.map(|()| bytes).map_err(|_| Refused("a part of it is not base64url"))
 }
 
 /// What a token may call itself (RFC 7519 section 5.1, RFC 9068 section 4).

@@ -19,7 +19,7 @@ use super::{Algorithm, VerifyingKey};
 /// The largest set of keys, in bytes.
 pub const MAX_JWKS_BYTES: usize = 256 << 10;
 /// The most keys of a set.
-pub const MAX_JWKS_KEYS: usize = 100;
+const MAX_JWKS_KEYS: usize = 100;
 
 /// The length of a coordinate on P-256, and of a key of Ed25519, in bytes.
 const COORDINATE: usize = 32;
@@ -36,7 +36,7 @@ pub enum JwksError {
     /// It has more than [`MAX_JWKS_BYTES`].
     #[error("it is larger than 256 KiB")]
     TooLarge,
-    /// It has more than [`MAX_JWKS_KEYS`].
+    /// It has more than 100.
     #[error("it has more than 100 keys")]
     TooMany,
     /// It is not JSON, or JSON that can be read in two ways.

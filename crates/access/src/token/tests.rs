@@ -30,7 +30,7 @@ const ALL: [Algorithm; 5] =
     [Algorithm::Hs256, Algorithm::Rs256, Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa];
 
 fn table(rules: IssuerRules, keys: Vec<Arc<VerifyingKey>>) -> TokenTable {
-    TokenTable::new([(Arc::new(rules), keys)])
+    TokenTable::new([Issuer { rules: Arc::new(rules), keys, known: Known::All }])
 }
 
 /// A table in which every key of the maker is known.
@@ -111,6 +111,24 @@ fn the_algorithm_belongs_to_the_key_and_never_to_the_token() {
         EdDSA where ES256 is allowed: its issuer may not sign with its algorithm
     "#]]
     .assert_eq(&shown);
+}
+
+#[test]
+fn only_a_token_that_public_keys_were_tried_on_is_called_costly() {
+    let (maker, stranger) = (Maker::new(), Maker::new());
+    let table = all(&maker);
+    let refused = |token: String| table.verify(token.as_bytes(), at(NOW)).unwrap_err();
+    let costly = TokenRefusal::Costly("its signature is not right");
+    for algorithm in ["RS256", "PS256", "ES256", "EdDSA"] {
+        assert_eq!(refused(stranger.token(algorithm)), costly, "{algorithm}");
+        let expired = json!({"exp": NOW - 60});
+        assert_eq!(refused(maker.with_claims(algorithm, expired)), Refused("it has expired"), "{algorithm}");
+    }
+    assert_eq!(
+        refused(maker.hs256_with(b"another secret", json!({}))),
+        Refused("its signature is not right")
+    );
+    assert_eq!(refused("not.a.token".to_owned()), Refused("a part of it is not base64url"));
 }
 
 #[test]
@@ -252,7 +270,10 @@ fn roles_and_tenants_stand_where_the_file_says() {
         }
     };
     let fixed = || Tenant::Fixed("one".to_owned());
-    let claim = || Tenant::Claim("app_metadata.org".to_owned());
+    let claim = || Tenant::Claim {
+        path: "app_metadata.org".to_owned(),
+        others: BTreeSet::from(["another".to_owned()]),
+    };
     let metadata = |org: Value| json!({"app_metadata": {"role": "service_role", "org": org}});
     let told = [
         of(None, fixed(), json!({"scope": "authenticated  unknown"})),
@@ -267,6 +288,7 @@ fn roles_and_tenants_stand_where_the_file_says() {
         of(Some("app_metadata.role"), claim(), metadata(json!("a b"))),
         of(Some("app_metadata.role"), claim(), metadata(json!(7))),
         of(Some("app_metadata.role"), claim(), json!({})),
+        of(Some("app_metadata.role"), claim(), metadata(json!("another"))),
     ];
     expect![[r#"
         randomness datafeed of one
@@ -276,7 +298,8 @@ fn roles_and_tenants_stand_where_the_file_says() {
         admin datafeed of acme
         its claim of the tenant names none
         its claim of the tenant names none
-        its claim of the tenant names none"#]]
+        its claim of the tenant names none
+        its claim names the tenant of another issuer"#]]
     .assert_eq(&told.join("\n"));
 }
 

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use types::headers::DEFAULT_TENANT;
+
 /// The credentials that the gateway takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authentication {
@@ -83,6 +85,17 @@ pub enum TenantOf {
     Fixed(String),
     /// The one that this claim names.
     Claim(String),
+}
+
+impl TenantOf {
+    /// The tenant, where it is the same for all.
+    pub fn fixed(&self) -> Option<&str> {
+        match self {
+            Self::Default => Some(DEFAULT_TENANT),
+            Self::Fixed(name) => Some(name),
+            Self::Claim(_) => None,
+        }
+    }
 }
 
 /// The certificates of clients that are callers.

@@ -167,6 +167,41 @@ fn what_a_caller_is_good_for_has_the_form_of_scopes_tenants_and_tiers() {
 }
 
 #[test]
+fn no_two_issuers_share_a_tenant() {
+    let issuer = |name: &str, more: &str| format!("{{issuer: {name}, audience: b, secret: s{more}}}");
+    let two = |first: &str, second: &str| {
+        with(&format!("jwt:\n    - {}\n    - {}", issuer("one", first), issuer("two", second)))
+    };
+    check(
+        &two("", ", tenant: default"),
+        expect![[r#"
+            serviceos.yaml:5:53: gateway.authentication.jwt[1].tenant: `default` is the tenant of gateway.authentication.jwt[0] already
+              5 |     - {issuer: two, audience: b, secret: s, tenant: default}
+                |                                                     ^^^^^^^
+            help: a caller is known by its tenant and its `sub`, so that each issuer needs another one: write `tenant: partner`"#]],
+    );
+    check(
+        &two("", ""),
+        expect![[r#"
+        serviceos.yaml:5:7: gateway.authentication.jwt[1].tenant: `default` is the tenant of gateway.authentication.jwt[0] already
+          5 |     - {issuer: two, audience: b, secret: s}
+            |       ^
+        help: a caller is known by its tenant and its `sub`, so that each issuer needs another one: write `tenant: partner`"#]],
+    );
+    check(
+        &two(", tenantClaim: org", ", tenantClaim: org"),
+        expect![[r#"
+        serviceos.yaml:5:58: gateway.authentication.jwt[1].tenantClaim: gateway.authentication.jwt[0] names its tenants by a claim already
+          5 |     - {issuer: two, audience: b, secret: s, tenantClaim: org}
+            |                                                          ^^^
+        help: both could name the same one, in which a `sub` could be two callers: write `tenant: partner` for one of them"#]],
+    );
+    for (first, second) in [("", ", tenant: a"), (", tenant: a", ", tenant: b"), ("", ", tenantClaim: org")] {
+        assert!(read(&two(first, second)).is_ok(), "{first} {second}");
+    }
+}
+
+#[test]
 fn a_certificate_needs_somebody_who_asks_for_it() {
     check(
         &with("clientCertificates:"),

@@ -2,14 +2,14 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
+use std::time::Duration;
 
 use access::{Caller, CertificateRules, Holder, Nameless};
-use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use crate::FlowError;
 use crate::exchange::Exchange;
-use crate::rate_limit::{may_fail, moment};
+use crate::rate_limit::moment;
 
 /// Who issues to callers that certificates are for, as far as allowances are concerned.
 const ISSUER: &str = "client-certificate";
@@ -22,12 +22,12 @@ pub(crate) struct ClientCertificate {
     known: RefCell<Option<Known>>,
 }
 
-/// Who the holder is under some configuration.
+/// Who the holder is under some configuration, or why it is nobody.
 struct Known {
     rules: Arc<CertificateRules>,
     /// The number of the tiers.
     generation: u64,
-    caller: Arc<Caller>,
+    verdict: Result<Arc<Caller>, String>,
 }
 
 impl ClientCertificate {
@@ -44,42 +44,41 @@ impl ClientCertificate {
 }
 
 /// The caller who holds the certificate of the connection; `None` where there is none, or none is asked for.
-pub(super) fn caller(exchange: &mut Exchange) -> Option<Result<Arc<Caller>, FlowError>> {
-    let rules = Arc::clone(exchange.plan.plan.authentication.certificates.as_ref()?);
+pub(super) fn caller(exchange: &Exchange) -> Option<Result<Arc<Caller>, FlowError>> {
+    let rules = exchange.plan.plan.authentication.certificates.as_ref()?;
     exchange.client.certificate.as_ref()?;
-    Some(judge(exchange, &rules))
+    Some(judge(exchange, rules))
 }
 
-fn judge(exchange: &mut Exchange, rules: &Arc<CertificateRules>) -> Result<Arc<Caller>, FlowError> {
+fn judge(exchange: &Exchange, rules: &Arc<CertificateRules>) -> Result<Arc<Caller>, FlowError> {
     let generation = exchange.worker.tokens.users().generation();
     let certificate = exchange.client.certificate.as_ref().expect("whoever calls has looked");
     let refused = |why: String| FlowError::AuthInvalid(why.into());
     let holder = certificate.holder().map_err(refused)?;
     // A connection may live longer than its certificate.
-    let now = Timestamp::try_from(exchange.time).unwrap_or_default();
-    if now > holder.until {
+    if exchange.now() > holder.until {
         return Err(refused("the certificate is over".to_owned()));
     }
-    if let Some(known) = certificate.known.borrow().as_ref()
-        && Arc::ptr_eq(&known.rules, rules)
-        && known.generation == generation
-    {
-        return Ok(Arc::clone(&known.caller));
-    }
-    let holder = holder.clone();
-    may_fail(exchange)?;
-    is_trusted(exchange).map_err(refused)?;
+    let mut known = certificate.known.borrow_mut();
+    let still_known =
+        known.take().filter(|known| Arc::ptr_eq(&known.rules, rules) && known.generation == generation);
+    let known = known.insert(still_known.unwrap_or_else(|| {
+        let verdict = caller_of(exchange, rules, holder);
+        Known { rules: Arc::clone(rules), generation, verdict }
+    }));
+    known.verdict.clone().map_err(refused)
+}
+
+/// Who the holder is, at the cost of as many operations with public keys as its chain is long. The handshake of the connection has
+/// cost more, and it is done once for a connection, so that no limit of addresses is asked before.
+fn caller_of(exchange: &Exchange, rules: &CertificateRules, holder: &Holder) -> Result<Arc<Caller>, String> {
     let scopes = rules.scopes_of(&holder.name);
-    let scopes =
-        scopes.ok_or_else(|| refused("the file does not name the holder of the certificate".to_owned()))?;
-    let now_ns = moment(exchange).steady_ns;
-    let allowance = exchange.worker.tokens.users().allowance(ISSUER, &holder.name, &rules.tier, now_ns);
-    let caller = Caller::new(holder.name, rules.tenant.clone(), scopes.to_vec()).allowed(allowance);
-    let caller = Arc::new(caller);
-    let known = Known { rules: Arc::clone(rules), generation, caller: Arc::clone(&caller) };
-    let certificate = exchange.client.certificate.as_ref().expect("it was there before");
-    *certificate.known.borrow_mut() = Some(known);
-    Ok(caller)
+    let scopes = scopes.ok_or("the file does not name the holder of the certificate")?;
+    is_trusted(exchange)?;
+    let users = exchange.worker.tokens.users();
+    let allowance = users.allowance(ISSUER, &holder.name, &rules.tier, moment(exchange));
+    let caller = Caller::new(&holder.name, rules.tenant.clone(), scopes.to_vec());
+    Ok(Arc::new(caller.allowed(allowance)))
 }
 
 /// Whether the authorities in force vouch for it. Those of the handshake may have been others: a session goes on after they were
@@ -89,6 +88,8 @@ fn is_trusted(exchange: &Exchange) -> Result<(), String> {
     let verifier = exchange.plan.plan.tls.as_ref().and_then(|tls| tls.clients.as_ref());
     let verifier = verifier.ok_or("no certificates are asked for any more")?;
     let (leaf, rest) = certificate.chain.split_first().ok_or("there is no certificate")?;
-    let verified = verifier.verify_client_cert(leaf, rest, UnixTime::now());
+    let now = u64::try_from(exchange.now().as_second()).unwrap_or(u64::MAX);
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
+    let verified = verifier.verify_client_cert(leaf, rest, now);
     verified.map(drop).map_err(|error| format!("the certificate is trusted no more: {error}"))
 }

@@ -3,22 +3,33 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::{Caller, SignatureRefusal, SignedMessage};
+use access::{Caller, SignatureRefusal, SignedMessage, is_signed};
 use http1::{Framing, Known};
-use jiff::Timestamp;
 
 use crate::FlowError;
 use crate::exchange::{Exchange, Signed};
-use crate::rate_limit::{failed, may_fail};
+use crate::rate_limit::{failed, failed_at_cost, may_fail};
+
+/// For how long its signature may be good, where signatures are taken and the request has one that is meant for us.
+pub(super) fn max_age(exchange: &Exchange) -> Option<Duration> {
+    let max_age = exchange.plan.plan.authentication.signed_requests?;
+    let may_be_signed = exchange.head.has(Known::SignatureInput);
+    (may_be_signed && is_signed(&AsSigned(exchange))).then_some(max_age)
+}
 
 /// The caller who has signed the request. What its body has to be is left to be looked at once there is a body.
 pub(super) fn caller(exchange: &mut Exchange, max_age: Duration) -> Result<Arc<Caller>, FlowError> {
     may_fail(exchange)?;
-    let now = Timestamp::try_from(exchange.time).unwrap_or_default();
+    let now = exchange.now();
     let worker = &exchange.worker;
     let signed =
         worker.keys.current().authenticate_signed(&AsSigned(exchange), max_age, &worker.shared.nonces, now);
-    let signed = signed.map_err(refused)?;
+    let signed = signed.map_err(|refusal| {
+        if matches!(refusal, SignatureRefusal::Costly(_) | SignatureRefusal::Expired) {
+            failed_at_cost(exchange);
+        }
+        refused(refusal)
+    })?;
     exchange.signed = Signed::Yes { digest: signed.digest, nonce: signed.nonce };
     Ok(signed.caller)
 }
@@ -27,7 +38,7 @@ pub(super) fn caller(exchange: &mut Exchange, max_age: Duration) -> Result<Arc<C
 /// the request is refused then.
 pub(crate) async fn use_nonce(exchange: &mut Exchange) -> Result<(), FlowError> {
     let Signed::Yes { nonce, .. } = &exchange.signed else { return Ok(()) };
-    let now = Timestamp::try_from(exchange.time).unwrap_or_default().as_second();
+    let now = exchange.now().as_second();
     let taken = exchange.worker.shared.nonces.take(nonce, now).map_err(refused);
     let taken = match (taken, &exchange.plan.shared) {
         (Ok(()), Some(link)) => {
@@ -47,7 +58,10 @@ pub(crate) async fn use_nonce(exchange: &mut Exchange) -> Result<(), FlowError> 
         (taken, _) => taken,
     };
     taken.map_err(|error| match error {
-        FlowError::AuthInvalid(_) => failed(exchange, error),
+        FlowError::AuthInvalid(_) => {
+            failed_at_cost(exchange);
+            failed(exchange, error)
+        }
         other => other,
     })
 }
@@ -57,7 +71,7 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 fn refused(refusal: SignatureRefusal) -> FlowError {
     match refusal {
-        SignatureRefusal::Invalid(why) => FlowError::AuthInvalid(why.into()),
+        SignatureRefusal::Invalid(why) | SignatureRefusal::Costly(why) => FlowError::AuthInvalid(why.into()),
         SignatureRefusal::Expired => FlowError::AuthExpired,
         SignatureRefusal::Full { retry_after } => FlowError::NoncesFull(retry_after),
     }

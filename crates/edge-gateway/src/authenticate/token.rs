@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::{Caller, Identity, KeysOfIssuers, TokenRefusal, TokenTable, Users};
+use access::{Caller, Identity, KeysOfIssuers, Moment, TokenRefusal, TokenTable, Users};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
@@ -16,7 +16,7 @@ use super::{Credential, presented};
 use crate::FlowError;
 use crate::exchange::Exchange;
 use crate::followed::Followed;
-use crate::rate_limit::{may_fail, moment};
+use crate::rate_limit::{failed_at_cost, may_fail, moment};
 
 /// Tokens that a worker remembers, of all its connections; of those the half that was used least lately makes room.
 const REMEMBERED_TOKENS: usize = 4_096;
@@ -61,25 +61,33 @@ impl Tokens {
         (self.table.current().number(), self.users.generation())
     }
 
-    fn caller_of(&self, identity: Identity, now_ns: u64) -> Caller {
+    fn caller_of(&self, identity: Identity, now: Moment) -> Caller {
         let Identity { issuer, subject, tenant, tier, scopes } = identity;
-        let allowance = self.users.allowance(&issuer, &subject, &tier, now_ns);
+        let allowance = self.users.allowance(&issuer, &subject, &tier, now);
         Caller::new(subject, tenant, scopes).allowed(allowance)
     }
 }
 
 /// The caller whom the request's token was made for, which nobody here has seen before.
 pub(super) async fn caller(exchange: &mut Exchange) -> Result<Arc<Caller>, FlowError> {
-    // Whoever has shown too many that were not good does not have another one verified.
+    // Where too many were shown that only their keys could refuse, no other one is verified.
     may_fail(exchange)?;
     let judged = match verify(exchange) {
-        Err(TokenRefusal::UnknownKey(issuer)) => {
+        Err(TokenRefusal::UnknownKey(issuer) | TokenRefusal::KeysAwaited(issuer)) => {
             Box::pin(until_known(exchange, issuer)).await;
             verify(exchange)
         }
         judged => judged,
     };
-    judged.map_err(|refusal| FlowError::AuthInvalid(format!("of the token: {refusal}").into()))
+    judged.map_err(|refusal| {
+        let why = format!("of the token: {refusal}");
+        match refusal {
+            TokenRefusal::KeysAwaited(_) => return FlowError::AuthUnavailable(why),
+            TokenRefusal::Costly(_) | TokenRefusal::UnknownKey(_) => failed_at_cost(exchange),
+            TokenRefusal::Refused(_) => {}
+        }
+        FlowError::AuthInvalid(why.into())
+    })
 }
 
 /// The token of a request, which has one.
@@ -93,7 +101,7 @@ fn token(exchange: &Exchange) -> &[u8] {
 /// The caller of a token that was verified before, and is still good.
 pub(super) fn remembered(exchange: &Exchange, token: &[u8]) -> Option<Arc<Caller>> {
     let tokens = &exchange.worker.tokens;
-    let (state, now) = (tokens.state(), Timestamp::try_from(exchange.time).unwrap_or_default());
+    let (state, now) = (tokens.state(), exchange.now());
     let holds = |good: &Good| good.state == state && now < good.until;
     let mut last = exchange.client.remembered_token.borrow_mut();
     if let Some(known) = last.as_deref()
@@ -110,9 +118,9 @@ pub(super) fn remembered(exchange: &Exchange, token: &[u8]) -> Option<Arc<Caller
 /// Judges the token by the table in force, and remembers it if it is good.
 fn verify(exchange: &Exchange) -> Result<Arc<Caller>, TokenRefusal> {
     let (tokens, token) = (&exchange.worker.tokens, token(exchange));
-    let (state, now) = (tokens.state(), Timestamp::try_from(exchange.time).unwrap_or_default());
+    let (state, now) = (tokens.state(), exchange.now());
     let verified = tokens.table.current().verify(token, now)?;
-    let caller = Arc::new(tokens.caller_of(verified.identity, moment(exchange).steady_ns));
+    let caller = Arc::new(tokens.caller_of(verified.identity, moment(exchange)));
     let good = Good { caller: Arc::clone(&caller), until: verified.until, state };
     tokens.seen.borrow_mut().put(hash(token), good.clone());
     *exchange.client.remembered_token.borrow_mut() =

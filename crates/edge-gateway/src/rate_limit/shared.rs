@@ -25,7 +25,7 @@ pub(super) async fn limit_address(exchange: &mut Exchange, link: &Rc<Link>) -> R
     }
     match link.take_address(exchange.address(), limit).await {
         Ok(counted) => {
-            let buckets = &exchange.worker.client_buckets.calls;
+            let buckets = &exchange.worker.shared.client_buckets.calls;
             buckets.counted_elsewhere(exchange.address(), limit, counted, nanoseconds_now());
             count_address(exchange, counted)
         }

@@ -270,7 +270,7 @@ fn with_secrets(
             JwksSource::Url(url) => Some(url.clone()),
             JwksSource::File(_) => None,
         });
-        sources.push(IssuerSource { rules: Arc::new(rules(issuer, settings.mode)), keys, url });
+        sources.push(IssuerSource { rules: Arc::new(rules(issuer, settings)), keys, url });
     }
     Ok(ReadIssuers { sources, versions: versions(settings, vault) })
 }
@@ -341,7 +341,9 @@ fn tier(written: Option<&String>, mode: Mode) -> Arc<str> {
     written.map_or(by_mode, String::as_str).into()
 }
 
-fn rules(issuer: &IssuerSettings, mode: Mode) -> IssuerRules {
+fn rules(issuer: &IssuerSettings, settings: &Settings) -> IssuerRules {
+    let all = &settings.gateway.authentication.jwt;
+    let others = all.iter().filter(|other| other.issuer != issuer.issuer);
     IssuerRules {
         issuer: issuer.issuer.as_str().into(),
         audience: issuer.audience.clone(),
@@ -351,9 +353,12 @@ fn rules(issuer: &IssuerSettings, mode: Mode) -> IssuerRules {
         tenant: match &issuer.tenant {
             TenantOf::Default => Tenant::Fixed(DEFAULT_TENANT.to_owned()),
             TenantOf::Fixed(name) => Tenant::Fixed(name.clone()),
-            TenantOf::Claim(claim) => Tenant::Claim(claim.clone()),
+            TenantOf::Claim(claim) => Tenant::Claim {
+                path: claim.clone(),
+                others: others.filter_map(|other| other.tenant.fixed()).map(str::to_owned).collect(),
+            },
         },
-        tier: tier(issuer.tier.as_ref(), mode),
+        tier: tier(issuer.tier.as_ref(), settings.mode),
     }
 }
 

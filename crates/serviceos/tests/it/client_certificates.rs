@@ -128,6 +128,24 @@ fn a_certificate_counts_where_there_is_no_other_credential_and_never_instead_of_
     assert_eq!(answer.problem(), (401, "AUTH_INVALID".into()));
 }
 
+#[test]
+fn a_signature_of_somebody_else_keeps_no_certificate_from_counting_and_one_for_us_does() {
+    let lab = Lab::new();
+    let mesh = lab.up(&format!("signedRequests: , {RULES}"));
+    let mut client = lab.connect(&mesh, &lab.spiffe("spiffe://partner/feeds"));
+    let theirs = "signature-input: sig=(\"@method\");created=1;keyid=\"cdn\"\r\nsignature: sig=:AAAA:\r\n";
+    assert_eq!(ask(&mut client, theirs).status, 200);
+    let seen = lab.upstream.seen().pop().unwrap();
+    assert_eq!(seen.header("x-serviceos-subject"), Some("spiffe://partner/feeds"));
+    assert_eq!(seen.header("signature"), Some("sig=:AAAA:"), "it is the replica's to look at");
+    for ours in [";keyid=\"key_1\"", ";keyid=\"cdn\";tag=\"serviceos\"", ";keyid=\"key"] {
+        let fields = format!("signature-input: sig=(\"@method\"){ours}\r\nsignature: sig=:AAAA:\r\n");
+        assert_eq!(ask(&mut client, &fields).problem(), (401, "AUTH_INVALID".into()), "{ours}");
+    }
+    let mut nobody = lab.servers.clients(HTTP1).connect(mesh.gateway, "a.test").unwrap();
+    assert_eq!(ask(&mut nobody, theirs).problem(), (401, "AUTH_REQUIRED".into()));
+}
+
 /// Connects until a session goes on, as the first connections have none to go on with.
 fn resumed(tls: &Tls, mesh: &Running) -> Connection<TlsSide> {
     eventually("a session that goes on", || {

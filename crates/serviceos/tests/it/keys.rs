@@ -158,3 +158,15 @@ fn a_key_of_production_is_none_in_development() {
         log.unwrap_or_default().contains("it is an API key of the other mode").then_some(())
     });
 }
+
+#[test]
+fn a_development_key_that_would_not_be_taken_is_not_printed() {
+    let upstream = Upstream::new();
+    let mesh = Mesh::new().gateway("authentication: {apiKeys: false}").endpoints("site", &[upstream.address]);
+    let mesh = mesh.up_when("an answer of the admin API", |_| true);
+    let shown = eventually("the addresses to be printed", || {
+        let out = std::fs::read_to_string(mesh.folder().join("up.out")).unwrap_or_default();
+        out.contains("Ctrl-C drains").then_some(out)
+    });
+    assert!(shown.contains("  gateway   http://") && !shown.contains("sk_test_"), "{shown}");
+}

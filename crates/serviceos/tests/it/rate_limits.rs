@@ -5,7 +5,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testkit::{Answer, Client, Connection, Http2, Mesh, Request, Running, Upstream, eventually};
+use testkit::{
+    Answer, Client, Connection, Http2, KeyServer, Mesh, Request, Running, TokenIssuer, Upstream, eventually,
+};
 
 const PUBLIC: &str = "routes: [{match: {path: '/echo'}, public: true}]";
 
@@ -150,6 +152,30 @@ fn an_address_that_presents_too_many_bad_credentials_is_told_to_wait_and_good_on
     assert_eq!(with(&mesh.key).status, 200, "whoever has a key is not kept out by a neighbour");
     let none = Request::new("GET", "/site/echo").send(mesh.gateway);
     assert_eq!(none.problem(), (401, "AUTH_REQUIRED".into()), "nothing was presented");
+}
+
+#[test]
+fn bad_credentials_that_cost_nothing_keep_no_good_token_out_and_those_that_cost_do() {
+    let (upstream, issuer) = (Upstream::new(), TokenIssuer::new("https://idp.test", "key-1"));
+    let keys = KeyServer::new(&issuer.jwks());
+    let gateway = format!(
+        "rateLimits: {{failedAuthentication: {{rate: 3/d, burst: 3}}}}, authentication: {{jwt: [{{issuer: \"https://idp.test\", audience: authenticated, roleClaim: role, scopes: {{authenticated: [site]}}, algorithms: [ES256], jwks: \"{}\"}}]}}",
+        keys.url()
+    );
+    let mesh = Mesh::new().gateway(&gateway).endpoints("site", &[upstream.address]).up();
+    let with = |key: &str| Request::new("GET", "/site/echo").key(key).send(mesh.gateway).status;
+    let good = |subject: &str| issuer.es256(&json!({"sub": subject}));
+    let wrong = format!("{}x", &mesh.key[..mesh.key.len() - 1]);
+    let expired = issuer.es256(&json!({"exp": 1_700_000_000}));
+    assert_eq!([&wrong, "no.token.at-all", &expired].map(&with), [401; 3]);
+    assert_eq!([&wrong, "no.token.at-all", &expired].map(&with), [429; 3], "so many refusals are told apart");
+    assert_eq!(with(&good("ann")), 200, "a token that nobody has seen");
+
+    let stranger = TokenIssuer::new("https://idp.test", "key-1").es256(&json!({}));
+    assert_eq!([(); 3].map(|()| with(&stranger)), [429; 3]);
+    assert_eq!(with(&good("bob")), 429, "no more signatures are verified for this address");
+    assert_eq!(with(&good("ann")), 429, "another token of a known caller, whose signature is another");
+    assert_eq!(with(&mesh.key), 200);
 }
 
 #[test]

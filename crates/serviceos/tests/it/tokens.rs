@@ -141,6 +141,19 @@ fn the_secret_of_supabase_is_enough_and_another_value_of_it_takes_its_place_at_o
 }
 
 #[test]
+fn a_claim_names_no_tenant_of_another_issuer() {
+    let (upstream, claiming) = (Upstream::new(), TokenIssuer::new(ISSUER, "key-1"));
+    let server = KeyServer::new(&claiming.jwks());
+    let keys = format!("algorithms: [ES256], jwks: \"{}\"", server.url());
+    let partner = format!("{{issuer: \"https://partner.test\", audience: a, tenant: partner, {keys}}}");
+    let mesh = mesh(&upstream, &[issuer(&format!("tenantClaim: org, {keys}")), partner]);
+    let of = |org: &str| get(&mesh, &claiming.es256(&json!({"org": org})));
+    assert_eq!(of("shop").status, 200);
+    assert_eq!(upstream.seen().pop().unwrap().header("x-serviceos-tenant"), Some("shop"));
+    assert_eq!(of("partner").problem(), (401, "AUTH_INVALID".into()));
+}
+
+#[test]
 fn a_start_with_a_secret_or_a_file_that_is_not_there_is_refused_with_the_line() {
     let mesh = Mesh::new();
     let file = |more: &str| {

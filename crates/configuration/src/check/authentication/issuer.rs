@@ -32,21 +32,53 @@ impl Checker {
             let message = format!("{KEY}: there are at most {MAX_ISSUERS} issuers");
             self.wrong(issuer.referenced.into(), message, None);
         }
-        let mut known = BTreeSet::new();
+        let (mut known, mut tenants) = (BTreeSet::new(), BTreeMap::new());
         let mut issuers = Vec::new();
         for (place, raw) in raw.into_iter().enumerate() {
             let key = format!("{KEY}[{place}]");
             let issuer = raw.value.issuer.clone();
-            issuers.extend(self.issuer(&key, raw, tiers, base_dir));
-            // The token's `iss` chooses, so there is nothing to choose between two.
-            if let Some(issuer) = issuer
-                && !known.insert(issuer.value.clone())
-            {
-                let message = format!("{key}.issuer: {} is written twice", quoted(&issuer.value));
-                self.wrong(issuer.origin, message, Some("keep one of the two".to_owned()));
+            let tenant = raw.value.tenant.as_ref().or(raw.value.tenant_claim.as_ref());
+            let says_tenant = tenant.map_or(raw.referenced.into(), |tenant| tenant.origin);
+            let settings = self.issuer(&key, raw, tiers, base_dir);
+            match (issuer, &settings) {
+                // The token's `iss` chooses, so there is nothing to choose between two.
+                (Some(issuer), _) if !known.insert(issuer.value.clone()) => {
+                    let message = format!("{key}.issuer: {} is written twice", quoted(&issuer.value));
+                    self.wrong(issuer.origin, message, Some("keep one of the two".to_owned()));
+                }
+                (_, Some(settings)) => self.own_tenant(&key, says_tenant, &settings.tenant, &mut tenants),
+                (_, None) => {}
             }
+            issuers.extend(settings);
         }
         issuers
+    }
+
+    /// To replicas a caller is its tenant and its subject. Two issuers may give one subject to two callers, so they share no tenant;
+    /// what a claim names is held against the tenants of the others when a token comes.
+    fn own_tenant(
+        &mut self,
+        key: &str,
+        origin: Origin,
+        tenant: &TenantOf,
+        tenants: &mut BTreeMap<Option<String>, String>,
+    ) {
+        let tenant = tenant.fixed().map(str::to_owned);
+        let Some(first) = tenants.get(&tenant) else {
+            tenants.insert(tenant, key.to_owned());
+            return;
+        };
+        let (message, help) = match &tenant {
+            Some(name) => (
+                format!("{key}.tenant: {} is the tenant of {first} already", quoted(name)),
+                "a caller is known by its tenant and its `sub`, so that each issuer needs another one: write `tenant: partner`",
+            ),
+            None => (
+                format!("{key}.tenantClaim: {first} names its tenants by a claim already"),
+                "both could name the same one, in which a `sub` could be two callers: write `tenant: partner` for one of them",
+            ),
+        };
+        self.wrong(origin, message, Some(help.to_owned()));
     }
 
     fn issuer(

@@ -3,7 +3,9 @@
 use serde_json::json;
 use testkit::{Client, KeyServer, Mesh, Request, TokenIssuer, Upstream, eventually};
 
-use super::{ISSUER, ROUTES, change, get, issuer, mesh, remote};
+use super::{ISSUER, PATIENT, ROUTES, change, get, issuer, mesh, remote, with_issuers};
+
+const IMPATIENT: &str = "rateLimits: {failedAuthentication: {rate: 1/d, burst: 1}}";
 
 #[test]
 fn a_new_key_is_taken_with_its_first_token_and_an_old_one_is_refused_even_where_it_was_remembered() {
@@ -62,11 +64,19 @@ fn a_start_waits_for_no_keys_and_takes_tokens_once_they_are_there() {
     let (upstream, supabase) = (Upstream::new(), TokenIssuer::new(ISSUER, "key-1"));
     let server = KeyServer::new("");
     server.answer(None);
-    let mesh = mesh(&upstream, &[remote(&server)]);
+    // A single refused credential would be one too many.
+    let gateway = with_issuers(&[remote(&server)]).replace(PATIENT, IMPATIENT);
+    let mesh = Mesh::new().gateway(&gateway).endpoints_with("site", &[upstream.address], ROUTES).up();
     let token = supabase.es256(&json!({}));
-    assert_eq!(get(&mesh, &token).problem(), (401, "AUTH_INVALID".into()));
+    for _ in 0..3 {
+        let unknown = get(&mesh, &token);
+        assert_eq!(unknown.problem(), (503, "AUTH_UNAVAILABLE".into()), "it may be good");
+        assert_eq!((unknown.header("retry-after"), unknown.header("www-authenticate")), (Some("1"), None));
+    }
     assert_eq!(mesh.get("/site/echo").status, 200, "everybody else is served");
     mesh.until_logged(0, "the keys of an issuer cannot be fetched");
+    let expired = supabase.es256(&json!({"exp": 1_700_000_000}));
+    assert_eq!(get(&mesh, &expired).problem(), (401, "AUTH_INVALID".into()), "whatever key has signed it");
     server.publish(&supabase.jwks());
     eventually("the keys to be fetched", || (get(&mesh, &token).status == 200).then_some(()));
 }
