@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::{Document, MAX_REFERENCES};
 use crate::program::decoded;
 use crate::rule::Fields;
+use crate::rule::read_json;
 use crate::schema::{Schema, SchemaError};
-use crate::strict::read_json;
 use crate::violation::{Place, Violation, Violations, beneath};
 
 /// Fields that are no parameters, whatever a document says (OpenAPI 3.1, Parameter Object).
