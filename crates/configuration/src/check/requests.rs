@@ -74,7 +74,7 @@ impl Checker {
         let content_type = content_type.or_else(|| {
             matches!(rule, ContentRule::Inline(_) | ContentRule::File(_)).then(|| JSON.to_owned())
         });
-        let line = Line(if let Origin::File(place) = place { place.line } else { 0 });
+        let line = Line(place.line());
         (body_bytes, Some(RequestSettings { key, line, content_type, rule }))
     }
 
@@ -108,7 +108,7 @@ impl Checker {
             Value::String(path) => {
                 self.rule_file(&format!("{key}.schema"), Text { value: path, origin }, base_dir)
             }
-            schema @ Value::Object(_) => return ContentRule::Inline(schema),
+            schema @ (Value::Object(_) | Value::Bool(_)) => return ContentRule::Inline(schema),
             _ => {
                 let message = format!("{key}.schema: expected a path or a schema");
                 self.wrong(

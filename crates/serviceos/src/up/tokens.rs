@@ -2,7 +2,6 @@
 //! for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,6 @@ use access::{
     Algorithm, CertificateRules, FREE, IssuerOwner, IssuerRules, IssuerSource, Issuers, Jwks, KeysOfIssuers,
     MAX_JWKS_BYTES, MIN_SECRET_BYTES, OverHttp, Tenant, Tiers, UNLIMITED, Users, VerifyingKey,
 };
-use anyhow::Context;
 use configuration::{
     CertificateSettings, IssuerSettings, JwksSource, Placed, Settings, TenantOf, TokenAlgorithm,
 };
@@ -24,23 +22,7 @@ use types::headers::DEFAULT_TENANT;
 
 use super::files::patiently;
 use super::made::Broken;
-
-/// What the file says of an issuer cannot be used.
-#[derive(Debug)]
-pub(crate) struct UnusableKeys {
-    file: String,
-    line: usize,
-    reason: String,
-}
-
-impl std::error::Error for UnusableKeys {}
-
-impl fmt::Display for UnusableKeys {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, reason } = self;
-        write!(formatter, "{file}:{line}: {reason}")
-    }
-}
+use super::unusable::Unusable;
 
 /// Whose tokens are taken, and what those whom they were made for may ask for.
 pub(crate) struct Tokens {
@@ -104,12 +86,12 @@ impl Tokens {
         (self.issuers.keys(), Arc::clone(&self.users))
     }
 
-    /// The issuers of these settings, which stand in `file`.
+    /// The issuers of these settings.
     ///
     /// # Errors
     /// The secret or the file that cannot be used, and why.
-    pub(super) async fn read(&self, settings: &Settings, file: &str) -> anyhow::Result<ReadIssuers> {
-        read(settings, &self.vault, file).await
+    pub(super) async fn read(&self, settings: &Settings) -> Result<ReadIssuers, Unusable> {
+        read(settings, &self.vault).await
     }
 
     /// These files hold something else, and some may be those of keys.
@@ -124,16 +106,15 @@ impl Tokens {
     pub(super) async fn of(
         &self,
         settings: &Settings,
-        file: &str,
         broken: Broken,
-    ) -> anyhow::Result<Option<ReadIssuers>> {
+    ) -> Result<Option<ReadIssuers>, Unusable> {
         let unread = match broken {
             Broken::Refuses => Unread::Refused,
             Broken::Stays if self.has_changed => Unread::Stay(&self.known),
             Broken::Stays => return Ok(None),
         };
-        let files = read_files(settings, file).await?;
-        Ok(Some(assemble(settings, files, &*self.vault.lock().await, file, unread)?))
+        let files = read_files(settings).await?;
+        assemble(settings, files, &*self.vault.lock().await, unread).map(Some)
     }
 
     /// Puts them in force, if they are others, and these tiers.
@@ -168,7 +149,7 @@ impl Tokens {
     }
 
     /// Takes over secrets that are others now.
-    pub(super) async fn renew_secrets(&mut self, settings: &Settings, file: &str) {
+    pub(super) async fn renew_secrets(&mut self, settings: &Settings) {
         let now = versions(settings, &*self.vault.lock().await);
         if now == self.versions {
             return;
@@ -176,7 +157,7 @@ impl Tokens {
         // No disk is asked: the files are as they were.
         let read = {
             let vault = self.vault.lock().await;
-            assemble(settings, self.files_in_force(settings), &vault, file, Unread::Stay(&self.known))
+            assemble(settings, self.files_in_force(settings), &vault, Unread::Stay(&self.known))
         };
         match read {
             Ok(read) => {
@@ -204,28 +185,18 @@ impl Tokens {
 ///
 /// # Errors
 /// The secret or the file that cannot be used, and why.
-pub(super) async fn read(
-    settings: &Settings,
-    vault: &Mutex<Vault>,
-    file: &str,
-) -> anyhow::Result<ReadIssuers> {
-    let files = read_files(settings, file).await?;
-    Ok(assemble(settings, files, &*vault.lock().await, file, Unread::Refused)?)
+pub(super) async fn read(settings: &Settings, vault: &Mutex<Vault>) -> Result<ReadIssuers, Unusable> {
+    let files = read_files(settings).await?;
+    assemble(settings, files, &*vault.lock().await, Unread::Refused)
 }
 
 /// The same of the files alone, for a start that has made nothing yet.
-pub(super) async fn try_files(settings: &Settings, file: &str) -> anyhow::Result<()> {
-    let read = read_files(settings, file).await?;
-    Ok(read.into_values().try_for_each(|keys| keys.map(drop))?)
-}
-
-/// Reads the files of keys that the settings name, and nothing else. Blocks, for as long as their disk does not answer.
-///
-/// # Errors
-/// The one that cannot be used, and why.
-pub(crate) fn check_files(settings: &Settings, file: &str) -> anyhow::Result<()> {
-    read_now(&settings.gateway.authentication.jwt, file).into_values().try_for_each(|keys| keys.map(drop))?;
-    Ok(())
+pub(super) async fn try_files(settings: &Settings) -> Result<(), Unusable> {
+    let mut unusable = Unusable::default();
+    for keys in read_files(settings).await?.into_values() {
+        unusable.note(keys);
+    }
+    unusable.or(())
 }
 
 /// The files of keys that the settings name, which are read again when they change.
@@ -242,24 +213,24 @@ fn file_of(issuer: &IssuerSettings) -> Option<(&PathBuf, usize)> {
 }
 
 /// By the place of their issuer.
-type KeysOfFiles = BTreeMap<usize, Result<Keys, UnusableKeys>>;
+type KeysOfFiles = BTreeMap<usize, Result<Keys, Unusable>>;
 
-async fn read_files(settings: &Settings, file: &str) -> anyhow::Result<KeysOfFiles> {
-    let (issuers, file) = (settings.gateway.authentication.jwt.clone(), file.to_owned());
-    let reading = tokio::task::spawn_blocking(move || read_now(&issuers, &file));
+async fn read_files(settings: &Settings) -> Result<KeysOfFiles, Unusable> {
+    let issuers = settings.gateway.authentication.jwt.clone();
+    let reading = tokio::task::spawn_blocking(move || read_now(&issuers));
     let read = patiently(reading, |seconds| {
         tracing::error!(
             "the files of gateway.authentication.jwt do not answer for {seconds} seconds; they are waited for"
         );
     });
-    read.await.context("failed to read keys of issuers")
+    read.await.map_err(|error| Unusable::one(0, format!("the keys of issuers could not be read: {error}")))
 }
 
-fn read_now(issuers: &[IssuerSettings], file: &str) -> KeysOfFiles {
+fn read_now(issuers: &[IssuerSettings]) -> KeysOfFiles {
     let named = issuers.iter().enumerate().filter_map(|(place, issuer)| {
         let (path, line) = file_of(issuer)?;
         let keys = read_keys(path, &algorithms(issuer));
-        Some((place, keys.map_err(|reason| unusable(file, line, place, "jwks", &reason))))
+        Some((place, keys.map_err(|reason| unusable(line, place, "jwks", &reason))))
     });
     named.collect()
 }
@@ -269,10 +240,10 @@ fn assemble(
     settings: &Settings,
     mut files: KeysOfFiles,
     vault: &Vault,
-    file: &str,
     unread: Unread<'_>,
-) -> Result<ReadIssuers, UnusableKeys> {
+) -> Result<ReadIssuers, Unusable> {
     let (mut sources, mut known, mut some_stayed) = (Vec::new(), Known::new(), false);
+    let mut wrong = Unusable::default();
     for (place, issuer) in settings.gateway.authentication.jwt.iter().enumerate() {
         let of_file = files.remove(&place).zip(file_of(issuer));
         let of_file = of_file.map(|(read, (path, _))| (KeysFrom::File(path.clone()), read));
@@ -283,17 +254,17 @@ fn assemble(
                 Unread::Stay(known) => known.get(&(issuer.issuer.clone(), KeysFrom::Secret(name.clone()))),
             };
             let read = secret_of(vault, name, issuer, before);
-            (
-                KeysFrom::Secret(name.clone()),
-                read.map_err(|reason| unusable(file, *line, place, "secret", &reason)),
-            )
+            (KeysFrom::Secret(name.clone()), read.map_err(|reason| unusable(*line, place, "secret", &reason)))
         });
         let mut keys = Vec::new();
         for (from, read) in of_file.into_iter().chain(of_secret) {
             let from = (issuer.issuer.clone(), from);
             let own = match (read, unread) {
                 (Ok(read), _) => read,
-                (Err(refused), Unread::Refused) => return Err(refused),
+                (Err(refused), Unread::Refused) => {
+                    wrong.note::<()>(Err(refused));
+                    continue;
+                }
                 (Err(refused), Unread::Stay(before)) => {
                     some_stayed = true;
                     say_what_stays(&from.1, &refused);
@@ -309,10 +280,10 @@ fn assemble(
         });
         sources.push(IssuerSource { rules: Arc::new(rules(issuer, settings.mode)), keys, url });
     }
-    Ok(ReadIssuers { sources, versions: versions(settings, vault), known, some_stayed })
+    wrong.or(ReadIssuers { sources, versions: versions(settings, vault), known, some_stayed })
 }
 
-fn say_what_stays(from: &KeysFrom, refused: &UnusableKeys) {
+fn say_what_stays(from: &KeysFrom, refused: &Unusable) {
     match from {
         KeysFrom::File(_) => tracing::error!(
             "a file of keys has changed and cannot be taken over: {refused}; the keys before stay in force"
@@ -346,9 +317,8 @@ fn secret_of(
     }
 }
 
-fn unusable(file: &str, line: usize, place: usize, key: &str, reason: &str) -> UnusableKeys {
-    let reason = format!("gateway.authentication.jwt[{place}].{key}: {reason}");
-    UnusableKeys { file: file.to_owned(), line, reason }
+fn unusable(line: usize, place: usize, key: &str, reason: &str) -> Unusable {
+    Unusable::one(line, format!("gateway.authentication.jwt[{place}].{key}: {reason}"))
 }
 
 fn versions(settings: &Settings, vault: &Vault) -> Versions {

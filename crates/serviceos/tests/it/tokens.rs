@@ -95,7 +95,7 @@ fn the_secret_of_supabase_is_enough_and_another_value_of_it_takes_its_place_at_o
     change(&mesh, &upstream, &[issuer("secret: supabase-jwt, tenant: acme")]);
     mesh.until_logged(
         0,
-        "serviceos.yaml:1: gateway.authentication.jwt[0].secret: there is no secret \"supabase-jwt\"",
+        "cannot be applied: line 1: gateway.authentication.jwt[0].secret: there is no secret \"supabase-jwt\"",
     );
     // With the line end that `echo` adds.
     assert_eq!(
