@@ -19,4 +19,4 @@ pub use openapi::Operation;
 pub use rule::{Content, Fields, Judged, MAX_DEPTH, RequestRule, read_json};
 pub use schema::{MAX_SCHEMA_DEPTH, Schema, SchemaError};
 pub use strict_json::NotJson;
-pub use violation::{MAX_VIOLATIONS, Place, Violation, Violations};
+pub use violation::{MAX_ALTERNATIVES, MAX_VIOLATIONS, Place, Violation, Violations};
