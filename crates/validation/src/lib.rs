@@ -14,7 +14,7 @@ mod rule;
 mod schema;
 mod violation;
 
-pub use media::{is_json, media_type};
+pub use media::media_type;
 pub use openapi::Operation;
 pub use rule::{Content, Fields, Judged, MAX_DEPTH, RequestRule, read_json};
 pub use schema::{MAX_SCHEMA_DEPTH, Schema, SchemaError};

@@ -105,20 +105,28 @@ fn of_alternatives_it_is_told_what_is_wrong_with_the_first_of_them() {
     let either = json!({"oneOf": [{"type": "null"}, {"$ref": "#/$defs/leaf"}]});
     let kinds: Vec<_> = ["leaf", "node", "fork", "tree", "wood"].map(|name| kind(name, &either)).into();
     let schema = json!({"anyOf": kinds, "$defs": {"leaf": kind("leaf", &json!({}))}});
-    check(&schema, &json!([]), expect![[r#"
+    check(
+        &schema,
+        &json!([]),
+        expect![[r#"
         "" must match at least one of the alternatives (/anyOf)
           or: "" must be an object (/anyOf/0/type)
           or: "" must be an object (/anyOf/1/type)
           or: "" must be an object (/anyOf/2/type)
           or: "" must be an object (/anyOf/3/type)
-    "#]]);
-    check(&schema, &json!({"kind": "fork", "of": {"kind": 1}, "size": 1}), expect![[r#"
+    "#]],
+    );
+    check(
+        &schema,
+        &json!({"kind": "fork", "of": {"kind": 1}, "size": 1}),
+        expect![[r#"
         "" must match at least one of the alternatives (/anyOf)
           or: "/kind" must be "leaf" (/anyOf/0/properties/kind/const)
           or: "/kind" must be "node" (/anyOf/1/properties/kind/const)
           or: "/of" must match one of the alternatives (/anyOf/2/properties/of/oneOf)
           or: "/kind" must be "tree" (/anyOf/3/properties/kind/const)
-    "#]]);
+    "#]],
+    );
     check(
         &json!({"properties": {"a": either}, "$defs": schema["$defs"]}),
         &json!({"a": {"kind": "x"}}),
