@@ -160,8 +160,8 @@ impl TokenTable {
     pub fn verify(&self, token: &[u8], now: Timestamp) -> Result<Verified, TokenRefusal> {
         let compact = Compact::read(token)?;
         let claims =
-            json::read(&compact.payload).map_err(|_| Refused("its claims are not read in one way only"))?;
-        let Some(name) = claims.text("iss") else { return Err(Refused("it names no issuer")) };
+            json::read(&compact.payload).ok_or(Refused("its claims are not read in one way only"))?;
+        let Some(name) = json::text(&claims, "iss") else { return Err(Refused("it names no issuer")) };
         let Some(Issuer { rules, keys, known }) = self.issuers.get(name) else {
             return Err(Refused("its issuer is not one of the file"));
         };

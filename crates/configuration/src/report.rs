@@ -112,6 +112,16 @@ pub(crate) struct Place {
     pub(crate) length: usize,
 }
 
+impl Origin {
+    /// The line of the file; 0 where it stands in none.
+    pub(crate) fn line(self) -> usize {
+        match self {
+            Self::File(place) => place.line,
+            Self::Default | Self::Flag(_) => 0,
+        }
+    }
+}
+
 impl From<Location> for Origin {
     fn from(location: Location) -> Self {
         let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);

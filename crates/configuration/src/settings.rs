@@ -109,6 +109,8 @@ pub struct GatewaySettings {
 /// TLS of the gateway. Whether the files can be read and hold what they should is not known here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSettings {
+    /// Where it stands.
+    pub line: Line,
     /// Chosen by the name that the client asks for; at least one, the first for every other name.
     pub certificates: Vec<CertificateFiles>,
     /// Whose certificates clients may show; absolute.

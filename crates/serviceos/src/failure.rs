@@ -6,9 +6,6 @@ use std::process::ExitCode;
 
 use configuration::LoadError;
 use control::ClientError;
-use edge_gateway::TlsError;
-
-use crate::up::UnusableKeys;
 
 /// A command's failure.
 #[derive(Debug)]
@@ -46,13 +43,8 @@ impl fmt::Display for Failure {
 }
 
 impl From<anyhow::Error> for Failure {
-    /// A certificate, a secret or a file of keys that the configuration names is a part of it.
     fn from(error: anyhow::Error) -> Self {
-        if error.is::<TlsError>() || error.is::<UnusableKeys>() {
-            Self::Configuration(format!("serviceos: {error:#}"))
-        } else {
-            Self::Failed(error)
-        }
+        Self::Failed(error)
     }
 }
 

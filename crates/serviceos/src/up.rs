@@ -11,6 +11,7 @@ mod desk;
 mod elsewhere;
 mod file_watch;
 mod files;
+mod from_files;
 mod joining;
 mod made;
 mod measuring;
@@ -29,6 +30,7 @@ mod source;
 mod store;
 mod tokens;
 mod told;
+mod unusable;
 mod upstream_tls;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,28 +63,22 @@ use crate::known_authority::KnownAuthority;
 use crate::signals::Orders;
 use background::{Background, told};
 use claims::{Claims, attested_authority};
-use client_tls::ClientTls;
 use data_dir::DataDir;
 use elsewhere::Arrivals;
 use files::Files;
+pub(crate) use from_files::FromFiles;
 use joining::{Begun, Mesh};
-use made::Broken;
 use pages::own_pages;
 use plan::{Plan, Resolving};
 use quoter::Quoter;
 use reload::{Live, ONCE_MORE};
 use replica_process::ReplicaLauncher;
-pub(crate) use request_rules::RequestRules;
 use revisions::{Beginning, BegunWith};
 use screen::Screen;
 pub(crate) use screen::counted;
-use shared_limits::SharedFiles;
-pub(crate) use shared_limits::check_files as check_shared_limits_files;
 pub(crate) use source::Source;
 use source::named_by;
-pub(crate) use store::check_files as check_store_files;
 use tokens::Tokens;
-pub(crate) use tokens::{UnusableKeys, check_files as check_key_files};
 use upstream_tls::UpstreamTls;
 
 /// How long the last lines of everything may take.
@@ -164,31 +160,27 @@ impl Running {
         let none = Rlimit { current: Some(0), maximum: Some(0) };
         setrlimit(Resource::Core, none).context("failed to forbid core dumps")?;
         // What is wrong with the file is found before anything is made.
-        let client_tls =
-            ClientTls::default().of(document.settings.gateway.tls.as_ref(), Broken::Refuses).await?;
-        tokens::try_files(&document.settings, &source.name()).await?;
-        let shared = SharedFiles::default().of(&document.settings, Broken::Refuses).await?;
-        let rules = RequestRules::default().begin(&document.settings, &source.name()).await?;
+        let name = source.name();
+        let made = FromFiles::default().of(&document.settings).await.map_err(|wrong| wrong.in_file(&name))?;
         let data_dir = DataDir::open(&document.settings.data_dir)?;
         let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
         let node = node::claim(&document.settings, &stores.mesh, &data_dir.node_id()).await?;
         let beginning = begin(&stores.mesh, document, &source).await?;
         let settings = beginning.document().settings.clone();
         // Before they are read.
-        let (named, name) = (named_by([&settings]), source.name());
+        let named = named_by([&settings]);
         let source = tokio::task::spawn_blocking(move || {
             source.keep(named);
             source
         });
         let source = source.await.context("failed to look at the files of the configuration")?;
-        let client_tls = client_tls.of(settings.gateway.tls.as_ref(), Broken::Refuses).await?;
-        let shared = shared.of(&settings, Broken::Refuses).await?;
-        let rules = rules.begin(&settings, &source.name()).await?;
+        let made = made.of(&settings).await.map_err(|wrong| wrong.in_file(&name))?;
+        let FromFiles { client_tls, shared, rules } = made;
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
         let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
             Claims::make(&settings, data_dir, stores, node).await?;
         let (vault, users) = (Arc::clone(&mesh.vault), Arc::new(Users::new(provisioning::tiers(&settings))));
-        let issuers = tokens::read(&settings, &vault, &name).await?;
+        let issuers = tokens::read(&settings, &vault).await.map_err(|wrong| wrong.in_file(&name))?;
         let store = StoreView::new(store::kind(&settings), mesh.stores.mesh.availability());
         let mesh = Mesh::open(&settings, beginning.number(), &data_dir, mesh).await?;
         let upstream_tls =

@@ -1,10 +1,11 @@
 //! A mesh in a temporary folder.
 
 use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -303,6 +304,19 @@ impl Running {
         run(self.folder(), arguments)
     }
 
+    /// The same with something on its standard input, which it need not read.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Finished {
+        let mut command = self.command();
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("running serviceos");
+        // A command that refuses before it reads has closed it.
+        let _not_read = child.stdin.take().expect("its standard input").write_all(input).is_err();
+        finished(&child.wait_with_output().expect("running serviceos"))
+    }
+
     /// The binary, to be run in the folder.
     pub fn command(&self) -> Command {
         self.mesh.command()
@@ -378,7 +392,10 @@ fn status(folder: &Path) -> Option<Value> {
 }
 
 fn run(folder: &Path, arguments: &[&str]) -> Finished {
-    let output = command(folder).args(arguments).output().expect("running serviceos");
+    finished(&command(folder).args(arguments).output().expect("running serviceos"))
+}
+
+fn finished(output: &Output) -> Finished {
     Finished {
         code: output.status.code().unwrap_or(-1),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -1,4 +1,4 @@
-//! The vocabulary that every crate of ServiceOS shares: names, sizes, durations, what is said of replicas, wire headers, the
+//! The vocabulary that every crate of ServiceOS shares: names, sizes, durations, media types, what is said of replicas, wire headers, the
 //! problem document, the places in which two documents differ, and the length-prefixed encoding of signed bytes.
 //!
 //! Only words live here. Whatever does something belongs to the crate whose duty it is.
@@ -7,6 +7,7 @@ pub mod description;
 pub mod difference;
 pub mod duration;
 pub mod headers;
+pub mod media;
 mod mode;
 mod name;
 mod problem;

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use crate::program::{Id, Part, Program};
-use crate::violation::{MAX_POINTER_BYTES, Place, Violation, Violations, beneath};
+use crate::violation::{
+    MAX_ALTERNATIVES, MAX_POINTER_BYTES, MAX_VIOLATIONS, Place, Violation, Violations, beneath,
+};
 
 /// How much is looked at before no more is looked for: each keyword that is held against a value, each member, item and pattern that
 /// it leads to, and more for large values.
@@ -17,8 +19,8 @@ const MAX_NESTED: usize = 256;
 
 /// Everything that is wrong with a value that is refused; at least one thing.
 pub(crate) fn explain(program: &Program, value: &Value) -> Violations {
-    let (told, known) = (Violations::default(), HashMap::new());
-    let mut explaining = Explaining { program, steps: 0, nested: 0, told, known };
+    let (told, known, alternatives) = (Violations::default(), HashMap::new(), Some(MAX_VIOLATIONS));
+    let mut explaining = Explaining { program, steps: 0, nested: 0, told, known, alternatives };
     explaining.judge(Program::ROOT, value, &At::Root, Tell::Yes, &mut Looked::default());
     let Explaining { steps, mut told, .. } = explaining;
     told.more |= steps >= MAX_STEPS;
@@ -37,6 +39,8 @@ struct Explaining<'a, 'v> {
     /// What is known of values that were held against alternatives, by the schema and the value: none of it where it does not fit.
     /// Alternatives that lead back to themselves would be looked at twice as often at each depth.
     known: HashMap<(Id, *const Value), Option<Rc<Looked<'v>>>>,
+    /// Of how many alternatives more may be told what is wrong with them. `None` within one: there only the first thing is told.
+    alternatives: Option<usize>,
 }
 
 /// Whether what is wrong is told, or only that something is: of an alternative nobody can say whether it was meant.
@@ -159,6 +163,31 @@ impl<'v> Explaining<'_, 'v> {
         if tell == Tell::Yes {
             let schema = if keyword.is_empty() { place.to_owned() } else { beneath(place, keyword) };
             self.told.add(Violation::new(Place::Body(at.pointer()), schema, message));
+            self.told.more |= self.alternatives.is_none();
+        }
+    }
+
+    /// Adds to what was told last what is wrong with alternatives that a value does not fit.
+    fn tell_alternatives(&mut self, tell: Tell, ids: &[Id], value: &'v Value, at: &At<'_>) {
+        let Some(left) = self.alternatives.filter(|_| tell == Tell::Yes && !self.told.more) else { return };
+        let mut found = Vec::new();
+        for id in ids.iter().take(MAX_ALTERNATIVES.min(left)) {
+            let known = std::mem::take(&mut self.known);
+            let mut within = Explaining {
+                program: self.program,
+                steps: self.steps,
+                nested: self.nested,
+                told: Violations::default(),
+                known,
+                alternatives: None,
+            };
+            within.judge(*id, value, at, Tell::Yes, &mut Looked::default());
+            (self.steps, self.known) = (within.steps, within.known);
+            found.extend(within.told.listed.into_iter().next());
+        }
+        self.alternatives = Some(left - found.len());
+        if let Some(told) = self.told.listed.last_mut() {
+            told.alternatives = found;
         }
     }
 
@@ -201,6 +230,7 @@ impl<'v> Explaining<'_, 'v> {
                 let fitting = self.fitting(ids, value, looked);
                 if fitting == 0 {
                     self.tell(tell, at, place, "anyOf", "must match at least one of the alternatives");
+                    self.tell_alternatives(tell, ids, value, at);
                 }
                 fitting > 0
             }
@@ -212,6 +242,9 @@ impl<'v> Explaining<'_, 'v> {
                     _ => "must match only one of the alternatives",
                 };
                 self.tell(tell, at, place, "oneOf", message);
+                if fitting == 0 {
+                    self.tell_alternatives(tell, ids, value, at);
+                }
                 false
             }
             Part::Not(id) => {
@@ -331,9 +364,14 @@ impl<'v> Explaining<'_, 'v> {
     /// Whether a name is what a schema asks. It is held against nothing else, so nothing of it is remembered.
     fn is_name(&self, id: Id, name: &str) -> bool {
         let text = Value::String(name.to_owned());
-        let (told, known) = (Violations::default(), HashMap::new());
-        let mut own =
-            Explaining { program: self.program, steps: self.steps, nested: self.nested, told, known };
+        let mut own = Explaining {
+            program: self.program,
+            steps: self.steps,
+            nested: self.nested,
+            told: Violations::default(),
+            known: HashMap::new(),
+            alternatives: None,
+        };
         own.judge(id, &text, &At::Root, Tell::No, &mut Looked::default())
     }
 

@@ -1,4 +1,4 @@
-//! What the content of a request must be: JSON that can be read in one way only, a JSON Schema 2020-12 that it must match, an
+//! What the content of a request must be: JSON that can be read in one way only (`strict-json`), a JSON Schema 2020-12 that it must match, an
 //! operation of an OpenAPI 3.1 document.
 //!
 //! Pure: text and bytes in, a verdict out. It knows no connection, reads no file and asks no clock. What is judged may come from
@@ -12,12 +12,11 @@ mod openapi;
 mod program;
 mod rule;
 mod schema;
-mod strict;
 mod violation;
 
-pub use media::{is_json, media_type};
+pub use media::media_type;
 pub use openapi::Operation;
-pub use rule::{Content, Fields, Judged, RequestRule};
+pub use rule::{Content, Fields, Judged, MAX_DEPTH, RequestRule, read_json};
 pub use schema::{MAX_SCHEMA_DEPTH, Schema, SchemaError};
-pub use strict::{MAX_DEPTH, MAX_EXPONENT_DIGITS, MAX_NUMBER_DIGITS, MAX_VALUES, NotJson, Why, read_json};
-pub use violation::{MAX_VIOLATIONS, Place, Violation, Violations};
+pub use strict_json::NotJson;
+pub use violation::{MAX_ALTERNATIVES, MAX_VIOLATIONS, Place, Violation, Violations};

@@ -1,13 +1,14 @@
 //! Media types, as far as the content of a request is chosen by them.
 
+use types::media::{is_essence, is_token};
+
 /// Type and subtype of a `Content-Type`, and its charset where one is named; `None` where it is no media type, or one that two
 /// readers could take for two (RFC 9110 sections 5.6.6 and 8.3.1).
 pub fn media_type(value: &[u8]) -> Option<(&str, Option<&str>)> {
     let value = std::str::from_utf8(value).ok()?;
     let (essence, mut rest) = value.split_at(value.find(';').unwrap_or(value.len()));
     let essence = essence.trim();
-    let (kind, subtype) = essence.split_once('/')?;
-    if !is_token(kind) || !is_token(subtype) {
+    if !is_essence(essence) {
         return None;
     }
     let (mut names, mut charset) = (Vec::new(), None);
@@ -44,17 +45,6 @@ fn parameter(text: &str) -> Option<(&str, &str, &str)> {
             .filter(|(value, _)| is_token(value))?,
     };
     is_token(name).then_some((name, value, rest.trim_start()))
-}
-
-fn is_token(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(allowed)
-}
-
-/// Whether content of this media type is JSON (RFC 8259, RFC 6839 section 3.1).
-pub fn is_json(essence: &str) -> bool {
-    let lower = essence.to_ascii_lowercase();
-    lower == "application/json" || lower == "text/json" || lower.ends_with("+json")
 }
 
 /// How well a media type fits one that is taken, which may be a range; `None` where it does not.
@@ -103,7 +93,6 @@ mod tests {
             assert_eq!(read(none), None, "{none}");
         }
         assert_eq!(read("a/b; x=\"; charset=utf-8\"; charset=utf-7"), Some(("a/b", Some("utf-7"))));
-        assert!(is_json("Application/Problem+JSON") && !is_json("application/jsonp"));
         assert_eq!(
             (fit("a/b", "A/B"), fit("a/*", "a/c"), fit("*/*", "x/y"), fit("a/*", "b/a")),
             (Some(2), Some(1), Some(0), None)

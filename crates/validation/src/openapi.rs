@@ -4,8 +4,8 @@
 mod parameters;
 
 use serde_json::{Map, Value};
+use types::media::is_json;
 
-use crate::media::is_json;
 use crate::rule::{Body, Content, RequestRule};
 use crate::schema::{Schema, SchemaError, check_depth};
 use crate::violation::beneath;

@@ -1,10 +1,23 @@
 //! What a route asks of a request: which content, and what that and the parameters must be.
 
+use serde_json::Value;
+use strict_json::NotJson;
+
 use crate::media::fit;
 use crate::openapi::Parameters;
 use crate::schema::Schema;
-use crate::strict::{NotJson, read_json};
 use crate::violation::Violations;
+
+/// The deepest nesting of arrays and objects in a body.
+pub const MAX_DEPTH: usize = 64;
+
+/// Reads one JSON value as bodies are read.
+///
+/// # Errors
+/// The first thing that is wrong, and where.
+pub fn read_json(bytes: &[u8]) -> Result<Value, NotJson> {
+    strict_json::read(bytes, MAX_DEPTH)
+}
 
 /// What a request must be.
 #[derive(Debug, Default)]

@@ -6,6 +6,8 @@ use serde::ser::{SerializeMap, Serializer};
 
 /// So many violations are told at most.
 pub const MAX_VIOLATIONS: usize = 100;
+/// The alternatives of a violation of which is told what is wrong with them.
+pub const MAX_ALTERNATIVES: usize = 4;
 /// The longest message, in characters.
 const MAX_MESSAGE_CHARS: usize = 200;
 /// The longest JSON Pointer into a body, in bytes: what lies deeper is told of what holds it.
@@ -29,17 +31,20 @@ pub struct Violation {
     pub schema: String,
     /// What is expected there.
     pub message: String,
+    /// Where one of several alternatives is expected: of the first of them, what is wrong with each first. At most
+    /// [`MAX_ALTERNATIVES`], and none of them has any.
+    pub alternatives: Vec<Violation>,
 }
 
 impl Violation {
     pub(crate) fn new(place: Place, schema: String, message: impl Into<String>) -> Self {
-        Self { place, schema, message: message.into() }
+        Self { place, schema, message: message.into(), alternatives: Vec::new() }
     }
 }
 
 impl Serialize for Violation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(4))?;
+        let mut map = serializer.serialize_map(None)?;
         match &self.place {
             Place::Body(pointer) => {
                 map.serialize_entry("in", "body")?;
@@ -52,6 +57,9 @@ impl Serialize for Violation {
         }
         map.serialize_entry("schema", &self.schema)?;
         map.serialize_entry("message", &self.message)?;
+        if !self.alternatives.is_empty() {
+            map.serialize_entry("alternatives", &self.alternatives)?;
+        }
         map.end()
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::TokenRefusal::{self, Refused};
-use super::json::{Json, Object};
+use super::json::{self, Object};
 use super::{Identity, IssuerRules, SKEW_MS, Tenant, Verified};
 
 /// The latest moment that is one, the end of the year 9999, in seconds.
@@ -53,29 +54,27 @@ fn judge_times(claims: &Object, now: Timestamp) -> Result<Timestamp, TokenRefusa
 
 /// A `NumericDate` (RFC 7519 section 2), in milliseconds.
 fn moment(claims: &Object, name: &str) -> Result<Option<i64>, TokenRefusal> {
-    match claims.get(name) {
-        None => Ok(None),
+    let Some(moment) = claims.get(name) else { return Ok(None) };
+    match json::number(moment) {
         #[expect(clippy::cast_possible_truncation, reason = "the range is that of four-digit years")]
-        Some(Json::Number(seconds)) if (0.0..=LATEST).contains(seconds) => Ok(Some((seconds * 1e3) as i64)),
-        Some(_) => Err(Refused("a moment of it is none")),
+        Some(seconds) if (0.0..=LATEST).contains(&seconds) => Ok(Some((seconds * 1e3) as i64)),
+        _ => Err(Refused("a moment of it is none")),
     }
 }
 
 fn is_for(claims: &Object, audience: &str) -> Result<bool, TokenRefusal> {
-    let is_wanted = |item: &Json| matches!(item, Json::Text(text) if text == audience);
+    let is_wanted = |item: &Value| item == audience;
     match claims.get("aud") {
         None => Err(Refused("it names no audience")),
-        Some(Json::List(items)) if items.iter().all(|item| matches!(item, Json::Text(_))) => {
-            Ok(items.iter().any(is_wanted))
-        }
-        Some(one @ Json::Text(_)) => Ok(is_wanted(one)),
+        Some(Value::Array(items)) if items.iter().all(Value::is_string) => Ok(items.iter().any(is_wanted)),
+        Some(one @ Value::String(_)) => Ok(is_wanted(one)),
         Some(_) => Err(Refused("its audience is none")),
     }
 }
 
 /// It is sent to replicas in a header, so it is visible ASCII.
 fn subject(claims: &Object) -> Result<String, TokenRefusal> {
-    let Some(subject) = claims.text("sub") else { return Err(Refused("it has no subject")) };
+    let Some(subject) = json::text(claims, "sub") else { return Err(Refused("it has no subject")) };
     let is_visible = subject.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && subject.trim() == subject;
     if !is_visible || !(1..=MAX_SUBJECT_BYTES).contains(&subject.len()) {
         return Err(Refused("its subject is not 1 to 255 visible characters of ASCII"));
@@ -101,11 +100,11 @@ fn tenant(claims: &Object, tenant: &Tenant) -> Result<String, TokenRefusal> {
         Tenant::Claim { path, others } => (path, others),
     };
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    match claims.at(path) {
-        Some(Json::Text(name)) if others.contains(name) => {
+    match json::at(claims, path) {
+        Some(Value::String(name)) if others.contains(name) => {
             Err(Refused("its claim names the tenant of another issuer"))
         }
-        Some(Json::Text(name))
+        Some(Value::String(name))
             if (1..=MAX_TENANT_BYTES).contains(&name.len()) && name.bytes().all(allowed) =>
         {
             Ok(name.clone())
@@ -117,24 +116,18 @@ fn tenant(claims: &Object, tenant: &Tenant) -> Result<String, TokenRefusal> {
 /// What the file grants to the roles that the token names, and nothing else.
 fn scopes(claims: &Object, rules: &IssuerRules) -> Result<Vec<String>, TokenRefusal> {
     let roles: Vec<&str> = match &rules.role_claim {
-        Some(path) => match claims.at(path) {
+        Some(path) => match json::at(claims, path) {
             None => Vec::new(),
-            Some(Json::Text(role)) => vec![role],
-            Some(Json::List(roles)) => roles
+            Some(Value::String(role)) => vec![role],
+            Some(Value::Array(roles)) => roles
                 .iter()
-                .map(|role| {
-                    if let Json::Text(role) = role {
-                        Ok(role.as_str())
-                    } else {
-                        Err(Refused("a role of it is not text"))
-                    }
-                })
+                .map(|role| role.as_str().ok_or(Refused("a role of it is not text")))
                 .collect::<Result<_, _>>()?,
             Some(_) => return Err(Refused("its claim of the roles is neither text nor a list")),
         },
         None => match claims.get("scope") {
             None => Vec::new(),
-            Some(Json::Text(words)) => words.split(' ').filter(|word| !word.is_empty()).collect(),
+            Some(Value::String(words)) => words.split(' ').filter(|word| !word.is_empty()).collect(),
             Some(_) => return Err(Refused("its claim `scope` is not text")),
         },
     };

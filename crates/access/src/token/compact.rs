@@ -49,18 +49,18 @@ const TYPES: [&str; 3] = ["JWT", "at+jwt", "application/at+jwt"];
 
 /// What must be understood (`crit`) is not, nor is a payload that is signed otherwise than it is sent (`b64`, RFC 7797).
 fn read_header(bytes: &[u8]) -> Result<(Algorithm, Option<String>), TokenRefusal> {
-    let header = json::read(bytes).map_err(|_| Refused("its header is not read in one way only"))?;
-    if header.has("crit") || header.has("b64") {
+    let header = json::read(bytes).ok_or(Refused("its header is not read in one way only"))?;
+    if header.contains_key("crit") || header.contains_key("b64") {
         return Err(Refused("its header asks for what is not understood"));
     }
-    let algorithm = header.text("alg").and_then(Algorithm::named);
+    let algorithm = json::text(&header, "alg").and_then(Algorithm::named);
     let algorithm = algorithm.ok_or(Refused("its algorithm is none that is taken"))?;
     let is_jwt = |kind: &str| TYPES.iter().any(|known| kind.eq_ignore_ascii_case(known));
-    if header.has("typ") && !header.text("typ").is_some_and(is_jwt) {
+    if header.contains_key("typ") && !json::text(&header, "typ").is_some_and(is_jwt) {
         return Err(Refused("its type is not that of a token for this"));
     }
-    let key_id = header.text("kid").map(str::to_owned);
-    if header.has("kid") && key_id.is_none() {
+    let key_id = json::text(&header, "kid").map(str::to_owned);
+    if header.contains_key("kid") && key_id.is_none() {
         return Err(Refused("the id of its key is not text"));
     }
     Ok((algorithm, key_id))

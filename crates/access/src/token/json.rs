@@ -1,152 +1,49 @@
-//! JSON that is read in one way only: no name twice in an object at whatever depth, no deeper than 16, no number beyond what a
-//! double can hold, and nothing behind it.
+//! What tokens and sets of keys are written in: JSON that can be read in one way only, with no number beyond what a double can
+//! hold. One object, and what is asked of it.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 /// How deep lists and objects may stand in each other.
 const MAX_DEPTH: usize = 16;
-/// How serde_json hands on a number whose digits are kept.
-const NUMBER: &str = "$serde_json::private::Number";
-
-/// A value.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Json {
-    /// A null, a true or a false: nothing that anybody here asks for.
-    Other,
-    Number(f64),
-    Text(String),
-    List(Vec<Json>),
-    Object(Object),
-}
 
 /// An object.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Object(BTreeMap<String, Json>);
-
-impl Object {
-    pub(super) fn get(&self, name: &str) -> Option<&Json> {
-        self.0.get(name)
-    }
-
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
-    }
-
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
-        match self.get(name)? {
-            Json::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// What stands at a path: under that very name, or else under its parts between dots, one in the other.
-    pub(super) fn at(&self, path: &str) -> Option<&Json> {
-        if let Some(found) = self.get(path) {
-            return Some(found);
-        }
-        let (first, rest) = path.split_once('.')?;
-        match self.get(first)? {
-            Json::Object(inner) => inner.at(rest),
-            _ => None,
-        }
-    }
-}
+pub(super) type Object = Map<String, Value>;
 
 /// Reads bytes that hold one object and nothing else.
-pub(super) fn read(bytes: &[u8]) -> Result<Object, serde_json::Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Depth(0).deserialize(&mut deserializer)?;
-    deserializer.end()?;
+pub(super) fn read(bytes: &[u8]) -> Option<Object> {
+    match strict_json::read(bytes, MAX_DEPTH) {
+        Ok(Value::Object(object)) if object.values().all(is_within_doubles) => Some(object),
+        _ => None,
+    }
+}
+
+/// What others would read as infinite, or not at all.
+fn is_within_doubles(value: &Value) -> bool {
     match value {
-        Json::Object(object) => Ok(object),
-        _ => Err(Error::custom("an object is expected")),
+        Value::Number(_) => number(value).is_some(),
+        Value::Array(items) => items.iter().all(is_within_doubles),
+        Value::Object(members) => members.values().all(is_within_doubles),
+        _ => true,
     }
 }
 
-/// So deep stands what is read.
-#[derive(Clone, Copy)]
-struct Depth(usize);
-
-impl Depth {
-    fn deeper<E: Error>(self) -> Result<Self, E> {
-        if self.0 == MAX_DEPTH { Err(E::custom("too deep")) } else { Ok(Self(self.0 + 1)) }
-    }
+/// The number that a value is.
+pub(super) fn number(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|number| number.is_finite())
 }
 
-impl<'de> DeserializeSeed<'de> for Depth {
-    type Value = Json;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
-        deserializer.deserialize_any(self)
-    }
+/// The text of a member.
+pub(super) fn text<'a>(object: &'a Object, name: &str) -> Option<&'a str> {
+    object.get(name)?.as_str()
 }
 
-fn number<E: Error>(number: f64) -> Result<Json, E> {
-    if number.is_finite() { Ok(Json::Number(number)) } else { Err(E::custom("a number out of range")) }
-}
-
-impl<'de> Visitor<'de> for Depth {
-    type Value = Json;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a value")
+/// What stands at a path: under that very name, or else under its parts between dots, one in the other.
+pub(super) fn at<'a>(object: &'a Object, path: &str) -> Option<&'a Value> {
+    if let Some(found) = object.get(path) {
+        return Some(found);
     }
-
-    fn visit_unit<E>(self) -> Result<Json, E> {
-        Ok(Json::Other)
-    }
-
-    fn visit_bool<E>(self, _value: bool) -> Result<Json, E> {
-        Ok(Json::Other)
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Json, E> {
-        number(value as f64)
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Json, E> {
-        number(value as f64)
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Json, E> {
-        number(value)
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Json, E> {
-        Ok(Json::Text(text.to_owned()))
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Json, E> {
-        Ok(Json::Text(text))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
-        let (depth, mut list) = (self.deeper()?, Vec::new());
-        while let Some(item) = items.next_element_seed(depth)? {
-            list.push(item);
-        }
-        Ok(Json::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json, A::Error> {
-        let (depth, mut object) = (self.deeper()?, BTreeMap::new());
-        while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
-            if object.is_empty() && name == NUMBER {
-                let digits: String = entries.next_value()?;
-                let value = digits.parse().map_err(|_| A::Error::custom("a number is expected"))?;
-                return number(value);
-            }
-            let value = entries.next_value_seed(depth)?;
-            if object.insert(name.into_owned(), value).is_some() {
-                return Err(A::Error::custom("a name twice"));
-            }
-        }
-        Ok(Json::Object(Object(object)))
-    }
+    let (first, rest) = path.split_once('.')?;
+    at(object.get(first)?.as_object()?, rest)
 }
 
 #[cfg(test)]
@@ -156,7 +53,7 @@ mod tests {
     use super::*;
 
     fn is_read(text: &str) -> bool {
-        read(text.as_bytes()).is_ok()
+        read(text.as_bytes()).is_some()
     }
 
     #[test]
@@ -178,6 +75,7 @@ mod tests {
             "{\"a\": 1, \"\\u0061\": 1}",
             "{\"b\": [{\"a\": 1, \"a\": 2}]}",
             "{\"a\": 1e400}",
+            "{\"a\": [{\"b\": -1e309}]}",
             "{\"a\": NaN}",
             "{\"a\": 01}",
             "{\"a\": +1}",
@@ -190,7 +88,7 @@ mod tests {
         ] {
             assert!(!is_read(bad), "{bad}");
         }
-        assert!(read(b"{\"a\": \"\xff\"}").is_err());
+        assert!(read(b"{\"a\": \"\xff\"}").is_none());
     }
 
     #[test]
@@ -201,28 +99,28 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_a_number_to_the_reader_is_one_or_nothing() {
-        let number = |text: &str| read(text.as_bytes()).ok().and_then(|object| object.get("a").cloned());
-        assert_eq!(number("{\"a\": 1.5}"), Some(Json::Number(1.5)));
-        let disguised = |rest: &str| number(&format!("{{\"a\": {{\"{NUMBER}\": {rest}}}}}"));
-        assert_eq!(disguised("\"1.5\""), Some(Json::Number(1.5)));
-        assert_eq!(disguised("\"x\""), None);
-        assert_eq!(disguised("\"1\", \"b\": 1"), None);
-        assert_eq!(disguised("[]"), None);
+    fn no_object_is_taken_for_a_number() {
+        let member = |text: &str| read(text.as_bytes()).unwrap().remove("a").unwrap();
+        assert_eq!(number(&member("{\"a\": 1.5}")), Some(1.5));
+        assert_eq!(number(&member("{\"a\": \"1.5\"}")), None);
+        for rest in ["\"1.5\"", "\"x\"", "\"1\", \"b\": 1", "[]"] {
+            let disguised = member(&format!("{{\"a\": {{\"$serde_json::private::Number\": {rest}}}}}"));
+            assert!(disguised.is_object() && number(&disguised).is_none(), "{rest}");
+        }
     }
 
     #[test]
     fn a_path_is_a_name_or_names_with_dots_between() {
         let object =
             read(br#"{"a": {"b": {"c": "1"}, "d.e": "2"}, "https://x.org/roles": "3", "a.b": "4"}"#).unwrap();
-        let text = |path: &str| match object.at(path) {
-            Some(Json::Text(text)) => text.clone(),
+        let text = |path: &str| match at(&object, path) {
+            Some(Value::String(text)) => text.clone(),
             other => format!("{other:?}"),
         };
         let found = ["a.b.c", "a.d.e", "https://x.org/roles", "a.b"].map(text);
         assert_eq!(found, ["1", "2", "3", "4"]);
         for nothing in ["", ".", "a.", "a.x", "b", "a.b.c.d", "a.d"] {
-            assert_eq!(object.at(nothing), None, "{nothing}");
+            assert_eq!(at(&object, nothing), None, "{nothing}");
         }
     }
 
@@ -230,7 +128,7 @@ mod tests {
         #[test]
         fn whatever_is_read_is_json_to_others_too(text in "[\\[\\]{}:,\"a1.e+ -]{0,24}") {
             if is_read(&text) {
-                prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|value| value.is_object()));
+                prop_assert!(serde_json::from_str::<Value>(&text).is_ok_and(|value| value.is_object()));
             }
         }
 

@@ -11,9 +11,10 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::Value;
 use thiserror::Error;
 
-use super::json::{self, Json, Object};
+use super::json::{self, Object};
 use super::{Algorithm, VerifyingKey};
 
 /// The largest set of keys, in bytes.
@@ -62,16 +63,16 @@ impl Jwks {
         if bytes.len() > MAX_JWKS_BYTES {
             return Err(JwksError::TooLarge);
         }
-        let set = json::read(bytes)
-            .map_err(|_| JwksError::Malformed("it is no JSON that is read in one way only"))?;
-        let Some(Json::List(written)) = set.get("keys") else {
+        let set =
+            json::read(bytes).ok_or(JwksError::Malformed("it is no JSON that is read in one way only"))?;
+        let Some(Value::Array(written)) = set.get("keys") else {
             return Err(JwksError::Malformed("it has no list `keys`"));
         };
         if written.len() > MAX_JWKS_KEYS {
             return Err(JwksError::TooMany);
         }
-        let read = |key: &Json| if let Json::Object(key) = key { read_key(key) } else { None };
-        let keys: Vec<_> = written.iter().filter_map(read).map(Arc::new).collect();
+        let keys: Vec<_> =
+            written.iter().filter_map(|key| read_key(key.as_object()?)).map(Arc::new).collect();
         Ok(Self { left_out: written.len() - keys.len(), keys })
     }
 }
@@ -82,10 +83,10 @@ fn read_key(jwk: &Object) -> Option<VerifyingKey> {
     }
     let id = match jwk.get("kid") {
         None => None,
-        Some(Json::Text(id)) if id.len() <= MAX_ID_BYTES => Some(id.clone()),
+        Some(Value::String(id)) if id.len() <= MAX_ID_BYTES => Some(id.clone()),
         Some(_) => return None,
     };
-    let keys = match (jwk.text("kty")?, jwk.text("crv")) {
+    let keys = match (json::text(jwk, "kty")?, json::text(jwk, "crv")) {
         ("EC", Some("P-256")) => vec![(Algorithm::Es256, p256(jwk)?)],
         ("OKP", Some("Ed25519")) => vec![(Algorithm::EdDsa, ed25519(jwk)?)],
         ("RSA", _) => rsa(jwk)?,
@@ -93,7 +94,7 @@ fn read_key(jwk: &Object) -> Option<VerifyingKey> {
     };
     let keys: Vec<_> = match jwk.get("alg") {
         None => keys,
-        Some(Json::Text(name)) => {
+        Some(Value::String(name)) => {
             let wanted = Algorithm::named(name)?;
             keys.into_iter().filter(|(algorithm, _)| *algorithm == wanted).collect()
         }
@@ -104,12 +105,10 @@ fn read_key(jwk: &Object) -> Option<VerifyingKey> {
 
 /// What `use` and `key_ops` say, where they are there (RFC 7517 sections 4.2 and 4.3).
 fn is_for_verifying(jwk: &Object) -> bool {
-    let used = !jwk.has("use") || jwk.text("use") == Some("sig");
+    let used = !jwk.contains_key("use") || json::text(jwk, "use") == Some("sig");
     let operations = match jwk.get("key_ops") {
         None => true,
-        Some(Json::List(names)) => {
-            names.iter().any(|name| matches!(name, Json::Text(name) if name == "verify"))
-        }
+        Some(Value::Array(names)) => names.iter().any(|name| name == "verify"),
         Some(_) => false,
     };
     used && operations
@@ -117,11 +116,11 @@ fn is_for_verifying(jwk: &Object) -> bool {
 
 /// A private key that is published is nobody's any more.
 fn is_private(jwk: &Object) -> bool {
-    ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|member| jwk.has(member))
+    ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|member| jwk.contains_key(*member))
 }
 
 fn bytes(jwk: &Object, member: &str) -> Option<Vec<u8>> {
-    BASE64_URL_SAFE_NO_PAD.decode(jwk.text(member)?).ok()
+    BASE64_URL_SAFE_NO_PAD.decode(json::text(jwk, member)?).ok()
 }
 
 fn coordinate(jwk: &Object, member: &str) -> Option<Vec<u8>> {

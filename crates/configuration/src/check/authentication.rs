@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::Checker;
 use crate::nearest::nearest;
 use crate::raw::{Entries, RawAuthentication};
-use crate::report::Origin;
 use crate::scalar::{Text, quoted};
 use crate::settings::{Authentication, SignedRequests, TierSettings, TlsSettings};
 
@@ -107,13 +106,5 @@ impl Checker {
             let message = format!("{key}: expected {example}, found {}", quoted(&text.value));
             self.wrong(text.origin, message, Some(format!("it has 1 to {most} bytes, on one line")));
         }
-    }
-}
-
-/// The line of a place in the file; 0 where it stands in none.
-fn line_of(origin: Origin) -> usize {
-    match origin {
-        Origin::File(place) => place.line,
-        Origin::Default | Origin::Flag(_) => 0,
     }
 }

@@ -12,7 +12,7 @@ use super::{BODY_BYTES, Checker, Surroundings};
 use crate::raw::{RawCertificate, RawGateway, RawLimits, RawTls};
 use crate::report::Origin;
 use crate::scalar::{Field, Scalar, Spanned, Text, Workers};
-use crate::settings::{CertificateFiles, GatewayLimits, GatewaySettings, TlsSettings};
+use crate::settings::{CertificateFiles, GatewayLimits, GatewaySettings, Line, TlsSettings};
 
 const MAX_WORKERS: i128 = 512;
 /// All header lines of a request. The least has room for a host; the most is held in memory for each connection that sends
@@ -77,7 +77,7 @@ impl Checker {
             });
         }
         let client_ca = raw.value.client_ca.map(|path| self.path(base_dir, &path, "gateway.tls.clientCa"));
-        TlsSettings { certificates, client_ca }
+        TlsSettings { line: Line(Origin::from(raw.referenced).line()), certificates, client_ca }
     }
 
     fn needed_path(&mut self, base_dir: &Path, path: Option<Text>, key: &str, parent: Origin) -> PathBuf {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use types::ByteSize;
+use types::media::{is_essence, is_json};
 
 use super::{BODY_BYTES, Checker};
 use crate::raw::{RawOpenApi, RawRequest};
@@ -74,23 +75,19 @@ impl Checker {
         let content_type = content_type.or_else(|| {
             matches!(rule, ContentRule::Inline(_) | ContentRule::File(_)).then(|| JSON.to_owned())
         });
-        let line = Line(if let Origin::File(place) = place { place.line } else { 0 });
+        let line = Line(place.line());
         (body_bytes, Some(RequestSettings { key, line, content_type, rule }))
     }
 
     fn content_type(&mut self, key: &str, text: Text, has_schema: bool) -> String {
         let lower = text.value.to_ascii_lowercase();
-        let is_token = |part: &str| {
-            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte);
-            !part.is_empty() && part.bytes().all(allowed)
-        };
-        let is_one = lower.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype));
-        if !is_one {
+        // A range is none.
+        if !is_essence(&lower) || lower.contains('*') {
             let found = quoted(&text.value);
             let message =
                 format!("{key}.contentType: expected a media type such as application/json, found {found}");
             self.wrong(text.origin, message, Some("write type and subtype alone".to_owned()));
-        } else if has_schema && !lower.ends_with("/json") && !lower.ends_with("+json") {
+        } else if has_schema && !is_json(&lower) {
             let message =
                 format!("{key}.contentType: only JSON is held against a schema, and {lower} is none");
             self.wrong(
@@ -108,7 +105,7 @@ impl Checker {
             Value::String(path) => {
                 self.rule_file(&format!("{key}.schema"), Text { value: path, origin }, base_dir)
             }
-            schema @ Value::Object(_) => return ContentRule::Inline(schema),
+            schema @ (Value::Object(_) | Value::Bool(_)) => return ContentRule::Inline(schema),
             _ => {
                 let message = format!("{key}.schema: expected a path or a schema");
                 self.wrong(

@@ -7,7 +7,7 @@ use super::endpoints::{host_of, port_of, split_port};
 use crate::raw::RawStore;
 use crate::report::Origin;
 use crate::scalar::{Field, RedisUrl, Spanned, Text, WordOr, quoted};
-use crate::settings::{ClientTlsFiles, OnSharedFailure, SharedLimitSettings};
+use crate::settings::{ClientTlsFiles, Line, OnSharedFailure, SharedLimitSettings};
 
 const KEY: &str = "gateway.rateLimits.shared";
 const PORT: u16 = 6379;
@@ -21,9 +21,17 @@ impl Checker {
         on_failure: Field<OnSharedFailure>,
         base_dir: &Path,
     ) -> Option<SharedLimitSettings> {
-        let on_failure = self.value("gateway.rateLimits.onSharedFailure", on_failure);
-        let on_failure = on_failure.unwrap_or(OnSharedFailure::Open);
-        let written = written?;
+        let failure_key = "gateway.rateLimits.onSharedFailure";
+        let failure_origin = on_failure.origin;
+        let on_failure = self.value(failure_key, on_failure).unwrap_or(OnSharedFailure::Open);
+        let Some(written) = written else {
+            if failure_origin != Origin::Default {
+                let message = format!("{failure_key}: nothing is shared here");
+                let help = "write `shared: redis://10.0.0.5:6379` as well, or leave it out";
+                self.wrong(failure_origin, message, Some(help.to_owned()));
+            }
+            return None;
+        };
         let origin = Origin::from(written.referenced);
         let (url_key, raw) = match written.value {
             WordOr::Word(value) => {
@@ -68,7 +76,8 @@ impl Checker {
             password_file.map(|file| self.path(base_dir, &file, &format!("{KEY}.passwordFile")));
         let At { host, port, database, .. } = at;
         let user = user.map(|user| user.value);
-        Some(SharedLimitSettings { host, port, database, tls, user, password_file, on_failure })
+        let line = Line(origin.line());
+        Some(SharedLimitSettings { line, host, port, database, tls, user, password_file, on_failure })
     }
 }
 

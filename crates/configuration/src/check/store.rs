@@ -10,7 +10,7 @@ use super::endpoints::{host_of, port_of, split_port};
 use crate::raw::{RawStore, RawStoreTls};
 use crate::report::Origin;
 use crate::scalar::{Field, StoreWord, Text, WordOr, quoted};
-use crate::settings::{CertificateFiles, ClientTlsFiles, EtcdLogin, EtcdStore, StoreSettings};
+use crate::settings::{CertificateFiles, ClientTlsFiles, EtcdLogin, EtcdStore, Line, StoreSettings};
 
 /// The most end points; etcd itself has seven members at most.
 const MAX_END_POINTS: usize = 16;
@@ -66,7 +66,7 @@ impl Checker {
             Some(tls) => Some(self.client_tls_files("store", tls, base_dir)),
             None => is_tls.then(ClientTlsFiles::default),
         };
-        StoreSettings::Etcd(EtcdStore { end_points, tls, login })
+        StoreSettings::Etcd(EtcdStore { line: Line(origin.line()), end_points, tls, login })
     }
 
     /// The files under `tls` of what is reached as a client.

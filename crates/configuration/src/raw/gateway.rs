@@ -105,6 +105,7 @@ pub(crate) struct RawRateLimits {
     #[serde(deserialize_with = "or_default")]
     pub(crate) tiers: Entries<Option<RawTier>>,
     /// Left out: each gateway counts by itself.
+    #[serde(deserialize_with = "written")]
     pub(crate) shared: Option<Spanned<WordOr<RedisUrl, RawStore>>>,
     pub(crate) on_shared_failure: Field<OnSharedFailure>,
 }

@@ -200,6 +200,7 @@ pub(crate) struct RawRequest {
     pub(crate) content_type: Option<Text>,
     pub(crate) body_bytes: Option<Field<ByteSize>>,
     /// A path, or the schema itself. Left out: the content is passed on as it comes.
+    #[serde(deserialize_with = "written")]
     pub(crate) schema: Option<Spanned<serde_json::Value>>,
     /// Left out: no operation says what is taken.
     #[serde(deserialize_with = "written")]

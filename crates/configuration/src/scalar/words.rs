@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use types::Mode;
+use types::media::is_token;
 
 use super::{Scalar, Shape, Whole, quoted, text_of};
 use crate::nearest::{nearest, one_of};
@@ -414,7 +415,7 @@ const OF_CONNECTION: [&str; 9] = [
 
 /// The name of a header in lower case, as it is compared (RFC 9110, section 5.1); `None` for what is no such name.
 pub(crate) fn header_name(name: &str) -> Option<String> {
-    (is_token(name) && !is_of_connection(name)).then(|| name.to_ascii_lowercase())
+    (is_short_token(name) && !is_of_connection(name)).then(|| name.to_ascii_lowercase())
 }
 
 /// Why a name that could be one of a header is none here.
@@ -429,7 +430,7 @@ fn is_of_connection(name: &str) -> bool {
 
 /// The name of a cookie is a token as well (RFC 6265, section 4.1.1), and its case matters.
 fn cookie_name(name: &str) -> Option<String> {
-    is_token(name).then(|| name.to_owned())
+    is_short_token(name).then(|| name.to_owned())
 }
 
 fn parameter_name(name: &str) -> Option<String> {
@@ -437,8 +438,6 @@ fn parameter_name(name: &str) -> Option<String> {
     (word && (1..=MAX_NAME_BYTES).contains(&name.len())).then(|| name.to_owned())
 }
 
-/// RFC 9110, section 5.6.2.
-fn is_token(text: &str) -> bool {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    text.bytes().all(token) && (1..=MAX_NAME_BYTES).contains(&text.len())
+fn is_short_token(text: &str) -> bool {
+    is_token(text) && text.len() <= MAX_NAME_BYTES
 }

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::ClientTlsFiles;
+use super::{ClientTlsFiles, Line};
 
 /// The Redis in which several gateways count together. Whether its files can be read and hold what they should is not known here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedLimitSettings {
+    /// Where it stands.
+    pub line: Line,
     /// Its host. An address of IPv6 stands without brackets.
     pub host: String,
     /// Its port.

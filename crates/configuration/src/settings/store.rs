@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::CertificateFiles;
+use super::{CertificateFiles, Line};
 
 /// The store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum StoreSettings {
 /// How etcd is reached. Whether the files can be read and hold what they should is not known here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EtcdStore {
+    /// Where it stands.
+    pub line: Line,
     /// Hosts and ports; at least one, no two the same. An address of IPv6 stands without brackets.
     pub end_points: Vec<(String, u16)>,
     /// TLS, or none.

@@ -24,6 +24,10 @@ fn what_is_written_is_kept_and_nothing_is_read() {
     let inline = settings("{contentType: Application/Vnd.a+json, schema: {type: [string, 'null']}}").unwrap();
     assert_eq!(inline.content_type.as_deref(), Some("application/vnd.a+json"));
     assert_eq!(inline.rule, ContentRule::Inline(json!({"type": ["string", "null"]})));
+    for anything in [true, false] {
+        let rule = settings(&format!("{{schema: {anything}}}")).unwrap().rule;
+        assert_eq!(rule, ContentRule::Inline(json!(anything)));
+    }
     assert_eq!(settings("{contentType: image/png}").unwrap().rule, ContentRule::Any);
     let operation = settings("{openapi: {document: /etc/api.yaml, operation: GET /a}}").unwrap();
     assert_eq!(operation.content_type, None);
@@ -89,6 +93,14 @@ fn what_excludes_each_other_or_cannot_be_judged_is_refused() {
               5 |         request: {schema: [a]}
                 |                           ^
             help: write `schema: schemas/draw.json`, or the schema itself"#]],
+        ),
+        (
+            "{schema: }",
+            expect![[r#"
+                serviceos.yaml:5:25: services.vrf.routes[0].request.schema: expected a path or a schema
+                  5 |         request: {schema: }
+                    |                         ^
+                help: write `schema: schemas/draw.json`, or the schema itself"#]],
         ),
         (
             "{schema: ''}",

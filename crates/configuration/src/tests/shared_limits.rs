@@ -3,7 +3,7 @@
 use expect_test::expect;
 
 use super::{check, read};
-use crate::{ClientTlsFiles, OnSharedFailure, SharedLimitSettings};
+use crate::{ClientTlsFiles, Line, OnSharedFailure, SharedLimitSettings};
 
 fn with(keys: &str) -> String {
     format!("gateway:\n  rateLimits: {{{keys}}}\nservices: {{vrf: }}")
@@ -13,6 +13,7 @@ fn with(keys: &str) -> String {
 fn what_is_shared_is_a_url_or_a_mapping_with_one() {
     let shared = |text: &str| read(&with(text)).unwrap().gateway.rate_limits.shared.unwrap();
     let plain = SharedLimitSettings {
+        line: Line(0),
         host: "a.example".into(),
         port: 6379,
         database: 0,
@@ -41,8 +42,6 @@ fn what_is_shared_is_a_url_or_a_mapping_with_one() {
     let login = shared("shared: {url: \"redis://a.example\", passwordFile: redis.password}");
     assert_eq!(login.password_file.unwrap(), std::path::Path::new("/srv/mesh/redis.password"));
     assert_eq!(login.user, None, "the default user may have a password");
-    assert_eq!(read(&with("shared: ")).unwrap().gateway.rate_limits.shared, None);
-    assert_eq!(read(&with("onSharedFailure: closed")).unwrap().gateway.rate_limits.shared, None);
 }
 
 #[test]
@@ -114,6 +113,22 @@ fn what_is_wrong_with_it_is_said_at_each_part() {
               2 |   rateLimits: {shared: "redis://a?db=1"}
                 |                        ^^^^^^^^^^^^^^^^
             help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]],
+        ),
+        (
+            "shared: ",
+            expect![[r#"
+                serviceos.yaml:2:22: gateway.rateLimits.shared.url: what is shared needs a URL
+                  2 |   rateLimits: {shared: }
+                    |                      ^
+                help: write redis://10.0.0.5:6379, or rediss:// for TLS; a database may follow, as in redis://10.0.0.5/1"#]],
+        ),
+        (
+            "onSharedFailure: closed",
+            expect![[r#"
+                serviceos.yaml:2:33: gateway.rateLimits.onSharedFailure: nothing is shared here
+                  2 |   rateLimits: {onSharedFailure: closed}
+                    |                                 ^^^^^^
+                help: write `shared: redis://10.0.0.5:6379` as well, or leave it out"#]],
         ),
         (
             "shared: {user: me, tls: }",

@@ -3,7 +3,7 @@
 use expect_test::expect;
 
 use super::{check, read};
-use crate::{ClientTlsFiles, EtcdStore, StoreSettings};
+use crate::{ClientTlsFiles, EtcdStore, Line, StoreSettings};
 
 #[test]
 fn a_store_is_a_word_or_a_url() {
@@ -13,7 +13,7 @@ fn a_store_is_a_word_or_a_url() {
     }
     let etcd = |hosts: &[(&str, u16)], tls| {
         let end_points = hosts.iter().map(|(host, port)| ((*host).to_owned(), *port)).collect();
-        StoreSettings::Etcd(EtcdStore { end_points, tls, login: None })
+        StoreSettings::Etcd(EtcdStore { line: Line(0), end_points, tls, login: None })
     };
     assert_eq!(store("etcd://A.example,10.0.0.6:1"), etcd(&[("a.example", 2379), ("10.0.0.6", 1)], None));
     assert_eq!(store("{url: \"etcd://[::1]:5/\"}"), etcd(&[("::1", 5)], None));

@@ -15,10 +15,7 @@ use crate::cli::{ChangeArgs, ConfigCommand, PlaceArgs};
 use crate::commands::block_on;
 use crate::failure::Failure;
 use crate::output::{print, print_json};
-use crate::up::{
-    RequestRules, check_key_files, check_service_config, check_shared_limits_files, check_store_files,
-    counted,
-};
+use crate::up::{FromFiles, check_service_config, counted};
 
 /// So much of a digest tells two apart in a listing, in hex digits.
 const SHOWN_DIGEST: usize = 12;
@@ -48,13 +45,10 @@ pub(crate) fn run(command: ConfigCommand) -> Result<(), Failure> {
 fn validate(place: PlaceArgs) -> Result<(), Failure> {
     let overrides = Overrides { data_dir: place.data_dir, ..Overrides::default() };
     let settings = configuration::load(&place.config, &overrides, check_service_config)?;
-    let tls = settings.gateway.tls.as_ref().map(edge_gateway::server_config).transpose();
-    tls.context("the files of gateway.tls cannot be used")?;
-    check_key_files(&settings, &place.config.display().to_string())?;
-    check_store_files(&settings).context("the files of `store` cannot be used")?;
-    check_shared_limits_files(&settings)
-        .context("the files of `gateway.rateLimits.shared` cannot be used")?;
-    RequestRules::check(&settings, &place.config.display().to_string())?;
+    let name = place.config.display().to_string();
+    block_on(async {
+        FromFiles::default().of(&settings).await.map(drop).map_err(|wrong| wrong.in_file(&name))
+    })?;
     let replicas = settings.services.iter().map(ServiceSettings::replicas).sum();
     let (services, replicas) = (counted(settings.services.len(), "service"), counted(replicas, "replica"));
     print(format_args!("{} is valid: {services}, {replicas}", place.config.display()))

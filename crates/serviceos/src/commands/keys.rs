@@ -32,8 +32,8 @@ pub(crate) fn run(command: KeysCommand) -> Result<(), Failure> {
         }
         KeysCommand::Rotate { place, id, overlap, public_key, json } => {
             let public_key = public_key.as_deref().map(read_public_key).transpose()?;
-            let overlap = Some(types::duration::text(overlap));
-            let request = NewRotationRequest { overlap, public_key };
+            let written = Some(types::duration::text(overlap));
+            let request = NewRotationRequest { overlap: written, public_key };
             let client = AdminClient::new(&place.data_dir());
             let path = format!("/v1/keys/{}/rotate", percent_encoded(&id));
             let rotated: RotatedKey = block_on(async { Ok(client.post(&path, &request).await?) })?;
@@ -41,10 +41,11 @@ pub(crate) fn run(command: KeysCommand) -> Result<(), Failure> {
                 return print_json(&rotated);
             }
             show(&rotated.id, rotated.key.as_deref())?;
-            if let Some(end) = rotated.previous_ends_at {
-                print(format_args!("The one before it is good until {end:.0}."))?;
+            match rotated.previous_ends_at {
+                Some(_) if overlap.is_zero() => print("The one before it is good no more."),
+                Some(end) => print(format_args!("The one before it is good until {end:.0}.")),
+                None => Ok(()),
             }
-            Ok(())
         }
         KeysCommand::List { place, json } => {
             let client = AdminClient::new(&place.data_dir());

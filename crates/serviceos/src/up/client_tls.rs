@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
 use configuration::TlsSettings;
 use edge_gateway::ServerTls;
 
 use super::files::patiently;
 use super::made::{Broken, Made};
+use super::unusable::Unusable;
 
 /// What was made, and of what; nothing before the first time, and in the clear.
 #[derive(Default)]
@@ -21,9 +21,8 @@ impl ClientTls {
     ///
     /// # Errors
     /// The file that cannot be used, and why.
-    pub(crate) async fn of(&self, settings: Option<&TlsSettings>, broken: Broken) -> anyhow::Result<Self> {
-        let make = async |settings| read(settings).await.context("failed to set up TLS for clients");
-        self.0.of(settings, broken, "a certificate", make).await.map(Self)
+    pub(crate) async fn of(&self, settings: Option<&TlsSettings>, broken: Broken) -> Result<Self, Unusable> {
+        self.0.of(settings, broken, "a certificate", read).await.map(Self)
     }
 
     /// What connections are accepted with; `None` in the clear.
@@ -43,17 +42,20 @@ pub(super) fn files(settings: &TlsSettings) -> impl Iterator<Item = &PathBuf> {
     pairs.chain(&settings.client_ca)
 }
 
-async fn read(settings: TlsSettings) -> anyhow::Result<Arc<ServerTls>> {
+async fn read(settings: TlsSettings) -> Result<Arc<ServerTls>, Unusable> {
+    let line = settings.line.0;
+    let unusable = |reason: String| Unusable::one(line, format!("gateway.tls: {reason}"));
     let reading = tokio::task::spawn_blocking(move || edge_gateway::server_config(&settings));
     let read = patiently(reading, |seconds| {
         tracing::error!("the files of gateway.tls do not answer for {seconds} seconds; they are waited for");
     });
-    Ok(read.await??)
+    let read = read.await.map_err(|error| unusable(format!("it could not be read: {error}")))?;
+    read.map_err(|error| unusable(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
-    use configuration::CertificateFiles;
+    use configuration::{CertificateFiles, Line};
     use testkit::Authority;
 
     use super::*;
@@ -65,7 +67,7 @@ mod tests {
             authority.certificate(&["a.test"]).write(folder.path(), name);
             let path = |kind: &str| folder.path().join(format!("{name}.{kind}"));
             let files = CertificateFiles { certificate: path("pem"), key: path("key") };
-            TlsSettings { certificates: vec![files], client_ca: None }
+            TlsSettings { line: Line(7), certificates: vec![files], client_ca: None }
         };
         let (first, second) = (files("first"), files("second"));
         let config = |made: &ClientTls| made.config().unwrap();
@@ -82,7 +84,10 @@ mod tests {
         let stays = made.of(Some(&first), Broken::Stays).await.unwrap();
         assert!(Arc::ptr_eq(&config(&made), &config(&stays)));
         let gone = made.of(Some(&first), Broken::Refuses).await.err().unwrap();
-        assert!(gone.is::<edge_gateway::TlsError>(), "{gone:#}");
-        assert!(format!("{gone:#}").contains("first.key: No such file"), "{gone:#}");
+        let gone = gone.to_string();
+        assert!(
+            gone.starts_with("line 7: gateway.tls: ") && gone.contains("first.key: No such file"),
+            "{gone}"
+        );
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use super::unusable::Unusable;
 
 /// Whether what is in force may stay in the place of what cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +52,8 @@ impl<S: Clone + PartialEq, T> Made<S, T> {
         settings: Option<&S>,
         broken: Broken,
         what: &str,
-        make: impl AsyncFnOnce(S) -> Result<Arc<T>>,
-    ) -> Result<Self> {
+        make: impl AsyncFnOnce(S) -> Result<Arc<T>, Unusable>,
+    ) -> Result<Self, Unusable> {
         let Some(settings) = settings else { return Ok(Self::default()) };
         let known = self.known.as_ref().filter(|(known, _)| known == settings);
         if let Some(known) = known.filter(|_| self.files == Files::Same) {
@@ -68,7 +68,7 @@ impl<S: Clone + PartialEq, T> Made<S, T> {
             }
             (Err(error), Some(known)) if broken == Broken::Stays => {
                 tracing::error!(
-                    "{what} has changed and cannot be taken over: {error:#}; the one before stays in force"
+                    "{what} has changed and cannot be taken over: {error}; the one before stays in force"
                 );
                 Ok(Self { known: Some(known.clone()), files: Files::Changed })
             }
@@ -86,8 +86,8 @@ mod tests {
         settings: u8,
         broken: Broken,
         found: Result<u8, &str>,
-    ) -> Result<Made<u8, u8>> {
-        let make = async |_| found.map(Arc::new).map_err(|error| anyhow::anyhow!(error.to_owned()));
+    ) -> Result<Made<u8, u8>, Unusable> {
+        let make = async |_| found.map(Arc::new).map_err(|error| Unusable::one(1, error.to_owned()));
         made.of(Some(&settings), broken, "a file", make).await
     }
 
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(of(&mended, 1, Broken::Stays, never).await.unwrap().get().as_deref(), Some(&11));
         assert!(
             mended
-                .of(None, Broken::Stays, "a file", async |_| anyhow::bail!("never"))
+                .of(None, Broken::Stays, "a file", async |_| Err(Unusable::one(1, "never".to_owned())))
                 .await
                 .unwrap()
                 .get()

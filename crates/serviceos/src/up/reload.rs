@@ -27,6 +27,7 @@ use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisio
 use super::shared_limits::SharedFiles;
 use super::source::{Found, named};
 use super::tokens::Tokens;
+use super::unusable::Unusable;
 use super::upstream_tls::UpstreamTls;
 use super::{own_pages, provisioning};
 
@@ -164,11 +165,10 @@ impl Live {
         if change.dry_run {
             let refuses = Broken::Refuses;
             let client_tls = self.client_tls.of(document.settings.gateway.tls.as_ref(), refuses);
-            client_tls.await.map_err(not_applied)?;
-            self.tokens.read(&document.settings, self.files.name()).await.map_err(not_applied)?;
-            self.shared.of(&document.settings, refuses).await.map_err(not_applied)?;
-            let rules = self.rules.of(&document.settings, refuses).await;
-            rules.map_err(|refused| not_applied(refused.into()))?;
+            client_tls.await.map_err(unusable)?;
+            self.tokens.read(&document.settings).await.map_err(unusable)?;
+            self.shared.of(&document.settings, refuses).await.map_err(unusable)?;
+            self.rules.of(&document.settings, refuses).await.map_err(unusable)?;
             let restart_needed = self.settings.restart_needed(&document.settings);
             let changed = !diff.is_empty();
             return Ok(ConfigChanged {
@@ -250,7 +250,7 @@ impl Live {
 
     /// Secrets that issuers of tokens sign with are others, or may be. What was refused may have waited for one.
     pub(crate) async fn renew_secrets_of_issuers(&mut self) {
-        self.tokens.renew_secrets(&self.settings, self.files.name()).await;
+        self.tokens.renew_secrets(&self.settings).await;
         if let Some(document) = self.refused.take_if(|refused| Tokens::need_secrets(&refused.settings)) {
             self.follow(document, Instant::now()).await;
             self.keep_files();
@@ -267,12 +267,11 @@ impl Live {
         // What is in force already goes on with what was made of it.
         let broken = if candidate.is_some() { Broken::Refuses } else { Broken::Stays };
         // Before the tiers, which keep everybody else who changes a key waiting.
-        let client_tls =
-            self.client_tls.of(settings.gateway.tls.as_ref(), broken).await.map_err(not_applied)?;
+        let client_tls = self.client_tls.of(settings.gateway.tls.as_ref(), broken).await.map_err(unusable)?;
         let upstream_tls = self.upstream_tls.of(&settings).await.map_err(not_applied)?;
-        let issuers = self.tokens.of(&settings, self.files.name(), broken).await.map_err(not_applied)?;
-        let shared = self.shared.of(&settings, broken).await.map_err(not_applied)?;
-        let rules = self.rules.of(&settings, broken).await.map_err(|refused| not_applied(refused.into()))?;
+        let issuers = self.tokens.of(&settings, broken).await.map_err(unusable)?;
+        let shared = self.shared.of(&settings, broken).await.map_err(unusable)?;
+        let rules = self.rules.of(&settings, broken).await.map_err(unusable)?;
         let keys = Arc::clone(&self.keys);
         let tiers = keys.begin_tiers().await;
         let checks = Arc::clone(&self.checks.borrow());
@@ -339,6 +338,10 @@ impl Live {
             }
         }
     }
+}
+
+fn unusable(wrong: Unusable) -> ConfigRefused {
+    ConfigRefused::NotApplied(wrong.to_string())
 }
 
 fn not_applied(error: anyhow::Error) -> ConfigRefused {

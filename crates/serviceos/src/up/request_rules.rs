@@ -2,7 +2,6 @@
 //! the disk, and only when one of them holds something else or others are named.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,12 +9,11 @@ use std::sync::Arc;
 
 use configuration::{ContentRule, RequestSettings, RouteSettings, RuleFile, Settings};
 use serde_json::Value;
-use thiserror::Error;
 use validation::{Operation, RequestRule, Schema, SchemaError, read_json};
 
 use super::files::patiently;
 use super::made::Broken;
-use crate::failure::Failure;
+use super::unusable::Unusable;
 
 /// The largest file with schemas, in bytes: 4 MiB.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -37,31 +35,12 @@ struct Wanted {
     methods: Vec<String>,
 }
 
-/// Everything that is wrong, each with its line.
-#[derive(Debug, Clone, Error)]
-pub(crate) struct RulesRefused(Vec<(usize, String)>);
-
-impl RulesRefused {
-    /// The report, in which the configuration has this name.
-    fn report(&self, name: &str) -> String {
-        let line = |(line, message): &(usize, String)| format!("{name}:{line}: {message}\n");
-        self.0.iter().map(line).collect()
-    }
-}
-
-impl fmt::Display for RulesRefused {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let each: Vec<_> = self.0.iter().map(|(line, message)| format!("line {line}: {message}")).collect();
-        formatter.write_str(&each.join("\n"))
-    }
-}
-
 impl RequestRules {
     /// Those of these settings: the same as before where they are.
     ///
     /// # Errors
     /// Everything that cannot be used, and why.
-    pub(crate) async fn of(&self, settings: &Settings, broken: Broken) -> Result<Self, RulesRefused> {
+    pub(crate) async fn of(&self, settings: &Settings, broken: Broken) -> Result<Self, Unusable> {
         let routes = settings.services.iter().flat_map(|service| &service.routes);
         let wanted: Vec<Wanted> = routes.filter_map(Wanted::of).collect();
         if wanted.iter().all(|wanted| self.known(wanted).is_some()) {
@@ -74,33 +53,9 @@ impl RequestRules {
                 "the schemas of requests do not answer for {seconds} seconds; they are waited for"
             );
         });
-        read.await
-            .unwrap_or_else(|error| Err(RulesRefused(vec![(0, format!("it could not be read: {error}"))])))
-    }
-
-    /// Those of the settings that a start goes by, which come from the file of this name.
-    ///
-    /// # Errors
-    /// Everything that cannot be used, with its line.
-    pub(crate) async fn begin(&self, settings: &Settings, name: &str) -> Result<Self, Failure> {
-        let rules = self.of(settings, Broken::Refuses).await;
-        rules.map_err(|refused| Failure::Configuration(refused.report(name)))
-    }
-
-    /// Whether all that settings name can be used, on a thread that may wait.
-    ///
-    /// # Errors
-    /// Everything that cannot be used, with its line.
-    pub(crate) fn check(settings: &Settings, name: &str) -> Result<(), Failure> {
-        match Self::read_now(settings) {
-            Ok(_) => Ok(()),
-            Err(refused) => Err(Failure::Configuration(refused.report(name))),
-        }
-    }
-
-    fn read_now(settings: &Settings) -> Result<Self, RulesRefused> {
-        let routes = settings.services.iter().flat_map(|service| &service.routes);
-        Self::default().read(routes.filter_map(Wanted::of).collect(), Broken::Refuses)
+        read.await.unwrap_or_else(|error| {
+            Err(Unusable::one(0, format!("the schemas of requests could not be read: {error}")))
+        })
     }
 
     /// What a route asks; nothing where it asks nothing.
@@ -130,8 +85,8 @@ impl RequestRules {
         self.known.insert(wanted.request.key.clone(), (wanted, rule));
     }
 
-    fn read(&self, all: Vec<Wanted>, broken: Broken) -> Result<Self, RulesRefused> {
-        let (mut rules, mut wrong, mut documents) = (Self::default(), Vec::new(), HashMap::new());
+    fn read(&self, all: Vec<Wanted>, broken: Broken) -> Result<Self, Unusable> {
+        let (mut rules, mut wrong, mut documents) = (Self::default(), Unusable::default(), HashMap::new());
         for wanted in all {
             if let Some(rule) = self.known(&wanted) {
                 rules.add(wanted, rule);
@@ -152,11 +107,13 @@ impl RequestRules {
                         rules.changed.extend(wanted.request.file().map(|file| file.path.clone()));
                         rules.add(wanted, rule);
                     }
-                    None => wrong.push((wanted.request.line.0, message)),
+                    None => {
+                        wrong.note::<()>(Err(Unusable::one(wanted.request.line.0, message)));
+                    }
                 },
             }
         }
-        if wrong.is_empty() { Ok(rules) } else { Err(RulesRefused(wrong)) }
+        wrong.or(rules)
     }
 }
 
@@ -281,8 +238,8 @@ mod tests {
         assert!(!stays.changed.is_empty(), "it is tried again the next time");
     }
 
-    #[test]
-    fn everything_that_is_wrong_has_its_line_and_names_file_and_place() {
+    #[tokio::test]
+    async fn everything_that_is_wrong_has_its_line_and_names_file_and_place() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         write("cut.json", r#"{"type": "#);
@@ -311,7 +268,8 @@ mod tests {
             "{openapi: {document: api.yaml, operation: get}}",
             "{openapi: {document: api.yaml, operation: list}}",
         ];
-        let refused = RequestRules::read_now(&settings(folder.path(), &requests)).unwrap_err();
+        let settings = settings(folder.path(), &requests);
+        let refused = RequestRules::default().of(&settings, Broken::Refuses).await.unwrap_err();
         expect![[r#"
             serviceos.yaml:7: services.a.routes[0].request.schema: none.json: there is no such file
             serviceos.yaml:9: services.a.routes[1].request.schema: .: this is no file
@@ -326,6 +284,6 @@ mod tests {
             serviceos.yaml:27: services.a.routes[10].request.openapi: api.yaml: /paths: there is no operation gett, but get, list
             serviceos.yaml:29: services.a.routes[11].request.openapi: the operation get is for GET, so the route must be for that alone: write `methods: [GET]`
             serviceos.yaml:31: services.a.routes[12].request.openapi: api.yaml: /paths/~1a/post/parameters/0/in: parameters in cookie are not supported
-        "#]].assert_eq(&refused.report("serviceos.yaml"));
+        "#]].assert_eq(&refused.in_file("serviceos.yaml").to_string());
     }
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 use configuration::{OnSharedFailure, Settings, SharedLimitSettings};
 use shared_limits::{Login, OnFailure, Server, SharedLimits, Tls};
 
 use super::files::patiently;
 use super::made::{Broken, Made};
 use super::store::{client_tls, password};
+use super::unusable::Unusable;
 
 /// What was made, and of what; nothing before the first time, and where nothing is shared.
 #[derive(Default)]
@@ -22,16 +23,19 @@ impl SharedFiles {
     ///
     /// # Errors
     /// The file that cannot be used, and why.
-    pub(super) async fn of(&self, settings: &Settings, broken: Broken) -> Result<Self> {
+    pub(super) async fn of(&self, settings: &Settings, broken: Broken) -> Result<Self, Unusable> {
         let domain = settings.trust_domain.clone();
         let make = async |shared: SharedLimitSettings| {
+            let line = shared.line.0;
             let reading = tokio::task::spawn_blocking(move || read(&shared, &domain));
             let made = patiently(reading, |seconds| {
                 tracing::error!(
                     "the files of gateway.rateLimits.shared do not answer for {seconds} seconds; they are waited for"
                 );
             });
-            made.await?.map(Arc::new).context("failed to set up the limits that gateways share")
+            let made = made.await.map_err(anyhow::Error::from).flatten();
+            made.map(Arc::new)
+                .map_err(|error| Unusable::one(line, format!("gateway.rateLimits.shared: {error:#}")))
         };
         let shared = settings.gateway.rate_limits.shared.as_ref();
         self.0.of(shared, broken, "a file of gateway.rateLimits.shared", make).await.map(Self)
@@ -55,20 +59,9 @@ pub(super) fn files(settings: &SharedLimitSettings) -> impl Iterator<Item = &Pat
     settings.password_file.iter().chain(tls.filter_map(|tls| tls.ca.as_ref())).chain(own)
 }
 
-/// Whether the files that the settings name hold what they should.
-///
-/// # Errors
-/// The file that does not, and why.
-pub(crate) fn check_files(settings: &Settings) -> Result<()> {
-    if let Some(shared) = &settings.gateway.rate_limits.shared {
-        read(shared, &settings.trust_domain)?;
-    }
-    Ok(())
-}
-
-fn read(settings: &SharedLimitSettings, trust_domain: &str) -> Result<SharedLimits> {
-    let SharedLimitSettings { host, port, database, tls, user, password_file, on_failure } = settings;
-    let tls = tls.as_ref().map(|files| -> Result<_> {
+fn read(settings: &SharedLimitSettings, trust_domain: &str) -> anyhow::Result<SharedLimits> {
+    let SharedLimitSettings { host, port, database, tls, user, password_file, on_failure, .. } = settings;
+    let tls = tls.as_ref().map(|files| -> anyhow::Result<_> {
         let (roots, client) = client_tls(files, "Redis in `gateway.rateLimits.shared.tls.ca`")?;
         Ok(Tls { roots, client })
     });

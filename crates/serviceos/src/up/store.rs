@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::data_dir::DataDir;
 use super::files::patiently;
+use super::unusable::Unusable;
 
 /// In etcd, what the mesh is made of stands under this, beside what services keep under `state/`.
 const MESH: &[u8] = b"mesh/";
@@ -49,15 +50,8 @@ pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Stor
         StoreSettings::Etcd(etcd) => {
             let (etcd, all) = (etcd.clone(), namespace(settings));
             let of_mesh = [&all[..], MESH].concat();
-            let reading = tokio::task::spawn_blocking(move || {
-                anyhow::Ok((read(etcd.clone(), of_mesh)?, read(etcd, all)?))
-            });
-            let read = patiently(reading, |seconds| {
-                tracing::error!(
-                    "the files of `store` do not answer for {seconds} seconds; they are waited for"
-                );
-            });
-            let (of_mesh, all) = read.await??;
+            let (of_mesh, all) =
+                reading(move || anyhow::Ok((read(etcd.clone(), of_mesh)?, read(etcd, all)?))).await?;
             let mesh = Store::etcd_mirrored(of_mesh, &data_dir.mirror()).await?;
             if let Availability::Away { reason, stale: Some(at) } = &*mesh.availability().borrow() {
                 let at = jiff::Timestamp::try_from(*at).unwrap_or_default();
@@ -75,11 +69,20 @@ pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Stor
 ///
 /// # Errors
 /// The file that does not, and why.
-pub(crate) fn check_files(settings: &Settings) -> Result<()> {
-    if let StoreSettings::Etcd(etcd) = &settings.store {
-        read(etcd.clone(), namespace(settings))?;
-    }
-    Ok(())
+pub(super) async fn try_files(settings: &Settings) -> Result<(), Unusable> {
+    let StoreSettings::Etcd(etcd) = &settings.store else { return Ok(()) };
+    let (etcd, all, line) = (etcd.clone(), namespace(settings), etcd.line.0);
+    let read = reading(move || read(etcd, all)).await;
+    read.map(drop).map_err(|error| Unusable::one(line, format!("store: {error:#}")))
+}
+
+/// Reads files, on a thread that may wait for the disk.
+async fn reading<T: Send + 'static>(read: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let reading = tokio::task::spawn_blocking(read);
+    let read = patiently(reading, |seconds| {
+        tracing::error!("the files of `store` do not answer for {seconds} seconds; they are waited for");
+    });
+    read.await?
 }
 
 /// What stands in etcd is told apart by mesh, so that several can share one.
@@ -88,7 +91,7 @@ fn namespace(settings: &Settings) -> Vec<u8> {
 }
 
 fn read(etcd: EtcdStore, namespace: Vec<u8>) -> Result<EtcdSettings> {
-    let EtcdStore { end_points, tls, login } = etcd;
+    let EtcdStore { end_points, tls, login, .. } = etcd;
     let end_point = |(host, port): (String, u16)| {
         EndPoint::new(host.clone(), port).ok_or_else(|| anyhow!("{host} cannot be the host of etcd"))
     };

@@ -2,7 +2,6 @@
 //! for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,6 @@ use access::{
     Algorithm, CertificateRules, FREE, IssuerOwner, IssuerRules, IssuerSource, Issuers, Jwks, KeysOfIssuers,
     MAX_JWKS_BYTES, MIN_SECRET_BYTES, OverHttp, Tenant, Tiers, UNLIMITED, Users, VerifyingKey,
 };
-use anyhow::Context;
 use configuration::{
     CertificateSettings, IssuerSettings, JwksSource, Placed, Settings, TenantOf, TokenAlgorithm,
 };
@@ -24,23 +22,7 @@ use types::headers::DEFAULT_TENANT;
 
 use super::files::patiently;
 use super::made::Broken;
-
-/// What the file says of an issuer cannot be used.
-#[derive(Debug)]
-pub(crate) struct UnusableKeys {
-    file: String,
-    line: usize,
-    reason: String,
-}
-
-impl std::error::Error for UnusableKeys {}
-
-impl fmt::Display for UnusableKeys {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, reason } = self;
-        write!(formatter, "{file}:{line}: {reason}")
-    }
-}
+use super::unusable::Unusable;
 
 /// Whose tokens are taken, and what those whom they were made for may ask for.
 pub(crate) struct Tokens {
@@ -51,25 +33,39 @@ pub(crate) struct Tokens {
     secrets: watch::Receiver<u64>,
     /// Which versions of secrets are in use.
     versions: Versions,
+    /// The keys in force.
+    known: Known,
     /// Whether a file of keys is another than when it was read.
     has_changed: bool,
 }
 
 type Versions = BTreeMap<String, Vec<Given>>;
+type Keys = Vec<Arc<VerifyingKey>>;
+/// Keys by their issuer and where it has them from, so that what becomes of one of them is nothing to the others.
+type Known = BTreeMap<(String, KeysFrom), Keys>;
+
+/// Where an issuer has keys from, beside a URL.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum KeysFrom {
+    File(PathBuf),
+    Secret(String),
+}
 
 /// Issuers with their keys, ready to be put in force.
 pub(crate) struct ReadIssuers {
     sources: Vec<IssuerSource>,
     versions: Versions,
+    known: Known,
+    /// Some keys could not be read, and are those before.
+    some_stayed: bool,
 }
 
-/// What becomes of an issuer whose secret is not there.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Missing {
-    /// The file is wrong.
+/// What becomes of keys that cannot be read.
+#[derive(Clone, Copy)]
+enum Unread<'a> {
     Refused,
-    /// It was there and was removed: nothing is signed with it any more.
-    Left,
+    /// These are in force, and stay. A secret of them that is gone was removed: nothing is signed with it any more.
+    Stay(&'a Known),
 }
 
 impl Tokens {
@@ -80,8 +76,9 @@ impl Tokens {
         vault: Arc<Mutex<Vault>>,
         secrets: watch::Receiver<u64>,
     ) -> (Self, IssuerOwner) {
-        let (issuers, owner) = Issuers::new(read.sources, OverHttp::default());
-        (Self { issuers, users, vault, secrets, versions: read.versions, has_changed: false }, owner)
+        let ReadIssuers { sources, versions, known, .. } = read;
+        let (issuers, owner) = Issuers::new(sources, OverHttp::default());
+        (Self { issuers, users, vault, secrets, versions, known, has_changed: false }, owner)
     }
 
     /// What the gateway needs of them.
@@ -89,12 +86,12 @@ impl Tokens {
         (self.issuers.keys(), Arc::clone(&self.users))
     }
 
-    /// The issuers of these settings, which stand in `file`.
+    /// The issuers of these settings.
     ///
     /// # Errors
     /// The secret or the file that cannot be used, and why.
-    pub(super) async fn read(&self, settings: &Settings, file: &str) -> anyhow::Result<ReadIssuers> {
-        read(settings, &self.vault, file).await
+    pub(super) async fn read(&self, settings: &Settings) -> Result<ReadIssuers, Unusable> {
+        read(settings, &self.vault).await
     }
 
     /// These files hold something else, and some may be those of keys.
@@ -102,43 +99,41 @@ impl Tokens {
         self.has_changed |= files(settings).any(|file| changed.contains(file));
     }
 
-    /// The issuers of these settings, to be put in force; `None` where those before stay.
+    /// The issuers of these settings, to be put in force; `None` where those before stay, since no file of theirs is another.
     ///
     /// # Errors
     /// The secret or the file that cannot be used, and why, where nothing may stay in its place.
     pub(super) async fn of(
-        &mut self,
+        &self,
         settings: &Settings,
-        file: &str,
         broken: Broken,
-    ) -> anyhow::Result<Option<ReadIssuers>> {
-        let has_changed = std::mem::take(&mut self.has_changed);
-        match self.read(settings, file).await {
-            Ok(issuers) => {
-                if has_changed {
-                    tracing::info!("a file of keys has changed and was taken over");
-                }
-                Ok(Some(issuers))
-            }
-            Err(error) if broken == Broken::Refuses => Err(error),
-            Err(error) => {
-                if has_changed {
-                    tracing::error!(
-                        "a file of keys has changed and cannot be taken over: {error:#}; the keys before stay in force"
-                    );
-                }
-                Ok(None)
-            }
-        }
+    ) -> Result<Option<ReadIssuers>, Unusable> {
+        let unread = match broken {
+            Broken::Refuses => Unread::Refused,
+            Broken::Stays if self.has_changed => Unread::Stay(&self.known),
+            Broken::Stays => return Ok(None),
+        };
+        let files = read_files(settings).await?;
+        assemble(settings, files, &*self.vault.lock().await, unread).map(Some)
     }
 
     /// Puts them in force, if they are others, and these tiers.
     pub(super) fn set(&mut self, read: Option<ReadIssuers>, tiers: &Tiers, now_ns: u64) {
         if let Some(read) = read {
-            self.versions = read.versions;
-            self.issuers.set(read.sources);
+            if self.has_changed && !read.some_stayed {
+                tracing::info!("a file of keys has changed and was taken over");
+            }
+            // What cannot be read now is tried again the next time.
+            self.has_changed &= read.some_stayed;
+            self.put_in_force(read);
         }
         self.users.set_tiers(tiers, now_ns);
+    }
+
+    fn put_in_force(&mut self, read: ReadIssuers) {
+        let ReadIssuers { sources, versions, known, .. } = read;
+        self.issuers.set(sources);
+        (self.versions, self.known) = (versions, known);
     }
 
     /// Whether an issuer of these settings signs with a secret.
@@ -154,26 +149,35 @@ impl Tokens {
     }
 
     /// Takes over secrets that are others now.
-    pub(super) async fn renew_secrets(&mut self, settings: &Settings, file: &str) {
+    pub(super) async fn renew_secrets(&mut self, settings: &Settings) {
         let now = versions(settings, &*self.vault.lock().await);
         if now == self.versions {
             return;
         }
-        let files = read_files(settings, file).await;
-        let read = match files {
-            Ok(files) => with_secrets(settings, &files, &*self.vault.lock().await, file, Missing::Left),
-            Err(error) => Err(error),
+        // No disk is asked: the files are as they were.
+        let read = {
+            let vault = self.vault.lock().await;
+            assemble(settings, self.files_in_force(settings), &vault, Unread::Stay(&self.known))
         };
         match read {
             Ok(read) => {
-                self.versions = read.versions;
-                self.issuers.set(read.sources);
-                tracing::info!("a changed secret of an issuer of tokens was taken over");
+                if !read.some_stayed {
+                    tracing::info!("a changed secret of an issuer of tokens was taken over");
+                }
+                self.put_in_force(read);
             }
-            Err(error) => tracing::error!(
-                "a secret of an issuer of tokens has changed and cannot be taken over: {error:#}; the one before stays in force"
-            ),
+            Err(error) => tracing::error!("the secrets of issuers of tokens cannot be taken over: {error}"),
         }
+    }
+
+    fn files_in_force(&self, settings: &Settings) -> KeysOfFiles {
+        let issuers = settings.gateway.authentication.jwt.iter().enumerate();
+        let own = issuers.filter_map(|(place, issuer)| {
+            let from = KeysFrom::File(file_of(issuer)?.0.clone());
+            let known = self.known.get(&(issuer.issuer.clone(), from))?;
+            Some((place, Ok(known.clone())))
+        });
+        own.collect()
     }
 }
 
@@ -181,90 +185,94 @@ impl Tokens {
 ///
 /// # Errors
 /// The secret or the file that cannot be used, and why.
-pub(super) async fn read(
-    settings: &Settings,
-    vault: &Mutex<Vault>,
-    file: &str,
-) -> anyhow::Result<ReadIssuers> {
-    let files = read_files(settings, file).await?;
-    with_secrets(settings, &files, &*vault.lock().await, file, Missing::Refused)
+pub(super) async fn read(settings: &Settings, vault: &Mutex<Vault>) -> Result<ReadIssuers, Unusable> {
+    let files = read_files(settings).await?;
+    assemble(settings, files, &*vault.lock().await, Unread::Refused)
 }
 
 /// The same of the files alone, for a start that has made nothing yet.
-pub(super) async fn try_files(settings: &Settings, file: &str) -> anyhow::Result<()> {
-    read_files(settings, file).await.map(drop)
-}
-
-/// Reads the files of keys that the settings name, and nothing else. Blocks, for as long as their disk does not answer.
-///
-/// # Errors
-/// The one that cannot be used, and why.
-pub(crate) fn check_files(settings: &Settings, file: &str) -> anyhow::Result<()> {
-    for (place, issuer) in settings.gateway.authentication.jwt.iter().enumerate() {
-        if let Some(Placed { value: JwksSource::File(path), line }) = &issuer.jwks {
-            let keys = read_keys(path, &algorithms(issuer));
-            keys.map_err(|reason| unusable(file, *line, place, "jwks", &reason))?;
-        }
+pub(super) async fn try_files(settings: &Settings) -> Result<(), Unusable> {
+    let mut unusable = Unusable::default();
+    for keys in read_files(settings).await?.into_values() {
+        unusable.note(keys);
     }
-    Ok(())
+    unusable.or(())
 }
 
 /// The files of keys that the settings name, which are read again when they change.
 pub(super) fn files(settings: &Settings) -> impl Iterator<Item = &PathBuf> {
-    let issuers = settings.gateway.authentication.jwt.iter().filter_map(|issuer| issuer.jwks.as_ref());
-    issuers.filter_map(|jwks| match &jwks.value {
-        JwksSource::File(path) => Some(path),
-        JwksSource::Url(_) => None,
-    })
+    settings.gateway.authentication.jwt.iter().filter_map(|issuer| Some(file_of(issuer)?.0))
+}
+
+/// The file that an issuer has its keys from, and the line that names it.
+fn file_of(issuer: &IssuerSettings) -> Option<(&PathBuf, usize)> {
+    match issuer.jwks.as_ref()? {
+        Placed { value: JwksSource::File(path), line } => Some((path, *line)),
+        Placed { value: JwksSource::Url(_), .. } => None,
+    }
 }
 
 /// By the place of their issuer.
-type KeysOfFiles = BTreeMap<usize, Vec<Arc<VerifyingKey>>>;
+type KeysOfFiles = BTreeMap<usize, Result<Keys, Unusable>>;
 
-async fn read_files(settings: &Settings, file: &str) -> anyhow::Result<KeysOfFiles> {
-    let (issuers, file) = (settings.gateway.authentication.jwt.clone(), file.to_owned());
-    let reading = tokio::task::spawn_blocking(move || {
-        let mut files = KeysOfFiles::new();
-        for (place, issuer) in issuers.iter().enumerate() {
-            let Some(Placed { value: JwksSource::File(path), line }) = &issuer.jwks else { continue };
-            let keys = read_keys(path, &algorithms(issuer));
-            files.insert(place, keys.map_err(|reason| unusable(&file, *line, place, "jwks", &reason))?);
-        }
-        Ok::<_, UnusableKeys>(files)
-    });
+async fn read_files(settings: &Settings) -> Result<KeysOfFiles, Unusable> {
+    let issuers = settings.gateway.authentication.jwt.clone();
+    let reading = tokio::task::spawn_blocking(move || read_now(&issuers));
     let read = patiently(reading, |seconds| {
         tracing::error!(
             "the files of gateway.authentication.jwt do not answer for {seconds} seconds; they are waited for"
         );
     });
-    Ok(read.await.context("failed to read keys of issuers")??)
+    read.await.map_err(|error| Unusable::one(0, format!("the keys of issuers could not be read: {error}")))
 }
 
-fn with_secrets(
+fn read_now(issuers: &[IssuerSettings]) -> KeysOfFiles {
+    let named = issuers.iter().enumerate().filter_map(|(place, issuer)| {
+        let (path, line) = file_of(issuer)?;
+        let keys = read_keys(path, &algorithms(issuer));
+        Some((place, keys.map_err(|reason| unusable(line, place, "jwks", &reason))))
+    });
+    named.collect()
+}
+
+/// The issuers with what their files hold, and with their secrets.
+fn assemble(
     settings: &Settings,
-    files: &KeysOfFiles,
+    mut files: KeysOfFiles,
     vault: &Vault,
-    file: &str,
-    missing: Missing,
-) -> anyhow::Result<ReadIssuers> {
-    let mut sources = Vec::new();
+    unread: Unread<'_>,
+) -> Result<ReadIssuers, Unusable> {
+    let (mut sources, mut known, mut some_stayed) = (Vec::new(), Known::new(), false);
+    let mut wrong = Unusable::default();
     for (place, issuer) in settings.gateway.authentication.jwt.iter().enumerate() {
-        let mut keys = files.get(&place).cloned().unwrap_or_default();
-        if let Some(Placed { value: name, line }) = &issuer.secret {
-            match secret_keys(vault, name) {
-                Ok(found) if found.is_empty() && missing == Missing::Left => tracing::error!(
-                    "the secret {name} of the issuer {} is gone: what is signed with it is refused",
-                    issuer.issuer
-                ),
-                Ok(found) if found.is_empty() => {
-                    let reason = format!(
-                        "there is no secret {name:?}; start without this issuer, run `serviceos secrets set {name}`, and add it then"
-                    );
-                    return Err(unusable(file, *line, place, "secret", &reason).into());
+        let of_file = files.remove(&place).zip(file_of(issuer));
+        let of_file = of_file.map(|(read, (path, _))| (KeysFrom::File(path.clone()), read));
+        let of_secret = issuer.secret.as_ref().map(|secret| {
+            let Placed { value: name, line } = secret;
+            let before = match unread {
+                Unread::Refused => None,
+                Unread::Stay(known) => known.get(&(issuer.issuer.clone(), KeysFrom::Secret(name.clone()))),
+            };
+            let read = secret_of(vault, name, issuer, before);
+            (KeysFrom::Secret(name.clone()), read.map_err(|reason| unusable(*line, place, "secret", &reason)))
+        });
+        let mut keys = Vec::new();
+        for (from, read) in of_file.into_iter().chain(of_secret) {
+            let from = (issuer.issuer.clone(), from);
+            let own = match (read, unread) {
+                (Ok(read), _) => read,
+                (Err(refused), Unread::Refused) => {
+                    wrong.note::<()>(Err(refused));
+                    continue;
                 }
-                Ok(found) => keys.extend(found),
-                Err(reason) => return Err(unusable(file, *line, place, "secret", &reason).into()),
-            }
+                (Err(refused), Unread::Stay(before)) => {
+                    some_stayed = true;
+                    say_what_stays(&from.1, &refused);
+                    before.get(&from).cloned().unwrap_or_default()
+                }
+            };
+            keys.extend(own.iter().cloned());
+            known.insert(from, own);
         }
         let url = issuer.jwks.as_ref().and_then(|jwks| match &jwks.value {
             JwksSource::Url(url) => Some(url.clone()),
@@ -272,12 +280,45 @@ fn with_secrets(
         });
         sources.push(IssuerSource { rules: Arc::new(rules(issuer, settings)), keys, url });
     }
-    Ok(ReadIssuers { sources, versions: versions(settings, vault) })
+    wrong.or(ReadIssuers { sources, versions: versions(settings, vault), known, some_stayed })
 }
 
-fn unusable(file: &str, line: usize, place: usize, key: &str, reason: &str) -> UnusableKeys {
-    let reason = format!("gateway.authentication.jwt[{place}].{key}: {reason}");
-    UnusableKeys { file: file.to_owned(), line, reason }
+fn say_what_stays(from: &KeysFrom, refused: &Unusable) {
+    match from {
+        KeysFrom::File(_) => tracing::error!(
+            "a file of keys has changed and cannot be taken over: {refused}; the keys before stay in force"
+        ),
+        KeysFrom::Secret(_) => tracing::error!(
+            "a secret of an issuer of tokens has changed and cannot be taken over: {refused}; the one before stays in force"
+        ),
+    }
+}
+
+/// The keys of a secret. Where there were some `before` and it is gone, there are none.
+fn secret_of(
+    vault: &Vault,
+    name: &str,
+    issuer: &IssuerSettings,
+    before: Option<&Keys>,
+) -> Result<Keys, String> {
+    let found = secret_keys(vault, name)?;
+    match before {
+        None if found.is_empty() => Err(format!(
+            "there is no secret {name:?}; start without this issuer, run `serviceos secrets set {name}`, and add it then"
+        )),
+        Some(before) if found.is_empty() && !before.is_empty() => {
+            tracing::error!(
+                "the secret {name} of the issuer {} is gone: what is signed with it is refused",
+                issuer.issuer
+            );
+            Ok(found)
+        }
+        _ => Ok(found),
+    }
+}
+
+fn unusable(line: usize, place: usize, key: &str, reason: &str) -> Unusable {
+    Unusable::one(line, format!("gateway.authentication.jwt[{place}].{key}: {reason}"))
 }
 
 fn versions(settings: &Settings, vault: &Vault) -> Versions {

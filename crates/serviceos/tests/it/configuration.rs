@@ -142,3 +142,43 @@ fn a_missing_file_says_what_to_write() {
     "#]]
     .assert_eq(&finished.err);
 }
+
+#[test]
+fn everything_that_is_wrong_with_named_files_is_reported_at_once_with_its_line() {
+    let mesh = Mesh::new();
+    mesh.write(
+        "store: {url: \"etcd://127.0.0.1:1\", user: me, passwordFile: etcd.password}
+gateway:
+    tls:
+        certificates: [{certificate: a.pem, key: a.key}]
+    authentication:
+        jwt:
+            - {issuer: \"https://a\", audience: a, algorithms: [ES256], jwks: a.json}
+            - {issuer: \"https://b\", audience: b, tenant: b, algorithms: [ES256], jwks: b.json}
+    rateLimits:
+        shared: {url: \"redis://127.0.0.1:1\", passwordFile: redis.password}
+services:
+    vrf:
+        routes:
+            - match: {path: /a}
+              request: {schema: a.schema.json}
+",
+    );
+    std::fs::write(mesh.folder().join("b.json"), "{\"keys\": 1}").unwrap();
+    std::fs::write(mesh.folder().join("redis.password"), "\n").unwrap();
+    let folder = mesh.folder().canonicalize().unwrap().display().to_string();
+    let refused = [mesh.up_and_fail(), mesh.run(&["config", "validate"])].map(|refused| {
+        assert_eq!(refused.code, 2, "{}", refused.err);
+        refused.err.replace(&folder, "FOLDER").replace(&mesh.folder().display().to_string(), "FOLDER")
+    });
+    assert_eq!(refused[0], refused[1]);
+    expect![[r#"
+        serviceos.yaml:4: gateway.tls: FOLDER/a.pem: No such file or directory (os error 2)
+        serviceos.yaml:7: gateway.authentication.jwt[0].jwks: FOLDER/a.json: No such file or directory (os error 2)
+        serviceos.yaml:8: gateway.authentication.jwt[1].jwks: FOLDER/b.json: it is not a set of keys: it has no list `keys`
+        serviceos.yaml:1: store: FOLDER/etcd.password cannot be used: No such file or directory (os error 2)
+        serviceos.yaml:10: gateway.rateLimits.shared: FOLDER/redis.password holds no password
+        serviceos.yaml:15: services.vrf.routes[0].request.schema: a.schema.json: there is no such file
+    "#]].assert_eq(&refused[0]);
+    assert!(!mesh.folder().join(".serviceos").exists(), "a data directory was made");
+}

@@ -69,7 +69,9 @@ fn a_rotated_key_has_two_secrets_for_a_while_also_after_a_kill() {
     let third = shown.out.split_whitespace().nth(1).unwrap().to_owned();
     let mesh = mesh.up_again();
     assert_eq!(statuses(&mesh, &[&first, &second, &third]), [401, 200, 200], "two at the most");
-    let fourth = text(&keys(&mesh, &["rotate", &id, "--overlap=0s"])["key"]);
+    let shown = mesh.run(&["keys", "rotate", &id, "--overlap=0s"]).out;
+    assert!(shown.contains("The one before it is good no more."), "{shown}");
+    let fourth = shown.split_whitespace().nth(1).unwrap().to_owned();
     assert_eq!(statuses(&mesh, &[&second, &third, &fourth]), [401, 401, 200]);
 
     assert_eq!(mesh.run(&["keys", "rotate", "key_none"]).code, 1);

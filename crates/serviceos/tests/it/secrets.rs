@@ -7,21 +7,6 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::{Finished, Mesh, Running, eventually, has_program};
 
-/// Runs a command with something on its standard input.
-fn with_input(mesh: &Running, arguments: &[&str], input: &[u8]) -> Finished {
-    let mut command = mesh.command();
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    // A command that refuses before it reads has closed it.
-    let _not_read = child.stdin.take().unwrap().write_all(input).is_err();
-    let output = child.wait_with_output().unwrap();
-    Finished {
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
 fn json_of(finished: &Finished) -> Value {
     assert_eq!(finished.code, 0, "{}", finished.err);
     serde_json::from_str(&finished.out).unwrap()
@@ -43,7 +28,7 @@ fn value(mesh: &Running, name: &str) -> Vec<u8> {
 #[test]
 fn a_secret_is_set_listed_rotated_and_removed() {
     let mut mesh = Mesh::new().service("vrf", 1).up();
-    let set = with_input(&mesh, &["secrets", "set", "db-password"], b"hunter2\n");
+    let set = mesh.run_with(&["secrets", "set", "db-password"], b"hunter2\n");
     assert_eq!((set.code, set.err.as_str()), (0, ""));
     assert!(
         set.out
@@ -85,7 +70,7 @@ fn a_secret_is_set_listed_rotated_and_removed() {
     );
     let table = mesh.run(&["secrets", "list"]).out;
     assert!(table.contains("NAME") && table.contains("db-password"), "{table}");
-    assert_eq!(with_input(&mesh, &["secrets", "set", "gone"], b"soon").code, 0);
+    assert_eq!(mesh.run_with(&["secrets", "set", "gone"], b"soon").code, 0);
     assert_eq!(mesh.run(&["secrets", "rm", "gone"]).out, "gone is removed, with all of its versions\n");
     mesh.signal(Signal::TERM);
     assert_eq!(mesh.wait().code, 0);
@@ -100,9 +85,9 @@ fn a_secret_is_set_listed_rotated_and_removed() {
 #[test]
 fn what_cannot_be_done_is_refused_with_a_code_before_a_value_is_read() {
     let mesh = Mesh::new().service("vrf", 1).up();
-    assert_eq!(with_input(&mesh, &["secrets", "set", "given"], b"value").code, 0);
+    assert_eq!(mesh.run_with(&["secrets", "set", "given"], b"value").code, 0);
     let refused = |arguments: &[&str], input: &[u8]| {
-        let finished = with_input(&mesh, arguments, input);
+        let finished = mesh.run_with(arguments, input);
         assert_eq!((finished.code, finished.out.as_str()), (1, ""), "{arguments:?}");
         finished.err
     };
@@ -127,7 +112,7 @@ fn what_cannot_be_done_is_refused_with_a_code_before_a_value_is_read() {
         refused(&["secrets", "set", "given", "--file", "nowhere"], b"").contains("failed to open nowhere")
     );
     let largest = vec![b'x'; 64 << 10];
-    assert_eq!(with_input(&mesh, set, &largest).code, 0, "the largest that there may be");
+    assert_eq!(mesh.run_with(set, &largest).code, 0, "the largest that there may be");
     let by_argument = mesh.run(&["secrets", "set", "given", "hunter2"]);
     assert_eq!(by_argument.code, 2, "a value is never an argument");
     let versions = json_of(&mesh.run(&["secrets", "versions", "given", "--json"]));
@@ -152,14 +137,14 @@ fn no_value_is_sent_to_an_authority_that_is_not_the_one_of_the_data_directory() 
         let mut changed = honest.clone();
         changed[key] = value.clone();
         std::fs::write(&known, changed.to_string()).unwrap();
-        let refused = with_input(&mesh, &["secrets", "set", "token"], b"value");
+        let refused = mesh.run_with(&["secrets", "set", "token"], b"value");
         assert_eq!(refused.code, 1, "{key}: {}", refused.out);
         let said = "the authority is not trusted, and no value was sent to it";
         assert!(refused.err.contains(said) && refused.err.contains(expected), "{key}: {}", refused.err);
     }
     assert!(!mesh.run(&["secrets", "list"]).out.contains("token"));
     std::fs::write(&known, honest.to_string()).unwrap();
-    assert_eq!(with_input(&mesh, &["secrets", "set", "token"], b"value").code, 0);
+    assert_eq!(mesh.run_with(&["secrets", "set", "token"], b"value").code, 0);
     another_root.signal(Signal::TERM);
     another_root.wait();
 }
@@ -224,13 +209,13 @@ fn the_file_of_a_running_command_is_rewritten_when_its_secret_is_set() {
     std::fs::write(mesh.folder().join("server.py"), SERVER).unwrap();
     // Nobody is given a secret that is not there yet.
     let mesh = mesh.up_when("the admin API", |_| true);
-    assert_eq!(with_input(&mesh, &["secrets", "set", "token"], b"one").code, 0);
+    assert_eq!(mesh.run_with(&["secrets", "set", "token"], b"one").code, 0);
     mesh.until_selectable();
     let files = || -> Value { serde_json::from_str(&mesh.get("/files").text()).unwrap() };
     assert_eq!(files(), json!({"token": "one"}));
     let pids = mesh.pids("app");
     for value in ["two", "three"] {
-        assert_eq!(with_input(&mesh, &["secrets", "set", "token"], value.as_bytes()).code, 0);
+        assert_eq!(mesh.run_with(&["secrets", "set", "token"], value.as_bytes()).code, 0);
         eventually("the new value", || (files() == json!({"token": value})).then_some(()));
     }
     assert_eq!(mesh.pids("app"), pids);
@@ -243,14 +228,14 @@ fn what_would_be_too_much_for_a_service_is_refused_and_it_goes_on() {
     let mesh = Mesh::new().yaml(&vrf).up_when("the admin API", |_| true);
     let largest = vec![b'x'; 64 << 10];
     for name in &names[..10] {
-        assert_eq!(with_input(&mesh, &["secrets", "set", name], &largest).code, 0, "{name}");
+        assert_eq!(mesh.run_with(&["secrets", "set", name], &largest).code, 0, "{name}");
     }
-    let refused = with_input(&mesh, &["secrets", "set", &names[10]], &largest);
+    let refused = mesh.run_with(&["secrets", "set", &names[10]], &largest);
     assert_eq!((refused.code, refused.out.as_str()), (1, ""));
     assert!(
         refused.err.contains("(SECRETS_OF_SERVICE)") && refused.err.contains("the service vrf"),
         "{refused:?}"
     );
-    assert_eq!(with_input(&mesh, &["secrets", "set", &names[10]], b"small").code, 0);
+    assert_eq!(mesh.run_with(&["secrets", "set", &names[10]], b"small").code, 0);
     mesh.until_selectable();
 }

@@ -4,13 +4,9 @@
 mod keys;
 mod refusals;
 
-use std::io::Write;
-use std::process::Stdio;
-
 use serde_json::{Value, json};
 use testkit::{
-    Answer, Client, Finished, Http2, JWT, KeyServer, Mesh, PYTHON, Request, Running, TokenIssuer, Upstream,
-    has_program,
+    Answer, Client, Http2, JWT, KeyServer, Mesh, PYTHON, Request, Running, TokenIssuer, Upstream, has_program,
 };
 
 const ISSUER: &str = "https://project.supabase.co/auth/v1";
@@ -49,24 +45,6 @@ fn change(mesh: &Running, upstream: &Upstream, issuers: &[String]) {
     let text = format!("gateway: {{{}}}\nservices:\n    {site}\n", with_issuers(issuers));
     std::fs::write(&new, text).unwrap();
     std::fs::rename(new, file).unwrap();
-}
-
-fn set_secret(mesh: &Running, name: &str, value: &[u8]) -> Finished {
-    let mut command = mesh.command();
-    command
-        .args(["secrets", "set", name])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(value).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Finished {
-        code: output.status.code().unwrap_or(-1),
-        out: text(&output.stdout),
-        err: text(&output.stderr),
-    }
 }
 
 #[test]
@@ -117,10 +95,13 @@ fn the_secret_of_supabase_is_enough_and_another_value_of_it_takes_its_place_at_o
     change(&mesh, &upstream, &[issuer("secret: supabase-jwt, tenant: acme")]);
     mesh.until_logged(
         0,
-        "serviceos.yaml:1: gateway.authentication.jwt[0].secret: there is no secret \"supabase-jwt\"",
+        "cannot be applied: line 1: gateway.authentication.jwt[0].secret: there is no secret \"supabase-jwt\"",
     );
     // With the line end that `echo` adds.
-    assert_eq!(set_secret(&mesh, "supabase-jwt", format!("{}\n", supabase.secret).as_bytes()).code, 0);
+    assert_eq!(
+        mesh.run_with(&["secrets", "set", "supabase-jwt"], format!("{}\n", supabase.secret).as_bytes()).code,
+        0
+    );
     testkit::eventually("the issuer to be known", || (get(&mesh, &token).status == 200).then_some(()));
     let seen = upstream.seen().pop().unwrap();
     assert_eq!(seen.header("x-serviceos-tenant"), Some("acme"));
@@ -129,7 +110,7 @@ fn the_secret_of_supabase_is_enough_and_another_value_of_it_takes_its_place_at_o
     let mut client = Client::connect(mesh.gateway).unwrap();
     let mut ask = |token: &str| client.send(&Request::new("GET", "/site/echo").key(token)).unwrap().status;
     assert_eq!(ask(&token), 200);
-    assert_eq!(set_secret(&mesh, "supabase-jwt", other.secret.as_bytes()).code, 0);
+    assert_eq!(mesh.run_with(&["secrets", "set", "supabase-jwt"], other.secret.as_bytes()).code, 0);
     let renewed = other.hs256(&json!({}));
     testkit::eventually("the new secret", || (ask(&renewed) == 200).then_some(()));
     assert_eq!(ask(&token), 401, "what was remembered under the old one counts no more");

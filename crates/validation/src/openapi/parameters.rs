@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::{Document, MAX_REFERENCES};
 use crate::program::decoded;
 use crate::rule::Fields;
+use crate::rule::read_json;
 use crate::schema::{Schema, SchemaError};
-use crate::strict::read_json;
 use crate::violation::{Place, Violation, Violations, beneath};
 
 /// Fields that are no parameters, whatever a document says (OpenAPI 3.1, Parameter Object).
@@ -184,9 +184,8 @@ impl Parameter {
     }
 
     fn check(&self, texts: Option<Vec<String>>, violations: &mut Violations) {
-        let at = || Place::Parameter(self.stands.word(), self.name.clone());
         let mut add = |schema: String, message: String| {
-            violations.add(Violation::new(at(), schema, message));
+            violations.add(Violation::new(self.place_of_values(), schema, message));
         };
         let Some(texts) = texts else {
             return add(self.place.clone(), "is not UTF-8".to_owned());
@@ -215,12 +214,23 @@ impl Parameter {
             }
         };
         for violation in self.schema.check(&value).listed {
-            let message = match violation.place {
-                Place::Body(pointer) if !pointer.is_empty() => format!("{pointer} {}", violation.message),
-                _ => violation.message,
-            };
-            add(violation.schema, message);
+            violations.add(self.violated(violation));
         }
+    }
+
+    /// What is wrong with the value, told of the parameter.
+    fn violated(&self, violation: Violation) -> Violation {
+        let Violation { place, schema, message, alternatives } = violation;
+        let message = match place {
+            Place::Body(pointer) if !pointer.is_empty() => format!("{pointer} {message}"),
+            _ => message,
+        };
+        let alternatives = alternatives.into_iter().map(|violation| self.violated(violation)).collect();
+        Violation { place: self.place_of_values(), schema, message, alternatives }
+    }
+
+    fn place_of_values(&self) -> Place {
+        Place::Parameter(self.stands.word(), self.name.clone())
     }
 }
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::violation::{MAX_VIOLATIONS, Place};
+use crate::violation::{MAX_ALTERNATIVES, MAX_VIOLATIONS, Place};
 
 fn check(schema: &Value, body: &Value, expected: Expect) {
     expected.assert_eq(&listed(&Schema::compile(schema).unwrap().check(body)));
@@ -16,6 +16,10 @@ fn listed(violations: &Violations) -> String {
     for violation in &violations.listed {
         let Place::Body(pointer) = &violation.place else { panic!("{violation:?}") };
         writeln!(text, "{pointer:?} {} ({})", violation.message, violation.schema).unwrap();
+        for other in &violation.alternatives {
+            let Place::Body(pointer) = &other.place else { panic!("{other:?}") };
+            writeln!(text, "  or: {pointer:?} {} ({})", other.message, other.schema).unwrap();
+        }
     }
     if violations.more {
         text.push_str("and more\n");
@@ -51,22 +55,24 @@ fn every_violation_is_told_with_its_place_and_its_keyword() {
         &schema,
         &body,
         expect![[r#"
-        "" must have the member "kind" (/required)
-        "" must have the member "unit" (/dependentRequired)
-        "/min" must be an integer (/properties/min/type)
-        "/min" must be at least 0 (/properties/min/minimum)
-        "/max" must be a number or null (/$defs/number/type)
-        "/tags" must have at most 3 items (/properties/tags/maxItems)
-        "/tags" must not have the same item twice (/properties/tags/uniqueItems)
-        "/tags/1" must match the pattern ^[a-z]+$ (/properties/tags/items/pattern)
-        "/tags/2" must have at most 3 characters (/properties/tags/items/maxLength)
-        "/a~1b~0c" must be 1 (/properties/a~1b~0c/const)
-        "/odd" must match only one of the alternatives (/properties/odd/oneOf)
-        "/either" must match at least one of the alternatives (/properties/either/anyOf)
-        "/no" must not be what `not` describes (/properties/no/not)
-        "/if" must be at most 5 (/properties/if/then/maximum)
-        "/other" must not be there (/additionalProperties)
-    "#]],
+            "" must have the member "kind" (/required)
+            "" must have the member "unit" (/dependentRequired)
+            "/min" must be an integer (/properties/min/type)
+            "/min" must be at least 0 (/properties/min/minimum)
+            "/max" must be a number or null (/$defs/number/type)
+            "/tags" must have at most 3 items (/properties/tags/maxItems)
+            "/tags" must not have the same item twice (/properties/tags/uniqueItems)
+            "/tags/1" must match the pattern ^[a-z]+$ (/properties/tags/items/pattern)
+            "/tags/2" must have at most 3 characters (/properties/tags/items/maxLength)
+            "/a~1b~0c" must be 1 (/properties/a~1b~0c/const)
+            "/odd" must match only one of the alternatives (/properties/odd/oneOf)
+            "/either" must match at least one of the alternatives (/properties/either/anyOf)
+              or: "/either" must be a string (/properties/either/anyOf/0/type)
+              or: "/either" must be null (/properties/either/anyOf/1/type)
+            "/no" must not be what `not` describes (/properties/no/not)
+            "/if" must be at most 5 (/properties/if/then/maximum)
+            "/other" must not be there (/additionalProperties)
+        "#]],
     );
 }
 
@@ -91,6 +97,50 @@ fn what_no_keyword_has_looked_at_is_told_too() {
         "/list" must have more items that match `contains` (/$defs/b/properties/list/contains)
     "#]],
     );
+}
+
+#[test]
+fn of_alternatives_it_is_told_what_is_wrong_with_the_first_of_them() {
+    let kind = |name: &str, more: &Value| json!({"type": "object", "required": ["kind", "size"], "properties": {"kind": {"const": name}, "of": more}});
+    let either = json!({"oneOf": [{"type": "null"}, {"$ref": "#/$defs/leaf"}]});
+    let kinds: Vec<_> = ["leaf", "node", "fork", "tree", "wood"].map(|name| kind(name, &either)).into();
+    let schema = json!({"anyOf": kinds, "$defs": {"leaf": kind("leaf", &json!({}))}});
+    check(
+        &schema,
+        &json!([]),
+        expect![[r#"
+        "" must match at least one of the alternatives (/anyOf)
+          or: "" must be an object (/anyOf/0/type)
+          or: "" must be an object (/anyOf/1/type)
+          or: "" must be an object (/anyOf/2/type)
+          or: "" must be an object (/anyOf/3/type)
+    "#]],
+    );
+    check(
+        &schema,
+        &json!({"kind": "fork", "of": {"kind": 1}, "size": 1}),
+        expect![[r#"
+        "" must match at least one of the alternatives (/anyOf)
+          or: "/kind" must be "leaf" (/anyOf/0/properties/kind/const)
+          or: "/kind" must be "node" (/anyOf/1/properties/kind/const)
+          or: "/of" must match one of the alternatives (/anyOf/2/properties/of/oneOf)
+          or: "/kind" must be "tree" (/anyOf/3/properties/kind/const)
+    "#]],
+    );
+    check(
+        &json!({"properties": {"a": either}, "$defs": schema["$defs"]}),
+        &json!({"a": {"kind": "x"}}),
+        expect![[r#"
+            "/a" must match one of the alternatives (/properties/a/oneOf)
+              or: "/a" must be null (/properties/a/oneOf/0/type)
+              or: "/a" must have the member "size" (/$defs/leaf/required)
+        "#]],
+    );
+    let many =
+        Schema::compile(&json!({"items": {"anyOf": [{"type": "null"}, false, {"const": 1}]}})).unwrap();
+    let told = many.check(&json!(vec!["secret"; 1_000]));
+    let alternatives: usize = told.listed.iter().map(|violation| violation.alternatives.len()).sum();
+    assert_eq!((told.listed.len(), told.more, alternatives), (MAX_VIOLATIONS, true, MAX_VIOLATIONS));
 }
 
 #[test]
@@ -250,6 +300,11 @@ proptest! {
         prop_assert!(violations.listed.iter().all(|one| one.message != "does not match the schema"), "{:?}", violations);
         // Alone, the explanation comes to the same verdict.
         let alone = explain(&compiled.program, &body);
+        for violation in &alone.listed {
+            let alternatives = &violation.alternatives;
+            prop_assert!(alternatives.len() <= MAX_ALTERNATIVES, "{:?}", violation);
+            prop_assert!(alternatives.iter().all(|one| one.alternatives.is_empty()), "{:?}", violation);
+        }
         let nothing = alone.listed.len() == 1 && alone.listed[0].message == "does not match the schema";
         prop_assert_eq!(nothing, plain.is_valid(&body), "{:?}", alone);
     }

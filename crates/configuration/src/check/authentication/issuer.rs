@@ -5,7 +5,6 @@ use std::path::Path;
 
 use super::super::Checker;
 use super::super::endpoints::{host_of, port_of, split_port};
-use super::line_of;
 use crate::raw::RawIssuer;
 use crate::report::Origin;
 use crate::scalar::{Field, Scalar, Spanned, Text, quoted};
@@ -95,7 +94,7 @@ impl Checker {
         let jwks = raw.jwks.map(|jwks| self.jwks(key, &jwks, base_dir));
         let secret = raw.secret.map(|name| {
             self.secret_name(&format!("{key}.secret"), &name);
-            Placed { line: line_of(name.origin), value: name.value }
+            Placed { line: name.origin.line(), value: name.value }
         });
         let algorithms = self.algorithms(key, origin, raw.algorithms, (jwks.is_some(), secret.is_some()));
         let role_claim = raw.role_claim.map(|claim| self.claim(&format!("{key}.roleClaim"), claim));
@@ -159,7 +158,7 @@ impl Checker {
     /// A URL begins with http:// or https://; anything else is a path.
     fn jwks(&mut self, key: &str, text: &Text, base_dir: &Path) -> Placed<JwksSource> {
         let key = format!("{key}.jwks");
-        let line = line_of(text.origin);
+        let line = text.origin.line();
         let is_url = text.value.contains("://");
         if !is_url {
             return Placed { value: JwksSource::File(self.path(base_dir, text, &key)), line };

@@ -135,3 +135,40 @@ fn a_broken_file_of_another_kind_keeps_no_key_in_force() {
     let statuses = || [&first, &second].map(|token| get(&mesh, token).status);
     eventually("the other key alone", || (statuses() == [401, 200]).then_some(()));
 }
+
+#[test]
+fn a_broken_file_of_one_issuer_keeps_no_key_of_another_in_force() {
+    const OTHER: &str = "https://other.example";
+    let upstream = Upstream::new();
+    let [of_file, one, two] = [(ISSUER, "key-1"), (OTHER, "key-1"), (OTHER, "key-2")]
+        .map(|(name, key)| TokenIssuer::new(name, key));
+    let mesh = mesh(&upstream, &[]);
+    let path = mesh.folder().join("keys.json");
+    let set = |issuer: &TokenIssuer| {
+        assert_eq!(mesh.run_with(&["secrets", "set", "other"], issuer.secret.as_bytes()).code, 0);
+    };
+    std::fs::write(&path, of_file.jwks()).unwrap();
+    set(&one);
+    let issuers = [
+        issuer("algorithms: [ES256], jwks: keys.json"),
+        issuer("secret: other, tenant: other").replace(ISSUER, OTHER),
+    ];
+    change(&mesh, &upstream, &issuers);
+    let tokens = [of_file.es256(&json!({})), one.hs256(&json!({})), two.hs256(&json!({}))];
+    let until = |what: &str, wanted: [u16; 3]| {
+        let statuses = || tokens.each_ref().map(|token| get(&mesh, token).status);
+        eventually(what, || (statuses() == wanted).then_some(()));
+    };
+    until("both issuers to be known", [200, 200, 401]);
+    std::fs::write(&path, "{").unwrap();
+    mesh.until_logged(0, "a file of keys has changed and cannot be taken over");
+    until("the keys before to stay", [200, 200, 401]);
+    set(&two);
+    until("the other secret alone", [200, 401, 200]);
+    assert_eq!(mesh.run(&["secrets", "rm", "other"]).code, 0);
+    until("the secret to be gone", [200, 401, 401]);
+    // What is mended is taken over, and brings nothing back.
+    std::fs::write(&path, TokenIssuer::new(ISSUER, "key-3").jwks()).unwrap();
+    mesh.until_logged(0, "a file of keys has changed and was taken over");
+    until("the key to be gone", [401; 3]);
+}

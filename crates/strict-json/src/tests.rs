@@ -3,6 +3,13 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// The depth of most tests.
+const MAX_DEPTH: usize = 64;
+
+fn read_json(bytes: &[u8]) -> Result<Value, NotJson> {
+    read(bytes, MAX_DEPTH)
+}
+
 fn refused(bytes: &[u8]) -> String {
     read_json(bytes).map_or_else(|error| error.to_string(), |value| format!("read: {value}"))
 }
@@ -46,8 +53,8 @@ fn what_could_be_read_in_two_ways_is_refused_with_the_place() {
     ];
     let all: String = cases.map(|case| format!("{} -> {}\n", case.escape_ascii(), refused(case))).concat();
     expect![[r#"
-         -> the body is empty, where JSON is expected (at byte 0)
-         \n -> the body is empty, where JSON is expected (at byte 2)
+         -> there is nothing where JSON is expected (at byte 0)
+         \n -> there is nothing where JSON is expected (at byte 2)
         \xef\xbb\xbf{} -> the JSON begins with a byte order mark (at byte 0)
         { -> the JSON ends too early (at byte 1)
         [1, -> the JSON ends too early (at byte 3)
@@ -101,9 +108,9 @@ fn every_bound_holds_at_its_edge() {
         assert!(read_json(fits.as_bytes()).is_ok(), "{fits}");
     }
     for (over, why) in [
-        (nested(MAX_DEPTH + 1), Why::TooDeep),
-        (objects(MAX_DEPTH + 1), Why::TooDeep),
-        (nested(1 << 20), Why::TooDeep),
+        (nested(MAX_DEPTH + 1), Why::TooDeep(MAX_DEPTH)),
+        (objects(MAX_DEPTH + 1), Why::TooDeep(MAX_DEPTH)),
+        (nested(1 << 20), Why::TooDeep(MAX_DEPTH)),
         (digits(MAX_NUMBER_DIGITS + 1), Why::NumberTooLong),
         (point(32, 33), Why::NumberTooLong),
         ("1e1000".into(), Why::ExponentTooLong),

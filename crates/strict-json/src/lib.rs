@@ -2,13 +2,11 @@
 //! guessed or mended.
 //!
 //! A reader of its own: serde's way through a visitor cannot tell a number that keeps its digits from an object with one
-//! particular member.
+//! particular member. Pure: bytes in, a value out. It says nothing of what the value must be.
 
 use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
-/// The deepest nesting of arrays and objects.
-pub const MAX_DEPTH: usize = 64;
 /// The digits of a number before and behind its point.
 pub const MAX_NUMBER_DIGITS: usize = 64;
 /// The digits of an exponent.
@@ -22,7 +20,7 @@ pub const MAX_VALUES: usize = 256 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{why} (at byte {offset})")]
 pub struct NotJson {
-    /// From the beginning of the body, which is byte 0.
+    /// From the beginning, which is byte 0.
     pub offset: usize,
     /// What is wrong there.
     pub why: Why,
@@ -32,7 +30,7 @@ pub struct NotJson {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Why {
     /// There is none.
-    #[error("the body is empty, where JSON is expected")]
+    #[error("there is nothing where JSON is expected")]
     Empty,
     /// It ends too early.
     #[error("the JSON ends too early")]
@@ -61,9 +59,9 @@ pub enum Why {
     /// Two members of one name.
     #[error("an object has two members of the same name")]
     Duplicate,
-    /// Over [`MAX_DEPTH`].
-    #[error("arrays and objects are nested deeper than {MAX_DEPTH}")]
-    TooDeep,
+    /// Over the depth that may be.
+    #[error("arrays and objects are nested deeper than {0}")]
+    TooDeep(usize),
     /// Over [`MAX_VALUES`].
     #[error("it has more than {MAX_VALUES} values")]
     TooMany,
@@ -75,12 +73,12 @@ pub enum Why {
     ExponentTooLong,
 }
 
-/// Reads one JSON value.
+/// Reads one JSON value, in which arrays and objects are nested no deeper than this.
 ///
 /// # Errors
 /// The first thing that is wrong, and where.
-pub fn read_json(bytes: &[u8]) -> Result<Value, NotJson> {
-    let mut reader = Reader { bytes, at: 0, values: 0 };
+pub fn read(bytes: &[u8], max_depth: usize) -> Result<Value, NotJson> {
+    let mut reader = Reader { bytes, max_depth, at: 0, values: 0 };
     if bytes.starts_with(b"\xef\xbb\xbf") {
         return Err(reader.wrong(Why::ByteOrderMark));
     }
@@ -95,6 +93,7 @@ pub fn read_json(bytes: &[u8]) -> Result<Value, NotJson> {
 
 struct Reader<'a> {
     bytes: &'a [u8],
+    max_depth: usize,
     at: usize,
     values: usize,
 }
@@ -154,8 +153,8 @@ impl<'a> Reader<'a> {
 
     /// Opens an array or an object.
     fn open(&mut self, depth: usize) -> Result<(), NotJson> {
-        if depth == MAX_DEPTH {
-            return Err(self.wrong(Why::TooDeep));
+        if depth == self.max_depth {
+            return Err(self.wrong(Why::TooDeep(self.max_depth)));
         }
         self.at += 1;
         self.skip_space();
