@@ -39,7 +39,7 @@ impl Addresses {
         Self { hasher, shards: (0..SHARDS).map(|_| shard()).collect() }
     }
 
-    /// Counts a request from this address, or says when another one is admitted. Only an admitted one changes anything.
+    /// Counts a request from this address, or says when another one is admitted. Only an admitted one uses anything.
     pub fn take(&self, address: IpAddr, limit: &Limit, now_ns: u64) -> Result<Allowed, Denied> {
         let (mut shard, set, tag) = self.place(address);
         let set = shard.set(set);
@@ -49,6 +49,7 @@ impl Addresses {
             set[least] = [tag, 0];
             least
         });
+        set[bucket][1] = limit.at_most_all(set[bucket][1], now_ns);
         let full_at = limit.after_one_more(set[bucket][1], now_ns)?;
         set[bucket][1] = full_at;
         Ok(limit.left(full_at, now_ns))
@@ -76,6 +77,7 @@ impl Addresses {
     pub fn left(&self, address: IpAddr, limit: &Limit, now_ns: u64) -> Result<Allowed, Denied> {
         let (mut shard, set, tag) = self.place(address);
         let full_at = shard.set(set).iter().find(|bucket| bucket[0] == tag).map_or(0, |bucket| bucket[1]);
+        let full_at = limit.at_most_all(full_at, now_ns);
         limit.after_one_more(full_at, now_ns)?;
         Ok(limit.left(full_at, now_ns))
     }
@@ -87,6 +89,14 @@ impl Addresses {
             for bucket in shard.0.iter_mut().filter(|bucket| bucket[1] > now_ns) {
                 bucket[1] = after.converted(bucket[1], before, now_ns);
             }
+        }
+    }
+
+    /// No limit is in force from now on: nobody owes anything.
+    pub fn forget(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.0.iter_mut().for_each(|bucket| *bucket = [0, 0]);
         }
     }
 
@@ -181,6 +191,24 @@ mod tests {
             addresses.counted_elsewhere(address, &limit, left(4), 10 * SECOND);
         }
         assert_eq!(admitted(&addresses, other, &limit, 10 * SECOND), 0);
+    }
+
+    #[test]
+    fn what_another_limit_has_left_behind_is_never_more_than_all_of_this_one() {
+        let addresses = Addresses::new(RandomState::new());
+        let rate =
+            |count, seconds, burst| Limit::new(Rate { count, per: Duration::from_secs(seconds) }, burst);
+        let (slow, fast) = (rate(1, 3_600, 3), rate(10, 1, 5));
+        let address: IpAddr = "10.0.0.1".parse().unwrap();
+        for _ in 0..3 {
+            addresses.take(address, &slow, SECOND).unwrap();
+        }
+        let denied = addresses.take(address, &fast, SECOND).unwrap_err();
+        assert_eq!(denied.retry_after, Duration::from_millis(100));
+        assert_eq!(addresses.left(address, &fast, SECOND + SECOND / 10).unwrap().remaining, 1);
+        assert!(addresses.take(address, &fast, SECOND + SECOND / 10).is_ok());
+        addresses.forget();
+        assert_eq!(addresses.take(address, &fast, SECOND).unwrap().remaining, 4);
     }
 
     #[test]

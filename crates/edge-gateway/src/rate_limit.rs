@@ -102,10 +102,12 @@ impl ClientBuckets {
             (&self.costly_failures, failed_before, failed_after),
         ];
         for (buckets, before, after) in pairs {
-            if let (Some(before), Some(after)) = (before, after)
-                && before.limit != after.limit
-            {
-                buckets.change_limit(&before.limit, &after.limit, now_ns);
+            match (before, after) {
+                (Some(before), Some(after)) if before.limit != after.limit => {
+                    buckets.change_limit(&before.limit, &after.limit, now_ns);
+                }
+                (Some(_), None) => buckets.forget(),
+                _ => {}
             }
         }
     }
@@ -219,17 +221,17 @@ fn too_many_failures(exchange: &mut Exchange, denied: Denied) -> FlowError {
     limited(LimitedBy::FailedAuthentication, denied)
 }
 
-/// Counts a request by its caller and its route, by both or by none.
-pub(crate) async fn limit(exchange: &mut Exchange, route: &Route) -> Result<(), FlowError> {
+/// Counts a request by its caller and its route, where it has one, by both or by none.
+pub(crate) async fn limit(exchange: &mut Exchange, route: Option<&Route>) -> Result<(), FlowError> {
     match exchange.plan.shared.clone() {
         None => limit_here(exchange, route),
         Some(link) => Box::pin(shared::limit(exchange, route, &link)).await,
     }
 }
 
-fn limit_here(exchange: &mut Exchange, route: &Route) -> Result<(), FlowError> {
+fn limit_here(exchange: &mut Exchange, route: Option<&Route>) -> Result<(), FlowError> {
     let allowance = exchange.caller.as_deref().and_then(Caller::allowance).map(Arc::as_ref);
-    let of_route = route.limit.as_deref().map(|limit| &limit.bucket);
+    let of_route = route.and_then(|route| route.limit.as_deref()).map(|limit| &limit.bucket);
     if allowance.is_none() && of_route.is_none() {
         return Ok(());
     }

@@ -17,7 +17,7 @@ use crate::answer::{After, OwnAnswer};
 use crate::authenticate::{authenticate, authenticate_body, authorize, use_nonce};
 use crate::destination;
 use crate::drain_signal::{Listening, Stage};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Signed};
 use crate::forward::Forward;
 use crate::held::Held;
 use crate::plan::WorkerPlan;
@@ -165,7 +165,7 @@ pub(crate) async fn admit<'a>(
     if route.scopes.is_some() {
         exchange.caller = Some(authenticate(exchange).await?);
     }
-    limit(exchange, route).await?;
+    limit(exchange, Some(route)).await?;
     use_nonce(exchange).await?;
     authorize(exchange.caller.as_deref(), route.scopes.as_deref())?;
     let wanted = match route.rule.as_deref() {
@@ -205,7 +205,11 @@ fn switching_is_wanted(exchange: &Exchange, answer: &Answer) -> Result<(), FlowE
 async fn own_page(exchange: &mut Exchange, page: &OwnPage) -> Result<OwnAnswer, FlowError> {
     if page.scopes.is_some() {
         exchange.caller = Some(authenticate(exchange).await?);
-        use_nonce(exchange).await?;
+        // Its nonce takes room for a while, and how much of that a caller gets, its limits say.
+        if matches!(exchange.signed, Signed::Yes { .. }) {
+            limit(exchange, None).await?;
+            use_nonce(exchange).await?;
+        }
         authorize(exchange.caller.as_deref(), page.scopes.as_deref())?;
     } else {
         exchange.own_page();

@@ -2,18 +2,21 @@
 
 use types::media::{is_essence, is_token};
 
+/// Optional white space (RFC 9110 section 5.6.3), and no other: a reader of bytes knows no more of it.
+const SPACE: [char; 2] = [' ', '\t'];
+
 /// Type and subtype of a `Content-Type`, and its charset where one is named; `None` where it is no media type, or one that two
 /// readers could take for two (RFC 9110 sections 5.6.6 and 8.3.1).
 pub fn media_type(value: &[u8]) -> Option<(&str, Option<&str>)> {
     let value = std::str::from_utf8(value).ok()?;
     let (essence, mut rest) = value.split_at(value.find(';').unwrap_or(value.len()));
-    let essence = essence.trim();
+    let essence = essence.trim_matches(SPACE);
     if !is_essence(essence) {
         return None;
     }
     let (mut names, mut charset) = (Vec::new(), None);
     while let Some(after) = rest.strip_prefix(';') {
-        let after = after.trim_start();
+        let after = after.trim_start_matches(SPACE);
         // There may be none between two semicolons.
         if after.is_empty() || after.starts_with(';') {
             rest = after;
@@ -31,7 +34,7 @@ pub fn media_type(value: &[u8]) -> Option<(&str, Option<&str>)> {
         names.push(name);
         rest = after;
     }
-    rest.trim().is_empty().then_some((essence, charset))
+    rest.trim_matches(SPACE).is_empty().then_some((essence, charset))
 }
 
 /// A parameter that text begins with, its value without quotes, and what stands behind it.
@@ -44,7 +47,7 @@ fn parameter(text: &str) -> Option<(&str, &str, &str)> {
             .split_at_checked(rest.find([';', ' ', '\t']).unwrap_or(rest.len()))
             .filter(|(value, _)| is_token(value))?,
     };
-    is_token(name).then_some((name, value, rest.trim_start()))
+    is_token(name).then_some((name, value, rest.trim_start_matches(SPACE)))
 }
 
 /// How well a media type fits one that is taken, which may be a range; `None` where it does not.
@@ -89,6 +92,9 @@ mod tests {
             "a/b; x=\"\\\"; charset=utf-8\"",
             "a/b; x=\"open",
             "a/b; c d=e",
+            "a/b\u{a0}",
+            "a/b;\u{a0}charset=utf-8",
+            "a/b;\u{2003}",
         ] {
             assert_eq!(read(none), None, "{none}");
         }

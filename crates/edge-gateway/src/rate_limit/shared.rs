@@ -37,19 +37,23 @@ pub(super) async fn limit_address(exchange: &mut Exchange, link: &Rc<Link>) -> R
 }
 
 /// Counts a request by its caller and its route, by both or by none.
-pub(super) async fn limit(exchange: &mut Exchange, route: &Route, link: &Rc<Link>) -> Result<(), FlowError> {
+pub(super) async fn limit(
+    exchange: &mut Exchange,
+    route: Option<&Route>,
+    link: &Rc<Link>,
+) -> Result<(), FlowError> {
     let caller = exchange.caller.clone();
     let allowance = caller.as_deref().and_then(Caller::allowance).map(Arc::as_ref);
     let allowance = allowance.filter(|allowance| allowance.bucket().is_some() || allowance.daily().is_some());
-    let of_route = route.limit.as_deref().map(|limit| (&*limit.name, &limit.ceiling.limit));
+    let of_route = route.and_then(|route| route.limit.as_deref());
     if allowance.is_none() && of_route.is_none() {
         return Ok(());
     }
-    match link.admit(allowance, of_route).await {
+    match link.admit(allowance, of_route.map(|limit| (&*limit.name, &limit.ceiling.limit))).await {
         Ok(counted) => {
             // Later than when it was counted there, so that rather too much is owed than too little.
             let now = Moment { steady_ns: nanoseconds_now(), ..moment(exchange) };
-            counted_elsewhere(allowance, route.limit.as_deref().map(|limit| &limit.bucket), counted, now);
+            counted_elsewhere(allowance, of_route.map(|limit| &limit.bucket), counted, now);
             count_caller(exchange, counted)
         }
         Err(uncounted) => {

@@ -30,6 +30,11 @@ impl ClientTls {
         self.0.get()
     }
 
+    /// Whether files of it are others than those before.
+    pub(crate) fn renews(&self, before: &Self) -> bool {
+        self.0.renews(&before.0)
+    }
+
     /// These files hold something else: where one of them is among its own, the next is made anew.
     pub(crate) fn note_change(&mut self, changed: &BTreeSet<PathBuf>) {
         self.0.note_change(|settings| files(settings).any(|file| changed.contains(file)));

@@ -36,6 +36,12 @@ impl<S: Clone + PartialEq, T> Made<S, T> {
         self.known.as_ref().map(|(_, made)| Arc::clone(made))
     }
 
+    /// Whether it is of the same settings, and of other files, than the one before.
+    pub(super) fn renews(&self, before: &Self) -> bool {
+        matches!((&self.known, &before.known), (Some((settings, made)), Some((known, was)))
+            if settings == known && !Arc::ptr_eq(made, was))
+    }
+
     /// Files have changed: where they are among its own, the next is made anew.
     pub(super) fn note_change(&mut self, concerns: impl FnOnce(&S) -> bool) {
         if self.known.as_ref().is_some_and(|(settings, _)| concerns(settings)) {
@@ -60,12 +66,7 @@ impl<S: Clone + PartialEq, T> Made<S, T> {
             return Ok(Self { known: Some(known.clone()), files: Files::Same });
         }
         match (make(settings.clone()).await, known) {
-            (Ok(made), _) => {
-                if known.is_some() {
-                    tracing::info!("{what} has changed and was taken over");
-                }
-                Ok(Self { known: Some((settings.clone(), made)), files: Files::Same })
-            }
+            (Ok(made), _) => Ok(Self { known: Some((settings.clone(), made)), files: Files::Same }),
             (Err(error), Some(known)) if broken == Broken::Stays => {
                 tracing::error!(
                     "{what} has changed and cannot be taken over: {error}; the one before stays in force"
@@ -108,6 +109,8 @@ mod tests {
             "of other settings nothing is in force"
         );
         let mended = of(&stays, 1, Broken::Stays, Ok(11)).await.unwrap();
+        assert!(mended.renews(&stays) && !stays.renews(&again));
+        assert!(!of(&mended, 2, Broken::Refuses, Ok(12)).await.unwrap().renews(&mended), "it is another");
         assert_eq!(of(&mended, 1, Broken::Stays, never).await.unwrap().get().as_deref(), Some(&11));
         assert!(
             mended

@@ -311,6 +311,15 @@ impl Live {
         });
         self.metrics.retain(&labels.0, &labels.1);
         self.resolving.begin(unresolved, &self.registry);
+        if client_tls.renews(&self.client_tls) {
+            tracing::info!("a certificate has changed and was taken over");
+        }
+        if shared.renews(&self.shared) {
+            tracing::info!("a file of gateway.rateLimits.shared has changed and was taken over");
+        }
+        rules.renewed(&self.rules).for_each(|key| {
+            tracing::info!("{key}: a schema has changed and was taken over");
+        });
         (self.settings, self.router, self.limits) = (settings, router, limits);
         (self.client_tls, self.upstream_tls) = (client_tls, upstream_tls);
         (self.shared, self.rules) = (shared, rules);

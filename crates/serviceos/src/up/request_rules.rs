@@ -64,6 +64,13 @@ impl RequestRules {
         self.made(&wanted)
     }
 
+    /// What is written as before, and made of another file; by its key.
+    pub(crate) fn renewed<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a str> {
+        self.known.iter().filter_map(|(key, (wanted, rule))| {
+            before.made(wanted).filter(|was| !Arc::ptr_eq(was, rule)).map(|_| key.as_str())
+        })
+    }
+
     /// These files hold something else: what is made of them is made anew, the next time.
     pub(crate) fn note_change(&mut self, files: &BTreeSet<PathBuf>) {
         let own = self.known.values().filter_map(|(wanted, _)| wanted.request.file());
@@ -93,12 +100,7 @@ impl RequestRules {
                 continue;
             }
             match make(&wanted, &mut documents) {
-                Ok(rule) => {
-                    if self.made(&wanted).is_some() {
-                        tracing::info!("{}: a schema has changed and was taken over", wanted.request.key);
-                    }
-                    rules.add(wanted, Arc::new(rule));
-                }
+                Ok(rule) => rules.add(wanted, Arc::new(rule)),
                 Err(message) => match self.made(&wanted).filter(|_| broken == Broken::Stays) {
                     Some(rule) => {
                         tracing::error!(

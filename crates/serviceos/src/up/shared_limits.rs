@@ -46,6 +46,11 @@ impl SharedFiles {
         self.0.get()
     }
 
+    /// Whether files of it are others than those before.
+    pub(super) fn renews(&self, before: &Self) -> bool {
+        self.0.renews(&before.0)
+    }
+
     /// These files hold something else: where one of them is among its own, the next is made anew.
     pub(super) fn note_change(&mut self, changed: &BTreeSet<PathBuf>) {
         self.0.note_change(|settings| files(settings).any(|file| changed.contains(file)));

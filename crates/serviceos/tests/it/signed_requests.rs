@@ -50,9 +50,14 @@ impl Caller {
     }
 
     fn with_scope(mesh: &Running, seed: u8, scope: &str) -> Self {
+        Self::in_tier(mesh, seed, scope, "unlimited")
+    }
+
+    fn in_tier(mesh: &Running, seed: u8, scope: &str, tier: &str) -> Self {
         let (file, pair) = written(mesh, seed);
-        let (scopes, public) = (format!("--scopes={scope}"), format!("--public-key={file}"));
-        let made = keys(mesh, &["create", "--name=signer", &scopes, &public]);
+        let (scopes, public, tier) =
+            (format!("--scopes={scope}"), format!("--public-key={file}"), format!("--tier={tier}"));
+        let made = keys(mesh, &["create", "--name=signer", &scopes, &public, &tier]);
         assert!(made.get("key").is_none(), "{made}");
         Self { id: made["id"].as_str().unwrap().to_owned(), pair, nonces: AtomicU64::new(0) }
     }

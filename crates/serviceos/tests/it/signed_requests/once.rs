@@ -124,3 +124,15 @@ fn a_signed_request_that_is_refused_by_a_limit_uses_up_no_nonce() {
     });
     assert_eq!(request.send(&mesh).problem(), (401, "AUTH_INVALID".into()));
 }
+
+#[test]
+fn signed_requests_for_a_page_of_the_gateway_are_counted_since_each_takes_room_for_its_nonce() {
+    let mesh = site(&Upstream::new());
+    let caller = Caller::in_tier(&mesh, 1, "site", "free");
+    caller.until_taken_for(&mesh, "/v1/quota");
+    let refused = eventually("a request that meets the tier's limit", || {
+        let answer = caller.sign("GET", "/v1/quota", b"").send(&mesh);
+        (answer.status != 200).then_some(answer)
+    });
+    assert_eq!(refused.problem(), (429, "RATE_LIMITED".into()));
+}
