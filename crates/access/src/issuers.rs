@@ -327,7 +327,7 @@ impl IssuerOwner {
 }
 
 fn table(sources: &[IssuerSource], remotes: &BTreeMap<String, Remote>) -> TokenTable {
-    TokenTable::new(sources.iter().map(|source| {
+    TokenTable::of(sources.iter().map(|source| {
         let remote = source.url.as_ref().and_then(|url| remotes.get(url));
         let was_fetched = remote.is_some_and(|remote| remote.body.is_some());
         let fetched = remote.into_iter().flat_map(|remote| &remote.keys);

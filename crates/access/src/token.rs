@@ -136,8 +136,13 @@ pub(crate) enum Known {
 }
 
 impl TokenTable {
-    /// A table of these issuers. Of two that have the same name the last one counts.
-    pub(crate) fn new(issuers: impl IntoIterator<Item = Issuer>) -> Self {
+    /// A table of these issuers, each with all of its keys. Of two that have the same name the last one counts.
+    pub fn new(issuers: impl IntoIterator<Item = (Arc<IssuerRules>, Vec<Arc<VerifyingKey>>)>) -> Self {
+        Self::of(issuers.into_iter().map(|(rules, keys)| Issuer { rules, keys, known: Known::All }))
+    }
+
+    /// The same of issuers whose keys need not be known.
+    pub(crate) fn of(issuers: impl IntoIterator<Item = Issuer>) -> Self {
         let by_name = issuers.into_iter().map(|issuer| (Arc::clone(&issuer.rules.issuer), issuer));
         Self { number: TABLES.fetch_add(1, Ordering::Relaxed), issuers: by_name.collect() }
     }

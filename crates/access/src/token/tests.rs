@@ -30,7 +30,7 @@ const ALL: [Algorithm; 5] =
     [Algorithm::Hs256, Algorithm::Rs256, Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa];
 
 fn table(rules: IssuerRules, keys: Vec<Arc<VerifyingKey>>) -> TokenTable {
-    TokenTable::new([Issuer { rules: Arc::new(rules), keys, known: Known::All }])
+    TokenTable::new([(Arc::new(rules), keys)])
 }
 
 /// A table in which every key of the maker is known.
