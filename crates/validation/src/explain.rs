@@ -122,7 +122,7 @@ impl<'a, 'v> Explaining<'a, 'v> {
         self.is_ended() || (tell == Tell::Yes && self.told.more)
     }
 
-    /// Whether nothing is looked at any more, by nobody.
+    /// Whether nothing is looked at any more, by nobody: what keywords still make of it is not to be told.
     fn is_ended(&self) -> bool {
         self.steps >= MAX_STEPS
     }
@@ -183,7 +183,7 @@ impl<'a, 'v> Explaining<'a, 'v> {
     }
 
     fn tell(&mut self, tell: Tell, at: &At<'_>, place: &str, keyword: &str, message: &str) {
-        if tell == Tell::Yes {
+        if tell == Tell::Yes && !self.is_ended() {
             let schema = if keyword.is_empty() { place.to_owned() } else { beneath(place, keyword) };
             self.told.add(Violation::new(Place::Body(at.pointer()), schema, message));
             self.told.more |= self.alternatives.is_none();
@@ -192,7 +192,8 @@ impl<'a, 'v> Explaining<'a, 'v> {
 
     /// Adds to what was told last what is wrong with alternatives that a value does not fit.
     fn tell_alternatives(&mut self, tell: Tell, ids: &[Id], value: &'v Value, at: &At<'_>) {
-        let Some(left) = self.alternatives.filter(|_| tell == Tell::Yes && !self.told.more) else { return };
+        let is_told = tell == Tell::Yes && !self.told.more && !self.is_ended();
+        let Some(left) = self.alternatives.filter(|_| is_told) else { return };
         let mut found = Vec::new();
         for id in ids.iter().take(MAX_ALTERNATIVES.min(left)) {
             let known = std::mem::take(&mut self.known);
@@ -233,6 +234,10 @@ impl<'a, 'v> Explaining<'a, 'v> {
                     return true;
                 }
                 let is_valid = validator.is_valid(value);
+                if exact::is_too_much() {
+                    self.steps = MAX_STEPS;
+                    return true;
+                }
                 if !is_valid {
                     self.tell(tell, at, place, keyword, message);
                 }
@@ -469,3 +474,6 @@ impl<'a, 'v> Explaining<'a, 'v> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
