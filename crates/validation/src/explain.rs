@@ -361,7 +361,7 @@ impl<'a, 'v> Explaining<'a, 'v> {
             Part::PropertyNames(id) => {
                 let mut is_valid = true;
                 for name in members.keys() {
-                    if self.step(1, tell) || (!is_valid && tell == Tell::No) {
+                    if self.step(1 + name.len() / 256, tell) || (!is_valid && tell == Tell::No) {
                         break;
                     }
                     if !self.is_name(*id, name) {
@@ -390,10 +390,12 @@ impl<'a, 'v> Explaining<'a, 'v> {
     }
 
     /// Whether a name is what a schema asks. It is held against nothing else, so nothing of it is remembered.
-    fn is_name(&self, id: Id, name: &str) -> bool {
+    fn is_name(&mut self, id: Id, name: &str) -> bool {
         let text = Value::String(name.to_owned());
         let mut own = Explaining { steps: self.steps, nested: self.nested, ..Explaining::of(self.program) };
-        own.judge(id, &text, &At::Root, Tell::No, &mut Looked::default())
+        let is_valid = own.judge(id, &text, &At::Root, Tell::No, &mut Looked::default());
+        self.steps = own.steps;
+        is_valid
     }
 
     fn required(

@@ -12,6 +12,22 @@ fn explained(schema: &Value, value: &Value) -> (Vec<String>, usize) {
 }
 
 #[test]
+fn what_names_are_held_against_takes_steps() {
+    let members = |count: usize| -> Value {
+        let each = (0..count).map(|number| (format!("m{number}"), json!(1)));
+        Value::Object(each.collect())
+    };
+    let schema = json!({"propertyNames": {"minLength": 1, "maxLength": 5}});
+    assert_eq!(explained(&schema, &members(10)), (vec![], 1 + 10 * 3));
+    let many: Vec<_> = (0..1_000).map(|number| json!({"maxLength": number + 10})).collect();
+    let (_, steps) = explained(&json!({"propertyNames": {"allOf": many}}), &members(10_000));
+    assert!((MAX_STEPS..MAX_STEPS + 1_000).contains(&steps), "no name is looked at after that: {steps}");
+    let long = json!({ "n".repeat(256 * 1_000): 1 });
+    let (_, steps) = explained(&json!({"propertyNames": {"minLength": 1}}), &long);
+    assert_eq!(steps, 1 + 1_001 + 1_001, "a long name costs more, to be held and to be read");
+}
+
+#[test]
 fn nothing_is_told_of_what_was_broken_off() {
     let costly = json!({"items": {"const": 1}});
     let schema =
