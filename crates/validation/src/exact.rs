@@ -1,9 +1,9 @@
 //! Keywords that are judged here and not by the library: those of numbers, by digits, and unique items, whose cost must not
 //! depend on what a client chooses to send.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use jsonschema::paths::Location;
 use jsonschema::{Keyword, ValidationError, ValidationOptions};
@@ -13,16 +13,43 @@ use crate::decimal::{Decimal, MAX_DIVISOR_DIGITS, compare};
 
 /// What all arrays of one body whose items must differ may have together, as text, in bytes. Where they stand in each other the inner
 /// ones are written once for each.
-const MAX_COMPARED_BYTES: usize = 16 << 20;
+pub(crate) const MAX_COMPARED_BYTES: usize = 16 << 20;
 
 thread_local! {
-    /// How much of that is left for the body that is judged.
-    static LEFT_TO_COMPARE: Cell<usize> = const { Cell::new(MAX_COMPARED_BYTES) };
+    /// Of the body that is judged.
+    static COMPARED: RefCell<Compared> = RefCell::default();
 }
 
-/// Another body is judged from now on, by this thread.
-pub(crate) fn begin_body() {
-    LEFT_TO_COMPARE.set(MAX_COMPARED_BYTES);
+/// What was compared of one body.
+#[derive(Default)]
+struct Compared {
+    /// What may be.
+    most: usize,
+    /// What was written for it, in bytes.
+    written: usize,
+    /// Whether the items of arrays differ, by where those have them: it is compared once, however many schemas ask.
+    known: HashMap<*const Value, bool>,
+    is_too_much: bool,
+}
+
+/// Judges one body, of which so many bytes are compared at most: [`MAX_COMPARED_BYTES`]. The body must stay where it is until then.
+pub(crate) fn judging<T>(most: usize, judge: impl FnOnce() -> T) -> T {
+    COMPARED.set(Compared { most, ..Compared::default() });
+    let judged = judge();
+    COMPARED.take();
+    judged
+}
+
+/// Whether the body that is judged has more to compare than is compared. What `uniqueItems` has said since then is worth nothing, nor
+/// is what others made of it: such a body is refused as a whole.
+pub(crate) fn is_too_much() -> bool {
+    COMPARED.with_borrow(|compared| compared.is_too_much)
+}
+
+/// What was written of the body that is judged, in bytes.
+#[cfg(test)]
+pub(crate) fn compared_bytes() -> usize {
+    COMPARED.with_borrow(|compared| compared.written)
 }
 
 /// The options with these keywords in the place of the library's.
@@ -106,32 +133,46 @@ keyword!(MultipleOf, |own, value| {
 
 keyword!(Unique, |own, value| {
     let Value::Array(items) = value else { return true };
-    !own.0 || are_unique(items)
+    !own.0 || COMPARED.with_borrow_mut(|compared| compared.are_unique(items))
 });
 
-fn are_unique(items: &[Value]) -> bool {
-    if items.len() < 2 {
-        return true;
+impl Compared {
+    fn are_unique(&mut self, items: &[Value]) -> bool {
+        if self.is_too_much || items.len() < 2 {
+            return !self.is_too_much;
+        }
+        if let Some(known) = self.known.get(&items.as_ptr()) {
+            return *known;
+        }
+        let mut seen = HashSet::with_capacity(items.len());
+        let are_unique = items.iter().all(|item| self.text(item).is_some_and(|text| seen.insert(text)));
+        if !self.is_too_much {
+            self.known.insert(items.as_ptr(), are_unique);
+        }
+        are_unique
     }
-    let mut seen = HashSet::with_capacity(items.len());
-    items.iter().all(|item| {
+
+    /// What an item is compared by; `None` once that is too much.
+    fn text(&mut self, item: &Value) -> Option<String> {
         let mut text = String::new();
-        canonical(item, &mut text);
-        // What is too much to be compared is refused.
-        let left = LEFT_TO_COMPARE.get().saturating_sub(text.len());
-        LEFT_TO_COMPARE.set(left);
-        left > 0 && seen.insert(text)
-    })
+        let is_whole = write(item, self.most.saturating_sub(self.written), &mut text).is_some();
+        self.written += text.len();
+        self.is_too_much = !is_whole;
+        is_whole.then_some(text)
+    }
 }
 
-/// The same text for values that are equal as JSON Schema has it.
-fn canonical(value: &Value, out: &mut String) {
+/// The same text for values that are equal as JSON Schema has it. `None` as soon as it is longer than `most`, by no more than a number.
+fn write(value: &Value, most: usize, out: &mut String) -> Option<()> {
     match value {
+        Value::Null => out.push('n'),
+        Value::Bool(is_true) => out.push(if *is_true { 't' } else { 'f' }),
         Value::Number(number) => Decimal::of(number).write(out),
+        Value::String(text) => write_text(text, most, out)?,
         Value::Array(items) => {
             out.push('[');
             for item in items {
-                canonical(item, out);
+                write(item, most, out)?;
                 out.push(',');
             }
             out.push(']');
@@ -141,15 +182,26 @@ fn canonical(value: &Value, out: &mut String) {
             members.sort_unstable_by_key(|(name, _)| *name);
             out.push('{');
             for (name, member) in members {
-                out.push_str(&Value::String(name.clone()).to_string());
-                out.push(':');
-                canonical(member, out);
+                write_text(name, most, out)?;
+                write(member, most, out)?;
                 out.push(',');
             }
             out.push('}');
         }
-        plain => out.push_str(&plain.to_string()),
     }
+    (out.len() <= most).then_some(())
+}
+
+/// With its length before it, no text is the beginning of another.
+fn write_text(text: &str, most: usize, out: &mut String) -> Option<()> {
+    out.push('"');
+    out.push_str(&text.len().to_string());
+    out.push('"');
+    if out.len() + text.len() > most {
+        return None;
+    }
+    out.push_str(text);
+    Some(())
 }
 
 #[cfg(test)]
@@ -159,7 +211,9 @@ mod tests {
     #[test]
     fn items_are_unique_unless_two_are_the_same_value() {
         let unique = |text: &str| match serde_json::from_str(text).unwrap() {
-            Value::Array(items) => are_unique(&items),
+            Value::Array(items) => judging(MAX_COMPARED_BYTES, || {
+                COMPARED.with_borrow_mut(|compared| compared.are_unique(&items))
+            }),
             _ => unreachable!(),
         };
         for text in [

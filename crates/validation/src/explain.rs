@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
+use crate::exact::{self, MAX_COMPARED_BYTES};
 use crate::program::{Id, Part, Program};
 use crate::violation::{
     MAX_ALTERNATIVES, MAX_POINTER_BYTES, MAX_VIOLATIONS, Place, Violation, Violations, beneath,
@@ -17,17 +18,29 @@ const MAX_STEPS: usize = 100_000;
 /// How deep schemas lead into each other before that is not followed any more.
 const MAX_NESTED: usize = 256;
 
-/// Everything that is wrong with a value that is refused; at least one thing.
+/// Everything that is wrong with a value that is refused; at least one thing. Where it has too much to compare there is nothing to
+/// look for any more, and that is told.
 pub(crate) fn explain(program: &Program, value: &Value) -> Violations {
-    let (told, known, alternatives) = (Violations::default(), HashMap::new(), Some(MAX_VIOLATIONS));
-    let mut explaining = Explaining { program, steps: 0, nested: 0, told, known, alternatives };
-    explaining.judge(Program::ROOT, value, &At::Root, Tell::Yes, &mut Looked::default());
-    let Explaining { steps, mut told, .. } = explaining;
-    told.more |= steps >= MAX_STEPS;
-    if told.is_empty() {
-        let schema = program.node(Program::ROOT).place.clone();
-        told.add(Violation::new(Place::Body(String::new()), schema, "does not match the schema"));
+    let mut told = Violations::default();
+    if !exact::is_too_much() {
+        let mut explaining = Explaining::of(program);
+        explaining.judge(Program::ROOT, value, &At::Root, Tell::Yes, &mut Looked::default());
+        let is_ended = explaining.is_ended();
+        told = explaining.told;
+        told.more |= is_ended;
     }
+    let message = if exact::is_too_much() {
+        format!(
+            "holds too much in arrays whose items must differ: {} MiB are compared at most",
+            MAX_COMPARED_BYTES >> 20
+        )
+    } else if told.is_empty() {
+        "does not match the schema".to_owned()
+    } else {
+        return told;
+    };
+    let schema = program.node(Program::ROOT).place.clone();
+    told.add(Violation::new(Place::Body(String::new()), schema, message));
     told
 }
 
@@ -97,11 +110,21 @@ fn weight(value: &Value) -> usize {
     }
 }
 
-impl<'v> Explaining<'_, 'v> {
+impl<'a, 'v> Explaining<'a, 'v> {
+    fn of(program: &'a Program) -> Self {
+        let (told, known, alternatives) = (Violations::default(), HashMap::new(), Some(MAX_VIOLATIONS));
+        Self { program, steps: 0, nested: 0, told, known, alternatives }
+    }
+
     /// Counts steps; whether nothing more is to be looked at.
     fn step(&mut self, steps: usize, tell: Tell) -> bool {
         self.steps = self.steps.saturating_add(steps);
-        self.steps >= MAX_STEPS || (tell == Tell::Yes && self.told.more)
+        self.is_ended() || (tell == Tell::Yes && self.told.more)
+    }
+
+    /// Whether nothing is looked at any more, by nobody: what keywords still make of it is not to be told.
+    fn is_ended(&self) -> bool {
+        self.steps >= MAX_STEPS
     }
 
     /// Whether a value is what a schema asks.
@@ -160,7 +183,7 @@ impl<'v> Explaining<'_, 'v> {
     }
 
     fn tell(&mut self, tell: Tell, at: &At<'_>, place: &str, keyword: &str, message: &str) {
-        if tell == Tell::Yes {
+        if tell == Tell::Yes && !self.is_ended() {
             let schema = if keyword.is_empty() { place.to_owned() } else { beneath(place, keyword) };
             self.told.add(Violation::new(Place::Body(at.pointer()), schema, message));
             self.told.more |= self.alternatives.is_none();
@@ -169,7 +192,8 @@ impl<'v> Explaining<'_, 'v> {
 
     /// Adds to what was told last what is wrong with alternatives that a value does not fit.
     fn tell_alternatives(&mut self, tell: Tell, ids: &[Id], value: &'v Value, at: &At<'_>) {
-        let Some(left) = self.alternatives.filter(|_| tell == Tell::Yes && !self.told.more) else { return };
+        let is_told = tell == Tell::Yes && !self.told.more && !self.is_ended();
+        let Some(left) = self.alternatives.filter(|_| is_told) else { return };
         let mut found = Vec::new();
         for id in ids.iter().take(MAX_ALTERNATIVES.min(left)) {
             let known = std::mem::take(&mut self.known);
@@ -210,6 +234,10 @@ impl<'v> Explaining<'_, 'v> {
                     return true;
                 }
                 let is_valid = validator.is_valid(value);
+                if exact::is_too_much() {
+                    self.steps = MAX_STEPS;
+                    return true;
+                }
                 if !is_valid {
                     self.tell(tell, at, place, keyword, message);
                 }
@@ -333,7 +361,7 @@ impl<'v> Explaining<'_, 'v> {
             Part::PropertyNames(id) => {
                 let mut is_valid = true;
                 for name in members.keys() {
-                    if self.step(1, tell) || (!is_valid && tell == Tell::No) {
+                    if self.step(1 + name.len() / 256, tell) || (!is_valid && tell == Tell::No) {
                         break;
                     }
                     if !self.is_name(*id, name) {
@@ -362,17 +390,12 @@ impl<'v> Explaining<'_, 'v> {
     }
 
     /// Whether a name is what a schema asks. It is held against nothing else, so nothing of it is remembered.
-    fn is_name(&self, id: Id, name: &str) -> bool {
+    fn is_name(&mut self, id: Id, name: &str) -> bool {
         let text = Value::String(name.to_owned());
-        let mut own = Explaining {
-            program: self.program,
-            steps: self.steps,
-            nested: self.nested,
-            told: Violations::default(),
-            known: HashMap::new(),
-            alternatives: None,
-        };
-        own.judge(id, &text, &At::Root, Tell::No, &mut Looked::default())
+        let mut own = Explaining { steps: self.steps, nested: self.nested, ..Explaining::of(self.program) };
+        let is_valid = own.judge(id, &text, &At::Root, Tell::No, &mut Looked::default());
+        self.steps = own.steps;
+        is_valid
     }
 
     fn required(
@@ -453,3 +476,6 @@ impl<'v> Explaining<'_, 'v> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

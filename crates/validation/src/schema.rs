@@ -9,7 +9,7 @@ use jsonschema::{Draft, PatternOptions, Uri, Validator};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::exact;
+use crate::exact::{self, MAX_COMPARED_BYTES};
 use crate::explain::explain;
 use crate::program::Program;
 use crate::violation::{Violations, beneath, shortened};
@@ -95,13 +95,21 @@ impl Schema {
 
     /// Whether a value is what the schema describes.
     pub fn is_valid(&self, value: &Value) -> bool {
-        exact::begin_body();
-        self.validator.is_valid(value)
+        exact::judging(MAX_COMPARED_BYTES, || self.fits(value))
     }
 
     /// Everything that is wrong with a value, as far as it is told; empty where it is valid.
     pub fn check(&self, value: &Value) -> Violations {
-        if self.is_valid(value) { Violations::default() } else { explain(&self.program, value) }
+        exact::judging(MAX_COMPARED_BYTES, || self.judge(value))
+    }
+
+    fn judge(&self, value: &Value) -> Violations {
+        if self.fits(value) { Violations::default() } else { explain(&self.program, value) }
+    }
+
+    /// What was not compared may have been asked for or its contrary, so that it decides nothing.
+    fn fits(&self, value: &Value) -> bool {
+        self.validator.is_valid(value) && !exact::is_too_much()
     }
 }
 

@@ -299,7 +299,7 @@ proptest! {
         prop_assert_eq!(violations.is_empty(), plain.is_valid(&body));
         prop_assert!(violations.listed.iter().all(|one| one.message != "does not match the schema"), "{:?}", violations);
         // Alone, the explanation comes to the same verdict.
-        let alone = explain(&compiled.program, &body);
+        let alone = exact::judging(MAX_COMPARED_BYTES, || explain(&compiled.program, &body));
         for violation in &alone.listed {
             let alternatives = &violation.alternatives;
             prop_assert!(alternatives.len() <= MAX_ALTERNATIVES, "{:?}", violation);
@@ -390,16 +390,88 @@ fn alternatives_that_lead_back_to_themselves_are_explained_in_little_time() {
     assert!(!violations.is_empty());
 }
 
+/// The items are different numbers.
+fn numbers(count: u64) -> Value {
+    (0..count).map(|number| json!(1_000_000_001 + number)).collect()
+}
+
+fn nested(items: u64, depth: usize) -> Value {
+    (0..depth).fold(numbers(items), |inner, _| json!([inner, 0]))
+}
+
+const TOO_MUCH: &str =
+    "\"\" holds too much in arrays whose items must differ: 16 MiB are compared at most ()\n";
+
+/// What is told of a body of which `most` bytes are compared, and how many are written for it.
+fn judged(schema: &Value, body: &Value, most: usize) -> (String, usize) {
+    let schema = Schema::compile(schema).unwrap();
+    exact::judging(most, || (listed(&schema.judge(body)), exact::compared_bytes()))
+}
+
 #[test]
-fn unique_items_within_unique_items_are_refused_where_comparing_them_would_take_long() {
-    let schema = Schema::compile(&json!({"uniqueItems": true, "items": {"$ref": "#"}})).unwrap();
-    let nested = |items: u32, depth: usize| {
-        let inner: Vec<Value> = (0..items).map(|number| json!(1_000_000 + number)).collect();
-        (0..depth).fold(Value::Array(inner), |inner, _| json!([0, inner]))
-    };
-    assert!(schema.is_valid(&nested(1_000, 60)));
-    assert!(!schema.is_valid(&nested(100_000, 60)));
-    assert!(schema.is_valid(&nested(1_000, 60)), "each body has a measure of its own");
+fn unique_items_within_unique_items_are_refused_where_there_is_too_much_to_compare() {
+    let document = json!({"uniqueItems": true, "items": {"$ref": "#"}});
+    let schema = Schema::compile(&document).unwrap();
+    let (small, large) = (nested(1_000, 60), nested(200_000, 60));
+    assert!(schema.is_valid(&small));
+    let (told, written) = judged(&document, &large, MAX_COMPARED_BYTES);
+    assert_eq!(told, TOO_MUCH);
+    assert!((MAX_COMPARED_BYTES..MAX_COMPARED_BYTES + 100).contains(&written), "{written}");
+    assert!(schema.is_valid(&small), "each body has a measure of its own");
+}
+
+#[test]
+fn a_body_with_too_much_to_compare_is_refused_also_where_a_schema_asks_for_the_contrary() {
+    let unique = json!({"uniqueItems": true});
+    let schema = |z: &Value| json!({"properties": {"a": {"uniqueItems": true, "items": {"$ref": "#/properties/a"}}, "z": z}});
+    let not = schema(&json!({"not": unique}));
+    let a = nested(70_000, 14);
+    assert_ne!(judged(&not, &json!({"a": a, "z": 1}), MAX_COMPARED_BYTES).0, "");
+    assert_eq!(
+        judged(&not, &json!({"a": a, "z": [1, 1]}), MAX_COMPARED_BYTES).0,
+        "",
+        "it is not too much alone"
+    );
+    assert_eq!(judged(&not, &json!({"a": a, "z": numbers(150_000)}), MAX_COMPARED_BYTES).0, TOO_MUCH);
+    // The same in small.
+    let (a, z) = (nested(10, 1), numbers(10));
+    for z_is in [
+        json!({"not": unique}),
+        json!({"if": unique, "then": false}),
+        json!({"oneOf": [unique, {"type": "array"}]}),
+        json!({"anyOf": [unique, true]}),
+    ] {
+        let schema = schema(&z_is);
+        let (told, whole) = judged(&schema, &json!({"a": a, "z": z}), MAX_COMPARED_BYTES);
+        assert!(told != TOO_MUCH && told.is_empty() == z_is.get("anyOf").is_some(), "{told}");
+        for most in 0..whole {
+            let (told, written) = judged(&schema, &json!({"a": a, "z": z}), most);
+            assert_eq!(told, TOO_MUCH, "{most} of {whole}: {z_is}");
+            assert!(written > most && written < most + 100, "{written} of {most}");
+        }
+    }
+}
+
+#[test]
+fn an_array_is_compared_once_however_often_a_schema_asks() {
+    let once = json!({"uniqueItems": true});
+    let often = json!({"allOf": vec![&once; 8]});
+    let judged = |schema: &Value, body: &Value| judged(schema, body, MAX_COMPARED_BYTES);
+    assert_eq!(judged(&often, &numbers(240_000)), judged(&once, &numbers(240_000)));
+    let wrong = json!({"allOf": [often, {"minItems": 10_001}]});
+    let (told, written) = judged(&wrong, &numbers(10_000));
+    assert_eq!(told, "\"\" must have at least 10001 items (/allOf/1/minItems)\n");
+    assert_eq!(written, judged(&once, &numbers(10_000)).1);
+}
+
+#[test]
+fn a_long_text_is_not_written_where_it_would_be_too_much() {
+    let schema = json!({"uniqueItems": true});
+    for body in [json!(["a".repeat(10_000), 1]), json!([{ "a".repeat(10_000): 1 }, 1])] {
+        let (told, written) = judged(&schema, &body, 1_000);
+        assert_eq!(told, TOO_MUCH);
+        assert!(written < 100, "{written}");
+    }
 }
 
 #[test]
