@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use thiserror::Error;
-use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::{Certificate, TbsCertificate};
 
 /// What a SPIFFE ID begins with (SPIFFE-ID section 2).
 const SPIFFE: &str = "spiffe://";
@@ -66,11 +66,19 @@ impl Holder {
             (None, _) if certificate.subject().is_empty() => return Err(Nameless::Nothing),
             (None, _) => plain(&escaped(&certificate.subject().to_string()), MAX_SUBJECT_BYTES)?,
         };
-        let until = certificate.validity().not_after.to_unix_duration();
-        // What never ends (RFC 5280 section 4.1.2.5) is later than any moment that there is here.
-        let until = Timestamp::UNIX_EPOCH.checked_add(until).unwrap_or(Timestamp::MAX);
-        Ok(Self { name, until })
+        Ok(Self { name, until: end(certificate) })
     }
+}
+
+/// From when on a certificate in DER is over; `None` where it is none.
+pub fn end_of_certificate(certificate: &[u8]) -> Option<Timestamp> {
+    Some(end(Certificate::from_der(certificate).ok()?.tbs_certificate()))
+}
+
+fn end(certificate: &TbsCertificate) -> Timestamp {
+    let end = certificate.validity().not_after.to_unix_duration();
+    // What never ends (RFC 5280 section 4.1.2.5) is later than any moment that there is here.
+    Timestamp::UNIX_EPOCH.checked_add(end).unwrap_or(Timestamp::MAX)
 }
 
 fn is_spiffe(uri: &str) -> bool {

@@ -9,8 +9,6 @@ use std::time::Duration;
 
 /// No interval is longer, so that no sum with a time of day overflows: 292 years.
 const HORIZON_NS: u64 = u64::MAX / 2;
-/// How far the moments may lie apart at which requests are counted at the same time: each is counted at the one at which it began.
-const CLOCKS_NS: u64 = 1_000_000_000;
 
 /// How many requests in which time, in the long run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,13 +75,6 @@ impl Limit {
             return Err(Denied { retry_after: Duration::from_nanos(next - latest) });
         }
         Ok(next)
-    }
-
-    /// A theoretical arrival time as it counts under this limit. One that lies farther ahead than all of it was left by a longer one:
-    /// a request that still goes by that, or came while it was exchanged.
-    pub(crate) fn at_most_all(&self, full_at: u64, now_ns: u64) -> u64 {
-        let latest = now_ns.saturating_add(self.depth_ns);
-        if full_at > latest.saturating_add(CLOCKS_NS) { latest } else { full_at }
     }
 
     /// A theoretical arrival time that another limit has left, under this one: what was used of the burst stays used, and at most

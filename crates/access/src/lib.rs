@@ -23,7 +23,7 @@ mod users;
 pub use addresses::Addresses;
 pub use allowance::{Allowance, Exceeded, Left, Moment, admit, counted_elsewhere};
 pub use caller::{ALL_SCOPES, Caller};
-pub use certificate::{CertificateRules, Holder, Nameless};
+pub use certificate::{CertificateRules, Holder, Nameless, end_of_certificate};
 pub use daily::Daily;
 pub use gcra::{Allowed, Denied, Gcra, Limit, Rate};
 pub use issuers::{Asked, FetchKeys, Fetched, IssuerOwner, IssuerSource, Issuers, KeysOfIssuers, OverHttp};

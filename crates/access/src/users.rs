@@ -57,6 +57,9 @@ impl Users {
     /// [`Self::generation`] is another.
     pub fn set_tiers(&self, tiers: &Tiers, now_ns: u64) {
         let mut known = self.lock();
+        if known.tiers == *tiers {
+            return;
+        }
         let change = |asked: &str, allowance: &mut Arc<Allowance>| {
             if !allowance.is_the_same_under(asked, tiers) {
                 *allowance = Arc::new(allowance.under(asked, tiers, now_ns));

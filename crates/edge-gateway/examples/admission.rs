@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use access::{ApiKeys, Issuers, KeyKind, Limit, NewKey, Nonces, OverHttp, Rate, Tier, Tiers, Users};
 use anyhow::Context;
 use edge_gateway::measuring::Bench;
-use edge_gateway::{Authentication, GatewayParts, Plan, RateLimits, Route, RouteLimit, RouteTable, Shared};
+use edge_gateway::{
+    Authentication, ClientBuckets, GatewayParts, Plan, RateLimits, Route, RouteLimit, RouteTable, Shared,
+};
 use jiff::Timestamp;
 use observability::Metrics;
 use serde_json::json;
@@ -113,17 +115,17 @@ fn parts(keys: &ApiKeys, tiers: Tiers) -> anyhow::Result<GatewayParts> {
     let (suspicions, _unread) = mpsc::channel(1);
     let (issuers, _owner) = Issuers::new(Vec::new(), OverHttp::default());
     Ok(GatewayParts {
-        plan,
         shared: Shared {
             router: RouterPlan { registry: Registry::default(), suspicions },
             keys: keys.subscribe(),
             tokens: issuers.keys(),
             users: Arc::new(Users::new(tiers)),
             nonces: Arc::new(Nonces::new(Timestamp::now())),
-            client_buckets: Arc::default(),
+            client_buckets: Arc::new(ClientBuckets::new(&plan.rate_limits)),
             metrics,
             access_log: None,
         },
+        plan,
         random: fastrand::Rng::with_seed(1),
     })
 }

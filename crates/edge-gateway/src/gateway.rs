@@ -90,12 +90,8 @@ pub struct Plans {
 impl Plans {
     /// Hands all workers another configuration; whether every one of them uses it within `limit`. No connection is touched.
     pub async fn apply(&self, plan: Plan, limit: Duration) -> bool {
-        let number = {
-            let before = self.published.borrow();
-            let now_ns = nanoseconds_now();
-            self.client_buckets.change_limits(&before.plan.rate_limits, &plan.rate_limits, now_ns);
-            before.number + 1
-        };
+        self.client_buckets.set_limits(&plan.rate_limits, nanoseconds_now());
+        let number = self.published.borrow().number + 1;
         self.published.send_replace(PublishedPlan { number, plan: Arc::new(plan) });
         let mut used_plans = self.used.clone();
         let all = async {

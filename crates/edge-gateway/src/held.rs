@@ -2,9 +2,9 @@
 //! as it came.
 //!
 //! What all bodies that are read so may hold together is bounded, for each worker: many requests with bodies of the allowed size
-//! would be more than a machine has. Of that room an address may hold at most as much as it leaves to all others, so that nobody
-//! can fill it alone: one has half of it, two have a third each, and there is always something left for whoever comes next (the
-//! dynamic threshold of Choudhury and Hahne, 1998, with a factor of one).
+//! would be more than a machine has. Of that room an address may hold at most as much as it leaves to all others (the dynamic
+//! threshold of Choudhury and Hahne, 1998, with a factor of one): one alone has half of it, the next one half of what is left, and
+//! those who come together share alike. A part of it is for small bodies. It is held until the body was sent on, and no longer.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,6 +24,10 @@ use crate::request_flow::ClientBody;
 
 /// What the bodies that a worker has read whole may hold together.
 const MAX_HELD_BYTES: usize = 64 << 20;
+/// What of it is for small bodies alone, so that whoever has many addresses keeps nobody out with large ones.
+const RESERVED_BYTES: usize = 8 << 20;
+/// So large is a small one at the most, with the room that it takes while it grows.
+const SMALL_BYTES: usize = 64 << 10;
 /// How fast a body has to come, beside what a request may take anyway.
 const LEAST_BYTES_A_SECOND: u64 = 16 << 10;
 /// What is taken for a body at first; more only once it has come.
@@ -70,7 +74,9 @@ impl Share {
         let mut holders = self.room.0.borrow_mut();
         let held = holders.each.get(&self.holder).copied().unwrap_or_default().saturating_add(bytes);
         let used = holders.used.saturating_add(bytes);
-        if held > MAX_HELD_BYTES.saturating_sub(used) {
+        let is_small = self.bytes.saturating_add(bytes) <= SMALL_BYTES;
+        let room = if is_small { MAX_HELD_BYTES } else { MAX_HELD_BYTES - RESERVED_BYTES };
+        if held > room.saturating_sub(used) {
             return Err(FlowError::NoRoom);
         }
         holders.used = used;
@@ -78,17 +84,17 @@ impl Share {
         self.bytes += bytes;
         Ok(())
     }
-}
 
-impl Drop for Share {
-    fn drop(&mut self) {
-        if self.bytes == 0 {
+    /// Gives back all of it.
+    fn give_back(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        if bytes == 0 {
             return;
         }
         let mut holders = self.room.0.borrow_mut();
-        holders.used -= self.bytes;
+        holders.used -= bytes;
         if let Entry::Occupied(mut held) = holders.each.entry(self.holder) {
-            *held.get_mut() -= self.bytes;
+            *held.get_mut() -= bytes;
             if *held.get() == 0 {
                 held.remove();
             }
@@ -96,35 +102,47 @@ impl Drop for Share {
     }
 }
 
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
 /// A body that was read whole, and how much of it was sent on.
 #[derive(Debug)]
 pub(crate) struct Held {
+    /// None any more once all of them were sent on: the answer may take long.
     bytes: Vec<u8>,
+    length: usize,
     sent: usize,
     trailers: Option<Box<Trailers>>,
     has_trailers: bool,
-    _share: Share,
+    share: Share,
 }
 
 impl Held {
-    /// All of it.
+    /// All of it, before anything was sent on.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Its length is known; but trailers can stand behind chunks alone.
     pub(crate) fn framing(&self) -> Framing {
-        if self.has_trailers { Framing::Chunked } else { Framing::Length(self.bytes.len() as u64) }
+        if self.has_trailers { Framing::Chunked } else { Framing::Length(self.length as u64) }
     }
 
     /// What is still to be sent.
     pub(crate) fn rest(&self) -> &[u8] {
-        &self.bytes[self.sent..]
+        self.bytes.get(self.sent..).unwrap_or_default()
     }
 
     /// So much of it was sent.
     pub(crate) fn consume(&mut self, bytes: usize) {
-        self.sent = (self.sent + bytes).min(self.bytes.len());
+        self.sent = (self.sent + bytes).min(self.length);
+        if self.sent == self.length {
+            self.bytes = Vec::new();
+            self.share.give_back();
+        }
     }
 
     pub(crate) fn take_trailers(&mut self) -> Option<Box<Trailers>> {
@@ -172,7 +190,8 @@ pub(crate) async fn read_held(
     }
     let trailers = body.take_trailers();
     let has_trailers = trailers.is_some();
-    *body.held() = Some(Box::new(Held { bytes, sent: 0, trailers, has_trailers, _share: share }));
+    let length = bytes.len();
+    *body.held() = Some(Box::new(Held { bytes, length, sent: 0, trailers, has_trailers, share }));
     Ok(())
 }
 
@@ -291,6 +310,10 @@ mod tests {
         assert!(used(&room) >= 5);
         held.consume(2);
         assert_eq!(held.rest(), b"llo");
+        assert!(used(&room) >= 5);
+        held.consume(3);
+        assert_eq!((held.rest(), used(&room)), (&b""[..], 0), "whatever becomes of the answer");
+        assert_eq!(held.framing(), Framing::Length(5));
         drop(body);
         assert_eq!((used(&room), room.0.borrow().each.len()), (0, 0));
     }
@@ -309,32 +332,36 @@ mod tests {
     async fn no_more_is_kept_than_there_is_room_for() {
         let room = HeldBytes::default();
         let large = |mib| Pieces { pieces: (0..mib).map(|_| vec![7; MIB]).collect(), ..Pieces::default() };
-        let mut first = large(20);
+        let mut first = large(14);
         read(&mut first, &room).await.unwrap();
-        assert_eq!(first.held.as_ref().unwrap().bytes().len(), 20 * MIB);
-        assert!(matches!(read(&mut large(1), &room).await, Err(FlowError::NoRoom)));
+        assert_eq!(first.held.as_ref().unwrap().bytes().len(), 14 * MIB);
+        assert!(matches!(read(&mut large(14), &room).await, Err(FlowError::NoRoom)));
         assert!(matches!(read_from("192.0.2.2", &mut large(17), &room).await, Err(FlowError::NoRoom)));
         let mut second = large(16);
         read_from("192.0.2.2", &mut second, &room).await.unwrap();
         drop((first, second));
         assert_eq!(used(&room), 0, "also those who were refused have given back what they had");
-        read(&mut large(20), &room).await.unwrap();
+        read(&mut large(14), &room).await.unwrap();
     }
 
     #[test]
     fn an_address_holds_no_more_than_it_leaves_to_all_others() {
         let (room, mut shares) = (HeldBytes::default(), Vec::new());
-        assert_eq!(take_all(&room, ADDRESS, &mut shares), 32, "one alone has half of it");
-        assert_eq!(take_all(&room, "2001:db8::1", &mut shares), 16, "half of what was left");
+        assert_eq!(take_all(&room, ADDRESS, &mut shares), 28, "one alone has half of it");
+        assert_eq!(take_all(&room, "2001:db8::1", &mut shares), 14, "half of what was left");
         assert_eq!(take_all(&room, "2001:db8::ffff:1", &mut shares), 0, "the same /64");
-        assert_eq!(take_all(&room, "2001:db8:0:1::1", &mut shares), 8, "another one");
+        assert_eq!(take_all(&room, "2001:db8:0:1::1", &mut shares), 7, "another one");
         assert_eq!(room.0.borrow().each.len(), 3);
+        for number in 1..=50 {
+            take_all(&room, &format!("203.0.113.{number}"), &mut shares);
+        }
         let tiny = |number: u8| {
             let mut share = room.share_of(IpAddr::from([198, 51, 100, number]));
-            share.more(4 << 10).map(|()| share)
+            share.more(32 << 10).map(|()| share)
         };
-        let others: Vec<_> =
-            (0..100).map(|number| tiny(number).expect("there is always something left")).collect();
+        let others: Vec<_> = (0..100)
+            .map(|number| tiny(number).expect("there is always something left for a small one"))
+            .collect();
         drop((shares, others));
         assert_eq!((used(&room), room.0.borrow().each.len()), (0, 0), "nobody is known who holds nothing");
     }
@@ -353,7 +380,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(held, [16; 3], "a quarter each, and one is left");
+        assert_eq!(held, [14; 3], "a quarter each, and one is left");
     }
 
     /// A body that never ends, of which a byte comes every four seconds.

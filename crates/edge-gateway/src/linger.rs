@@ -16,7 +16,8 @@ const MOST_BYTES: usize = 1 << 20;
 
 /// Ends the sending, and reads until the client has ended its own.
 pub(crate) async fn close(connection: Http1Client, mut timer: Timer) {
-    let mut wire = connection.wire;
+    // All else of the connection is over.
+    let Http1Client { mut wire, .. } = connection;
     let read_to_end = async {
         std::future::poll_fn(|context| wire.poll_shutdown(context)).await?;
         let mut read = 0;

@@ -78,39 +78,43 @@ impl RateLimits {
 /// What addresses have used, for all workers and all configurations of the process.
 pub struct ClientBuckets {
     calls: Addresses,
-    /// Refused credentials, all of them.
+    /// Calls of the gateway's own pages, where all others are counted together with other gateways.
+    own_pages: Addresses,
+    /// All refused credentials.
     failures: Addresses,
-    /// Those of them that were costly to refuse.
+    /// Those whose refusal was costly, once more.
     costly_failures: Addresses,
 }
 
-impl Default for ClientBuckets {
-    fn default() -> Self {
-        let table = || Addresses::new(RandomState::new());
-        Self { calls: table(), failures: table(), costly_failures: table() }
+impl ClientBuckets {
+    /// Nothing of these limits is used.
+    pub fn new(limits: &RateLimits) -> Self {
+        let table = |ceiling: Option<&Ceiling>| Addresses::new(RandomState::new(), limit_of(ceiling));
+        let (calls, failures) = (limits.per_address.as_ref(), Some(&limits.failed_authentication));
+        Self {
+            calls: table(calls),
+            own_pages: table(calls),
+            failures: table(failures),
+            costly_failures: table(failures),
+        }
+    }
+
+    /// Other limits are in force from now on, also for requests that still go by the plan before: what was used stays used.
+    pub fn set_limits(&self, limits: &RateLimits, now_ns: u64) {
+        let (calls, failures) = (limits.per_address.as_ref(), Some(&limits.failed_authentication));
+        for (buckets, ceiling) in [
+            (&self.calls, calls),
+            (&self.own_pages, calls),
+            (&self.failures, failures),
+            (&self.costly_failures, failures),
+        ] {
+            buckets.set_limit(limit_of(ceiling), now_ns);
+        }
     }
 }
 
-impl ClientBuckets {
-    /// Other limits are in force from now on: what was used stays used.
-    pub fn change_limits(&self, before: &RateLimits, after: &RateLimits, now_ns: u64) {
-        let (failed_before, failed_after) =
-            (Some(&before.failed_authentication), Some(&after.failed_authentication));
-        let pairs = [
-            (&self.calls, before.per_address.as_ref(), after.per_address.as_ref()),
-            (&self.failures, failed_before, failed_after),
-            (&self.costly_failures, failed_before, failed_after),
-        ];
-        for (buckets, before, after) in pairs {
-            match (before, after) {
-                (Some(before), Some(after)) if before.limit != after.limit => {
-                    buckets.change_limit(&before.limit, &after.limit, now_ns);
-                }
-                (Some(_), None) => buckets.forget(),
-                _ => {}
-            }
-        }
-    }
+fn limit_of(ceiling: Option<&Ceiling>) -> Option<Limit> {
+    ceiling.map(|ceiling| ceiling.limit)
 }
 
 /// How often everybody together may call a route.
@@ -167,11 +171,11 @@ pub(crate) async fn limit_address(exchange: &mut Exchange) -> Result<(), FlowErr
 }
 
 fn limit_address_here(exchange: &mut Exchange) -> Result<(), FlowError> {
-    let Some(ceiling) = &exchange.plan.plan.rate_limits.per_address else { return Ok(()) };
     let now_ns = nanoseconds(exchange.began);
-    let counted =
-        exchange.worker.shared.client_buckets.calls.take(exchange.address(), &ceiling.limit, now_ns);
-    count_address(exchange, counted)
+    match exchange.worker.shared.client_buckets.calls.take(exchange.address(), now_ns) {
+        Some(counted) => count_address(exchange, counted),
+        None => Ok(()),
+    }
 }
 
 fn count_address(exchange: &mut Exchange, counted: Result<Allowed, Denied>) -> Result<(), FlowError> {
@@ -190,30 +194,26 @@ fn count_address(exchange: &mut Exchange, counted: Result<Allowed, Denied>) -> R
 /// Whether the client's address may present a credential whose check is costly. Those that were refused at no cost keep nobody
 /// out who shares the address.
 pub(crate) fn may_fail(exchange: &mut Exchange) -> Result<(), FlowError> {
-    let ceiling = &exchange.plan.plan.rate_limits.failed_authentication;
-    let now_ns = nanoseconds(exchange.began);
     let buckets = &exchange.worker.shared.client_buckets.costly_failures;
-    let left = buckets.left(exchange.address(), &ceiling.limit, now_ns);
-    left.map(drop).map_err(|denied| too_many_failures(exchange, denied))
+    let admitted = buckets.would_admit(exchange.address(), nanoseconds_now());
+    admitted.map_err(|denied| too_many_failures(exchange, denied))
 }
 
-/// Counts a refused credential by the address of its client: the refusal, or that it was one too many.
+/// Counts a refused credential by the address of its client, at the moment in which it is refused: the refusal, or that it was one
+/// too many.
 pub(crate) fn failed(exchange: &mut Exchange, refused: FlowError) -> FlowError {
-    let ceiling = &exchange.plan.plan.rate_limits.failed_authentication;
-    let now_ns = nanoseconds(exchange.began);
-    match exchange.worker.shared.client_buckets.failures.take(exchange.address(), &ceiling.limit, now_ns) {
-        Ok(_) => refused,
-        Err(denied) => too_many_failures(exchange, denied),
+    let buckets = &exchange.worker.shared.client_buckets.failures;
+    match buckets.take(exchange.address(), nanoseconds_now()) {
+        Some(Err(denied)) => too_many_failures(exchange, denied),
+        Some(Ok(_)) | None => refused,
     }
 }
 
 /// Counts that a credential was costly to refuse: it took an operation with a public key, or a question for a key. That it was
 /// refused is counted by [`failed`].
 pub(crate) fn failed_at_cost(exchange: &Exchange) {
-    let ceiling = &exchange.plan.plan.rate_limits.failed_authentication;
-    let now_ns = nanoseconds(exchange.began);
     let buckets = &exchange.worker.shared.client_buckets.costly_failures;
-    let _one_too_many = buckets.take(exchange.address(), &ceiling.limit, now_ns).is_err();
+    let _counted_or_one_too_many = buckets.take(exchange.address(), nanoseconds_now());
 }
 
 fn too_many_failures(exchange: &mut Exchange, denied: Denied) -> FlowError {

@@ -46,7 +46,7 @@ use access::{ApiKey, Nonces, Users};
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Document};
 use control::{AdminState, Catalogue, SharedConfigDesk, StoreView};
-use edge_gateway::{Gateway, GatewayParts, Shared};
+use edge_gateway::{ClientBuckets, Gateway, GatewayParts, Shared};
 use jiff::Timestamp;
 use observability::{AccessLog, Metrics};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -201,17 +201,17 @@ impl Running {
         let plan = Plan::gateway(routes, router_plan, &settings, &metrics, tls, own, shared.limits())?;
         let mut random = fastrand::Rng::new();
         let parts = GatewayParts {
-            plan,
             shared: Shared {
                 router: RouterPlan { registry: registry.clone(), suspicions },
                 keys: keys.subscribe(),
                 tokens: token_keys,
                 users,
                 nonces: Arc::new(Nonces::new(Timestamp::now())),
-                client_buckets: Arc::default(),
+                client_buckets: Arc::new(ClientBuckets::new(&plan.rate_limits)),
                 metrics: Arc::clone(&metrics),
                 access_log: access_log_handle,
             },
+            plan,
             random: random.fork(),
         };
         let BegunWith { revisions, waits: refused, is_stale } =

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::{Caller, CertificateRules, Holder, Nameless};
+use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use crate::FlowError;
@@ -27,6 +28,8 @@ struct Known {
     rules: Arc<CertificateRules>,
     /// The number of the tiers.
     generation: u64,
+    /// When a certificate of the chain ends that had not ended then: it may be the one that the verdict hangs on.
+    until: Timestamp,
     verdict: Result<Arc<Caller>, String>,
 }
 
@@ -40,6 +43,12 @@ impl ClientCertificate {
     fn holder(&self) -> Result<&Holder, String> {
         let holder = self.holder.get_or_init(|| Holder::of(&self.chain[0]));
         holder.as_ref().map_err(ToString::to_string)
+    }
+
+    /// When the next certificate of the chain ends.
+    fn next_end(&self, now: Timestamp) -> Timestamp {
+        let ends = self.chain.iter().filter_map(|certificate| access::end_of_certificate(certificate));
+        ends.filter(|end| *end >= now).min().unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -60,11 +69,13 @@ fn judge(exchange: &Exchange, rules: &Arc<CertificateRules>) -> Result<Arc<Calle
         return Err(refused("the certificate is over".to_owned()));
     }
     let mut known = certificate.known.borrow_mut();
-    let still_known =
-        known.take().filter(|known| Arc::ptr_eq(&known.rules, rules) && known.generation == generation);
+    let now = exchange.now();
+    let still_known = known.take().filter(|known| {
+        Arc::ptr_eq(&known.rules, rules) && known.generation == generation && now <= known.until
+    });
     let known = known.insert(still_known.unwrap_or_else(|| {
         let verdict = caller_of(exchange, rules, holder);
-        Known { rules: Arc::clone(rules), generation, verdict }
+        Known { rules: Arc::clone(rules), generation, until: certificate.next_end(now), verdict }
     }));
     known.verdict.clone().map_err(refused)
 }

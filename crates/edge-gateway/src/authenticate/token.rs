@@ -70,8 +70,12 @@ impl Tokens {
 
 /// The caller whom the request's token was made for, which nobody here has seen before.
 pub(super) async fn caller(exchange: &mut Exchange) -> Result<Arc<Caller>, FlowError> {
-    // Where too many were shown that only their keys could refuse, no other one is verified.
-    may_fail(exchange)?;
+    // Where too many were shown that only their keys could refuse, no other one is verified, but one that was good: it is looked at
+    // anew only since something else has changed.
+    let hash = hash(token(exchange));
+    if !exchange.worker.tokens.seen.borrow().has(&hash) {
+        may_fail(exchange)?;
+    }
     let judged = match verify(exchange) {
         Err(TokenRefusal::UnknownKey(issuer) | TokenRefusal::KeysAwaited(issuer)) => {
             Box::pin(until_known(exchange, issuer)).await;
@@ -80,6 +84,7 @@ pub(super) async fn caller(exchange: &mut Exchange) -> Result<Arc<Caller>, FlowE
         judged => judged,
     };
     judged.map_err(|refusal| {
+        exchange.worker.tokens.seen.borrow_mut().forget(&hash);
         let why = format!("of the token: {refusal}");
         match refusal {
             TokenRefusal::KeysAwaited(_) => return FlowError::AuthUnavailable(why),
@@ -150,6 +155,15 @@ struct Seen {
 }
 
 impl Seen {
+    fn has(&self, hash: &[u8; 32]) -> bool {
+        self.young.contains_key(hash) || self.old.contains_key(hash)
+    }
+
+    fn forget(&mut self, hash: &[u8; 32]) {
+        self.young.remove(hash);
+        self.old.remove(hash);
+    }
+
     fn get(&mut self, hash: &[u8; 32]) -> Option<Good> {
         if let Some(good) = self.young.get(hash) {
             return Some(good.clone());
@@ -188,5 +202,7 @@ mod tests {
         assert!(seen.get(&hash(1)).is_none());
         seen.put(hash(0), good(7));
         assert_eq!(seen.get(&hash(0)).unwrap().state.0, 7, "the newest word counts");
+        seen.forget(&hash(0));
+        assert!(!seen.has(&hash(0)) && seen.has(&hash(10 * REMEMBERED_TOKENS - 1)));
     }
 }

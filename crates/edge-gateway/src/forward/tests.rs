@@ -20,7 +20,7 @@ use crate::client::{Client, Scheme};
 use crate::clock::RequestId;
 use crate::drain_signal::DrainSignal;
 use crate::worker::{RequestCount, Worker, WorkerSeed};
-use crate::{Authentication, Plan, RouteTable, Shared};
+use crate::{Authentication, ClientBuckets, Plan, RouteTable, Shared};
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
@@ -103,7 +103,7 @@ async fn worker() -> Rc<Worker> {
         tokens: issuers.keys(),
         users: Arc::new(Users::new(Tiers::built_in())),
         nonces: Arc::new(access::Nonces::new(jiff::Timestamp::UNIX_EPOCH)),
-        client_buckets: Arc::default(),
+        client_buckets: Arc::new(ClientBuckets::new(&plan.rate_limits)),
         metrics: Arc::new(Metrics::new(1)),
         access_log: None,
     };

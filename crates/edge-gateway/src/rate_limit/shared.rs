@@ -9,7 +9,8 @@ use access::{Allowance, Caller, Left, Moment, counted_elsewhere};
 use shared_limits::{Link, OnFailure, Uncounted};
 
 use super::{
-    Ceiling, count_address, count_caller, left_here, limit_address_here, limit_here, moment, nanoseconds_now,
+    Ceiling, count_address, count_caller, left_here, limit_address_here, limit_here, moment, nanoseconds,
+    nanoseconds_now,
 };
 use crate::FlowError;
 use crate::exchange::Exchange;
@@ -21,12 +22,14 @@ pub(super) async fn limit_address(exchange: &mut Exchange, link: &Rc<Link>) -> R
     let plan = Rc::clone(&exchange.plan);
     let Some(Ceiling { limit, .. }) = &plan.plan.rate_limits.per_address else { return Ok(()) };
     if plan.plan.routes.is_own(&exchange.head) {
-        return limit_address_here(exchange);
+        let buckets = &exchange.worker.shared.client_buckets.own_pages;
+        let counted = buckets.take(exchange.address(), nanoseconds(exchange.began));
+        return counted.map_or(Ok(()), |counted| count_address(exchange, counted));
     }
     match link.take_address(exchange.address(), limit).await {
         Ok(counted) => {
             let buckets = &exchange.worker.shared.client_buckets.calls;
-            buckets.counted_elsewhere(exchange.address(), limit, counted, nanoseconds_now());
+            buckets.counted_elsewhere(exchange.address(), counted, nanoseconds_now());
             count_address(exchange, counted)
         }
         Err(uncounted) => {

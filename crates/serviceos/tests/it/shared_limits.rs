@@ -90,6 +90,7 @@ fn an_address_and_a_route_are_counted_together() {
     assert_eq!(refused.header("x-ratelimit-remaining"), Some("0"));
     let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((86_000..=86_400).contains(&seconds), "{seconds}");
+    assert_eq!(call(&one, "/health", "192.0.2.1").status, 200, "own pages are counted here alone");
     let first = call(&other, "/open/fixed/3", "192.0.2.3");
     assert_eq!(first.header("ratelimit"), Some("\"address\";r=9;t=86400"));
     let keys = redis.ask(&["KEYS", "*"]);
