@@ -171,6 +171,9 @@ pub(crate) async fn limit_address(exchange: &mut Exchange) -> Result<(), FlowErr
 }
 
 fn limit_address_here(exchange: &mut Exchange) -> Result<(), FlowError> {
+    if exchange.plan.plan.rate_limits.per_address.is_none() {
+        return Ok(());
+    }
     let now_ns = nanoseconds(exchange.began);
     match exchange.worker.shared.client_buckets.calls.take(exchange.address(), now_ns) {
         Some(counted) => count_address(exchange, counted),
