@@ -16,8 +16,11 @@ const MOST_BYTES: usize = 1 << 20;
 
 /// Ends the sending, and reads until the client has ended its own.
 pub(crate) async fn close(connection: Http1Client, mut timer: Timer) {
-    // All else of the connection is over.
-    let Http1Client { mut wire, .. } = connection;
+    // All else of the connection is dropped before it is read to its end: what it held is not held for that.
+    let mut wire = {
+        let connection = connection;
+        connection.wire
+    };
     let read_to_end = async {
         std::future::poll_fn(|context| wire.poll_shutdown(context)).await?;
         let mut read = 0;

@@ -159,7 +159,7 @@ fn bad_credentials_that_cost_nothing_keep_no_good_token_out_and_those_that_cost_
     let (upstream, issuer) = (Upstream::new(), TokenIssuer::new("https://idp.test", "key-1"));
     let keys = KeyServer::new(&issuer.jwks());
     let gateway = format!(
-        "rateLimits: {{failedAuthentication: {{rate: 3/d, burst: 3}}}}, authentication: {{jwt: [{{issuer: \"https://idp.test\", audience: authenticated, roleClaim: role, scopes: {{authenticated: [site]}}, algorithms: [ES256], jwks: \"{}\"}}]}}",
+        "workers: 1, rateLimits: {{failedAuthentication: {{rate: 3/d, burst: 3}}}}, authentication: {{jwt: [{{issuer: \"https://idp.test\", audience: authenticated, roleClaim: role, scopes: {{authenticated: [site]}}, algorithms: [ES256], jwks: \"{}\"}}]}}",
         keys.url()
     );
     let mesh = Mesh::new().gateway(&gateway).endpoints("site", &[upstream.address]).up();
@@ -169,13 +169,23 @@ fn bad_credentials_that_cost_nothing_keep_no_good_token_out_and_those_that_cost_
     let expired = issuer.es256(&json!({"exp": 1_700_000_000}));
     assert_eq!([&wrong, "no.token.at-all", &expired].map(&with), [401; 3]);
     assert_eq!([&wrong, "no.token.at-all", &expired].map(&with), [429; 3], "so many refusals are told apart");
-    assert_eq!(with(&good("ann")), 200, "a token that nobody has seen");
+    let known = good("ann");
+    assert_eq!(with(&known), 200, "a token that nobody has seen");
 
     let stranger = TokenIssuer::new("https://idp.test", "key-1").es256(&json!({}));
     assert_eq!([(); 3].map(|()| with(&stranger)), [429; 3]);
     assert_eq!(with(&good("bob")), 429, "no more signatures are verified for this address");
     assert_eq!(with(&good("ann")), 429, "another token of a known caller, whose signature is another");
     assert_eq!(with(&mesh.key), 200);
+
+    let (file, new) = (mesh.folder().join("serviceos.yaml"), mesh.folder().join("new.yaml"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let other = text.replacen("rateLimits: {", "rateLimits: {tiers: {wide: {rate: 9/s, burst: 9}}, ", 1);
+    std::fs::write(&new, other).unwrap();
+    std::fs::rename(new, file).unwrap();
+    mesh.until_logged(0, "the configuration was applied");
+    assert_eq!(with(&known), 200, "it has to be verified anew, and was good before");
+    assert_eq!(with(&good("bob")), 429);
 }
 
 #[test]
