@@ -7,6 +7,7 @@
 mod backoff;
 mod driver;
 mod process;
+pub mod rollout;
 mod state;
 
 pub use driver::{Driver, Policy, Stop};

@@ -1,0 +1,311 @@
+//! The change of a service from one version to another. Pure: what is there, and the time, in; what is to be done next, out.
+//!
+//! ```text
+//! rolling     Filling ───────────────────────────────────────────▶ Over
+//! canary      Step 0 ──gate──▶ Step 1 ──gate──▶ … ──gate──▶ Filling ─▶ Over
+//! blue-green  Preview ──promoted──▶ Switched ──kept for a while──▶ Filling ─▶ Over
+//!                └── failed gate, crash loop, refused attestation, too late, undone ──▶ Reverting ─▶ Over
+//! ```
+//!
+//! It starts nothing and counts nothing itself, and it reads no clock: the same observations always lead to the same actions.
+
+mod capacity;
+mod gate;
+mod plan;
+
+use std::time::Duration;
+
+use types::ReplicaId;
+
+pub use capacity::{Member, Side, Standing};
+pub use gate::{Gate, Sample, Samples};
+pub use plan::{Plan, Promotion, Step, Strategy};
+
+use capacity::{Bounds, fill, keep};
+use gate::Verdict;
+
+/// What is there at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// Since some moment that stays the same, such as the start of the machine.
+    pub now: Duration,
+    /// The replicas of the service, those that are draining among them.
+    pub members: &'a [Member],
+    /// How both versions have answered since [`Rollout::stage`] was another the last time.
+    pub samples: Samples,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Start one more replica of this side.
+    Start(Side),
+    /// Drain this replica, and stop it for good.
+    Drain(ReplicaId),
+}
+
+/// Where a rollout is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// A canary's step of this number takes its part of the calls, or waits for its replicas.
+    Step(usize),
+    /// All replicas of the new version are started beside the others, and are called by nobody who does not name it.
+    Preview,
+    /// The new version has all calls; the replicas of the old one wait, in case they are needed again.
+    Switched,
+    /// The new version takes the place of the old one, replica by replica.
+    Filling,
+    /// The old version takes its place again.
+    Reverting(Failure),
+    /// It is over.
+    Over(Outcome),
+}
+
+/// How a rollout ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every replica runs the new version.
+    Done,
+    /// Every replica runs the old version again.
+    Reverted(Failure),
+}
+
+/// Why the new version is given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// A replica of it cannot serve, for this reason.
+    Replica(ReplicaId, String),
+    /// It answers worse than the old one.
+    Gate(String),
+    /// For so long nothing has come forward.
+    Late(Duration),
+    /// Somebody wants it so.
+    Undone,
+}
+
+/// Whether a rollout goes on by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// It does.
+    Going,
+    /// It waits until somebody resumes it. It is given up all the same where the new version fails.
+    Paused,
+}
+
+/// A rollout on its way.
+#[derive(Debug, Clone)]
+pub struct Rollout {
+    plan: Plan,
+    stage: Stage,
+    pace: Pace,
+    /// Since when all that the stage needs is there.
+    complete_since: Option<Duration>,
+    /// Whether the old version could serve alone.
+    old_suffices: bool,
+    /// When something came forward the last time, and how many replicas of the new version were available then.
+    moved: (Duration, usize),
+}
+
+impl Rollout {
+    /// One that begins at this moment.
+    pub fn begin(plan: Plan, now: Duration) -> Self {
+        let stage = plan.strategy.first_stage();
+        Self { plan, stage, pace: Pace::Going, complete_since: None, old_suffices: true, moved: (now, 0) }
+    }
+
+    /// Where it is.
+    pub fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
+    /// Whether it goes on by itself.
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// The part of the calls that the new version is to have, in percent; `None` where each replica has as much as any other.
+    pub fn share(&self) -> Option<u8> {
+        match (&self.stage, &self.plan.strategy) {
+            (Stage::Step(number), Strategy::Canary { steps, .. }) => {
+                // Before its replicas are there, a step has what the one before had.
+                let in_force =
+                    if self.complete_since.is_some() { Some(*number) } else { number.checked_sub(1) };
+                Some(in_force.map_or(0, |number| steps[number].weight))
+            }
+            (Stage::Switched, _) => Some(100),
+            (Stage::Step(_) | Stage::Preview, _) => Some(0),
+            (Stage::Reverting(_), _) => self.old_suffices.then_some(0),
+            (Stage::Filling | Stage::Over(_), _) => None,
+        }
+    }
+
+    /// So many replicas are wanted from now on.
+    pub fn scale(&mut self, replicas: u32) {
+        self.plan.replicas = replicas;
+    }
+
+    /// Waits until somebody resumes it.
+    pub fn pause(&mut self) {
+        self.pace = Pace::Paused;
+    }
+
+    /// Goes on; the time for which it was paused does not count.
+    pub fn resume(&mut self, now: Duration) {
+        self.pace = Pace::Going;
+        self.moved.0 = now;
+        self.complete_since = self.complete_since.map(|_| now);
+    }
+
+    /// Skips what is left of steps and waits.
+    pub fn promote(&mut self, now: Duration) {
+        let next = match self.stage {
+            Stage::Step(_) | Stage::Switched => Stage::Filling,
+            Stage::Preview => Stage::Switched,
+            Stage::Filling | Stage::Reverting(_) | Stage::Over(_) => return,
+        };
+        self.pace = Pace::Going;
+        self.enter(next, now);
+    }
+
+    /// Gives the new version up.
+    pub fn undo(&mut self, now: Duration) {
+        self.revert(Failure::Undone, now);
+    }
+
+    /// What is to be done by what is seen now. To be asked again whenever something is another, and once a second.
+    pub fn advance(&mut self, seen: &Seen<'_>) -> Vec<Action> {
+        self.note_progress(seen);
+        let needed = self.plan.replicas.saturating_sub(self.plan.max_unavailable) as usize;
+        self.old_suffices = self.available(seen, Side::Stable) >= needed;
+        if let Some(failure) = self.failure(seen) {
+            self.revert(failure, seen.now);
+        }
+        if self.pace == Pace::Paused && !matches!(self.stage, Stage::Reverting(_)) {
+            return Vec::new();
+        }
+        self.go_on(seen);
+        match &self.stage {
+            Stage::Step(_) | Stage::Preview | Stage::Switched => {
+                let mut actions = keep(seen.members, Side::Target, self.targets());
+                actions.extend(keep(seen.members, Side::Stable, self.plan.replicas));
+                actions
+            }
+            Stage::Filling => fill(seen, Side::Target, &self.bounds()),
+            Stage::Reverting(_) => fill(seen, Side::Stable, &self.bounds()),
+            Stage::Over(_) => Vec::new(),
+        }
+    }
+
+    /// To the next stage, where this one has all that it needs.
+    fn go_on(&mut self, seen: &Seen<'_>) {
+        let complete = self.is_complete(seen);
+        self.complete_since = if complete { self.complete_since.or(Some(seen.now)) } else { None };
+        let Some(since) = self.complete_since else { return };
+        let waited = seen.now.saturating_sub(since);
+        let next = match (&self.stage, &self.plan.strategy) {
+            (Stage::Step(number), Strategy::Canary { steps, gate }) => {
+                let is_over = steps[*number].pause.is_some_and(|pause| waited >= pause);
+                if !is_over || gate.verdict(&seen.samples) != Verdict::Passed {
+                    return;
+                }
+                if *number + 1 < steps.len() { Stage::Step(number + 1) } else { Stage::Filling }
+            }
+            (Stage::Preview, Strategy::BlueGreen { promotion: Promotion::After(wait), .. })
+                if waited >= *wait =>
+            {
+                Stage::Switched
+            }
+            (Stage::Switched, Strategy::BlueGreen { keep, .. }) if waited >= *keep => Stage::Filling,
+            (Stage::Filling, _) => Stage::Over(Outcome::Done),
+            (Stage::Reverting(failure), _) => Stage::Over(Outcome::Reverted(failure.clone())),
+            _ => return,
+        };
+        self.enter(next, seen.now);
+    }
+
+    /// Whether all that the stage needs is there.
+    fn is_complete(&self, seen: &Seen<'_>) -> bool {
+        let available = |side| self.available(seen, side);
+        let only = |side| seen.members.iter().all(|member| member.side == side);
+        let replicas = self.plan.replicas as usize;
+        match self.stage {
+            Stage::Step(_) | Stage::Preview | Stage::Switched => {
+                available(Side::Target) >= self.targets() as usize
+            }
+            Stage::Filling => only(Side::Target) && available(Side::Target) >= replicas,
+            Stage::Reverting(_) => only(Side::Stable) && available(Side::Stable) >= replicas,
+            Stage::Over(_) => true,
+        }
+    }
+
+    fn available(&self, seen: &Seen<'_>, side: Side) -> usize {
+        let of_side = seen.members.iter().filter(|member| member.side == side);
+        of_side.filter(|member| member.is_available(seen.now, self.plan.min_ready)).count()
+    }
+
+    /// How many replicas of the new version are to stand beside the others.
+    fn targets(&self) -> u32 {
+        match (&self.stage, &self.plan.strategy) {
+            (Stage::Step(number), Strategy::Canary { steps, .. }) => {
+                steps[*number].replicas(self.plan.replicas)
+            }
+            _ => self.plan.replicas,
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            replicas: self.plan.replicas,
+            max_surge: self.plan.max_surge,
+            max_unavailable: self.plan.max_unavailable,
+            min_ready: self.plan.min_ready,
+        }
+    }
+
+    /// Why the new version is to be given up.
+    fn failure(&self, seen: &Seen<'_>) -> Option<Failure> {
+        if matches!(self.stage, Stage::Reverting(_) | Stage::Over(_)) {
+            return None;
+        }
+        let failing = seen.members.iter().find_map(|member| match (&member.side, &member.standing) {
+            (Side::Target, Standing::Failing(reason)) => Some((member.id.clone(), reason.clone())),
+            _ => None,
+        });
+        if let Some((id, reason)) = failing {
+            return Some(Failure::Replica(id, reason));
+        }
+        if let Strategy::Canary { gate, .. } = &self.plan.strategy
+            && let Verdict::Failed(why) = gate.verdict(&seen.samples)
+        {
+            return Some(Failure::Gate(why));
+        }
+        let stands_still = seen.now.saturating_sub(self.moved.0);
+        let is_late = self.waits_for_replicas() && stands_still >= self.plan.progress_deadline;
+        is_late.then_some(Failure::Late(stands_still))
+    }
+
+    /// Whether it is replicas that it waits for, and neither samples, nor a pause, nor somebody.
+    fn waits_for_replicas(&self) -> bool {
+        self.pace == Pace::Going && self.complete_since.is_none()
+    }
+
+    fn note_progress(&mut self, seen: &Seen<'_>) {
+        let available = self.available(seen, Side::Target);
+        if available > self.moved.1 || !self.waits_for_replicas() {
+            self.moved = (seen.now, available.max(self.moved.1));
+        }
+    }
+
+    fn revert(&mut self, failure: Failure, now: Duration) {
+        if !matches!(self.stage, Stage::Reverting(_) | Stage::Over(_)) {
+            self.enter(Stage::Reverting(failure), now);
+        }
+    }
+
+    fn enter(&mut self, stage: Stage, now: Duration) {
+        (self.stage, self.complete_since, self.moved.0) = (stage, None, now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

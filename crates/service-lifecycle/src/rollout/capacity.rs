@@ -1,0 +1,111 @@
+//! How many replicas of which version there are, and how many of them may go.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use types::ReplicaId;
+
+use super::{Action, Seen};
+
+/// A replica, as far as a rollout is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Which one.
+    pub id: ReplicaId,
+    /// What it runs.
+    pub side: Side,
+    /// What of it can be counted on.
+    pub standing: Standing,
+}
+
+/// What a replica runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The version that was there before, and is there again after a revert.
+    Stable,
+    /// The version that the rollout leads to.
+    Target,
+    /// A version of a rollout that was replaced by this one. It serves, and goes first.
+    Stray,
+}
+
+/// What of a replica can be counted on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing yet, or nothing at present: it starts, or it cannot be selected.
+    Pending,
+    /// It is selectable, since this moment.
+    Selectable(Duration),
+    /// It does not come to serve, for this reason.
+    Failing(String),
+    /// It is on its way out.
+    Draining,
+}
+
+impl Member {
+    pub(super) fn is_available(&self, now: Duration, min_ready: Duration) -> bool {
+        match self.standing {
+            Standing::Selectable(since) => now.saturating_sub(since) >= min_ready,
+            Standing::Pending | Standing::Failing(_) | Standing::Draining => false,
+        }
+    }
+
+    fn stays(&self) -> bool {
+        self.standing != Standing::Draining
+    }
+
+    /// What goes first comes first: what does not serve, and of those that do the one of the highest number.
+    fn use_of_it(&self) -> (bool, Reverse<u32>) {
+        (matches!(self.standing, Standing::Selectable(_)), Reverse(self.id.ordinal))
+    }
+}
+
+/// Between what a rollout may move.
+pub(super) struct Bounds {
+    pub(super) replicas: u32,
+    pub(super) max_surge: u32,
+    pub(super) max_unavailable: u32,
+    pub(super) min_ready: Duration,
+}
+
+/// Keeps so many replicas of the new version, or of all others together, and touches nothing else.
+pub(super) fn keep(members: &[Member], side: Side, wanted: u32) -> Vec<Action> {
+    let is_of_it = |member: &&Member| (member.side == Side::Target) == (side == Side::Target);
+    let mut staying: Vec<_> = members.iter().filter(is_of_it).filter(|member| member.stays()).collect();
+    staying.sort_by_key(|member| member.use_of_it());
+    let wanted = wanted as usize;
+    let missing = wanted.saturating_sub(staying.len());
+    let spare = staying.iter().take(staying.len().saturating_sub(wanted));
+    let starts = std::iter::repeat_n(Action::Start(side), missing);
+    starts.chain(spare.map(|member| Action::Drain(member.id.clone()))).collect()
+}
+
+/// Has one version take the place of all others: as many are started as there may be more, and as many go as may be missed.
+pub(super) fn fill(seen: &Seen<'_>, side: Side, bounds: &Bounds) -> Vec<Action> {
+    let replicas = bounds.replicas as usize;
+    let staying = || seen.members.iter().filter(|member| member.stays());
+    let of_side = staying().filter(|member| member.side == side).count();
+    // Those that drain take room and memory until they are gone.
+    let room = (replicas + bounds.max_surge as usize).saturating_sub(seen.members.len());
+    let starts = replicas.saturating_sub(of_side).min(room);
+    let mut actions = vec![Action::Start(side); starts];
+
+    let mut leaving: Vec<_> = staying().filter(|member| member.side != side).collect();
+    leaving.sort_by_key(|member| (member.use_of_it(), member.side != Side::Stray));
+    // Of this side only what is too much, since fewer are wanted than before.
+    let mut extra: Vec<_> = staying().filter(|member| member.side == side).collect();
+    extra.sort_by_key(|member| member.use_of_it());
+    leaving.extend(extra.into_iter().take(of_side.saturating_sub(replicas)));
+
+    let available = staying().filter(|member| member.is_available(seen.now, bounds.min_ready)).count();
+    let mut spare = available.saturating_sub(replicas.saturating_sub(bounds.max_unavailable as usize));
+    for member in leaving {
+        // What serves nobody is missed by nobody. What serves since a moment ago is missed, though it is not counted on yet.
+        if matches!(member.standing, Standing::Selectable(_)) {
+            let Some(fewer) = spare.checked_sub(1) else { continue };
+            spare = fewer;
+        }
+        actions.push(Action::Drain(member.id.clone()));
+    }
+    actions
+}

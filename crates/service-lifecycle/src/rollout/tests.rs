@@ -1,0 +1,328 @@
+use expect_test::expect;
+use proptest::prelude::{Just, TestCaseError, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use proptest::strategy::Strategy as Any;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn plan(strategy: Strategy) -> Plan {
+    Plan {
+        replicas: 3,
+        max_surge: 1,
+        max_unavailable: 0,
+        min_ready: 2 * SECOND,
+        progress_deadline: 600 * SECOND,
+        strategy,
+    }
+}
+
+fn canary(steps: &[(u8, Option<u64>)]) -> Strategy {
+    let step = |&(weight, pause): &(u8, Option<u64>)| Step { weight, pause: pause.map(Duration::from_secs) };
+    let gate = Gate { error_rate: 0.01, latency_ratio: 2.0, min_requests: 100 };
+    Strategy::Canary { steps: steps.iter().map(step).collect(), gate }
+}
+
+/// What a started replica of the new version does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It serves after so many seconds.
+    Serves(u64),
+    /// It fails after so many seconds.
+    Fails(u64),
+    /// It never comes to anything.
+    Hangs,
+}
+
+/// Replicas that start, serve and drain as their fates say, a second at a time.
+struct World {
+    now: Duration,
+    rollout: Rollout,
+    members: Vec<(Member, Fate, Duration)>,
+    fates: Vec<Fate>,
+    drains: u64,
+    samples: Samples,
+    log: String,
+}
+
+impl World {
+    fn new(plan: Plan, fates: &[Fate]) -> Self {
+        let now = 1_000 * SECOND;
+        let stable = |ordinal| {
+            let (id, standing) = (id(ordinal), Standing::Selectable(Duration::ZERO));
+            (Member { id, side: Side::Stable, standing }, Fate::Serves(1), now)
+        };
+        Self {
+            now,
+            members: (0..plan.replicas).map(stable).collect(),
+            rollout: Rollout::begin(plan, now),
+            fates: fates.to_vec(),
+            drains: 1,
+            samples: Samples::default(),
+            log: String::new(),
+        }
+    }
+
+    fn count(&self, side: Side) -> usize {
+        self.members.iter().filter(|(member, ..)| member.side == side).count()
+    }
+
+    fn selectable(&self) -> usize {
+        self.members.iter().filter(|(member, ..)| matches!(member.standing, Standing::Selectable(_))).count()
+    }
+
+    fn step(&mut self) {
+        let members: Vec<_> = self.members.iter().map(|(member, ..)| member.clone()).collect();
+        let before = self.rollout.stage().clone();
+        let actions = self.rollout.advance(&Seen { now: self.now, members: &members, samples: self.samples });
+        if *self.rollout.stage() != before {
+            self.samples = Samples::default();
+        }
+        for action in actions {
+            self.log += &format!(
+                "{} {action:?} at {:?}%\n",
+                (self.now - 1_000 * SECOND).as_secs(),
+                self.rollout.share()
+            );
+            match action {
+                Action::Start(side) => {
+                    let taken =
+                        |ordinal: &u32| self.members.iter().any(|(member, ..)| member.id.ordinal == *ordinal);
+                    let ordinal = (0..).find(|ordinal| !taken(ordinal)).unwrap();
+                    let member = Member { id: id(ordinal), side, standing: Standing::Pending };
+                    let fate = match side {
+                        Side::Target if self.fates.len() > 1 => self.fates.remove(0),
+                        Side::Target => self.fates[0],
+                        Side::Stable | Side::Stray => Fate::Serves(1),
+                    };
+                    self.members.push((member, fate, self.now));
+                }
+                Action::Drain(id) => {
+                    let (member, _, since) =
+                        self.members.iter_mut().find(|(member, ..)| member.id == id).unwrap();
+                    assert_ne!(member.standing, Standing::Draining, "{id} is told twice");
+                    (member.standing, *since) = (Standing::Draining, self.now);
+                }
+            }
+        }
+        self.now += SECOND;
+        let (now, drains) = (self.now, Duration::from_secs(self.drains));
+        self.members
+            .retain(|(member, _, since)| member.standing != Standing::Draining || now - *since < drains);
+        for (member, fate, since) in &mut self.members {
+            let age = now - *since;
+            match (&member.standing, fate) {
+                (Standing::Pending, Fate::Serves(after)) if age.as_secs() >= *after => {
+                    member.standing = Standing::Selectable(now);
+                }
+                (Standing::Pending | Standing::Selectable(_), Fate::Fails(after))
+                    if age.as_secs() >= *after =>
+                {
+                    member.standing = Standing::Failing("exited with code 3".into());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Goes on until it is over, or for so many seconds.
+    fn run(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            if matches!(self.rollout.stage(), Stage::Over(_)) {
+                return;
+            }
+            self.step();
+        }
+    }
+}
+
+fn id(ordinal: u32) -> ReplicaId {
+    ReplicaId::new("vrf".parse().unwrap(), ordinal)
+}
+
+fn check(world: &World, expected: expect_test::Expect) {
+    expected.assert_eq(&format!("{}{:?}\n", world.log, world.rollout.stage()));
+}
+
+#[test]
+fn a_rolling_update_starts_one_more_and_lets_one_go_when_that_serves() {
+    let mut world = World::new(plan(Strategy::Rolling), &[Fate::Serves(1)]);
+    world.run(100);
+    check(
+        &world,
+        expect![[r#"
+        0 Start(Target) at None%
+        3 Drain(vrf/2) at None%
+        4 Start(Target) at None%
+        7 Drain(vrf/1) at None%
+        8 Start(Target) at None%
+        11 Drain(vrf/0) at None%
+        Over(Done)
+    "#]],
+    );
+}
+
+#[test]
+fn a_version_that_cannot_serve_is_given_up_and_what_it_replaced_comes_back() {
+    let mut world = World::new(plan(Strategy::Rolling), &[Fate::Serves(1), Fate::Fails(5)]);
+    world.run(100);
+    check(
+        &world,
+        expect![[r#"
+            0 Start(Target) at None%
+            3 Drain(vrf/2) at None%
+            4 Start(Target) at None%
+            9 Drain(vrf/2) at None%
+            10 Start(Stable) at None%
+            13 Drain(vrf/3) at Some(0)%
+            Over(Reverted(Replica(vrf/2, "exited with code 3")))
+        "#]],
+    );
+    assert_eq!((world.count(Side::Stable), world.selectable()), (3, 3));
+}
+
+#[test]
+fn a_canary_that_answers_worse_is_given_up_and_no_replica_of_the_old_version_was_touched() {
+    let mut world = World::new(plan(canary(&[(10, Some(60)), (50, Some(60))])), &[Fate::Serves(1)]);
+    world.run(10);
+    world.samples.stable = Sample { requests: 1_000, errors: 0, p99: Some(SECOND) };
+    world.samples.target = Sample { requests: 99, errors: 5, p99: Some(SECOND) };
+    world.run(100);
+    assert_eq!(*world.rollout.stage(), Stage::Step(0), "too few calls say nothing");
+    world.samples.target.requests = 100;
+    world.run(100);
+    check(
+        &world,
+        expect![[r#"
+        0 Start(Target) at Some(0)%
+        110 Drain(vrf/3) at Some(0)%
+        Over(Reverted(Gate("5.0 % of 100 calls failed, and 0.0 % of the old version's 1000")))
+    "#]],
+    );
+}
+
+#[test]
+fn a_canary_whose_calls_are_too_few_waits() {
+    let mut world = World::new(plan(canary(&[(10, Some(60))])), &[Fate::Serves(1)]);
+    world.run(5_000);
+    assert_eq!(*world.rollout.stage(), Stage::Step(0));
+    world.samples.target = Sample { requests: 100, errors: 0, p99: Some(SECOND) };
+    world.run(100);
+    check(
+        &world,
+        expect![[r#"
+        0 Start(Target) at Some(0)%
+        5000 Drain(vrf/2) at None%
+        5001 Start(Target) at None%
+        5004 Drain(vrf/1) at None%
+        5005 Start(Target) at None%
+        5008 Drain(vrf/0) at None%
+        Over(Done)
+    "#]],
+    );
+}
+
+#[test]
+fn blue_and_green_stand_beside_each_other_until_the_old_one_is_not_needed_any_more() {
+    let strategy = Strategy::BlueGreen { promotion: Promotion::ByHand, keep: 30 * SECOND };
+    let mut world = World::new(plan(strategy), &[Fate::Serves(1)]);
+    world.run(1_000);
+    assert_eq!((world.rollout.stage(), world.rollout.share()), (&Stage::Preview, Some(0)));
+    world.rollout.promote(world.now);
+    world.run(10);
+    assert_eq!((world.rollout.stage(), world.rollout.share()), (&Stage::Switched, Some(100)));
+    world.run(100);
+    check(
+        &world,
+        expect![[r#"
+        0 Start(Target) at Some(0)%
+        0 Start(Target) at Some(0)%
+        0 Start(Target) at Some(0)%
+        1030 Drain(vrf/2) at None%
+        1030 Drain(vrf/1) at None%
+        1030 Drain(vrf/0) at None%
+        Over(Done)
+    "#]],
+    );
+}
+
+#[test]
+fn what_is_paused_starts_and_ends_nothing_and_is_not_late_afterwards() {
+    let mut world = World::new(plan(Strategy::Rolling), &[Fate::Serves(1)]);
+    world.run(2);
+    world.rollout.pause();
+    let before = world.log.clone();
+    world.run(5_000);
+    assert_eq!((world.log.as_str(), world.rollout.stage()), (before.as_str(), &Stage::Filling));
+    world.rollout.resume(world.now);
+    world.run(100);
+    assert_eq!(*world.rollout.stage(), Stage::Over(Outcome::Done));
+}
+
+#[test]
+fn a_version_that_hangs_is_given_up_after_the_deadline() {
+    let mut world = World::new(plan(Strategy::Rolling), &[Fate::Hangs]);
+    world.run(700);
+    check(
+        &world,
+        expect![[r#"
+        0 Start(Target) at None%
+        600 Drain(vrf/3) at Some(0)%
+        Over(Reverted(Late(600s)))
+    "#]],
+    );
+}
+
+fn any_fate() -> impl Any<Value = Fate> {
+    prop_oneof![8 => (0_u64..20).prop_map(Fate::Serves), 1 => (0_u64..20).prop_map(Fate::Fails), 1 => Just(Fate::Hangs)]
+}
+
+fn any_plan() -> impl Any<Value = Plan> {
+    let strategy = prop_oneof![
+        Just(Strategy::Rolling),
+        Just(canary(&[(10, Some(5)), (50, Some(5))])),
+        Just(Strategy::BlueGreen { promotion: Promotion::After(5 * SECOND), keep: 5 * SECOND }),
+    ];
+    (1_u32..8, 0_u32..4, 0_u32..4, strategy).prop_map(|(replicas, max_surge, max_unavailable, strategy)| {
+        Plan {
+            replicas,
+            max_surge: if max_unavailable == 0 { max_surge.max(1) } else { max_surge },
+            max_unavailable,
+            ..plan(strategy)
+        }
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_it_ends_with_one_version_and_never_with_fewer_or_more_than_allowed(
+        plan in any_plan(), fates in prop::collection::vec(any_fate(), 1..12), drains in 1_u64..20,
+    ) {
+        let mut world = World::new(plan.clone(), &fates);
+        world.drains = drains;
+        let gated = Sample { requests: 1_000, errors: 0, p99: Some(SECOND) };
+        for _ in 0..5_000 {
+            if matches!(world.rollout.stage(), Stage::Over(_)) {
+                break;
+            }
+            world.samples = Samples { stable: gated, target: gated };
+            let before = world.selectable();
+            world.step();
+            let least = plan.replicas.saturating_sub(plan.max_unavailable) as usize;
+            // A replica that fails by itself is nobody's decision.
+            let fails = fates.iter().any(|fate| matches!(fate, Fate::Fails(_)));
+            prop_assert!(fails || world.selectable() >= least.min(before), "{}", world.log);
+            let most = match plan.strategy {
+                Strategy::Rolling => plan.replicas + plan.max_surge,
+                _ => 2 * plan.replicas + plan.max_surge,
+            };
+            prop_assert!(world.members.len() <= most as usize, "{}", world.log);
+        }
+        let Stage::Over(outcome) = world.rollout.stage() else {
+            return Err(TestCaseError::fail(format!("it does not end: {:?}\n{}", world.rollout, world.log)));
+        };
+        let side = if *outcome == Outcome::Done { Side::Target } else { Side::Stable };
+        prop_assert_eq!(world.count(side), plan.replicas as usize);
+        prop_assert_eq!(world.members.len(), plan.replicas as usize);
+    }
+}
