@@ -15,6 +15,7 @@ mod raw;
 mod report;
 mod restart_needed;
 mod scalar;
+mod scaling;
 mod schema;
 mod settings;
 mod syntax;
@@ -26,6 +27,7 @@ pub use load::{
 };
 pub use meaning::{Difference, Meaning};
 pub use report::{LoadError, Mistake};
+pub use scaling::with_replicas;
 pub use schema::schema;
 pub use settings::{
     AttestationSettings, Authentication, BalancingPolicy, Builtin, CertificateFiles, CertificateSettings,

@@ -175,17 +175,17 @@ fn settings(
 }
 
 /// What was read, and the keys beside it that nobody knows.
-struct Shaped {
-    raw: RawFile,
+pub(crate) struct Shaped {
+    pub(crate) raw: RawFile,
     unknown: Vec<Finding>,
 }
 
 /// Editors of some systems put a byte order mark first, which would move every column of the first line.
-fn without_mark(text: &str) -> &str {
+pub(crate) fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-fn raw(text: &str) -> Result<Shaped, Vec<Finding>> {
+pub(crate) fn raw(text: &str) -> Result<Shaped, Vec<Finding>> {
     if is_too_large(text.len()) {
         return Err(vec![too_large()]);
     }

@@ -33,6 +33,11 @@ impl Meaning {
         Sha256::digest(self.0.to_string()).into()
     }
 
+    /// A text that means it.
+    pub(crate) fn to_json(&self) -> String {
+        format!("{:#}\n", self.0)
+    }
+
     /// Everything in which `after` is another, in the order of the keys; nothing when both mean the same.
     pub fn differences(&self, after: &Self) -> Vec<Difference> {
         diff::differences(&self.0, &after.0)

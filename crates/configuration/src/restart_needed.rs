@@ -97,14 +97,12 @@ impl Changes {
                     self.0.push(key);
                     return;
                 };
-                let drain = service.drain_timeout != other.drain_timeout || before.grace != after.grace;
                 self.push(service.version != other.version, &format!("{key}.version"));
                 self.push(service.protocol != other.protocol, &format!("{key}.protocol"));
                 for (changed, name) in program {
                     self.push(changed, &format!("{key}.{name}"));
                 }
                 self.process(&key, before, after);
-                self.push(drain, &format!("{key}.drain"));
             }
             (Runs::Process(_), _) | (Runs::Endpoints(_), Some((_, Runs::Process(_)))) => self.0.push(key),
         }
@@ -112,24 +110,27 @@ impl Changes {
 
     fn process(&mut self, key: &str, before: &ProcessSettings, after: &ProcessSettings) {
         let ProcessSettings {
-            program: _,
+            program,
             replicas,
             config: _,
             config_reload,
             secrets,
             allow,
             attestation,
-            grace: _,
-            restart,
-            start_timeout,
+            grace,
+            restart: _,
+            start_timeout: _,
         } = before;
-        self.push(*replicas != after.replicas, &format!("{key}.replicas"));
+        // Whoever starts them somewhere else has been told of so many places.
+        let is_elsewhere = *program == Program::Elsewhere;
+        self.push(is_elsewhere && *replicas != after.replicas, &format!("{key}.replicas"));
+        // The launcher that stays beside a command knows it from its start.
+        let is_command = matches!(program, Program::Command(_));
+        self.push(is_command && *grace != after.grace, &format!("{key}.drain.grace"));
         self.push(*config_reload != after.config_reload, &format!("{key}.configReload"));
         self.push(*secrets != after.secrets, &format!("{key}.secrets"));
         self.push(*allow != after.allow, &format!("{key}.allow"));
         self.push(*attestation != after.attestation, &format!("{key}.attestation"));
-        self.push(*restart != after.restart, &format!("{key}.restart"));
-        self.push(*start_timeout != after.start_timeout, &format!("{key}.startTimeout"));
     }
 }
 

@@ -38,6 +38,7 @@ use axum::routing::{get, post};
 use jiff::Timestamp;
 use observability::{Exposition, Metrics};
 use serde::{Deserialize, Serialize};
+use service_lifecycle::Fleets;
 use service_registry::{Configurations, Registry};
 use tokio::sync::mpsc;
 use trust::Authority;
@@ -102,6 +103,8 @@ pub struct AdminState {
     pub configuration: SharedConfigDesk,
     /// Launch tickets for replicas that somebody else starts.
     pub tickets: TicketOffice,
+    /// The replicas that are looked after here.
+    pub fleets: Fleets,
     /// Where all of that is kept.
     pub store: StoreView,
     /// Set once the gateway drains.

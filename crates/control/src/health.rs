@@ -171,6 +171,7 @@ pub(crate) mod tests {
     /// A service with a replica for each letter: r selectable, p the same but for its attestation, which is awaited, u Ready,
     /// attested and unhealthy, e the same and an endpoint, s Starting, x Stopped.
     pub(crate) fn service(name: &str, replicas: &str, required: bool) -> Arc<Service> {
+        let desired = replicas.len();
         let replicas = replicas.chars().zip(0_u32..).map(|(letter, ordinal)| {
             let id = ReplicaId::new(name.parse().unwrap(), ordinal);
             let mut replica = Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH);
@@ -199,6 +200,7 @@ pub(crate) mod tests {
             name: name.parse().unwrap(),
             version: "1.0.0".into(),
             required,
+            desired,
             replicas: replicas.collect(),
         })
     }

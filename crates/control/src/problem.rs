@@ -174,6 +174,7 @@ impl From<ConfigRefused> for AdminProblem {
             ConfigRefused::Unknown(_) => {
                 problem(StatusCode::NOT_FOUND, "CONFIG_REVISION_UNKNOWN", "Unknown revision")
             }
+            ConfigRefused::UnknownService(name) => Self::service_unknown(name.as_str()),
             ConfigRefused::NewStart(keys) => {
                 problem(StatusCode::CONFLICT, "CONFIG_NEEDS_RESTART", "New start needed").with("keys", keys)
             }

@@ -146,7 +146,7 @@ fn service_status(service: &Service) -> ServiceStatus {
     ServiceStatus {
         name: service.name.to_string(),
         version: service.version.to_string(),
-        desired: service.replicas.len(),
+        desired: service.desired,
         ready: service.replicas.iter().filter(|replica| replica.state == LifecycleState::Ready).count(),
         replicas: service.replicas.iter().map(replica_status).collect(),
     }

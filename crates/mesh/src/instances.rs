@@ -77,8 +77,14 @@ mod tests {
     fn callable() -> (Callable, Registry) {
         let name: ServiceName = "vrf".parse().unwrap();
         let ids = (0..2).map(|ordinal| ReplicaId::new(name.clone(), ordinal));
-        let replicas = ids.map(|id| Replica::stopped(id, Timestamp::UNIX_EPOCH)).collect();
-        let service = Service { name: name.clone(), version: "1.0.0".into(), required: true, replicas };
+        let replicas: Vec<_> = ids.map(|id| Replica::stopped(id, Timestamp::UNIX_EPOCH)).collect();
+        let service = Service {
+            name: name.clone(),
+            version: "1.0.0".into(),
+            required: true,
+            desired: replicas.len(),
+            replicas,
+        };
         let registry = Registry::new(vec![service]);
         let allowed = Arc::new(BTreeMap::from([(name, vec!["oracle".parse().unwrap()])]));
         (Callable::new(registry.clone(), allowed), registry)

@@ -1,20 +1,22 @@
 //! The one task that owns a replica's state.
 
+mod facts;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use service_registry::{
-    Attestation, Change, Channel, Confirmed, Health, Instance, LifecycleState, Presence, Registration,
-    Registry, Replica, Verdict,
-};
+use service_registry::{Actor, Attestation, Confirmed, Instance, LastExit, Registry, Replica, Verdict, What};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use types::ReplicaId;
 
 use crate::backoff::Backoff;
-use crate::{Cause, Event, Exit, Launch, LaunchError, Listening, Process, Signal, transition};
+use crate::crash::Crashes;
+use crate::order::Orders;
+use crate::{Cause, Event, Exit, Launch, LaunchError, Listening, Order, Process, Signal, Wanted};
+use facts::Facts;
 
 /// How long a drain waits for the gateway's workers to confirm that they select the replica no more.
 const CONFIRMATION: Duration = Duration::from_secs(5);
@@ -26,10 +28,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// What the configuration says of a replica's life.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// The label of the version that runs.
-    pub version: Arc<str>,
     /// From the launch until it must be Ready.
     pub start_timeout: Duration,
     /// How long requests in flight may take to finish.
@@ -44,316 +44,335 @@ pub struct Policy {
     pub restart_reset: Duration,
 }
 
-/// What a driver is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Stop {
-    /// Keep the replica running.
-    #[default]
-    No,
-    /// Finish what is in flight, then stop.
-    Drain,
-    /// Stop at once.
-    Now,
-}
-
 /// Drives one replica through its lives.
 pub struct Driver<L> {
-    replica: ReplicaId,
-    policy: Policy,
+    facts: Facts,
+    /// The label of the version that runs.
+    version: Arc<str>,
     launcher: Arc<L>,
-    registry: Registry,
-    stop: watch::Receiver<Stop>,
+    policy: watch::Receiver<Policy>,
+    orders: Orders,
     random: fastrand::Rng,
+    crashes: Crashes,
 }
 
 /// How one life ended.
 enum Ended {
-    /// By order; the driver ends too.
-    Stopped,
+    /// By order.
+    Told,
     /// By itself, or because its attestation has ceased to hold.
     Died {
         /// How long it had been Ready.
         ready_for: Duration,
-        /// Why, as the operator is told.
-        reason: String,
+        last: LastExit,
     },
 }
 
-impl<L: Launch> Driver<L> {
-    /// A driver of a replica that does not run yet.
-    pub fn new(
-        replica: ReplicaId,
-        policy: Policy,
-        launcher: Arc<L>,
-        registry: Registry,
-        stop: watch::Receiver<Stop>,
-        random: fastrand::Rng,
-    ) -> Self {
-        Self { replica, policy, launcher, registry, stop, random }
+/// Why something is done to a replica, and who wants it.
+#[derive(Clone)]
+struct Why {
+    cause: Cause,
+    actor: Actor,
+}
+
+impl Why {
+    fn wanted(reason: impl Into<String>, actor: Actor) -> Self {
+        Self { cause: Cause::Wanted(reason.into()), actor }
     }
 
-    /// Keeps the replica running until it is told to stop; returns when no process of it is left.
+    fn failed(reason: impl Into<String>, actor: Actor) -> Self {
+        Self { cause: Cause::Failed(reason.into()), actor }
+    }
+
+    fn reason(&self) -> String {
+        self.cause.reason().to_owned()
+    }
+}
+
+enum Started {
+    Ready(Arc<Instance>),
+    Failed(Why),
+    /// Its process has ended by itself.
+    Exited(Exit),
+    Told,
+}
+
+impl<L: Launch> Driver<L> {
+    /// A driver of a replica that does not run yet; `version` is the label of what the launcher launches.
+    pub fn new(
+        replica: ReplicaId,
+        version: Arc<str>,
+        launcher: Arc<L>,
+        policy: watch::Receiver<Policy>,
+        registry: Registry,
+        orders: watch::Receiver<Order>,
+        random: fastrand::Rng,
+    ) -> Self {
+        let (facts, orders) = (Facts { replica, registry }, Orders::new(orders));
+        Self { facts, version, launcher, policy, orders, random, crashes: Crashes::default() }
+    }
+
+    /// Keeps the replica running until it is to be gone; returns when no process of it is left.
     pub async fn run(mut self) {
-        let mut backoff = Backoff::new(self.policy.restart_min, self.policy.restart_max);
+        let mut backoff = Backoff::default();
         let mut last = None;
-        while let Ended::Died { ready_for, reason } = self.live(last.take()).await {
-            if ready_for >= self.policy.restart_reset {
-                backoff.reset();
-            }
-            last = Some(reason);
-            if !L::STARTS_AGAIN {
-                continue;
-            }
-            let wait = backoff.wait(&mut self.random);
-            let (replica, wait_ms) = (&self.replica, wait.as_millis());
-            tracing::warn!(%replica, reason = last, wait_ms, "the replica is started again after a wait");
-            if timeout(wait, told(&mut self.stop, Stop::Drain)).await.is_ok() {
-                return;
+        while let Some(begun) = self.orders.next_life().await {
+            match self.live(&begun, last.take()).await {
+                Ended::Told => {
+                    backoff.reset();
+                    self.recovered();
+                }
+                Ended::Died { ready_for, last: how } => {
+                    if ready_for >= self.policy().restart_reset {
+                        backoff.reset();
+                        self.recovered();
+                    }
+                    last = Some(how.reason.clone());
+                    self.count_crash(how);
+                    if L::STARTS_AGAIN {
+                        self.wait(&mut backoff, &begun, last.as_deref()).await;
+                    }
+                }
             }
         }
+    }
+
+    fn policy(&self) -> Policy {
+        self.policy.borrow().clone()
+    }
+
+    fn replica(&self) -> &ReplicaId {
+        &self.facts.replica
+    }
+
+    /// Waits between two lives, unless it is told something else.
+    async fn wait(&mut self, backoff: &mut Backoff, begun: &Order, last: Option<&str>) {
+        let policy = self.policy();
+        let wait = backoff.wait(policy.restart_min, policy.restart_max, &mut self.random);
+        let (replica, wait_ms) = (self.replica(), wait.as_millis());
+        tracing::warn!(%replica, reason = last, wait_ms, "the replica is started again after a wait");
+        let _told = timeout(wait, self.orders.end_of_life(begun)).await.is_ok();
+    }
+
+    fn count_crash(&mut self, last: LastExit) {
+        let reason = last.reason.clone();
+        let shown = self.crashes.ended(last, Timestamp::now());
+        if self.crashes.is_new() {
+            tracing::error!(replica = %self.replica(), reason, "the replica ends again and again");
+            self.facts.record(What::CrashLoop, Some(reason), Actor::Supervisor);
+        }
+        self.facts.show_crash_loop(shown);
+    }
+
+    fn recovered(&mut self) {
+        self.crashes.over();
+        self.facts.show_crash_loop(None);
     }
 
     /// One life, from Stopped to Stopped.
     ///
     /// What ended the last one stays visible while this one starts: a replica that cannot start would otherwise never say
     /// why for longer than the wait.
-    async fn live(&mut self, last: Option<String>) -> Ended {
+    async fn live(&mut self, begun: &Order, last: Option<String>) -> Ended {
         tokio::select! {
             biased;
-            () = told(&mut self.stop, Stop::Drain) => return Ended::Stopped,
-            () = self.launcher.may_begin(&self.replica) => {}
-            never = vacate(&self.registry, &self.replica) => match never {},
-        }
-        if last.is_some() {
-            self.count_restart();
+            () = self.orders.end_of_life(begun) => return Ended::Told,
+            () = self.launcher.may_begin(&self.facts.replica) => {}
+            never = vacate(&self.facts) => match never {},
         }
         // What it says is of the life before.
-        let known = self.attestation();
-        self.enter(Event::Launch, last.map(|reason| format!("started again: {reason}")));
-        let mut process = match self.launcher.launch(&self.replica).await {
-            Ok(process) => process,
-            Err(error) => return self.failed(error.to_string()),
-        };
-        self.set_pid(process.pid());
-        match self.start(&mut process, known).await {
-            Started::Ready(instance) => self.serve(process, &instance).await,
-            Started::Failed(cause) => {
-                self.terminate(&mut process, &cause).await;
-                self.failed(cause.reason().to_owned())
+        let known = self.facts.attestation();
+        let (reason, actor) = match last {
+            Some(reason) => {
+                self.facts.count_restart();
+                (Some(format!("started again: {reason}")), Actor::Supervisor)
             }
-            Started::Stopped => {
-                let cause = Cause::Wanted("stopped before it was ready".into());
-                self.terminate(&mut process, &cause).await;
-                self.enter(Event::Failed, Some(cause.reason().to_owned()));
-                Ended::Stopped
+            None => (begun.cause.clone(), begun.actor.clone()),
+        };
+        self.facts.enter(Event::Launch, reason, actor);
+        let mut process = match self.launcher.launch(self.replica()).await {
+            Ok(process) => process,
+            Err(error) => return self.failed(&Why::failed(error.to_string(), Actor::Supervisor), None),
+        };
+        self.facts.set_pid(process.pid());
+        match self.start(&mut process, begun, known).await {
+            Started::Ready(instance) => self.serve(process, &instance, begun).await,
+            Started::Exited(exit) => self.failed(&Why::failed(exit.to_string(), Actor::Replica), Some(&exit)),
+            Started::Failed(why) => {
+                self.terminate(&mut process, &why.cause).await;
+                self.failed(&why, None)
+            }
+            Started::Told => {
+                let why = self.told();
+                self.terminate(&mut process, &why.cause).await;
+                let reason = format!("stopped before it was ready: {}", why.reason());
+                self.facts.enter(Event::Failed, Some(reason), why.actor);
+                Ended::Told
             }
         }
     }
 
     /// From the launch to the first passed health check. `known` is the attestation as it was before.
-    async fn start(&mut self, process: &mut L::Process, known: Option<Attestation>) -> Started {
-        let deadline = Instant::now() + self.policy.start_timeout;
-        let late = format!("not ready within the start timeout of {:?}", self.policy.start_timeout);
+    async fn start(
+        &mut self,
+        process: &mut L::Process,
+        begun: &Order,
+        known: Option<Attestation>,
+    ) -> Started {
+        let start_timeout = self.policy().start_timeout;
+        let deadline = Instant::now() + start_timeout;
+        let late = format!("not ready within the start timeout of {start_timeout:?}");
         let listening = tokio::select! {
             listening = tokio::time::timeout_at(deadline, process.listening()) => listening,
-            () = told(&mut self.stop, Stop::Drain) => return Started::Stopped,
+            () = self.orders.end_of_life(begun) => return Started::Told,
         };
         let Listening { address, channel, registration } = match listening {
             Ok(Ok(listening)) => listening,
-            Ok(Err(LaunchError(reason))) => {
-                return Started::Failed(Cause::Failed(self.why(process, reason).await));
-            }
-            Err(_) => return Started::Failed(Cause::Failed(late)),
+            Ok(Err(LaunchError(reason))) => return Self::why(process, reason).await,
+            Err(_) => return Started::Failed(Why::failed(late, Actor::Supervisor)),
         };
-        let incarnation = self.registry.next_incarnation();
-        let version = self.policy.version.clone();
-        let instance = Instance::new(self.replica.clone(), incarnation, address, version);
+        let (replica, registry) = (self.replica().clone(), self.facts.registry.clone());
+        let incarnation = registry.next_incarnation();
+        let instance = Instance::new(replica.clone(), incarnation, address, Arc::clone(&self.version));
         let instance = Arc::new(Instance { channel, ..instance });
-        self.register(Arc::clone(&instance), registration);
+        self.facts.register(Arc::clone(&instance), registration);
         let leaves = process.leaves();
         tokio::select! {
-            exit = process.exited() => Started::Failed(Cause::Failed(exit.to_string())),
-            () = leaves => Started::Failed(Cause::Wanted("it left before it was ready".into())),
-            () = told(&mut self.stop, Stop::Drain) => Started::Stopped,
-            reason = ceased(&self.registry, &self.replica, known) => Started::Failed(Cause::Failed(reason)),
-            healthy = tokio::time::timeout_at(deadline, healthy(&self.registry, &self.replica)) => match healthy {
+            exit = process.exited() => Started::Exited(exit),
+            () = leaves => Started::Failed(Why::wanted("it left before it was ready", Actor::Replica)),
+            () = self.orders.end_of_life(begun) => Started::Told,
+            reason = ceased(&registry, &replica, known) => Started::Failed(Why::failed(reason, Actor::Authority)),
+            healthy = tokio::time::timeout_at(deadline, healthy(&registry, &replica)) => match healthy {
                 Ok(()) => Started::Ready(Arc::clone(&instance)),
-                Err(_) => Started::Failed(Cause::Failed(match instance.last_check.error() {
+                Err(_) => Started::Failed(Why::failed(match instance.last_check.error() {
                     Some(error) => format!("{late}; the last health check: {error}"),
                     None => late,
-                })),
+                }, Actor::Supervisor)),
             },
         }
     }
 
     /// A replica that could not report has usually died, and then its last words say more than the closed descriptor.
-    async fn why(&self, process: &mut L::Process, reason: String) -> String {
+    async fn why(process: &mut L::Process, reason: String) -> Started {
         match timeout(LAST_WORDS, process.exited()).await {
-            Ok(exit) if !exit.is_clean() || reason.is_empty() => exit.to_string(),
-            _ => reason,
+            Ok(exit) if !exit.is_clean() || reason.is_empty() => Started::Exited(exit),
+            _ => Started::Failed(Why::failed(reason, Actor::Replica)),
         }
     }
 
     /// From Ready to Stopped.
-    async fn serve(&mut self, mut process: L::Process, instance: &Instance) -> Ended {
+    async fn serve(&mut self, mut process: L::Process, instance: &Instance, begun: &Order) -> Ended {
         let ready_since = Instant::now();
-        self.enter(Event::Ready, None);
-        let leaves = process.leaves();
-        let lost = tokio::select! {
-            exit = process.exited() => {
-                self.lost(&exit);
-                return Ended::Died { ready_for: ready_since.elapsed(), reason: exit.to_string() };
+        self.facts.enter(Event::Ready, None, Actor::Supervisor);
+        let (replica, registry) = (self.replica().clone(), self.facts.registry.clone());
+        let mut leaves = std::pin::pin!(process.leaves());
+        let mut ceased = std::pin::pin!(ceased(&registry, &replica, None));
+        let mut settled = std::pin::pin!(sleep(self.policy().restart_reset));
+        let mut is_settled = false;
+        let lost = loop {
+            tokio::select! {
+                exit = process.exited() => {
+                    self.lost(&exit);
+                    return Ended::Died { ready_for: ready_since.elapsed(), last: exit.last() };
+                }
+                () = self.orders.end_of_life(begun) => break None,
+                () = &mut leaves => break Some(Why::wanted("stopped where it was started", Actor::Replica)),
+                reason = &mut ceased => break Some(Why::failed(reason, Actor::Authority)),
+                () = &mut settled, if !is_settled => {
+                    is_settled = true;
+                    self.recovered();
+                }
             }
-            () = told(&mut self.stop, Stop::Drain) => None,
-            () = leaves => Some(Cause::Wanted("stopped where it was started".to_owned())),
-            reason = ceased(&self.registry, &self.replica, None) => Some(Cause::Failed(reason)),
         };
         let ready_for = ready_since.elapsed();
-        self.drain(process, instance, lost.clone()).await;
-        match lost {
-            Some(cause) if *self.stop.borrow() == Stop::No => {
-                Ended::Died { ready_for, reason: cause.reason().to_owned() }
+        let died = self.drain(process, instance, lost.clone()).await;
+        match (lost, died) {
+            (Some(why), last) if self.goes_on(begun) => {
+                let last = last.unwrap_or_else(|| LastExit { reason: why.reason(), ..LastExit::default() });
+                Ended::Died { ready_for, last }
             }
-            Some(_) | None => Ended::Stopped,
+            _ => Ended::Told,
         }
     }
 
-    /// From Draining to Stopped, by order or for a reason of its own.
-    async fn drain(&mut self, mut process: L::Process, instance: &Instance, cause: Option<Cause>) {
+    /// Whether nobody has told it anything since its life began.
+    fn goes_on(&self, begun: &Order) -> bool {
+        let now = self.orders.now();
+        now.wanted == Wanted::Running && now.restarts == begun.restarts
+    }
+
+    /// From Draining to Stopped, by order or for a reason of its own. Gives how it ended where it did so by itself.
+    async fn drain(
+        &mut self,
+        mut process: L::Process,
+        instance: &Instance,
+        lost: Option<Why>,
+    ) -> Option<LastExit> {
         let in_flight = &instance.in_flight;
-        let why = cause.as_ref().map(Cause::reason);
-        let epoch = self.enter(Event::Drain, Some(why.unwrap_or("stopping").to_owned()));
+        let why = lost.unwrap_or_else(|| self.told());
+        let epoch = self.facts.enter(Event::Drain, Some(why.reason()), why.actor.clone());
+        let registry = self.facts.registry.clone();
+        let (replica, drain_timeout) = (self.replica().clone(), self.policy().drain_timeout);
         let drained = async {
-            if self.registry.confirmed(epoch, CONFIRMATION).await == Confirmed::TimedOut {
-                tracing::warn!(replica = %self.replica, "a gateway worker did not confirm the drain in time");
+            if registry.confirmed(epoch, CONFIRMATION).await == Confirmed::TimedOut {
+                tracing::warn!(%replica, "a gateway worker did not confirm the drain in time");
             }
             in_flight.idle().await;
         };
-        let mut impatient = self.stop.clone();
         let exit = tokio::select! {
             exit = process.exited() => Some(exit),
-            _ = timeout(self.policy.drain_timeout, drained) => None,
-            () = told(&mut impatient, Stop::Now) => None,
+            _ = timeout(drain_timeout, drained) => None,
+            () = self.orders.until(Wanted::GoneAtOnce) => None,
         };
         if let Some(exit) = exit {
             self.lost(&exit);
-            return;
+            return Some(exit.last());
         }
         if in_flight.count() > 0 {
-            tracing::warn!(replica = %self.replica, requests = in_flight.count(), "stopping with requests in flight");
+            tracing::warn!(replica = %self.replica(), requests = in_flight.count(), "stopping with requests in flight");
         }
-        let cause = cause.unwrap_or_else(|| Cause::Wanted("stopped".to_owned()));
-        self.terminate(&mut process, &cause).await;
-        self.enter(Event::Done, Some(cause.reason().to_owned()));
+        self.terminate(&mut process, &why.cause).await;
+        self.facts.enter(Event::Done, Some(why.reason()), why.actor);
+        None
     }
 
     /// SIGTERM, grace, SIGKILL; returns when nothing of the process group is left.
     async fn terminate(&mut self, process: &mut L::Process, cause: &Cause) {
-        if *self.stop.borrow() < Stop::Now {
+        if self.orders.now().wanted < Wanted::GoneAtOnce {
             process.signal(Signal::Terminate, cause);
             tokio::select! {
-                exited = timeout(self.policy.grace, process.exited()) => if exited.is_ok() {
+                exited = timeout(self.policy().grace, process.exited()) => if exited.is_ok() {
                     return;
                 },
-                () = told(&mut self.stop, Stop::Now) => {}
+                () = self.orders.until(Wanted::GoneAtOnce) => {}
             }
-            tracing::warn!(replica = %self.replica, "the replica did not end by itself: killing it");
+            tracing::warn!(replica = %self.replica(), "the replica did not end by itself: killing it");
         }
         process.signal(Signal::Kill, cause);
         process.exited().await;
     }
 
-    fn failed(&self, reason: String) -> Ended {
-        self.enter(Event::Failed, Some(reason.clone()));
-        Ended::Died { ready_for: Duration::ZERO, reason }
+    /// Why it is to end, by the order in force.
+    fn told(&self) -> Why {
+        let Order { actor, cause, .. } = self.orders.now();
+        Why::wanted(cause.unwrap_or_else(|| "nobody looks after it any more".to_owned()), actor)
+    }
+
+    fn failed(&self, why: &Why, exit: Option<&Exit>) -> Ended {
+        self.facts.enter(Event::Failed, Some(why.reason()), why.actor.clone());
+        let last = exit.map_or_else(|| LastExit { reason: why.reason(), ..LastExit::default() }, Exit::last);
+        Ended::Died { ready_for: Duration::ZERO, last }
     }
 
     fn lost(&self, exit: &Exit) {
-        self.enter(Event::Lost, Some(exit.to_string()));
+        self.facts.enter(Event::Lost, Some(exit.to_string()), Actor::Replica);
     }
-
-    fn register(&self, instance: Arc<Instance>, registration: Option<Arc<Registration>>) {
-        self.registry.update(&self.replica, |replica| {
-            if let Some(registration) = registration {
-                replica.register(registration);
-            }
-            replica.health =
-                Health { verdict: Verdict::Unknown, since: Timestamp::now(), reason: None, answered: 0 };
-            replica.instance = Some(instance);
-            Change::Made
-        });
-    }
-
-    fn attestation(&self) -> Option<Attestation> {
-        self.registry.snapshot().replica(&self.replica).map(|replica| replica.attestation.clone())
-    }
-
-    fn count_restart(&self) {
-        self.registry.update(&self.replica, |replica| {
-            replica.restarts += 1;
-            Change::Made
-        });
-    }
-
-    fn set_pid(&self, pid: Option<u32>) {
-        self.registry.update(&self.replica, |replica| {
-            replica.pid = pid;
-            Change::Made
-        });
-    }
-
-    /// Takes the transition and publishes it; returns the epoch from which on it is seen.
-    fn enter(&self, event: Event, reason: Option<String>) -> u64 {
-        let (mut entered, mut gone) = (Ok(LifecycleState::Stopped), None);
-        let epoch = self.registry.update(&self.replica, |replica| {
-            entered = transition(replica.state, event);
-            let Ok(state) = entered else { return Change::None };
-            (replica.state, replica.reason, replica.since) = (state, reason.clone(), Timestamp::now());
-            if state == LifecycleState::Stopped {
-                replica.pid = None;
-                gone = replica.instance.take();
-                replica.health.verdict = Verdict::Unknown;
-            }
-            Change::Made
-        });
-        // Whoever listens at its address from now on is somebody else.
-        if let Some(Channel::Mesh(peer)) = gone.map(|instance| instance.channel.clone()) {
-            peer.end();
-        }
-        let reason = reason.unwrap_or_default();
-        match entered {
-            Ok(state) => {
-                tracing::info!(replica = %self.replica, %state, reason, "the replica changed its state");
-            }
-            Err(denied) => {
-                tracing::error!(replica = %self.replica, %denied, "a driver asked for an impossible transition");
-            }
-        }
-        epoch
-    }
-}
-
-enum Started {
-    Ready(Arc<Instance>),
-    Failed(Cause),
-    Stopped,
-}
-
-/// Returns once the order is at least this one. A lost sender is an order to stop at once.
-async fn told(stop: &mut watch::Receiver<Stop>, least: Stop) {
-    let _told_or_nobody_left = stop.wait_for(|order| *order >= least).await.is_ok();
 }
 
 /// Forgets after a while who had registered as the replica; never returns.
-async fn vacate(registry: &Registry, replica: &ReplicaId) -> Infallible {
-    tokio::time::sleep(FORGOTTEN).await;
-    registry.update(replica, |replica| match replica.presence {
-        Presence::Registered(_) => {
-            replica.vacate();
-            Change::Made
-        }
-        Presence::Given | Presence::Vacant => Change::None,
-    });
+async fn vacate(facts: &Facts) -> Infallible {
+    sleep(FORGOTTEN).await;
+    facts.vacate();
     std::future::pending().await
 }
 

@@ -5,11 +5,16 @@
 //! ceases to hold, which it only reads. How a process is launched is a seam ([`Launch`]); nothing here forks.
 
 mod backoff;
+mod crash;
 mod driver;
+mod fleet;
+mod order;
 mod process;
 pub mod rollout;
 mod state;
 
-pub use driver::{Driver, Policy, Stop};
+pub use driver::{Driver, Policy};
+pub use fleet::{Fleet, FleetHandle, FleetRefused, Fleets, Release, Terms};
+pub use order::{Order, Wanted};
 pub use process::{Cause, Exit, Launch, LaunchError, Listening, Process, Signal};
 pub use state::{Denied, Event, transition};

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use service_registry::{Channel, Registration};
+use service_registry::{Channel, LastExit, Registration};
 use types::ReplicaId;
 
 /// Starts processes for replicas.
@@ -20,6 +20,9 @@ pub trait Launch: Send + Sync + 'static {
     fn may_begin(&self, _replica: &ReplicaId) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
+
+    /// The replica is gone for good: whatever is kept of it can go.
+    fn forget(&self, _replica: &ReplicaId) {}
 
     /// Starts the process of a replica. When this fails, nothing runs.
     fn launch(&self, replica: &ReplicaId) -> impl Future<Output = Result<Self::Process, LaunchError>> + Send;
@@ -111,6 +114,17 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// What is shown of it later.
+    pub(crate) fn last(&self) -> LastExit {
+        let reason = self.to_string();
+        match self {
+            Self::Ended { code, signal, last_lines } => {
+                LastExit { reason, code: *code, signal: *signal, last_lines: last_lines.clone() }
+            }
+            Self::Gone(_) => LastExit { reason, ..LastExit::default() },
+        }
+    }
+
     /// Whether it tells no reason: the process ended as if all were well.
     pub(crate) fn is_clean(&self) -> bool {
         matches!(self, Self::Ended { code: Some(0), .. })

@@ -35,6 +35,11 @@ pub struct Seen<'a> {
     pub samples: Samples,
 }
 
+/// What is to be done where no rollout is on its way, to have so many replicas.
+pub fn steady(members: &[Member], replicas: u32) -> Vec<Action> {
+    keep(members, Side::Stable, replicas)
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {

@@ -155,8 +155,8 @@ fn services(wanted: Wanted) -> Vec<Service> {
         let name: types::ServiceName = format!("service-{number:04}").parse().expect("a name");
         let ids = (0..REPLICAS).map(|ordinal| ReplicaId::new(name.clone(), ordinal));
         let version = "1.0.0".into();
-        let replicas = ids.map(|id| replica(id, &version)).collect();
-        Service { name, version, required: true, replicas }
+        let replicas: Vec<_> = ids.map(|id| replica(id, &version)).collect();
+        Service { name, version, required: true, desired: replicas.len(), replicas }
     };
     (0..SERVICES).map(service).collect()
 }

@@ -78,6 +78,13 @@ impl Snapshot {
         })
     }
 
+    /// The next one, with these services, which are the same ones in the same order.
+    pub(crate) fn changed_to(&self, services: Vec<Arc<Service>>) -> Self {
+        let mut next = self.replaced_by(services);
+        next.list = self.list;
+        next
+    }
+
     /// The next one, with these services. What is not as it was gets the new epoch, and what is gone is remembered.
     pub(crate) fn replaced_by(&self, services: Vec<Arc<Service>>) -> Self {
         let epoch = self.epoch + 1;
@@ -137,6 +144,7 @@ impl Replica {
         self.id == other.id
             && (self.state, self.since, self.restarts, self.pid)
                 == (other.state, other.since, other.restarts, other.pid)
+            && self.crash_loop == other.crash_loop
             && (self.gate, self.weight, self.priority) == (other.gate, other.weight, other.priority)
             && instance(self) == instance(other)
             && health(self) == health(other)
@@ -156,8 +164,8 @@ mod tests {
     fn service(name: &str, replicas: u32) -> Service {
         let name: ServiceName = name.parse().unwrap();
         let ids = (0..replicas).map(|ordinal| ReplicaId::new(name.clone(), ordinal));
-        let replicas = ids.map(|id| Replica::stopped(id, Timestamp::UNIX_EPOCH)).collect();
-        Service { name, version: "1.0.0".into(), required: true, replicas }
+        let replicas: Vec<_> = ids.map(|id| Replica::stopped(id, Timestamp::UNIX_EPOCH)).collect();
+        Service { name, version: "1.0.0".into(), required: true, desired: replicas.len(), replicas }
     }
 
     fn since(registry: &Registry, epoch: u64) -> Option<String> {

@@ -158,6 +158,11 @@ impl Configurations {
         });
     }
 
+    /// A replica is gone for good.
+    pub fn forget(&self, replica: &ReplicaId) {
+        self.0.send_if_modified(|state| state.replicas.remove(replica).is_some());
+    }
+
     /// The number of the configuration in force, and of the one that each service is to work with.
     pub fn wanted(&self) -> (u64, BTreeMap<ServiceName, u64>) {
         let state = self.0.borrow();

@@ -44,6 +44,30 @@ impl fmt::Display for LifecycleState {
     }
 }
 
+/// A replica that ended several times in a row, each time before it had served for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrashLoop {
+    /// How often it ended.
+    pub ended: u32,
+    /// When it ended for the first time of those.
+    pub since: Timestamp,
+    /// How it ended the last time.
+    pub last: LastExit,
+}
+
+/// How a life ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LastExit {
+    /// Why, as the operator is told.
+    pub reason: String,
+    /// The exit code, where the process exited and this is known.
+    pub code: Option<i32>,
+    /// The signal, where one killed it.
+    pub signal: Option<i32>,
+    /// The last lines that it wrote.
+    pub last_lines: Vec<String>,
+}
+
 /// What the health owner holds of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {

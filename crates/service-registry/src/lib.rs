@@ -24,7 +24,7 @@ pub use calls::{CallCount, CallCounts, Calls};
 pub use changes::Changes;
 pub use configurations::{Configuration, Configurations, ReplicaConfiguration, Taken};
 pub use events::{Actor, Event, Events, MAX_EVENTS, Subject, What};
-pub use facts::{Gate, Health, LifecycleState, Verdict};
+pub use facts::{CrashLoop, Gate, Health, LastExit, LifecycleState, Verdict};
 pub use in_flight::InFlight;
 pub use labels::Labels;
 pub use mesh_peer::{MeshConnection, MeshPeer, PeerEnded};

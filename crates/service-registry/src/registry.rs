@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use types::{ReplicaId, ServiceName};
 
-use crate::{NodeFacts, Replica, Service, Snapshot};
+use crate::{Events, NodeFacts, Replica, Service, Snapshot};
 
 /// All replicas of this mesh. Clones share it.
 #[derive(Clone)]
@@ -20,6 +20,7 @@ struct Inner {
     others: Mutex<Option<watch::Receiver<u64>>>,
     incarnations: AtomicU64,
     nodes: watch::Sender<Arc<[NodeFacts]>>,
+    events: Events,
 }
 
 /// A gateway worker's end: the snapshots, and the word that it uses one.
@@ -53,6 +54,7 @@ impl Registry {
             others: Mutex::default(),
             incarnations: AtomicU64::new(1),
             nodes: watch::Sender::new(Arc::new([])),
+            events: Events::default(),
         }))
     }
 
@@ -96,6 +98,11 @@ impl Registry {
         });
     }
 
+    /// What has happened, and where it is written down.
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
     /// A number for a new run of some replica.
     pub fn next_incarnation(&self) -> u64 {
         self.0.incarnations.fetch_add(1, Ordering::Relaxed)
@@ -131,6 +138,48 @@ impl Registry {
         self.0.snapshot.borrow().epoch
     }
 
+    /// Adds a replica to its service, if there is none of this id yet, and publishes.
+    pub fn add_replica(&self, replica: Replica) {
+        self.change_service(&replica.id.service.clone(), |service| {
+            let is_new = service.replica(&replica.id).is_none();
+            if is_new {
+                service.replicas.push(replica);
+            }
+            if is_new { Change::Made } else { Change::None }
+        });
+    }
+
+    /// Takes a replica out of its service, and publishes.
+    pub fn remove_replica(&self, id: &ReplicaId) {
+        self.change_service(&id.service, |service| {
+            let before = service.replicas.len();
+            service.replicas.retain(|replica| replica.id != *id);
+            if service.replicas.len() < before { Change::Made } else { Change::None }
+        });
+    }
+
+    /// Another number of replicas of a service is wanted of this node; publishes. Those of others stay wanted.
+    pub fn scale(&self, service: &ServiceName, before: usize, now: usize) {
+        self.change_service(service, |service| {
+            service.desired = (service.desired + now).saturating_sub(before);
+            if before == now { Change::None } else { Change::Made }
+        });
+    }
+
+    fn change_service(&self, name: &ServiceName, change: impl FnOnce(&mut Service) -> Change) {
+        self.0.snapshot.send_if_modified(|published| {
+            let Some(place) = published.place(name) else { return false };
+            let mut service = Service::clone(&published.services[place]);
+            if change(&mut service) == Change::None {
+                return false;
+            }
+            let mut services = published.services.clone();
+            services[place] = Arc::new(service);
+            *published = Arc::new(published.changed_to(services));
+            true
+        });
+    }
+
     /// Changes the replicas of every service for which there are others, and publishes once, unless there are none. Returns the
     /// epoch from which on it is seen.
     pub(crate) fn change_replicas(
@@ -142,12 +191,11 @@ impl Registry {
             for (place, service) in published.services.iter().enumerate() {
                 let Some(replicas) = change(&service.name, &service.replicas) else { continue };
                 let services = services.get_or_insert_with(|| published.services.clone());
-                services[place] = Arc::new(Service { replicas, ..Service::clone(service) });
+                let desired = (service.desired + replicas.len()).saturating_sub(service.replicas.len());
+                services[place] = Arc::new(Service { desired, replicas, ..Service::clone(service) });
             }
             let Some(services) = services else { return false };
-            let mut next = published.replaced_by(services);
-            next.list = published.list;
-            *published = Arc::new(next);
+            *published = Arc::new(published.changed_to(services));
             true
         });
         self.0.snapshot.borrow().epoch
@@ -213,7 +261,13 @@ mod tests {
     fn registry() -> (Registry, ReplicaId) {
         let id: ReplicaId = "vrf/0".parse().unwrap();
         let replicas = vec![Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH)];
-        let service = Service { name: id.service.clone(), version: "1.0.0".into(), required: true, replicas };
+        let service = Service {
+            name: id.service.clone(),
+            version: "1.0.0".into(),
+            required: true,
+            desired: replicas.len(),
+            replicas,
+        };
         (Registry::new(vec![service]), id)
     }
 

@@ -13,8 +13,8 @@ use types::{ReplicaId, ServiceName};
 
 use crate::changes::Removed;
 use crate::{
-    Attestation, Attested, CallCounts, Gate, Health, InFlight, Labels, LifecycleState, MeshPeer, Outcomes,
-    Presence, Registration, Verdict,
+    Attestation, Attested, CallCounts, CrashLoop, Gate, Health, InFlight, Labels, LifecycleState, MeshPeer,
+    Outcomes, Presence, Registration, Verdict,
 };
 
 /// All services at one moment.
@@ -41,7 +41,10 @@ pub struct Service {
     pub version: Arc<str>,
     /// Whether its being down makes the whole unhealthy.
     pub required: bool,
-    /// Its replicas, as many as are wanted. Each is found by its id, which says nothing of its place.
+    /// How many replicas are wanted; those of other nodes are wanted there.
+    pub desired: usize,
+    /// Its replicas. While some come and others go there may be more of them. Each is found by its id, which says nothing of its
+    /// place.
     pub replicas: Vec<Replica>,
 }
 
@@ -58,6 +61,8 @@ pub struct Replica {
     pub since: Timestamp,
     /// How often it was started again.
     pub restarts: u32,
+    /// What is known of it where it ends again and again.
+    pub crash_loop: Option<Arc<CrashLoop>>,
     /// Its process, while there is one.
     pub pid: Option<u32>,
     /// Where it listens, once it does.
@@ -208,6 +213,7 @@ impl Replica {
             reason: Some("not started yet".into()),
             since: now,
             restarts: 0,
+            crash_loop: None,
             pid: None,
             instance: None,
             health: Health { verdict: Verdict::Unknown, since: now, reason: None, answered: 0 },

@@ -11,6 +11,7 @@ mod desk;
 mod elsewhere;
 mod file_watch;
 mod files;
+mod fleets;
 mod from_files;
 mod joining;
 mod made;
@@ -33,9 +34,9 @@ mod told;
 mod unusable;
 mod upstream_tls;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,13 +51,12 @@ use edge_gateway::{ClientBuckets, Gateway, GatewayParts, Shared};
 use jiff::Timestamp;
 use observability::{AccessLog, Metrics};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use service_lifecycle::{Driver, Policy, Stop};
+use service_lifecycle::{Fleets, Wanted};
 use service_registry::Registry;
 use service_router::{HealthOwner, RouterPlan};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
-use types::{NodeName, ReplicaId, ServiceName};
+use types::{NodeName, ReplicaId};
 
 use crate::failure::Failure;
 use crate::known_authority::KnownAuthority;
@@ -64,7 +64,6 @@ use crate::signals::Orders;
 use background::{Background, told};
 use claims::{Claims, attested_authority};
 use data_dir::DataDir;
-use elsewhere::Arrivals;
 use files::Files;
 pub(crate) use from_files::FromFiles;
 use joining::{Begun, Mesh};
@@ -72,7 +71,6 @@ use pages::own_pages;
 use plan::{Plan, Resolving};
 use quoter::Quoter;
 use reload::{Live, ONCE_MORE};
-use replica_process::ReplicaLauncher;
 use revisions::{Beginning, BegunWith};
 use screen::Screen;
 pub(crate) use screen::counted;
@@ -124,8 +122,7 @@ pub(crate) async fn start_and_serve(document: Document, source: Source) -> Resul
 /// Everything that runs, in the order in which it is stopped.
 struct Running {
     gateway: Gateway,
-    drivers: JoinSet<()>,
-    stop: watch::Sender<Stop>,
+    fleets: fleets::Running,
     background: Background,
     access_log: Option<AccessLog>,
     live: Live,
@@ -190,7 +187,7 @@ impl Running {
         let (access_log, access_log_handle) = access_log.unzip();
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
-        let Plan { router, checks, lives, routes, limits, example } =
+        let Plan { router, checks, terms, routes, limits, example } =
             Plan::of(&settings, &metrics, &upstream_tls, &rules, None);
         let (services, unresolved) = plan::services(&settings, &registry, None);
         registry.replace_services(|_none| services);
@@ -228,7 +225,7 @@ impl Running {
         let (files, mut resolving) = (Files::new(source), Resolving::default());
         let (desk, orders) = desk::open(revisions.history());
         resolving.begin(unresolved, &registry);
-        let live = Live {
+        let mut live = Live {
             settings,
             revisions,
             refused,
@@ -250,6 +247,7 @@ impl Running {
             upstream_tls,
             resolving,
             files,
+            fleets: Fleets::default(),
             manifests: mesh.manifests(),
         };
         let (address, data_path) = (gateway.addresses()[0], live.settings.data_dir.clone());
@@ -269,15 +267,24 @@ impl Running {
         let mesh = Arc::new(mesh.begin(&live.settings, &live.registry, &mut background));
         // Before anybody can ask: what commands know the authority by.
         KnownAuthority::from(mesh.coordinates()).write(data_dir.run())?;
-        let state = admin_state(&live, &facts, &mesh, desk, shutdown);
+        let begin = fleets::Begin {
+            settings: &live.settings,
+            terms: &terms,
+            node: facts.node.as_ref(),
+            registry: &live.registry,
+            run: data_dir.run(),
+            mesh: &mesh,
+            random: &mut random,
+        };
+        let (running, handles) = fleets::Running::begin(begin);
+        live.fleets = handles.clone();
+        let state = admin_state(&live, &facts, &mesh, handles, desk, shutdown);
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
         let quoter = mesh.quoter.clone();
-        let (drivers, stop) = drive(&live, &facts, &lives, data_dir.run(), &mesh, &mut random);
         Ok(Self {
             gateway,
-            drivers,
-            stop,
+            fleets: running,
             background,
             access_log,
             live,
@@ -309,7 +316,7 @@ impl Running {
         orders: &mut Orders,
         began: Instant,
     ) -> Result<&'static str, &'static str> {
-        let Self { gateway, drivers, background, live, shutdown_requests, orders: changes, facts, .. } = self;
+        let Self { gateway, fleets, background, live, shutdown_requests, orders: changes, facts, .. } = self;
         let registry = live.registry.clone();
         let mut shown = pin!(screen.show_start(&registry, facts, began));
         let mut is_shown = false;
@@ -318,7 +325,7 @@ impl Running {
                 signal = orders.first() => Ok(signal),
                 _ = shutdown_requests.recv() => Ok("serviceos down"),
                 () = gateway.worker_ended() => Err("a gateway worker"),
-                Some(_ended) = drivers.join_next(), if !drivers.is_empty() => Err("the driver of a replica"),
+                () = fleets.one_ended() => Err("the driver of a replica"),
                 () = background.one_ended() => Err("the health owner or the admin API"),
             }
         });
@@ -373,18 +380,18 @@ impl Running {
                 }
             }
         }
-        self.stop.send_replace(if patience == Patience::Lost { Stop::Now } else { Stop::Drain });
+        self.fleets.stop(if patience == Patience::Lost { Wanted::GoneAtOnce } else { Wanted::Gone });
         loop {
             tokio::select! {
-                ended = self.drivers.join_next() => match ended {
+                ended = self.fleets.next_end() => match ended {
                     None => break,
                     Some(Ok(())) => {}
-                    Some(Err(error)) => tracing::error!(%error, "a replica's driver failed"),
+                    Some(Err(error)) => tracing::error!(%error, "the replicas of a service are not looked after any more"),
                 },
                 () = screen.say_what_is_awaited(&registry, self.facts.node.as_ref(), &requests) => {}
                 () = orders.again() => {
                     patience = patience.lose(&self.quoter);
-                    self.stop.send_replace(Stop::Now);
+                    self.fleets.stop(Wanted::GoneAtOnce);
                 }
             }
         }
@@ -440,11 +447,13 @@ fn admin_state(
     live: &Live,
     facts: &Facts,
     mesh: &Arc<Begun>,
+    fleets: Fleets,
     configuration: SharedConfigDesk,
     shutdown: mpsc::Sender<()>,
 ) -> AdminState {
     AdminState {
         configuration,
+        fleets,
         store: live.store.clone(),
         registry: live.registry.clone(),
         catalogue: Catalogue::new(live.registry.clone(), Timestamp::now(), live.described.subscribe()),
@@ -458,36 +467,4 @@ fn admin_state(
         admin: facts.admin,
         shutdown,
     }
-}
-
-/// Starts a driver for each replica that joins the mesh.
-fn drive(
-    live: &Live,
-    facts: &Facts,
-    lives: &BTreeMap<ServiceName, Policy>,
-    run: &Path,
-    mesh: &Arc<Begun>,
-    random: &mut fastrand::Rng,
-) -> (JoinSet<()>, watch::Sender<Stop>) {
-    let launcher = Arc::new(ReplicaLauncher::new(run, &live.settings, Arc::clone(mesh)));
-    let (registrations, members) = (mesh.registrations.clone(), mesh.members.clone());
-    let arrivals = Arc::new(Arrivals { registrations, members });
-    let (registry, stop) = (&live.registry, watch::Sender::new(Stop::No));
-    let mut drivers = JoinSet::new();
-    let snapshot = registry.snapshot();
-    let replicas = snapshot.services.iter().flat_map(|service| &service.replicas);
-    for replica in replicas.filter(|replica| replica.id.node == facts.node) {
-        // Endpoints have no driver.
-        let Some(policy) = lives.get(&replica.id.service).cloned() else { continue };
-        let (id, registry, told, random) =
-            (replica.id.clone(), registry.clone(), stop.subscribe(), random.fork());
-        if facts.elsewhere.contains(&id) {
-            let driver = Driver::new(id, policy, Arc::clone(&arrivals), registry, told, random);
-            drivers.spawn(driver.run());
-        } else {
-            let driver = Driver::new(id, policy, Arc::clone(&launcher), registry, told, random);
-            drivers.spawn(driver.run());
-        }
-    }
-    (drivers, stop)
 }

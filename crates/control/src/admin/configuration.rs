@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use store::StoreError;
 use thiserror::Error;
 use trust::TrustError;
+use types::ServiceName;
 
 use super::{Actor, AdminState};
 use crate::problem::AdminProblem;
@@ -69,6 +70,8 @@ pub enum ConfigWanted {
     Text(Vec<u8>),
     /// That of an earlier revision.
     Revision(u64),
+    /// The one in force, with so many replicas of a service.
+    Scaled(ServiceName, u32),
 }
 
 /// What came of it.
@@ -121,6 +124,9 @@ pub enum ConfigRefused {
         .0.join(", ")
     )]
     NewStart(Vec<String>),
+    /// There is no such service.
+    #[error("there is no service {0}; `serviceos services` lists them")]
+    UnknownService(ServiceName),
     /// Something that it needs is not there.
     #[error("{0}")]
     NotApplied(String),
@@ -142,7 +148,11 @@ impl ConfigRefused {
             Self::Trust(TrustError::Secrets(SecretsError::Store(error))) => comes_back(error),
             Self::Trust(TrustError::Secrets(error)) => matches!(error, SecretsError::Conflict),
             Self::Trust(error) => matches!(error, TrustError::Audit(_) | TrustError::Overtaken),
-            Self::Invalid(_) | Self::Unknown(_) | Self::NewStart(_) | Self::NotApplied(_) => false,
+            Self::Invalid(_)
+            | Self::Unknown(_)
+            | Self::UnknownService(_)
+            | Self::NewStart(_)
+            | Self::NotApplied(_) => false,
         }
     }
 }

@@ -32,6 +32,7 @@ pub(crate) async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState
         catalogue: Catalogue::new(registry.clone(), Timestamp::from_millisecond(0xabc).unwrap(), described),
         registry,
         configurations: Configurations::default(),
+        fleets: Fleets::default(),
         metrics: Arc::new(Metrics::new(1)),
         keys: Arc::new(keys),
         configuration: Arc::new(configuration::tests::OneRevision),

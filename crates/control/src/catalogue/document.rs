@@ -119,7 +119,7 @@ impl ServiceEntry {
             version: service.version.to_string(),
             kind: described.map(|described| described.kind.as_str().to_owned()),
             required: service.required,
-            desired: service.replicas.len(),
+            desired: service.desired,
             ready: service.replicas.iter().filter(|replica| replica.state == LifecycleState::Ready).count(),
             selectable: service.selectable().count(),
             routes: described.map_or(0, |described| described.routes),

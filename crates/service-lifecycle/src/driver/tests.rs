@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use expect_test::{Expect, expect};
-use service_registry::{MeshPeer, Service};
+use service_registry::{Change, Channel, LifecycleState, MeshPeer, Registration, Service};
 use types::Description;
 
 use super::*;
@@ -72,7 +72,7 @@ impl Launch for Fake {
             Script::Dies(seconds) => {
                 let ended = ended.clone();
                 tokio::spawn(async move {
-                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                    sleep(Duration::from_secs(seconds)).await;
                     ended.send_replace(Some(exit(9, "")));
                 });
             }
@@ -93,7 +93,7 @@ impl Process for FakeProcess {
         let script = self.script;
         async move {
             match script {
-                Script::Leaves(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                Script::Leaves(seconds) => sleep(Duration::from_secs(seconds)).await,
                 _ => std::future::pending().await,
             }
         }
@@ -130,7 +130,8 @@ impl Process for FakeProcess {
 struct Stage {
     registry: Registry,
     id: ReplicaId,
-    stop: watch::Sender<Stop>,
+    orders: watch::Sender<Order>,
+    _policy: watch::Sender<Policy>,
     held: watch::Sender<bool>,
     signals: Arc<Mutex<Vec<Signal>>>,
     peers: Arc<Mutex<Vec<Arc<MeshPeer>>>>,
@@ -152,7 +153,13 @@ impl Stage {
         let mut replica = Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH);
         replica.attestation = Attestation::exempt(Timestamp::UNIX_EPOCH);
         let replicas = vec![replica];
-        let service = Service { name: id.service.clone(), version: "1.0.0".into(), required: true, replicas };
+        let service = Service {
+            name: id.service.clone(),
+            version: "1.0.0".into(),
+            required: true,
+            desired: replicas.len(),
+            replicas,
+        };
         let registry = Registry::new(vec![service]);
         let (signals, peers) = (Arc::default(), Arc::default());
         let launcher = Arc::new(Fake {
@@ -162,7 +169,6 @@ impl Stage {
             peers: Arc::clone(&peers),
         });
         let policy = Policy {
-            version: "1.0.0".into(),
             start_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(10),
@@ -170,19 +176,21 @@ impl Stage {
             restart_max: Duration::from_secs(30),
             restart_reset: Duration::from_secs(60),
         };
-        let (stop, stopping) = watch::channel(Stop::No);
+        let (orders, told) = watch::channel(Order::run(Actor::Configuration, None));
+        let (policy, follows) = watch::channel(policy);
         let log = Arc::new(Mutex::new(String::new()));
         tokio::spawn(pass_every_check(registry.clone(), id.clone(), Arc::clone(&log)));
         let driver = Driver::new(
             id.clone(),
-            policy,
+            "1.0.0".into(),
             launcher,
+            follows,
             registry.clone(),
-            stopping,
+            told,
             fastrand::Rng::with_seed(7),
         );
         let running = tokio::spawn(driver.run());
-        Self { registry, id, stop, held, signals, peers, log, running }
+        Self { registry, id, orders, _policy: policy, held, signals, peers, log, running }
     }
 
     async fn until(&self, state: LifecycleState) {
@@ -192,8 +200,12 @@ impl Stage {
         tokio::task::yield_now().await;
     }
 
-    async fn stop(self, order: Stop, expected: Expect) {
-        self.stop.send_replace(order);
+    fn order(&self, wanted: Wanted, cause: &str) {
+        self.orders.send_modify(|order| order.becomes(wanted, Actor::Operator, cause.to_owned()));
+    }
+
+    async fn stop(self, wanted: Wanted, expected: Expect) {
+        self.order(wanted, "stopped");
         self.running.await.unwrap();
         tokio::task::yield_now().await;
         let signals = self.signals.lock().unwrap().clone();
@@ -237,7 +249,7 @@ async fn a_replica_becomes_ready_and_stops_when_it_is_told() {
         0s Stopped stopped
         [Terminate]
     "#]];
-    stage.stop(Stop::Drain, expected).await;
+    stage.stop(Wanted::Gone, expected).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,20 +259,20 @@ async fn a_drain_waits_for_requests_in_flight() {
     let snapshot = stage.registry.snapshot();
     let in_flight = &snapshot.replica(&stage.id).unwrap().instance.as_ref().unwrap().in_flight;
     in_flight.begin();
-    stage.stop.send_replace(Stop::Drain);
+    stage.order(Wanted::Gone, "stopped");
     stage.until(LifecycleState::Draining).await;
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    sleep(Duration::from_secs(20)).await;
     assert!(stage.signals.lock().unwrap().is_empty(), "it was told to end with a request in flight");
     in_flight.end();
     let expected = expect![[r#"
         0s Stopped not started yet
         0s Starting
         0s Ready
-        0s Draining stopping
+        0s Draining stopped
         20s Stopped stopped
         [Terminate]
     "#]];
-    stage.stop(Stop::Drain, expected).await;
+    stage.stop(Wanted::Gone, expected).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,11 +283,11 @@ async fn a_replica_that_ignores_sigterm_is_killed_after_the_grace() {
         0s Stopped not started yet
         0s Starting
         0s Ready
-        0s Draining stopping
+        0s Draining stopped
         10s Stopped stopped
         [Terminate, Kill]
     "#]];
-    stage.stop(Stop::Drain, expected).await;
+    stage.stop(Wanted::Gone, expected).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -289,7 +301,7 @@ async fn an_order_to_stop_at_once_kills_at_once() {
         0s Stopped stopped
         [Kill]
     "#]];
-    stage.stop(Stop::Now, expected).await;
+    stage.stop(Wanted::GoneAtOnce, expected).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -306,13 +318,13 @@ async fn a_replica_that_never_listens_is_stopped_after_the_start_timeout_and_tri
         60s Stopped stopped
         [Terminate, Terminate]
     "#]];
-    stage.stop(Stop::Drain, expected).await;
+    stage.stop(Wanted::Gone, expected).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_shows_its_exit_code_and_last_words() {
     let stage = Stage::new(&[Script::Crash, Script::Missing, Script::Dies(100), Script::Good]);
-    tokio::time::sleep(Duration::from_secs(200)).await;
+    sleep(Duration::from_secs(200)).await;
     let expected = expect![[r#"
         0s Stopped not started yet
         0s Stopped exited with code 3; its last words: bad luck
@@ -323,9 +335,9 @@ async fn a_crash_shows_its_exit_code_and_last_words() {
         100s Starting started again: exited with code 9
         100s Ready
         200s Stopped stopped
-        [Terminate, Terminate]
+        [Terminate]
     "#]];
-    stage.stop(Stop::Drain, expected).await;
+    stage.stop(Wanted::Gone, expected).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -335,21 +347,21 @@ async fn stopping_in_the_middle_of_starting_ends_the_process() {
     let expected = expect![[r#"
         0s Stopped not started yet
         0s Starting
-        0s Stopped stopped before it was ready
+        0s Stopped stopped before it was ready: stopped
         [Terminate]
     "#]];
-    stage.stop(Stop::Drain, expected).await;
+    stage.stop(Wanted::Gone, expected).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn stopping_between_two_lives_starts_no_third() {
     let stage = Stage::new(&[Script::Missing]);
-    tokio::time::sleep(Duration::from_secs(40)).await;
+    sleep(Duration::from_secs(40)).await;
     let restarts = stage.registry.snapshot().replica(&stage.id).unwrap().restarts;
     assert!((8..=12).contains(&restarts), "back-off: {restarts} restarts in 40 s");
     let id = stage.id.clone();
     let registry = stage.registry.clone();
-    stage.stop.send_replace(Stop::Drain);
+    stage.order(Wanted::Gone, "stopped");
     stage.running.await.unwrap();
     assert_eq!(registry.snapshot().replica(&id).unwrap().restarts, restarts);
 }

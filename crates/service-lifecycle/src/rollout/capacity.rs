@@ -54,9 +54,13 @@ impl Member {
         self.standing != Standing::Draining
     }
 
+    fn serves(&self) -> bool {
+        matches!(self.standing, Standing::Selectable(_))
+    }
+
     /// What goes first comes first: what does not serve, and of those that do the one of the highest number.
     fn use_of_it(&self) -> (bool, Reverse<u32>) {
-        (matches!(self.standing, Standing::Selectable(_)), Reverse(self.id.ordinal))
+        (self.serves(), Reverse(self.id.ordinal))
     }
 }
 
@@ -91,7 +95,8 @@ pub(super) fn fill(seen: &Seen<'_>, side: Side, bounds: &Bounds) -> Vec<Action> 
     let mut actions = vec![Action::Start(side); starts];
 
     let mut leaving: Vec<_> = staying().filter(|member| member.side != side).collect();
-    leaving.sort_by_key(|member| (member.use_of_it(), member.side != Side::Stray));
+    // The lowest number first: the next one that starts takes it, so that numbers stay low.
+    leaving.sort_by_key(|member| (member.serves(), member.side != Side::Stray, member.id.ordinal));
     // Of this side only what is too much, since fewer are wanted than before.
     let mut extra: Vec<_> = staying().filter(|member| member.side == side).collect();
     extra.sort_by_key(|member| member.use_of_it());
@@ -101,7 +106,7 @@ pub(super) fn fill(seen: &Seen<'_>, side: Side, bounds: &Bounds) -> Vec<Action> 
     let mut spare = available.saturating_sub(replicas.saturating_sub(bounds.max_unavailable as usize));
     for member in leaving {
         // What serves nobody is missed by nobody. What serves since a moment ago is missed, though it is not counted on yet.
-        if matches!(member.standing, Standing::Selectable(_)) {
+        if member.serves() {
             let Some(fewer) = spare.checked_sub(1) else { continue };
             spare = fewer;
         }

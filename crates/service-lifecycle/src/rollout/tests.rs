@@ -151,14 +151,14 @@ fn a_rolling_update_starts_one_more_and_lets_one_go_when_that_serves() {
     check(
         &world,
         expect![[r#"
-        0 Start(Target) at None%
-        3 Drain(vrf/2) at None%
-        4 Start(Target) at None%
-        7 Drain(vrf/1) at None%
-        8 Start(Target) at None%
-        11 Drain(vrf/0) at None%
-        Over(Done)
-    "#]],
+            0 Start(Target) at None%
+            3 Drain(vrf/0) at None%
+            4 Start(Target) at None%
+            7 Drain(vrf/1) at None%
+            8 Start(Target) at None%
+            11 Drain(vrf/2) at None%
+            Over(Done)
+        "#]],
     );
 }
 
@@ -170,12 +170,12 @@ fn a_version_that_cannot_serve_is_given_up_and_what_it_replaced_comes_back() {
         &world,
         expect![[r#"
             0 Start(Target) at None%
-            3 Drain(vrf/2) at None%
+            3 Drain(vrf/0) at None%
             4 Start(Target) at None%
-            9 Drain(vrf/2) at None%
+            9 Drain(vrf/0) at None%
             10 Start(Stable) at None%
             13 Drain(vrf/3) at Some(0)%
-            Over(Reverted(Replica(vrf/2, "exited with code 3")))
+            Over(Reverted(Replica(vrf/0, "exited with code 3")))
         "#]],
     );
     assert_eq!((world.count(Side::Stable), world.selectable()), (3, 3));
@@ -211,14 +211,14 @@ fn a_canary_whose_calls_are_too_few_waits() {
     check(
         &world,
         expect![[r#"
-        0 Start(Target) at Some(0)%
-        5000 Drain(vrf/2) at None%
-        5001 Start(Target) at None%
-        5004 Drain(vrf/1) at None%
-        5005 Start(Target) at None%
-        5008 Drain(vrf/0) at None%
-        Over(Done)
-    "#]],
+            0 Start(Target) at Some(0)%
+            5000 Drain(vrf/0) at None%
+            5001 Start(Target) at None%
+            5004 Drain(vrf/1) at None%
+            5005 Start(Target) at None%
+            5008 Drain(vrf/2) at None%
+            Over(Done)
+        "#]],
     );
 }
 
@@ -235,14 +235,14 @@ fn blue_and_green_stand_beside_each_other_until_the_old_one_is_not_needed_any_mo
     check(
         &world,
         expect![[r#"
-        0 Start(Target) at Some(0)%
-        0 Start(Target) at Some(0)%
-        0 Start(Target) at Some(0)%
-        1030 Drain(vrf/2) at None%
-        1030 Drain(vrf/1) at None%
-        1030 Drain(vrf/0) at None%
-        Over(Done)
-    "#]],
+            0 Start(Target) at Some(0)%
+            0 Start(Target) at Some(0)%
+            0 Start(Target) at Some(0)%
+            1030 Drain(vrf/0) at None%
+            1030 Drain(vrf/1) at None%
+            1030 Drain(vrf/2) at None%
+            Over(Done)
+        "#]],
     );
 }
 

@@ -438,6 +438,7 @@ fn replica(id: &ReplicaId, far: &Far, known: Option<&Replica>, now: Timestamp) -
         reason,
         since,
         restarts: row.restarts,
+        crash_loop: None,
         pid: None,
         instance: instance.clone(),
         health,

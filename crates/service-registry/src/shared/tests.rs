@@ -103,8 +103,13 @@ impl TestNode {
         let labels = Arc::new(Labels { protocol: "http1", zone: None, metadata: Default::default() });
         let stopped = Replica::stopped(replica.clone(), Timestamp::UNIX_EPOCH);
         let replicas = vec![Replica { labels: Some(labels), ..stopped }];
-        let registry =
-            Registry::new(vec![Service { name: service, version: "1.0.0".into(), required: true, replicas }]);
+        let registry = Registry::new(vec![Service {
+            name: service,
+            version: "1.0.0".into(),
+            required: true,
+            desired: replicas.len(),
+            replicas,
+        }]);
         let seal = Arc::<Stamp>::default();
         let claimed = Node::claim(place.store.clone(), node, owner.into()).await?;
         let worker = tokio::spawn(confirm(registry.subscribe_worker()));
@@ -470,7 +475,7 @@ async fn services_that_come_have_the_replicas_of_other_nodes() {
     two.registry.replace_services(|_| Vec::new());
     let own = Replica::stopped(two.replica.clone(), Timestamp::UNIX_EPOCH);
     let name = two.replica.service.clone();
-    let service = Service { name, version: "2.0.0".into(), required: true, replicas: vec![own] };
+    let service = Service { name, version: "2.0.0".into(), required: true, desired: 1, replicas: vec![own] };
     two.registry.replace_services(|_| vec![Arc::new(service)]);
     two.sees(&one, is_ready).await;
     one.ends().await;

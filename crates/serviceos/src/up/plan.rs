@@ -16,7 +16,7 @@ use edge_gateway::{OwnPage, RateLimits, Route, RouteTable, ServerTls};
 use http::Method;
 use jiff::Timestamp;
 use observability::Metrics;
-use service_lifecycle::Policy;
+use service_lifecycle::Terms;
 use service_registry::{Presence, Registry, Replica, Service};
 use service_router::{CheckPolicies, Circuit, ServicePlan, ServicePlans};
 use shared_limits::SharedLimits;
@@ -28,7 +28,7 @@ use super::provisioning::limit;
 use super::request_rules::RequestRules;
 use super::tokens::authentication;
 use super::upstream_tls::UpstreamTls;
-pub(crate) use catalogue::descriptions;
+pub(crate) use catalogue::{descriptions, labels};
 pub(crate) use resolve::{Resolving, Unresolved};
 pub(crate) use route_limits::RouteLimits;
 
@@ -36,7 +36,7 @@ pub(crate) use route_limits::RouteLimits;
 pub(crate) struct Plan {
     pub(crate) router: Arc<ServicePlans>,
     pub(crate) checks: CheckPolicies,
-    pub(crate) lives: BTreeMap<ServiceName, Policy>,
+    pub(crate) terms: BTreeMap<ServiceName, Terms>,
     pub(crate) routes: Vec<Route>,
     pub(crate) limits: RouteLimits,
     pub(crate) example: Option<Example>,
@@ -100,7 +100,7 @@ impl Plan {
         Self {
             router: Arc::new(ServicePlans::new(router)),
             checks: Arc::new(checks),
-            lives: settings.services.iter().filter_map(policies::life_policy).collect(),
+            terms: settings.services.iter().filter_map(policies::terms).collect(),
             routes,
             limits,
             example: settings.services.iter().find_map(example),
@@ -192,7 +192,7 @@ fn is_the_same(known: &Service, built: &Service) -> bool {
 }
 
 fn of_processes(service: &ServiceSettings, replicas: u32, node: Option<&NodeName>) -> Service {
-    let (now, labels) = (Timestamp::now(), catalogue::labels(service));
+    let (now, labels) = (Timestamp::now(), labels(service));
     let replica = |ordinal| {
         let id = ReplicaId::new(service.name.clone(), ordinal).on(node.cloned());
         let stopped = Replica::stopped(id, now);
@@ -205,6 +205,7 @@ fn of_processes(service: &ServiceSettings, replicas: u32, node: Option<&NodeName
         name: service.name.clone(),
         version: service.version.clone(),
         required: service.required,
+        desired: replicas as usize,
         replicas: (0..replicas).map(replica).collect(),
     }
 }
@@ -343,8 +344,8 @@ mod tests {
             };
             assert!(route.template.starts_with(expected), "{} of {expected}", route.template);
         }
-        let lives: Vec<_> = plan.lives.keys().map(ServiceName::as_str).collect();
-        assert_eq!(lives, ["oracle", "vrf"], "nothing is launched for endpoints");
+        let fleets: Vec<_> = plan.terms.keys().map(ServiceName::as_str).collect();
+        assert_eq!(fleets, ["oracle", "vrf"], "nothing is launched for endpoints");
     }
 
     /// A plan, and the one of the settings that come after it.

@@ -11,7 +11,8 @@ use configuration::{Document, Settings};
 use control::{ConfigChange, ConfigChanged, ConfigRefused, ConfigWanted, Descriptions, StoreView};
 use edge_gateway::Plans;
 use observability::Metrics;
-use service_registry::Registry;
+use service_lifecycle::Fleets;
+use service_registry::{Actor, Registry};
 use service_router::{CheckPolicies, ServicePlans};
 use tokio::sync::watch;
 use trust::TrustError;
@@ -19,6 +20,7 @@ use types::ServiceName;
 
 use super::client_tls::ClientTls;
 use super::files::Files;
+use super::fleets;
 use super::joining::Manifests;
 use super::made::Broken;
 use super::plan::{self, Plan, Previous, Resolving, RouteLimits, descriptions};
@@ -62,6 +64,8 @@ pub(crate) struct Live {
     pub(crate) rules: RequestRules,
     pub(crate) resolving: Resolving,
     pub(crate) files: Files,
+    /// The replicas that are looked after here.
+    pub(crate) fleets: Fleets,
     pub(super) manifests: Manifests,
 }
 
@@ -158,6 +162,12 @@ impl Live {
             ConfigWanted::Text(text) => (text, "configuration".to_owned()),
             ConfigWanted::Revision(number) => {
                 (self.revisions.history().text(number).await?.into_bytes(), format!("revision {number}"))
+            }
+            ConfigWanted::Scaled(service, replicas) => {
+                let text = &self.revisions.in_force().text;
+                let scaled = configuration::with_replicas(text, &service, replicas);
+                let scaled = scaled.ok_or(ConfigRefused::UnknownService(service))?;
+                (scaled.into_bytes(), "configuration".to_owned())
             }
         };
         let document = self.files.read(text, name).await?;
@@ -277,7 +287,7 @@ impl Live {
         let checks = Arc::clone(&self.checks.borrow());
         let previous = Previous { checks: &checks, router: &self.router, limits: &self.limits };
         let plan = Plan::of(&settings, &self.metrics, &upstream_tls, &rules, Some(&previous));
-        let Plan { router, checks, routes, limits, .. } = plan;
+        let Plan { router, checks, terms, routes, limits, .. } = plan;
         let labels = labels(&settings);
         let own = own_pages(settings.mode, &self.registry, &self.draining, &self.store);
         let tls = client_tls.config();
@@ -285,6 +295,7 @@ impl Live {
         let gateway_plan =
             Plan::gateway(routes, router_plan, &settings, &self.metrics, tls, own, shared.limits())
                 .map_err(not_applied)?;
+        let actor = candidate.as_ref().map_or(Actor::Configuration, Candidate::actor);
         let committed = self.commit(&settings, candidate).await?;
 
         // What was looked up for the configuration before is nothing to this one.
@@ -297,6 +308,7 @@ impl Live {
             services.iter().chain(going).cloned().collect()
         });
         self.checks.send_replace(checks);
+        fleets::take_over(&self.fleets, terms, &actor).await;
         self.described.send_replace(descriptions(&settings));
         let (wanted, now_ns) = (provisioning::tiers(&settings), edge_gateway::nanoseconds_now());
         self.tokens.set(issuers, &wanted, now_ns);

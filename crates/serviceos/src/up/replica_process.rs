@@ -97,6 +97,10 @@ impl ReplicaLauncher {
 impl Launch for ReplicaLauncher {
     type Process = ReplicaProcess;
 
+    fn forget(&self, replica: &ReplicaId) {
+        self.mesh.configurations.forget(replica);
+    }
+
     async fn launch(&self, replica: &ReplicaId) -> Result<ReplicaProcess, LaunchError> {
         let spec = self.services.get(&replica.service);
         let spec =

@@ -22,6 +22,7 @@ use control::ConfigRefused;
 use jiff::Timestamp;
 use mesh_protocol::to_hex;
 use serde_json::json;
+use service_registry::Actor;
 use store::{Outcome, Store, StoreError, Transaction};
 use tokio::sync::watch;
 use trust::Authority;
@@ -106,6 +107,14 @@ impl Candidate {
     /// What the file says.
     pub(crate) fn of_file(document: &Document) -> Self {
         Self::of(document, Origin::File, CONFIGURATION_FILE)
+    }
+
+    /// Who wants it.
+    pub(crate) fn actor(&self) -> Actor {
+        match self.origin {
+            Origin::File => Actor::Configuration,
+            Origin::Cli => Actor::Operator,
+        }
     }
 
     pub(crate) fn of(document: &Document, origin: Origin, author: &'static str) -> Self {

@@ -51,6 +51,7 @@ impl ConfigDesk for OneRevision {
         let text = match &change.wanted {
             ConfigWanted::Text(text) => String::from_utf8(text.clone()).unwrap(),
             ConfigWanted::Revision(number) => format!("revision {number}"),
+            ConfigWanted::Scaled(service, replicas) => format!("{service} {replicas}"),
         };
         let judged = match text.as_str() {
             _ if change.if_revision.is_some_and(|expected| expected != 7) => {

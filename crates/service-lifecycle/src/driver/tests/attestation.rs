@@ -43,11 +43,11 @@ async fn a_replica_whose_identity_expires_finishes_and_is_started_again() {
     let snapshot = stage.registry.snapshot();
     let in_flight = &snapshot.replica(&stage.id).unwrap().instance.as_ref().unwrap().in_flight;
     in_flight.begin();
-    tokio::time::sleep(Duration::from_secs(100)).await;
+    sleep(Duration::from_secs(100)).await;
     stage.authority_says(expired);
     stage.until(LifecycleState::Draining).await;
     assert_eq!(stage.ended(), [false], "its end is for the authority to say");
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    sleep(Duration::from_secs(5)).await;
     in_flight.end();
     stage.until(LifecycleState::Stopped).await;
     assert_eq!((stage.ended(), stage.attested()), (vec![true], Attested::Expired));
@@ -66,7 +66,7 @@ async fn a_replica_whose_identity_expires_finishes_and_is_started_again() {
         105s Stopped stopped
         [Terminate, Terminate]
     "#]];
-    stage.stop(Stop::Drain, expected).await;
+    stage.stop(Wanted::Gone, expected).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,7 +75,7 @@ async fn a_replica_that_stays_refused_is_started_ever_less_often() {
     stage.until(LifecycleState::Ready).await;
     stage.authority_says(refused);
     stage.until(LifecycleState::Stopped).await;
-    tokio::time::sleep(Duration::from_secs(1000)).await;
+    sleep(Duration::from_secs(1000)).await;
     // What was said of the life before is no reason to end the next one, which is never healthy; the time is.
     let restarts = stage.registry.snapshot().replica(&stage.id).unwrap().restarts;
     assert!((11..=17).contains(&restarts), "{restarts} restarts of 60 s each, and the waits between them");
@@ -90,7 +90,7 @@ async fn a_replica_that_stays_refused_is_started_ever_less_often() {
 async fn what_is_refused_after_it_listens_and_before_it_is_ready_cannot_start() {
     let stage = Stage::new(&[Script::Good]);
     stage.authority_says(|_| Attestation::pending(Timestamp::now()));
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    sleep(Duration::from_secs(3)).await;
     stage.authority_says(refused);
     stage.until(LifecycleState::Stopped).await;
     stage.authority_says(exempt);
@@ -104,7 +104,7 @@ async fn what_is_refused_after_it_listens_and_before_it_is_ready_cannot_start() 
         3s Stopped stopped
         [Terminate, Terminate]
     "#]];
-    stage.stop(Stop::Drain, expected).await;
+    stage.stop(Wanted::Gone, expected).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,7 +120,7 @@ async fn a_refusal_that_the_process_reports_is_the_reason() {
         2s Stopped stopped
         [Terminate, Terminate]
     "#]];
-    stage.stop(Stop::Drain, expected).await;
+    stage.stop(Wanted::Gone, expected).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,5 +137,5 @@ async fn an_order_to_stop_during_that_drain_ends_the_driver() {
         10s Stopped its identity expired
         [Terminate, Kill]
     "#]];
-    stage.stop(Stop::Drain, expected).await;
+    stage.stop(Wanted::Gone, expected).await;
 }

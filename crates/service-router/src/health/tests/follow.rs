@@ -20,6 +20,7 @@ async fn there_is_one_checker_for_each_instance_that_is_there() {
         name: "vrf".parse().unwrap(),
         version: "1.0.0".into(),
         required: true,
+        desired: 2,
         replicas: vec![ready(0, Verdict::Unknown), ready(1, Verdict::Unknown)],
     };
     let mut other = ready(2, Verdict::Unknown);

@@ -23,7 +23,7 @@ fn kind(service: &ServiceSettings) -> ServiceKind {
 }
 
 /// What is said of every replica of a service.
-pub(super) fn labels(service: &ServiceSettings) -> Arc<Labels> {
+pub(crate) fn labels(service: &ServiceSettings) -> Arc<Labels> {
     Arc::new(Labels { protocol: protocol(service), zone: None, metadata: Default::default() })
 }
 

@@ -54,6 +54,7 @@ pub(super) fn service(
         name: settings.name.clone(),
         version: settings.version.clone(),
         required: settings.required,
+        desired: replicas.len(),
         replicas,
     }
 }

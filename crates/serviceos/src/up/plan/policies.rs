@@ -1,7 +1,10 @@
 //! How calls to a service are made, checked and limited, in the words of whoever does so.
 
+use std::time::Duration;
+
 use configuration::{BalancingPolicy, Probe, Protocol, ServiceSettings};
-use service_lifecycle::Policy;
+use service_lifecycle::rollout::{Plan as RolloutPlan, Strategy};
+use service_lifecycle::{Policy, Terms};
 use service_router::{
     Balancing, CheckChannel, CheckPolicy, CircuitLimits, RetryOn, RouterPolicy, TlsClient, UpstreamProtocol,
 };
@@ -80,10 +83,9 @@ pub(super) fn check_policy(
     }
 }
 
-pub(super) fn life_policy(service: &ServiceSettings) -> Option<(ServiceName, Policy)> {
+pub(super) fn terms(service: &ServiceSettings) -> Option<(ServiceName, Terms)> {
     let process = service.process()?;
     let policy = Policy {
-        version: service.version.clone(),
         start_timeout: process.start_timeout,
         drain_timeout: service.drain_timeout,
         grace: process.grace,
@@ -91,5 +93,13 @@ pub(super) fn life_policy(service: &ServiceSettings) -> Option<(ServiceName, Pol
         restart_max: process.restart.max,
         restart_reset: process.restart.reset_after,
     };
-    Some((service.name.clone(), policy))
+    let plan = RolloutPlan {
+        replicas: process.replicas,
+        max_surge: 1,
+        max_unavailable: 0,
+        min_ready: Duration::from_secs(2),
+        progress_deadline: Duration::from_secs(600),
+        strategy: Strategy::Rolling,
+    };
+    Some((service.name.clone(), Terms { policy, plan }))
 }

@@ -1,0 +1,402 @@
+//! The replicas of one service: how many there are, what they run, and which of them begin and leave.
+//!
+//! One task owns the drivers of a service. While nothing is on its way it keeps as many replicas as are wanted; a rollout says
+//! what begins and what leaves while they change from one release to another, and a restart of the service is one to the release
+//! that runs already.
+
+mod command;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use service_registry::{Actor, Attested, Labels, Registry, Replica, Snapshot, Subject, What};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use types::{NodeName, ReplicaId, ServiceName};
+
+use crate::rollout::{self, Action, Member, Plan, Rollout, Samples, Seen, Side, Stage, Standing, Strategy};
+use crate::{Driver, Launch, Order, Policy, Wanted};
+use command::{Change, Command};
+pub use command::{FleetHandle, FleetRefused, Fleets};
+
+/// How often a rollout is looked at where nothing happens.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What replicas run.
+pub struct Release<L> {
+    /// The label of its version.
+    pub version: Arc<str>,
+    /// What launches it.
+    pub launcher: Arc<L>,
+}
+
+/// What the configuration says of the replicas of a service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Terms {
+    /// How each of them lives.
+    pub policy: Policy,
+    /// How many there are, and how they change from one release to another.
+    pub plan: Plan,
+}
+
+/// The replicas of a service.
+pub struct Fleet<L> {
+    service: ServiceName,
+    node: Option<NodeName>,
+    /// What is said of each of its replicas.
+    labels: Option<Arc<Labels>>,
+    registry: Registry,
+    random: fastrand::Rng,
+    plan: Plan,
+    policy: watch::Sender<Policy>,
+    stable: Numbered<L>,
+    on_its_way: Option<OnItsWay<L>>,
+    drivers: JoinSet<u32>,
+    driven: BTreeMap<u32, Driven>,
+    /// Who wanted what was wanted last, and why.
+    by: (Actor, Option<String>),
+    began: Instant,
+}
+
+/// A release, told apart from one of the same version that is to take its place.
+struct Numbered<L> {
+    number: u64,
+    release: Release<L>,
+}
+
+struct OnItsWay<L> {
+    target: Numbered<L>,
+    rollout: Rollout,
+}
+
+/// A driver, as the fleet sees it.
+struct Driven {
+    orders: watch::Sender<Order>,
+    /// The number of what it runs.
+    release: u64,
+    /// Since when the replica is selectable.
+    selectable_since: Option<Duration>,
+}
+
+impl Driven {
+    fn is_leaving(&self) -> bool {
+        self.orders.borrow().wanted >= Wanted::Gone
+    }
+}
+
+impl<L: Launch> Fleet<L> {
+    /// The replicas of a service, none of which has begun; each is in the registry with these labels.
+    pub fn new(
+        service: ServiceName,
+        node: Option<NodeName>,
+        labels: Option<Arc<Labels>>,
+        release: Release<L>,
+        terms: Terms,
+        registry: Registry,
+        random: fastrand::Rng,
+    ) -> Self {
+        let Terms { policy, plan } = terms;
+        Self {
+            service,
+            node,
+            labels,
+            registry,
+            random,
+            plan,
+            policy: watch::Sender::new(policy),
+            stable: Numbered { number: 0, release },
+            on_its_way: None,
+            drivers: JoinSet::new(),
+            driven: BTreeMap::new(),
+            by: (Actor::Configuration, None),
+            began: Instant::now(),
+        }
+    }
+
+    /// Keeps the replicas until they are to be gone; returns when no process of them is left. `stop` says how much is wanted of
+    /// all of them at the least.
+    pub async fn run(mut self, mut stop: watch::Receiver<Wanted>, mut commands: mpsc::Receiver<Command>) {
+        let mut snapshots = self.registry.subscribe();
+        loop {
+            while self.settle() {}
+            let is_moving = self.on_its_way.is_some();
+            tokio::select! {
+                told = stop.wait_for(|stop| *stop > Wanted::Running) => {
+                    drop(told);
+                    break;
+                }
+                Some(Command { change, actor, answer }) = commands.recv() => {
+                    let done = self.change(change, actor);
+                    let _nobody_waits = answer.send(done).is_err();
+                }
+                Some(ended) = self.drivers.join_next(), if !self.drivers.is_empty() => match ended {
+                    Ok(ordinal) => self.forget(ordinal),
+                    Err(error) => {
+                        tracing::error!(service = %self.service, %error, "the driver of a replica failed, which is a bug");
+                        return;
+                    }
+                },
+                () = another(&mut snapshots, &self.service), if is_moving => {}
+                () = sleep(LOOK), if is_moving => {}
+            }
+        }
+        drop(commands);
+        self.stop(stop).await;
+    }
+
+    /// Until no driver is left.
+    async fn stop(mut self, mut stop: watch::Receiver<Wanted>) {
+        loop {
+            let wanted =
+                if stop.has_changed().is_ok() { *stop.borrow_and_update() } else { Wanted::GoneAtOnce };
+            for driven in self.driven.values() {
+                driven.orders.send_if_modified(|order| {
+                    let is_news = order.wanted < wanted;
+                    if is_news {
+                        order.becomes(wanted, Actor::Operator, "serviceos stops".to_owned());
+                    }
+                    is_news
+                });
+            }
+            tokio::select! {
+                ended = self.drivers.join_next() => match ended {
+                    None => return,
+                    Some(Ok(_ordinal)) => {}
+                    Some(Err(error)) => tracing::error!(service = %self.service, %error, "the driver of a replica failed"),
+                },
+                Ok(()) = stop.changed() => {}
+            }
+        }
+    }
+
+    fn change(&mut self, change: Change, actor: Actor) -> Result<(), FleetRefused> {
+        match change {
+            Change::Terms(terms) => self.take(terms, actor),
+            Change::Restart => return self.restart_all(actor),
+            Change::RestartOne(ordinal) => {
+                let orders = self.orders_of(ordinal)?;
+                orders.send_modify(|order| order.restart(actor, "restarted".to_owned()));
+            }
+            Change::Drain(ordinal) => {
+                let orders = self.orders_of(ordinal)?;
+                let cause =
+                    format!("drained; `serviceos restart {}/{ordinal}` starts it again", self.service);
+                orders.send_modify(|order| order.becomes(Wanted::Drained, actor, cause));
+            }
+        }
+        Ok(())
+    }
+
+    fn orders_of(&self, ordinal: u32) -> Result<&watch::Sender<Order>, FleetRefused> {
+        match self.driven.get(&ordinal) {
+            None => Err(FleetRefused::Unknown(self.id(ordinal))),
+            Some(driven) if driven.is_leaving() => Err(FleetRefused::Leaving(self.id(ordinal))),
+            Some(driven) => Ok(&driven.orders),
+        }
+    }
+
+    fn take(&mut self, terms: Terms, actor: Actor) {
+        let (before, now) = (self.plan.replicas, terms.plan.replicas);
+        self.plan = terms.plan;
+        self.policy.send_replace(terms.policy);
+        if before == now {
+            return;
+        }
+        self.by = (actor.clone(), Some(format!("scaled from {before} to {now}")));
+        self.registry.scale(&self.service, before as usize, now as usize);
+        self.record(What::Scaled { from: before, to: now }, None, actor);
+        if let Some(OnItsWay { rollout, .. }) = &mut self.on_its_way {
+            rollout.scale(now);
+        }
+    }
+
+    /// Every replica begins anew, in the order of a rolling rollout, so that no more are missing at a time than may be.
+    fn restart_all(&mut self, actor: Actor) -> Result<(), FleetRefused> {
+        if !L::STARTS_AGAIN {
+            return Err(FleetRefused::Elsewhere(self.service.clone()));
+        }
+        if self.on_its_way.is_some() {
+            return Err(FleetRefused::OnItsWay(self.service.clone()));
+        }
+        let Release { version, launcher } = &self.stable.release;
+        let release = Release { version: Arc::clone(version), launcher: Arc::clone(launcher) };
+        let plan = Plan { strategy: Strategy::Rolling, ..self.plan.clone() };
+        self.by = (actor, Some("restarted".to_owned()));
+        self.begin(release, plan);
+        Ok(())
+    }
+
+    fn begin(&mut self, release: Release<L>, plan: Plan) {
+        // Whatever serves at this moment is counted on.
+        let snapshot = self.registry.snapshot();
+        let now = self.now();
+        for (ordinal, driven) in &mut self.driven {
+            let id = ReplicaId::new(self.service.clone(), *ordinal).on(self.node.clone());
+            let serves = snapshot.replica(&id).is_some_and(|replica| replica.selectable().is_ok());
+            driven.selectable_since = serves.then_some(Duration::ZERO);
+        }
+        let target = Numbered { number: self.stable.number + 1, release };
+        self.on_its_way = Some(OnItsWay { target, rollout: Rollout::begin(plan, now) });
+    }
+
+    /// Does what is to be done now; whether more may be.
+    fn settle(&mut self) -> bool {
+        let snapshot = self.registry.snapshot();
+        if self.on_its_way.is_some() {
+            self.note_who_serves(&snapshot);
+        }
+        let members = self.members(&snapshot);
+        let now = self.now();
+        let (actions, stage) = match &mut self.on_its_way {
+            None => (rollout::steady(&members, self.plan.replicas), None),
+            Some(OnItsWay { rollout, .. }) => {
+                let before = rollout.stage().clone();
+                let seen = Seen { now, members: &members, samples: Samples::default() };
+                let actions = rollout.advance(&seen);
+                let stage = rollout.stage().clone();
+                (actions, (stage != before).then_some(stage))
+            }
+        };
+        for action in actions {
+            match action {
+                Action::Start(side) => self.start(side),
+                Action::Drain(id) => self.leave(&id),
+            }
+        }
+        match stage {
+            Some(Stage::Over(outcome)) => {
+                self.finish(&outcome);
+                true
+            }
+            Some(stage) => {
+                self.record(What::Rollout(format!("{stage:?}")), None, Actor::Rollout);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn finish(&mut self, outcome: &rollout::Outcome) {
+        let Some(OnItsWay { target, .. }) = self.on_its_way.take() else { return };
+        if *outcome == rollout::Outcome::Done {
+            self.stable = target;
+        }
+        self.record(What::Rollout(format!("{outcome:?}")), None, Actor::Rollout);
+    }
+
+    fn note_who_serves(&mut self, snapshot: &Snapshot) {
+        let now = self.now();
+        for (ordinal, driven) in &mut self.driven {
+            let id = ReplicaId::new(self.service.clone(), *ordinal).on(self.node.clone());
+            let serves = snapshot.replica(&id).is_some_and(|replica| replica.selectable().is_ok());
+            driven.selectable_since = serves.then(|| driven.selectable_since.unwrap_or(now));
+        }
+    }
+
+    fn members(&self, snapshot: &Snapshot) -> Vec<Member> {
+        let member = |(ordinal, driven): (&u32, &Driven)| {
+            let id = self.id(*ordinal);
+            let standing = match snapshot.replica(&id) {
+                _ if driven.is_leaving() => Standing::Draining,
+                Some(replica) => standing(replica, driven),
+                None => Standing::Pending,
+            };
+            Member { id, side: self.side(driven.release), standing }
+        };
+        self.driven.iter().map(member).collect()
+    }
+
+    fn side(&self, release: u64) -> Side {
+        let target = self.on_its_way.as_ref().map(|on_its_way| on_its_way.target.number);
+        if Some(release) == target {
+            Side::Target
+        } else if release == self.stable.number {
+            Side::Stable
+        } else {
+            Side::Stray
+        }
+    }
+
+    /// Starts one more, which takes the lowest number that is free.
+    fn start(&mut self, side: Side) {
+        let ordinal = (0..).find(|ordinal| !self.driven.contains_key(ordinal));
+        let ordinal = ordinal.expect("there are more numbers than replicas");
+        let Numbered { number, release } = match (&self.on_its_way, side) {
+            (Some(OnItsWay { target, .. }), Side::Target) => target,
+            _ => &self.stable,
+        };
+        let (number, version, launcher) =
+            (*number, Arc::clone(&release.version), Arc::clone(&release.launcher));
+        let id = self.id(ordinal);
+        let row = Replica::stopped(id.clone(), Timestamp::now());
+        self.registry.add_replica(Replica { labels: self.labels.clone(), ..row });
+        let (actor, cause) = self.by.clone();
+        let (orders, told) = watch::channel(Order::run(actor, cause));
+        let (policy, registry) = (self.policy.subscribe(), self.registry.clone());
+        let driver = Driver::new(id, version, launcher, policy, registry, told, self.random.fork());
+        self.drivers.spawn(async move {
+            driver.run().await;
+            ordinal
+        });
+        self.driven.insert(ordinal, Driven { orders, release: number, selectable_since: None });
+    }
+
+    fn leave(&self, id: &ReplicaId) {
+        let Some(driven) = self.driven.get(&id.ordinal) else { return };
+        let (actor, cause) = self.by.clone();
+        let cause = cause.unwrap_or_else(|| "there is one too many".to_owned());
+        driven.orders.send_modify(|order| order.becomes(Wanted::Gone, actor, cause));
+    }
+
+    /// Its driver has ended.
+    fn forget(&mut self, ordinal: u32) {
+        let id = self.id(ordinal);
+        if let Some(driven) = self.driven.remove(&ordinal) {
+            let launcher = match &self.on_its_way {
+                Some(OnItsWay { target, .. }) if target.number == driven.release => &target.release.launcher,
+                _ => &self.stable.release.launcher,
+            };
+            launcher.forget(&id);
+        }
+        self.registry.remove_replica(&id);
+    }
+
+    fn id(&self, ordinal: u32) -> ReplicaId {
+        ReplicaId::new(self.service.clone(), ordinal).on(self.node.clone())
+    }
+
+    fn record(&self, what: What, cause: Option<String>, actor: Actor) {
+        self.registry.events().record(Subject::Service(self.service.clone()), what, cause, actor);
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+/// What of a replica can be counted on.
+fn standing(replica: &Replica, driven: &Driven) -> Standing {
+    let refused = (replica.attestation.value == Attested::Refused).then(|| replica.attestation.ceased());
+    let crash_loop = replica.crash_loop.as_ref().map(|crash_loop| crash_loop.last.reason.clone());
+    match (crash_loop.or(refused.flatten()), driven.selectable_since) {
+        (Some(reason), _) => Standing::Failing(reason),
+        (None, Some(since)) => Standing::Selectable(since),
+        (None, None) => Standing::Pending,
+    }
+}
+
+/// Returns once something of the service is another.
+async fn another(snapshots: &mut watch::Receiver<Arc<Snapshot>>, service: &ServiceName) {
+    let known = snapshots.borrow_and_update().service(service).cloned();
+    let differs = |snapshot: &Arc<Snapshot>| match (snapshot.service(service), &known) {
+        (Some(now), Some(known)) => !Arc::ptr_eq(now, known),
+        (now, known) => now.is_some() != known.is_some(),
+    };
+    let _registry_outlives_fleets = snapshots.wait_for(differs).await.is_ok();
+}
+
+#[cfg(test)]
+mod tests;

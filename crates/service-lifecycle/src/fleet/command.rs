@@ -1,0 +1,120 @@
+//! What a fleet is asked for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use service_registry::Actor;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+use types::{ReplicaId, ServiceName};
+
+use super::Terms;
+
+/// Commands that wait for the one before them.
+const QUEUED: usize = 16;
+
+/// What is to be another.
+pub(super) enum Change {
+    /// What the configuration says.
+    Terms(Terms),
+    /// Every replica begins anew.
+    Restart,
+    /// The replica of this number begins anew.
+    RestartOne(u32),
+    /// The replica of this number finishes, and stays stopped.
+    Drain(u32),
+}
+
+/// A change that somebody asks for.
+pub struct Command {
+    pub(super) change: Change,
+    pub(super) actor: Actor,
+    pub(super) answer: oneshot::Sender<Result<(), FleetRefused>>,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FleetRefused {
+    /// There is no such replica.
+    #[error("there is no replica {0}; `serviceos status` lists them")]
+    Unknown(ReplicaId),
+    /// It is on its way out already.
+    #[error("{0} is on its way out, and another may come in its place")]
+    Leaving(ReplicaId),
+    /// Somebody else starts them.
+    #[error("the replicas of {0} are started by `serviceos exec`; end them and start them again there")]
+    Elsewhere(ServiceName),
+    /// Something else has to end first.
+    #[error("the replicas of {0} are being replaced already; `serviceos events` says how far that is")]
+    OnItsWay(ServiceName),
+    /// Nothing is changed any more.
+    #[error("serviceos is stopping")]
+    Stopping,
+}
+
+/// Asks a fleet.
+#[derive(Clone)]
+pub struct FleetHandle(mpsc::Sender<Command>);
+
+impl FleetHandle {
+    /// A handle, and what [`Fleet::run`](super::Fleet::run) takes.
+    pub fn new() -> (Self, mpsc::Receiver<Command>) {
+        let (sender, receiver) = mpsc::channel(QUEUED);
+        (Self(sender), receiver)
+    }
+
+    /// The configuration says something else of the service's replicas.
+    ///
+    /// # Errors
+    /// [`FleetRefused::Stopping`].
+    pub async fn take(&self, terms: Terms, actor: Actor) -> Result<(), FleetRefused> {
+        self.ask(Change::Terms(terms), actor).await
+    }
+
+    /// Every replica begins anew, no more of them at a time than may be missing.
+    ///
+    /// # Errors
+    /// Nothing has begun then.
+    pub async fn restart(&self, actor: Actor) -> Result<(), FleetRefused> {
+        self.ask(Change::Restart, actor).await
+    }
+
+    /// One replica finishes, and begins anew.
+    ///
+    /// # Errors
+    /// There is no such replica, or it leaves.
+    pub async fn restart_one(&self, ordinal: u32, actor: Actor) -> Result<(), FleetRefused> {
+        self.ask(Change::RestartOne(ordinal), actor).await
+    }
+
+    /// One replica finishes, and stays stopped until it is restarted.
+    ///
+    /// # Errors
+    /// There is no such replica, or it leaves.
+    pub async fn drain(&self, ordinal: u32, actor: Actor) -> Result<(), FleetRefused> {
+        self.ask(Change::Drain(ordinal), actor).await
+    }
+
+    async fn ask(&self, change: Change, actor: Actor) -> Result<(), FleetRefused> {
+        let (answer, answered) = oneshot::channel();
+        let stopping = |_| FleetRefused::Stopping;
+        self.0.send(Command { change, actor, answer }).await.map_err(|_| FleetRefused::Stopping)?;
+        answered.await.map_err(stopping)?
+    }
+}
+
+/// The fleets of all services that have one; its clones are the same.
+#[derive(Clone, Default)]
+pub struct Fleets(Arc<BTreeMap<ServiceName, FleetHandle>>);
+
+impl Fleets {
+    /// These.
+    pub fn new(handles: BTreeMap<ServiceName, FleetHandle>) -> Self {
+        Self(Arc::new(handles))
+    }
+
+    /// The fleet of a service.
+    pub fn of(&self, service: &ServiceName) -> Option<&FleetHandle> {
+        self.0.get(service)
+    }
+}

@@ -1,0 +1,297 @@
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use expect_test::{Expect, expect};
+use service_registry::{
+    Attestation, Channel, LifecycleState, Registry, Service, Snapshot, Subject, Verdict, What,
+};
+
+use super::*;
+use crate::{Cause, Exit, LaunchError, Listening, Process, Signal};
+use tokio::time::timeout;
+
+/// Starts processes that do as they are told, but for those of a version that ends at once.
+struct Fake {
+    ends_at_once: bool,
+    running: Arc<Mutex<BTreeSet<u32>>>,
+    forgotten: Arc<Mutex<Vec<u32>>>,
+}
+
+struct FakeProcess {
+    ordinal: u32,
+    running: Arc<Mutex<BTreeSet<u32>>>,
+    ended: watch::Sender<bool>,
+}
+
+impl Launch for Fake {
+    type Process = FakeProcess;
+
+    fn forget(&self, replica: &ReplicaId) {
+        self.forgotten.lock().unwrap().push(replica.ordinal);
+    }
+
+    async fn launch(&self, replica: &ReplicaId) -> Result<FakeProcess, LaunchError> {
+        let is_new = self.running.lock().unwrap().insert(replica.ordinal);
+        assert!(is_new, "{replica} runs twice");
+        let (running, ended) = (Arc::clone(&self.running), watch::Sender::new(self.ends_at_once));
+        Ok(FakeProcess { ordinal: replica.ordinal, running, ended })
+    }
+}
+
+impl Process for FakeProcess {
+    fn pid(&self) -> Option<u32> {
+        Some(self.ordinal)
+    }
+
+    async fn listening(&mut self) -> Result<Listening, LaunchError> {
+        sleep(Duration::from_millis(200)).await;
+        let address = ([127, 0, 0, 1], 1).into();
+        Ok(Listening { address, channel: Channel::Plain, registration: None })
+    }
+
+    async fn exited(&mut self) -> Exit {
+        let _ended = self.ended.subscribe().wait_for(|ended| *ended).await.is_ok();
+        self.running.lock().unwrap().remove(&self.ordinal);
+        Exit::Ended { code: Some(0), signal: None, last_lines: Vec::new() }
+    }
+
+    fn signal(&self, _signal: Signal, _cause: &Cause) {
+        self.ended.send_replace(true);
+    }
+}
+
+struct Stage {
+    registry: Registry,
+    fleet: FleetHandle,
+    stop: watch::Sender<Wanted>,
+    running: Arc<Mutex<BTreeSet<u32>>>,
+    forgotten: Arc<Mutex<Vec<u32>>>,
+    /// The fewest replicas that were selectable, since it was asked for.
+    fewest: Arc<Mutex<usize>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn terms(replicas: u32) -> Terms {
+    let policy = Policy {
+        start_timeout: Duration::from_secs(60),
+        drain_timeout: Duration::from_secs(30),
+        grace: Duration::from_secs(10),
+        restart_min: Duration::from_millis(100),
+        restart_max: Duration::from_secs(30),
+        restart_reset: Duration::from_secs(60),
+    };
+    let plan = Plan {
+        replicas,
+        max_surge: 1,
+        max_unavailable: 0,
+        min_ready: Duration::from_secs(2),
+        progress_deadline: Duration::from_secs(600),
+        strategy: Strategy::Rolling,
+    };
+    Terms { policy, plan }
+}
+
+fn service() -> ServiceName {
+    "vrf".parse().unwrap()
+}
+
+impl Stage {
+    fn new(replicas: u32) -> Self {
+        let (running, forgotten) = (Arc::default(), Arc::default());
+        let launcher =
+            Fake { ends_at_once: false, running: Arc::clone(&running), forgotten: Arc::clone(&forgotten) };
+        let release = Release { version: "1.0.0".into(), launcher: Arc::new(launcher) };
+        let known = Service {
+            name: service(),
+            version: "1.0.0".into(),
+            required: true,
+            desired: replicas as usize,
+            replicas: Vec::new(),
+        };
+        let registry = Registry::new(vec![known]);
+        let (stop, stopping) = watch::channel(Wanted::Running);
+        let (fleet, commands) = FleetHandle::new();
+        let random = fastrand::Rng::with_seed(3);
+        let run = Fleet::new(service(), None, None, release, terms(replicas), registry.clone(), random);
+        let task = tokio::spawn(run.run(stopping, commands));
+        let fewest = Arc::new(Mutex::new(usize::MAX));
+        tokio::spawn(pass_every_check(registry.clone(), Arc::clone(&fewest)));
+        Self { registry, fleet, stop, running, forgotten, fewest, task }
+    }
+
+    /// Waits until exactly these are selectable and there is no other.
+    async fn until(&self, ordinals: &[u32]) {
+        let reached = |snapshot: &Arc<Snapshot>| {
+            let replicas = &snapshot.service(&service()).unwrap().replicas;
+            let serving = replicas.iter().filter(|replica| replica.selectable().is_ok());
+            let serving: BTreeSet<u32> = serving.map(|replica| replica.id.ordinal).collect();
+            replicas.len() == ordinals.len() && serving == ordinals.iter().copied().collect()
+        };
+        let limit = Duration::from_secs(3600);
+        let mut snapshots = self.registry.subscribe();
+        let reached = timeout(limit, snapshots.wait_for(reached)).await.is_ok();
+        let shown = self.registry.snapshot().service(&service()).unwrap().clone();
+        let shown: Vec<_> =
+            shown.replicas.iter().map(|replica| (replica.id.ordinal, replica.state)).collect();
+        assert!(reached, "{ordinals:?} are not selectable after an hour: {shown:?}");
+    }
+
+    async fn scale(&self, replicas: u32) {
+        self.fleet.take(terms(replicas), Actor::Operator).await.unwrap();
+    }
+
+    fn count_fewest(&self) {
+        *self.fewest.lock().unwrap() = usize::MAX;
+    }
+
+    fn check_events(&self, expected: &Expect) {
+        let mut shown = String::new();
+        for event in self.registry.events().after(0) {
+            let subject = match &event.subject {
+                Subject::Replica(id) => id.to_string(),
+                Subject::Service(name) => name.to_string(),
+            };
+            let what = match &event.what {
+                What::State { from, to } => format!("{from} -> {to}"),
+                other => format!("{other:?}"),
+            };
+            let cause = event.cause.as_deref().unwrap_or("-");
+            shown += &format!("{subject} {what} ({cause}; {})\n", event.actor);
+        }
+        expected.assert_eq(&shown);
+    }
+
+    async fn end(self) {
+        self.stop.send_replace(Wanted::Gone);
+        self.task.await.unwrap();
+        assert!(self.running.lock().unwrap().is_empty());
+    }
+}
+
+/// A health owner that passes every check after a while, of replicas that are all attested.
+async fn pass_every_check(registry: Registry, fewest: Arc<Mutex<usize>>) {
+    let mut snapshots = registry.subscribe();
+    loop {
+        let snapshot = snapshots.borrow_and_update().clone();
+        let known = snapshot.service(&service()).unwrap();
+        let serving = known.selectable().count();
+        note_fewest(&fewest, serving);
+        for replica in &known.replicas {
+            if replica.instance.is_some() && replica.health.verdict == Verdict::Unknown {
+                registry.update(&replica.id, |replica| {
+                    replica.attestation = Attestation::exempt(Timestamp::UNIX_EPOCH);
+                    replica.health.verdict = Verdict::Healthy;
+                    service_registry::Change::Made
+                });
+            }
+        }
+        if snapshots.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn note_fewest(fewest: &Mutex<usize>, serving: usize) {
+    let mut fewest = fewest.lock().unwrap();
+    *fewest = (*fewest).min(serving);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_as_many_as_are_wanted_and_the_last_ones_leave_first() {
+    let stage = Stage::new(2);
+    stage.until(&[0, 1]).await;
+    stage.scale(4).await;
+    stage.until(&[0, 1, 2, 3]).await;
+    assert_eq!(stage.registry.snapshot().service(&service()).unwrap().desired, 4);
+    stage.scale(1).await;
+    stage.until(&[0]).await;
+    assert_eq!(*stage.running.lock().unwrap(), [0].into());
+    let mut forgotten = stage.forgotten.lock().unwrap().clone();
+    forgotten.sort_unstable();
+    assert_eq!(forgotten, [1, 2, 3]);
+    stage.scale(0).await;
+    stage.until(&[]).await;
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_change_says_who_wanted_it_and_why() {
+    let stage = Stage::new(1);
+    stage.until(&[0]).await;
+    stage.scale(2).await;
+    stage.until(&[0, 1]).await;
+    stage.scale(1).await;
+    stage.until(&[0]).await;
+    stage.fleet.restart_one(0, Actor::Operator).await.unwrap();
+    let is_starting = |snapshot: &Arc<Snapshot>| {
+        snapshot.service(&service()).unwrap().replicas[0].state == LifecycleState::Starting
+    };
+    stage.registry.subscribe().wait_for(is_starting).await.unwrap();
+    stage.until(&[0]).await;
+    stage.check_events(&expect![[r#"
+        vrf/0 Stopped -> Starting (-; configuration)
+        vrf/0 Starting -> Ready (-; supervisor)
+        vrf Scaled { from: 1, to: 2 } (-; operator)
+        vrf/1 Stopped -> Starting (scaled from 1 to 2; operator)
+        vrf/1 Starting -> Ready (-; supervisor)
+        vrf Scaled { from: 2, to: 1 } (-; operator)
+        vrf/1 Ready -> Draining (scaled from 2 to 1; operator)
+        vrf/1 Draining -> Stopped (scaled from 2 to 1; operator)
+        vrf/0 Ready -> Draining (restarted; operator)
+        vrf/0 Draining -> Stopped (restarted; operator)
+        vrf/0 Stopped -> Starting (restarted; operator)
+        vrf/0 Starting -> Ready (-; supervisor)
+    "#]]);
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_of_all_never_has_fewer_than_are_wanted() {
+    let stage = Stage::new(3);
+    stage.until(&[0, 1, 2]).await;
+    stage.count_fewest();
+    stage.fleet.restart(Actor::Operator).await.unwrap();
+    assert_eq!(
+        stage.fleet.restart(Actor::Operator).await,
+        Err(FleetRefused::OnItsWay(service())),
+        "one after the other"
+    );
+    stage.until(&[0, 1, 3]).await;
+    assert_eq!(*stage.fewest.lock().unwrap(), 3);
+    stage.fleet.restart(Actor::Operator).await.unwrap();
+    stage.until(&[0, 1, 2]).await;
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_drained_stays_stopped_until_it_is_restarted_and_none_comes_in_its_place() {
+    let stage = Stage::new(2);
+    stage.until(&[0, 1]).await;
+    stage.fleet.drain(1, Actor::Operator).await.unwrap();
+    let is_stopped = |snapshot: &Arc<Snapshot>| {
+        snapshot.service(&service()).unwrap().replicas[1].state == LifecycleState::Stopped
+    };
+    stage.registry.subscribe().wait_for(is_stopped).await.unwrap();
+    sleep(Duration::from_secs(600)).await;
+    let snapshot = stage.registry.snapshot();
+    let replica = &snapshot.service(&service()).unwrap().replicas[1];
+    assert_eq!(
+        (replica.state, replica.reason.as_deref(), replica.restarts),
+        (LifecycleState::Stopped, Some("drained; `serviceos restart vrf/1` starts it again"), 0)
+    );
+    stage.fleet.restart_one(1, Actor::Operator).await.unwrap();
+    stage.until(&[0, 1]).await;
+    let unknown = stage.fleet.drain(7, Actor::Operator).await;
+    assert_eq!(unknown, Err(FleetRefused::Unknown("vrf/7".parse().unwrap())));
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_changed_once_everything_stops() {
+    let stage = Stage::new(1);
+    stage.until(&[0]).await;
+    stage.stop.send_replace(Wanted::Gone);
+    stage.task.await.unwrap();
+    assert_eq!(stage.fleet.drain(0, Actor::Operator).await, Err(FleetRefused::Stopping));
+    assert!(stage.running.lock().unwrap().is_empty());
+}
