@@ -33,6 +33,8 @@ pub(crate) use text::text;
 const EVERY: Duration = Duration::from_millis(100);
 /// The same while one of them grows so fast that it would fill the disk meanwhile.
 const SOON: Duration = Duration::from_millis(10);
+/// How often a file is looked at that is followed no more, for what was written last.
+const LAST_LOOKS: usize = 16;
 /// How often it is said of a replica that not everything is passed on.
 const SAID_EVERY: Duration = Duration::from_secs(10);
 
@@ -201,9 +203,17 @@ impl Work {
     fn last_words(&mut self, replica: &ReplicaId) {
         let now = Instant::now();
         if let Some(source) = self.sources.iter_mut().find(|source| source.replica == *replica) {
-            let mut read = source.read(now);
-            source.file.end_line(&mut read);
-            source.pass_on(read, &self.into, now);
+            for _ in 0..LAST_LOOKS {
+                let mut read = source.read(now);
+                let is_all = !read.is_fast;
+                if is_all {
+                    source.file.end_line(&mut read);
+                }
+                source.pass_on(read, &self.into, now);
+                if is_all {
+                    return;
+                }
+            }
         }
     }
 

@@ -15,14 +15,15 @@ use super::line::Written;
 use super::rate::Bucket;
 use super::splitter::{Mid, Split, Splitter};
 
-/// What lies in the file, in bytes, before the part of it that was read is freed.
+/// What lies in the file, in bytes, before the part of it that was read is freed; in one that grows fast it is at once.
 const FREED_BEYOND: u64 = 16 << 20;
 /// What is left of that: the last words, which the reason of an end repeats.
 const LEFT: u64 = 64 << 10;
 /// A file that seems longer is emptied, since filesystems have a limit: of ext4 it is 16 TiB.
 const LONGEST: u64 = 1 << 40;
-/// Growth between two looks, in bytes, after which the next comes soon.
-const FAST: u64 = 1 << 20;
+/// What is read of a file in one look, in bytes; where there is more, the next look comes soon. Lines take time, in which a
+/// file grows and others wait.
+const AT_ONCE: u64 = 128 << 10;
 /// What is read at once.
 const PIECE: usize = 64 << 10;
 
@@ -90,18 +91,19 @@ impl Followed {
         }
         self.turn(&mut read);
         let may = self.bucket.fill(now);
-        let (there, until) = (length - self.read, length.min(self.read + may));
-        self.read_until(until, &mut read)?;
-        self.bucket.take(there.min(may));
-        if until < length {
+        let there = length - self.read;
+        let now_read = there.min(may).min(AT_ONCE);
+        self.read_until(self.read + now_read, &mut read)?;
+        self.bucket.take(now_read);
+        if there > may {
             let mut last = [0];
             let is_whole = self.file.read_at(&mut last, length - 1)? == 1 && last == *b"\n";
             read.dropped += self.splitter.skip(if is_whole { Mid::None } else { Mid::Line });
             read.dropped += length - self.read;
             self.read = length;
         }
-        read.is_fast = there >= FAST;
-        self.free(length)?;
+        read.is_fast = there > AT_ONCE;
+        self.free(length, if read.is_fast { AT_ONCE } else { FREED_BEYOND })?;
         Ok(read)
     }
 
@@ -132,7 +134,8 @@ impl Followed {
 
     /// From here on it is what another run has written.
     fn turn(&mut self, read: &mut Read) {
-        while let Some((at, version)) = self.turns.pop_front_if(|(at, _)| *at <= self.read) {
+        while self.turns.front().is_some_and(|(at, _)| *at <= self.read) {
+            let Some((at, version)) = self.turns.pop_front() else { return };
             // Where its beginning was skipped, so was that of the line that comes next.
             if at == self.read {
                 self.end_line(read);
@@ -145,9 +148,9 @@ impl Followed {
         Written { line, version: self.version.clone() }
     }
 
-    fn free(&mut self, length: u64) -> std::io::Result<()> {
+    fn free(&mut self, length: u64, beyond: u64) -> std::io::Result<()> {
         let read = self.read.saturating_sub(LEFT);
-        if length - self.freed <= FREED_BEYOND || read <= self.freed {
+        if length - self.freed <= beyond || read <= self.freed {
             return Ok(());
         }
         if self.can_punch && length < LONGEST {
@@ -172,8 +175,9 @@ impl Followed {
     fn emptied(&mut self) {
         (self.read, self.freed) = (0, 0);
         // No place in it means anything any more.
-        let versions = self.turns.drain(..).filter_map(|(_, version)| version);
-        self.version = versions.last().unwrap_or(std::mem::take(&mut self.version));
+        for (_, version) in self.turns.drain(..) {
+            self.version = version.unwrap_or(std::mem::take(&mut self.version));
+        }
     }
 }
 

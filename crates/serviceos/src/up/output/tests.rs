@@ -61,6 +61,6 @@ fn it_is_said_now_and_then_that_not_everything_is_passed_on() {
         file.write_all(b"quiet\n").unwrap();
     }
     assert!(said >= 3, "{said}");
-    assert!((written / 3..written).contains(&dropped(&kept)), "{} of {written}", dropped(&kept));
+    assert!((written / 2..written).contains(&dropped(&kept)), "{} of {written}", dropped(&kept));
     assert_eq!(work.look(began + Duration::from_secs(60)), EVERY);
 }
