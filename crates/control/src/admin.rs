@@ -5,8 +5,10 @@ mod audit;
 mod config_status;
 mod configuration;
 mod keys;
+mod logs;
 mod secrets;
 mod services;
+mod stream;
 mod tickets;
 
 pub use attestation::{RevocationAnswer, RevocationRequest};
@@ -20,7 +22,7 @@ pub use configuration::{
 pub use secrets::{
     SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion,
 };
-pub(crate) use services::{HEARTBEAT, Stopping};
+pub(crate) use stream::{HEARTBEAT, Stopping};
 pub use tickets::{TicketOffice, TicketRefused, TicketRequest};
 
 use std::net::SocketAddr;
@@ -46,6 +48,7 @@ use trust::Authority;
 use crate::auth::AdminToken;
 use crate::catalogue::Catalogue;
 use crate::health::HealthReport;
+use crate::logs::Logs;
 use crate::metrics_page;
 use crate::problem::AdminProblem;
 use crate::status::{NodeStatus, Status};
@@ -91,6 +94,8 @@ pub struct AdminState {
     pub registry: Registry,
     /// The same as others see them.
     pub catalogue: Catalogue,
+    /// What the replicas have written last.
+    pub logs: Logs,
     /// What each service is to work with, and what its replicas have made of it.
     pub configurations: Configurations,
     /// The counters.
@@ -141,6 +146,7 @@ fn private_routes() -> Router<AdminState> {
         .merge(config_status::routes())
         .merge(tickets::routes())
         .merge(services::routes())
+        .merge(logs::routes())
         .merge(configuration::routes())
 }
 
@@ -220,7 +226,8 @@ impl AdminState {
     fn metrics_page(&self) -> String {
         let (snapshot, store) = (self.registry.snapshot(), self.store.state());
         let revision = self.configuration.revision_in_force();
-        metrics_page::render(&self.metrics, &snapshot, &store, revision, Timestamp::now())
+        let dropped = self.logs.dropped_bytes();
+        metrics_page::render(&self.metrics, &snapshot, &store, revision, &dropped, Timestamp::now())
     }
 }
 

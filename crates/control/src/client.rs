@@ -21,7 +21,9 @@ use tokio::time::timeout;
 use types::Problem;
 
 use crate::socket::connect;
-pub use stream::InstanceStream;
+#[cfg(test)]
+pub(crate) use stream::decode;
+pub use stream::{EventStream, StreamEvent};
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -161,11 +163,11 @@ impl AdminClient {
         if status.is_success() { Ok(body) } else { Err(refused(status, &body)) }
     }
 
-    /// Watches the instances of a path with `watch`.
+    /// Asks for what goes on.
     ///
     /// # Errors
     /// Those of any question.
-    pub async fn watch(&self, path: &str) -> Result<InstanceStream, ClientError> {
+    pub async fn watch<E: StreamEvent>(&self, path: &str) -> Result<EventStream<E>, ClientError> {
         let request = Request::builder().method(Method::GET);
         let begun = timeout(ANSWER, self.begin(request, path, Bytes::new())).await;
         let (response, connection) = begun.map_err(|_| self.no_answer(ANSWER))??;
@@ -174,7 +176,7 @@ impl AdminClient {
             let body = timeout(ANSWER, body.collect()).await.map_err(|_| self.no_answer(ANSWER))?;
             return Err(refused(status, &body.map_err(unexpected)?.to_bytes()));
         }
-        Ok(InstanceStream::new(self.data_dir.clone(), body, connection))
+        Ok(EventStream::new(self.data_dir.clone(), body, connection))
     }
 
     /// Sends a request, and waits for the head of the answer.

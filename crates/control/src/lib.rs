@@ -1,4 +1,4 @@
-//! The admin API of a running ServiceOS: health, metrics, status, the catalogue, why, configuration, keys, attestation,
+//! The admin API of a running ServiceOS: health, metrics, status, the catalogue, logs, why, configuration, keys, attestation,
 //! secrets, audit, shutdown; on the admin port and on the data
 //! directory's socket.
 //!
@@ -11,6 +11,7 @@ mod auth;
 mod catalogue;
 mod client;
 mod health;
+mod logs;
 mod metrics_page;
 mod problem;
 mod server;
@@ -35,8 +36,9 @@ pub use catalogue::{
     Catalogue, Described, Descriptions, InstanceChanges, InstanceEntry, InstanceEvent, Instances,
     ServiceEntry, ServiceKind, Services,
 };
-pub use client::{AdminClient, ClientError, InstanceStream};
+pub use client::{AdminClient, ClientError, EventStream, StreamEvent};
 pub use health::{HealthReport, Overall};
+pub use logs::{LogEvent, LogLevel, LogLine, LogLines, Logs};
 pub use server::{Serving, serve_socket, serve_tcp};
 pub use socket::bind_socket;
 pub use status::{NodeStatus, ReplicaStatus, ServiceStatus, Status};

@@ -1,10 +1,12 @@
 //! `/metrics`: the gateway's counters, and the facts about replicas at the moment of the question.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use jiff::Timestamp;
 use observability::{Exposition, MetricType, Metrics};
 use service_registry::{Attestation, Attested, LifecycleState, Replica, Snapshot};
+use types::ServiceName;
 
 use crate::store_state::StoreState;
 
@@ -14,6 +16,7 @@ pub(crate) fn render(
     snapshot: &Snapshot,
     store: &StoreState,
     revision: u64,
+    dropped: &BTreeMap<ServiceName, u64>,
     now: Timestamp,
 ) -> String {
     let mut out = Exposition::default();
@@ -60,6 +63,11 @@ pub(crate) fn render(
     let help = "Requests that the replica has";
     let name = "serviceos_replica_requests_in_flight";
     each_replica(&mut out, snapshot, name, MetricType::Gauge, help, requests);
+    let name = "serviceos_replica_output_dropped_bytes_total";
+    out.family(name, MetricType::Counter, "Bytes that replicas wrote and that were not passed on to the log");
+    for (service, bytes) in dropped {
+        out.sample(name, &[("service", service.as_str())], bytes);
+    }
     out.finish()
 }
 
@@ -92,13 +100,21 @@ mod tests {
     fn replicas_have_their_facts_on_the_page_and_those_without_an_identity_no_expiry() {
         let snapshot = Snapshot::new(1, vec![service("vrf", "rpe", true)]);
         let at = Timestamp::from_second(5).unwrap();
-        let page = render(&Metrics::new(1), &snapshot, &StoreState::of_test(), 7, at);
+        let page = render(
+            &Metrics::new(1),
+            &snapshot,
+            &StoreState::of_test(),
+            7,
+            &[("vrf".parse().unwrap(), 9)].into(),
+            at,
+        );
         let facts = [
             "serviceos_store_available",
             "serviceos_store_stale",
             "serviceos_config_revision",
             "serviceos_replica_selectable",
             "serviceos_replica_attestation_expiry_seconds",
+            "serviceos_replica_output_dropped_bytes_total",
         ];
         let shown = page.lines().filter(|line| facts.iter().any(|fact| line.contains(fact)));
         expect![[r##"
@@ -119,6 +135,9 @@ mod tests {
             # HELP serviceos_replica_attestation_expiry_seconds Seconds until the identity of the replica expires, negative once it has
             # TYPE serviceos_replica_attestation_expiry_seconds gauge
             serviceos_replica_attestation_expiry_seconds{service="vrf",replica="vrf/0"} 3595
+            # HELP serviceos_replica_output_dropped_bytes_total Bytes that replicas wrote and that were not passed on to the log
+            # TYPE serviceos_replica_output_dropped_bytes_total counter
+            serviceos_replica_output_dropped_bytes_total{service="vrf"} 9
         "##]].assert_eq(&shown.map(|line| format!("{line}\n")).collect::<String>());
     }
 }

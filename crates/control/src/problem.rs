@@ -55,7 +55,8 @@ impl AdminProblem {
     }
 
     pub(crate) fn watchers_full() -> Self {
-        let detail = "as many watch the instances already as may; end one of them, or ask without `watch`";
+        let detail =
+            "as many streams are open already as may be; end one of them, or ask without `watch` or `follow`";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "WATCHERS_FULL", "Too many watchers", detail)
     }
 

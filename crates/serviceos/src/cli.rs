@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use types::{ReplicaId, ServiceName};
 
+use crate::commands::logs::{Whose, whose};
 pub(crate) use config::{ChangeArgs, ConfigArgs, ConfigCommand, ConfigStatusArgs};
 pub(crate) use exec::ExecArgs;
 pub(crate) use trust::{
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Services(ServicesArgs),
     /// List the instances of a service, or of all, or print what becomes of them.
     Instances(InstancesArgs),
+    /// Show what the replicas of a service, of all, or one of them have written last.
+    Logs(LogsArgs),
     /// Say whether requests may reach a replica, and if not, why not; exit code 4 then.
     Why(WhyArgs),
     /// Create, list, rotate and revoke API keys.
@@ -133,6 +136,24 @@ pub(crate) struct InstancesArgs {
     #[arg(long)]
     pub(crate) watch: bool,
     /// Print JSON, a stable contract; with `--watch` a line for each event, as also where the output is no terminal.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Of which service, such as `vrf`, or which replica, such as `vrf/2`; of all when left out.
+    #[arg(value_name = "SERVICE|SERVICE/N", value_parser = whose)]
+    pub(crate) whose: Option<Whose>,
+    /// Go on with what comes, until Ctrl-C or until serviceos ends.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// No line that was read longer ago, such as `10m` or `1h30m`.
+    #[arg(long, value_name = "DURATION", value_parser = age)]
+    pub(crate) since: Option<Duration>,
+    /// Print a line of JSON for each, a stable contract.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -242,6 +263,11 @@ fn lifetime(text: &str) -> Result<Duration, String> {
     let lifetime =
         types::duration::parse(text).filter(|lifetime| !lifetime.is_zero() && *lifetime <= LONGEST_LIFE);
     lifetime.ok_or_else(|| "expected a duration such as 90d, 12h or 30m".to_owned())
+}
+
+/// How old a line may be.
+fn age(text: &str) -> Result<Duration, String> {
+    types::duration::parse(text).ok_or_else(|| "expected a duration such as 30s, 10m or 1h30m".to_owned())
 }
 
 /// For how long an old secret stays good.

@@ -11,6 +11,7 @@ mod exec;
 mod instances;
 mod keys;
 mod launch;
+pub(crate) mod logs;
 mod secrets;
 mod service;
 mod services;
@@ -38,6 +39,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status(args) => status::run(&args),
         Command::Services(args) => services::run(&args),
         Command::Instances(args) => instances::run(&args),
+        Command::Logs(args) => logs::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Keys(args) => keys::run(args.command),
         Command::Attestation(args) => attestation::run(args.command),

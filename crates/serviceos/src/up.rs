@@ -17,6 +17,7 @@ mod joining;
 mod made;
 mod measuring;
 mod node;
+pub(crate) mod output;
 mod pages;
 mod plan;
 mod provisioning;
@@ -46,10 +47,10 @@ use ::store::Store;
 use access::{ApiKey, Nonces, Users};
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Document};
-use control::{AdminState, Catalogue, SharedConfigDesk, StoreView};
+use control::{AdminState, Catalogue, Logs, SharedConfigDesk, StoreView};
 use edge_gateway::{ClientBuckets, Gateway, GatewayParts, Shared};
 use jiff::Timestamp;
-use observability::{AccessLog, Metrics};
+use observability::{AccessLog, Lines, Metrics};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use service_lifecycle::{Fleets, Wanted};
 use service_registry::Registry;
@@ -67,6 +68,7 @@ use data_dir::DataDir;
 use files::Files;
 pub(crate) use from_files::FromFiles;
 use joining::{Begun, Mesh};
+use output::{Destination, Follower};
 use pages::own_pages;
 use plan::{Plan, Resolving};
 use quoter::Quoter;
@@ -104,7 +106,7 @@ pub(crate) async fn start_and_serve(document: Document, source: Source) -> Resul
     let replicas = processes.map(|process| u64::from(process.replicas)).sum();
     descriptors::raise_limit(&settings.gateway.limits, replicas)?;
     let ended = tokio::select! {
-        started = Running::start(document, source) => match started {
+        started = Running::start(document, source, log.clone()) => match started {
             Ok(running) => Box::pin(running.serve(&screen, &mut orders, began)).await,
             Err(failure) => Err(failure),
         },
@@ -124,6 +126,7 @@ struct Running {
     gateway: Gateway,
     fleets: fleets::Running,
     background: Background,
+    output: Follower,
     access_log: Option<AccessLog>,
     live: Live,
     quoter: Quoter,
@@ -151,7 +154,7 @@ struct Facts {
 
 impl Running {
     /// Refuses first, starts then: whatever can be in the way is met before the first replica is launched.
-    async fn start(document: Document, mut source: Source) -> Result<Self, Failure> {
+    async fn start(document: Document, mut source: Source, log: Lines) -> Result<Self, Failure> {
         attested_authority(document.settings.mode)?;
         // A dump would hold every key.
         let none = Rlimit { current: Some(0), maximum: Some(0) };
@@ -257,7 +260,7 @@ impl Running {
             Facts { gateway: address, admin, data_dir: data_path, development_key, node, elsewhere, example };
         let (registry, metrics) = (live.registry.clone(), Arc::clone(&live.metrics));
         let health = HealthOwner::new(registry, policies, suspected, metrics, random.fork());
-        let mut background = Background::begin(data_dir.run(), &live.metrics, health);
+        let mut background = Background::begin(&live.metrics, health);
         background.add(|stopped| owner.run(told(stopped)));
         let (shutdown, shutdown_requests) = mpsc::channel(1);
         if facts.node.is_some() {
@@ -267,6 +270,9 @@ impl Running {
         let mesh = Arc::new(mesh.begin(&live.settings, &live.registry, &mut background));
         // Before anybody can ask: what commands know the authority by.
         KnownAuthority::from(mesh.coordinates()).write(data_dir.run())?;
+        let logs = Logs::default();
+        let into = Destination { log, format: live.settings.telemetry.logs, kept: logs.clone() };
+        let output = Follower::start(into).context("failed to start the thread that follows outputs")?;
         let begin = fleets::Begin {
             settings: &live.settings,
             terms: &terms,
@@ -274,11 +280,12 @@ impl Running {
             registry: &live.registry,
             run: data_dir.run(),
             mesh: &mesh,
+            outputs: output.outputs(),
             random: &mut random,
         };
         let (running, handles) = fleets::Running::begin(begin);
-        live.fleets = handles.clone();
-        let state = admin_state(&live, &facts, &mesh, handles, desk, shutdown);
+        live.fleets = handles;
+        let state = admin_state(&live, &facts, &mesh, (desk, logs), shutdown);
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
         let quoter = mesh.quoter.clone();
@@ -286,6 +293,7 @@ impl Running {
             gateway,
             fleets: running,
             background,
+            output,
             access_log,
             live,
             quoter,
@@ -395,6 +403,11 @@ impl Running {
                 }
             }
         }
+        // Whoever follows the logs is told the last words of the replicas before the admin API ends.
+        let output = tokio::task::spawn_blocking(move || self.output.finish());
+        if timeout(LAST_LINES, output).await.is_err() {
+            tracing::warn!("the last lines of the replicas could not be read in time");
+        }
         self.background.stop().await;
         self.quoter.stop().await;
         if let Some(log) = self.access_log {
@@ -447,13 +460,13 @@ fn admin_state(
     live: &Live,
     facts: &Facts,
     mesh: &Arc<Begun>,
-    fleets: Fleets,
-    configuration: SharedConfigDesk,
+    (configuration, logs): (SharedConfigDesk, Logs),
     shutdown: mpsc::Sender<()>,
 ) -> AdminState {
     AdminState {
         configuration,
-        fleets,
+        logs,
+        fleets: live.fleets.clone(),
         store: live.store.clone(),
         registry: live.registry.clone(),
         catalogue: Catalogue::new(live.registry.clone(), Timestamp::now(), live.described.subscribe()),

@@ -1,34 +1,19 @@
 //! The catalogue: which services there are, where their instances are, and what becomes of them.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
-
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use hyper::body::Frame;
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, sleep_until};
 use types::ServiceName;
 
 use super::AdminState;
+use super::stream::{self, Stopping, Tells};
 use crate::catalogue::{Services, Watch};
 use crate::problem::AdminProblem;
-use crate::server::told;
-
-/// How long a stream is silent at most: a comment shows that it is there, and finds out whether its reader is.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
-
-/// Says that the admin API is to end, and streams with it.
-#[derive(Clone)]
-pub(crate) struct Stopping(pub(crate) watch::Receiver<bool>);
 
 /// With `watch`, what is asked for is a stream from that revision on.
 #[derive(Deserialize)]
@@ -90,52 +75,13 @@ impl Wanted {
         let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
         let watch = state.catalogue.watch(service, last.unwrap_or(&watch));
         let place = state.catalogue.place().ok_or_else(AdminProblem::watchers_full)?;
-        let stream = Stream { watch, stopping, silent_until: Instant::now() + HEARTBEAT, _place: place };
-        let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
-        Ok((headers, Body::new(Events(Box::pin(stream.next())))).into_response())
+        Ok(stream::answer(watch, stopping, place))
     }
 }
 
-struct Stream {
-    watch: Watch,
-    stopping: Stopping,
-    silent_until: Instant,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Stream {
-    /// What is written next, and what comes behind it.
-    async fn next(mut self) -> Option<(Bytes, Self)> {
-        let bytes = tokio::select! {
-            biased;
-            event = self.watch.next() => event.encode(),
-            () = told(&mut self.stopping.0) => return None,
-            () = sleep_until(self.silent_until) => Bytes::from_static(b": still here\n\n"),
-        };
-        self.silent_until = Instant::now() + HEARTBEAT;
-        Some((bytes, self))
-    }
-}
-
-/// What comes next, and the rest of the stream; nothing once it has ended.
-type Next = Option<(Bytes, Stream)>;
-
-/// The body of a stream: what is written next is made only when the connection has room for it.
-struct Events(Pin<Box<dyn Future<Output = Next> + Send>>);
-
-impl hyper::body::Body for Events {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let next = ready!(self.0.as_mut().poll(context));
-        Poll::Ready(next.map(|(bytes, stream)| {
-            self.0 = Box::pin(stream.next());
-            Ok(Frame::data(bytes))
-        }))
+impl Tells for Watch {
+    async fn next(&mut self) -> Bytes {
+        Watch::next(self).await.encode()
     }
 }
 

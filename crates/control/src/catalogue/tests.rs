@@ -9,6 +9,7 @@ use service_registry::{Change, Labels, Registration, Replica, Service};
 use types::Description;
 
 use super::*;
+use crate::client::decode;
 use crate::health::tests::service;
 
 fn catalogue(services: Vec<Service>) -> Catalogue {
@@ -163,10 +164,10 @@ fn an_event_reads_back_as_it_is_written_and_a_comment_is_none() {
 
     "#]]
     .assert_eq(&written);
-    assert_eq!(InstanceEvent::decode(&written), Ok(Some(event)));
-    assert_eq!(InstanceEvent::decode(": still here\n\n"), Ok(None));
-    assert!(InstanceEvent::decode("event: other\ndata: {}\n\n").is_err());
-    assert!(InstanceEvent::decode("event: changes\ndata: {}\n\n").is_err());
+    assert_eq!(decode(&written), Ok(Some(event)));
+    assert_eq!(decode::<InstanceEvent>(": still here\n\n"), Ok(None));
+    assert!(decode::<InstanceEvent>("event: other\ndata: {}\n\n").is_err());
+    assert!(decode::<InstanceEvent>("event: changes\ndata: {}\n\n").is_err());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use types::ServiceName;
 
 use super::{InstanceChanges, Instances};
+use crate::client::StreamEvent;
 
 /// What a watcher is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,23 +84,15 @@ impl InstanceEvent {
         let _to_a_string = write!(text, "event: {name}\nid: {revision}\ndata: {data}\n\n");
         text.into()
     }
+}
 
-    /// What the lines of an event of a stream say; `None` where they are only a comment.
-    ///
-    /// # Errors
-    /// An event of another kind, or data of another shape.
-    pub(crate) fn decode(lines: &str) -> Result<Option<Self>, String> {
-        let field = |name: &str| {
-            let value =
-                |line: &'_ str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim_start().to_owned());
-            lines.lines().find_map(value)
-        };
-        let Some(data) = field("data") else { return Ok(None) };
-        let event = match field("event").as_deref() {
-            Some("snapshot") => serde_json::from_str(&data).map(Self::Snapshot),
-            Some("changes") => serde_json::from_str(&data).map(Self::Changes),
+impl StreamEvent for InstanceEvent {
+    fn decode(name: &str, data: &str) -> Result<Self, String> {
+        let event = match name {
+            "snapshot" => serde_json::from_str(data).map(Self::Snapshot),
+            "changes" => serde_json::from_str(data).map(Self::Changes),
             other => return Err(format!("an event {other:?}")),
         };
-        event.map(Some).map_err(|error| error.to_string())
+        event.map_err(|error| error.to_string())
     }
 }

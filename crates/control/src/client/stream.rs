@@ -1,5 +1,6 @@
-//! An answer that goes on: what becomes of the instances, event by event.
+//! An answer that goes on, event by event (the HTML standard, server-sent events).
 
+use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,6 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::{ClientError, Connection, unexpected};
-use crate::InstanceEvent;
 use crate::admin::HEARTBEAT;
 
 /// How long the other side may be silent.
@@ -18,8 +18,17 @@ const MAX_EVENT_BYTES: usize = 256 << 20;
 /// What ends an event.
 const END: &str = "\n\n";
 
-/// What becomes of the instances; ends with `up`, or when it is dropped.
-pub struct InstanceStream {
+/// What a stream tells.
+pub trait StreamEvent: Sized {
+    /// The event of this name, from its data.
+    ///
+    /// # Errors
+    /// An event of another kind, or data of another shape.
+    fn decode(name: &str, data: &str) -> Result<Self, String>;
+}
+
+/// What happens; ends with `up`, or when it is dropped.
+pub struct EventStream<E> {
     data_dir: PathBuf,
     body: Incoming,
     /// What was read and is not told yet.
@@ -27,21 +36,22 @@ pub struct InstanceStream {
     /// So much of it holds no end of an event.
     searched: usize,
     _connection: Connection,
+    _tells: PhantomData<fn() -> E>,
 }
 
-impl InstanceStream {
+impl<E: StreamEvent> EventStream<E> {
     pub(super) fn new(data_dir: PathBuf, body: Incoming, connection: Connection) -> Self {
-        Self { data_dir, body, read: Vec::new(), searched: 0, _connection: connection }
+        Self { data_dir, body, read: Vec::new(), searched: 0, _connection: connection, _tells: PhantomData }
     }
 
     /// The next event; `None` once `up` has ended.
     ///
     /// # Errors
     /// The answer was cut off, or is none that is understood.
-    pub async fn next(&mut self) -> Result<Option<InstanceEvent>, ClientError> {
+    pub async fn next(&mut self) -> Result<Option<E>, ClientError> {
         loop {
             while let Some(lines) = self.lines()? {
-                if let Some(event) = InstanceEvent::decode(&lines).map_err(ClientError::Unexpected)? {
+                if let Some(event) = decode(&lines).map_err(ClientError::Unexpected)? {
                     return Ok(Some(event));
                 }
             }
@@ -76,4 +86,14 @@ impl InstanceStream {
         self.searched = 0;
         String::from_utf8(std::mem::replace(&mut self.read, rest)).map(Some).map_err(unexpected)
     }
+}
+
+/// What the lines of an event say; `None` where they are only a comment.
+pub(crate) fn decode<E: StreamEvent>(lines: &str) -> Result<Option<E>, String> {
+    let field = |name: &str| {
+        let value = |line: &'_ str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim_start().to_owned());
+        lines.lines().find_map(value)
+    };
+    let Some(data) = field("data") else { return Ok(None) };
+    E::decode(&field("event").unwrap_or_default(), &data).map(Some)
 }

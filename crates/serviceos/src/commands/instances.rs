@@ -57,7 +57,7 @@ pub(crate) fn run(args: &InstancesArgs) -> Result<(), Failure> {
 async fn watch(client: &AdminClient, path: &str, form: Form) -> Result<(), Failure> {
     let mut orders = Orders::listen().context("failed to listen for signals")?;
     let shown = async {
-        let mut stream = client.watch(&format!("{path}?watch=0")).await?;
+        let mut stream = client.watch::<InstanceEvent>(&format!("{path}?watch=0")).await?;
         while let Some(event) = stream.next().await? {
             if show(&event, form)? == Reader::Gone {
                 break;

@@ -1,6 +1,5 @@
 //! The tasks beside the gateway and the replicas, which run until everything else has ended.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +7,6 @@ use observability::Metrics;
 use service_router::HealthOwner;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-use super::replica_process;
-
-/// How often the output files of the replicas are measured.
-const OUTPUT_CHECK: Duration = Duration::from_secs(10);
 
 /// Tasks that end when they are told to.
 pub(super) struct Background {
@@ -22,10 +16,9 @@ pub(super) struct Background {
 
 impl Background {
     /// Begins those that need nothing but what everything has.
-    pub(super) fn begin(run: &Path, metrics: &Arc<Metrics>, health: HealthOwner) -> Self {
+    pub(super) fn begin(metrics: &Arc<Metrics>, health: HealthOwner) -> Self {
         let mut begun = Self { tasks: JoinSet::new(), stop: watch::Sender::new(false) };
         begun.add(|stopped| sample_error_rates(Arc::clone(metrics), stopped));
-        begun.add(|stopped| limit_outputs(run.to_owned(), stopped));
         begun.add(|stopped| health.run(told(stopped)));
         begun
     }
@@ -57,25 +50,6 @@ async fn sample_error_rates(metrics: Arc<Metrics>, stopped: watch::Receiver<bool
     loop {
         tokio::select! {
             _ = seconds.tick() => metrics.sample_error_rates(),
-            () = &mut stopped => return,
-        }
-    }
-}
-
-/// A replica that writes without end must not fill the disk that everything else needs.
-async fn limit_outputs(run: PathBuf, stopped: watch::Receiver<bool>) {
-    let mut checks = tokio::time::interval(OUTPUT_CHECK);
-    let stopped = told(stopped);
-    tokio::pin!(stopped);
-    loop {
-        tokio::select! {
-            _ = checks.tick() => {
-                let folder = run.clone();
-                let limited = tokio::task::spawn_blocking(move || replica_process::limit_outputs(&folder)).await;
-                if let Ok(Err(error)) = limited {
-                    tracing::warn!(%error, "the output files of the replicas could not be looked through");
-                }
-            }
             () = &mut stopped => return,
         }
     }

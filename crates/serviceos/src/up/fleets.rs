@@ -12,6 +12,7 @@ use types::{NodeName, ServiceName};
 
 use super::elsewhere::{Arrivals, is_started_elsewhere};
 use super::joining::Begun;
+use super::output::Outputs;
 use super::plan::labels;
 use super::replica_process::ReplicaLauncher;
 use configuration::{ServiceSettings, Settings};
@@ -30,13 +31,20 @@ pub(super) struct Begin<'a> {
     pub(super) registry: &'a Registry,
     pub(super) run: &'a Path,
     pub(super) mesh: &'a Arc<Begun>,
+    /// Where what they write is followed.
+    pub(super) outputs: Outputs,
     pub(super) random: &'a mut fastrand::Rng,
 }
 
 impl Running {
     /// Begins with all replicas that are wanted; gives what asks for others too.
     pub(super) fn begin(mut begin: Begin<'_>) -> (Self, Fleets) {
-        let launcher = Arc::new(ReplicaLauncher::new(begin.run, begin.settings, Arc::clone(begin.mesh)));
+        let launcher = Arc::new(ReplicaLauncher::new(
+            begin.run,
+            begin.settings,
+            Arc::clone(begin.mesh),
+            begin.outputs.clone(),
+        ));
         let (registrations, members) = (begin.mesh.registrations.clone(), begin.mesh.members.clone());
         let arrivals = Arc::new(Arrivals { registrations, members });
         let mut running = Self { tasks: JoinSet::new(), stop: watch::Sender::new(Wanted::Running) };

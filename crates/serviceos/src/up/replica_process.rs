@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -21,13 +21,16 @@ use types::{ReplicaId, ServiceName};
 
 use super::joining::Begun;
 use super::measuring::Launchable;
+use super::output::Outputs;
 use super::told::Told;
 use crate::launcher_process::LauncherProcess;
 
 /// How long it may take until what the authority has decided is written.
 const WRITTEN: Duration = Duration::from_secs(5);
-/// Output of a replica that is kept; the file begins anew when there is more.
+/// What an output that nobody has followed may take of the disk; the file begins anew when that is more.
 const MAX_OUTPUT_BYTES: u64 = 16 << 20;
+/// What `stat` counts the parts of a file in that it takes of the disk.
+const BLOCK_BYTES: u64 = 512;
 /// How much of the output's end is looked at for the last lines.
 const TAIL_BYTES: u64 = 4 << 10;
 const LAST_LINES: usize = 5;
@@ -37,6 +40,7 @@ pub(super) struct ReplicaLauncher {
     run: PathBuf,
     services: BTreeMap<ServiceName, Spec>,
     mesh: Arc<Begun>,
+    outputs: Outputs,
 }
 
 struct Spec {
@@ -54,10 +58,11 @@ pub(crate) struct ReplicaProcess {
     output: PathBuf,
     /// Where this run's output begins in the file.
     output_start: u64,
+    outputs: Outputs,
 }
 
 impl ReplicaLauncher {
-    pub(super) fn new(run: &Path, settings: &Settings, mesh: Arc<Begun>) -> Self {
+    pub(super) fn new(run: &Path, settings: &Settings, mesh: Arc<Begun>, outputs: Outputs) -> Self {
         let spec = |service: &ServiceSettings| {
             let process = service.process()?;
             let spec = Spec {
@@ -67,7 +72,7 @@ impl ReplicaLauncher {
             Some((service.name.clone(), spec))
         };
         let services = settings.services.iter().filter_map(spec).collect();
-        Self { run: run.to_owned(), services, mesh }
+        Self { run: run.to_owned(), services, mesh, outputs }
     }
 
     async fn spawn(&self, replica: &ReplicaId, spec: &Spec) -> anyhow::Result<ReplicaProcess> {
@@ -77,6 +82,7 @@ impl ReplicaLauncher {
         let (output_file, output_start) = opened.with_context(|| {
             format!("{} cannot be opened; is the data directory there?", output.display())
         })?;
+        self.outputs.follow(replica.clone(), spec.told.version().to_owned(), output.clone(), output_start);
         // From here on it is one that has yet to join, whatever it was before.
         let ticket = self.mesh.authority.ticket(&replica.service, &replica.instance())?;
         let registration = self.mesh.quoter.registration().await?;
@@ -90,7 +96,8 @@ impl ReplicaLauncher {
         let in_force = self.mesh.launched(replica);
         let assignment = spec.told.assignment(replica.clone(), in_force, ticket, RegisteredBy::Supervisor);
         let members = self.mesh.members.clone();
-        Ok(ReplicaProcess { process, exit: None, assignment, members, output, output_start })
+        let outputs = self.outputs.clone();
+        Ok(ReplicaProcess { process, exit: None, assignment, members, output, output_start, outputs })
     }
 }
 
@@ -99,6 +106,7 @@ impl Launch for ReplicaLauncher {
 
     fn forget(&self, replica: &ReplicaId) {
         self.mesh.configurations.forget(replica);
+        self.outputs.forget(replica.clone());
     }
 
     async fn launch(&self, replica: &ReplicaId) -> Result<ReplicaProcess, LaunchError> {
@@ -134,6 +142,8 @@ impl Process for ReplicaProcess {
             return exit.clone();
         }
         let status = self.process.ended().await;
+        let length = std::fs::metadata(&self.output).map_or(0, |output| output.len());
+        self.outputs.ended(self.assignment.replica.clone(), length);
         let last_lines = last_lines(&self.output, self.output_start).unwrap_or_default();
         let (code, signal) = status.as_ref().map_or((None, None), |status| (status.code(), status.signal()));
         self.exit.insert(Exit::Ended { code, signal, last_lines }).clone()
@@ -161,30 +171,20 @@ pub(super) async fn channel(
 /// A file and not a pipe: a replica can write to it whatever happens to this process.
 fn open_output(path: &Path) -> std::io::Result<(File, u64)> {
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-    if file.metadata()?.len() > MAX_OUTPUT_BYTES {
+    // Not its length: what was read is freed where it lies.
+    if file.metadata()?.blocks() * BLOCK_BYTES > MAX_OUTPUT_BYTES {
         file.set_len(0)?;
     }
     let length = file.metadata()?.len();
     Ok((file, length))
 }
 
-/// Empties the output files that have grown too long while their replicas run. They are appended to, so nothing else moves.
-pub(crate) fn limit_outputs(run: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(run)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "log")
-            && path.metadata()?.len() > MAX_OUTPUT_BYTES
-        {
-            OpenOptions::new().write(true).open(&path)?.set_len(0)?;
-        }
-    }
-    Ok(())
-}
-
 fn last_lines(path: &Path, start: u64) -> std::io::Result<Vec<String>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES).max(start.min(length))))?;
+    // A file that was emptied since holds nothing of an earlier run.
+    let start = if start > length { 0 } else { start };
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES).max(start)))?;
     let mut tail = Vec::new();
     file.take(TAIL_BYTES).read_to_end(&mut tail)?;
     let text = String::from_utf8_lossy(&tail);
@@ -210,13 +210,23 @@ mod tests {
             writeln!(file, "line {number}\n").unwrap();
         }
         assert_eq!(last_lines(&path, start).unwrap(), ["line 4", "line 5", "line 6", "line 7", "line 8"]);
+        file.set_len(0).unwrap();
+        writeln!(file, "after it was emptied").unwrap();
+        assert_eq!(last_lines(&path, u64::MAX).unwrap(), ["after it was emptied"]);
     }
 
     #[test]
     fn output_over_the_limit_begins_anew() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vrf-0.log");
-        File::create(&path).unwrap().set_len(MAX_OUTPUT_BYTES + 1).unwrap();
+        let much = usize::try_from(MAX_OUTPUT_BYTES).unwrap() + 4096;
+        std::fs::write(&path, vec![b'x'; much]).unwrap();
         assert_eq!(open_output(&path).unwrap().1, 0);
+        File::create(&path).unwrap().set_len(MAX_OUTPUT_BYTES * 2).unwrap();
+        assert_eq!(
+            open_output(&path).unwrap().1,
+            MAX_OUTPUT_BYTES * 2,
+            "one that was freed is left as it is"
+        );
     }
 }

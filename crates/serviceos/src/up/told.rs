@@ -25,6 +25,11 @@ impl Told {
         }
     }
 
+    /// The label of their version.
+    pub(super) fn version(&self) -> &str {
+        &self.version
+    }
+
     /// What one of them is told, with its ticket and what is in force.
     pub(super) fn assignment(
         &self,

@@ -36,6 +36,7 @@ mod joining;
 mod keys;
 mod limits;
 mod load;
+mod logs;
 mod memory;
 mod namespaces;
 mod nodes;

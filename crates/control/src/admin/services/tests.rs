@@ -1,14 +1,17 @@
 //! The end points, and streams over them.
 
+use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use expect_test::expect;
 use http_body_util::BodyExt;
 use service_registry::{Change, Registry};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::*;
-use crate::admin::on_socket;
 use crate::admin::tests::state;
+use crate::admin::{HEARTBEAT, on_socket};
 
 /// The API over the socket, and what tells it to stop.
 struct Served {
