@@ -4,7 +4,9 @@ mod attestation;
 mod audit;
 mod config_status;
 mod configuration;
+mod events;
 mod keys;
+mod lifecycle;
 mod logs;
 mod secrets;
 mod services;
@@ -19,6 +21,7 @@ pub use configuration::{
     ConfigAnswer, ConfigChange, ConfigChanged, ConfigDesk, ConfigRefused, ConfigRevision, ConfigWanted,
     RollbackRequest, SharedConfigDesk,
 };
+pub use lifecycle::ScaleRequest;
 pub use secrets::{
     SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion,
 };
@@ -47,6 +50,7 @@ use trust::Authority;
 
 use crate::auth::AdminToken;
 use crate::catalogue::Catalogue;
+use crate::events::EventLog;
 use crate::health::HealthReport;
 use crate::logs::Logs;
 use crate::metrics_page;
@@ -94,6 +98,8 @@ pub struct AdminState {
     pub registry: Registry,
     /// The same as others see them.
     pub catalogue: Catalogue,
+    /// What has happened to them.
+    pub events: EventLog,
     /// What the replicas have written last.
     pub logs: Logs,
     /// What each service is to work with, and what its replicas have made of it.
@@ -147,6 +153,8 @@ fn private_routes() -> Router<AdminState> {
         .merge(tickets::routes())
         .merge(services::routes())
         .merge(logs::routes())
+        .merge(events::routes())
+        .merge(lifecycle::routes())
         .merge(configuration::routes())
 }
 

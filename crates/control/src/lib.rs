@@ -10,6 +10,7 @@ mod attestation;
 mod auth;
 mod catalogue;
 mod client;
+mod events;
 mod health;
 mod logs;
 mod metrics_page;
@@ -23,9 +24,9 @@ mod why;
 pub use admin::{
     AdminState, AuditInfo, AuditPlace, ConfigAnswer, ConfigChange, ConfigChanged, ConfigDesk, ConfigRefused,
     ConfigRevision, ConfigStatus, ConfigWanted, CreatedKey, NewKeyRequest, NewRotationRequest,
-    ReplicaConfigStatus, RevocationAnswer, RevocationRequest, RollbackRequest, RotatedKey, SealKeyAnswer,
-    SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion, ServiceConfigStatus,
-    SharedConfigDesk, TicketOffice, TicketRefused, TicketRequest,
+    ReplicaConfigStatus, RevocationAnswer, RevocationRequest, RollbackRequest, RotatedKey, ScaleRequest,
+    SealKeyAnswer, SealKeyRequest, SecretInfo, SecretRemoved, SecretRotated, SecretSet, SecretVersion,
+    ServiceConfigStatus, SharedConfigDesk, TicketOffice, TicketRefused, TicketRequest,
 };
 pub use attestation::{
     AllowedPlatform, AllowedRelease, AllowedTcb, AttestationReport, AttestedPolicy, AttestedReplica,
@@ -37,6 +38,7 @@ pub use catalogue::{
     ServiceEntry, ServiceKind, Services,
 };
 pub use client::{AdminClient, ClientError, EventStream, StreamEvent};
+pub use events::{EventEntries, EventEntry, EventLog, ToldEvent};
 pub use health::{HealthReport, Overall};
 pub use logs::{LogEvent, LogLevel, LogLine, LogLines, Logs};
 pub use server::{Serving, serve_socket, serve_tcp};

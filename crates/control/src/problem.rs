@@ -6,9 +6,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use secrets::SecretsError;
 use serde_json::{Map, Value};
+use service_lifecycle::FleetRefused;
 use store::StoreError;
 use trust::TrustError;
-use types::Problem;
+use types::{Problem, ServiceName};
 
 use crate::admin::{ConfigRefused, MAX_BODY_BYTES, TicketRefused};
 
@@ -60,9 +61,32 @@ impl AdminProblem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "WATCHERS_FULL", "Too many watchers", detail)
     }
 
+    pub(crate) fn not_started_here(service: &ServiceName) -> Self {
+        let detail =
+            format!("the replicas of {service} are endpoints; they are started and ended where they run");
+        Self::new(StatusCode::CONFLICT, "REPLICAS_ELSEWHERE", "Replicas that are started elsewhere", detail)
+    }
+
     pub(crate) fn replica_unknown(id: &str) -> Self {
         let detail = format!("there is no replica {id}; `serviceos status` shows those that there are");
         Self::new(StatusCode::NOT_FOUND, "REPLICA_UNKNOWN", "Unknown replica", detail)
+    }
+}
+
+impl From<FleetRefused> for AdminProblem {
+    fn from(refused: FleetRefused) -> Self {
+        let (status, code, title) = match &refused {
+            FleetRefused::Unknown(_) => (StatusCode::NOT_FOUND, "REPLICA_UNKNOWN", "Unknown replica"),
+            FleetRefused::Leaving(_) => (StatusCode::CONFLICT, "REPLICA_LEAVING", "Replica on its way out"),
+            FleetRefused::Elsewhere(_) => {
+                (StatusCode::CONFLICT, "REPLICAS_ELSEWHERE", "Replicas that are started elsewhere")
+            }
+            FleetRefused::OnItsWay(_) => {
+                (StatusCode::CONFLICT, "ROLLOUT_IN_PROGRESS", "A rollout is on its way")
+            }
+            FleetRefused::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "DRAINING", "Stopping"),
+        };
+        Self::new(status, code, title, refused.to_string())
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use service_registry::{LifecycleState, NodeFacts, Replica, Service, Snapshot, Verdict};
+use service_registry::{CrashLoop, LifecycleState, NodeFacts, Replica, Service, Snapshot, Verdict};
 
 use crate::health::{HealthReport, rfc3339};
 use crate::store_state::StoreState;
@@ -160,7 +160,14 @@ pub(crate) fn why(replica: &Replica) -> Option<String> {
         || replica.instance.as_ref().filter(|_| unchecked).and_then(|instance| instance.last_check.error());
     let ceased = || replica.attestation.ceased();
     let health = || replica.health.reason.clone();
-    replica.reason.clone().or_else(ceased).or_else(health).or_else(last_check)
+    let crash_loop = replica.crash_loop.as_ref().map(|found| crash_loop(found, replica.reason.as_deref()));
+    crash_loop.or_else(|| replica.reason.clone()).or_else(ceased).or_else(health).or_else(last_check)
+}
+
+/// That a replica ends again and again, and what is so now.
+fn crash_loop(found: &CrashLoop, now: Option<&str>) -> String {
+    let now = now.unwrap_or(&found.last.reason);
+    format!("crash loop, ended {} times since {}: {now}", found.ended, rfc3339(found.since))
 }
 
 fn replica_status(replica: &Replica) -> ReplicaStatus {

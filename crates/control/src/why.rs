@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use service_registry::{
-    Appraised, Attestation, LastCheck, NotSelectable, Replica, ReplicaConfiguration, Taken,
+    Appraised, Attestation, CrashLoop, LastCheck, LastExit, NotSelectable, Replica, ReplicaConfiguration,
+    Taken,
 };
 
 use crate::admin::config_word;
@@ -61,10 +62,30 @@ pub struct WhyReady {
     pub reason: Option<String>,
     /// How often it was started again.
     pub restarts: u32,
+    /// What is known of it where it ends again and again.
+    pub crash_loop: Option<WhyCrashLoop>,
     /// Its process, while there is one.
     pub pid: Option<u32>,
     /// Where it listens.
     pub address: Option<SocketAddr>,
+}
+
+/// Ends in a row, none of them after it had served for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WhyCrashLoop {
+    /// How many.
+    pub ended: u32,
+    /// When it ended for the first time of those, RFC 3339.
+    pub since: String,
+    /// How it ended the last time.
+    pub reason: String,
+    /// The exit code, where the process exited and this is known.
+    pub exit_code: Option<i32>,
+    /// The signal, where one killed it.
+    pub signal: Option<i32>,
+    /// The last lines that it wrote.
+    pub last_lines: Vec<String>,
 }
 
 /// The attestation.
@@ -192,9 +213,17 @@ impl WhyReady {
             since: rfc3339(replica.since),
             reason: replica.reason.clone(),
             restarts: replica.restarts,
+            crash_loop: replica.crash_loop.as_deref().map(WhyCrashLoop::new),
             pid: replica.pid,
             address: replica.instance.as_ref().map(|instance| instance.address),
         }
+    }
+}
+
+impl WhyCrashLoop {
+    fn new(found: &CrashLoop) -> Self {
+        let LastExit { reason, code, signal, last_lines } = found.last.clone();
+        Self { ended: found.ended, since: rfc3339(found.since), reason, exit_code: code, signal, last_lines }
     }
 }
 
@@ -268,59 +297,60 @@ mod tests {
         check(
             &service.replicas[0],
             expect![[r#"
-            {
-              "id": "vrf/0",
-              "selectable": true,
-              "falseFacts": [],
-              "ready": {
-                "holds": true,
-                "value": "Ready",
-                "since": "1970-01-01T00:00:00.000Z",
-                "reason": null,
-                "restarts": 0,
-                "pid": 4711,
-                "address": "127.0.0.1:41233"
-              },
-              "attested": {
-                "holds": true,
-                "value": "valid",
-                "since": "1970-01-01T00:00:00.000Z",
-                "refusal": null,
-                "evidence": {
-                  "kind": "simulated",
-                  "release": "1.0.0",
-                  "measurement": "0909090909090909090909090909090909090909090909090909090909090909",
-                  "tcb": "UpToDate",
-                  "advisories": [
-                    "INTEL-SA-00001"
-                  ],
-                  "appraisedAt": "1970-01-01T00:00:00.000Z",
-                  "expires": "1970-01-01T01:00:00.000Z",
-                  "spiffeId": "spiffe://test.dev.invalid/service/vrf/0",
-                  "leafSha256": "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
-                  "record": "01JD00000000000000000000AA"
-                }
-              },
-              "healthy": {
-                "holds": true,
-                "value": "healthy",
-                "since": "1970-01-01T00:00:00.000Z",
-                "reason": null,
-                "lastCheckMs": 12.345,
-                "lastError": null
-              },
-              "notGated": {
-                "holds": true,
-                "value": "open"
-              },
-              "config": {
-                "wanted": 5,
-                "applied": 4,
-                "outcome": "rejected",
-                "reason": "depth: expected at most 9",
-                "since": "1970-01-01T00:00:00.000Z"
-              }
-            }"#]],
+                {
+                  "id": "vrf/0",
+                  "selectable": true,
+                  "falseFacts": [],
+                  "ready": {
+                    "holds": true,
+                    "value": "Ready",
+                    "since": "1970-01-01T00:00:00.000Z",
+                    "reason": null,
+                    "restarts": 0,
+                    "crashLoop": null,
+                    "pid": 4711,
+                    "address": "127.0.0.1:41233"
+                  },
+                  "attested": {
+                    "holds": true,
+                    "value": "valid",
+                    "since": "1970-01-01T00:00:00.000Z",
+                    "refusal": null,
+                    "evidence": {
+                      "kind": "simulated",
+                      "release": "1.0.0",
+                      "measurement": "0909090909090909090909090909090909090909090909090909090909090909",
+                      "tcb": "UpToDate",
+                      "advisories": [
+                        "INTEL-SA-00001"
+                      ],
+                      "appraisedAt": "1970-01-01T00:00:00.000Z",
+                      "expires": "1970-01-01T01:00:00.000Z",
+                      "spiffeId": "spiffe://test.dev.invalid/service/vrf/0",
+                      "leafSha256": "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
+                      "record": "01JD00000000000000000000AA"
+                    }
+                  },
+                  "healthy": {
+                    "holds": true,
+                    "value": "healthy",
+                    "since": "1970-01-01T00:00:00.000Z",
+                    "reason": null,
+                    "lastCheckMs": 12.345,
+                    "lastError": null
+                  },
+                  "notGated": {
+                    "holds": true,
+                    "value": "open"
+                  },
+                  "config": {
+                    "wanted": 5,
+                    "applied": 4,
+                    "outcome": "rejected",
+                    "reason": "depth: expected at most 9",
+                    "since": "1970-01-01T00:00:00.000Z"
+                  }
+                }"#]],
         );
     }
 
@@ -336,66 +366,67 @@ mod tests {
         check(
             &replica,
             expect![[r#"
-            {
-              "id": "vrf/0",
-              "selectable": false,
-              "falseFacts": [
-                "ready",
-                "attested",
-                "healthy"
-              ],
-              "ready": {
-                "holds": false,
-                "value": "Stopped",
-                "since": "1970-01-01T00:00:00.000Z",
-                "reason": "exited with code 1",
-                "restarts": 0,
-                "pid": 4711,
-                "address": null
-              },
-              "attested": {
-                "holds": false,
-                "value": "refused",
-                "since": "1970-01-01T00:00:00.000Z",
-                "refusal": {
-                  "code": "RELEASE_NOT_ALLOWED",
-                  "detail": "expected aa, found bb"
-                },
-                "evidence": {
-                  "kind": "simulated",
-                  "release": "1.0.0",
-                  "measurement": "0909090909090909090909090909090909090909090909090909090909090909",
-                  "tcb": "UpToDate",
-                  "advisories": [
-                    "INTEL-SA-00001"
+                {
+                  "id": "vrf/0",
+                  "selectable": false,
+                  "falseFacts": [
+                    "ready",
+                    "attested",
+                    "healthy"
                   ],
-                  "appraisedAt": "1970-01-01T00:00:00.000Z",
-                  "expires": "1970-01-01T01:00:00.000Z",
-                  "spiffeId": "spiffe://test.dev.invalid/service/vrf/0",
-                  "leafSha256": "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
-                  "record": "01JD00000000000000000000AA"
-                }
-              },
-              "healthy": {
-                "holds": false,
-                "value": "unhealthy",
-                "since": "1970-01-01T00:00:00.000Z",
-                "reason": "GET /health answered 500",
-                "lastCheckMs": null,
-                "lastError": null
-              },
-              "notGated": {
-                "holds": true,
-                "value": "open"
-              },
-              "config": {
-                "wanted": 5,
-                "applied": 4,
-                "outcome": "rejected",
-                "reason": "depth: expected at most 9",
-                "since": "1970-01-01T00:00:00.000Z"
-              }
-            }"#]],
+                  "ready": {
+                    "holds": false,
+                    "value": "Stopped",
+                    "since": "1970-01-01T00:00:00.000Z",
+                    "reason": "exited with code 1",
+                    "restarts": 0,
+                    "crashLoop": null,
+                    "pid": 4711,
+                    "address": null
+                  },
+                  "attested": {
+                    "holds": false,
+                    "value": "refused",
+                    "since": "1970-01-01T00:00:00.000Z",
+                    "refusal": {
+                      "code": "RELEASE_NOT_ALLOWED",
+                      "detail": "expected aa, found bb"
+                    },
+                    "evidence": {
+                      "kind": "simulated",
+                      "release": "1.0.0",
+                      "measurement": "0909090909090909090909090909090909090909090909090909090909090909",
+                      "tcb": "UpToDate",
+                      "advisories": [
+                        "INTEL-SA-00001"
+                      ],
+                      "appraisedAt": "1970-01-01T00:00:00.000Z",
+                      "expires": "1970-01-01T01:00:00.000Z",
+                      "spiffeId": "spiffe://test.dev.invalid/service/vrf/0",
+                      "leafSha256": "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
+                      "record": "01JD00000000000000000000AA"
+                    }
+                  },
+                  "healthy": {
+                    "holds": false,
+                    "value": "unhealthy",
+                    "since": "1970-01-01T00:00:00.000Z",
+                    "reason": "GET /health answered 500",
+                    "lastCheckMs": null,
+                    "lastError": null
+                  },
+                  "notGated": {
+                    "holds": true,
+                    "value": "open"
+                  },
+                  "config": {
+                    "wanted": 5,
+                    "applied": 4,
+                    "outcome": "rejected",
+                    "reason": "depth: expected at most 9",
+                    "since": "1970-01-01T00:00:00.000Z"
+                  }
+                }"#]],
         );
     }
 }

@@ -109,7 +109,9 @@ impl Writer {
                 }
             }
         }
-        self.written = standings;
+        let before = std::mem::replace(&mut self.written, standings);
+        let gone: Vec<_> = before.keys().filter(|key| !self.written.contains_key(*key)).collect();
+        gone.into_iter().filter_map(replica_of).for_each(|replica| self.forget(&replica));
     }
 
     fn pending(&mut self, replica: &ReplicaId, since: Timestamp) {

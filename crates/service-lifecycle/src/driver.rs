@@ -116,7 +116,7 @@ impl<L: Launch> Driver<L> {
     pub async fn run(mut self) {
         let mut backoff = Backoff::default();
         let mut last = None;
-        while let Some(begun) = self.orders.next_life().await {
+        while let Some(begun) = self.next_life().await {
             match self.live(&begun, last.take()).await {
                 Ended::Told => {
                     backoff.reset();
@@ -135,6 +135,15 @@ impl<L: Launch> Driver<L> {
                 }
             }
         }
+    }
+
+    /// The order that the next life begins under. Where there is none for now, this is the reason that is shown.
+    async fn next_life(&mut self) -> Option<Order> {
+        let Order { wanted, cause, .. } = self.orders.now();
+        if wanted == Wanted::Drained {
+            self.facts.explain(cause);
+        }
+        self.orders.next_life().await
     }
 
     fn policy(&self) -> Policy {

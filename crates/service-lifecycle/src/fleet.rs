@@ -176,24 +176,24 @@ impl<L: Launch> Fleet<L> {
         match change {
             Change::Terms(terms) => self.take(terms, actor),
             Change::Restart => return self.restart_all(actor),
-            Change::RestartOne(ordinal) => {
-                let orders = self.orders_of(ordinal)?;
+            Change::RestartOne(replica) => {
+                let orders = self.orders_of(&replica)?;
                 orders.send_modify(|order| order.restart(actor, "restarted".to_owned()));
             }
-            Change::Drain(ordinal) => {
-                let orders = self.orders_of(ordinal)?;
-                let cause =
-                    format!("drained; `serviceos restart {}/{ordinal}` starts it again", self.service);
+            Change::Drain(replica) => {
+                let orders = self.orders_of(&replica)?;
+                let cause = format!("drained; `serviceos restart {replica}` starts it again");
                 orders.send_modify(|order| order.becomes(Wanted::Drained, actor, cause));
             }
         }
         Ok(())
     }
 
-    fn orders_of(&self, ordinal: u32) -> Result<&watch::Sender<Order>, FleetRefused> {
-        match self.driven.get(&ordinal) {
-            None => Err(FleetRefused::Unknown(self.id(ordinal))),
-            Some(driven) if driven.is_leaving() => Err(FleetRefused::Leaving(self.id(ordinal))),
+    fn orders_of(&self, replica: &ReplicaId) -> Result<&watch::Sender<Order>, FleetRefused> {
+        let driven = self.driven.get(&replica.ordinal).filter(|_| self.id(replica.ordinal) == *replica);
+        match driven {
+            None => Err(FleetRefused::Unknown(replica.clone())),
+            Some(driven) if driven.is_leaving() => Err(FleetRefused::Leaving(replica.clone())),
             Some(driven) => Ok(&driven.orders),
         }
     }

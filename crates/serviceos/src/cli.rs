@@ -2,6 +2,7 @@
 
 mod config;
 mod exec;
+mod lifecycle;
 mod trust;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use types::{ReplicaId, ServiceName};
 use crate::commands::logs::{Whose, whose};
 pub(crate) use config::{ChangeArgs, ConfigArgs, ConfigCommand, ConfigStatusArgs};
 pub(crate) use exec::ExecArgs;
+pub(crate) use lifecycle::{DrainArgs, EventsArgs, RestartArgs, ScaleArgs};
 pub(crate) use trust::{
     AttestationArgs, AttestationCommand, AuditArgs, AuditCommand, SecretsArgs, SecretsCommand, Which,
 };
@@ -38,6 +40,14 @@ pub(crate) enum Command {
     Services(ServicesArgs),
     /// List the instances of a service, or of all, or print what becomes of them.
     Instances(InstancesArgs),
+    /// Change how many replicas a service has.
+    Scale(ScaleArgs),
+    /// Let a replica finish and stay stopped; returns when it is.
+    Drain(DrainArgs),
+    /// Start a replica again, or all of a service, one after the other.
+    Restart(RestartArgs),
+    /// Show what has happened to services and replicas: who wanted it, and why.
+    Events(EventsArgs),
     /// Show what the replicas of a service, of all, or one of them have written last.
     Logs(LogsArgs),
     /// Say whether requests may reach a replica, and if not, why not; exit code 4 then.

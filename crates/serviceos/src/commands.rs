@@ -7,10 +7,12 @@ mod config_status;
 #[cfg(feature = "development")]
 mod dev_quoter;
 mod down;
+mod events;
 mod exec;
 mod instances;
 mod keys;
 mod launch;
+mod lifecycle;
 pub(crate) mod logs;
 mod secrets;
 mod service;
@@ -39,6 +41,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status(args) => status::run(&args),
         Command::Services(args) => services::run(&args),
         Command::Instances(args) => instances::run(&args),
+        Command::Scale(args) => lifecycle::scale(&args),
+        Command::Drain(args) => lifecycle::drain(&args),
+        Command::Restart(args) => lifecycle::restart(&args),
+        Command::Events(args) => events::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Keys(args) => keys::run(args.command),

@@ -47,7 +47,7 @@ use ::store::Store;
 use access::{ApiKey, Nonces, Users};
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Document};
-use control::{AdminState, Catalogue, Logs, SharedConfigDesk, StoreView};
+use control::{AdminState, Catalogue, EventLog, Logs, SharedConfigDesk, StoreView};
 use edge_gateway::{ClientBuckets, Gateway, GatewayParts, Shared};
 use jiff::Timestamp;
 use observability::{AccessLog, Lines, Metrics};
@@ -466,6 +466,7 @@ fn admin_state(
     AdminState {
         configuration,
         logs,
+        events: EventLog::new(live.registry.events().clone(), Timestamp::now()),
         fleets: live.fleets.clone(),
         store: live.store.clone(),
         registry: live.registry.clone(),

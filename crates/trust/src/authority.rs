@@ -231,6 +231,15 @@ impl Authority {
         Ok(ticket)
     }
 
+    /// A replica is wanted no more: it is not renewed, and joins no more unless another launch of it is asked for.
+    pub fn dismiss(&self, service: &ServiceName, instance: &str) {
+        let key = (service.clone(), instance.to_owned());
+        self.0.standings.send_if_modified(|standings| {
+            let is_known = standings.contains_key(&key);
+            is_known && Arc::make_mut(standings).remove(&key).is_some()
+        });
+    }
+
     fn mint(&self, service: &ServiceName, instance: &str) -> Result<(Vec<u8>, u64), TrustError> {
         let now = self.0.clock.checked().map_err(|fault| TrustError::Record(fault.to_string()))?;
         Ok((self.0.minter.ticket(now, service.as_str(), instance)?, now))

@@ -192,7 +192,7 @@ pub struct RollbackRequest {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-struct How {
+pub(super) struct How {
     dry_run: bool,
 }
 
@@ -260,7 +260,7 @@ async fn roll_back(
     changed(&state, actor, &headers, how, ConfigWanted::Revision(request.revision)).await
 }
 
-async fn changed(
+pub(super) async fn changed(
     state: &AdminState,
     actor: Actor,
     headers: &HeaderMap,

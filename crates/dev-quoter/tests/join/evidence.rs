@@ -260,18 +260,32 @@ async fn other_code_is_refused_with_what_was_expected_and_what_was_found() {
 async fn a_service_has_the_replicas_that_its_manifest_says() {
     let mesh = Mesh::new().await;
     mesh.applicant("1").joined().await;
-    for instance in ["2", "00", "+1", "-1", "", "x", "a b.0", "a/b.0", "4294967296"] {
+    for instance in ["00", "+1", "-1", "", "x", "a b.0", "a/b.0", "4294967296"] {
         let refused = mesh.applicant(instance).refused().await;
         assert_eq!(refused, Code::ReplicaNotExpected, "{instance:?}");
     }
     assert_eq!(mesh.applicant_of("unknown", "0").refused().await, Code::ReplicaNotExpected);
-    assert_eq!(mesh.applicant_of("oracle", "1").refused().await, Code::ReplicaNotExpected);
     mesh.applicant_of("oracle", "0").joined().await;
+}
+
+#[tokio::test]
+async fn one_more_than_the_manifest_says_joins_only_while_its_launch_is_asked_for() {
+    let mesh = Mesh::new().await;
+    let vrf = "vrf".parse().unwrap();
+    let ticket = mesh.ticket("vrf", "2");
+    mesh.authority.dismiss(&vrf, "2");
+    assert_eq!(mesh.applicant("2").ticket(ticket).refused().await, Code::ReplicaNotExpected);
+    mesh.authority.dismiss(&vrf, "2");
+    let joined = mesh.applicant("2").joined().await;
+    mesh.authority.dismiss(&vrf, "2");
+    assert!(!mesh.authority.has_admitted(&joined.peer), "it is nobody any more");
 }
 
 /// How a join is refused of which so many steps go wrong, from the last of them towards the first.
 async fn wrong(mesh: &Mesh, steps: usize) -> &'static str {
-    let mut applicant = mesh.applicant("2");
+    let ticket = mesh.ticket("vrf", "2");
+    mesh.authority.dismiss(&"vrf".parse().unwrap(), "2");
+    let mut applicant = mesh.applicant("2").ticket(ticket);
     if steps > 1 {
         applicant = applicant.running([9; 32]);
     }

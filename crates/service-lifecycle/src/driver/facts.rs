@@ -80,6 +80,15 @@ impl Facts {
         });
     }
 
+    /// It is as it is for this reason.
+    pub(super) fn explain(&self, reason: Option<String>) {
+        self.registry.update(&self.replica, |replica| {
+            let is_as_it_was = replica.reason == reason;
+            replica.reason = reason;
+            if is_as_it_was { Change::None } else { Change::Made }
+        });
+    }
+
     pub(super) fn set_pid(&self, pid: Option<u32>) {
         self.registry.update(&self.replica, |replica| {
             replica.pid = pid;

@@ -19,10 +19,10 @@ pub(super) enum Change {
     Terms(Terms),
     /// Every replica begins anew.
     Restart,
-    /// The replica of this number begins anew.
-    RestartOne(u32),
-    /// The replica of this number finishes, and stays stopped.
-    Drain(u32),
+    /// This replica begins anew.
+    RestartOne(ReplicaId),
+    /// This replica finishes, and stays stopped.
+    Drain(ReplicaId),
 }
 
 /// A change that somebody asks for.
@@ -36,7 +36,7 @@ pub struct Command {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FleetRefused {
     /// There is no such replica.
-    #[error("there is no replica {0}; `serviceos status` lists them")]
+    #[error("no replica {0} is started here; `serviceos status` lists them")]
     Unknown(ReplicaId),
     /// It is on its way out already.
     #[error("{0} is on its way out, and another may come in its place")]
@@ -83,16 +83,16 @@ impl FleetHandle {
     ///
     /// # Errors
     /// There is no such replica, or it leaves.
-    pub async fn restart_one(&self, ordinal: u32, actor: Actor) -> Result<(), FleetRefused> {
-        self.ask(Change::RestartOne(ordinal), actor).await
+    pub async fn restart_one(&self, replica: ReplicaId, actor: Actor) -> Result<(), FleetRefused> {
+        self.ask(Change::RestartOne(replica), actor).await
     }
 
     /// One replica finishes, and stays stopped until it is restarted.
     ///
     /// # Errors
     /// There is no such replica, or it leaves.
-    pub async fn drain(&self, ordinal: u32, actor: Actor) -> Result<(), FleetRefused> {
-        self.ask(Change::Drain(ordinal), actor).await
+    pub async fn drain(&self, replica: ReplicaId, actor: Actor) -> Result<(), FleetRefused> {
+        self.ask(Change::Drain(replica), actor).await
     }
 
     async fn ask(&self, change: Change, actor: Actor) -> Result<(), FleetRefused> {

@@ -91,6 +91,10 @@ fn terms(replicas: u32) -> Terms {
     Terms { policy, plan }
 }
 
+fn id(ordinal: u32) -> ReplicaId {
+    ReplicaId::new(service(), ordinal)
+}
+
 fn service() -> ServiceName {
     "vrf".parse().unwrap()
 }
@@ -222,7 +226,7 @@ async fn every_change_says_who_wanted_it_and_why() {
     stage.until(&[0, 1]).await;
     stage.scale(1).await;
     stage.until(&[0]).await;
-    stage.fleet.restart_one(0, Actor::Operator).await.unwrap();
+    stage.fleet.restart_one(id(0), Actor::Operator).await.unwrap();
     let is_starting = |snapshot: &Arc<Snapshot>| {
         snapshot.service(&service()).unwrap().replicas[0].state == LifecycleState::Starting
     };
@@ -267,7 +271,7 @@ async fn a_restart_of_all_never_has_fewer_than_are_wanted() {
 async fn one_that_is_drained_stays_stopped_until_it_is_restarted_and_none_comes_in_its_place() {
     let stage = Stage::new(2);
     stage.until(&[0, 1]).await;
-    stage.fleet.drain(1, Actor::Operator).await.unwrap();
+    stage.fleet.drain(id(1), Actor::Operator).await.unwrap();
     let is_stopped = |snapshot: &Arc<Snapshot>| {
         snapshot.service(&service()).unwrap().replicas[1].state == LifecycleState::Stopped
     };
@@ -279,10 +283,10 @@ async fn one_that_is_drained_stays_stopped_until_it_is_restarted_and_none_comes_
         (replica.state, replica.reason.as_deref(), replica.restarts),
         (LifecycleState::Stopped, Some("drained; `serviceos restart vrf/1` starts it again"), 0)
     );
-    stage.fleet.restart_one(1, Actor::Operator).await.unwrap();
+    stage.fleet.restart_one(id(1), Actor::Operator).await.unwrap();
     stage.until(&[0, 1]).await;
-    let unknown = stage.fleet.drain(7, Actor::Operator).await;
-    assert_eq!(unknown, Err(FleetRefused::Unknown("vrf/7".parse().unwrap())));
+    let unknown = stage.fleet.drain(id(7), Actor::Operator).await;
+    assert_eq!(unknown, Err(FleetRefused::Unknown(id(7))));
     stage.end().await;
 }
 
@@ -292,6 +296,6 @@ async fn nothing_is_changed_once_everything_stops() {
     stage.until(&[0]).await;
     stage.stop.send_replace(Wanted::Gone);
     stage.task.await.unwrap();
-    assert_eq!(stage.fleet.drain(0, Actor::Operator).await, Err(FleetRefused::Stopping));
+    assert_eq!(stage.fleet.drain(id(0), Actor::Operator).await, Err(FleetRefused::Stopping));
     assert!(stage.running.lock().unwrap().is_empty());
 }

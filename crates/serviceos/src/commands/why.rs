@@ -72,6 +72,11 @@ fn ready(ready: &WhyReady) -> Vec<String> {
     lines.extend(ready.pid.map(|pid| format!("process      {pid}")));
     lines.extend(ready.address.map(|address| format!("address      {address}")));
     lines.push(format!("restarts     {}", ready.restarts));
+    if let Some(found) = &ready.crash_loop {
+        lines.push(format!("crash loop   ended {} times since {}", found.ended, found.since));
+        lines.push(format!("last end     {}", found.reason));
+        lines.extend(found.last_lines.iter().map(|line| format!("             | {line}")));
+    }
     lines
 }
 

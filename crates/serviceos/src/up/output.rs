@@ -121,7 +121,6 @@ impl Outputs {
     }
 
     /// The replica is gone for good: what it has left is read, and its file is followed no more.
-    #[cfg_attr(not(test), expect(dead_code, reason = "replicas come and go with the process today"))]
     pub(crate) fn forget(&self, replica: ReplicaId) {
         self.tell(Order::Forget(replica));
     }

@@ -105,6 +105,7 @@ impl Launch for ReplicaLauncher {
     type Process = ReplicaProcess;
 
     fn forget(&self, replica: &ReplicaId) {
+        self.mesh.authority.dismiss(&replica.service, &replica.instance());
         self.mesh.configurations.forget(replica);
         self.outputs.forget(replica.clone());
     }
@@ -188,8 +189,16 @@ fn last_lines(path: &Path, start: u64) -> std::io::Result<Vec<String>> {
     let mut tail = Vec::new();
     file.take(TAIL_BYTES).read_to_end(&mut tail)?;
     let text = String::from_utf8_lossy(&tail);
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let said: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let grave: Vec<_> = said.iter().copied().filter(|line| !is_all_well(line)).collect();
+    let lines = if grave.is_empty() { said } else { grave };
     Ok(lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| (*line).to_owned()).collect())
+}
+
+/// Whether a line is one of a log that says nothing of a fault.
+fn is_all_well(line: &str) -> bool {
+    let is_of_level = |level: &str| line.contains(&format!("\"level\":\"{level}\""));
+    line.starts_with('{') && ["INFO", "DEBUG", "TRACE"].into_iter().any(is_of_level)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod etcd;
 mod exec;
 mod failover;
 mod fleet;
+
 mod gateway;
 mod grpc;
 mod health;
@@ -34,6 +35,7 @@ mod http2_replicas;
 mod identities;
 mod joining;
 mod keys;
+mod lifecycle;
 mod limits;
 mod load;
 mod logs;

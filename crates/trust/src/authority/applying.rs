@@ -43,7 +43,11 @@ impl Authority {
         let own = self.transition().0;
         let services = services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect();
         match known.with(&manifest)? {
-            None if known.n == own => Ok(()),
+            None if known.n == own => {
+                // How many replicas there are is no part of the manifest.
+                self.state().services = Arc::new(services);
+                Ok(())
+            }
             // Another node has brought it into force.
             None => self.take_over(known, manifest, Arc::new(services), None, actor).await,
             Some(_) if known.n != own => Err(other_manifest(&self.0.store, known.n, &manifest).await),

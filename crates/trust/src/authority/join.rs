@@ -226,12 +226,14 @@ impl Authority {
         let root = self.0.roots.of(kind)?.to_vec();
         let seen = self.0.evaluations.seen(kind).await;
         let (list, node) = (Arc::clone(&self.0.revocations.borrow()), self.0.node.clone());
+        let key = (begun.service.clone(), begun.join.claims.instance.clone());
+        let is_asked_for = self.0.standings.borrow().contains_key(&key);
         let work = tokio::task::spawn_blocking(move || {
             let outcome = steps(&mut begun, &root).and_then(|appraised| {
                 let leaf = begun.join.previous;
                 let allowed = revocations::allow(&list.revocations, &begun.id, leaf, &appraised);
                 begun.checks.add(Step::Release, allowed)?;
-                let expected = is_expected(&begun, node.as_ref());
+                let expected = is_expected(&begun, node.as_ref(), is_asked_for);
                 begun.checks.add(Step::Budget, expected)?;
                 // Last, so that whoever may try again has nothing else against it.
                 let current = evaluations::is_current(&appraised, seen, begun.join.previous.as_ref());

@@ -38,13 +38,13 @@ fn is_mismatch(appraised: &Result<Appraised, Fault>) -> bool {
     appraised.as_ref().is_err_and(|fault| fault.code == Code::BindingMismatch)
 }
 
-/// One of the replicas that the manifest has here. Each has one way to write its instance, or there would be more identities than
-/// replicas.
-pub(super) fn is_expected(begun: &Begun, node: Option<&NodeName>) -> Result<(), Fault> {
+/// One of the replicas that are wanted here, or one whose launch was asked for beside them: while one takes another's place there
+/// are more. Each has one way to write its instance, or there would be more identities than replicas.
+pub(super) fn is_expected(begun: &Begun, node: Option<&NodeName>, is_asked_for: bool) -> Result<(), Fault> {
     let replica = ReplicaId::of_instance(begun.service.clone(), &begun.join.claims.instance);
     let is_identity = begun.id.to_string().parse::<SpiffeId>().as_ref() == Ok(&begun.id);
-    let is_one_of_ours =
-        |replica: &ReplicaId| replica.node.as_ref() == node && replica.ordinal < begun.policy.replicas;
+    let is_wanted = |replica: &ReplicaId| is_asked_for || replica.ordinal < begun.policy.replicas;
+    let is_one_of_ours = |replica: &ReplicaId| replica.node.as_ref() == node && is_wanted(replica);
     if is_identity && replica.is_ok_and(|replica| is_one_of_ours(&replica)) {
         return Ok(());
     }

@@ -1,0 +1,120 @@
+//! `serviceos events`: what has happened to replicas and services, and with `-f` what happens.
+
+use anyhow::Context;
+use control::{AdminClient, EventEntries, EventEntry, ToldEvent};
+use serde_json::json;
+
+use crate::cli::EventsArgs;
+use crate::commands::block_on;
+use crate::failure::Failure;
+use crate::output::{Reader, note, print_on};
+use crate::signals::Orders;
+
+/// What is printed of each event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A line of JSON.
+    Json,
+    /// A line for people.
+    Text,
+}
+
+pub(crate) fn run(args: &EventsArgs) -> Result<(), Failure> {
+    let client = AdminClient::new(&args.place.data_dir());
+    let form = if args.json { Form::Json } else { Form::Text };
+    let of_service = args.service.as_ref().map(|service| format!("service={service}&")).unwrap_or_default();
+    let path = format!("/v1/events?{of_service}follow={}", args.follow);
+    if args.follow {
+        return block_on(follow(&client, &path, form));
+    }
+    let document: EventEntries = block_on(async { Ok(client.get(&path).await?) })?;
+    if document.events.is_empty() {
+        note("serviceos: nothing has happened yet of what was asked for");
+    }
+    for event in &document.events {
+        if print_on(shown(event, form)?)? == Reader::Gone {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Goes on until it is told to end, `up` has ended, or nobody reads it any more.
+async fn follow(client: &AdminClient, path: &str, form: Form) -> Result<(), Failure> {
+    let mut orders = Orders::listen().context("failed to listen for signals")?;
+    let shown = async {
+        let mut stream = client.watch::<ToldEvent>(path).await?;
+        while let Some(event) = stream.next().await? {
+            let text = match (event, form) {
+                (ToldEvent::Happened(event), form) => shown(&event, form)?,
+                (ToldEvent::Missed(events), Form::Json) => json!({"missed": events}).to_string(),
+                (ToldEvent::Missed(events), Form::Text) => {
+                    format!("({events} events are missing here: they came faster than they were read)")
+                }
+            };
+            if print_on(text)? == Reader::Gone {
+                break;
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        ended = shown => ended,
+        _ = orders.first() => Ok(()),
+    }
+}
+
+fn shown(event: &EventEntry, form: Form) -> Result<String, Failure> {
+    match form {
+        Form::Json => Ok(serde_json::to_string(event).map_err(anyhow::Error::from)?),
+        Form::Text => Ok(text(event)),
+    }
+}
+
+fn text(event: &EventEntry) -> String {
+    let subject = event.replica.as_deref().unwrap_or(&event.service);
+    let (from, to) = (event.from.as_deref().unwrap_or_default(), event.to.as_deref().unwrap_or_default());
+    let what = match event.kind.as_str() {
+        "state" => format!("{from} -> {to}"),
+        "scaled" => format!("replicas {from} -> {to}"),
+        "crashLoop" => "crash loop".to_owned(),
+        other => format!("{other} {to}"),
+    };
+    let (time, actor) = (format!("{:.3}", event.time), &event.actor);
+    let cause = event.cause.as_deref().unwrap_or_default();
+    format!("{time}  {subject:<12}  {what:<21}  {actor:<13}  {cause}").trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn a_line_for_people_says_what_became_of_whom_and_who_wanted_it() {
+        let event = |kind: &str, replica: Option<&str>, from: Option<&str>, to: &str| EventEntry {
+            id: "abc-1".into(),
+            time: "2026-11-30T17:00:00.5Z".parse().unwrap(),
+            service: "vrf".into(),
+            replica: replica.map(str::to_owned),
+            kind: kind.into(),
+            from: from.map(str::to_owned),
+            to: Some(to.to_owned()),
+            cause: replica.map(|_| "exited with code 1".to_owned()),
+            actor: "replica".into(),
+        };
+        let lines = [
+            event("state", Some("vrf/0"), Some("Ready"), "Stopped"),
+            event("scaled", None, Some("3"), "5"),
+            event("crashLoop", Some("vrf/0"), None, ""),
+            event("rollout", None, None, "done"),
+        ];
+        expect![[r#"
+            2026-11-30T17:00:00.500Z  vrf/0         Ready -> Stopped       replica        exited with code 1
+            2026-11-30T17:00:00.500Z  vrf           replicas 3 -> 5        replica
+            2026-11-30T17:00:00.500Z  vrf/0         crash loop             replica        exited with code 1
+            2026-11-30T17:00:00.500Z  vrf           rollout done           replica"#]]
+        .assert_eq(&lines.iter().map(text).collect::<Vec<_>>().join("\n"));
+    }
+}

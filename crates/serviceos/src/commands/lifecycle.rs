@@ -1,0 +1,77 @@
+//! `serviceos scale`, `drain` and `restart`: how many replicas there are, and which begin anew or stay stopped.
+
+use control::{AdminClient, ConfigChanged, InstanceEntry, InstanceEvent, ScaleRequest};
+use types::ReplicaId;
+
+use super::logs::Whose;
+use crate::cli::{DrainArgs, RestartArgs, ScaleArgs};
+use crate::commands::block_on;
+use crate::failure::Failure;
+use crate::output::{print, print_json};
+
+/// A revision of the configuration of its own, which stays in force until the file means something else.
+pub(crate) fn scale(args: &ScaleArgs) -> Result<(), Failure> {
+    let client = AdminClient::new(&args.place.data_dir());
+    let (service, replicas) = (&args.wanted.service, args.wanted.replicas);
+    let body = serde_json::to_vec(&ScaleRequest { replicas }).map_err(anyhow::Error::from)?;
+    let path = format!("/v1/services/{service}/scale");
+    let changed: ConfigChanged =
+        block_on(async { Ok(client.change(&path, ("application/json", body), None).await?) })?;
+    if args.json {
+        return print_json(&changed);
+    }
+    if !changed.changed {
+        return print(format_args!("{replicas} replicas of {service} are wanted already"));
+    }
+    let changes = changed.diff.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    print(format_args!(
+        "{changes}\nrevision {} of the configuration; it stays in force until the file means something else",
+        changed.revision
+    ))
+}
+
+/// Waits until the replica has finished.
+pub(crate) fn drain(args: &DrainArgs) -> Result<(), Failure> {
+    let client = AdminClient::new(&args.place.data_dir());
+    let id = &args.replica;
+    block_on(async {
+        client.order(&format!("/v1/replicas/{id}/drain")).await?;
+        print(format_args!("{id} gets no more requests, and finishes those that it has"))?;
+        let mut stream = client.watch(&format!("/v1/services/{}/instances?watch=0", id.service)).await?;
+        while let Some(event) = stream.next().await? {
+            if is_stopped(&event, id) {
+                return print(format_args!("{id} is stopped; `serviceos restart {id}` starts it again"));
+            }
+        }
+        Err(anyhow::anyhow!("serviceos has ended meanwhile").into())
+    })
+}
+
+fn is_stopped(event: &InstanceEvent, id: &ReplicaId) -> bool {
+    let stopped = |entry: &InstanceEntry| entry.id == id.to_string() && entry.state == "Stopped";
+    match event {
+        InstanceEvent::Snapshot(all) => all.instances.iter().any(stopped),
+        InstanceEvent::Changes(changes) => {
+            changes.changed.iter().any(stopped) || changes.removed.iter().any(|gone| *gone == id.to_string())
+        }
+    }
+}
+
+pub(crate) fn restart(args: &RestartArgs) -> Result<(), Failure> {
+    let client = AdminClient::new(&args.place.data_dir());
+    let (path, said) = match &args.whose {
+        Whose::Replica(id) => (
+            format!("/v1/replicas/{id}/restart"),
+            format!("{id} finishes the requests that it has, and starts again"),
+        ),
+        Whose::Service(service) => (
+            format!("/v1/services/{service}/restart"),
+            format!(
+                "the replicas of {service} start again, so that no more are missing at a time than may be; \
+                 `serviceos events {service} -f` shows how far that is"
+            ),
+        ),
+    };
+    block_on(async { Ok(client.order(&path).await?) })?;
+    print(said)
+}
