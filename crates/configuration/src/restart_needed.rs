@@ -121,6 +121,7 @@ impl Changes {
             attestation,
             grace: _,
             restart,
+            rollout: _,
             start_timeout,
         } = before;
         self.push(*replicas != after.replicas, &format!("{key}.replicas"));

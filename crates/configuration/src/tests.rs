@@ -13,6 +13,7 @@ mod releases;
 mod reports;
 mod requests;
 mod restart_needed;
+mod rollouts;
 mod routes;
 mod schema;
 mod secrets;

@@ -68,6 +68,7 @@ impl Checker {
             config_reload: raw.config_reload,
             grace: raw.drain.grace,
             restart: raw.restart,
+            rollout: raw.rollout,
             start_timeout: raw.start_timeout,
         };
         let protocol = self.protocol(&key, raw.protocol, runs.chooses_protocol(name));
