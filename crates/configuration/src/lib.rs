@@ -17,6 +17,7 @@ mod restart_needed;
 mod scalar;
 mod schema;
 mod settings;
+mod spec;
 mod syntax;
 mod unknown_keys;
 

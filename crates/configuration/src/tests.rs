@@ -19,6 +19,7 @@ mod schema;
 mod secrets;
 mod semantic;
 mod shared_limits;
+mod spec;
 mod store;
 mod valid;
 

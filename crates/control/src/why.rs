@@ -65,6 +65,9 @@ pub struct WhyReady {
     pub pid: Option<u32>,
     /// Where it listens.
     pub address: Option<SocketAddr>,
+    /// What its version is known by, while it listens.
+    #[serde(default)]
+    pub version_id: Option<String>,
 }
 
 /// The attestation.
@@ -194,6 +197,7 @@ impl WhyReady {
             restarts: replica.restarts,
             pid: replica.pid,
             address: replica.instance.as_ref().map(|instance| instance.address),
+            version_id: replica.instance.as_ref().map(|instance| instance.version.id().to_owned()),
         }
     }
 }
@@ -268,59 +272,60 @@ mod tests {
         check(
             &service.replicas[0],
             expect![[r#"
-            {
-              "id": "vrf/0",
-              "selectable": true,
-              "falseFacts": [],
-              "ready": {
-                "holds": true,
-                "value": "Ready",
-                "since": "1970-01-01T00:00:00.000Z",
-                "reason": null,
-                "restarts": 0,
-                "pid": 4711,
-                "address": "127.0.0.1:41233"
-              },
-              "attested": {
-                "holds": true,
-                "value": "valid",
-                "since": "1970-01-01T00:00:00.000Z",
-                "refusal": null,
-                "evidence": {
-                  "kind": "simulated",
-                  "release": "1.0.0",
-                  "measurement": "0909090909090909090909090909090909090909090909090909090909090909",
-                  "tcb": "UpToDate",
-                  "advisories": [
-                    "INTEL-SA-00001"
-                  ],
-                  "appraisedAt": "1970-01-01T00:00:00.000Z",
-                  "expires": "1970-01-01T01:00:00.000Z",
-                  "spiffeId": "spiffe://test.dev.invalid/service/vrf/0",
-                  "leafSha256": "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
-                  "record": "01JD00000000000000000000AA"
-                }
-              },
-              "healthy": {
-                "holds": true,
-                "value": "healthy",
-                "since": "1970-01-01T00:00:00.000Z",
-                "reason": null,
-                "lastCheckMs": 12.345,
-                "lastError": null
-              },
-              "notGated": {
-                "holds": true,
-                "value": "open"
-              },
-              "config": {
-                "wanted": 5,
-                "applied": 4,
-                "outcome": "rejected",
-                "reason": "depth: expected at most 9",
-                "since": "1970-01-01T00:00:00.000Z"
-              }
-            }"#]],
+                {
+                  "id": "vrf/0",
+                  "selectable": true,
+                  "falseFacts": [],
+                  "ready": {
+                    "holds": true,
+                    "value": "Ready",
+                    "since": "1970-01-01T00:00:00.000Z",
+                    "reason": null,
+                    "restarts": 0,
+                    "pid": 4711,
+                    "address": "127.0.0.1:41233",
+                    "versionId": "1.0.0"
+                  },
+                  "attested": {
+                    "holds": true,
+                    "value": "valid",
+                    "since": "1970-01-01T00:00:00.000Z",
+                    "refusal": null,
+                    "evidence": {
+                      "kind": "simulated",
+                      "release": "1.0.0",
+                      "measurement": "0909090909090909090909090909090909090909090909090909090909090909",
+                      "tcb": "UpToDate",
+                      "advisories": [
+                        "INTEL-SA-00001"
+                      ],
+                      "appraisedAt": "1970-01-01T00:00:00.000Z",
+                      "expires": "1970-01-01T01:00:00.000Z",
+                      "spiffeId": "spiffe://test.dev.invalid/service/vrf/0",
+                      "leafSha256": "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
+                      "record": "01JD00000000000000000000AA"
+                    }
+                  },
+                  "healthy": {
+                    "holds": true,
+                    "value": "healthy",
+                    "since": "1970-01-01T00:00:00.000Z",
+                    "reason": null,
+                    "lastCheckMs": 12.345,
+                    "lastError": null
+                  },
+                  "notGated": {
+                    "holds": true,
+                    "value": "open"
+                  },
+                  "config": {
+                    "wanted": 5,
+                    "applied": 4,
+                    "outcome": "rejected",
+                    "reason": "depth: expected at most 9",
+                    "since": "1970-01-01T00:00:00.000Z"
+                  }
+                }"#]],
         );
     }
 
@@ -336,66 +341,67 @@ mod tests {
         check(
             &replica,
             expect![[r#"
-            {
-              "id": "vrf/0",
-              "selectable": false,
-              "falseFacts": [
-                "ready",
-                "attested",
-                "healthy"
-              ],
-              "ready": {
-                "holds": false,
-                "value": "Stopped",
-                "since": "1970-01-01T00:00:00.000Z",
-                "reason": "exited with code 1",
-                "restarts": 0,
-                "pid": 4711,
-                "address": null
-              },
-              "attested": {
-                "holds": false,
-                "value": "refused",
-                "since": "1970-01-01T00:00:00.000Z",
-                "refusal": {
-                  "code": "RELEASE_NOT_ALLOWED",
-                  "detail": "expected aa, found bb"
-                },
-                "evidence": {
-                  "kind": "simulated",
-                  "release": "1.0.0",
-                  "measurement": "0909090909090909090909090909090909090909090909090909090909090909",
-                  "tcb": "UpToDate",
-                  "advisories": [
-                    "INTEL-SA-00001"
+                {
+                  "id": "vrf/0",
+                  "selectable": false,
+                  "falseFacts": [
+                    "ready",
+                    "attested",
+                    "healthy"
                   ],
-                  "appraisedAt": "1970-01-01T00:00:00.000Z",
-                  "expires": "1970-01-01T01:00:00.000Z",
-                  "spiffeId": "spiffe://test.dev.invalid/service/vrf/0",
-                  "leafSha256": "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
-                  "record": "01JD00000000000000000000AA"
-                }
-              },
-              "healthy": {
-                "holds": false,
-                "value": "unhealthy",
-                "since": "1970-01-01T00:00:00.000Z",
-                "reason": "GET /health answered 500",
-                "lastCheckMs": null,
-                "lastError": null
-              },
-              "notGated": {
-                "holds": true,
-                "value": "open"
-              },
-              "config": {
-                "wanted": 5,
-                "applied": 4,
-                "outcome": "rejected",
-                "reason": "depth: expected at most 9",
-                "since": "1970-01-01T00:00:00.000Z"
-              }
-            }"#]],
+                  "ready": {
+                    "holds": false,
+                    "value": "Stopped",
+                    "since": "1970-01-01T00:00:00.000Z",
+                    "reason": "exited with code 1",
+                    "restarts": 0,
+                    "pid": 4711,
+                    "address": null,
+                    "versionId": null
+                  },
+                  "attested": {
+                    "holds": false,
+                    "value": "refused",
+                    "since": "1970-01-01T00:00:00.000Z",
+                    "refusal": {
+                      "code": "RELEASE_NOT_ALLOWED",
+                      "detail": "expected aa, found bb"
+                    },
+                    "evidence": {
+                      "kind": "simulated",
+                      "release": "1.0.0",
+                      "measurement": "0909090909090909090909090909090909090909090909090909090909090909",
+                      "tcb": "UpToDate",
+                      "advisories": [
+                        "INTEL-SA-00001"
+                      ],
+                      "appraisedAt": "1970-01-01T00:00:00.000Z",
+                      "expires": "1970-01-01T01:00:00.000Z",
+                      "spiffeId": "spiffe://test.dev.invalid/service/vrf/0",
+                      "leafSha256": "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
+                      "record": "01JD00000000000000000000AA"
+                    }
+                  },
+                  "healthy": {
+                    "holds": false,
+                    "value": "unhealthy",
+                    "since": "1970-01-01T00:00:00.000Z",
+                    "reason": "GET /health answered 500",
+                    "lastCheckMs": null,
+                    "lastError": null
+                  },
+                  "notGated": {
+                    "holds": true,
+                    "value": "open"
+                  },
+                  "config": {
+                    "wanted": 5,
+                    "applied": 4,
+                    "outcome": "rejected",
+                    "reason": "depth: expected at most 9",
+                    "since": "1970-01-01T00:00:00.000Z"
+                  }
+                }"#]],
         );
     }
 }

@@ -78,7 +78,8 @@ mod tests {
         let name: ServiceName = "vrf".parse().unwrap();
         let ids = (0..2).map(|ordinal| ReplicaId::new(name.clone(), ordinal));
         let replicas = ids.map(|id| Replica::stopped(id, Timestamp::UNIX_EPOCH)).collect();
-        let service = Service { name: name.clone(), version: "1.0.0".into(), required: true, replicas };
+        let service =
+            Service { name: name.clone(), version: "1.0.0".into(), split: None, required: true, replicas };
         let registry = Registry::new(vec![service]);
         let allowed = Arc::new(BTreeMap::from([(name, vec!["oracle".parse().unwrap()])]));
         (Callable::new(registry.clone(), allowed), registry)

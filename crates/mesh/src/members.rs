@@ -247,7 +247,7 @@ mod tests {
         let id: ReplicaId = "vrf/0".parse().unwrap();
         let replicas = vec![Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH)];
         let name: ServiceName = "vrf".parse().unwrap();
-        let service = Service { name, version: "1.0.0".into(), required: true, replicas };
+        let service = Service { name, version: "1.0.0".into(), split: None, required: true, replicas };
         let (registry, members) = (Registry::new(vec![service]), Members::default());
         (Writer { registry, members, written: Arc::default(), ending: BTreeMap::new() }, id)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use service_registry::{
     Attestation, Change, Channel, Confirmed, Health, Instance, LifecycleState, Presence, Registration,
-    Registry, Replica, Verdict,
+    Registry, Replica, Verdict, Version,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -28,8 +28,8 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 /// What the configuration says of a replica's life.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// The label of the version that runs.
-    pub version: Arc<str>,
+    /// The version that runs.
+    pub version: Version,
     /// From the launch until it must be Ready.
     pub start_timeout: Duration,
     /// How long requests in flight may take to finish.

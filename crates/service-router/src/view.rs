@@ -161,7 +161,7 @@ impl ServiceView {
                 key: stable_hash(instance.identity.as_bytes()),
                 weight: replica.weight,
                 priority: replica.priority,
-                version: u32::try_from(number_of(&instance.version)).unwrap_or(u32::MAX),
+                version: u32::try_from(number_of(instance.version.label())).unwrap_or(u32::MAX),
                 healthy,
                 since: instance.served_first.get().copied().unwrap_or(now),
             });

@@ -32,6 +32,7 @@ mod tokens;
 mod told;
 mod unusable;
 mod upstream_tls;
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -185,14 +186,15 @@ impl Running {
         let mesh = Mesh::open(&settings, beginning.number(), &data_dir, mesh).await?;
         let upstream_tls =
             upstream_tls.with_mesh(mesh.client(b"http/1.1")?, mesh.client(b"h2")?, mesh.caller_signer()?);
+        let versions = mesh.manifests().versions(&settings);
         let (tokens, owner) = Tokens::begin(issuers, users, vault, mesh.authority.secret_changes());
         let (token_keys, users) = tokens.for_gateway();
         let (access_log, access_log_handle) = access_log.unzip();
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
         let Plan { router, checks, lives, routes, limits, example } =
-            Plan::of(&settings, &metrics, &upstream_tls, &rules, None);
-        let (services, unresolved) = plan::services(&settings, &registry, None);
+            Plan::of(&settings, &metrics, &upstream_tls, &rules, &versions, None);
+        let (services, unresolved) = plan::services(&settings, &registry, &versions, None);
         registry.replace_services(|_none| services);
         let draining = Arc::new(AtomicBool::new(false));
         let (suspicions, suspected) = mpsc::channel(QUEUED_SUSPICIONS);

@@ -317,7 +317,7 @@ impl Scalar for AutoPromote {
     fn help(shape: &Shape) -> Option<String> {
         match shape {
             Shape::Bool(false) => Some("write never".to_owned()),
-            Shape::Text(text) if nearest(text, ["never"].into_iter()).is_some() => {
+            Shape::Text(text) if nearest(text, ["never"]).is_some() => {
                 Some("did you mean `never`?".to_owned())
             }
             shape => Duration::help(shape),

@@ -152,7 +152,13 @@ impl Stage {
         let mut replica = Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH);
         replica.attestation = Attestation::exempt(Timestamp::UNIX_EPOCH);
         let replicas = vec![replica];
-        let service = Service { name: id.service.clone(), version: "1.0.0".into(), required: true, replicas };
+        let service = Service {
+            name: id.service.clone(),
+            version: "1.0.0".into(),
+            split: None,
+            required: true,
+            replicas,
+        };
         let registry = Registry::new(vec![service]);
         let (signals, peers) = (Arc::default(), Arc::default());
         let launcher = Arc::new(Fake {

@@ -12,6 +12,7 @@ use types::{Description, ReplicaId, ServiceName};
 use super::Seal;
 use crate::{
     Appraised, Attestation, Attested, Channel, LifecycleState, Presence, Refusal, Registration, Replica,
+    SpecDigest, Version,
 };
 
 /// Where all replicas are.
@@ -77,7 +78,11 @@ pub(super) struct SaidOfItself {
 pub(super) struct Run {
     pub(super) number: u64,
     pub(super) address: SocketAddr,
+    /// The label of its version.
     pub(super) version: String,
+    /// What the version is made of; what wrote none knows nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) spec: Option<String>,
     pub(super) spiffe_id: String,
     /// The SHA-256 of the certificate in force.
     pub(super) leaf: [u8; 32],
@@ -103,6 +108,16 @@ struct Sealed {
     signature: String,
 }
 
+impl Run {
+    /// The version that it says.
+    pub(super) fn version(&self) -> Version {
+        match self.spec.as_deref().and_then(SpecDigest::from_hex) {
+            Some(spec) => Version::new(&self.version, spec),
+            None => self.version.as_str().into(),
+        }
+    }
+}
+
 impl Row {
     /// What is to be written of a replica of this node.
     pub(super) fn of(replica: &Replica, token: u64, now: Timestamp) -> Self {
@@ -112,7 +127,8 @@ impl Row {
                 Some(Run {
                     number: instance.incarnation,
                     address: instance.address,
-                    version: instance.version.to_string(),
+                    version: instance.version.label().to_owned(),
+                    spec: instance.version.spec().map(|spec| spec.to_string()),
                     spiffe_id: peer.spiffe_id().to_owned(),
                     leaf,
                     former,

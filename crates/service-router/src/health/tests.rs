@@ -51,7 +51,7 @@ impl Scene {
         let replicas: Vec<_> =
             verdicts.zip(0_u32..).map(|(verdict, ordinal)| ready(ordinal, verdict)).collect();
         let name = replicas[0].id.service.clone();
-        Registry::new(vec![Service { name, version: "1.0.0".into(), required: true, replicas }])
+        Registry::new(vec![Service { name, version: "1.0.0".into(), split: None, required: true, replicas }])
     }
 
     /// Runs a checker whose checks end as `results` say (`+` passes, `-` fails, `l` cannot be made, `h` hangs; the last one

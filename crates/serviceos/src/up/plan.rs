@@ -28,6 +28,7 @@ use super::provisioning::limit;
 use super::request_rules::RequestRules;
 use super::tokens::authentication;
 use super::upstream_tls::UpstreamTls;
+use super::versions::Versions;
 pub(crate) use catalogue::descriptions;
 pub(crate) use resolve::{Resolving, Unresolved};
 pub(crate) use route_limits::RouteLimits;
@@ -64,6 +65,7 @@ impl Plan {
         metrics: &Metrics,
         tls: &UpstreamTls,
         rules: &RequestRules,
+        versions: &Versions,
         previous: Option<&Previous<'_>>,
     ) -> Self {
         let mut router = Vec::new();
@@ -100,7 +102,11 @@ impl Plan {
         Self {
             router: Arc::new(ServicePlans::new(router)),
             checks: Arc::new(checks),
-            lives: settings.services.iter().filter_map(policies::life_policy).collect(),
+            lives: settings
+                .services
+                .iter()
+                .filter_map(|service| policies::life_policy(service, versions))
+                .collect(),
             routes,
             limits,
             example: settings.services.iter().find_map(example),
@@ -145,6 +151,7 @@ impl Plan {
 pub(crate) fn services(
     settings: &Settings,
     registry: &Registry,
+    versions: &Versions,
     before: Option<&Settings>,
 ) -> (Vec<Arc<Service>>, Vec<Unresolved>) {
     let mut unresolved = Vec::new();
@@ -160,7 +167,7 @@ pub(crate) fn services(
                 Arc::new(Service { required: service.required, ..Service::clone(stays) })
             }
             (Runs::Process(process), None) => {
-                Arc::new(of_processes(service, process.replicas, node.as_ref()))
+                Arc::new(of_processes(service, process.replicas, versions, node.as_ref()))
             }
             (Runs::Endpoints(endpoints), stays) => {
                 let before = stays.and_then(|(before, service)| endpoints::Before::new(before, service));
@@ -191,7 +198,12 @@ fn is_the_same(known: &Service, built: &Service) -> bool {
         && known.replicas.iter().zip(&built.replicas).all(same)
 }
 
-fn of_processes(service: &ServiceSettings, replicas: u32, node: Option<&NodeName>) -> Service {
+fn of_processes(
+    service: &ServiceSettings,
+    replicas: u32,
+    versions: &Versions,
+    node: Option<&NodeName>,
+) -> Service {
     let (now, labels) = (Timestamp::now(), catalogue::labels(service));
     let replica = |ordinal| {
         let id = ReplicaId::new(service.name.clone(), ordinal).on(node.cloned());
@@ -203,7 +215,8 @@ fn of_processes(service: &ServiceSettings, replicas: u32, node: Option<&NodeName
     };
     Service {
         name: service.name.clone(),
-        version: service.version.clone(),
+        version: versions.get(service),
+        split: None,
         required: service.required,
         replicas: (0..replicas).map(replica).collect(),
     }
@@ -321,8 +334,15 @@ mod tests {
 
     fn plan(text: &str) -> Planned {
         let settings = settings(text);
-        let plan = Plan::of(&settings, &Metrics::new(1), &tls(&settings), &RequestRules::default(), None);
-        Planned { plan, services: services(&settings, &Registry::default(), None).0 }
+        let plan = Plan::of(
+            &settings,
+            &Metrics::new(1),
+            &tls(&settings),
+            &RequestRules::default(),
+            &Versions::default(),
+            None,
+        );
+        Planned { plan, services: services(&settings, &Registry::default(), &Versions::default(), None).0 }
     }
 
     #[test]
@@ -351,14 +371,22 @@ mod tests {
     fn replaced(before: &str, after: &str, between: impl FnOnce(&Registry)) -> (Planned, Planned) {
         let (registry, metrics) = (Registry::default(), Metrics::new(1));
         let (before, after) = (settings(before), settings(after));
-        let first = Plan::of(&before, &metrics, &tls(&before), &RequestRules::default(), None);
-        let (begun, _) = services(&before, &registry, None);
+        let first =
+            Plan::of(&before, &metrics, &tls(&before), &RequestRules::default(), &Versions::default(), None);
+        let (begun, _) = services(&before, &registry, &Versions::default(), None);
         registry.replace_services(|_none| begun);
         let first = Planned { plan: first, services: registry.snapshot().services.clone() };
         between(&registry);
         let previous = Previous { checks: &first.checks, router: &first.router, limits: &first.limits };
-        let second = Plan::of(&after, &metrics, &tls(&after), &RequestRules::default(), Some(&previous));
-        let services = services(&after, &registry, Some(&before)).0;
+        let second = Plan::of(
+            &after,
+            &metrics,
+            &tls(&after),
+            &RequestRules::default(),
+            &Versions::default(),
+            Some(&previous),
+        );
+        let services = services(&after, &registry, &Versions::default(), Some(&before)).0;
         (first, Planned { plan: second, services })
     }
 

@@ -134,7 +134,8 @@ impl Bench {
             playing.insert(id.to_owned(), task.abort_handle());
         }
         let name: ServiceName = "vrf".parse().unwrap();
-        let service = Service { name: name.clone(), version: "1.0.0".into(), required: true, replicas };
+        let service =
+            Service { name: name.clone(), version: "1.0.0".into(), split: None, required: true, replicas };
         let registry = Registry::new(vec![service]);
         let (suspect, suspicions) = mpsc::channel(100);
         let plan = RouterPlan { registry: registry.clone(), suspicions: suspect };

@@ -8,6 +8,7 @@ use service_router::{
 use types::ServiceName;
 
 use crate::up::upstream_tls::UpstreamTls;
+use crate::up::versions::Versions;
 
 pub(super) fn router_policy(service: &ServiceSettings, tls: &UpstreamTls) -> RouterPolicy {
     let protocol = match service.protocol {
@@ -80,10 +81,10 @@ pub(super) fn check_policy(
     }
 }
 
-pub(super) fn life_policy(service: &ServiceSettings) -> Option<(ServiceName, Policy)> {
+pub(super) fn life_policy(service: &ServiceSettings, versions: &Versions) -> Option<(ServiceName, Policy)> {
     let process = service.process()?;
     let policy = Policy {
-        version: service.version.clone(),
+        version: versions.get(service),
         start_timeout: process.start_timeout,
         drain_timeout: service.drain_timeout,
         grace: process.grace,
