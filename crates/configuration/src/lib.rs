@@ -29,11 +29,11 @@ pub use meaning::{Difference, Meaning};
 pub use report::{LoadError, Mistake};
 pub use schema::schema;
 pub use settings::{
-    AttestationSettings, Authentication, BalancingPolicy, Builtin, CanaryGate, CanaryStep, CertificateFiles,
-    CertificateSettings, Circuit, ClientTlsFiles, CommandSettings, ConfigReload, ContentRule,
-    EndpointSettings, EtcdLogin, EtcdStore, GatewayLimits, GatewaySettings, GenerateType, HashOn,
-    HealthCheck, HostPattern, IssuerSettings, JwksSource, LimitSettings, Line, LoadBalancing, LogFormat,
-    MAX_CONFIG_BYTES, Measurement, OnSharedFailure, Outlier, Percent, Placed, PlatformAllow,
+    AttestationSettings, Authentication, BalancingPolicy, Builtin, CallerName, CanaryGate, CanaryStep,
+    CertificateFiles, CertificateSettings, Circuit, ClientTlsFiles, CommandSettings, ConfigReload,
+    ContentRule, EndpointSettings, EtcdLogin, EtcdStore, GatewayLimits, GatewaySettings, GenerateType,
+    HashOn, HealthCheck, HostPattern, IssuerSettings, JwksSource, LimitSettings, Line, LoadBalancing,
+    LogFormat, MAX_CONFIG_BYTES, Measurement, OnSharedFailure, Outlier, Percent, Placed, PlatformAllow,
     PlatformSettings, Probe, ProcessSettings, Program, Protocol, Rate, RateLimitSettings, ReleaseSettings,
     Releases, RequestSettings, Restart, Retry, RetryOn, Rollout, RolloutStrategy, RouteAccess, RouteSettings,
     RuleFile, Runs, Scheme, SecretSettings, ServiceSettings, Settings, SgxRelease, SharedLimitSettings,

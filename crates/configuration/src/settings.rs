@@ -27,8 +27,8 @@ pub use authentication::{
     TokenAlgorithm,
 };
 pub use policies::{
-    BalancingPolicy, Circuit, HashOn, HealthCheck, LoadBalancing, Outlier, Percent, Probe, Retry, RetryOn,
-    Sticky, Traffic,
+    BalancingPolicy, CallerName, Circuit, HashOn, HealthCheck, LoadBalancing, Outlier, Percent, Probe, Retry,
+    RetryOn, Sticky, Traffic,
 };
 pub use request::{ContentRule, Line, RequestSettings, RuleFile};
 pub use rollout::{CanaryGate, CanaryStep, Rollout, RolloutStrategy};

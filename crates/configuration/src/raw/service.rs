@@ -247,11 +247,14 @@ pub(crate) struct RawTraffic {
     pub(crate) header: Text,
     /// Left out: no stickiness.
     pub(crate) sticky: Option<Field<Sticky>>,
+    /// Left out: who calls makes no difference.
+    #[serde(deserialize_with = "written")]
+    pub(crate) callers: Option<Spanned<Entries<Text>>>,
 }
 
 impl Default for RawTraffic {
     fn default() -> Self {
-        Self { weights: None, header: Text::default_of("Service-Version"), sticky: None }
+        Self { weights: None, header: Text::default_of("Service-Version"), sticky: None, callers: None }
     }
 }
 

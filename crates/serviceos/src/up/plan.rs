@@ -12,7 +12,7 @@ use std::sync::Arc;
 use configuration::{
     BalancingPolicy, Builtin, HashOn, Program, RouteAccess, RouteSettings, Runs, ServiceSettings, Settings,
 };
-use edge_gateway::{OwnPage, RateLimits, Route, RouteTable, ServerTls};
+use edge_gateway::{CallerVersions, OwnPage, RateLimits, Route, RouteTable, ServerTls};
 use http::Method;
 use jiff::Timestamp;
 use observability::Metrics;
@@ -256,6 +256,8 @@ fn route(
     built.caller_signer = tls.caller_signer(service);
     if let Some(traffic) = &service.traffic {
         (built.sticky, built.version_header) = (traffic.sticky.clone(), Some(traffic.header.clone()));
+        let has_callers = !traffic.callers.is_empty();
+        built.callers = has_callers.then(|| Arc::new(CallerVersions::new(&traffic.callers)));
     }
     built
 }

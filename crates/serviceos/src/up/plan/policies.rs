@@ -1,6 +1,6 @@
 //! How calls to a service are made, checked and limited, in the words of whoever does so.
 
-use configuration::{BalancingPolicy, Probe, Protocol, RolloutStrategy, ServiceSettings};
+use configuration::{BalancingPolicy, Probe, Protocol, RolloutStrategy, Runs, ServiceSettings};
 use service_lifecycle::{Policy, rollout};
 use service_router::{
     Balancing, CheckChannel, CheckPolicy, CircuitLimits, RetryOn, RouterPolicy, TlsClient, UpstreamProtocol,
@@ -41,7 +41,10 @@ fn balancing(service: &ServiceSettings) -> Balancing {
         BalancingPolicy::Maglev(_) => service_router::BalancingPolicy::Maglev,
         BalancingPolicy::Random => service_router::BalancingPolicy::Random,
     };
-    let weights = service.traffic.iter().flat_map(|traffic| &traffic.weights);
+    // What is started here has one version, and while another takes its place the rollout alone says who gets what.
+    let has_several = matches!(service.runs, Runs::Endpoints(_));
+    let divided = service.traffic.iter().filter(|_| has_several);
+    let weights = divided.flat_map(|traffic| &traffic.weights);
     Balancing {
         policy,
         slow_start: settings.slow_start,
