@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
+use types::ServiceName;
 use types::wire::Message;
 
 use crate::settings::{
@@ -57,7 +58,7 @@ impl ServiceSettings {
             ConfigReload::Signal => "signal",
         });
         let message = list(message, secrets.iter().map(String::as_str));
-        let message = list(message, allow.iter().map(|name| name.as_str()));
+        let message = list(message, allow.iter().map(ServiceName::as_str));
         let message = of_program(message, program, attestation);
         let message = message.lp(workload.map_or(&[][..], |workload| workload));
         Some(Sha256::digest(message.finish()).into())
@@ -100,7 +101,7 @@ fn of_releases(message: Message, releases: &Releases) -> Message {
 
 fn list<'a>(message: Message, items: impl ExactSizeIterator<Item = &'a str>) -> Message {
     let message = count(message, items.len());
-    items.fold(message, |message, item| message.lp(item))
+    items.fold(message, Message::lp)
 }
 
 fn pairs(message: Message, pairs: &BTreeMap<String, String>) -> Message {

@@ -248,3 +248,23 @@ impl From<State> for LifecycleState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_says_nothing_of_what_its_version_is_made_of_has_a_label() {
+        let leaf = vec!["1"; 32].join(",");
+        let text = |more: &str| {
+            format!(
+                r#"{{"number":7,"address":"10.0.0.1:4000","version":"1.0.0","spiffeId":"a","leaf":[{leaf}],"former":null{more}}}"#
+            )
+        };
+        let version = |more: &str| serde_json::from_str::<Run>(&text(more)).unwrap().version();
+        assert_eq!(version(""), "1.0.0".into());
+        assert_eq!(version(r#","spec":"none that is known here""#), "1.0.0".into());
+        let spec = format!(r#","spec":"{}""#, "3f".repeat(32));
+        assert_eq!(version(&spec), Version::new("1.0.0", SpecDigest([0x3f; 32])));
+    }
+}

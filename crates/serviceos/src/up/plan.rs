@@ -102,11 +102,7 @@ impl Plan {
         Self {
             router: Arc::new(ServicePlans::new(router)),
             checks: Arc::new(checks),
-            lives: settings
-                .services
-                .iter()
-                .filter_map(|service| policies::life_policy(service, versions))
-                .collect(),
+            lives: policies::life_policies(settings, versions),
             routes,
             limits,
             example: settings.services.iter().find_map(example),
@@ -336,15 +332,9 @@ mod tests {
 
     fn plan(text: &str) -> Planned {
         let settings = settings(text);
-        let plan = Plan::of(
-            &settings,
-            &Metrics::new(1),
-            &tls(&settings),
-            &RequestRules::default(),
-            &Versions::default(),
-            None,
-        );
-        Planned { plan, services: services(&settings, &Registry::default(), &Versions::default(), None).0 }
+        let (rules, versions) = (RequestRules::default(), Versions::default());
+        let plan = Plan::of(&settings, &Metrics::new(1), &tls(&settings), &rules, &versions, None);
+        Planned { plan, services: services(&settings, &Registry::default(), &versions, None).0 }
     }
 
     #[test]
@@ -372,23 +362,16 @@ mod tests {
     /// A plan, and the one of the settings that come after it.
     fn replaced(before: &str, after: &str, between: impl FnOnce(&Registry)) -> (Planned, Planned) {
         let (registry, metrics) = (Registry::default(), Metrics::new(1));
+        let (rules, versions) = (RequestRules::default(), Versions::default());
         let (before, after) = (settings(before), settings(after));
-        let first =
-            Plan::of(&before, &metrics, &tls(&before), &RequestRules::default(), &Versions::default(), None);
-        let (begun, _) = services(&before, &registry, &Versions::default(), None);
+        let first = Plan::of(&before, &metrics, &tls(&before), &rules, &versions, None);
+        let (begun, _) = services(&before, &registry, &versions, None);
         registry.replace_services(|_none| begun);
         let first = Planned { plan: first, services: registry.snapshot().services.clone() };
         between(&registry);
         let previous = Previous { checks: &first.checks, router: &first.router, limits: &first.limits };
-        let second = Plan::of(
-            &after,
-            &metrics,
-            &tls(&after),
-            &RequestRules::default(),
-            &Versions::default(),
-            Some(&previous),
-        );
-        let services = services(&after, &registry, &Versions::default(), Some(&before)).0;
+        let second = Plan::of(&after, &metrics, &tls(&after), &rules, &versions, Some(&previous));
+        let services = services(&after, &registry, &versions, Some(&before)).0;
         (first, Planned { plan: second, services })
     }
 

@@ -1,6 +1,8 @@
 //! How calls to a service are made, checked and limited, in the words of whoever does so.
 
-use configuration::{BalancingPolicy, Probe, Protocol, RolloutStrategy, Runs, ServiceSettings};
+use std::collections::BTreeMap;
+
+use configuration::{BalancingPolicy, Probe, Protocol, RolloutStrategy, Runs, ServiceSettings, Settings};
 use service_lifecycle::{Policy, rollout};
 use service_router::{
     Balancing, CheckChannel, CheckPolicy, CircuitLimits, RetryOn, RouterPolicy, TlsClient, UpstreamProtocol,
@@ -84,7 +86,11 @@ pub(super) fn check_policy(
     }
 }
 
-pub(super) fn life_policy(service: &ServiceSettings, versions: &Versions) -> Option<(ServiceName, Policy)> {
+pub(super) fn life_policies(settings: &Settings, versions: &Versions) -> BTreeMap<ServiceName, Policy> {
+    settings.services.iter().filter_map(|service| life_policy(service, versions)).collect()
+}
+
+fn life_policy(service: &ServiceSettings, versions: &Versions) -> Option<(ServiceName, Policy)> {
     let process = service.process()?;
     let policy = Policy {
         version: versions.get(service),
