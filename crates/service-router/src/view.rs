@@ -302,7 +302,7 @@ impl ServiceView {
             |instance: &Instance| split.is_some_and(|split| split.side(&instance.version) == Side::Target);
         let fact = |replica: &Replica| match replica.selectable() {
             Ok(instance) if trusted(instance) && has_no_part(instance) => {
-                format!("{} is of a version that is called only by name", replica.id)
+                format!("{} was tried, or is of a version that only those get who name it", replica.id)
             }
             Ok(instance) if trusted(instance) => {
                 format!("{} was tried, or is not of the version that was asked for", replica.id)

@@ -288,10 +288,29 @@ fn callers_are_named_by_subject_or_tenant_and_get_a_version_that_there_may_be() 
   vrf: {traffic: {callers: {\"subject:a\": \"1 0\", \"user:b\": 1.0.0, \"subject:b\": 0.9.0}}}
 ",
         expect![[r#"
-            serviceos.yaml:6:84: the key `subject:b` is written twice
-              6 |   vrf: {traffic: {callers: {"subject:a": "1 0", "user:b": 1.0.0, subject:b: 0.9.0, "subject:b": 1.0.0}}}
-                |                                                                                    ^^^^^^^^^^^
-            help: keep one of the two"#]],
+            serviceos.yaml:5:64: services.a.traffic.callers: the service has no version `1.1.1`
+              5 |     traffic: {callers: {"subject:key_1": 1.1.0, "tenant:acme": 1.1.1, key_2: 1.0.0, "tenant:": 1.0.0}}
+                |                                                                ^^^^^
+            help: did you mean `1.1.0`?
+
+            serviceos.yaml:5:71: services.a.traffic.callers: expected `subject:NAME` or `tenant:NAME`, found `key_2`
+              5 |     traffic: {callers: {"subject:key_1": 1.1.0, "tenant:acme": 1.1.1, key_2: 1.0.0, "tenant:": 1.0.0}}
+                |                                                                       ^^^^^
+            help: a subject is the id of an API key as in `keys list`, the subject of a token, or the name in a certificate
+
+            serviceos.yaml:5:85: services.a.traffic.callers: expected `subject:NAME` or `tenant:NAME`, found `tenant:`
+              5 |     traffic: {callers: {"subject:key_1": 1.1.0, "tenant:acme": 1.1.1, key_2: 1.0.0, "tenant:": 1.0.0}}
+                |                                                                                     ^^^^^^^^^
+            help: a subject is the id of an API key as in `keys list`, the subject of a token, or the name in a certificate
+
+            serviceos.yaml:6:42: services.vrf.traffic.callers.subject:a: expected 1 to 49 visible ASCII characters such as 1.1.0, found `1 0`
+              6 |   vrf: {traffic: {callers: {"subject:a": "1 0", "user:b": 1.0.0, "subject:b": 0.9.0}}}
+                |                                          ^^^^^
+
+            serviceos.yaml:6:49: services.vrf.traffic.callers: expected `subject:NAME` or `tenant:NAME`, found `user:b`
+              6 |   vrf: {traffic: {callers: {"subject:a": "1 0", "user:b": 1.0.0, "subject:b": 0.9.0}}}
+                |                                                 ^^^^^^^^
+            help: a subject is the id of an API key as in `keys list`, the subject of a token, or the name in a certificate"#]],
     );
     let settings = read(
         "services: {vrf: {traffic: {sticky: caller, callers: {\"subject:key_1\": 1.1.0-3fa9c1d2, \"tenant:a:b\": 0.9.0}}}}",

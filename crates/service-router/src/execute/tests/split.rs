@@ -50,7 +50,7 @@ async fn a_version_without_a_part_is_called_by_those_who_name_it() {
           vrf/0 has GET 0: 200
           200 by vrf/0, tries: 1
         GET
-          failed, tries: 0: no replica can be selected: vrf/0 was tried, or is not of the version that was asked for, vrf/1 was tried, or is not of the version that was asked for
+          failed, tries: 0: no replica can be selected: vrf/0 was tried, or is not of the version that was asked for, vrf/1 was tried, or is of a version that only those get who name it
         GET
           vrf/1 has GET 0: 200
           200 by vrf/1, tries: 1
@@ -80,7 +80,7 @@ async fn who_fails_on_one_side_is_called_on_the_other() {
           vrf/0 has GET 0: 200
           200 by vrf/0, tries: 1
         GET
-          failed, tries: 0: no replica can be selected: vrf/0 is unhealthy, vrf/1 was tried, or is not of the version that was asked for
+          failed, tries: 0: no replica can be selected: vrf/0 is unhealthy, vrf/1 was tried, or is of a version that only those get who name it
     "#]]);
 }
 
