@@ -12,6 +12,7 @@ mod policies;
 mod rate_limits;
 mod releases;
 mod requests;
+mod rollout;
 mod routes;
 mod runs;
 mod secrets;

@@ -6,6 +6,7 @@
 mod attestation;
 mod authentication;
 mod gateway;
+mod rollout;
 mod service;
 mod store;
 
@@ -29,6 +30,7 @@ pub(crate) use attestation::{
 };
 pub(crate) use authentication::{RawAuthentication, RawClientCertificates, RawIssuer};
 pub(crate) use gateway::{RawCertificate, RawGateway, RawLimit, RawLimits, RawRateLimits, RawTier, RawTls};
+pub(crate) use rollout::{RawGate, RawRollout, RawStep};
 pub(crate) use service::{
     RawCircuit, RawEndpoint, RawHealthCheck, RawLoadBalancing, RawMatch, RawOpenApi, RawOutlier, RawRequest,
     RawRestart, RawRetry, RawRoute, RawService, RawTraffic,

@@ -119,6 +119,7 @@ impl Changes {
             attestation,
             grace,
             restart: _,
+            rollout: _,
             start_timeout: _,
         } = before;
         // Whoever starts them somewhere else has been told of so many places.

@@ -23,10 +23,11 @@ use crate::report::Origin;
 
 pub(crate) use spanned::Spanned;
 pub(crate) use stores::{RedisUrl, StoreWord};
-pub(crate) use values::Whole;
+pub(crate) use values::{Ratio, Whole};
 pub(crate) use word_or::{Larger, Neither, WordOr};
 pub(crate) use words::{
-    AccessLog, AnyWord, AttestationWord, CheckWord, PolicyWord, RetryCause, Workers, header_help, header_name,
+    AccessLog, AnyWord, AttestationWord, AutoPromote, CheckWord, PolicyWord, RetryCause, StrategyWord,
+    Workers, header_help, header_name,
 };
 
 /// A typed value, or what stood in its place.

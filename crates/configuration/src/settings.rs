@@ -4,6 +4,7 @@ mod attestation;
 mod authentication;
 mod policies;
 mod request;
+mod rollout;
 mod service;
 mod shared_limits;
 mod store;
@@ -26,10 +27,11 @@ pub use authentication::{
     TokenAlgorithm,
 };
 pub use policies::{
-    BalancingPolicy, Circuit, HashOn, HealthCheck, LoadBalancing, Outlier, Percent, Probe, Retry, RetryOn,
-    Sticky, Traffic,
+    BalancingPolicy, CallerName, Circuit, HashOn, HealthCheck, LoadBalancing, Outlier, Percent, Probe, Retry,
+    RetryOn, Sticky, Traffic,
 };
 pub use request::{ContentRule, Line, RequestSettings, RuleFile};
+pub use rollout::{CanaryGate, CanaryStep, Rollout, RolloutStrategy};
 pub use service::{
     Builtin, CommandSettings, ConfigReload, EndpointSettings, HostPattern, MAX_CONFIG_BYTES, ProcessSettings,
     Program, Protocol, Restart, RouteAccess, RouteSettings, Runs, Scheme, ServiceSettings,

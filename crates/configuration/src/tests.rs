@@ -13,11 +13,13 @@ mod releases;
 mod reports;
 mod requests;
 mod restart_needed;
+mod rollouts;
 mod routes;
 mod schema;
 mod secrets;
 mod semantic;
 mod shared_limits;
+mod spec;
 mod store;
 mod valid;
 

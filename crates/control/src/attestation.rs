@@ -204,7 +204,7 @@ fn attested(authority: &Authority, service: &Service) -> AttestedService {
     let policies = authority.services();
     AttestedService {
         name: service.name.to_string(),
-        version: service.version.to_string(),
+        version: service.version.label().to_owned(),
         policy: policies.get(&service.name).map(|policy| AttestedPolicy::new(policy)),
         replicas: service.replicas.iter().map(|replica| AttestedReplica::new(authority, replica)).collect(),
     }

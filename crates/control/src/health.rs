@@ -78,7 +78,7 @@ impl HealthReport {
                 .map(|state| (state.as_str().to_owned(), json!(count(state))))
                 .into_iter()
                 .collect();
-            entry.insert("version".into(), json!(&*service.version));
+            entry.insert("version".into(), json!(service.version.label()));
             entry.insert("required".into(), json!(service.required));
             entry.insert("replicas".into(), Value::Object(counts));
             entry.insert("instances".into(), service.replicas.iter().map(instance).collect());
@@ -199,6 +199,7 @@ pub(crate) mod tests {
         Arc::new(Service {
             name: name.parse().unwrap(),
             version: "1.0.0".into(),
+            split: None,
             required,
             desired,
             replicas: replicas.collect(),

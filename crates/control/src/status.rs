@@ -55,6 +55,9 @@ pub struct ServiceStatus {
     pub name: String,
     /// The label of its version.
     pub version: String,
+    /// What the version that is wanted is known by: the label, and 8 digits of the digest of its spec where that is started here.
+    #[serde(default)]
+    pub version_id: String,
     /// How many replicas are wanted.
     pub desired: usize,
     /// How many are Ready.
@@ -89,6 +92,9 @@ pub struct ReplicaStatus {
     pub gate: String,
     /// Whether requests may reach it.
     pub selectable: bool,
+    /// What its version is known by, while it listens.
+    #[serde(default)]
+    pub version_id: Option<String>,
     /// How often it was started again.
     pub restarts: u32,
     /// The requests that it has.
@@ -145,7 +151,8 @@ impl NodeStatus {
 fn service_status(service: &Service) -> ServiceStatus {
     ServiceStatus {
         name: service.name.to_string(),
-        version: service.version.to_string(),
+        version: service.version.label().to_owned(),
+        version_id: service.version.id().to_owned(),
         desired: service.desired,
         ready: service.replicas.iter().filter(|replica| replica.state == LifecycleState::Ready).count(),
         replicas: service.replicas.iter().map(replica_status).collect(),
@@ -184,6 +191,7 @@ fn replica_status(replica: &Replica) -> ReplicaStatus {
         attested: replica.attestation.holds(),
         gate: replica.gate.as_str().to_owned(),
         selectable: replica.selectable().is_ok(),
+        version_id: instance.map(|instance| instance.version.id().to_owned()),
         restarts: replica.restarts,
         in_flight: instance.map_or(0, |instance| instance.in_flight.count()),
     }
@@ -243,6 +251,7 @@ mod tests {
                 {
                   "name": "vrf",
                   "version": "1.0.0",
+                  "versionId": "1.0.0",
                   "desired": 3,
                   "ready": 2,
                   "replicas": [
@@ -258,6 +267,7 @@ mod tests {
                       "attested": true,
                       "gate": "open",
                       "selectable": true,
+                      "versionId": "1.0.0",
                       "restarts": 0,
                       "inFlight": 0
                     },
@@ -273,6 +283,7 @@ mod tests {
                       "attested": false,
                       "gate": "open",
                       "selectable": false,
+                      "versionId": null,
                       "restarts": 0,
                       "inFlight": 0
                     },
@@ -288,6 +299,7 @@ mod tests {
                       "attested": true,
                       "gate": "open",
                       "selectable": false,
+                      "versionId": "1.0.0",
                       "restarts": 0,
                       "inFlight": 0
                     }

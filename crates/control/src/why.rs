@@ -68,6 +68,9 @@ pub struct WhyReady {
     pub pid: Option<u32>,
     /// Where it listens.
     pub address: Option<SocketAddr>,
+    /// What its version is known by, while it listens.
+    #[serde(default)]
+    pub version_id: Option<String>,
 }
 
 /// Ends in a row, none of them after it had served for a while.
@@ -216,6 +219,7 @@ impl WhyReady {
             crash_loop: replica.crash_loop.as_deref().map(WhyCrashLoop::new),
             pid: replica.pid,
             address: replica.instance.as_ref().map(|instance| instance.address),
+            version_id: replica.instance.as_ref().map(|instance| instance.version.id().to_owned()),
         }
     }
 }
@@ -309,7 +313,8 @@ mod tests {
                     "restarts": 0,
                     "crashLoop": null,
                     "pid": 4711,
-                    "address": "127.0.0.1:41233"
+                    "address": "127.0.0.1:41233",
+                    "versionId": "1.0.0"
                   },
                   "attested": {
                     "holds": true,
@@ -382,7 +387,8 @@ mod tests {
                     "restarts": 0,
                     "crashLoop": null,
                     "pid": 4711,
-                    "address": null
+                    "address": null,
+                    "versionId": null
                   },
                   "attested": {
                     "holds": false,

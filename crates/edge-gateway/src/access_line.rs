@@ -55,7 +55,7 @@ pub(crate) fn write(out: &mut Vec<u8>, exchange: &Exchange, route: Option<&Route
             out.extend_from_slice(node.as_str().as_bytes());
         }
         out.push(b'"');
-        text(out, b",\"version\":", &instance.version);
+        text(out, b",\"version\":", instance.version.label());
         number(out, b",\"attempts\":", u64::from(exchange.attempts));
     }
     number(out, b",\"status\":", u64::from(exchange.status));

@@ -1,10 +1,13 @@
 //! What of a request decides where it goes: the hash of a balancing policy, the version of a service, the time that is left.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use configuration::{HashOn, Sticky};
+use access::Caller;
+use bytes::Bytes;
+use configuration::{CallerName, HashOn, Sticky};
 use http1::{Known, RequestHead};
-use service_router::stable_hash;
+use service_router::{ServiceView, Wanted, stable_hash};
 use types::duration;
 
 use crate::exchange::Exchange;
@@ -29,9 +32,43 @@ pub(crate) fn sticky_hash(sticky: Option<&Sticky>, exchange: &Exchange) -> Optio
     }
 }
 
-/// The version that a request asks for.
-pub(crate) fn version<'a>(route: &'a Route, head: &'a RequestHead) -> Option<&'a [u8]> {
-    head.values_of(route.version_header.as_deref()?).next()
+/// The version that a request is for: the one that it asks for, else the one that its caller gets.
+pub(crate) fn version(route: &Route, exchange: &Exchange, view: &ServiceView) -> Wanted {
+    let header = route.version_header.as_deref();
+    if let Some(asked) = header.and_then(|header| exchange.head.values_of(header).next()) {
+        return Wanted::Only(view.version(asked));
+    }
+    let given = route.callers.as_deref().zip(exchange.caller.as_deref());
+    let given = given.and_then(|(callers, caller)| callers.version(caller));
+    given.map_or(Wanted::Any, |version| Wanted::Rather(view.version(version.as_bytes())))
+}
+
+/// Which version of a service a caller gets that names none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CallerVersions {
+    subjects: HashMap<Bytes, String>,
+    tenants: HashMap<Bytes, String>,
+}
+
+impl CallerVersions {
+    /// As the configuration says, whose names are compared with what a replica is told of a caller.
+    pub fn new<'a>(callers: impl IntoIterator<Item = (&'a CallerName, &'a String)>) -> Self {
+        let mut versions = Self::default();
+        for (name, version) in callers {
+            let (map, name) = match name {
+                CallerName::Subject(name) => (&mut versions.subjects, name),
+                CallerName::Tenant(name) => (&mut versions.tenants, name),
+            };
+            map.insert(Caller::new(name, "", Vec::new()).subject().clone(), version.clone());
+        }
+        versions
+    }
+
+    /// That of a caller, whose own name counts before that of whom it acts for.
+    fn version(&self, caller: &Caller) -> Option<&str> {
+        let by_subject = self.subjects.get(caller.subject());
+        by_subject.or_else(|| self.tenants.get(caller.tenant())).map(String::as_str)
+    }
 }
 
 /// How long the client waits at the most: the route's time, or less where the client says so.
@@ -78,6 +115,24 @@ fn cookie<'a>(head: &'a RequestHead, name: &'a str) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_caller_is_found_by_its_own_name_before_that_of_whom_it_acts_for() {
+        let text = |text: &str| text.to_owned();
+        let callers = [
+            (CallerName::Subject(text("key_1")), text("1.1.0")),
+            (CallerName::Subject(text("änn")), text("1.2.0")),
+            (CallerName::Tenant(text("acme")), text("1.3.0")),
+        ];
+        let versions = CallerVersions::new(callers.iter().map(|(name, version)| (name, version)));
+        let version = |subject: &str, tenant: &str| {
+            versions.version(&Caller::new(subject, tenant, Vec::new())).map(str::to_owned)
+        };
+        assert_eq!(version("key_1", "acme").as_deref(), Some("1.1.0"));
+        assert_eq!(version("key_2", "acme").as_deref(), Some("1.3.0"));
+        assert_eq!(version("änn", "default").as_deref(), Some("1.2.0"));
+        assert_eq!((version("acme", "key_1"), version("key_2", "default")), (None, None));
+    }
 
     #[test]
     fn grpc_timeouts_are_digits_and_a_unit() {

@@ -42,6 +42,7 @@ mod validate;
 mod websocket;
 mod worker;
 
+pub use destination::CallerVersions;
 pub use error::{CODES, FlowError, LimitedBy};
 pub use gateway::{Gateway, GatewayParts, Phase, Plans, Shared};
 pub use listener::{BindError, Listeners};

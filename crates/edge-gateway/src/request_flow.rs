@@ -119,7 +119,7 @@ async fn request_flow(
         timeout,
         allowed: route.timeout,
         hash: hash.or_else(|| destination::hash(route.hash_on.as_ref(), exchange)),
-        version: destination::version(route, &exchange.head).map(|version| view.version(version)),
+        version: destination::version(route, exchange, view),
         sticky: destination::sticky_hash(route.sticky.as_ref(), exchange),
     };
     let called = worker.router.execute(view, options, &Forward::new(exchange, route), body, timer).await;

@@ -17,6 +17,7 @@ use validation::RequestRule;
 
 use crate::FlowError;
 use crate::access_line::route_part;
+use crate::destination::CallerVersions;
 use crate::path::plain;
 use crate::rate_limit::RouteLimit;
 use hosts::Hosts;
@@ -58,6 +59,8 @@ pub struct Route {
     pub sticky: Option<Sticky>,
     /// The field by which a caller asks for a version; in lower case.
     pub version_header: Option<String>,
+    /// Which version a caller gets that asks for none; none where that makes no difference.
+    pub callers: Option<Arc<CallerVersions>>,
     /// Who signs who calls, and the service that is called; none where the replica takes the word of the connection.
     pub caller_signer: Option<(Arc<CallerSigner>, Arc<str>)>,
 }
@@ -83,6 +86,7 @@ impl Route {
             hash_on: None,
             sticky: None,
             version_header: None,
+            callers: None,
             caller_signer: None,
         }
     }

@@ -51,8 +51,8 @@ pub use identity::{NotAnIdentity, SpiffeId, Subject};
 pub use launch_ticket::LaunchTicket;
 pub use messages::{
     Bytes, ChallengeAnswer, ChallengeRequest, EndOrder, InstancesAnswer, JoinAnswer, JoinRequest, LEASE_TTL,
-    LeaseRequest, MAX_MESSAGE_BYTES, MeshInstance, RENEWAL, RUN_BYTES, Refusal, RegisterAnswer,
-    RegisterRequest, RenewAnswer, SealedSecret,
+    LeaseRequest, MAX_MESSAGE_BYTES, MeshInstance, MeshPart, MeshSide, RENEWAL, RUN_BYTES, Refusal,
+    RegisterAnswer, RegisterRequest, RenewAnswer, SealedSecret,
 };
 pub use protocol::Protocol;
 pub use quoter::{

@@ -122,6 +122,7 @@ pub struct InstancesAnswer {
 
 /// An instance of a service, as whoever connects to it must find it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MeshInstance {
     /// Its identity.
     pub spiffe: String,
@@ -129,6 +130,35 @@ pub struct MeshInstance {
     pub address: SocketAddr,
     /// The SHA-256 of the certificates that it may show, the one in force first.
     pub leaves: Vec<Bytes>,
+    /// The label of its version.
+    #[serde(default)]
+    pub version: String,
+    /// What its version is known by.
+    #[serde(default)]
+    pub version_id: String,
+    /// Which part of the calls its side gets that name no version; none where they are not divided.
+    #[serde(default)]
+    pub part: Option<MeshPart>,
+}
+
+/// The part of one side, while a version takes the place of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshPart {
+    /// Which.
+    pub side: MeshSide,
+    /// In percent; with 0 it is for those alone who name its version.
+    pub percent: u8,
+}
+
+/// The sides of which one takes the place of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MeshSide {
+    /// The version that comes.
+    Target,
+    /// All others.
+    Stable,
 }
 
 /// The length of what tells a run of a process from others.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use mesh_protocol::{Bytes, MeshInstance, SpiffeId, Subject};
-use service_registry::{Channel, Instance, Registry, Snapshot};
+use mesh_protocol::{Bytes, MeshInstance, MeshPart, MeshSide, SpiffeId, Subject};
+use service_registry::{Channel, Instance, Registry, Service, Side, Snapshot};
 use types::ServiceName;
 
 /// The services that each service lets call it.
@@ -49,27 +49,45 @@ impl Callable {
 }
 
 fn instances(snapshot: &Snapshot, service: &ServiceName, now: Timestamp) -> Vec<MeshInstance> {
-    let found = snapshot.service(service);
-    found
-        .into_iter()
-        .flat_map(|service| service.selectable())
-        .filter_map(|instance| listed(instance, now))
-        .collect()
+    let Some(service) = snapshot.service(service) else { return Vec::new() };
+    let selectable = service.selectable();
+    selectable.filter_map(|instance| listed(instance, part(service, instance), now)).collect()
+}
+
+/// Which part of the calls the side of an instance has. A side of which no instance may serve leaves its part to the other.
+fn part(service: &Service, instance: &Instance) -> Option<MeshPart> {
+    let split = service.split.as_ref()?;
+    let is_there = |side| service.selectable().any(|instance| split.side(&instance.version) == side);
+    let of_target = match split.percent {
+        0 => 0,
+        _ if !is_there(Side::Target) => 0,
+        _ if !is_there(Side::Stable) => 100,
+        percent => percent,
+    };
+    Some(match split.side(&instance.version) {
+        Side::Target => MeshPart { side: MeshSide::Target, percent: of_target },
+        Side::Stable => MeshPart { side: MeshSide::Stable, percent: 100 - of_target },
+    })
 }
 
 /// None where the instance is no member of the mesh.
-fn listed(instance: &Instance, now: Timestamp) -> Option<MeshInstance> {
+fn listed(instance: &Instance, part: Option<MeshPart>, now: Timestamp) -> Option<MeshInstance> {
     let Channel::Mesh(peer) = &instance.channel else { return None };
     let leaves: Vec<_> = peer.accepted(now).into_iter().map(|leaf| Bytes(leaf.to_vec())).collect();
     let spiffe = peer.spiffe_id().to_owned();
-    (!leaves.is_empty()).then_some(MeshInstance { spiffe, address: instance.address, leaves })
+    (!leaves.is_empty()).then(|| MeshInstance {
+        spiffe,
+        address: instance.address,
+        leaves,
+        version: instance.version.label().to_owned(),
+        version_id: instance.version.id().to_owned(),
+        part,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use service_registry::{
-        Attestation, Attested, Change, LifecycleState, MeshPeer, Replica, Service, Verdict,
-    };
+    use service_registry::{Attestation, Attested, Change, LifecycleState, MeshPeer, Replica, Verdict};
     use types::ReplicaId;
 
     use super::*;
@@ -81,6 +99,7 @@ mod tests {
         let service = Service {
             name: name.clone(),
             version: "1.0.0".into(),
+            split: None,
             required: true,
             desired: replicas.len(),
             replicas,
@@ -159,5 +178,43 @@ mod tests {
         serves(&registry, "vrf/0", Channel::Plain);
         serves(&registry, "vrf/1", Channel::Tls("vrf.example".into()));
         assert_eq!(asks(&callable, "gateway/n1", "vrf"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn each_side_is_told_its_part_of_the_calls() {
+        let (callable, registry) = callable();
+        let name: ServiceName = "vrf".parse().unwrap();
+        serves(&registry, "vrf/0", Channel::Mesh(peer("vrf/0")));
+        serves(&registry, "vrf/1", Channel::Mesh(peer("vrf/1")));
+        registry.update(&"vrf/1".parse().unwrap(), |replica| {
+            let known = replica.instance.as_ref().unwrap();
+            let next = Instance::new(replica.id.clone(), 2, known.address, "1.1.0".into());
+            replica.instance = Some(Arc::new(Instance { channel: known.channel.clone(), ..next }));
+            Change::Made
+        });
+        let parts = |percent| {
+            registry.split(&name, Some(("1.1.0".into(), percent)));
+            let listed = asks(&callable, "service/oracle/0", "vrf").unwrap();
+            let part = |listed: MeshInstance| (listed.version, listed.part.unwrap().percent);
+            listed.into_iter().map(part).collect::<Vec<_>>()
+        };
+        let both = |one, two| vec![("1.0.0".to_owned(), one), ("1.1.0".to_owned(), two)];
+        assert_eq!(parts(0), both(100, 0));
+        assert_eq!(parts(10), both(90, 10));
+        assert_eq!(parts(100), both(0, 100));
+        // What is left has everything, but for what nobody is to call who does not name it.
+        let drains = |id: &str, state| {
+            registry.update(&id.parse().unwrap(), |replica| {
+                replica.state = state;
+                Change::Made
+            })
+        };
+        drains("vrf/1", LifecycleState::Draining);
+        assert_eq!(parts(100), [("1.0.0".to_owned(), 100)]);
+        drains("vrf/0", LifecycleState::Draining);
+        drains("vrf/1", LifecycleState::Ready);
+        assert_eq!((parts(1), parts(0)), (vec![("1.1.0".to_owned(), 100)], vec![("1.1.0".to_owned(), 0)]));
+        registry.split(&name, None);
+        assert_eq!(asks(&callable, "service/oracle/0", "vrf").unwrap()[0].part, None);
     }
 }

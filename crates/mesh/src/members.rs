@@ -249,8 +249,14 @@ mod tests {
         let id: ReplicaId = "vrf/0".parse().unwrap();
         let replicas = vec![Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH)];
         let name: ServiceName = "vrf".parse().unwrap();
-        let service =
-            Service { name, version: "1.0.0".into(), required: true, desired: replicas.len(), replicas };
+        let service = Service {
+            name,
+            version: "1.0.0".into(),
+            split: None,
+            required: true,
+            desired: replicas.len(),
+            replicas,
+        };
         let (registry, members) = (Registry::new(vec![service]), Members::default());
         (Writer { registry, members, written: Arc::default(), ending: BTreeMap::new() }, id)
     }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use service_registry::{Actor, Attestation, Confirmed, Instance, LastExit, Registry, Replica, Verdict, What};
+use service_registry::{
+    Actor, Attestation, Confirmed, Instance, LastExit, Registry, Replica, Verdict, Version, What,
+};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use types::ReplicaId;
@@ -47,8 +49,8 @@ pub struct Policy {
 /// Drives one replica through its lives.
 pub struct Driver<L> {
     facts: Facts,
-    /// The label of the version that runs.
-    version: Arc<str>,
+    /// The version that runs.
+    version: Version,
     launcher: Arc<L>,
     policy: watch::Receiver<Policy>,
     orders: Orders,
@@ -98,10 +100,10 @@ enum Started {
 }
 
 impl<L: Launch> Driver<L> {
-    /// A driver of a replica that does not run yet; `version` is the label of what the launcher launches.
+    /// A driver of a replica that does not run yet; `version` is that of what the launcher launches.
     pub fn new(
         replica: ReplicaId,
-        version: Arc<str>,
+        version: Version,
         launcher: Arc<L>,
         policy: watch::Receiver<Policy>,
         registry: Registry,
@@ -242,7 +244,7 @@ impl<L: Launch> Driver<L> {
         };
         let (replica, registry) = (self.replica().clone(), self.facts.registry.clone());
         let incarnation = registry.next_incarnation();
-        let instance = Instance::new(replica.clone(), incarnation, address, Arc::clone(&self.version));
+        let instance = Instance::new(replica.clone(), incarnation, address, self.version.clone());
         let instance = Arc::new(Instance { channel, ..instance });
         self.facts.register(Arc::clone(&instance), registration);
         let leaves = process.leaves();

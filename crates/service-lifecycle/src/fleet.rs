@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use service_registry::{Actor, Attested, Labels, Registry, Replica, Snapshot, Subject, What};
+use service_registry::{Actor, Attested, Labels, Registry, Replica, Snapshot, Subject, Version, What};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -27,8 +27,8 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// What replicas run.
 pub struct Release<L> {
-    /// The label of its version.
-    pub version: Arc<str>,
+    /// Its version.
+    pub version: Version,
     /// What launches it.
     pub launcher: Arc<L>,
 }
@@ -222,7 +222,7 @@ impl<L: Launch> Fleet<L> {
             return Err(FleetRefused::OnItsWay(self.service.clone()));
         }
         let Release { version, launcher } = &self.stable.release;
-        let release = Release { version: Arc::clone(version), launcher: Arc::clone(launcher) };
+        let release = Release { version: version.clone(), launcher: Arc::clone(launcher) };
         let plan = Plan { strategy: Strategy::Rolling, ..self.plan.clone() };
         self.by = (actor, Some("restarted".to_owned()));
         self.begin(release, plan);
@@ -328,8 +328,7 @@ impl<L: Launch> Fleet<L> {
             (Some(OnItsWay { target, .. }), Side::Target) => target,
             _ => &self.stable,
         };
-        let (number, version, launcher) =
-            (*number, Arc::clone(&release.version), Arc::clone(&release.launcher));
+        let (number, version, launcher) = (*number, release.version.clone(), Arc::clone(&release.launcher));
         let id = self.id(ordinal);
         let row = Replica::stopped(id.clone(), Timestamp::now());
         self.registry.add_replica(Replica { labels: self.labels.clone(), ..row });

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use service_registry::{
     Attestation, Change, Confirmed, Instance, LifecycleState, Registry, Replica, Service, Snapshot, Verdict,
-    WorkerSubscription,
+    Version, WorkerSubscription,
 };
 use types::ReplicaId;
 
@@ -86,7 +86,7 @@ async fn registration() {
     for _ in 0..5 {
         let registry = Registry::new(services(Wanted::Stopped));
         let workers = Workers::of(&registry);
-        let version = "1.0.0".into();
+        let version = Version::from("1.0.0");
         let began = Instant::now();
         let mut epoch = 0;
         for id in ids() {
@@ -143,7 +143,7 @@ enum Wanted {
 fn services(wanted: Wanted) -> Vec<Service> {
     let now = Timestamp::now();
     let mut incarnation = 0;
-    let mut replica = |id: ReplicaId, version: &Arc<str>| {
+    let mut replica = |id: ReplicaId, version: &Version| {
         let mut replica = Replica::stopped(id, now);
         if wanted == Wanted::Serving {
             incarnation += 1;
@@ -154,9 +154,9 @@ fn services(wanted: Wanted) -> Vec<Service> {
     let service = |number: u32| {
         let name: types::ServiceName = format!("service-{number:04}").parse().expect("a name");
         let ids = (0..REPLICAS).map(|ordinal| ReplicaId::new(name.clone(), ordinal));
-        let version = "1.0.0".into();
+        let version = Version::from("1.0.0");
         let replicas: Vec<_> = ids.map(|id| replica(id, &version)).collect();
-        Service { name, version, required: true, desired: replicas.len(), replicas }
+        Service { name, version, split: None, required: true, desired: replicas.len(), replicas }
     };
     (0..SERVICES).map(service).collect()
 }
@@ -168,10 +168,10 @@ fn ids() -> impl Iterator<Item = ReplicaId> {
     })
 }
 
-fn serve(replica: &mut Replica, incarnation: u64, version: &Arc<str>) {
+fn serve(replica: &mut Replica, incarnation: u64, version: &Version) {
     let port = u16::try_from(incarnation % 60_000).expect("below 60,000");
     let address = SocketAddr::from(([10, 0, 0, 1], port));
-    let instance = Instance::new(replica.id.clone(), incarnation, address, Arc::clone(version));
+    let instance = Instance::new(replica.id.clone(), incarnation, address, version.clone());
     (replica.state, replica.reason) = (LifecycleState::Ready, None);
     replica.instance = Some(Arc::new(instance));
     replica.health.verdict = Verdict::Healthy;

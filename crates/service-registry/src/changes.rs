@@ -165,7 +165,14 @@ mod tests {
         let name: ServiceName = name.parse().unwrap();
         let ids = (0..replicas).map(|ordinal| ReplicaId::new(name.clone(), ordinal));
         let replicas: Vec<_> = ids.map(|id| Replica::stopped(id, Timestamp::UNIX_EPOCH)).collect();
-        Service { name, version: "1.0.0".into(), required: true, desired: replicas.len(), replicas }
+        Service {
+            name,
+            version: "1.0.0".into(),
+            split: None,
+            required: true,
+            desired: replicas.len(),
+            replicas,
+        }
     }
 
     fn since(registry: &Registry, epoch: u64) -> Option<String> {

@@ -18,6 +18,8 @@ mod registration;
 mod registry;
 mod shared;
 mod snapshot;
+mod split;
+mod version;
 
 pub use attestation::{Appraised, Attestation, Attested, Refusal};
 pub use calls::{CallCount, CallCounts, Calls};
@@ -33,3 +35,5 @@ pub use registration::{Presence, Registration};
 pub use registry::{Change, Confirmed, Registry, WorkerSubscription};
 pub use shared::{ClaimError, Node, NodeFacts, PRESENT, Seal};
 pub use snapshot::{Channel, Instance, LastCheck, NotSelectable, Replica, Service, Snapshot};
+pub use split::{Answered, Sample, Side, Split, Tally};
+pub use version::{SpecDigest, Version};

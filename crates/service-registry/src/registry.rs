@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use types::{ReplicaId, ServiceName};
 
-use crate::{Events, NodeFacts, Replica, Service, Snapshot};
+use crate::{Events, NodeFacts, Replica, Service, Snapshot, Split, Version};
 
 /// All replicas of this mesh. Clones share it.
 #[derive(Clone)]
@@ -122,6 +122,32 @@ impl Registry {
             replica.mark(Some(&known.replicas[of_service]), published.epoch + 1);
             let mut service = Service::clone(known);
             service.replicas[of_service] = replica;
+            *published = Arc::new(published.with(place, service));
+            true
+        });
+        self.0.snapshot.borrow().epoch
+    }
+
+    /// Divides the calls of a service from now on: this version has this part of them, in percent; with `None` they are not
+    /// divided. What is counted goes on as long as it is the same version. Returns the epoch from which on it is seen.
+    pub fn split(&self, service: &ServiceName, part: Option<(Version, u8)>) -> u64 {
+        self.0.snapshot.send_if_modified(|published| {
+            let Some(place) = published.place(service) else { return false };
+            let known = &published.services[place];
+            let is_as_it_was = match (&known.split, &part) {
+                (None, None) => true,
+                (Some(known), Some((to, percent))) => (&known.to, known.percent) == (to, *percent),
+                (None, Some(_)) | (Some(_), None) => false,
+            };
+            if is_as_it_was {
+                return false;
+            }
+            let split = part.map(|(to, percent)| {
+                let answered = known.split.as_ref().filter(|known| known.to == to);
+                let answered = answered.map(|known| Arc::clone(&known.answered)).unwrap_or_default();
+                Split { answered, ..Split::new(to, percent) }
+            });
+            let service = Service { split, ..Service::clone(known) };
             *published = Arc::new(published.with(place, service));
             true
         });
@@ -256,7 +282,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::{Attestation, Attested, LifecycleState, NotSelectable, Verdict};
+    use crate::{Attestation, Attested, LifecycleState, NotSelectable, Side, Verdict};
 
     fn registry() -> (Registry, ReplicaId) {
         let id: ReplicaId = "vrf/0".parse().unwrap();
@@ -264,6 +290,7 @@ mod tests {
         let service = Service {
             name: id.service.clone(),
             version: "1.0.0".into(),
+            split: None,
             required: true,
             desired: replicas.len(),
             replicas,
@@ -285,6 +312,29 @@ mod tests {
         assert_eq!(registry.update(&id, |_| Change::None), 2);
         assert_eq!(registry.update(&"vrf/7".parse().unwrap(), |_| Change::Made), 2);
         assert!(!watcher.has_changed().unwrap());
+    }
+
+    #[test]
+    fn what_is_counted_of_a_split_goes_on_as_long_as_it_is_the_same_version() {
+        let (registry, id) = registry();
+        let answered = |registry: &Registry| {
+            let split = registry.snapshot().services[0].split.clone().unwrap();
+            (split.percent, split.answered)
+        };
+        assert_eq!(registry.split(&id.service, Some(("1.1.0".into(), 0))), 2);
+        let (percent, first) = answered(&registry);
+        first.begin(Side::Target).add_call();
+        assert_eq!((percent, registry.split(&id.service, Some(("1.1.0".into(), 0)))), (0, 2), "no news");
+        assert_eq!(registry.split(&id.service, Some(("1.1.0".into(), 50))), 3);
+        let (percent, same) = answered(&registry);
+        assert_eq!((percent, same.sample(Side::Target).calls.all), (50, 1));
+        // Nothing of it is a change of a replica.
+        assert_eq!(registry.snapshot().changes_since(1, None, None).unwrap().changed.len(), 0);
+        registry.split(&id.service, Some(("1.2.0".into(), 50)));
+        assert_eq!(answered(&registry).1.sample(Side::Target).calls.all, 0);
+        registry.split(&id.service, None);
+        assert!(registry.snapshot().services[0].split.is_none());
+        assert_eq!(registry.split(&"oracle".parse().unwrap(), Some(("1".into(), 1))), 5, "there is none");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use types::{ReplicaId, ServiceName};
 use crate::changes::Removed;
 use crate::{
     Attestation, Attested, CallCounts, CrashLoop, Gate, Health, InFlight, Labels, LifecycleState, MeshPeer,
-    Outcomes, Presence, Registration, Verdict,
+    Outcomes, Presence, Registration, Split, Verdict, Version,
 };
 
 /// All services at one moment.
@@ -37,8 +37,10 @@ pub struct Snapshot {
 pub struct Service {
     /// Its name.
     pub name: ServiceName,
-    /// The label of its version.
-    pub version: Arc<str>,
+    /// The version that is wanted.
+    pub version: Version,
+    /// How its calls are divided between two versions, while one takes the place of the other.
+    pub split: Option<Split>,
     /// Whether its being down makes the whole unhealthy.
     pub required: bool,
     /// How many replicas are wanted; those of other nodes are wanted there.
@@ -100,8 +102,8 @@ pub struct Instance {
     pub in_flight: InFlight,
     /// The replica.
     pub replica: ReplicaId,
-    /// The label of its version; the same allocation for all that have it from their service.
-    pub version: Arc<str>,
+    /// Its version; the same allocation for all that have it from their service.
+    pub version: Version,
     /// Where it listens.
     pub address: SocketAddr,
     /// Host and port as it is named: its address where it has no name.
@@ -131,7 +133,7 @@ pub enum Channel {
 
 impl Instance {
     /// A run that is reached in the clear, and is known by its replica; the fields say the rest.
-    pub fn new(replica: ReplicaId, incarnation: u64, address: SocketAddr, version: Arc<str>) -> Self {
+    pub fn new(replica: ReplicaId, incarnation: u64, address: SocketAddr, version: Version) -> Self {
         Self {
             identity: replica.to_string(),
             replica,

@@ -54,8 +54,12 @@ pub(crate) struct Target {
     pub(crate) weight: u32,
     /// Its level: 0 is used first.
     pub(crate) priority: u32,
-    /// The index of its version.
+    /// The index of the label of its version.
     pub(crate) version: u32,
+    /// The index of what its version is known by: another one for each thing that the label may stand for.
+    pub(crate) id: u32,
+    /// Whether its version is the one that has [`Settings::apart`].
+    pub(crate) apart: bool,
     /// What the health owner says.
     pub(crate) healthy: bool,
     /// When it began to serve.
@@ -75,6 +79,8 @@ pub(crate) struct Settings {
     /// The part of each version, by its index; empty: versions do not matter. A version that it leaves out has none, and is
     /// there for those that ask.
     pub(crate) version_weights: Vec<u32>,
+    /// The part of the calls that the version has which takes the place of the others, in percent; then nothing goes by weights.
+    pub(crate) apart: Option<u8>,
 }
 
 /// What the worker knows of the targets at the moment of a pick.
@@ -94,10 +100,22 @@ pub(crate) trait Loads {
 pub(crate) struct Request {
     /// What Maglev goes by; random without.
     pub(crate) hash: Option<u64>,
-    /// The version that it must be.
-    pub(crate) version: Option<u32>,
+    /// The version that it is for.
+    pub(crate) version: Wanted,
     /// What the version stays the same for; random without.
     pub(crate) sticky_hash: Option<u64>,
+}
+
+/// Which version a call is for, by the number of a label or of what a version is known by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// Whichever has a part of the calls.
+    #[default]
+    Any,
+    /// This one while it can be selected, else any.
+    Rather(u32),
+    /// This one and no other.
+    Only(u32),
 }
 
 /// Picks targets of one service for one worker. Made anew with each snapshot.
@@ -149,14 +167,24 @@ impl Balancer {
     ) -> Option<usize> {
         let pick = Pick { policy: self.policy, loads, hash: request.hash, now, turns: &self.turns };
         match request.version {
-            None => self.versions.pick_any(&pick, request.sticky_hash, random),
-            Some(version) => self.versions.pick_asked(version, &pick, random),
+            Wanted::Any => self.versions.pick_any(&pick, request.sticky_hash, random),
+            Wanted::Only(version) => self.versions.pick_asked(version, &pick, random),
+            Wanted::Rather(version) => {
+                let asked = self.versions.pick_asked(version, &pick, random);
+                asked.or_else(|| self.versions.pick_any(&pick, request.sticky_hash, random))
+            }
         }
     }
 
     /// Whether [`Self::pick`] would find one. Nothing is drawn, and nobody's turn goes by.
     pub(crate) fn reaches(&self, loads: &impl Loads, request: &Request) -> bool {
-        self.versions.reaches(request.version, loads)
+        match request.version {
+            Wanted::Any => self.versions.reaches_any(loads),
+            Wanted::Only(version) => self.versions.reaches_asked(version, loads),
+            Wanted::Rather(version) => {
+                self.versions.reaches_asked(version, loads) || self.versions.reaches_any(loads)
+            }
+        }
     }
 
     fn turns_by_key(&self) -> impl Iterator<Item = (u64, f64)> {

@@ -9,6 +9,7 @@ use service_registry::Instance;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use crate::balance::Wanted;
 use crate::request_body::BodyError;
 
 /// The head of a call, as the replica is to be sent it. Written anew for each try.
@@ -50,8 +51,8 @@ pub struct CallOptions {
     pub allowed: Duration,
     /// What the balancing policy hashes, where it does.
     pub hash: Option<u64>,
-    /// The version that it must be, as [`crate::ServiceView::version`] numbers them.
-    pub version: Option<u32>,
+    /// The version that it is for, as [`crate::ServiceView::version`] numbers them.
+    pub version: Wanted,
     /// What keeps a caller with one version, where something does.
     pub sticky: Option<u64>,
 }

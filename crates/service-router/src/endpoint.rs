@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use service_registry::{CallCount, Claim, Instance};
+use service_registry::{CallCount, Claim, Instance, Tally};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -41,6 +41,8 @@ pub(crate) struct Endpoint {
     idle: RefCell<Vec<(Box<Http1Connection>, u32)>>,
     /// How many of this worker's calls there were.
     calls: Arc<CallCount>,
+    /// Where they are counted once more, while one version takes the place of another.
+    tally: RefCell<Option<Arc<Tally>>>,
     /// The connections that calls over HTTP/2 share, with their numbers.
     shared: RefCell<Vec<(Http2Connection, u64)>>,
     /// What drives those, and those that only finish their calls.
@@ -79,6 +81,7 @@ impl Endpoint {
     ) -> Self {
         Self {
             calls: instance.calls.begin(),
+            tally: RefCell::default(),
             instance,
             latency: PeakEwma::new(estimate, now),
             pending: Cell::new(0),
@@ -108,6 +111,19 @@ impl Endpoint {
         self.pending.set(self.pending.get() + 1);
         self.instance.in_flight.begin();
         Some(Pending { endpoint: Rc::clone(self), probes: Cell::new(probes), counted: Cell::new(false) })
+    }
+
+    /// Counts its calls there, too, from now on.
+    pub(crate) fn tally_with(&self, tally: Option<&Arc<Tally>>) {
+        *self.tally.borrow_mut() = tally.map(Arc::clone);
+    }
+
+    /// A call was answered after this time, and not with a failure.
+    pub(crate) fn answered_after(&self, latency: Duration, now: Instant) {
+        self.latency.observe(latency, now);
+        if let Some(tally) = self.tally.borrow().as_deref() {
+            tally.add_latency(latency);
+        }
     }
 
     /// Calls of this worker in flight.
@@ -262,6 +278,9 @@ impl Pending {
     pub(crate) fn failed(&self) -> u32 {
         self.count();
         self.endpoint.calls.add_failure();
+        if let Some(tally) = self.endpoint.tally.borrow().as_deref() {
+            tally.add_failure();
+        }
         let in_a_row = self.endpoint.instance.outcomes.failed();
         if self.probes.replace(false) { u32::MAX } else { in_a_row }
     }
@@ -272,6 +291,9 @@ impl Pending {
     fn count(&self) {
         if !self.counted.replace(true) {
             self.endpoint.calls.add_call();
+            if let Some(tally) = self.endpoint.tally.borrow().as_deref() {
+                tally.add_call();
+            }
         }
     }
 }

@@ -287,7 +287,7 @@ impl<H: CallHead, B: RequestBody> Execution<'_, H, B> {
             Some(moved) => self.upload.has_ended().then(|| began.max(moved)),
         };
         if let Some(since) = since {
-            pending.endpoint().latency.observe(self.now.saturating_duration_since(since), self.now);
+            pending.endpoint().answered_after(self.now.saturating_duration_since(since), self.now);
         }
     }
 

@@ -30,6 +30,7 @@ mod wire;
 mod worker;
 
 pub use answer::{Answer, TunnelGuard};
+pub use balance::Wanted;
 pub use call::{CallError, CallHead, CallOptions, Failure, Replay};
 pub use circuit::{Circuit, CircuitLimits};
 pub use connect::TlsClient;

@@ -76,10 +76,10 @@ pub struct Balancing {
 
 impl Balancing {
     /// In the words of the balancer, which knows versions by the numbers that `number_of` gives them.
-    pub(crate) fn settings(&self, mut number_of: impl FnMut(&str) -> usize) -> balance::Settings {
+    pub(crate) fn settings(&self, mut number_of: impl FnMut(&str) -> u32) -> balance::Settings {
         let mut version_weights = Vec::new();
         for (version, weight) in &self.version_weights {
-            let number = number_of(version);
+            let number = number_of(version) as usize;
             version_weights.resize(version_weights.len().max(number + 1), 0);
             version_weights[number] = *weight;
         }
@@ -94,6 +94,7 @@ impl Balancing {
             slow_start: self.slow_start,
             panic_threshold_percent: self.panic_threshold_percent,
             version_weights,
+            apart: None,
         }
     }
 }

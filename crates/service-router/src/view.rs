@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use observability::ServiceShard;
-use service_registry::{Instance, Replica, Service};
+use service_registry::{Answered, Instance, Replica, Service, Side, Split, Tally};
 use tokio::time::Instant;
 use types::ServiceName;
 
 use crate::SuspicionKind;
-use crate::balance::{Balancer, Loads, Request, Target};
+use crate::balance::{self, Balancer, Loads, Request, Target};
 use crate::budget::RetryBudget;
 use crate::circuit::Circuit;
 use crate::endpoint::{Endpoint, Pending};
@@ -42,8 +42,36 @@ pub struct ServiceView {
 struct Endpoints {
     list: Vec<Rc<Endpoint>>,
     balancer: Option<Balancer>,
-    /// All that there ever were: a call keeps the number of the version that it asks for over all its tries.
+    /// Labels and what versions are known by, all that there ever were: a call keeps the number of the version that it asks for over all its tries.
     versions: Vec<String>,
+    /// Where this worker counts, while one version takes the place of another.
+    tallies: Option<Tallies>,
+}
+
+/// What one worker counts of both sides of a split.
+struct Tallies {
+    /// Whose they are.
+    answered: Arc<Answered>,
+    target: Arc<Tally>,
+    stable: Arc<Tally>,
+}
+
+impl Tallies {
+    /// Those of a split: the ones that there are, where they are its own.
+    fn of(split: &Split, known: Option<Self>) -> Self {
+        known.filter(|known| Arc::ptr_eq(&known.answered, &split.answered)).unwrap_or_else(|| Self {
+            target: split.answered.begin(Side::Target),
+            stable: split.answered.begin(Side::Stable),
+            answered: Arc::clone(&split.answered),
+        })
+    }
+
+    fn side(&self, side: Side) -> &Arc<Tally> {
+        match side {
+            Side::Target => &self.target,
+            Side::Stable => &self.stable,
+        }
+    }
 }
 
 /// Endpoints that a call leaves out.
@@ -125,6 +153,8 @@ impl ServiceView {
         let policy = Rc::clone(&self.policy.borrow());
         let mut endpoints = self.endpoints.borrow_mut();
         let mut versions = std::mem::take(&mut endpoints.versions);
+        let (split, tallies) = (service.split.as_ref(), endpoints.tallies.take());
+        let tallies = split.map(|split| Tallies::of(split, tallies));
         // A new endpoint begins where the others are, so that it is neither flooded nor starved; and so does one that was not
         // healthy, of which nothing was measured for a while.
         let healthy = endpoints.list.iter().filter(|endpoint| endpoint.healthy.get());
@@ -135,10 +165,11 @@ impl ServiceView {
         let (mut list, mut targets) = (Vec::new(), Vec::new());
         let mut number_of = |version: &str| {
             let known = versions.iter().position(|known| known == version);
-            known.unwrap_or_else(|| {
+            let number = known.unwrap_or_else(|| {
                 versions.push(version.to_owned());
                 versions.len() - 1
-            })
+            });
+            u32::try_from(number).unwrap_or(u32::MAX)
         };
         let settings = policy.balancing.settings(&mut number_of);
         for replica in &service.replicas {
@@ -157,18 +188,23 @@ impl ServiceView {
                 }
                 None => Rc::new(Endpoint::new(Arc::clone(instance), estimate, healthy, answered, now)),
             };
+            let side = split.map(|split| split.side(&instance.version));
+            endpoint.tally_with(tallies.as_ref().zip(side).map(|(tallies, side)| tallies.side(side)));
             targets.push(Target {
                 key: stable_hash(instance.identity.as_bytes()),
                 weight: replica.weight,
                 priority: replica.priority,
-                version: u32::try_from(number_of(&instance.version)).unwrap_or(u32::MAX),
+                version: number_of(instance.version.label()),
+                id: number_of(instance.version.id()),
+                apart: side == Some(Side::Target),
                 healthy,
                 since: instance.served_first.get().copied().unwrap_or(now),
             });
             list.push(endpoint);
         }
+        let settings = balance::Settings { apart: split.map(|split| split.percent), ..settings };
         let balancer = Balancer::new(&settings, &targets, endpoints.balancer.as_ref());
-        *endpoints = Endpoints { list, balancer: Some(balancer), versions };
+        *endpoints = Endpoints { list, balancer: Some(balancer), versions, tallies };
         drop(endpoints);
         *self.service.borrow_mut() = Some(Arc::clone(service));
     }
@@ -198,7 +234,7 @@ impl ServiceView {
         endpoints.balancer.as_ref().is_some_and(|balancer| balancer.reaches(&candidates, request))
     }
 
-    /// The number of a version that a call asks for; one that nobody has is none that could be selected.
+    /// The number of a version that a call asks for, by its label or by what it is known by; one that nobody has is none that could be selected.
     pub fn version(&self, version: &[u8]) -> u32 {
         let endpoints = self.endpoints.borrow();
         let place = endpoints.versions.iter().position(|known| known.as_bytes() == version);
@@ -261,7 +297,13 @@ impl ServiceView {
             let same = |endpoint: &&Rc<Endpoint>| endpoint.instance.incarnation == instance.incarnation;
             endpoints.list.iter().find(same).is_none_or(|endpoint| endpoint.trusted())
         };
+        let split = service.split.as_ref().filter(|split| split.percent == 0);
+        let has_no_part =
+            |instance: &Instance| split.is_some_and(|split| split.side(&instance.version) == Side::Target);
         let fact = |replica: &Replica| match replica.selectable() {
+            Ok(instance) if trusted(instance) && has_no_part(instance) => {
+                format!("{} was tried, or is of a version that only those get who name it", replica.id)
+            }
             Ok(instance) if trusted(instance) => {
                 format!("{} was tried, or is not of the version that was asked for", replica.id)
             }

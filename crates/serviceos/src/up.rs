@@ -34,6 +34,7 @@ mod tokens;
 mod told;
 mod unusable;
 mod upstream_tls;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -185,6 +186,7 @@ impl Running {
         let mesh = Mesh::open(&settings, beginning.number(), &data_dir, mesh).await?;
         let upstream_tls =
             upstream_tls.with_mesh(mesh.client(b"http/1.1")?, mesh.client(b"h2")?, mesh.caller_signer()?);
+        let versions = mesh.manifests().versions(&settings);
         let (tokens, owner) = Tokens::begin(issuers, users, vault, mesh.authority.secret_changes());
         let (token_keys, users) = tokens.for_gateway();
         let (access_log, access_log_handle) = access_log.unzip();
@@ -192,7 +194,7 @@ impl Running {
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
         let Plan { router, checks, terms, routes, limits, example } =
             Plan::of(&settings, &metrics, &upstream_tls, &rules, None);
-        let (services, unresolved) = plan::services(&settings, &registry, None);
+        let (services, unresolved) = plan::services(&settings, &registry, &versions, None);
         registry.replace_services(|_none| services);
         let draining = Arc::new(AtomicBool::new(false));
         let (suspicions, suspected) = mpsc::channel(QUEUED_SUSPICIONS);
@@ -280,6 +282,7 @@ impl Running {
             registry: &live.registry,
             run: data_dir.run(),
             mesh: &mesh,
+            versions: &versions,
             outputs: output.outputs(),
             random: &mut random,
         };

@@ -12,6 +12,7 @@ mod mode;
 mod name;
 mod problem;
 mod size;
+mod version_requirement;
 pub mod wire;
 
 pub use description::{Description, DescriptionError};
@@ -19,3 +20,4 @@ pub use mode::Mode;
 pub use name::{NameError, NodeName, ReplicaId, ServiceName};
 pub use problem::Problem;
 pub use size::{ByteSize, SizeError};
+pub use version_requirement::VersionRequirement;

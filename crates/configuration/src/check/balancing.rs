@@ -8,13 +8,38 @@ use super::pattern::parameters;
 use crate::nearest::{nearest, one_of};
 use crate::raw::{Entries, RawLoadBalancing, RawTraffic};
 use crate::report::Origin;
-use crate::scalar::{Field, PolicyWord, Spanned, Whole, quoted};
-use crate::settings::{BalancingPolicy, HashOn, LoadBalancing, RouteSettings, Traffic};
+use crate::scalar::{Field, PolicyWord, Spanned, Text, Whole, quoted};
+use crate::settings::{BalancingPolicy, CallerName, HashOn, LoadBalancing, RouteSettings, Traffic};
 
 /// The longest time in which the share of a new replica grows.
 const MAX_SLOW_START: Duration = Duration::from_secs(3_600);
 /// The largest share of a version.
 const MAX_SHARE: i128 = 1_000;
+/// The most callers that get a version of their own.
+const MAX_CALLERS: usize = 1_000;
+/// The longest name of one, in bytes.
+const MAX_CALLER_BYTES: usize = 256;
+/// The longest text that a version is known by: a label, a hyphen and 8 digits.
+const MAX_ID_BYTES: usize = 49;
+
+/// Where the versions of a service come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changes {
+    /// The file says all that there are.
+    InTheFile,
+    /// One takes the place of the other while both run; or nobody knows.
+    ByRollout,
+}
+
+fn caller_name(text: &str) -> Option<CallerName> {
+    let (kind, name) = text.split_once(':')?;
+    let name = Some(name).filter(|name| (1..=MAX_CALLER_BYTES).contains(&name.len()))?.to_owned();
+    match kind {
+        "subject" => Some(CallerName::Subject(name)),
+        "tenant" => Some(CallerName::Tenant(name)),
+        _ => None,
+    }
+}
 
 impl Checker {
     /// `routes` is what a path parameter must stand in; `None` when they are not all known.
@@ -82,8 +107,9 @@ impl Checker {
         key: &str,
         raw: RawTraffic,
         versions: Option<&BTreeSet<String>>,
+        changes: Changes,
     ) -> Traffic {
-        if let (None, Some(sticky)) = (&raw.weights, &raw.sticky) {
+        if let (None, Some(sticky), Changes::InTheFile) = (&raw.weights, &raw.sticky, changes) {
             self.wrong(
                 sticky.origin,
                 format!("{key}.sticky: without weights no version is chosen that a caller could be kept at"),
@@ -99,7 +125,46 @@ impl Checker {
             weights: weights.unwrap_or_default(),
             header: self.header_name(&format!("{key}.header"), &raw.header).unwrap_or_default(),
             sticky: raw.sticky.and_then(|sticky| self.value(&format!("{key}.sticky"), sticky)),
+            callers: match raw.callers {
+                Some(callers) => self.callers(&format!("{key}.callers"), callers, versions, changes),
+                None => BTreeMap::new(),
+            },
         }
+    }
+
+    /// Of replicas that are rolled out, the version before and the next one may be named as well.
+    fn callers(
+        &mut self,
+        key: &str,
+        raw: Spanned<Entries<Text>>,
+        versions: Option<&BTreeSet<String>>,
+        changes: Changes,
+    ) -> BTreeMap<CallerName, String> {
+        if raw.value.0.len() > MAX_CALLERS {
+            let message =
+                format!("{key}: expected at most {MAX_CALLERS} callers, found {}", raw.value.0.len());
+            self.wrong(raw.referenced.into(), message, None);
+        }
+        let mut callers = BTreeMap::new();
+        for (name, version) in raw.value.0.into_iter().take(MAX_CALLERS) {
+            let origin = version.origin;
+            let version = self.label(&format!("{key}.{}", name.value), version, MAX_ID_BYTES, "1.1.0");
+            let known = versions.filter(|_| changes == Changes::InTheFile);
+            if let Some(versions) = known.filter(|versions| !versions.contains(&version)) {
+                let known = versions.iter().map(String::as_str).collect();
+                let message = format!("{key}: the service has no version {}", quoted(&version));
+                self.wrong(origin, message, meant(&version, &known));
+            }
+            let Some(caller) = caller_name(&name.value) else {
+                let message =
+                    format!("{key}: expected `subject:NAME` or `tenant:NAME`, found {}", quoted(&name.value));
+                let help = "a subject is the id of an API key as in `keys list`, the subject of a token, or the name in a certificate";
+                self.wrong(name.origin, message, Some(help.to_owned()));
+                continue;
+            };
+            callers.insert(caller, version);
+        }
+        callers
     }
 
     fn weights(

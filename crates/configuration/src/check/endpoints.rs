@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use types::description::{MAX_METADATA, MAX_METADATA_BYTES, MAX_METADATA_NAME_BYTES, MAX_WEIGHT};
 
+use super::service::MAX_LABEL_BYTES;
 use super::{Checker, is_domain_name};
 use crate::raw::{Entries, RawEndpoint};
 use crate::report::Origin;
@@ -91,7 +92,7 @@ impl Checker {
             },
             weight: self.whole(&format!("{key}.weight"), raw.weight, 1..=i128::from(MAX_WEIGHT)),
             priority: self.whole(&format!("{key}.priority"), raw.priority, 0..=MAX_PRIORITY),
-            zone: raw.zone.map(|zone| self.label(&format!("{key}.zone"), zone, "a").into()),
+            zone: raw.zone.map(|zone| self.label(&format!("{key}.zone"), zone, MAX_LABEL_BYTES, "a").into()),
             metadata: self.metadata(&format!("{key}.metadata"), raw.metadata),
         }
     }

@@ -13,7 +13,7 @@ use super::attestation::WrittenAttestation;
 use super::command::BesideCommand;
 use super::service::WholeFile;
 use crate::nearest::nearest;
-use crate::raw::{RawEndpoint, RawRestart};
+use crate::raw::{RawEndpoint, RawRestart, RawRollout};
 use crate::report::Origin;
 use crate::scalar::{Field, Spanned, Text, Whole, WordOr, quoted};
 use crate::settings::{
@@ -42,6 +42,7 @@ pub(super) struct RawRuns {
     pub(super) config_reload: Field<ConfigReload>,
     pub(super) grace: Field<Duration>,
     pub(super) restart: Option<Spanned<RawRestart>>,
+    pub(super) rollout: Option<Spanned<RawRollout>>,
     pub(super) start_timeout: Field<Duration>,
 }
 
@@ -67,7 +68,8 @@ impl RawRuns {
     /// Where a key stands that means nothing to replicas that are started elsewhere.
     fn only_where_started(&self) -> impl Iterator<Item = (Origin, &'static str)> {
         let restart = self.restart.as_ref().map_or(Origin::Default, |restart| restart.referenced.into());
-        [(restart, "restart"), (self.grace.origin, "drain.grace")]
+        let rollout = self.rollout.as_ref().map_or(Origin::Default, |rollout| rollout.referenced.into());
+        [(restart, "restart"), (rollout, "rollout"), (self.grace.origin, "drain.grace")]
             .into_iter()
             .filter(|(origin, _)| *origin != Origin::Default)
     }
@@ -110,6 +112,11 @@ impl RawRuns {
                 self.restart.as_ref().and_then(|restart| spanned(restart.referenced)),
                 "restart",
                 "endpoints are not started here, and not again either",
+            ),
+            (
+                self.rollout.as_ref().and_then(|rollout| spanned(rollout.referenced)),
+                "rollout",
+                "endpoints are not started here; `traffic.weights` moves calls from one version to another",
             ),
             (written(self.start_timeout.origin), "startTimeout", "endpoints are not started here"),
         ]
@@ -155,6 +162,11 @@ impl Checker {
         let attestation = self.attestation(key, name.origin, raw.attestation, &mut file.releases);
         let grace = self.duration(&format!("{key}.drain.grace"), raw.grace);
         let restart = self.restart(&format!("{key}.restart"), raw.restart.map(|written| written.value));
+        let (rollout, written) = match raw.rollout {
+            Some(written) => (written.value, written.referenced.into()),
+            None => (RawRollout::default(), Origin::Default),
+        };
+        let rollout = self.rollout(&format!("{key}.rollout"), rollout, written);
         let start_timeout = self.duration(&format!("{key}.startTimeout"), raw.start_timeout);
         Some(Runs::Process(Box::new(ProcessSettings {
             program: program?,
@@ -166,6 +178,7 @@ impl Checker {
             attestation,
             grace,
             restart,
+            rollout,
             start_timeout,
         })))
     }

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use types::{NameError, ServiceName};
 
 use super::Checker;
+use super::balancing::Changes;
 use super::command::BesideCommand;
 use super::releases::ReleaseTable;
 use super::routes::RouteTable;
 use super::runs::RawRuns;
 use crate::raw::{Entries, RawService};
 use crate::scalar::{Field, Text, quoted};
-use crate::settings::{Protocol, Runs, ServiceSettings};
+use crate::settings::{Program, Protocol, Runs, ServiceSettings};
 
 /// The longest label, of a version or a zone, in bytes.
-const MAX_LABEL_BYTES: usize = 40;
+pub(super) const MAX_LABEL_BYTES: usize = 40;
 /// What the gateway itself is called where services are named.
 const RESERVED: &str = "gateway";
 
@@ -68,6 +69,7 @@ impl Checker {
             config_reload: raw.config_reload,
             grace: raw.drain.grace,
             restart: raw.restart,
+            rollout: raw.rollout,
             start_timeout: raw.start_timeout,
         };
         let protocol = self.protocol(&key, raw.protocol, runs.chooses_protocol(name));
@@ -78,11 +80,16 @@ impl Checker {
         // A wrong route is left out, so what it would have had cannot be missed.
         let known_routes = (self.findings.len() == before).then_some(&routes[..]);
         let versions = runs.as_ref().map(|runs| versions(&version, runs));
+        let changes = match &runs {
+            Some(Runs::Endpoints(_)) => Changes::InTheFile,
+            Some(Runs::Process(process)) if process.program == Program::Elsewhere => Changes::InTheFile,
+            Some(Runs::Process(_)) | None => Changes::ByRollout,
+        };
         let load_balancing =
             self.load_balancing(&format!("{key}.loadBalancing"), raw.load_balancing, known_routes);
-        let traffic = raw
-            .traffic
-            .map(|traffic| self.traffic(&format!("{key}.traffic"), traffic.value, versions.as_ref()));
+        let traffic = raw.traffic.map(|traffic| {
+            self.traffic(&format!("{key}.traffic"), traffic.value, versions.as_ref(), changes)
+        });
         let required = self.flag(&format!("{key}.required"), raw.required);
         let health_check = self.health_check(&format!("{key}.healthCheck"), raw.health_check, protocol);
         let retry = self.retry(&format!("{key}.retry"), raw.retry);
@@ -138,15 +145,15 @@ impl Checker {
     }
 
     pub(super) fn version(&mut self, key: &str, version: Text) -> String {
-        self.label(key, version, "1.0.0")
+        self.label(key, version, MAX_LABEL_BYTES, "1.0.0")
     }
 
-    pub(super) fn label(&mut self, key: &str, label: Text, example: &str) -> String {
+    pub(super) fn label(&mut self, key: &str, label: Text, longest: usize, example: &str) -> String {
         let visible = label.value.bytes().all(|byte| byte.is_ascii_graphic());
-        if !visible || !(1..=MAX_LABEL_BYTES).contains(&label.value.len()) {
+        if !visible || !(1..=longest).contains(&label.value.len()) {
             let found = quoted(&label.value);
             let message = format!(
-                "{key}: expected 1 to {MAX_LABEL_BYTES} visible ASCII characters such as {example}, found {found}"
+                "{key}: expected 1 to {longest} visible ASCII characters such as {example}, found {found}"
             );
             self.wrong(label.origin, message, None);
         }

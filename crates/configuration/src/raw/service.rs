@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use types::ByteSize;
 
-use super::{Entries, RawAttestation, RawLimit, or_default, seconds, whole, written};
+use super::{Entries, RawAttestation, RawLimit, RawRollout, or_default, seconds, whole, written};
 use crate::scalar::{
     AttestationWord, CheckWord, Field, PolicyWord, RetryCause, Spanned, Text, Whole, WordOr,
 };
@@ -63,6 +63,9 @@ pub(crate) struct RawService {
     /// Left out: all of its defaults.
     #[serde(deserialize_with = "written")]
     pub(crate) restart: Option<Spanned<RawRestart>>,
+    /// Left out: all of its defaults.
+    #[serde(deserialize_with = "written")]
+    pub(crate) rollout: Option<Spanned<RawRollout>>,
     pub(crate) start_timeout: Field<Duration>,
 }
 
@@ -93,6 +96,7 @@ impl Default for RawService {
             outlier: RawOutlier::default(),
             drain: RawDrain::default(),
             restart: None,
+            rollout: None,
             start_timeout: seconds(60),
         }
     }
@@ -243,11 +247,14 @@ pub(crate) struct RawTraffic {
     pub(crate) header: Text,
     /// Left out: no stickiness.
     pub(crate) sticky: Option<Field<Sticky>>,
+    /// Left out: who calls makes no difference.
+    #[serde(deserialize_with = "written")]
+    pub(crate) callers: Option<Spanned<Entries<Text>>>,
 }
 
 impl Default for RawTraffic {
     fn default() -> Self {
-        Self { weights: None, header: Text::default_of("Service-Version"), sticky: None }
+        Self { weights: None, header: Text::default_of("Service-Version"), sticky: None, callers: None }
     }
 }
 

@@ -36,6 +36,38 @@ impl Scalar for Whole {
     }
 }
 
+/// A number that may have a fraction; its range is the check's business.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Ratio(pub(crate) f64);
+
+impl Scalar for Ratio {
+    const NAME: &'static str = "Number";
+    const EXPECTED: &'static str = "a number";
+
+    fn read(shape: &Shape) -> Option<Self> {
+        match shape {
+            Shape::Whole(number) => Some(Self(*number as f64)),
+            Shape::Fraction(number) if number.is_finite() => Some(Self(*number)),
+            _ => None,
+        }
+    }
+
+    /// 2.0 is 2.
+    fn written(&self) -> Value {
+        let whole = self.0 as i64;
+        if whole as f64 == self.0 { whole.into() } else { self.0.into() }
+    }
+
+    fn schema() -> Value {
+        json!({"type": "number"})
+    }
+
+    fn help(shape: &Shape) -> Option<String> {
+        let Shape::Text(text) = shape else { return None };
+        text.parse::<f64>().ok().map(|_| format!("take the quotes off: {text}"))
+    }
+}
+
 impl Scalar for bool {
     const NAME: &'static str = "Boolean";
     const EXPECTED: &'static str = "true or false";

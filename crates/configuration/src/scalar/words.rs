@@ -1,5 +1,7 @@
 //! Words out of a few, and the few that carry a name with them.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use types::Mode;
 use types::media::is_token;
@@ -266,6 +268,61 @@ impl Word for PolicyWord {
         ("maglev", Self::Maglev),
         ("random", Self::Random),
     ];
+}
+
+/// How replicas of a new version take the place of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StrategyWord {
+    Rolling,
+    Canary,
+    BlueGreen,
+}
+
+impl Word for StrategyWord {
+    const NAME: &'static str = "RolloutStrategy";
+    const EXPECTED: &'static str = "`rolling`, `canary` or `blueGreen`";
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("rolling", Self::Rolling), ("canary", Self::Canary), ("blueGreen", Self::BlueGreen)];
+}
+
+/// When a version that stands ready has the calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AutoPromote {
+    Never,
+    After(Duration),
+}
+
+impl Scalar for AutoPromote {
+    const NAME: &'static str = "AutoPromote";
+    const EXPECTED: &'static str = "`never` or a duration such as 0s, 30s or 5m";
+
+    fn read(shape: &Shape) -> Option<Self> {
+        match shape {
+            Shape::Text(text) if text == "never" => Some(Self::Never),
+            shape => Duration::read(shape).map(Self::After),
+        }
+    }
+
+    fn written(&self) -> Value {
+        match self {
+            Self::Never => "never".into(),
+            Self::After(wait) => wait.written(),
+        }
+    }
+
+    fn schema() -> Value {
+        json!({"anyOf": [{"const": "never"}, Duration::schema()]})
+    }
+
+    fn help(shape: &Shape) -> Option<String> {
+        match shape {
+            Shape::Bool(false) => Some("write never".to_owned()),
+            Shape::Text(text) if nearest(text, ["never"]).is_some() => {
+                Some("did you mean `never`?".to_owned())
+            }
+            shape => Duration::help(shape),
+        }
+    }
 }
 
 /// A failure after which another try is made.

@@ -80,8 +80,19 @@ pub struct Traffic {
     pub weights: BTreeMap<String, u32>,
     /// The header with which a request chooses its version, in lower case.
     pub header: String,
-    /// What keeps a caller at its version; only beside weights.
+    /// What keeps a caller at its version: one that the weights gave it, or a rollout.
     pub sticky: Option<Sticky>,
+    /// The version that a caller gets who names none, while it can be selected; at most 1,000 callers.
+    pub callers: BTreeMap<CallerName, String>,
+}
+
+/// How a caller is named.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CallerName {
+    /// The id of its API key, the subject of its token, or the name in its certificate.
+    Subject(String),
+    /// Whom it acts for.
+    Tenant(String),
 }
 
 /// The key by which a caller stays at its version.

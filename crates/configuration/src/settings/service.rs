@@ -11,7 +11,7 @@ use types::{ByteSize, ServiceName};
 
 use super::attestation::AttestationSettings;
 use super::policies::{Circuit, HealthCheck, LoadBalancing, Outlier, Retry, Traffic};
-use super::{LimitSettings, RequestSettings};
+use super::{LimitSettings, RequestSettings, Rollout};
 
 /// The most that the `config` of a service may be, in bytes of JSON: it is handed over in one message.
 pub const MAX_CONFIG_BYTES: usize = 960 << 10;
@@ -96,6 +96,8 @@ pub struct ProcessSettings {
     pub grace: Duration,
     /// How one that died is started again.
     pub restart: Restart,
+    /// How those of a new version take the place of the others.
+    pub rollout: Rollout,
     /// From the start of the process until it must be Ready.
     pub start_timeout: Duration,
 }

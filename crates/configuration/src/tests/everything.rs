@@ -105,6 +105,13 @@ fn what_is_left_out_has_its_documented_default() {
                                 max: 30s,
                                 reset_after: 60s,
                             },
+                            rollout: Rollout {
+                                strategy: Rolling,
+                                max_surge: 1,
+                                max_unavailable: 0,
+                                min_ready: 2s,
+                                progress_deadline: 600s,
+                            },
                             start_timeout: 60s,
                         },
                     ),

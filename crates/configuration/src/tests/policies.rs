@@ -3,7 +3,7 @@
 use expect_test::expect;
 
 use super::{check, read};
-use crate::{BalancingPolicy, HashOn, Probe, Sticky};
+use crate::{BalancingPolicy, CallerName, HashOn, Probe, Sticky};
 
 #[test]
 fn percentages_are_whole_and_have_their_sign() {
@@ -268,13 +268,61 @@ fn the_header_of_a_version_and_stickiness_are_checked() {
 #[test]
 fn stickiness_without_weights_would_do_nothing() {
     check(
-        "services: {vrf: {traffic: {sticky: caller}}}\n",
+        "services: {a: {endpoints: [\"http://a\"], attestation: none, traffic: {sticky: caller}}}\n",
         expect![[r#"
-        serviceos.yaml:1:36: services.vrf.traffic.sticky: without weights no version is chosen that a caller could be kept at
-          1 | services: {vrf: {traffic: {sticky: caller}}}
-            |                                    ^^^^^^
-        help: write `weights` beside it; `loadBalancing: {policy: maglev, hashOn: caller}` keeps a caller at a replica"#]],
+            serviceos.yaml:1:78: services.a.traffic.sticky: without weights no version is chosen that a caller could be kept at
+              1 | services: {a: {endpoints: ["http://a"], attestation: none, traffic: {sticky: caller}}}
+                |                                                                              ^^^^^^
+            help: write `weights` beside it; `loadBalancing: {policy: maglev, hashOn: caller}` keeps a caller at a replica"#]],
     );
+}
+
+#[test]
+fn callers_are_named_by_subject_or_tenant_and_get_a_version_that_there_may_be() {
+    check(
+        "services:
+  a:
+    attestation: none
+    endpointSet: [{url: \"http://a\"}, {url: \"http://b\", version: 1.1.0}]
+    traffic: {callers: {\"subject:key_1\": 1.1.0, \"tenant:acme\": 1.1.1, key_2: 1.0.0, \"tenant:\": 1.0.0}}
+  vrf: {traffic: {callers: {\"subject:a\": \"1 0\", \"user:b\": 1.0.0, \"subject:b\": 0.9.0}}}
+",
+        expect![[r#"
+            serviceos.yaml:5:64: services.a.traffic.callers: the service has no version `1.1.1`
+              5 |     traffic: {callers: {"subject:key_1": 1.1.0, "tenant:acme": 1.1.1, key_2: 1.0.0, "tenant:": 1.0.0}}
+                |                                                                ^^^^^
+            help: did you mean `1.1.0`?
+
+            serviceos.yaml:5:71: services.a.traffic.callers: expected `subject:NAME` or `tenant:NAME`, found `key_2`
+              5 |     traffic: {callers: {"subject:key_1": 1.1.0, "tenant:acme": 1.1.1, key_2: 1.0.0, "tenant:": 1.0.0}}
+                |                                                                       ^^^^^
+            help: a subject is the id of an API key as in `keys list`, the subject of a token, or the name in a certificate
+
+            serviceos.yaml:5:85: services.a.traffic.callers: expected `subject:NAME` or `tenant:NAME`, found `tenant:`
+              5 |     traffic: {callers: {"subject:key_1": 1.1.0, "tenant:acme": 1.1.1, key_2: 1.0.0, "tenant:": 1.0.0}}
+                |                                                                                     ^^^^^^^^^
+            help: a subject is the id of an API key as in `keys list`, the subject of a token, or the name in a certificate
+
+            serviceos.yaml:6:42: services.vrf.traffic.callers.subject:a: expected 1 to 49 visible ASCII characters such as 1.1.0, found `1 0`
+              6 |   vrf: {traffic: {callers: {"subject:a": "1 0", "user:b": 1.0.0, "subject:b": 0.9.0}}}
+                |                                          ^^^^^
+
+            serviceos.yaml:6:49: services.vrf.traffic.callers: expected `subject:NAME` or `tenant:NAME`, found `user:b`
+              6 |   vrf: {traffic: {callers: {"subject:a": "1 0", "user:b": 1.0.0, "subject:b": 0.9.0}}}
+                |                                                 ^^^^^^^^
+            help: a subject is the id of an API key as in `keys list`, the subject of a token, or the name in a certificate"#]],
+    );
+    let settings = read(
+        "services: {vrf: {traffic: {sticky: caller, callers: {\"subject:key_1\": 1.1.0-3fa9c1d2, \"tenant:a:b\": 0.9.0}}}}",
+    );
+    let settings = settings.unwrap();
+    let traffic = settings.services[0].traffic.as_ref().unwrap();
+    assert_eq!(traffic.sticky, Some(Sticky::Caller), "a rollout divides calls, too");
+    let callers = [
+        (CallerName::Subject("key_1".to_owned()), "1.1.0-3fa9c1d2".to_owned()),
+        (CallerName::Tenant("a:b".to_owned()), "0.9.0".to_owned()),
+    ];
+    assert_eq!(traffic.callers, callers.into());
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn the_mode_waits_for_the_next_start() {
 
 #[test]
 fn everything_else_changes_while_it_runs() {
-    let legacy = "attestation: none}";
+    let (vrf, legacy) = ("vrf: {", "attestation: none}");
     for (from, to) in [
         ("gateway:", "gateway:\n  limits: {requests: 5, headerTimeout: 1s}"),
         ("gateway:", "gateway:\n  proxyProtocol: [10.0.0.0/8]\n  trustedProxies: [10.0.0.0/8]"),
@@ -96,6 +96,7 @@ fn everything_else_changes_while_it_runs() {
         ("legacy: {endpoints: [\"http://a\"], attestation: none}", ""),
         (legacy, "attestation: none}\n  more: {endpoints: [\"http://c\"], attestation: none}"),
         ("legacy:", "other:"),
+        (vrf, "vrf: {rollout: {strategy: canary, minReady: 0s}, "),
         ("A: b}", "A: b}, required: false, routes: [], healthCheck: {protocol: tcp}"),
     ] {
         assert_eq!(needed(from, to), Vec::<String>::new(), "{from} to {to}");

@@ -27,6 +27,9 @@ pub struct ServiceEntry {
     pub name: String,
     /// The label of its version.
     pub version: String,
+    /// What the version is known by: the label, and 8 digits of the digest of its spec where that is started here.
+    #[serde(default)]
+    pub version_id: String,
     /// `builtin`, `command`, `elsewhere` or `endpoints`; none while a reload is bringing it or taking it away.
     pub kind: Option<String>,
     /// Whether its being down makes the whole unhealthy.
@@ -73,6 +76,9 @@ pub struct InstanceEntry {
     pub service: String,
     /// The label of its version.
     pub version: String,
+    /// What the version is known by: the label, and 8 digits of the digest of its spec where that is started here.
+    #[serde(default)]
+    pub version_id: String,
     /// Where it listens.
     pub address: Option<SocketAddr>,
     /// `http1`, `http2` or `grpc`.
@@ -116,7 +122,8 @@ impl ServiceEntry {
         let described = described.get(&service.name);
         Self {
             name: service.name.to_string(),
-            version: service.version.to_string(),
+            version: service.version.label().to_owned(),
+            version_id: service.version.id().to_owned(),
             kind: described.map(|described| described.kind.as_str().to_owned()),
             required: service.required,
             desired: service.desired,
@@ -165,13 +172,15 @@ fn is_there(replica: &Replica) -> bool {
 impl InstanceEntry {
     fn new(replica: &Replica, service: &Service, run: u64) -> Self {
         let (instance, labels) = (replica.instance.as_ref(), replica.labels.as_ref());
+        let version = instance.map_or(&service.version, |instance| &instance.version);
         let (attestation, registration) = (&replica.attestation, replica.presence.registration());
         let appraised = attestation.appraised.as_ref().filter(|_| attestation.value == Attested::Valid);
         Self {
             id: replica.id.to_string(),
             instance: instance.map(|instance| format!("{run:x}.{}", instance.incarnation)),
             service: service.name.to_string(),
-            version: instance.map_or(&service.version, |instance| &instance.version).to_string(),
+            version: version.label().to_owned(),
+            version_id: version.id().to_owned(),
             address: instance.map(|instance| instance.address),
             protocol: labels.map(|labels| labels.protocol.to_owned()),
             zone: labels.and_then(|labels| labels.zone.as_deref().map(str::to_owned)),

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use mesh_protocol::MeshInstance;
+use mesh_protocol::{MeshInstance, MeshSide};
 use sdk::{Body, MeshError, Outgoing, Problem, Protocol, Tunnels, distrusted};
 use tokio::time::{Instant, timeout};
-use types::ServiceName;
+use types::{ServiceName, VersionRequirement};
 
 use super::forward::{Passing, answered, failed};
 use super::guarded::Guarded;
@@ -27,6 +27,8 @@ const STALE: Duration = Duration::from_secs(60);
 const ASK: Duration = Duration::from_secs(5);
 /// How often a call is begun: once more where the first instance takes no connection.
 const TRIES: usize = 2;
+/// The header by which a command says which version is to answer.
+const VERSION_HEADER: &str = "service-version";
 
 /// The mesh as a caller sees it.
 pub(super) trait Mesh: Send + Sync + 'static {
@@ -74,6 +76,8 @@ struct Known {
     said_last: Option<Instant>,
     instances: Vec<(MeshInstance, Arc<Upstream>)>,
     next: usize,
+    /// How many calls there were that named no version while they were divided.
+    divided: u64,
 }
 
 impl<M: Mesh> Calls<M> {
@@ -87,12 +91,12 @@ impl<M: Mesh> Calls<M> {
         request: Request<Incoming>,
         tunnels: &Tunnels,
     ) -> Result<Response<Body>, Problem> {
-        let service = service(&request)?;
+        let (service, wanted) = (service(&request)?, wanted(&request)?);
         let passing = Passing::new(request, Reserved::Stripped, Protocol::Http1)?;
         let (mut request, upgrade) = passing.split();
         let mut tried = Vec::new();
         for _ in 0..TRIES {
-            let (instance, upstream) = self.choose(&service, &tried).await?;
+            let (instance, upstream) = self.choose(&service, wanted.as_ref(), &tried).await?;
             match upstream.send(request).await {
                 Ok(response) => return answered(response, upgrade, tunnels),
                 Err(SendError::NotConnected(reason, again)) => {
@@ -110,10 +114,11 @@ impl<M: Mesh> Calls<M> {
         Err(unavailable(format!("no instance of {service} that was tried takes a connection")))
     }
 
-    /// The next instance in turn, one that was not tried where there is one.
+    /// The next instance in turn of those that are wanted, one that was not tried where there is one.
     async fn choose(
         &self,
         service: &ServiceName,
+        wanted: Option<&VersionRequirement>,
         tried: &[String],
     ) -> Result<(String, Arc<Upstream>), Problem> {
         let callee = self.callee(service);
@@ -121,14 +126,23 @@ impl<M: Mesh> Calls<M> {
         if known.said.is_none_or(|said| said.elapsed() >= FRESH) {
             self.ask(service, &callee, &mut known).await?;
         }
-        let count = known.instances.len();
-        if count == 0 {
-            return Err(unavailable(format!("no instance of {service} is selectable")));
-        }
-        let start = known.next;
-        let in_turn = || (0..count).map(|step| (start + step) % count);
+        let (count, start) = (known.instances.len(), known.next);
+        let side = if wanted.is_none() { known.next_side() } else { None };
+        let fits = |instance: &MeshInstance| match wanted {
+            Some(wanted) => wanted.fits(&instance.version, &instance.version_id),
+            None => instance.part.is_none_or(|part| part.percent > 0),
+        };
+        let in_turn = || {
+            let places = (0..count).map(|step| (start + step) % count);
+            places.filter(|place| fits(&known.instances[*place].0))
+        };
         let is_new = |place: &usize| !tried.contains(&known.instances[*place].0.spiffe);
-        let place = in_turn().find(is_new).unwrap_or(start % count);
+        let is_of_side = |place: &usize| known.instances[*place].0.part.map(|part| part.side) == side;
+        let of_side = in_turn().find(|place| is_new(place) && (side.is_none() || is_of_side(place)));
+        let Some(place) = of_side.or_else(|| in_turn().find(is_new)).or_else(|| in_turn().next()) else {
+            let of_version = if wanted.is_some() { " of the version that was asked for" } else { "" };
+            return Err(unavailable(format!("no instance of {service}{of_version} is selectable")));
+        };
         known.next = (place + 1) % count;
         let (instance, upstream) = &known.instances[place];
         Ok((instance.spiffe.clone(), Arc::clone(upstream)))
@@ -187,11 +201,28 @@ impl<M: Mesh> Calls<M> {
 }
 
 impl Known {
+    /// Whose turn it is while calls are divided: of a hundred that follow each other, each side has as many as its part says.
+    fn next_side(&mut self) -> Option<MeshSide> {
+        let parts = self.instances.iter().filter_map(|(instance, _)| instance.part);
+        let of_target = parts.map(|part| match part.side {
+            MeshSide::Target => part.percent,
+            MeshSide::Stable => 100_u8.saturating_sub(part.percent),
+        });
+        let percent = u64::from(of_target.max()?);
+        let had = |calls: u64| calls * percent / 100;
+        let call = self.divided % 100;
+        self.divided += 1;
+        Some(if had(call + 1) > had(call) { MeshSide::Target } else { MeshSide::Stable })
+    }
+
     /// Those that stay keep their connections.
     fn take<M: Mesh>(&mut self, mesh: &Arc<M>, instances: Vec<MeshInstance>, now: Instant) {
         let mut before = std::mem::take(&mut self.instances);
         let kept = |instance: MeshInstance| {
-            let place = before.iter().position(|(known, _)| *known == instance);
+            let who = |instance: &MeshInstance| {
+                (instance.address, instance.spiffe.clone(), instance.leaves.clone())
+            };
+            let place = before.iter().position(|(known, _)| who(known) == who(&instance));
             let upstream = place.map(|place| before.swap_remove(place).1);
             (instance.clone(), upstream.unwrap_or_else(|| upstream_of(mesh, instance)))
         };
@@ -217,6 +248,17 @@ fn service(request: &Request<Incoming>) -> Result<ServiceName, Problem> {
     let named = host.and_then(|host| host.host().to_ascii_lowercase().parse().ok());
     named.ok_or_else(|| {
         let detail = "Host names the service that is called, as in http://vrf/v1/random";
+        Problem::new(StatusCode::BAD_REQUEST, "REQUEST_MALFORMED", "Malformed request", detail)
+    })
+}
+
+/// Which versions of it may answer; any where the request does not say.
+fn wanted(request: &Request<Incoming>) -> Result<Option<VersionRequirement>, Problem> {
+    let Some(value) = request.headers().get(VERSION_HEADER) else { return Ok(None) };
+    let wanted = value.to_str().ok().and_then(VersionRequirement::parse);
+    wanted.map(Some).ok_or_else(|| {
+        let detail =
+            "Service-Version is a version such as 1.2.0, what it is known by, or a range such as ^1.2";
         Problem::new(StatusCode::BAD_REQUEST, "REQUEST_MALFORMED", "Malformed request", detail)
     })
 }

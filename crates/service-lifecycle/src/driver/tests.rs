@@ -156,6 +156,7 @@ impl Stage {
         let service = Service {
             name: id.service.clone(),
             version: "1.0.0".into(),
+            split: None,
             required: true,
             desired: replicas.len(),
             replicas,

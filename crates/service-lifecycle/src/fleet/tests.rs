@@ -108,6 +108,7 @@ impl Stage {
         let known = Service {
             name: service(),
             version: "1.0.0".into(),
+            split: None,
             required: true,
             desired: replicas as usize,
             replicas: Vec::new(),

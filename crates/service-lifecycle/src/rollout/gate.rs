@@ -42,6 +42,13 @@ pub(super) enum Verdict {
     Failed(String),
 }
 
+/// What the gateway's workers have counted.
+impl From<&service_registry::Sample> for Sample {
+    fn from(counted: &service_registry::Sample) -> Self {
+        Self { requests: counted.calls.all, errors: counted.calls.failed, p99: counted.p99() }
+    }
+}
+
 impl Sample {
     fn error_rate(&self) -> f64 {
         if self.requests == 0 { 0.0 } else { self.errors as f64 / self.requests as f64 }

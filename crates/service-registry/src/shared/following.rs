@@ -294,7 +294,7 @@ impl Follower {
             peer.renewed(run.leaf, former);
         }
         let incarnation = self.registry.next_incarnation();
-        let built = Instance::new(replica.clone(), incarnation, run.address, run.version.as_str().into());
+        let built = Instance::new(replica.clone(), incarnation, run.address, run.version());
         Arc::new(Instance { channel: Channel::Mesh(Arc::new(peer)), ..built })
     }
 

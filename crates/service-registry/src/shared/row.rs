@@ -12,6 +12,7 @@ use types::{Description, ReplicaId, ServiceName};
 use super::Seal;
 use crate::{
     Appraised, Attestation, Attested, Channel, LifecycleState, Presence, Refusal, Registration, Replica,
+    SpecDigest, Version,
 };
 
 /// Where all replicas are.
@@ -77,7 +78,11 @@ pub(super) struct SaidOfItself {
 pub(super) struct Run {
     pub(super) number: u64,
     pub(super) address: SocketAddr,
+    /// The label of its version.
     pub(super) version: String,
+    /// What the version is made of; what wrote none knows nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) spec: Option<String>,
     pub(super) spiffe_id: String,
     /// The SHA-256 of the certificate in force.
     pub(super) leaf: [u8; 32],
@@ -103,6 +108,16 @@ struct Sealed {
     signature: String,
 }
 
+impl Run {
+    /// The version that it says.
+    pub(super) fn version(&self) -> Version {
+        match self.spec.as_deref().and_then(SpecDigest::from_hex) {
+            Some(spec) => Version::new(&self.version, spec),
+            None => self.version.as_str().into(),
+        }
+    }
+}
+
 impl Row {
     /// What is to be written of a replica of this node.
     pub(super) fn of(replica: &Replica, token: u64, now: Timestamp) -> Self {
@@ -112,7 +127,8 @@ impl Row {
                 Some(Run {
                     number: instance.incarnation,
                     address: instance.address,
-                    version: instance.version.to_string(),
+                    version: instance.version.label().to_owned(),
+                    spec: instance.version.spec().map(|spec| spec.to_string()),
                     spiffe_id: peer.spiffe_id().to_owned(),
                     leaf,
                     former,
@@ -230,5 +246,25 @@ impl From<State> for LifecycleState {
             State::Draining => Self::Draining,
             State::Stopped => Self::Stopped,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_says_nothing_of_what_its_version_is_made_of_has_a_label() {
+        let leaf = vec!["1"; 32].join(",");
+        let text = |more: &str| {
+            format!(
+                r#"{{"number":7,"address":"10.0.0.1:4000","version":"1.0.0","spiffeId":"a","leaf":[{leaf}],"former":null{more}}}"#
+            )
+        };
+        let version = |more: &str| serde_json::from_str::<Run>(&text(more)).unwrap().version();
+        assert_eq!(version(""), "1.0.0".into());
+        assert_eq!(version(r#","spec":"none that is known here""#), "1.0.0".into());
+        let spec = format!(r#","spec":"{}""#, "3f".repeat(32));
+        assert_eq!(version(&spec), Version::new("1.0.0", SpecDigest([0x3f; 32])));
     }
 }

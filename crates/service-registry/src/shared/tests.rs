@@ -10,8 +10,13 @@ use types::{Description, NodeName, ReplicaId, ServiceName};
 use super::*;
 use crate::{
     Attestation, Attested, Change, Channel, Confirmed, Instance, Labels, LifecycleState, MeshPeer, NodeFacts,
-    Presence, Registration, Replica, Service, Verdict, WorkerSubscription,
+    Presence, Registration, Replica, Service, SpecDigest, Verdict, Version, WorkerSubscription,
 };
+
+/// What the replicas of a node run.
+fn version() -> Version {
+    Version::new("1.0.0", SpecDigest([0x3f; 32]))
+}
 
 /// A seal that is no secret: what the real one does is the authority's.
 struct Stamp {
@@ -106,6 +111,7 @@ impl TestNode {
         let registry = Registry::new(vec![Service {
             name: service,
             version: "1.0.0".into(),
+            split: None,
             required: true,
             desired: replicas.len(),
             replicas,
@@ -131,8 +137,7 @@ impl TestNode {
         self.registry.update(&self.replica, |replica| {
             let attestation = Attestation::pending(Timestamp::UNIX_EPOCH);
             replica.attestation = Attestation { value: Attested::Valid, ..attestation };
-            let instance =
-                Instance::new(self.replica.clone(), 7, ([10, 0, 0, leaf], 4000).into(), "1.0.0".into());
+            let instance = Instance::new(self.replica.clone(), 7, ([10, 0, 0, leaf], 4000).into(), version());
             replica.instance = Some(Arc::new(Instance { channel: Channel::Mesh(peer), ..instance }));
             (replica.state, replica.reason) = (LifecycleState::Ready, None);
             Change::Made
@@ -232,7 +237,7 @@ async fn each_node_sees_the_replicas_of_the_others_and_checks_them_itself() {
     one.serves(1);
     let seen = two.sees(&one, is_ready).await;
     let instance = seen.instance.clone().unwrap();
-    assert_eq!((instance.address, &*instance.version), (([10, 0, 0, 1], 4000).into(), "1.0.0"));
+    assert_eq!((instance.address, &instance.version), (([10, 0, 0, 1], 4000).into(), &version()));
     let Channel::Mesh(peer) = &instance.channel else { panic!("it is a member of the mesh") };
     assert_eq!(
         (peer.spiffe_id(), peer.accepted(Timestamp::now())),
@@ -475,7 +480,14 @@ async fn services_that_come_have_the_replicas_of_other_nodes() {
     two.registry.replace_services(|_| Vec::new());
     let own = Replica::stopped(two.replica.clone(), Timestamp::UNIX_EPOCH);
     let name = two.replica.service.clone();
-    let service = Service { name, version: "2.0.0".into(), required: true, desired: 1, replicas: vec![own] };
+    let service = Service {
+        name,
+        version: "2.0.0".into(),
+        split: None,
+        required: true,
+        desired: 1,
+        replicas: vec![own],
+    };
     two.registry.replace_services(|_| vec![Arc::new(service)]);
     two.sees(&one, is_ready).await;
     one.ends().await;

@@ -40,7 +40,13 @@ impl Loads for Fixed {
 }
 
 fn settings(policy: Policy) -> Settings {
-    Settings { policy, slow_start: Duration::ZERO, panic_threshold_percent: 0, version_weights: Vec::new() }
+    Settings {
+        policy,
+        slow_start: Duration::ZERO,
+        panic_threshold_percent: 0,
+        version_weights: Vec::new(),
+        apart: None,
+    }
 }
 
 /// Healthy targets of one version and level, with these weights.
@@ -50,6 +56,8 @@ fn targets(weights: &[u32], since: Instant) -> Vec<Target> {
         weight: *weight,
         priority: 0,
         version: 0,
+        id: 0,
+        apart: false,
         healthy: true,
         since,
     };

@@ -11,6 +11,7 @@ mod idle;
 mod limits;
 mod mesh;
 mod room;
+mod split;
 
 use std::time::Duration;
 

@@ -54,6 +54,7 @@ impl Scene {
         Registry::new(vec![Service {
             name,
             version: "1.0.0".into(),
+            split: None,
             required: true,
             desired: replicas.len(),
             replicas,

@@ -104,7 +104,7 @@ fn table(instances: &Instances) -> Table {
     for entry in &instances.instances {
         table.add_row([
             entry.id.clone(),
-            entry.version.clone(),
+            entry.version_id.clone(),
             or_dash(entry.address.map(|address| address.to_string())),
             or_dash(entry.protocol.clone()),
             or_dash(entry.zone.clone()),
@@ -135,7 +135,7 @@ mod tests {
 
     fn entries() -> [InstanceEntry; 2] {
         let vrf = json!({
-            "id": "vrf/0", "instance": "abc.7", "service": "vrf", "version": "1.0.0", "address": "127.0.0.1:41233",
+            "id": "vrf/0", "instance": "abc.7", "service": "vrf", "version": "1.0.0", "versionId": "1.0.0-3fa9c1d2", "address": "127.0.0.1:41233",
             "protocol": "http1", "zone": "eu-1b", "weight": 1, "priority": 0, "metadata": {"rack": "7"}, "identity": null,
             "state": "Ready", "reason": null, "since": "", "health": "healthy", "attestation": "valid",
             "attested": true, "gate": "open", "selectable": true, "inFlight": 0, "lease": "5f3a9c0b1d2e4f60", "fencingToken": 42,
@@ -156,9 +156,9 @@ mod tests {
         let table = table(&Instances { revision: "abc-1".into(), instances: entries().into() }).to_string();
         let lines: Vec<_> = table.lines().map(str::trim).collect();
         expect![[r#"
-            INSTANCE  VERSION  ADDRESS          PROTOCOL  ZONE   WEIGHT  METADATA  LEASE             TOKEN  STATE    HEALTH   SELECTABLE  REASON
-            vrf/0     1.0.0    127.0.0.1:41233  http1     eu-1b  1       rack=7    5f3a9c0b1d2e4f60  42     Ready    healthy  yes
-            vrf/1     1.0.0    -                -         -      1       -         -                 -      Stopped  unknown  no          killed by SIGKILL"#]].assert_eq(&lines.join("\n"));
+            INSTANCE  VERSION         ADDRESS          PROTOCOL  ZONE   WEIGHT  METADATA  LEASE             TOKEN  STATE    HEALTH   SELECTABLE  REASON
+            vrf/0     1.0.0-3fa9c1d2  127.0.0.1:41233  http1     eu-1b  1       rack=7    5f3a9c0b1d2e4f60  42     Ready    healthy  yes
+            vrf/1     1.0.0-3fa9c1d2  -                -         -      1       -         -                 -      Stopped  unknown  no          killed by SIGKILL"#]].assert_eq(&lines.join("\n"));
     }
 
     #[test]

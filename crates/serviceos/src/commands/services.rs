@@ -25,7 +25,7 @@ fn table(services: &Services) -> Table {
     for service in &services.services {
         table.add_row([
             service.name.clone(),
-            service.version.clone(),
+            service.version_id.clone(),
             service.kind.clone().unwrap_or_else(|| "-".to_owned()),
             if service.required { "yes" } else { "no" }.to_owned(),
             service.desired.to_string(),
@@ -47,17 +47,17 @@ mod tests {
     #[test]
     fn each_service_has_a_line() {
         let services = json!({"services": [
-            {"name": "vrf", "version": "1.0.0", "kind": "builtin", "required": true, "desired": 3, "ready": 3,
+            {"name": "vrf", "version": "1.0.0", "versionId": "1.0.0-3fa9c1d2", "kind": "builtin", "required": true, "desired": 3, "ready": 3,
              "selectable": 2, "routes": 2},
-            {"name": "legacy", "version": "2", "kind": null, "required": false, "desired": 1, "ready": 0,
+            {"name": "legacy", "version": "2", "versionId": "2", "kind": null, "required": false, "desired": 1, "ready": 0,
              "selectable": 0, "routes": 0},
         ]});
         let table = table(&serde_json::from_value(services).unwrap()).to_string();
         let lines: Vec<_> = table.lines().map(str::trim).collect();
         expect![[r#"
-            SERVICE  VERSION  KIND     REQUIRED  DESIRED  READY  SELECTABLE  ROUTES
-            vrf      1.0.0    builtin  yes       3        3      2           2
-            legacy   2        -        no        1        0      0           0"#]]
+            SERVICE  VERSION         KIND     REQUIRED  DESIRED  READY  SELECTABLE  ROUTES
+            vrf      1.0.0-3fa9c1d2  builtin  yes       3        3      2           2
+            legacy   2               -        no        1        0      0           0"#]]
         .assert_eq(&lines.join("\n"));
     }
 }

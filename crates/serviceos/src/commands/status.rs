@@ -9,8 +9,18 @@ use crate::commands::block_on;
 use crate::failure::Failure;
 use crate::output::{print, print_json};
 
-const COLUMNS: [&str; 9] =
-    ["REPLICA", "STATE", "HEALTH", "ATTESTATION", "SELECTABLE", "PID", "ADDRESS", "RESTARTS", "REASON"];
+const COLUMNS: [&str; 10] = [
+    "REPLICA",
+    "STATE",
+    "HEALTH",
+    "ATTESTATION",
+    "SELECTABLE",
+    "VERSION",
+    "PID",
+    "ADDRESS",
+    "RESTARTS",
+    "REASON",
+];
 
 const NODE_COLUMNS: [&str; 5] = ["NODE", "SINCE", "BEHIND", "REPLICAS", "SELECTABLE"];
 
@@ -74,6 +84,7 @@ fn table(status: &Status) -> Table {
             replica.health.clone(),
             replica.attestation.clone(),
             if replica.selectable { "yes" } else { "no" }.to_owned(),
+            replica.version_id.clone().unwrap_or_else(|| "-".to_owned()),
             replica.pid.map_or("-".to_owned(), |pid| pid.to_string()),
             replica.address.map_or("-".to_owned(), |address| address.to_string()),
             replica.restarts.to_string(),
@@ -95,12 +106,12 @@ mod tests {
         let valid = json!({
             "id": "vrf/0", "pid": 4711, "state": "Ready", "reason": null, "since": "", "address": "127.0.0.1:41233",
             "health": "healthy", "attestation": "valid", "attested": true, "gate": "open", "selectable": true,
-            "restarts": 0, "inFlight": 0,
+            "versionId": "1.0.0-3fa9c1d2", "restarts": 0, "inFlight": 0,
         });
         let mut refused = valid.clone();
         (refused["id"], refused["state"], refused["health"]) =
             ("vrf/1".into(), "Stopped".into(), "unknown".into());
-        (refused["pid"], refused["address"]) = (Value::Null, Value::Null);
+        (refused["pid"], refused["address"], refused["versionId"]) = (Value::Null, Value::Null, Value::Null);
         (refused["attestation"], refused["selectable"]) = ("refused".into(), false.into());
         (refused["restarts"], refused["reason"]) =
             (3.into(), "its attestation was refused: REVOKED: a".into());
@@ -127,9 +138,9 @@ mod tests {
             n2    -                         yes     1         0"#]]
         .assert_eq(&lines(nodes(&status)));
         expect![[r#"
-            REPLICA   STATE    HEALTH   ATTESTATION  SELECTABLE  PID   ADDRESS          RESTARTS  REASON
-            vrf/0     Ready    healthy  valid        yes         4711  127.0.0.1:41233  0
-            vrf/1     Stopped  unknown  refused      no          -     -                3         its attestation was refused: REVOKED: a
-            legacy/0  Ready    healthy  exempt       yes         -     127.0.0.1:41233  0"#]].assert_eq(&lines(table(&status)));
+            REPLICA   STATE    HEALTH   ATTESTATION  SELECTABLE  VERSION         PID   ADDRESS          RESTARTS  REASON
+            vrf/0     Ready    healthy  valid        yes         1.0.0-3fa9c1d2  4711  127.0.0.1:41233  0
+            vrf/1     Stopped  unknown  refused      no          -               -     -                3         its attestation was refused: REVOKED: a
+            legacy/0  Ready    healthy  exempt       yes         1.0.0-3fa9c1d2  -     127.0.0.1:41233  0"#]].assert_eq(&lines(table(&status)));
     }
 }

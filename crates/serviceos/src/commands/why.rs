@@ -71,6 +71,7 @@ fn ready(ready: &WhyReady) -> Vec<String> {
     lines.extend(ready.reason.as_ref().map(|reason| format!("reason       {reason}")));
     lines.extend(ready.pid.map(|pid| format!("process      {pid}")));
     lines.extend(ready.address.map(|address| format!("address      {address}")));
+    lines.extend(ready.version_id.as_ref().map(|version| format!("version      {version}")));
     lines.push(format!("restarts     {}", ready.restarts));
     if let Some(found) = &ready.crash_loop {
         lines.push(format!("crash loop   ended {} times since {}", found.ended, found.since));

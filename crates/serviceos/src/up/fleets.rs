@@ -15,6 +15,7 @@ use super::joining::Begun;
 use super::output::Outputs;
 use super::plan::labels;
 use super::replica_process::ReplicaLauncher;
+use super::versions::Versions;
 use configuration::{ServiceSettings, Settings};
 
 /// The fleets while they run.
@@ -31,6 +32,7 @@ pub(super) struct Begin<'a> {
     pub(super) registry: &'a Registry,
     pub(super) run: &'a Path,
     pub(super) mesh: &'a Arc<Begun>,
+    pub(super) versions: &'a Versions,
     /// Where what they write is followed.
     pub(super) outputs: Outputs,
     pub(super) random: &'a mut fastrand::Rng,
@@ -68,7 +70,7 @@ impl Running {
         launcher: Arc<L>,
         terms: Terms,
     ) -> FleetHandle {
-        let release = Release { version: Arc::clone(&service.version), launcher };
+        let release = Release { version: begin.versions.get(service), launcher };
         let (handle, commands) = FleetHandle::new();
         let (registry, random) = (begin.registry.clone(), begin.random.fork());
         let labels = Some(labels(service));

@@ -32,6 +32,7 @@ use super::measuring::Measurements;
 use super::node;
 use super::quoter::Quoter;
 use super::store::Stores;
+use super::versions::Versions;
 
 /// What an authority is made of that was claimed before.
 pub(super) struct Claimed {
@@ -53,6 +54,11 @@ pub(super) struct Manifests {
 }
 
 impl Manifests {
+    /// The versions of these settings.
+    pub(super) fn versions(&self, settings: &Settings) -> Versions {
+        Versions::of(settings, &self.measurements)
+    }
+
     /// Who keeps the audit trail.
     pub(super) fn authority(&self) -> &Authority {
         &self.authority

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use configuration::{
     BalancingPolicy, Builtin, HashOn, Program, RouteAccess, RouteSettings, Runs, ServiceSettings, Settings,
 };
-use edge_gateway::{OwnPage, RateLimits, Route, RouteTable, ServerTls};
+use edge_gateway::{CallerVersions, OwnPage, RateLimits, Route, RouteTable, ServerTls};
 use http::Method;
 use jiff::Timestamp;
 use observability::Metrics;
@@ -28,6 +28,7 @@ use super::provisioning::limit;
 use super::request_rules::RequestRules;
 use super::tokens::authentication;
 use super::upstream_tls::UpstreamTls;
+use super::versions::Versions;
 pub(crate) use catalogue::{descriptions, labels};
 pub(crate) use resolve::{Resolving, Unresolved};
 pub(crate) use route_limits::RouteLimits;
@@ -145,6 +146,7 @@ impl Plan {
 pub(crate) fn services(
     settings: &Settings,
     registry: &Registry,
+    versions: &Versions,
     before: Option<&Settings>,
 ) -> (Vec<Arc<Service>>, Vec<Unresolved>) {
     let mut unresolved = Vec::new();
@@ -160,7 +162,7 @@ pub(crate) fn services(
                 Arc::new(Service { required: service.required, ..Service::clone(stays) })
             }
             (Runs::Process(process), None) => {
-                Arc::new(of_processes(service, process.replicas, node.as_ref()))
+                Arc::new(of_processes(service, process.replicas, versions, node.as_ref()))
             }
             (Runs::Endpoints(endpoints), stays) => {
                 let before = stays.and_then(|(before, service)| endpoints::Before::new(before, service));
@@ -191,7 +193,12 @@ fn is_the_same(known: &Service, built: &Service) -> bool {
         && known.replicas.iter().zip(&built.replicas).all(same)
 }
 
-fn of_processes(service: &ServiceSettings, replicas: u32, node: Option<&NodeName>) -> Service {
+fn of_processes(
+    service: &ServiceSettings,
+    replicas: u32,
+    versions: &Versions,
+    node: Option<&NodeName>,
+) -> Service {
     let (now, labels) = (Timestamp::now(), labels(service));
     let replica = |ordinal| {
         let id = ReplicaId::new(service.name.clone(), ordinal).on(node.cloned());
@@ -203,7 +210,8 @@ fn of_processes(service: &ServiceSettings, replicas: u32, node: Option<&NodeName
     };
     Service {
         name: service.name.clone(),
-        version: service.version.clone(),
+        version: versions.get(service),
+        split: None,
         required: service.required,
         desired: replicas as usize,
         replicas: (0..replicas).map(replica).collect(),
@@ -244,6 +252,8 @@ fn route(
     built.caller_signer = tls.caller_signer(service);
     if let Some(traffic) = &service.traffic {
         (built.sticky, built.version_header) = (traffic.sticky.clone(), Some(traffic.header.clone()));
+        let has_callers = !traffic.callers.is_empty();
+        built.callers = has_callers.then(|| Arc::new(CallerVersions::new(&traffic.callers)));
     }
     built
 }
@@ -322,8 +332,9 @@ mod tests {
 
     fn plan(text: &str) -> Planned {
         let settings = settings(text);
-        let plan = Plan::of(&settings, &Metrics::new(1), &tls(&settings), &RequestRules::default(), None);
-        Planned { plan, services: services(&settings, &Registry::default(), None).0 }
+        let (rules, versions) = (RequestRules::default(), Versions::default());
+        let plan = Plan::of(&settings, &Metrics::new(1), &tls(&settings), &rules, None);
+        Planned { plan, services: services(&settings, &Registry::default(), &versions, None).0 }
     }
 
     #[test]
@@ -351,15 +362,16 @@ mod tests {
     /// A plan, and the one of the settings that come after it.
     fn replaced(before: &str, after: &str, between: impl FnOnce(&Registry)) -> (Planned, Planned) {
         let (registry, metrics) = (Registry::default(), Metrics::new(1));
+        let (rules, versions) = (RequestRules::default(), Versions::default());
         let (before, after) = (settings(before), settings(after));
-        let first = Plan::of(&before, &metrics, &tls(&before), &RequestRules::default(), None);
-        let (begun, _) = services(&before, &registry, None);
+        let first = Plan::of(&before, &metrics, &tls(&before), &rules, None);
+        let (begun, _) = services(&before, &registry, &versions, None);
         registry.replace_services(|_none| begun);
         let first = Planned { plan: first, services: registry.snapshot().services.clone() };
         between(&registry);
         let previous = Previous { checks: &first.checks, router: &first.router, limits: &first.limits };
-        let second = Plan::of(&after, &metrics, &tls(&after), &RequestRules::default(), Some(&previous));
-        let services = services(&after, &registry, Some(&before)).0;
+        let second = Plan::of(&after, &metrics, &tls(&after), &rules, Some(&previous));
+        let services = services(&after, &registry, &versions, Some(&before)).0;
         (first, Planned { plan: second, services })
     }
 

@@ -286,6 +286,7 @@ impl Live {
         let tiers = keys.begin_tiers().await;
         let checks = Arc::clone(&self.checks.borrow());
         let previous = Previous { checks: &checks, router: &self.router, limits: &self.limits };
+        let versions = self.manifests.versions(&settings);
         let plan = Plan::of(&settings, &self.metrics, &upstream_tls, &rules, Some(&previous));
         let Plan { router, checks, terms, routes, limits, .. } = plan;
         let labels = labels(&settings);
@@ -300,7 +301,8 @@ impl Live {
 
         // What was looked up for the configuration before is nothing to this one.
         self.resolving.end();
-        let (services, unresolved) = plan::services(&settings, &self.registry, Some(&self.settings));
+        let (services, unresolved) =
+            plan::services(&settings, &self.registry, &versions, Some(&self.settings));
         // Those that go stay until no worker sends requests there any more.
         let names: BTreeSet<ServiceName> = services.iter().map(|service| service.name.clone()).collect();
         self.registry.replace_services(|known| {

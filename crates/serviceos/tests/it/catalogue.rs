@@ -108,13 +108,17 @@ fn services_and_instances_are_listed_with_what_the_file_says_of_them() {
     let mesh = Mesh::new().service("vrf", 1);
     let fleet = Fleet::behind(mesh, &[attributes, ""], "protocol: http1, required: false");
     let listed = fleet.mesh.run(&["services", "--json"]);
-    let listed: Value = serde_json::from_str(&listed.out).unwrap();
+    let mut listed: Value = serde_json::from_str(&listed.out).unwrap();
+    // It goes by what this program was measured as.
+    let id = listed["services"][0]["versionId"].take();
+    let spec = id.as_str().unwrap().strip_prefix("1.0.0-").unwrap();
+    assert!(spec.len() == 8 && spec.bytes().all(|digit| digit.is_ascii_hexdigit()), "{id}");
     assert_eq!(
         listed,
         json!({"services": [
-            {"name": "vrf", "version": "1.0.0", "kind": "builtin", "required": true, "desired": 1, "ready": 1,
+            {"name": "vrf", "version": "1.0.0", "versionId": null, "kind": "builtin", "required": true, "desired": 1, "ready": 1,
              "selectable": 1, "routes": 2},
-            {"name": "site", "version": "1.0.0", "kind": "endpoints", "required": false, "desired": 2, "ready": 2,
+            {"name": "site", "version": "1.0.0", "versionId": "1.0.0", "kind": "endpoints", "required": false, "desired": 2, "ready": 2,
              "selectable": 2, "routes": 2},
         ]})
     );
@@ -132,6 +136,7 @@ fn services_and_instances_are_listed_with_what_the_file_says_of_them() {
     assert_eq!((of(0, "identity"), of(0, "attestation")), (Value::Null, "exempt".into()));
     let all = instances(&fleet.mesh, &[]);
     let vrf = &all["instances"][0];
+    assert_eq!((&vrf["version"], &vrf["versionId"]), (&"1.0.0".into(), &id));
     assert_eq!(
         (&vrf["id"], &vrf["protocol"], all["instances"].as_array().unwrap().len()),
         (&"vrf/0".into(), &"http1".into(), 3)

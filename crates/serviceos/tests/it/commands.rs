@@ -1,5 +1,7 @@
 //! What a program that knows nothing of the mesh is given, and what it can reach.
 
+use std::os::unix::fs::PermissionsExt;
+
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -70,6 +72,43 @@ fn a_command_is_given_its_secrets_and_configuration_as_files_and_nothing_of_it_i
     let port = given["environment"]["SERVICEOS_PORT"].as_str().unwrap();
     assert_eq!(given["environment"]["GREETING"], format!("hello {port}"));
     assert!(given["environment"].get("HOME").is_none(), "{environment}");
+}
+
+#[test]
+fn a_program_that_was_built_again_is_another_version_and_another_configuration_of_it_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("server");
+    let text = |more: &str| format!("#!/usr/bin/env python3\n{SERVER}\n# {more}\n");
+    let write = |more: &str| {
+        std::fs::write(&program, text(more)).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    write("one");
+    let service = |depth: usize| {
+        let path = "env: {PATH: /usr/bin:/bin}, healthCheck: {path: /}";
+        format!("    app: {{command: [\"{}\"], {path}, config: {{depth: {depth}}}}}\n", program.display())
+    };
+    if !has_program("python3") {
+        return;
+    }
+    let version = |mesh: &Running| mesh.replicas("app")[0]["versionId"].as_str().unwrap().to_owned();
+    let mesh = Mesh::new().yaml(&service(1)).up();
+    let first = version(&mesh);
+    assert!(first.starts_with("1.0.0-"), "{first}");
+    assert_eq!(mesh.run(&["down"]).code, 0);
+    let mesh = mesh.up_again();
+    assert_eq!(version(&mesh), first, "a new start of the same is the same");
+    assert_eq!(mesh.run(&["down"]).code, 0);
+    write("two");
+    let mesh = mesh.up_again();
+    let second = version(&mesh);
+    assert_ne!(second, first);
+    let file = mesh.folder().join("serviceos.yaml");
+    let changed = std::fs::read_to_string(&file).unwrap().replace(&service(1), &service(2));
+    let seen = mesh.log().len();
+    std::fs::write(&file, changed).unwrap();
+    mesh.until_logged(seen, "the configuration was applied");
+    assert_eq!(version(&mesh), second);
 }
 
 #[test]

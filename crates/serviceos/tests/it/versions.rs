@@ -46,6 +46,42 @@ fn a_request_gets_the_version_that_it_asks_for_or_none() {
     }
 }
 
+#[test]
+fn a_caller_gets_its_version_unless_it_asks_for_another_one() {
+    let entries = ["", ", version: 2.0.0", ", version: 3.0.0"];
+    let keys = |callers: &str| {
+        let weights = "weights: {1.0.0: 1, 2.0.0: 0, 3.0.0: 0}";
+        format!("traffic: {{{weights}, callers: {{{callers}}}}}")
+    };
+    let fleet = Fleet::up(&entries, &keys("'tenant:acme': 2.0.0"));
+    let create = |name: &str, tenant: &str| -> Value {
+        let (name, tenant) = (format!("--name={name}"), format!("--tenant={tenant}"));
+        let created = fleet.mesh.run(&["keys", "create", &name, &tenant, "--scopes=site", "--json"]).out;
+        serde_json::from_str(&created).unwrap()
+    };
+    let (one, two, stranger) = (create("one", "acme"), create("two", "acme"), create("three", "default"));
+    let asking = |key: &Value| get().key(key["key"].as_str().unwrap());
+    assert_eq!(fleet.servers_of(10, &asking(&one)), [1; 10]);
+    assert_eq!(fleet.servers_of(10, &asking(&stranger)), [0; 10]);
+    assert_eq!(
+        fleet.servers_of(5, &asking(&one).header("service-version", "3.0.0")),
+        [2; 5],
+        "the header wins"
+    );
+
+    // Its own name counts before that of whom it acts for.
+    let id = two["id"].as_str().unwrap();
+    let callers = format!("'tenant:acme': 2.0.0, 'subject:{id}': 3.0.0");
+    let servers: Vec<_> = entries.into_iter().enumerate().collect();
+    fleet.reload(&servers, &keys(&callers));
+    assert_eq!(fleet.servers_of(5, &asking(&two)), [2; 5]);
+    assert_eq!(fleet.servers_of(5, &asking(&one)), [1; 5]);
+
+    // No caller is to fail for what it does not know.
+    fleet.set_healthy(2, false);
+    assert_eq!(fleet.servers_of(5, &asking(&two)), [0; 5]);
+}
+
 /// Two versions of two servers each that take turns, and each caller asks four times, each time over a new connection: all
 /// of it goes to one version.
 fn check_sticky(sticky: &str, keys: &str, mesh: Mesh, ask: impl Fn(&Fleet, usize) -> usize) {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use expect_test::expect;
-use mesh_protocol::{Bytes, Refusal};
+use mesh_protocol::{Bytes, MeshPart, Refusal};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
@@ -65,7 +65,9 @@ impl Socket {
 
 fn instance(name: &str, server: &Server) -> MeshInstance {
     let spiffe = format!("spiffe://fake.dev.invalid/service/vrf/{name}");
-    MeshInstance { spiffe, address: server.address, leaves: vec![Bytes(vec![1; 32])] }
+    let leaves = vec![Bytes(vec![1; 32])];
+    let (version, version_id) = ("1.2.0".to_owned(), "1.2.0-3fa9c1d2".to_owned());
+    MeshInstance { spiffe, address: server.address, leaves, version, version_id, part: None }
 }
 
 /// Answers one request with its own name, and keeps the head of it.
@@ -86,6 +88,64 @@ async fn the_host_names_the_service_and_its_instances_answer_in_turn() {
     let (answer, _) = tokio::join!(socket.ask("GET / HTTP/1.1\r\nhost: VRF:80"), answers(&two, "two"));
     assert!(answer.ends_with("two\n"), "{answer}");
     assert_eq!(*socket.fake.asked.lock().unwrap(), ["vrf"], "what it said is fresh for a while");
+}
+
+/// An instance of one version and one of the next, which has this part of the calls.
+fn divided(one: &Server, two: &Server, percent: u8) -> Vec<MeshInstance> {
+    let part = |side, percent| Some(MeshPart { side, percent });
+    let (version, version_id) = ("1.3.0".to_owned(), "1.3.0-0a0b0c0d".to_owned());
+    let next =
+        MeshInstance { version, version_id, part: part(MeshSide::Target, percent), ..instance("1", two) };
+    vec![MeshInstance { part: part(MeshSide::Stable, 100 - percent), ..instance("0", one) }, next]
+}
+
+#[tokio::test]
+async fn calls_that_name_no_version_are_divided_as_the_authority_says() {
+    let (one, two) = (Server::new().await, Server::new().await);
+    let socket = Socket::new([Ok(divided(&one, &two, 25))]);
+    let mut named = String::new();
+    for _ in 0..8 {
+        let asked = socket.ask(RANDOM);
+        let answered = async {
+            tokio::select! {
+                _ = answers(&one, "one") => {}
+                _ = answers(&two, "two") => {}
+            }
+        };
+        let (answer, ()) = tokio::join!(asked, answered);
+        named += if answer.ends_with("two\n") { "2" } else { "1" };
+    }
+    assert_eq!(named, "11121112");
+    drop(two);
+    for _ in 0..4 {
+        let (answer, _) = tokio::join!(socket.ask(RANDOM), answers(&one, "one"));
+        assert!(answer.ends_with("one\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_version_is_called_by_whoever_names_it_and_by_others_only_where_it_has_a_part() {
+    let (one, two) = (Server::new().await, Server::new().await);
+    let listed = divided(&one, &two, 0);
+    let socket = Socket::new([Ok(listed)]);
+    for head in [RANDOM.to_owned(), RANDOM.to_owned(), format!("{RANDOM}\r\nservice-version: 1.2.0-3fa9c1d2")]
+    {
+        let (answer, _) = tokio::join!(socket.ask(&head), answers(&one, "one"));
+        assert!(answer.ends_with("one\n"), "{answer}");
+    }
+    for wanted in ["1.3.0", "1.3.0-0a0b0c0d", "^1.3"] {
+        let head = format!("{RANDOM}\r\nService-Version: {wanted}");
+        let (answer, head) = tokio::join!(socket.ask(&head), answers(&two, "two"));
+        assert!(answer.ends_with("two\n"), "{answer}");
+        assert!(head.contains(&format!("service-version: {wanted}\r\n")), "{head}");
+    }
+    let answer = socket.ask(&format!("{RANDOM}\r\nservice-version: ^2")).await;
+    assert!(
+        answer.contains("no instance of vrf of the version that was asked for is selectable"),
+        "{answer}"
+    );
+    let answer = socket.ask(&format!("{RANDOM}\r\nservice-version: ^x")).await;
+    assert!(answer.starts_with("HTTP/1.1 400 Bad Request"), "{answer}");
 }
 
 #[tokio::test]

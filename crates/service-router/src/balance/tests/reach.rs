@@ -8,7 +8,7 @@ const PICKS: usize = 20_000;
 
 #[derive(Debug, Clone)]
 struct World {
-    targets: Vec<(u32, u32, u32, bool, u64)>,
+    targets: Vec<(u32, u32, u32, bool, u64, u32)>,
     eligible: Vec<bool>,
     load: Vec<f64>,
     pending: Vec<u32>,
@@ -20,18 +20,24 @@ struct World {
 fn settings_strategy() -> impl Strategy<Value = Settings> {
     let policy = proptest::sample::select(&POLICIES[..]);
     let weights = proptest::collection::vec(0..4_u32, 0..4);
-    (policy, 0..3_u64, 0..=100_u8, weights).prop_map(|(policy, slow_start, percent, version_weights)| {
-        Settings {
+    let apart = proptest::option::weighted(0.4, 0..=100_u8);
+    (policy, 0..3_u64, 0..=100_u8, weights, apart).prop_map(
+        |(policy, slow_start, percent, weights, apart)| Settings {
             policy,
             slow_start: Duration::from_secs(slow_start * 10),
             panic_threshold_percent: percent,
-            version_weights,
-        }
-    })
+            version_weights: weights,
+            apart,
+        },
+    )
 }
 
 fn request_strategy() -> impl Strategy<Value = Request> {
-    let version = proptest::option::weighted(0.3, 0..4_u32);
+    let version = prop_oneof![
+        2 => Just(Wanted::Any),
+        1 => (0..10_u32).prop_map(Wanted::Only),
+        1 => (0..10_u32).prop_map(Wanted::Rather),
+    ];
     (any::<Option<u64>>(), version, any::<Option<u64>>()).prop_map(|(hash, version, sticky_hash)| Request {
         hash,
         version,
@@ -41,7 +47,7 @@ fn request_strategy() -> impl Strategy<Value = Request> {
 
 fn world() -> impl Strategy<Value = World> {
     (0..12_usize).prop_flat_map(|count| {
-        let target = (0..4_u32, 0..3_u32, 0..4_u32, any::<bool>(), 0..30_u64);
+        let target = (0..4_u32, 0..3_u32, 0..4_u32, any::<bool>(), 0..30_u64, 4..7_u32);
         (
             proptest::collection::vec(target, count),
             proptest::collection::vec(any::<bool>(), count),
@@ -69,12 +75,24 @@ fn in_reach(targets: &[Target], settings: &Settings, request: &Request) -> Vec<b
     let healthy = counted.iter().filter(|target| target.healthy).count();
     let panic = healthy * 100 < counted.len() * usize::from(settings.panic_threshold_percent);
     let weights = &settings.version_weights;
-    let version_fits = |version: u32| match request.version {
-        Some(asked) => asked == version,
-        None => weights.is_empty() || weights.get(version as usize).is_some_and(|weight| *weight > 0),
+    let has_part = |target: &Target| match settings.apart {
+        Some(0) => !target.apart,
+        Some(_) => true,
+        None => weights.is_empty() || weights.get(target.version as usize).is_some_and(|weight| *weight > 0),
     };
-    let fits =
-        |target: &Target| target.weight > 0 && (panic || target.healthy) && version_fits(target.version);
+    let is_asked = |target: &Target, asked: u32| target.version == asked || target.id == asked;
+    let counts = |target: &&Target| target.weight > 0 && (panic || target.healthy);
+    let fits = |target: &Target| {
+        counts(&target)
+            && match request.version {
+                Wanted::Any => has_part(target),
+                Wanted::Only(asked) => is_asked(target, asked),
+                Wanted::Rather(asked) => {
+                    // Whoever is eligible of the one that it would rather have comes before all others.
+                    is_asked(target, asked) || has_part(target)
+                }
+            }
+    };
     targets.iter().map(fits).collect()
 }
 
@@ -84,10 +102,12 @@ proptest! {
     #[test]
     fn a_pick_is_eligible_and_in_reach_and_there_is_one_whenever_there_can_be(world in world()) {
         let start = Instant::now();
-        let target = |(index, fields): (usize, &(u32, u32, u32, bool, u64))| {
-            let (weight, priority, version, healthy, age) = *fields;
+        let target = |(index, fields): (usize, &(u32, u32, u32, bool, u64, u32))| {
+            let (weight, priority, version, healthy, age, build) = *fields;
+            // Of each label there may be three that differ.
+            let id = version * 3 + build;
             let since = start + Duration::from_secs(age);
-            Target { key: index as u64, weight, priority, version, healthy, since }
+            Target { key: index as u64, weight, priority, version, id, apart: id == 8, healthy, since }
         };
         let targets: Vec<Target> = world.targets.iter().enumerate().map(target).collect();
         let balancer = Balancer::new(&world.settings, &targets, None);

@@ -23,7 +23,8 @@ use http1::{BufferPool, Framing, Trailers};
 use jiff::Timestamp;
 use observability::{CircuitLimit, Metrics, RetryDenied, ServiceShard, UpstreamFailure};
 use service_registry::{
-    Attestation, Calls, Change, Instance, LifecycleState, Registry, Replica, Service, Verdict,
+    Attestation, Calls, Change, Instance, LifecycleState, Registry, Replica, Sample, Service, Side, Verdict,
+    Version,
 };
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
@@ -37,7 +38,7 @@ use crate::endpoint::Endpoint;
 use crate::upload::tests::Pieces;
 use crate::{
     Answer, Balancing, BalancingPolicy, BodyError, CallHead, CallOptions, Failure, Replay, RequestBody,
-    RetryOn, RouterPlan, RouterPolicy, ServicePlan, ServiceView, Suspicion, Timer, UpstreamProtocol,
+    RetryOn, RouterPlan, RouterPolicy, ServicePlan, ServiceView, Suspicion, Timer, UpstreamProtocol, Wanted,
     WorkerRouter,
 };
 
@@ -79,6 +80,8 @@ pub(super) struct Bench {
     playing: BTreeMap<String, AbortHandle>,
     log: Log,
     pub(super) timeout: Duration,
+    /// Which version calls are for.
+    pub(super) wanted: Wanted,
 }
 
 /// What happened, a line for each thing.
@@ -137,6 +140,7 @@ impl Bench {
         let service = Service {
             name: name.clone(),
             version: "1.0.0".into(),
+            split: None,
             required: true,
             desired: replicas.len(),
             replicas,
@@ -154,7 +158,20 @@ impl Bench {
         let view = router.view(&plan);
         let timeout = Duration::from_secs(10);
         let (_refusing, _deaf) = (refusing, deaf);
-        Self { router, registry, view, plan, shard, suspicions, _refusing, _deaf, playing, log, timeout }
+        Self {
+            router,
+            registry,
+            view,
+            plan,
+            shard,
+            suspicions,
+            _refusing,
+            _deaf,
+            playing,
+            log,
+            timeout,
+            wanted: Wanted::Any,
+        }
     }
 
     pub(super) fn change_policy(&mut self, change: impl FnOnce(&mut RouterPolicy)) {
@@ -189,6 +206,32 @@ impl Bench {
             Change::Made
         });
         self.view.follow(&self.registry.snapshot().services[0], Instant::now());
+    }
+
+    /// From now on a replica is of this version, in another run of it at the same place.
+    pub(super) fn change_version(&self, id: &str, version: &Version) {
+        self.change_replica(id, |replica| {
+            let known = replica.instance.as_ref().unwrap();
+            let incarnation = self.registry.next_incarnation() + 100;
+            let run = Instance::new(replica.id.clone(), incarnation, known.address, version.clone());
+            replica.instance = Some(Arc::new(run));
+        });
+    }
+
+    /// From now on this version has this part of the calls.
+    pub(super) fn split(&self, part: Option<(Version, u8)>) {
+        self.registry.split(&self.plan.name, part);
+        self.view.follow(&self.registry.snapshot().services[0], Instant::now());
+    }
+
+    /// How a side has answered so far.
+    pub(super) fn sample(&self, side: Side) -> Sample {
+        self.registry.snapshot().services[0].split.as_ref().unwrap().answered.sample(side)
+    }
+
+    /// The number of a version.
+    pub(super) fn version(&self, version: &str) -> u32 {
+        self.view.version(version.as_bytes())
     }
 
     /// From now on a replica is gone, with all of its connections.
@@ -255,7 +298,7 @@ impl Bench {
             timeout: self.timeout,
             allowed: ALLOWED,
             hash: None,
-            version: None,
+            version: self.wanted,
             sticky: None,
         };
         let mut timer = Timer::new(began);

@@ -25,7 +25,7 @@ impl Bench {
             let known = replica.instance.take().unwrap();
             behind = known.address;
             let run = known.incarnation + 100;
-            let instance = Instance::new(replica.id.clone(), run, front, Arc::clone(&known.version));
+            let instance = Instance::new(replica.id.clone(), run, front, known.version.clone());
             let instance = Instance { channel: Channel::Mesh(Arc::clone(&peer)), ..instance };
             replica.instance = Some(Arc::new(instance));
         });

@@ -19,6 +19,7 @@ async fn there_is_one_checker_for_each_instance_that_is_there() {
     let vrf = Service {
         name: "vrf".parse().unwrap(),
         version: "1.0.0".into(),
+        split: None,
         required: true,
         desired: 2,
         replicas: vec![ready(0, Verdict::Unknown), ready(1, Verdict::Unknown)],

@@ -52,7 +52,8 @@ pub(super) fn service(
     }
     Service {
         name: settings.name.clone(),
-        version: settings.version.clone(),
+        version: (&*settings.version).into(),
+        split: None,
         required: settings.required,
         desired: replicas.len(),
         replicas,
@@ -130,7 +131,7 @@ fn instance(
     address: SocketAddr,
     registry: &Registry,
 ) -> Instance {
-    let built = Instance::new(id.clone(), registry.next_incarnation(), address, endpoint.version.clone());
+    let built = Instance::new(id.clone(), registry.next_incarnation(), address, (&*endpoint.version).into());
     let authority = endpoint.authority();
     Instance { channel: channel(endpoint), identity: authority.clone(), authority, ..built }
 }

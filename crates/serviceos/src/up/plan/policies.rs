@@ -1,10 +1,7 @@
 //! How calls to a service are made, checked and limited, in the words of whoever does so.
 
-use std::time::Duration;
-
-use configuration::{BalancingPolicy, Probe, Protocol, ServiceSettings};
-use service_lifecycle::rollout::{Plan as RolloutPlan, Strategy};
-use service_lifecycle::{Policy, Terms};
+use configuration::{BalancingPolicy, Probe, Protocol, RolloutStrategy, Runs, ServiceSettings};
+use service_lifecycle::{Policy, Terms, rollout};
 use service_router::{
     Balancing, CheckChannel, CheckPolicy, CircuitLimits, RetryOn, RouterPolicy, TlsClient, UpstreamProtocol,
 };
@@ -43,7 +40,10 @@ fn balancing(service: &ServiceSettings) -> Balancing {
         BalancingPolicy::Maglev(_) => service_router::BalancingPolicy::Maglev,
         BalancingPolicy::Random => service_router::BalancingPolicy::Random,
     };
-    let weights = service.traffic.iter().flat_map(|traffic| &traffic.weights);
+    // What is started here has one version, and while another takes its place the rollout alone says who gets what.
+    let has_several = matches!(service.runs, Runs::Endpoints(_));
+    let divided = service.traffic.iter().filter(|_| has_several);
+    let weights = divided.flat_map(|traffic| &traffic.weights);
     Balancing {
         policy,
         slow_start: settings.slow_start,
@@ -93,13 +93,92 @@ pub(super) fn terms(service: &ServiceSettings) -> Option<(ServiceName, Terms)> {
         restart_max: process.restart.max,
         restart_reset: process.restart.reset_after,
     };
-    let plan = RolloutPlan {
-        replicas: process.replicas,
-        max_surge: 1,
-        max_unavailable: 0,
-        min_ready: Duration::from_secs(2),
-        progress_deadline: Duration::from_secs(600),
-        strategy: Strategy::Rolling,
+    Some((service.name.clone(), Terms { policy, plan: rollout_plan(service)? }))
+}
+
+/// How another version of a service takes the place of the one that runs; `None` for what is not started here.
+fn rollout_plan(service: &ServiceSettings) -> Option<rollout::Plan> {
+    let process = service.process()?;
+    let settings = &process.rollout;
+    let strategy = match &settings.strategy {
+        RolloutStrategy::Rolling => rollout::Strategy::Rolling,
+        RolloutStrategy::Canary { steps, gate } => rollout::Strategy::Canary {
+            steps: steps
+                .iter()
+                .map(|step| rollout::Step { weight: step.weight.get(), pause: step.pause })
+                .collect(),
+            gate: rollout::Gate {
+                error_rate: f64::from(gate.error_rate.get()) / 100.0,
+                latency_ratio: gate.latency_ratio,
+                min_requests: u64::from(gate.min_requests),
+            },
+        },
+        RolloutStrategy::BlueGreen { auto_promote, keep } => rollout::Strategy::BlueGreen {
+            promotion: auto_promote.map_or(rollout::Promotion::ByHand, rollout::Promotion::After),
+            keep: *keep,
+        },
     };
-    Some((service.name.clone(), Terms { policy, plan }))
+    Some(rollout::Plan {
+        replicas: process.replicas,
+        max_surge: settings.max_surge,
+        max_unavailable: settings.max_unavailable,
+        min_ready: settings.min_ready,
+        progress_deadline: settings.progress_deadline,
+        strategy,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn plan(rollout: &str) -> rollout::Plan {
+        let text = format!("services: {{vrf: {{replicas: 3, rollout: {rollout}}}}}");
+        let (base, cores) = (Path::new("/srv/mesh"), NonZeroUsize::new(1).unwrap());
+        let settings =
+            configuration::parse(&text, "serviceos.yaml", base, cores, configuration::any_config).unwrap();
+        rollout_plan(&settings.services[0]).unwrap()
+    }
+
+    #[test]
+    fn a_rollout_goes_as_the_file_says() {
+        let minute = Duration::from_secs(60);
+        let by_default = rollout::Plan {
+            replicas: 3,
+            max_surge: 1,
+            max_unavailable: 0,
+            min_ready: Duration::from_secs(2),
+            progress_deadline: 10 * minute,
+            strategy: rollout::Strategy::Rolling,
+        };
+        assert_eq!(plan(""), by_default);
+        let strategy = |text: &str| plan(text).strategy;
+        assert_eq!(
+            strategy(
+                "{strategy: canary, steps: [{weight: 5%, pause: 1m}, {weight: 50%}], gate: {errorRate: 2%}}"
+            ),
+            rollout::Strategy::Canary {
+                steps: vec![
+                    rollout::Step { weight: 5, pause: Some(minute) },
+                    rollout::Step { weight: 50, pause: None }
+                ],
+                gate: rollout::Gate { error_rate: 0.02, latency_ratio: 2.0, min_requests: 100 },
+            }
+        );
+        assert_eq!(
+            strategy("{strategy: blueGreen, keep: 1m}"),
+            rollout::Strategy::BlueGreen {
+                promotion: rollout::Promotion::After(Duration::ZERO),
+                keep: minute
+            }
+        );
+        assert_eq!(
+            strategy("{strategy: blueGreen, autoPromote: never}"),
+            rollout::Strategy::BlueGreen { promotion: rollout::Promotion::ByHand, keep: 5 * minute }
+        );
+    }
 }
