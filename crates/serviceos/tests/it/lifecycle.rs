@@ -59,7 +59,7 @@ fn a_service_is_scaled_by_a_revision_of_the_command_line_which_the_file_replaces
     until(&mesh, "vrf", &["vrf/0", "vrf/1"]);
     for (arguments, said) in [
         (&["scale", "oracle=1"][..], "SERVICE_UNKNOWN"),
-        (&["scale", "vrf=100001"], "CONFIG_INVALID"),
+        (&["scale", "vrf=100001"], "expected a whole number from 0 to 1000"),
         (&["scale", "vrf"], "such as vrf=5"),
     ] {
         let refused = mesh.run(arguments);
