@@ -3,6 +3,7 @@
 //! What may be asked often is cheap and kept nowhere. What is decided is written down first: the audit trail, then the store,
 //! then the answer.
 
+mod admissions;
 mod applying;
 mod challenge;
 mod configuring;
@@ -252,7 +253,7 @@ impl Authority {
         self.0.signer.sign(message)
     }
 
-    /// Whether a certificate of a replica is one that this authority has given since it was started, and that is not over.
+    /// Whether a certificate of a replica is one that this authority has given, or one before it in this store, and that is not over.
     pub fn has_admitted(&self, peer: &Peer) -> bool {
         let Subject::Service { service, instance } = &peer.id.subject else { return false };
         let key = (service.clone(), instance.clone());
