@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use types::ReplicaId;
 
 use crate::backoff::Backoff;
-use crate::{Cause, Event, Exit, Launch, LaunchError, Listening, Process, Signal, transition};
+use crate::{Cause, Event, Exit, Launch, LaunchError, Left, Listening, Process, Signal, transition};
 
 /// How long a drain waits for the gateway's workers to confirm that they select the replica no more.
 const CONFIRMATION: Duration = Duration::from_secs(5);
@@ -64,6 +64,8 @@ pub struct Driver<L> {
     registry: Registry,
     stop: watch::Receiver<Stop>,
     random: fastrand::Rng,
+    /// Whether it was asked for a process that was there before.
+    has_looked: bool,
 }
 
 /// How one life ended.
@@ -89,7 +91,7 @@ impl<L: Launch> Driver<L> {
         stop: watch::Receiver<Stop>,
         random: fastrand::Rng,
     ) -> Self {
-        Self { replica, policy, launcher, registry, stop, random }
+        Self { replica, policy, launcher, registry, stop, random, has_looked: false }
     }
 
     /// Keeps the replica running until it is told to stop; returns when no process of it is left.
@@ -127,12 +129,17 @@ impl<L: Launch> Driver<L> {
         if last.is_some() {
             self.count_restart();
         }
-        // What it says is of the life before.
+        let left = self.left().await;
+        // What it says is of the life before, or holds for the process that is there.
         let known = self.attestation();
-        self.enter(Event::Launch, last.map(|reason| format!("started again: {reason}")));
-        let mut process = match self.launcher.launch(&self.replica).await {
-            Ok(process) => process,
-            Err(error) => return self.failed(error.to_string()),
+        let mut process = if let Some(process) = left {
+            process
+        } else {
+            self.enter(Event::Launch, last.map(|reason| format!("started again: {reason}")));
+            match self.launcher.launch(&self.replica).await {
+                Ok(process) => process,
+                Err(error) => return self.failed(error.to_string()),
+            }
         };
         self.set_pid(process.pid());
         match self.start(&mut process, known).await {
@@ -148,6 +155,23 @@ impl<L: Launch> Driver<L> {
                 Ended::Stopped
             }
         }
+    }
+
+    /// A process that was there before; none where it is told to stop meanwhile, or was asked for already.
+    async fn left(&mut self) -> Option<L::Process> {
+        if std::mem::replace(&mut self.has_looked, true) {
+            return None;
+        }
+        let Left { process, restarts } = tokio::select! {
+            left = self.launcher.left(&self.replica) => left?,
+            () = told(&mut self.stop, Stop::Drain) => return None,
+        };
+        self.registry.update(&self.replica, |replica| {
+            replica.restarts = restarts;
+            Change::Made
+        });
+        self.enter(Event::Launch, Some("adopted: an earlier serviceos up has left it".into()));
+        Some(process)
     }
 
     /// From the launch to the first passed health check. `known` is the attestation as it was before.

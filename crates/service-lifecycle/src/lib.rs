@@ -11,5 +11,5 @@ pub mod rollout;
 mod state;
 
 pub use driver::{Driver, Policy, Stop};
-pub use process::{Cause, Exit, Launch, LaunchError, Listening, Process, Signal};
+pub use process::{Cause, Exit, Launch, LaunchError, Left, Listening, Process, Signal};
 pub use state::{Denied, Event, transition};

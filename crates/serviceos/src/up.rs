@@ -1,6 +1,7 @@
 //! What `serviceos up` does: everything that can be refused is refused first, then the replicas are started, and at the end
 //! everything is drained in the opposite order.
 
+pub(crate) mod adoption;
 mod background;
 mod claims;
 mod client_tls;
@@ -134,7 +135,7 @@ struct Running {
     orders: mpsc::Receiver<desk::Order>,
     facts: Facts,
     /// Held to the end: the lock on the data directory.
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 /// What is told to whoever started it.
@@ -273,7 +274,8 @@ impl Running {
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
         let quoter = mesh.quoter.clone();
-        let (drivers, stop) = drive(&live, &facts, &lives, data_dir.run(), &mesh, &mut random);
+        let (drivers, stop) =
+            drive(&live, &facts, &lives, data_dir.run(), &mesh, &mut background, &mut random)?;
         Ok(Self {
             gateway,
             drivers,
@@ -285,7 +287,7 @@ impl Running {
             shutdown_requests,
             orders,
             facts,
-            _data_dir: data_dir,
+            data_dir,
         })
     }
 
@@ -368,7 +370,7 @@ impl Running {
                 () = self.gateway.ended() => break,
                 () = screen.say_what_is_awaited(&registry, self.facts.node.as_ref(), &requests) => {}
                 () = orders.again() => {
-                    patience = patience.lose(&self.quoter);
+                    patience = patience.lose(&self.quoter, &mut self.drivers).await;
                     self.gateway.drain(Duration::ZERO);
                 }
             }
@@ -383,12 +385,14 @@ impl Running {
                 },
                 () = screen.say_what_is_awaited(&registry, self.facts.node.as_ref(), &requests) => {}
                 () = orders.again() => {
-                    patience = patience.lose(&self.quoter);
+                    patience = patience.lose(&self.quoter, &mut self.drivers).await;
                     self.stop.send_replace(Stop::Now);
                 }
             }
         }
         self.background.stop().await;
+        // What an earlier one has left, and this one has not come to look at.
+        adoption::end_all(self.data_dir.run()).await;
         self.quoter.stop().await;
         if let Some(log) = self.access_log {
             let written = tokio::task::spawn_blocking(move || log.finish());
@@ -415,10 +419,10 @@ enum Patience {
 }
 
 impl Patience {
-    /// One order more. Whoever has lost it already is not kept waiting for anything: the replicas end by themselves when
-    /// this process is gone.
-    fn lose(self, quoter: &Quoter) -> Self {
+    /// One order more. Whoever has lost it already is not kept waiting for anything: the replicas are killed with their drivers.
+    async fn lose(self, quoter: &Quoter, drivers: &mut JoinSet<()>) -> Self {
         if self == Self::Lost {
+            drivers.shutdown().await;
             quoter.kill();
             std::process::exit(1);
         }
@@ -467,14 +471,25 @@ fn drive(
     lives: &BTreeMap<ServiceName, Policy>,
     run: &Path,
     mesh: &Arc<Begun>,
+    background: &mut Background,
     random: &mut fastrand::Rng,
-) -> (JoinSet<()>, watch::Sender<Stop>) {
-    let launcher = Arc::new(ReplicaLauncher::new(run, &live.settings, Arc::clone(mesh)));
+) -> Result<(JoinSet<()>, watch::Sender<Stop>), Failure> {
+    let tls = live.upstream_tls.of_mesh().context("failed to set up TLS to the replicas")?;
+    let begun = (Arc::clone(mesh), live.registry.clone());
+    let launcher = Arc::new(ReplicaLauncher::new(run, &live.settings, begun.0, begun.1, tls));
     let (registrations, members) = (mesh.registrations.clone(), mesh.members.clone());
     let arrivals = Arc::new(Arrivals { registrations, members });
     let (registry, stop) = (&live.registry, watch::Sender::new(Stop::No));
     let mut drivers = JoinSet::new();
     let snapshot = registry.snapshot();
+    let unwanted = launcher.unwanted(|replica| snapshot.replica(replica).is_some());
+    background.add(|stopped| async move {
+        tokio::select! {
+            () = adoption::end_unwanted(unwanted) => told(stopped).await,
+            // They are ended at the end of everything.
+            () = told(stopped.clone()) => {}
+        }
+    });
     let replicas = snapshot.services.iter().flat_map(|service| &service.replicas);
     for replica in replicas.filter(|replica| replica.id.node == facts.node) {
         // Endpoints have no driver.
@@ -489,5 +504,5 @@ fn drive(
             drivers.spawn(driver.run());
         }
     }
-    (drivers, stop)
+    Ok((drivers, stop))
 }

@@ -356,6 +356,17 @@ impl Running {
         self.ended().up_when(what, wanted)
     }
 
+    /// Starts `up` again in the same folder with other lines under `services:`, once it has ended, and waits until every wanted
+    /// replica may serve.
+    ///
+    /// # Panics
+    /// When it does not end, or does not become healthy again.
+    pub fn up_again_with(self, services: &str) -> Self {
+        let mut mesh = self.ended();
+        mesh.services = services.to_owned();
+        mesh.up()
+    }
+
     fn ended(mut self) -> Mesh {
         self.wait();
         self.mesh
