@@ -43,7 +43,7 @@ mod websocket;
 mod worker;
 
 pub use error::{CODES, FlowError, LimitedBy};
-pub use gateway::{Gateway, GatewayParts, Phase, Plans, Shared};
+pub use gateway::{Gateway, GatewayParts, Opener, Phase, Plans, Shared};
 pub use listener::{BindError, Listeners};
 pub use plan::{Authentication, Plan};
 pub use rate_limit::{Ceiling, ClientBuckets, RateLimits, RouteLimit, nanoseconds_now};

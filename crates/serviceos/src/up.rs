@@ -47,7 +47,7 @@ use access::{ApiKey, Nonces, Users};
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Document};
 use control::{AdminState, Catalogue, SharedConfigDesk, StoreView};
-use edge_gateway::{ClientBuckets, Gateway, GatewayParts, Shared};
+use edge_gateway::{ClientBuckets, Gateway, GatewayParts, Opener, Shared};
 use jiff::Timestamp;
 use observability::{AccessLog, Metrics};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -217,7 +217,7 @@ impl Running {
         };
         let BegunWith { revisions, waits: refused, is_stale } =
             beginning.commit(&mesh.authority).await.context("failed to begin with the configuration")?;
-        let gateway = Gateway::start(listeners, parts).context("failed to start the gateway")?;
+        let gateway = Gateway::start_waiting(listeners, parts).context("failed to start the gateway")?;
 
         let (checks, policies) = watch::channel(checks);
         let described = watch::Sender::new(plan::descriptions(&settings));
@@ -274,8 +274,9 @@ impl Running {
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
         let quoter = mesh.quoter.clone();
-        let (drivers, stop) =
-            drive(&live, &facts, &lives, data_dir.run(), &mesh, &mut background, &mut random)?;
+        let launcher =
+            look_after_what_is_left(&live, gateway.opener(), data_dir.run(), &mesh, &mut background)?;
+        let (drivers, stop) = drive(&live, &facts, &lives, launcher, &mesh, &mut random);
         Ok(Self {
             gateway,
             drivers,
@@ -464,32 +465,54 @@ fn admin_state(
     }
 }
 
+/// What starts replicas, or takes over what an earlier one has left. Clients wait for that, and what is not wanted any more ends.
+fn look_after_what_is_left(
+    live: &Live,
+    opener: Opener,
+    run: &Path,
+    mesh: &Arc<Begun>,
+    background: &mut Background,
+) -> Result<Arc<ReplicaLauncher>, Failure> {
+    let tls = live.upstream_tls.of_mesh().context("failed to set up TLS to the replicas")?;
+    let registry = live.registry.clone();
+    let launcher = ReplicaLauncher::new(run, &live.settings, Arc::clone(mesh), registry, tls);
+    let snapshot = live.registry.snapshot();
+    let unwanted = launcher.unwanted(|replica| snapshot.replica(replica).is_some());
+    if !unwanted.is_empty() {
+        background.add(|stopped| async move {
+            tokio::select! {
+                () = adoption::end_unwanted(unwanted) => told(stopped).await,
+                // They are ended at the end of everything.
+                () = told(stopped.clone()) => {}
+            }
+        });
+    }
+    let (found, registry) = (launcher.found(), live.registry.clone());
+    if found.is_empty() {
+        opener.open();
+    } else {
+        background.add(|stopped| async move {
+            adoption::open_once_they_serve(opener, &registry, &found).await;
+            told(stopped).await;
+        });
+    }
+    Ok(Arc::new(launcher))
+}
+
 /// Starts a driver for each replica that joins the mesh.
 fn drive(
     live: &Live,
     facts: &Facts,
     lives: &BTreeMap<ServiceName, Policy>,
-    run: &Path,
+    launcher: Arc<ReplicaLauncher>,
     mesh: &Arc<Begun>,
-    background: &mut Background,
     random: &mut fastrand::Rng,
-) -> Result<(JoinSet<()>, watch::Sender<Stop>), Failure> {
-    let tls = live.upstream_tls.of_mesh().context("failed to set up TLS to the replicas")?;
-    let begun = (Arc::clone(mesh), live.registry.clone());
-    let launcher = Arc::new(ReplicaLauncher::new(run, &live.settings, begun.0, begun.1, tls));
+) -> (JoinSet<()>, watch::Sender<Stop>) {
     let (registrations, members) = (mesh.registrations.clone(), mesh.members.clone());
     let arrivals = Arc::new(Arrivals { registrations, members });
     let (registry, stop) = (&live.registry, watch::Sender::new(Stop::No));
     let mut drivers = JoinSet::new();
     let snapshot = registry.snapshot();
-    let unwanted = launcher.unwanted(|replica| snapshot.replica(replica).is_some());
-    background.add(|stopped| async move {
-        tokio::select! {
-            () = adoption::end_unwanted(unwanted) => told(stopped).await,
-            // They are ended at the end of everything.
-            () = told(stopped.clone()) => {}
-        }
-    });
     let replicas = snapshot.services.iter().flat_map(|service| &service.replicas);
     for replica in replicas.filter(|replica| replica.id.node == facts.node) {
         // Endpoints have no driver.
@@ -504,5 +527,5 @@ fn drive(
             drivers.spawn(driver.run());
         }
     }
-    Ok((drivers, stop))
+    (drivers, stop)
 }

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use edge_gateway::Opener;
 use mesh::Members;
 use service_lifecycle::Signal;
-use service_registry::{Channel, Instance};
+use service_registry::{Channel, Instance, Registry, Replica, Snapshot};
 use service_router::{TlsClient, Unproven, proves_itself};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -32,6 +33,8 @@ const KNOWN: Duration = Duration::from_secs(5);
 /// How long a replica may take to show who it is, and how soon it is asked again.
 const SHOWN: Duration = Duration::from_secs(10);
 const ASKED_AGAIN: Duration = Duration::from_millis(100);
+/// How long clients wait for the replicas that were left, beside those that have to be started.
+const OPENED: Duration = Duration::from_secs(2);
 
 /// A process that was left. It is not ended by being dropped.
 pub(crate) struct Left {
@@ -90,6 +93,11 @@ impl Leftovers {
         Self(Mutex::new(found.collect()))
     }
 
+    /// Of which replicas there is one.
+    pub(super) fn replicas(&self) -> Vec<ReplicaId> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
     /// That of a replica.
     pub(super) fn take(&self, replica: &ReplicaId) -> Option<Left> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(replica)
@@ -101,6 +109,16 @@ impl Leftovers {
         let unwanted: Vec<_> = all.keys().filter(|replica| !is_wanted(replica)).cloned().collect();
         unwanted.iter().filter_map(|replica| all.remove(replica)).collect()
     }
+}
+
+/// Lets clients in once those replicas serve, or when that takes too long: who connects before waits for that, and is not refused.
+pub(super) async fn open_once_they_serve(opener: Opener, registry: &Registry, found: &[ReplicaId]) {
+    let mut snapshots = registry.subscribe();
+    let is_selectable = |replica: &Replica| replica.selectable().is_ok();
+    let serves = |snapshot: &Snapshot, id| snapshot.replica(id).is_some_and(is_selectable);
+    let all = snapshots.wait_for(|snapshot| found.iter().all(|id| serves(snapshot, id)));
+    let _served_or_late = timeout(OPENED, all).await.is_ok();
+    opener.open();
 }
 
 /// Ends processes of replicas that are not wanted any more.

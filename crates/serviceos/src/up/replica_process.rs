@@ -114,6 +114,11 @@ impl ReplicaLauncher {
         self.left.take_unwanted(|replica| is_started_here(replica) && is_wanted(replica))
     }
 
+    /// The replicas of which a process was left.
+    pub(super) fn found(&self) -> Vec<ReplicaId> {
+        self.left.replicas()
+    }
+
     async fn spawn(&self, replica: &ReplicaId, spec: &Spec) -> anyhow::Result<ReplicaProcess> {
         let output = self.run.join(format!("{}.log", replica.file_stem()));
         // Everything else of the start needs the folder too, so it is this step that finds it missing.

@@ -1,11 +1,15 @@
 //! `up` dies, its replicas do not: they serve on, and the next `up` takes them over or ends them.
 
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Child;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::{Mesh, Running, eventually, has_program, kill, processes_of, wait_until_gone};
+use testkit::{Client, Mesh, Request, Running, eventually, has_program, kill, processes_of, wait_until_gone};
 
 /// What must be the same in a replica that was taken over: its process, its address, and what it was admitted with.
 fn who(mesh: &Running, service: &str) -> Vec<Value> {
@@ -155,4 +159,195 @@ fn one_that_nobody_takes_over_ends_with_its_identity() {
     let pids = mesh.pids("vrf");
     killed(&mut mesh);
     pids.into_iter().for_each(wait_until_gone);
+}
+
+#[test]
+fn one_that_was_taken_over_renews_its_identity_with_the_next_authority() {
+    let yaml = "    vrf: {replicas: 2, attestation: {identityTtl: 20s}}\n";
+    let mut mesh = Mesh::new().yaml(yaml).up();
+    let before = who(&mesh, "vrf");
+    killed(&mut mesh);
+    let mesh = mesh.up_again();
+    let now = eventually("other certificates", || {
+        let now = who(&mesh, "vrf");
+        now.iter().zip(&before).all(|(now, before)| now["leaf"] != before["leaf"]).then_some(now)
+    });
+    for (now, before) in now.iter().zip(&before) {
+        for same in ["pid", "address", "restarts", "spiffeId"] {
+            assert_eq!(now[same], before[same], "{same}");
+        }
+    }
+    assert_eq!(joins(mesh.folder()), 2, "a renewal is no join");
+}
+
+#[test]
+fn somebody_else_at_the_address_of_a_replica_is_not_taken_for_it() {
+    let mut mesh = Mesh::new().service("vrf", 2).up();
+    let before = who(&mesh, "vrf");
+    killed(&mut mesh);
+    // Another replica of the same mesh, with a certificate that is as good as its own.
+    let path = mesh.folder().join(".serviceos/run/replicas/vrf-0.json");
+    let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    record["listening"]["address"] = before[1]["address"].clone();
+    std::fs::write(&path, record.to_string()).unwrap();
+    let mesh = mesh.up_again();
+    let now = who(&mesh, "vrf");
+    assert_ne!(now[0]["pid"], before[0]["pid"]);
+    assert_eq!(now[1], before[1]);
+    wait_until_gone(u32::try_from(before[0]["pid"].as_u64().unwrap()).unwrap());
+    assert!(mesh.log().contains("its certificate is"), "{}", mesh.log());
+}
+
+/// Says which process it is, what it was given, and how its configuration is now.
+const SERVER: &str = r#"
+import http.server, json, os
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+
+    def do_GET(self):
+        secrets = os.environ['SERVICEOS_SECRETS_DIR']
+        files = {name: open(os.path.join(secrets, name), 'rb').read().hex() for name in os.listdir(secrets)}
+        config = json.load(open(os.environ['SERVICEOS_CONFIG']))
+        body = json.dumps({'pid': os.getpid(), 'secrets': files, 'config': config}).encode()
+        self.send_response(200)
+        self.send_header('content-length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['SERVICEOS_PORT'])), Handler).serve_forever()
+"#;
+
+#[test]
+fn a_command_is_taken_over_with_its_files_and_is_given_a_configuration_that_was_changed_meanwhile() {
+    if !has_program("python3") {
+        return;
+    }
+    let app = |depth: u32| {
+        format!(
+            "    app: {{command: [python3, server.py], healthCheck: {{path: /}}, config: {{depth: {depth}}}, secrets: [token]}}\n"
+        )
+    };
+    let mesh = Mesh::new().yaml(&app(3)).head("secrets: {token: {generate: {type: random}}}\n");
+    std::fs::write(mesh.folder().join("server.py"), SERVER).unwrap();
+    let mut mesh = mesh.up();
+    let (before, given) = (who(&mesh, "app"), mesh.get("/app/x").json());
+    assert_eq!(given["config"], json!({"depth": 3}));
+    killed(&mut mesh);
+    let mut mesh = mesh.up_again_with(&app(4));
+    assert_eq!(mesh.pids("app"), [u32::try_from(before[0]["pid"].as_u64().unwrap()).unwrap()]);
+    let now = eventually("the other configuration", || {
+        Some(mesh.get("/app/x").json()).filter(|now| now["config"] == json!({"depth": 4}))
+    });
+    assert_eq!((&now["pid"], &now["secrets"]), (&given["pid"], &given["secrets"]));
+    mesh.signal(Signal::TERM);
+    assert_eq!(mesh.wait().code, 0);
+    assert_eq!(processes_of(mesh.folder()), [0; 0]);
+}
+
+/// A port that the system gives to nobody who does not ask for it, so that it is free while nobody listens.
+fn quiet_port() -> u16 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let first: u16 = range.split_whitespace().next().unwrap().parse().unwrap();
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let begin = usize::from(fastrand::u16(..));
+    (10_000..first).cycle().skip(begin).find(is_free).expect("a free port")
+}
+
+/// What clients meet while `up` is killed again and again.
+#[derive(Default)]
+struct Fared {
+    /// Even while there is an `up`, or none at all; odd while one is dying, whose sockets close one after the other.
+    generation: AtomicUsize,
+    answered: AtomicUsize,
+    /// Requests without an answer, by the generation that they were sent in and the client.
+    cut: Mutex<BTreeMap<(usize, usize), usize>>,
+    /// Answers that are none.
+    wrong: Mutex<BTreeMap<u16, String>>,
+    is_over: AtomicBool,
+}
+
+impl Fared {
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// Sends one request after the other, over one connection while that holds.
+    fn sends(&self, client: usize, gateway: SocketAddr, request: &Request) {
+        while !self.is_over() {
+            let connected = self.generation.load(Ordering::SeqCst);
+            // Nobody is there: nothing was sent, and nothing is lost.
+            let Ok(mut connection) = Client::connect(gateway) else {
+                std::thread::yield_now();
+                continue;
+            };
+            let mut sent = connected;
+            while !self.is_over() {
+                match connection.send(request) {
+                    Ok(answer) if answer.status == 200 => {
+                        self.answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(answer) => {
+                        self.wrong.lock().unwrap().insert(answer.status, answer.text());
+                        break;
+                    }
+                    Err(_cut) => {
+                        *self.cut.lock().unwrap().entry((sent, client)).or_default() += 1;
+                        break;
+                    }
+                }
+                sent = self.generation.load(Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+/// Ends the clients however the test ends, since they are waited for.
+struct Ending<'a>(&'a Fared);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn killed_twenty_times_under_load_the_same_replicas_serve_and_only_what_is_in_flight_is_lost() {
+    const KILLS: usize = 20;
+    const CLIENTS: usize = 4;
+    let ports = [("gateway", quiet_port()), ("admin", 0), ("mesh", quiet_port())];
+    let ports = ports.map(|(name, port)| format!("--{name}=127.0.0.1:{port}"));
+    let mut mesh = Mesh::new().service("vrf", 3).arguments(&ports.each_ref().map(String::as_str)).up();
+    let before = who(&mesh, "vrf");
+    let request = Request::new("GET", "/v1/random/keys").key(&mesh.key);
+    let (gateway, fared) = (mesh.gateway, Fared::default());
+    let mesh = std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (fared, request) = (&fared, &request);
+            scope.spawn(move || fared.sends(client, gateway, request));
+        }
+        let ending = Ending(&fared);
+        for kill in 0..KILLS {
+            let answered = fared.answered.load(Ordering::Relaxed);
+            eventually("more answers", || {
+                (fared.answered.load(Ordering::Relaxed) > answered + 50).then_some(())
+            });
+            fared.generation.fetch_add(1, Ordering::SeqCst);
+            killed(&mut mesh);
+            fared.generation.fetch_add(1, Ordering::SeqCst);
+            mesh = mesh.up_again();
+            assert_eq!(who(&mesh, "vrf"), before, "after kill {kill}");
+        }
+        drop(ending);
+        mesh
+    });
+    assert_eq!(fared.wrong.into_inner().unwrap(), BTreeMap::new());
+    let cut = fared.cut.into_inner().unwrap();
+    // Who sends to one that is dying sends to nobody.
+    let lost: Vec<_> = cut.into_iter().filter(|((sent, _), _)| sent % 2 == 0).collect();
+    assert!(lost.iter().all(|(_, times)| *times == 1), "one request of each client is in flight: {lost:?}");
+    assert_eq!(joins(mesh.folder()), 3, "nobody has joined again");
 }
