@@ -245,7 +245,7 @@ async fn orphaned(stream: &mut UnixStream, registered_by: &RegisteredBy) {
     gone(stream).await;
     if *registered_by == RegisteredBy::Supervisor {
         tracing::warn!("the supervisor is gone: going on until the next one comes, or the identity ends");
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

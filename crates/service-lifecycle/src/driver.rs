@@ -170,7 +170,7 @@ impl<L: Launch> Driver<L> {
             replica.restarts = restarts;
             Change::Made
         });
-        self.enter(Event::Launch, Some("adopted: an earlier serviceos up has left it".into()));
+        self.enter(Event::Launch, Some("adopted: an earlier serviceos has left it".into()));
         Some(process)
     }
 

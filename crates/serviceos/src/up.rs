@@ -36,7 +36,7 @@ mod upstream_tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,7 +47,7 @@ use access::{ApiKey, Nonces, Users};
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Document};
 use control::{AdminState, Catalogue, SharedConfigDesk, StoreView};
-use edge_gateway::{ClientBuckets, Gateway, GatewayParts, Opener, Shared};
+use edge_gateway::{ClientBuckets, Gateway, GatewayParts, Shared};
 use jiff::Timestamp;
 use observability::{AccessLog, Metrics};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -274,8 +274,7 @@ impl Running {
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
         let quoter = mesh.quoter.clone();
-        let launcher =
-            look_after_what_is_left(&live, gateway.opener(), data_dir.run(), &mesh, &mut background)?;
+        let launcher = adoption::begin(&live, gateway.opener(), data_dir.run(), &mesh, &mut background)?;
         let (drivers, stop) = drive(&live, &facts, &lives, launcher, &mesh, &mut random);
         Ok(Self {
             gateway,
@@ -463,40 +462,6 @@ fn admin_state(
         admin: facts.admin,
         shutdown,
     }
-}
-
-/// What starts replicas, or takes over what an earlier one has left. Clients wait for that, and what is not wanted any more ends.
-fn look_after_what_is_left(
-    live: &Live,
-    opener: Opener,
-    run: &Path,
-    mesh: &Arc<Begun>,
-    background: &mut Background,
-) -> Result<Arc<ReplicaLauncher>, Failure> {
-    let tls = live.upstream_tls.of_mesh().context("failed to set up TLS to the replicas")?;
-    let registry = live.registry.clone();
-    let launcher = ReplicaLauncher::new(run, &live.settings, Arc::clone(mesh), registry, tls);
-    let snapshot = live.registry.snapshot();
-    let unwanted = launcher.unwanted(|replica| snapshot.replica(replica).is_some());
-    if !unwanted.is_empty() {
-        background.add(|stopped| async move {
-            tokio::select! {
-                () = adoption::end_unwanted(unwanted) => told(stopped).await,
-                // They are ended at the end of everything.
-                () = told(stopped.clone()) => {}
-            }
-        });
-    }
-    let (found, registry) = (launcher.found(), live.registry.clone());
-    if found.is_empty() {
-        opener.open();
-    } else {
-        background.add(|stopped| async move {
-            adoption::open_once_they_serve(opener, &registry, &found).await;
-            told(stopped).await;
-        });
-    }
-    Ok(Arc::new(launcher))
 }
 
 /// Starts a driver for each replica that joins the mesh.

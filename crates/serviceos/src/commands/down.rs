@@ -12,7 +12,7 @@ use crate::cli::PlaceArgs;
 use crate::commands::block_on;
 use crate::failure::Failure;
 use crate::output::print;
-use crate::up::{adoption, quoter};
+use crate::up::adoption::{self, EndedLeftovers};
 
 pub(crate) fn run(place: &PlaceArgs) -> Result<(), Failure> {
     let data_dir = place.data_dir();
@@ -46,14 +46,15 @@ pub(crate) fn run(place: &PlaceArgs) -> Result<(), Failure> {
 
 /// The replicas and the quoter of one that was killed; whether there were any.
 async fn end_what_is_left(data_dir: &Path) -> Result<bool, Failure> {
-    let replicas = adoption::end_what_is_left(data_dir).await;
-    for record in replicas.iter().flatten() {
+    let Some(EndedLeftovers { replicas, quoter }) = adoption::end_what_is_left(data_dir).await else {
+        return Ok(false);
+    };
+    for record in &replicas {
         let (replica, pid) = (&record.replica, record.process.pid);
         print(format_args!("stopped {replica} (pid {pid}) of a serviceos that was killed"))?;
     }
-    let is_quoter_ended = quoter::end_what_is_left(&data_dir.join("run")).await;
-    if is_quoter_ended {
+    if quoter {
         print(format_args!("the development quoter of a serviceos that was killed is stopped"))?;
     }
-    Ok(is_quoter_ended || replicas.is_some_and(|replicas| !replicas.is_empty()))
+    Ok(quoter || !replicas.is_empty())
 }

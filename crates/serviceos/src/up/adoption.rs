@@ -8,9 +8,10 @@ pub(crate) mod record;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use edge_gateway::Opener;
 use mesh::Members;
 use service_lifecycle::Signal;
@@ -22,7 +23,12 @@ use trust::{Authority, Standing};
 use types::ReplicaId;
 
 use self::record::{Record, SpecId};
+use super::background::{Background, told};
 use super::data_dir::DataDir;
+use super::joining::Begun;
+use super::quoter;
+use super::reload::Live;
+use super::replica_process::ReplicaLauncher;
 use crate::left_process::LeftProcess;
 use crate::replaced_file::replace;
 
@@ -77,10 +83,52 @@ pub(crate) async fn end_all(run: &Path) -> Vec<Record> {
     ended
 }
 
-/// The same from outside of `up`; none where one runs, or the directory is not there.
-pub(crate) async fn end_what_is_left(data_dir: &Path) -> Option<Vec<Record>> {
+/// What an `up` has left that was killed, and that has ended now.
+pub(crate) struct EndedLeftovers {
+    pub(crate) replicas: Vec<Record>,
+    /// Whether there was a quoter.
+    pub(crate) quoter: bool,
+}
+
+/// Ends it from outside of `up`; none where one runs, or the directory is not there.
+pub(crate) async fn end_what_is_left(data_dir: &Path) -> Option<EndedLeftovers> {
     let locked = DataDir::lock_if_it_is_there(data_dir)?;
-    Some(end_all(locked.run()).await)
+    let replicas = end_all(locked.run()).await;
+    Some(EndedLeftovers { replicas, quoter: quoter::end_what_is_left(locked.run()).await })
+}
+
+/// What starts replicas, or takes over what an earlier one has left. Clients wait for that, and what is not wanted any more ends.
+pub(super) fn begin(
+    live: &Live,
+    opener: Opener,
+    run: &Path,
+    mesh: &Arc<Begun>,
+    background: &mut Background,
+) -> Result<Arc<ReplicaLauncher>> {
+    let tls = live.upstream_tls.of_mesh().context("failed to set up TLS to the replicas")?;
+    let registry = live.registry.clone();
+    let launcher = ReplicaLauncher::new(run, &live.settings, Arc::clone(mesh), registry, tls);
+    let snapshot = live.registry.snapshot();
+    let unwanted = launcher.unwanted(|replica| snapshot.replica(replica).is_some());
+    if !unwanted.is_empty() {
+        background.add(|stopped| async move {
+            tokio::select! {
+                () = end_unwanted(unwanted) => told(stopped).await,
+                // They are ended at the end of everything.
+                () = told(stopped.clone()) => {}
+            }
+        });
+    }
+    let (found, registry) = (launcher.found(), live.registry.clone());
+    if found.is_empty() {
+        opener.open();
+    } else {
+        background.add(|stopped| async move {
+            open_once_they_serve(opener, &registry, &found).await;
+            told(stopped).await;
+        });
+    }
+    Ok(Arc::new(launcher))
 }
 
 /// What was found at the start, until the driver of the replica asks for it.

@@ -11,6 +11,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::{Client, Mesh, Request, Running, eventually, has_program, kill, processes_of, wait_until_gone};
 
+fn mesh() -> Mesh {
+    Mesh::new().with_ports_of_its_own()
+}
+
 /// What must be the same in a replica that was taken over: its process, its address, and what it was admitted with.
 fn who(mesh: &Running, service: &str) -> Vec<Value> {
     let replica = |replica: Value| {
@@ -47,7 +51,7 @@ fn joins(folder: &Path) -> usize {
 
 #[test]
 fn the_next_up_takes_over_what_a_killed_one_has_left_with_pids_and_identities() {
-    let mut mesh = Mesh::new().service("vrf", 2).service("datafeed", 1).up();
+    let mut mesh = mesh().service("vrf", 2).service("datafeed", 1).up();
     let folder = mesh.folder().to_owned();
     let before = (who(&mesh, "vrf"), who(&mesh, "datafeed"));
     let keys = mesh.get("/v1/random/keys").json();
@@ -68,7 +72,7 @@ fn the_next_up_takes_over_what_a_killed_one_has_left_with_pids_and_identities() 
 
 #[test]
 fn an_orderly_end_after_a_take_over_leaves_nothing() {
-    let mut mesh = Mesh::new().service("vrf", 2).up();
+    let mut mesh = mesh().service("vrf", 2).up();
     killed(&mut mesh);
     let mut mesh = mesh.up_again();
     mesh.signal(Signal::TERM);
@@ -80,7 +84,7 @@ fn an_orderly_end_after_a_take_over_leaves_nothing() {
 
 #[test]
 fn one_that_dies_while_nobody_looks_is_started_anew_and_one_that_dies_later_is_unknown_and_restarted() {
-    let mut mesh = Mesh::new().service("vrf", 2).up();
+    let mut mesh = mesh().service("vrf", 2).up();
     let before = mesh.pids("vrf");
     killed(&mut mesh);
     kill(before[0], Signal::KILL);
@@ -98,7 +102,7 @@ fn one_that_dies_while_nobody_looks_is_started_anew_and_one_that_dies_later_is_u
 
 #[test]
 fn down_without_an_up_ends_what_is_left() {
-    let mut mesh = Mesh::new().service("vrf", 2).up();
+    let mut mesh = mesh().service("vrf", 2).up();
     let pids = mesh.pids("vrf");
     killed(&mut mesh);
     let down = mesh.run(&["down"]);
@@ -119,7 +123,7 @@ fn a_replica_that_has_not_reported_ends_with_its_up() {
         return;
     }
     // It is started, and never accepts a connection.
-    let mesh = Mesh::new().yaml(
+    let mesh = mesh().yaml(
         "    app: {command: [python3, -c, \"import time; time.sleep(600)\"], healthCheck: {path: /}}\n",
     );
     let mut up: Child = mesh.start();
@@ -142,7 +146,7 @@ fn a_replica_that_has_not_reported_ends_with_its_up() {
 
 #[test]
 fn what_is_not_wanted_any_more_or_runs_something_else_is_ended() {
-    let mut mesh = Mesh::new().yaml("    vrf: {replicas: 2}\n    datafeed: {replicas: 1}\n").up();
+    let mut mesh = mesh().yaml("    vrf: {replicas: 2}\n    datafeed: {replicas: 1}\n").up();
     let (vrf, datafeed) = (mesh.pids("vrf"), mesh.pids("datafeed"));
     killed(&mut mesh);
     let mesh = mesh.up_again_with("    vrf: {replicas: 1, version: \"1.1.0\"}\n");
@@ -155,7 +159,7 @@ fn what_is_not_wanted_any_more_or_runs_something_else_is_ended() {
 
 #[test]
 fn one_that_nobody_takes_over_ends_with_its_identity() {
-    let mut mesh = Mesh::new().yaml("    vrf: {replicas: 2, attestation: {identityTtl: 8s}}\n").up();
+    let mut mesh = mesh().yaml("    vrf: {replicas: 2, attestation: {identityTtl: 8s}}\n").up();
     let pids = mesh.pids("vrf");
     killed(&mut mesh);
     pids.into_iter().for_each(wait_until_gone);
@@ -164,7 +168,7 @@ fn one_that_nobody_takes_over_ends_with_its_identity() {
 #[test]
 fn one_that_was_taken_over_renews_its_identity_with_the_next_authority() {
     let yaml = "    vrf: {replicas: 2, attestation: {identityTtl: 20s}}\n";
-    let mut mesh = Mesh::new().yaml(yaml).up();
+    let mut mesh = mesh().yaml(yaml).up();
     let before = who(&mesh, "vrf");
     killed(&mut mesh);
     let mesh = mesh.up_again();
@@ -182,20 +186,53 @@ fn one_that_was_taken_over_renews_its_identity_with_the_next_authority() {
 
 #[test]
 fn somebody_else_at_the_address_of_a_replica_is_not_taken_for_it() {
-    let mut mesh = Mesh::new().service("vrf", 2).up();
+    let mut mesh = mesh().service("vrf", 3).up();
     let before = who(&mesh, "vrf");
     killed(&mut mesh);
     // Another replica of the same mesh, with a certificate that is as good as its own.
-    let path = mesh.folder().join(".serviceos/run/replicas/vrf-0.json");
-    let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    record["listening"]["address"] = before[1]["address"].clone();
-    std::fs::write(&path, record.to_string()).unwrap();
+    rewrite(mesh.folder(), "vrf-0", |record| record["listening"]["address"] = before[1]["address"].clone());
+    // As if it had reported in the moment in which `up` was killed.
+    rewrite(mesh.folder(), "vrf-2", |record| record["listening"] = Value::Null);
     let mesh = mesh.up_again();
     let now = who(&mesh, "vrf");
-    assert_ne!(now[0]["pid"], before[0]["pid"]);
     assert_eq!(now[1], before[1]);
-    wait_until_gone(u32::try_from(before[0]["pid"].as_u64().unwrap()).unwrap());
-    assert!(mesh.log().contains("its certificate is"), "{}", mesh.log());
+    for (other, reason) in [(0, "its certificate is"), (2, "it had not said that it listens")] {
+        assert_ne!(now[other]["pid"], before[other]["pid"]);
+        wait_until_gone(u32::try_from(before[other]["pid"].as_u64().unwrap()).unwrap());
+        assert!(mesh.log().contains(reason), "{}", mesh.log());
+    }
+}
+
+/// Writes something else of a replica's process.
+fn rewrite(folder: &Path, stem: &str, change: impl FnOnce(&mut Value)) {
+    let path = folder.join(format!(".serviceos/run/replicas/{stem}.json"));
+    let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut record);
+    std::fs::write(&path, record.to_string()).unwrap();
+}
+
+#[test]
+fn a_mesh_port_that_the_system_chose_is_kept_while_it_is_free() {
+    let mut mesh = Mesh::new().service("vrf", 1).up();
+    let folder = mesh.folder().to_owned();
+    let address = || std::fs::read_to_string(folder.join(".serviceos/run/mesh.address")).unwrap();
+    let (before, pids) = (address(), mesh.pids("vrf"));
+    // Somebody else has it for one start, and the replica that knows it by that is ended.
+    killed(&mut mesh);
+    let taken = TcpListener::bind(before.trim()).unwrap();
+    let mut mesh = mesh.up_again();
+    let other = address();
+    assert_ne!(other, before);
+    pids.into_iter().for_each(wait_until_gone);
+    drop(taken);
+    let pids = mesh.pids("vrf");
+    killed(&mut mesh);
+    let mesh = mesh.up_again();
+    if address() == other {
+        assert_eq!(mesh.pids("vrf"), pids);
+    } else {
+        assert!(mesh.log().contains("the mesh port of the last start is not free"), "{}", mesh.log());
+    }
 }
 
 /// Says which process it is, what it was given, and how its configuration is now.
@@ -231,7 +268,7 @@ fn a_command_is_taken_over_with_its_files_and_is_given_a_configuration_that_was_
             "    app: {{command: [python3, server.py], healthCheck: {{path: /}}, config: {{depth: {depth}}}, secrets: [token]}}\n"
         )
     };
-    let mesh = Mesh::new().yaml(&app(3)).head("secrets: {token: {generate: {type: random}}}\n");
+    let mesh = mesh().yaml(&app(3)).head("secrets: {token: {generate: {type: random}}}\n");
     std::fs::write(mesh.folder().join("server.py"), SERVER).unwrap();
     let mut mesh = mesh.up();
     let (before, given) = (who(&mesh, "app"), mesh.get("/app/x").json());
@@ -246,15 +283,6 @@ fn a_command_is_taken_over_with_its_files_and_is_given_a_configuration_that_was_
     mesh.signal(Signal::TERM);
     assert_eq!(mesh.wait().code, 0);
     assert_eq!(processes_of(mesh.folder()), [0; 0]);
-}
-
-/// A port that the system gives to nobody who does not ask for it, so that it is free while nobody listens.
-fn quiet_port() -> u16 {
-    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
-    let first: u16 = range.split_whitespace().next().unwrap().parse().unwrap();
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let begin = usize::from(fastrand::u16(..));
-    (10_000..first).cycle().skip(begin).find(is_free).expect("a free port")
 }
 
 /// What clients meet while `up` is killed again and again.
@@ -318,9 +346,7 @@ impl Drop for Ending<'_> {
 fn killed_twenty_times_under_load_the_same_replicas_serve_and_only_what_is_in_flight_is_lost() {
     const KILLS: usize = 20;
     const CLIENTS: usize = 4;
-    let ports = [("gateway", quiet_port()), ("admin", 0), ("mesh", quiet_port())];
-    let ports = ports.map(|(name, port)| format!("--{name}=127.0.0.1:{port}"));
-    let mut mesh = Mesh::new().service("vrf", 3).arguments(&ports.each_ref().map(String::as_str)).up();
+    let mut mesh = mesh().service("vrf", 3).up();
     let before = who(&mesh, "vrf");
     let request = Request::new("GET", "/v1/random/keys").key(&mesh.key);
     let (gateway, fared) = (mesh.gateway, Fared::default());
