@@ -2,18 +2,22 @@
 //! descriptor, and signalled with everything that it has started. Nobody here is its parent, so how it ended is not known.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal, test_kill_process_group,
+};
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// What changes with every start of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// Where the start of a process stands in its `stat` (proc(5)), counted after the name, which is the second field.
+/// Where the start of a process stands in its `stat`, and its process group, counted after the name, which is the second field.
 const START_TIME: usize = 22 - 3;
+const GROUP: usize = 5 - 3;
 
 /// By what a process is known again: its number may be another's after it has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,11 +104,45 @@ fn end_group(mark: &ProcessMark, group: Pid) {
     }
 }
 
+/// Ends what a process has left in its group that has ended itself while nobody looked after it. The number of the group alone says
+/// too little by then: those are meant that write into its output.
+pub(crate) fn end_strays(mark: &ProcessMark, output: &Path) {
+    let group = i32::try_from(mark.pid).ok().and_then(Pid::from_raw);
+    let is_empty = group.is_none_or(|group| test_kill_process_group(group).is_err());
+    let (Ok(output), Ok(boot_id)) = (output.canonicalize(), boot_id()) else { return };
+    if is_empty || boot_id != mark.boot_id || start_time(mark.pid).is_some() {
+        return;
+    }
+    let Ok(processes) = std::fs::read_dir("/proc") else { return };
+    let writes_there = |pid: u32| {
+        [1, 2].iter().any(|number| {
+            std::fs::read_link(format!("/proc/{pid}/fd/{number}")).is_ok_and(|written| written == output)
+        })
+    };
+    let is_stray = |pid: u32| stat(pid, GROUP) == Some(u64::from(mark.pid)) && writes_there(pid);
+    for pid in processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
+        let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw).filter(|_| is_stray(pid)) else {
+            continue;
+        };
+        let Ok(process) = pidfd_open(number, PidfdFlags::empty()) else { continue };
+        // Its number may have been another's a moment ago.
+        if is_stray(pid) {
+            tracing::info!(pid, "a process of a replica that has ended is killed");
+            let _ended_meanwhile = pidfd_send_signal(process, Signal::KILL).is_err();
+        }
+    }
+}
+
 fn start_time(pid: u32) -> Option<u64> {
+    stat(pid, START_TIME)
+}
+
+/// A field of a process's `stat` (proc(5)), counted after the name.
+fn stat(pid: u32, field: usize) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name before may hold anything.
     let (_number_and_name, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(START_TIME)?.parse().ok()
+    rest.split_whitespace().nth(field)?.parse().ok()
 }
 
 fn boot_id() -> Result<String> {

@@ -29,7 +29,7 @@ use super::joining::Begun;
 use super::quoter;
 use super::reload::Live;
 use super::replica_process::ReplicaLauncher;
-use crate::left_process::LeftProcess;
+use crate::left_process::{LeftProcess, end_strays};
 use crate::replaced_file::replace;
 
 /// Where the mesh API listens, which a replica is told once.
@@ -55,6 +55,7 @@ impl Left {
         let found = |record: Record| match LeftProcess::find(&record.process) {
             Some(process) => Some(Self { record, process, run: run.to_owned() }),
             None => {
+                end_strays(&record.process, &record.output);
                 record.remove(run);
                 None
             }

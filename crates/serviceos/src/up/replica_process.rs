@@ -26,7 +26,7 @@ use types::{ReplicaId, ServiceName};
 use super::adoption::record::{self, Listens, Record, SpecId};
 use super::adoption::{self, Adopted, Judge, Leftovers};
 use super::joining::Begun;
-use super::measuring::{Launchable, spoken};
+use super::measuring::Launchable;
 use super::told::Told;
 use crate::launcher_process::LauncherProcess;
 use crate::left_process::ProcessMark;
@@ -63,9 +63,15 @@ impl Spec {
         let launchable = mesh.measurements.services.get(&service.name)?.clone();
         let told = Told::of(service, process);
         let message = Message::tagged(b"serviceos/spec/v1\0").lp(launchable.workload());
-        let message = told.add_to(message).lp(spoken(service.protocol).alpn());
-        // A command's launcher is told how long it has.
-        let message = message.lp(process.grace.as_millis().to_be_bytes()).finish();
+        let message = told.add_to(message);
+        let message = match &launchable {
+            Launchable::Replica { .. } => message,
+            // Its launcher is told these too.
+            Launchable::Command { order, .. } => {
+                message.lp(order.protocol.alpn()).lp(order.grace.as_millis().to_be_bytes())
+            }
+        };
+        let message = message.finish();
         let id = SpecId { version: told.version().to_owned(), digest: to_hex(&sha256(&message)) };
         Some(Self { launchable, told, id, grace: process.grace })
     }

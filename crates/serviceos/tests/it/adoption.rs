@@ -110,13 +110,14 @@ fn down_without_an_up_ends_what_is_left() {
     for pid in pids {
         assert!(down.out.contains(&format!("(pid {pid})")), "{}", down.out);
     }
-    assert_eq!(processes_of(mesh.folder()), [0; 0]);
+    // Nobody answers any more, but the quoter may have a last step to go.
+    eventually("nothing to be left", || processes_of(mesh.folder()).is_empty().then_some(()));
+    assert_eq!(records(mesh.folder()), [""; 0]);
     let again = mesh.run(&["down"]);
     assert_ne!(again.code, 0);
     assert!(again.err.contains("no serviceos runs on the data directory"), "{}", again.err);
 }
 
-/// A replica whose process waits, before it has said that it listens.
 #[test]
 fn a_replica_that_has_not_reported_ends_with_its_up() {
     if !has_program("python3") {
@@ -283,6 +284,25 @@ fn a_command_is_taken_over_with_its_files_and_is_given_a_configuration_that_was_
     mesh.signal(Signal::TERM);
     assert_eq!(mesh.wait().code, 0);
     assert_eq!(processes_of(mesh.folder()), [0; 0]);
+}
+
+#[test]
+fn a_command_whose_launcher_dies_while_nobody_looks_is_ended_and_started_anew() {
+    if !has_program("python3") {
+        return;
+    }
+    let mesh = mesh().yaml("    app: {command: [python3, server.py], healthCheck: {path: /}}\n");
+    std::fs::write(mesh.folder().join("server.py"), SERVER).unwrap();
+    let mut mesh = mesh.up();
+    let (launcher, command) = (mesh.pids("app")[0], mesh.get("/app/x").json()["pid"].as_u64().unwrap());
+    killed(&mut mesh);
+    kill(launcher, Signal::KILL);
+    wait_until_gone(launcher);
+    let command = u32::try_from(command).unwrap();
+    assert!(testkit::exists(command), "nobody has ended it");
+    let mesh = mesh.up_again();
+    assert!(!testkit::exists(command));
+    assert_ne!(mesh.get("/app/x").json()["pid"], command);
 }
 
 /// What clients meet while `up` is killed again and again.
