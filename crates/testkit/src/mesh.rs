@@ -376,7 +376,11 @@ impl Running {
         mesh.up()
     }
 
-    fn ended(mut self) -> Mesh {
+    /// The mesh without `up`, once that has ended.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn ended(mut self) -> Mesh {
         self.wait();
         self.mesh
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Child;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -98,6 +99,22 @@ fn one_that_dies_while_nobody_looks_is_started_anew_and_one_that_dies_later_is_u
     eventually("another process", || mesh.pids("vrf").get(1).filter(|pid| **pid != before[1]).copied());
     mesh.until_selectable();
     assert_eq!(mesh.replicas("vrf")[1]["restarts"], 1);
+}
+
+#[test]
+fn an_up_that_is_killed_while_it_starts_takes_nothing_along() {
+    let mesh = mesh().service("vrf", 3).up();
+    let before = who(&mesh, "vrf");
+    mesh.signal(Signal::KILL);
+    let mesh = mesh.ended();
+    for moment in 0..12 {
+        let mut up = mesh.start();
+        // Wherever it is by then.
+        std::thread::sleep(Duration::from_millis(60 * moment));
+        kill(up.id(), Signal::KILL);
+        up.wait().unwrap();
+    }
+    assert_eq!(who(&mesh.up(), "vrf"), before);
 }
 
 #[test]
