@@ -129,7 +129,7 @@ impl<L: Launch> Driver<L> {
         if last.is_some() {
             self.count_restart();
         }
-        let left = self.left().await;
+        let Some(left) = self.left().await else { return Ended::Stopped };
         // What it says is of the life before, or holds for the process that is there.
         let known = self.attestation();
         let mut process = if let Some(process) = left {
@@ -157,21 +157,22 @@ impl<L: Launch> Driver<L> {
         }
     }
 
-    /// A process that was there before; none where it is told to stop meanwhile, or was asked for already.
-    async fn left(&mut self) -> Option<L::Process> {
+    /// A process that was there before, where there is one and it was not asked for already; `None` once it is told to stop.
+    async fn left(&mut self) -> Option<Option<L::Process>> {
         if std::mem::replace(&mut self.has_looked, true) {
-            return None;
+            return Some(None);
         }
-        let Left { process, restarts } = tokio::select! {
-            left = self.launcher.left(&self.replica) => left?,
+        let left = tokio::select! {
+            left = self.launcher.left(&self.replica) => left,
             () = told(&mut self.stop, Stop::Drain) => return None,
         };
+        let Some(Left { process, restarts }) = left else { return Some(None) };
         self.registry.update(&self.replica, |replica| {
             replica.restarts = restarts;
             Change::Made
         });
         self.enter(Event::Launch, Some("adopted: an earlier serviceos has left it".into()));
-        Some(process)
+        Some(Some(process))
     }
 
     /// From the launch to the first passed health check. `known` is the attestation as it was before.

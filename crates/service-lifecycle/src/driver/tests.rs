@@ -65,6 +65,9 @@ impl Launch for Fake {
 
     async fn left(&self, _replica: &ReplicaId) -> Option<Left<FakeProcess>> {
         let (script, restarts) = self.left.lock().unwrap().take()?;
+        if script == Script::Silent {
+            std::future::pending::<()>().await;
+        }
         Some(Left { process: self.process(script), restarts })
     }
 

@@ -39,6 +39,17 @@ async fn when_it_ends_another_is_launched_as_for_any_other() {
     stage.stop(Stop::Drain, expected).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_order_to_stop_while_it_is_looked_at_launches_nothing() {
+    let stage = Stage::with_left(&[Script::Good], false, Some((Script::Silent, 0)));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let expected = expect![[r#"
+        0s Stopped not started yet
+        []
+    "#]];
+    stage.stop(Stop::Drain, expected).await;
+}
+
 #[test]
 fn nobody_is_told_how_a_process_ended_that_somebody_else_has_started() {
     let exit = Exit::Adopted { last_lines: vec!["one".into(), "two".into()] };
