@@ -392,7 +392,10 @@ impl Running {
         }
         self.background.stop().await;
         // What an earlier one has left, and this one has not come to look at.
-        adoption::end_all(self.data_dir.run()).await;
+        match patience {
+            Patience::Has => adoption::end_all_until(self.data_dir.run(), orders.again()).await,
+            Patience::Lost => adoption::end_all_until(self.data_dir.run(), std::future::ready(())).await,
+        }
         self.quoter.stop().await;
         if let Some(log) = self.access_log {
             let written = tokio::task::spawn_blocking(move || log.finish());

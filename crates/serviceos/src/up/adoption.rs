@@ -84,6 +84,19 @@ pub(crate) async fn end_all(run: &Path) -> Vec<Record> {
     ended
 }
 
+/// The same until somebody is tired of waiting; what is left then is killed.
+pub(super) async fn end_all_until(run: &Path, impatient: impl Future<Output = ()>) {
+    tokio::select! {
+        _all = end_all(run) => return,
+        () = impatient => {}
+    }
+    for mut left in Left::all(run) {
+        left.process.kill();
+        left.process.ended().await;
+        left.record.remove(run);
+    }
+}
+
 /// What an `up` has left that was killed, and that has ended now.
 pub(crate) struct EndedLeftovers {
     pub(crate) replicas: Vec<Record>,
