@@ -28,6 +28,8 @@ pub(crate) struct PublishedPlan {
 /// Whether the gateway accepts connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
+    /// Not yet: who connects waits, and nobody is refused.
+    Waiting,
     /// It does.
     Serving,
     /// It does not; open requests are finished until the deadline.
@@ -78,6 +80,23 @@ pub struct Gateway {
     requests: RequestCount,
 }
 
+/// Lets a gateway begin to accept connections.
+#[derive(Clone)]
+pub struct Opener(watch::Sender<Phase>);
+
+impl Opener {
+    /// From now on it does, unless it is draining already.
+    pub fn open(&self) {
+        self.0.send_if_modified(|phase| {
+            let waits = matches!(phase, Phase::Waiting);
+            if waits {
+                *phase = Phase::Serving;
+            }
+            waits
+        });
+    }
+}
+
 /// Hands the workers of a gateway their configurations.
 #[derive(Clone)]
 pub struct Plans {
@@ -109,8 +128,20 @@ impl Gateway {
     /// # Errors
     /// The machine's, when it has no room for a thread; workers started before end by themselves.
     pub fn start(listeners: Listeners, parts: GatewayParts) -> std::io::Result<Self> {
+        Self::start_in(Phase::Serving, listeners, parts)
+    }
+
+    /// The same, but nothing is accepted before [`Opener::open`].
+    ///
+    /// # Errors
+    /// Those of [`Self::start`].
+    pub fn start_waiting(listeners: Listeners, parts: GatewayParts) -> std::io::Result<Self> {
+        Self::start_in(Phase::Waiting, listeners, parts)
+    }
+
+    fn start_in(phase: Phase, listeners: Listeners, parts: GatewayParts) -> std::io::Result<Self> {
         let addresses = listeners.addresses().to_vec();
-        let (phase, phases) = watch::channel(Phase::Serving);
+        let (phase, phases) = watch::channel(phase);
         let GatewayParts { plan, shared, mut random } = parts;
         let (publisher, published) = watch::channel(PublishedPlan { number: 1, plan: Arc::new(plan) });
         let (requests, connections) = (RequestCount::default(), Arc::new(AtomicUsize::new(0)));
@@ -144,6 +175,11 @@ impl Gateway {
     /// How its workers get another configuration.
     pub fn plans(&self) -> Plans {
         self.plans.clone()
+    }
+
+    /// What lets it accept connections, where it waits for that.
+    pub fn opener(&self) -> Opener {
+        Opener(self.phase.clone())
     }
 
     /// Where clients connect.

@@ -236,6 +236,7 @@ async fn serve(worker: Rc<Worker>, inputs: Inputs, following: impl Future<Output
     background.spawn_local(following);
     background.spawn_local(follow_plans(Rc::clone(&worker), plans, used_plan));
     background.spawn_local(housekeeping(Rc::clone(&worker)));
+    let _said_or_nobody_left = phase.wait_for(|phase| !matches!(phase, Phase::Waiting)).await.is_ok();
     let (mut accepting, signal) = (JoinSet::new(), DrainSignal::default());
     for listener in listeners {
         match TcpListener::from_std(listener) {

@@ -45,7 +45,7 @@ impl Members {
     }
 }
 
-/// A peer of an admission whose peer has ended. It may show the certificate before as long as any other.
+/// A peer of an admission that has none, or whose peer has ended. It may show the certificate before as long as any other.
 fn again(admission: &Admission) -> Arc<MeshPeer> {
     let id = admission.id.to_string();
     match admission.renewed {
@@ -140,12 +140,12 @@ impl Writer {
                     peer.renewed(admission.leaf, (renewed, moment(until)));
                     peer
                 }
-                (known, _) => {
-                    if let Some((_, peer)) = known {
-                        peer.end();
-                    }
+                (Some((_, peer)), _) => {
+                    peer.end();
                     Arc::new(MeshPeer::new(admission.id.to_string(), admission.leaf))
                 }
+                // It was admitted before this process was there, and may show the one before still.
+                (None, _) => again(admission),
             };
             peers.insert(replica.clone(), (Arc::clone(admission), peer));
         });

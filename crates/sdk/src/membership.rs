@@ -60,6 +60,8 @@ pub struct Member<E> {
     configuring: Configuring,
     /// Locked while the authority is asked for another certificate, until that is the one.
     renewing: tokio::sync::Mutex<()>,
+    /// Told when the mesh API answers over another connection: it may have been away.
+    reached: Notify,
 }
 
 /// Which secrets it has, as digests.
@@ -144,6 +146,7 @@ impl<E: EvidenceSource> Member<E> {
             held: Mutex::new(Held { joined: joined.granted, said: None }),
             configuring,
             renewing: tokio::sync::Mutex::default(),
+            reached: Notify::new(),
         }
     }
 
@@ -338,7 +341,10 @@ impl<E: EvidenceSource> Member<E> {
                 // The next one has another nonce.
                 Err(error) => {
                     tracing::warn!(%error, "renewing the identity failed; it is tried again");
-                    sleep(wait).await;
+                    tokio::select! {
+                        () = sleep(wait) => {}
+                        () = self.reached.notified() => {}
+                    }
                     wait = (wait * 2).min(LONGEST_RETRY);
                 }
             }
@@ -376,6 +382,8 @@ impl<E: EvidenceSource> Member<E> {
     async fn watch_over_one_connection(&self) -> Result<(), MeshError> {
         let mut client = MeshClient::connect(self.mesh(), &self.identity).await?;
         self.configuring.report_again();
+        self.ask_for_the_revoked(&mut client).await?;
+        self.reached.notify_waiters();
         loop {
             self.ask_for_the_revoked(&mut client).await?;
         }

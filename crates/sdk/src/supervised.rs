@@ -19,7 +19,7 @@ use crate::membership::{Left, Member};
 use crate::register::{Registered, Registration};
 use crate::serve::Cut;
 
-/// How long requests may take to finish after the supervisor died.
+/// How long requests may take to finish after whoever started the replica by hand is gone.
 const ORPHAN_DRAIN: Duration = Duration::from_secs(10);
 /// The same once it is told to stop by a signal. The supervisor has waited for the requests in flight before that, so what is
 /// still open then is a connection that somebody else holds.
@@ -40,7 +40,7 @@ pub struct Supervised {
 pub enum End {
     /// It was told to.
     Terminated,
-    /// The supervisor is gone.
+    /// Whoever started it by hand is gone. One of `up` waits for the next `up` instead.
     Orphaned,
     /// The mesh, or who supervises it, has no use for it, as this says.
     Failed(String),
@@ -154,7 +154,7 @@ impl Supervised {
         let mut registered = self.registration.as_ref().map(|registration| registration.begin(member));
         let end = tokio::select! {
             _ = self.terminate.recv() => End::Terminated,
-            () = gone(&mut self.stream) => End::Orphaned,
+            () = orphaned(&mut self.stream, &self.registered_by) => End::Orphaned,
             left = member.stay() => End::Left(left),
             end = told(registered.as_mut()) => return end,
         };
@@ -174,7 +174,9 @@ impl Supervised {
         };
         match &end {
             End::Terminated | End::Failed(_) | End::Left(Left::Refused(_)) => {}
-            End::Orphaned => tracing::warn!("the supervisor is gone: finishing open requests"),
+            End::Orphaned => {
+                tracing::warn!("who has started this replica is gone: finishing open requests");
+            }
             End::Left(Left::Expired) => tracing::error!("the identity ended and could not be renewed"),
         }
         end
@@ -191,7 +193,7 @@ impl Supervised {
         tokio::select! {
             _ = self.terminate.recv() => End::Terminated,
             () = no_longer_registered(registered.as_mut()) => End::Failed(reason),
-            () = gone(&mut self.stream) => End::Orphaned,
+            () = orphaned(&mut self.stream, &self.registered_by) => End::Orphaned,
             () = member.expired() => End::Left(Left::Expired),
             never = member.watch() => match never {},
         }
@@ -237,9 +239,19 @@ async fn gone(stream: &mut UnixStream) {
     let _nothing_is_said = read_frame(stream).await.is_ok();
 }
 
+/// Waits for what ends a replica that listens once its supervisor is gone. One of `up` goes on until its identity ends: the next
+/// `up` finds it, or nobody renews it.
+async fn orphaned(stream: &mut UnixStream, registered_by: &RegisteredBy) {
+    gone(stream).await;
+    if *registered_by == RegisteredBy::Supervisor {
+        tracing::warn!("the supervisor is gone: going on until the next one comes, or the identity ends");
+        std::future::pending::<()>().await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use mesh_protocol::FrameError;
+    use mesh_protocol::{FrameError, OwnWords};
 
     use super::*;
     use crate::{FakeMesh, StartError};
@@ -273,8 +285,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_supervisor_open_requests_have_ten_seconds() {
+    async fn a_replica_that_listens_outlives_its_supervisor_until_its_identity_ends_or_it_is_told() {
+        let (member, _leaf) = FakeMesh::new().member("vrf", &[]);
         let (supervisor, mut supervised) = pair();
+        drop(supervisor);
+        let waited = timeout(Duration::from_secs(600), supervised.end(&member)).await;
+        assert!(waited.is_err());
+        member.ends_in(Duration::from_secs(60));
+        let begun = tokio::time::Instant::now();
+        assert_eq!(supervised.end(&member).await, End::Left(Left::Expired));
+        assert_eq!(begun.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_who_started_it_by_hand_open_requests_have_ten_seconds() {
+        let (supervisor, mut supervised) = pair();
+        supervised.registered_by = RegisteredBy::Itself(OwnWords::default());
         let (member, _leaf) = FakeMesh::new().member("vrf", &[]);
         drop(supervisor);
         let end = supervised.end(&member).await;
@@ -286,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_replica_that_is_refused_stays_until_its_supervisor_is_gone_or_its_identity_ends() {
+    async fn a_replica_that_is_refused_stays_until_its_identity_ends() {
         let (member, _leaf) = FakeMesh::new().member("vrf", &[]);
         let (supervisor, mut supervised) = pair();
         let waited =
@@ -294,12 +320,19 @@ mod tests {
                 .await;
         assert!(waited.is_err());
         drop(supervisor);
-        assert_eq!(supervised.end_of_the_refused(&member, None, "no".into()).await, End::Orphaned);
-        let (_supervisor, mut supervised) = pair();
         member.ends_in(Duration::from_secs(60));
         let begun = tokio::time::Instant::now();
         assert_eq!(supervised.end_of_the_refused(&member, None, "no".into()).await, End::Left(Left::Expired));
         assert_eq!(begun.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test]
+    async fn one_that_was_started_by_hand_and_is_refused_ends_with_who_started_it() {
+        let (member, _leaf) = FakeMesh::new().member("vrf", &[]);
+        let (supervisor, mut supervised) = pair();
+        supervised.registered_by = RegisteredBy::Itself(OwnWords::default());
+        drop(supervisor);
+        assert_eq!(supervised.end_of_the_refused(&member, None, "no".into()).await, End::Orphaned);
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use types::ReplicaId;
 use crate::backoff::Backoff;
 use crate::crash::Crashes;
 use crate::order::Orders;
-use crate::{Cause, Event, Exit, Launch, LaunchError, Listening, Order, Process, Signal, Wanted};
+use crate::{Cause, Event, Exit, Launch, LaunchError, Left, Listening, Order, Process, Signal, Wanted};
 use facts::Facts;
 
 /// How long a drain waits for the gateway's workers to confirm that they select the replica no more.
@@ -56,6 +56,8 @@ pub struct Driver<L> {
     orders: Orders,
     random: fastrand::Rng,
     crashes: Crashes,
+    /// Whether it was asked for a process that was there before.
+    has_looked: bool,
 }
 
 /// How one life ended.
@@ -111,7 +113,8 @@ impl<L: Launch> Driver<L> {
         random: fastrand::Rng,
     ) -> Self {
         let (facts, orders) = (Facts { replica, registry }, Orders::new(orders));
-        Self { facts, version, launcher, policy, orders, random, crashes: Crashes::default() }
+        let crashes = Crashes::default();
+        Self { facts, version, launcher, policy, orders, random, crashes, has_looked: false }
     }
 
     /// Keeps the replica running until it is to be gone; returns when no process of it is left.
@@ -191,8 +194,12 @@ impl<L: Launch> Driver<L> {
             () = self.launcher.may_begin(&self.facts.replica) => {}
             never = vacate(&self.facts) => match never {},
         }
-        // What it says is of the life before.
+        let Some(left) = self.left(begun).await else { return Ended::Told };
+        // What it says is of the life before, or holds for the process that is there.
         let known = self.facts.attestation();
+        if let Some(process) = left {
+            return self.live_on(process, begun, known).await;
+        }
         let (reason, actor) = match last {
             Some(reason) => {
                 self.facts.count_restart();
@@ -201,10 +208,14 @@ impl<L: Launch> Driver<L> {
             None => (begun.cause.clone(), begun.actor.clone()),
         };
         self.facts.enter(Event::Launch, reason, actor);
-        let mut process = match self.launcher.launch(self.replica()).await {
-            Ok(process) => process,
-            Err(error) => return self.failed(&Why::failed(error.to_string(), Actor::Supervisor), None),
-        };
+        match self.launcher.launch(self.replica()).await {
+            Ok(process) => self.live_on(process, begun, known).await,
+            Err(error) => self.failed(&Why::failed(error.to_string(), Actor::Supervisor), None),
+        }
+    }
+
+    /// The rest of a life whose process is there.
+    async fn live_on(&mut self, mut process: L::Process, begun: &Order, known: Option<Attestation>) -> Ended {
         self.facts.set_pid(process.pid());
         match self.start(&mut process, begun, known).await {
             Started::Ready(instance) => self.serve(process, &instance, begun).await,
@@ -221,6 +232,23 @@ impl<L: Launch> Driver<L> {
                 Ended::Told
             }
         }
+    }
+
+    /// A process that was there before, where there is one and it was not asked for already; `None` once it is told something
+    /// else.
+    async fn left(&mut self, begun: &Order) -> Option<Option<L::Process>> {
+        if std::mem::replace(&mut self.has_looked, true) {
+            return Some(None);
+        }
+        let left = tokio::select! {
+            left = self.launcher.left(&self.facts.replica) => left,
+            () = self.orders.end_of_life(begun) => return None,
+        };
+        let Some(Left { process, restarts }) = left else { return Some(None) };
+        self.facts.set_restarts(restarts);
+        let reason = "adopted: an earlier serviceos has left it".to_owned();
+        self.facts.enter(Event::Launch, Some(reason), Actor::Supervisor);
+        Some(Some(process))
     }
 
     /// From the launch to the first passed health check. `known` is the attestation as it was before.

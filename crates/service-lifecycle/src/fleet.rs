@@ -322,8 +322,7 @@ impl<L: Launch> Fleet<L> {
 
     /// Starts one more, which takes the lowest number that is free.
     fn start(&mut self, side: Side) {
-        let ordinal = (0..).find(|ordinal| !self.driven.contains_key(ordinal));
-        let ordinal = ordinal.expect("there are more numbers than replicas");
+        let ordinal = self.free_ordinal();
         let Numbered { number, release } = match (&self.on_its_way, side) {
             (Some(OnItsWay { target, .. }), Side::Target) => target,
             _ => &self.stable,
@@ -341,6 +340,16 @@ impl<L: Launch> Fleet<L> {
             ordinal
         });
         self.driven.insert(ordinal, Driven { orders, release: number, selectable_since: None });
+    }
+
+    /// One that is in the registry and has not begun, else the lowest.
+    fn free_ordinal(&self) -> u32 {
+        let snapshot = self.registry.snapshot();
+        let known = snapshot.service(&self.service).into_iter().flat_map(|service| &service.replicas);
+        let own = known.filter(|replica| replica.id.node == self.node).map(|replica| replica.id.ordinal);
+        let waiting = own.filter(|ordinal| !self.driven.contains_key(ordinal)).min();
+        let free = || (0..).find(|ordinal| !self.driven.contains_key(ordinal));
+        waiting.or_else(free).expect("there are more numbers than replicas")
     }
 
     fn leave(&self, id: &ReplicaId) {

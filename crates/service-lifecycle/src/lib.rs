@@ -16,5 +16,5 @@ mod state;
 pub use driver::{Driver, Policy};
 pub use fleet::{Fleet, FleetHandle, FleetRefused, Fleets, Release, Terms};
 pub use order::{Order, Wanted};
-pub use process::{Cause, Exit, Launch, LaunchError, Listening, Process, Signal};
+pub use process::{Cause, Exit, Launch, LaunchError, Left, Listening, Process, Signal};
 pub use state::{Denied, Event, transition};

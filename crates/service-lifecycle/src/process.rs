@@ -21,11 +21,26 @@ pub trait Launch: Send + Sync + 'static {
         std::future::ready(())
     }
 
+    /// Takes over a process of the replica that was there before this one was, if there is one to be taken over. Asked once, before
+    /// the first life; when it gives nothing, nothing runs.
+    fn left(&self, _replica: &ReplicaId) -> impl Future<Output = Option<Left<Self::Process>>> + Send {
+        std::future::ready(None)
+    }
+
     /// The replica is gone for good: whatever is kept of it can go.
     fn forget(&self, _replica: &ReplicaId) {}
 
     /// Starts the process of a replica. When this fails, nothing runs.
     fn launch(&self, replica: &ReplicaId) -> impl Future<Output = Result<Self::Process, LaunchError>> + Send;
+}
+
+/// A process that somebody else has left.
+#[derive(Debug)]
+pub struct Left<P> {
+    /// It.
+    pub process: P,
+    /// How often its replica was started again by then.
+    pub restarts: u32,
 }
 
 /// A process that was started. Dropping it kills it and everything that it started.
@@ -109,6 +124,11 @@ pub enum Exit {
         /// The last lines that it wrote.
         last_lines: Vec<String>,
     },
+    /// An earlier `up` started it, and only that would have been told how it ended.
+    Adopted {
+        /// The last lines that it wrote.
+        last_lines: Vec<String>,
+    },
     /// Somebody else started it, and it is not heard of any more, as this says.
     Gone(String),
 }
@@ -120,6 +140,9 @@ impl Exit {
         match self {
             Self::Ended { code, signal, last_lines } => {
                 LastExit { reason, code: *code, signal: *signal, last_lines: last_lines.clone() }
+            }
+            Self::Adopted { last_lines } => {
+                LastExit { reason, last_lines: last_lines.clone(), ..LastExit::default() }
             }
             Self::Gone(_) => LastExit { reason, ..LastExit::default() },
         }
@@ -133,15 +156,21 @@ impl Exit {
 
 impl fmt::Display for Exit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (code, signal, last_lines) = match self {
-            Self::Ended { code, signal, last_lines } => (code, signal, last_lines),
+        let last_lines = match self {
+            Self::Ended { code, signal, last_lines } => {
+                match (code, signal) {
+                    (Some(code), _) => write!(formatter, "exited with code {code}")?,
+                    (None, Some(signal)) => write!(formatter, "killed by signal {signal}")?,
+                    (None, None) => formatter.write_str("ended, nobody knows how")?,
+                }
+                last_lines
+            }
+            Self::Adopted { last_lines } => {
+                formatter.write_str("unknown (adopted)")?;
+                last_lines
+            }
             Self::Gone(how) => return formatter.write_str(how),
         };
-        match (code, signal) {
-            (Some(code), _) => write!(formatter, "exited with code {code}")?,
-            (None, Some(signal)) => write!(formatter, "killed by signal {signal}")?,
-            (None, None) => formatter.write_str("ended, nobody knows how")?,
-        }
         match last_lines.last() {
             Some(line) => write!(formatter, "; its last words: {line}"),
             None => Ok(()),

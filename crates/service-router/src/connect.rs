@@ -71,6 +71,30 @@ pub(crate) async fn connect(
     Ok(Wire::new(stream, pool))
 }
 
+/// Why a peer of the mesh has not shown who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unproven {
+    /// It has no connection for anybody now.
+    Unreached(String),
+    /// Whoever is there is somebody else.
+    Another(String),
+}
+
+/// Whether whoever listens at an instance's address is the peer that it should be, by a handshake of its own.
+///
+/// # Errors
+/// It cannot be said, or it is not.
+pub async fn proves_itself(instance: &Instance, tls: &TlsClient) -> Result<(), Unproven> {
+    match timeout(CONNECT_TIMEOUT, secured(instance, Some(tls))).await {
+        Ok(Ok(_connection)) => Ok(()),
+        Ok(Err(ConnectError::Tls(reason))) => Err(Unproven::Another(reason)),
+        Ok(Err(ConnectError::Refused(reason) | ConnectError::Local(reason))) => {
+            Err(Unproven::Unreached(reason))
+        }
+        Err(_) => Err(Unproven::Unreached("no connection within 5 s".into())),
+    }
+}
+
 /// The connection itself, for whoever has no worker's buffers.
 pub(crate) async fn secured(instance: &Instance, tls: Option<&TlsClient>) -> Result<Stream, ConnectError> {
     if let Channel::Mesh(peer) = &instance.channel

@@ -33,7 +33,7 @@ pub use answer::{Answer, TunnelGuard};
 pub use balance::Wanted;
 pub use call::{CallError, CallHead, CallOptions, Failure, Replay};
 pub use circuit::{Circuit, CircuitLimits};
-pub use connect::TlsClient;
+pub use connect::{TlsClient, Unproven, proves_itself};
 pub use health::{CheckChannel, CheckPolicies, CheckPolicy, HealthOwner, Probe};
 pub use mesh_socket::MeshSocket;
 pub use policy::{Balancing, BalancingPolicy, RetryOn, RouterPolicy, UpstreamProtocol};

@@ -32,7 +32,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start everything that the configuration names, and keep it running.
     Up(UpArgs),
-    /// Drain and stop the running serviceos; returns when it has ended.
+    /// Drain and stop the running serviceos, or what a killed one has left; returns when it has ended.
     Down(PlaceArgs),
     /// Show services and replicas.
     Status(StatusArgs),

@@ -7,6 +7,7 @@ mod commands;
 mod failure;
 mod known_authority;
 mod launcher_process;
+mod left_process;
 mod output;
 mod replaced_file;
 mod signals;

@@ -1,6 +1,7 @@
 //! What `serviceos up` does: everything that can be refused is refused first, then the replicas are started, and at the end
 //! everything is drained in the opposite order.
 
+pub(crate) mod adoption;
 mod background;
 mod claims;
 mod client_tls;
@@ -74,6 +75,7 @@ use pages::own_pages;
 use plan::{Plan, Resolving};
 use quoter::Quoter;
 use reload::{Live, ONCE_MORE};
+use replica_process::ReplicaLauncher;
 use revisions::{Beginning, BegunWith};
 use screen::Screen;
 pub(crate) use screen::counted;
@@ -135,7 +137,7 @@ struct Running {
     orders: mpsc::Receiver<desk::Order>,
     facts: Facts,
     /// Held to the end: the lock on the data directory.
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 /// What is told to whoever started it.
@@ -218,7 +220,7 @@ impl Running {
         };
         let BegunWith { revisions, waits: refused, is_stale } =
             beginning.commit(&mesh.authority).await.context("failed to begin with the configuration")?;
-        let gateway = Gateway::start(listeners, parts).context("failed to start the gateway")?;
+        let gateway = Gateway::start_waiting(listeners, parts).context("failed to start the gateway")?;
 
         let (checks, policies) = watch::channel(checks);
         let described = watch::Sender::new(plan::descriptions(&settings));
@@ -275,15 +277,16 @@ impl Running {
         let logs = Logs::default();
         let into = Destination { log, format: live.settings.telemetry.logs, kept: logs.clone() };
         let output = Follower::start(into).context("failed to start the thread that follows outputs")?;
+        let launcher = ReplicaLauncher::new(data_dir.run(), &live, &mesh, output.outputs())?;
+        let launcher = adoption::begin(launcher, &live.registry, gateway.opener(), &mut background);
         let begin = fleets::Begin {
             settings: &live.settings,
             terms: &terms,
             node: facts.node.as_ref(),
             registry: &live.registry,
-            run: data_dir.run(),
             mesh: &mesh,
             versions: &versions,
-            outputs: output.outputs(),
+            launcher: &launcher,
             random: &mut random,
         };
         let (running, handles) = fleets::Running::begin(begin);
@@ -303,7 +306,7 @@ impl Running {
             shutdown_requests,
             orders,
             facts,
-            _data_dir: data_dir,
+            data_dir,
         })
     }
 
@@ -386,7 +389,7 @@ impl Running {
                 () = self.gateway.ended() => break,
                 () = screen.say_what_is_awaited(&registry, self.facts.node.as_ref(), &requests) => {}
                 () = orders.again() => {
-                    patience = patience.lose(&self.quoter);
+                    patience = patience.lose(&self.quoter, &mut self.fleets).await;
                     self.gateway.drain(Duration::ZERO);
                 }
             }
@@ -401,7 +404,7 @@ impl Running {
                 },
                 () = screen.say_what_is_awaited(&registry, self.facts.node.as_ref(), &requests) => {}
                 () = orders.again() => {
-                    patience = patience.lose(&self.quoter);
+                    patience = patience.lose(&self.quoter, &mut self.fleets).await;
                     self.fleets.stop(Wanted::GoneAtOnce);
                 }
             }
@@ -412,6 +415,11 @@ impl Running {
             tracing::warn!("the last lines of the replicas could not be read in time");
         }
         self.background.stop().await;
+        // What an earlier one has left, and this one has not come to look at.
+        match patience {
+            Patience::Has => adoption::end_all_until(self.data_dir.run(), orders.again()).await,
+            Patience::Lost => adoption::end_all_until(self.data_dir.run(), std::future::ready(())).await,
+        }
         self.quoter.stop().await;
         if let Some(log) = self.access_log {
             let written = tokio::task::spawn_blocking(move || log.finish());
@@ -438,10 +446,10 @@ enum Patience {
 }
 
 impl Patience {
-    /// One order more. Whoever has lost it already is not kept waiting for anything: the replicas end by themselves when
-    /// this process is gone.
-    fn lose(self, quoter: &Quoter) -> Self {
+    /// One order more. Whoever has lost it already is not kept waiting for anything: the replicas are killed with their drivers.
+    async fn lose(self, quoter: &Quoter, fleets: &mut fleets::Running) -> Self {
         if self == Self::Lost {
+            fleets.kill().await;
             quoter.kill();
             std::process::exit(1);
         }

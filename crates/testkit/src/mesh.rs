@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -133,6 +133,15 @@ impl Mesh {
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        self
+    }
+
+    /// Has it listen at ports that the system gives to nobody who does not ask for them, so that they are its own also while no `up`
+    /// is there.
+    #[must_use]
+    pub fn with_ports_of_its_own(mut self) -> Self {
+        let ports = [("gateway", quiet_port()), ("admin", 0), ("mesh", quiet_port())];
+        self.arguments = ports.map(|(name, port)| format!("--{name}=127.0.0.1:{port}")).into();
         self
     }
 
@@ -356,7 +365,22 @@ impl Running {
         self.ended().up_when(what, wanted)
     }
 
-    fn ended(mut self) -> Mesh {
+    /// Starts `up` again in the same folder with other lines under `services:`, once it has ended, and waits until every wanted
+    /// replica may serve.
+    ///
+    /// # Panics
+    /// When it does not end, or does not become healthy again.
+    pub fn up_again_with(self, services: &str) -> Self {
+        let mut mesh = self.ended();
+        mesh.services = services.to_owned();
+        mesh.up()
+    }
+
+    /// The mesh without `up`, once that has ended.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn ended(mut self) -> Mesh {
         self.wait();
         self.mesh
     }
@@ -377,6 +401,15 @@ impl Drop for Folder {
 pub fn kill(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process number");
     let _gone_already = kill_process(pid, signal).is_err();
+}
+
+/// A free port below those that the system chooses from.
+fn quiet_port() -> u16 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let first = range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(32_768);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let begin = usize::from(fastrand::u16(..));
+    (10_000..first).cycle().skip(begin).take(usize::from(first)).find(is_free).expect("a free port")
 }
 
 fn all_selectable(status: &Value) -> bool {

@@ -3,6 +3,7 @@
 //! What may be asked often is cheap and kept nowhere. What is decided is written down first: the audit trail, then the store,
 //! then the answer.
 
+mod admissions;
 mod applying;
 mod challenge;
 mod configuring;
@@ -25,7 +26,7 @@ pub use opening::Opening;
 pub use overview::AuditState;
 pub use secrets::GrantedSecret;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -115,6 +116,8 @@ struct Inner {
     renewals: Quota,
     /// How many were refused without a line of the audit trail, by code, since the last one that says so.
     refusals: Mutex<BTreeMap<&'static str, u64>>,
+    /// Replicas that are wanted no more, and of which the store may still say that they are admitted.
+    dismissed: Mutex<BTreeSet<(ServiceName, String)>>,
 }
 
 /// What changes. Held for moments, never across an await.
@@ -238,6 +241,7 @@ impl Authority {
             let is_known = standings.contains_key(&key);
             is_known && Arc::make_mut(standings).remove(&key).is_some()
         });
+        self.0.dismissed.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
     }
 
     fn mint(&self, service: &ServiceName, instance: &str) -> Result<(Vec<u8>, u64), TrustError> {
@@ -261,7 +265,7 @@ impl Authority {
         self.0.signer.sign(message)
     }
 
-    /// Whether a certificate of a replica is one that this authority has given since it was started, and that is not over.
+    /// Whether a certificate of a replica is one that this authority has given, or one before it in this store, and that is not over.
     pub fn has_admitted(&self, peer: &Peer) -> bool {
         let Subject::Service { service, instance } = &peer.id.subject else { return false };
         let key = (service.clone(), instance.clone());

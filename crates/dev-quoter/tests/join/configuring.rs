@@ -80,11 +80,23 @@ async fn what_was_kept_ends_with_the_next_configuration_that_is_not_rejected() {
 async fn what_a_stranger_says_lets_nobody_keep_anything() {
     let mesh = Mesh::new().await;
     let member = mesh.applicant("0").joined().await;
+    mesh.tamper("trust/admission/vrf/0", |_| b"{}".to_vec()).await;
     let mesh = mesh.restarted(|_| {}).await;
     mesh.configure(SECOND).await;
-    // This authority has not admitted it, and does not know what it works with.
+    // This authority does not know that it was admitted, and what it works with.
     mesh.authority.config_rejected(&member.peer, SECOND);
     assert_eq!(renewed(&mesh, &member, CONFIG_DIGEST).await.err(), Some(Code::BindingMismatch));
+}
+
+#[tokio::test]
+async fn who_was_admitted_by_an_earlier_run_keeps_what_it_has_once_it_has_said_again_that_it_must() {
+    let mesh = Mesh::new().await;
+    let member = mesh.applicant("0").joined().await;
+    let mesh = mesh.restarted(|_| {}).await;
+    mesh.configure(SECOND).await;
+    mesh.authority.config_rejected(&member.peer, SECOND);
+    renewed(&mesh, &member, CONFIG_DIGEST).await.unwrap();
+    assert_eq!(works_with(&mesh, "0"), CONFIG_DIGEST);
 }
 
 #[tokio::test]

@@ -30,14 +30,41 @@ async fn root_transition_and_revocations_survive() {
 }
 
 #[tokio::test]
-async fn certificates_of_an_earlier_run_verify_and_renew() {
+async fn who_was_admitted_by_an_earlier_run_is_known_and_renews() {
     let mesh = Mesh::new().await;
     let joined = mesh.applicant("0").joined().await;
+    let before = mesh.authority.standings().borrow().clone();
     let mesh = mesh.restarted(|_| {}).await;
-    assert_eq!(mesh.stands("0"), Ok("unknown"), "nothing is believed of an earlier run but certificates");
+    assert_eq!(*mesh.authority.standings().borrow(), before, "the same admission, to the last word");
     assert!(joined.verifies(&mesh, &joined.above));
     let renewed = mesh.applicant("0").known_by(&joined.leaf).joined().await;
     assert!(joined.verifies(&mesh, &renewed.above), "one transition has one issuing key");
+    let mesh = mesh.restarted(|_| {}).await;
+    assert!(mesh.authority.has_admitted(&renewed.peer) && mesh.authority.has_admitted(&joined.peer));
+    mesh.clock.forward(Duration::from_secs(24 * 3600));
+    let mesh = mesh.restarted(|_| {}).await;
+    assert_eq!(mesh.stands("0"), Ok("unknown"), "its identity has ended");
+}
+
+#[tokio::test]
+async fn who_was_revoked_or_refused_by_an_earlier_run_is_not_admitted() {
+    let mesh = Mesh::new().await;
+    let (zero, one) = (mesh.applicant("0").joined().await, mesh.applicant("1").joined().await);
+    mesh.authority.revoke(RevokedType::Instance, &zero.peer.id.to_string(), "alice").await.unwrap();
+    mesh.applicant("1").known_by(&one.leaf).running([9; 32]).refused().await;
+    let mesh = mesh.restarted(|_| {}).await;
+    assert_eq!((mesh.stands("0"), mesh.stands("1")), (Err(Code::Revoked), Ok("unknown")));
+}
+
+#[tokio::test]
+async fn of_an_admission_that_somebody_else_has_written_nothing_is_believed_but_the_certificate() {
+    let mesh = Mesh::new().await;
+    let joined = mesh.applicant("0").joined().await;
+    let later = |value| String::from_utf8(value).unwrap().replace("\"n\":1", "\"n\":2").into_bytes();
+    mesh.tamper("trust/admission/vrf/0", later).await;
+    let mesh = mesh.restarted(|_| {}).await;
+    assert_eq!(mesh.stands("0"), Ok("unknown"));
+    mesh.applicant("0").known_by(&joined.leaf).joined().await;
     assert_eq!(mesh.stands("0"), Ok("valid"));
 }
 

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use mesh_protocol::{Assignment, MeshCoordinates, OwnWords, RegisteredBy, send_with_descriptors};
 use rustix::process::{
     DumpableBehavior, Pid, Signal, getpid, kill_process, kill_process_group, set_dumpable_behavior,
 };
@@ -98,10 +99,16 @@ impl Place {
     }
 
     async fn serve(&self, order: &CommandOrder) -> Running {
+        self.serve_as(order, RegisteredBy::Supervisor).await
+    }
+
+    async fn serve_as(&self, order: &CommandOrder, registered_by: RegisteredBy) -> Running {
         let replica = self.started(order).await.unwrap_or_else(|failure| panic!("{failure}"));
         let address = replica.listener.local_addr().unwrap();
-        let (leash, supervisor) = StdUnixStream::pair().unwrap();
+        let (mut leash, supervisor) = StdUnixStream::pair().unwrap();
         let mut supervised = Supervised::new(supervisor).unwrap();
+        send_with_descriptors(&mut leash, &assignment(registered_by).encode(), &[]).unwrap();
+        supervised.assignment().await.unwrap().unwrap();
         let grace = order.grace;
         let serving = tokio::spawn(async move { replica.serve(&mut supervised, grace).await });
         Running { address, leash: Some(leash), serving }
@@ -127,6 +134,29 @@ impl Place {
 
     fn exists(&self, name: &str) -> bool {
         self.folder.path().join(name).exists()
+    }
+}
+
+/// What a replica is told; what is said of the mesh, nobody asks for.
+fn assignment(registered_by: RegisteredBy) -> Assignment {
+    let mesh = MeshCoordinates {
+        address: (std::net::Ipv4Addr::LOCALHOST, 1).into(),
+        root_spki: mesh_protocol::Bytes::default(),
+        trust_domain: "test.dev.invalid".into(),
+        mode: Mode::Development,
+        transition: mesh_protocol::Bytes::default(),
+        evidence_root: None,
+        authority_workload: mesh_protocol::Bytes::default(),
+    };
+    Assignment {
+        replica: "infer/0".parse().unwrap(),
+        version: "1.0.0".into(),
+        config: serde_json::json!({}),
+        mesh,
+        ticket: mesh_protocol::Bytes::default(),
+        allow: Vec::new(),
+        registered_by,
+        config_reload: ConfigReload::Signal,
     }
 }
 
@@ -176,9 +206,22 @@ async fn a_replica_ends_as_its_command_does() {
 }
 
 #[tokio::test]
-async fn without_a_supervisor_open_requests_are_answered_and_the_command_ends() {
+async fn without_a_supervisor_the_replica_and_its_command_go_on() {
     let place = Place::new();
     let mut running = place.serve(&place.order(&["python3", "server.py"])).await;
+    let port = place.ask(&running, "/SERVICEOS_PORT").await.unwrap();
+    drop(running.leash.take());
+    for _ in 0..3 {
+        assert_eq!(place.ask(&running, "/SERVICEOS_PORT").await.unwrap(), port);
+    }
+    assert!(!running.serving.is_finished() && !place.has_no_folder());
+}
+
+#[tokio::test]
+async fn without_who_started_it_by_hand_open_requests_are_answered_and_the_command_ends() {
+    let place = Place::new();
+    let by_hand = RegisteredBy::Itself(OwnWords::default());
+    let mut running = place.serve_as(&place.order(&["python3", "server.py"]), by_hand).await;
     let leash = running.leash.take();
     let supervisor_dies = async {
         until(|| place.exists("asked")).await;

@@ -73,6 +73,13 @@ impl Facts {
         self.registry.snapshot().replica(&self.replica).map(|replica| replica.attestation.clone())
     }
 
+    pub(super) fn set_restarts(&self, restarts: u32) {
+        self.registry.update(&self.replica, |replica| {
+            replica.restarts = restarts;
+            Change::Made
+        });
+    }
+
     pub(super) fn count_restart(&self) {
         self.registry.update(&self.replica, |replica| {
             replica.restarts += 1;

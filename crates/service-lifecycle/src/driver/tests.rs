@@ -6,6 +6,7 @@ use types::Description;
 
 use super::*;
 
+mod adoption;
 mod attestation;
 mod elsewhere;
 
@@ -32,6 +33,8 @@ enum Script {
 
 struct Fake {
     scripts: Mutex<Vec<Script>>,
+    /// A process that is there before, and how often its replica was started again.
+    left: Mutex<Option<(Script, u32)>>,
     /// Nothing is launched while this is so.
     held: watch::Receiver<bool>,
     signals: Arc<Mutex<Vec<Signal>>>,
@@ -60,12 +63,28 @@ impl Launch for Fake {
         }
     }
 
+    async fn left(&self, _replica: &ReplicaId) -> Option<Left<FakeProcess>> {
+        let (script, restarts) = self.left.lock().unwrap().take()?;
+        if script == Script::Silent {
+            std::future::pending::<()>().await;
+        }
+        Some(Left { process: self.process(script), restarts })
+    }
+
     async fn launch(&self, _replica: &ReplicaId) -> Result<FakeProcess, LaunchError> {
         let mut scripts = self.scripts.lock().unwrap();
         let script = if scripts.len() > 1 { scripts.remove(0) } else { scripts[0] };
+        match script {
+            Script::Missing => Err(LaunchError("no such program".into())),
+            script => Ok(self.process(script)),
+        }
+    }
+}
+
+impl Fake {
+    fn process(&self, script: Script) -> FakeProcess {
         let ended = watch::Sender::new(None);
         match script {
-            Script::Missing => return Err(LaunchError("no such program".into())),
             Script::Crash => {
                 ended.send_replace(Some(exit(3, "bad luck")));
             }
@@ -76,11 +95,16 @@ impl Launch for Fake {
                     ended.send_replace(Some(exit(9, "")));
                 });
             }
-            Script::Good | Script::Stubborn | Script::Silent | Script::Refused | Script::Leaves(_) => {}
+            Script::Missing
+            | Script::Good
+            | Script::Stubborn
+            | Script::Silent
+            | Script::Refused
+            | Script::Leaves(_) => {}
         }
         let peer = Arc::new(MeshPeer::new("spiffe://test.dev.invalid/service/vrf/0".to_owned(), [1; 32]));
         self.peers.lock().unwrap().push(Arc::clone(&peer));
-        Ok(FakeProcess { script, peer, ended, signals: Arc::clone(&self.signals) })
+        FakeProcess { script, peer, ended, signals: Arc::clone(&self.signals) }
     }
 }
 
@@ -148,6 +172,11 @@ impl Stage {
 
     /// The same, where nothing is launched before it is said.
     fn held(scripts: &[Script], is_held: bool) -> Self {
+        Self::with_left(scripts, is_held, None)
+    }
+
+    /// The same, where a process is there before.
+    fn with_left(scripts: &[Script], is_held: bool, left: Option<(Script, u32)>) -> Self {
         let (held, holding) = watch::channel(is_held);
         let id: ReplicaId = "vrf/0".parse().unwrap();
         let mut replica = Replica::stopped(id.clone(), Timestamp::UNIX_EPOCH);
@@ -165,6 +194,7 @@ impl Stage {
         let (signals, peers) = (Arc::default(), Arc::default());
         let launcher = Arc::new(Fake {
             scripts: Mutex::new(scripts.to_vec()),
+            left: Mutex::new(left),
             held: holding,
             signals: Arc::clone(&signals),
             peers: Arc::clone(&peers),

@@ -1,7 +1,10 @@
-//! `serviceos down`: asks the running one to drain and stop, and waits until it has ended.
+//! `serviceos down`: asks the running one to drain and stop, and waits until it has ended. Where none runs, what one has left that
+//! was killed is ended.
+
+use std::path::Path;
 
 use anyhow::Context;
-use control::{AdminClient, Status};
+use control::{AdminClient, ClientError, Status};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -9,7 +12,7 @@ use crate::cli::PlaceArgs;
 use crate::commands::block_on;
 use crate::failure::Failure;
 use crate::output::print;
-use crate::up::quoter::end_what_is_left;
+use crate::up::adoption::{self, EndedLeftovers};
 
 pub(crate) fn run(place: &PlaceArgs) -> Result<(), Failure> {
     let data_dir = place.data_dir();
@@ -17,16 +20,17 @@ pub(crate) fn run(place: &PlaceArgs) -> Result<(), Failure> {
     let pid = block_on(async {
         let status: Status = match client.get("/v1/status").await {
             Ok(status) => status,
-            Err(error) => {
-                // One that was killed may have left its quoter.
-                if end_what_is_left(&data_dir.join("run")).await {
-                    print(format_args!("the development quoter of a serviceos that was killed is stopped"))?;
+            Err(ClientError::NotRunning { data_dir, reason }) => {
+                if end_what_is_left(&data_dir).await? {
+                    return Ok(None);
                 }
-                return Err(error.into());
+                return Err(ClientError::NotRunning { data_dir, reason }.into());
             }
+            Err(error) => return Err(error.into()),
         };
-        Ok(status.pid)
+        Ok(Some(status.pid))
     })?;
+    let Some(pid) = pid else { return Ok(()) };
     // Held before the order is given, so that the number cannot have become another process's.
     let process =
         i32::try_from(pid).ok().and_then(Pid::from_raw).context("failed to read the process's number")?;
@@ -38,4 +42,19 @@ pub(crate) fn run(place: &PlaceArgs) -> Result<(), Failure> {
     poll(&mut ended, None).context("failed to wait for the running serviceos")?;
     print(format_args!("stopped"))?;
     Ok(())
+}
+
+/// The replicas and the quoter of one that was killed; whether there were any.
+async fn end_what_is_left(data_dir: &Path) -> Result<bool, Failure> {
+    let Some(EndedLeftovers { replicas, quoter }) = adoption::end_what_is_left(data_dir).await else {
+        return Ok(false);
+    };
+    for record in &replicas {
+        let (replica, pid) = (&record.replica, record.process.pid);
+        print(format_args!("stopped {replica} (pid {pid}) of a serviceos that was killed"))?;
+    }
+    if quoter {
+        print(format_args!("the development quoter of a serviceos that was killed is stopped"))?;
+    }
+    Ok(quoter || !replicas.is_empty())
 }

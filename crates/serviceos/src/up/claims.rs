@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use access::ApiKeys;
 use anyhow::{Context, anyhow};
@@ -14,6 +15,7 @@ use service_registry::Node;
 use tokio::net::{TcpListener, UnixListener};
 use types::Mode;
 
+use super::adoption;
 use super::data_dir::DataDir;
 use super::joining;
 use super::provisioning::{self, Provisions};
@@ -48,7 +50,7 @@ impl Claims {
             .context("failed to open the gateway")?;
         let admin_port = bind(settings.admin, "the admin port").await?;
         let admin = admin_port.local_addr().context("failed to open the admin port")?;
-        let mesh_port = bind(settings.mesh, "the mesh port").await?;
+        let mesh_port = bind_mesh(settings.mesh, data_dir.run()).await?;
         let Provisions { keys, vault, grants } =
             provisioning::open(&data_dir, &stores.mesh, settings).await?;
         let mesh = joining::Claimed { stores, node, vault, grants, listener: mesh_port };
@@ -65,6 +67,26 @@ async fn open_access_log(settings: &Settings) -> Result<Option<(AccessLog, Acces
     let Some(path) = settings.telemetry.access_log.clone() else { return Ok(None) };
     let opened = tokio::task::spawn_blocking(move || AccessLog::open(&path)).await;
     Ok(Some(opened.context("failed to open the access log")?.context("failed to open the access log")?))
+}
+
+/// A port that the system chooses is chosen once: replicas that an `up` has left know the mesh by it. Where it is somebody
+/// else's by now, it is another one, and they are ended.
+async fn bind_mesh(address: SocketAddr, run: &Path) -> Result<TcpListener, Failure> {
+    let before = adoption::mesh_address_before(run);
+    let before = before.filter(|before| address.port() == 0 && before.ip() == address.ip());
+    let listener = match before {
+        Some(before) => match TcpListener::bind(before).await {
+            Ok(listener) => Ok(listener),
+            Err(error) => {
+                tracing::info!(%before, %error, "the mesh port of the last start is not free: another is taken");
+                bind(address, "the mesh port").await
+            }
+        },
+        None => bind(address, "the mesh port").await,
+    }?;
+    let bound = listener.local_addr().context("failed to open the mesh port")?;
+    adoption::keep_mesh_address(run, bound).context("failed to write down the mesh port")?;
+    Ok(listener)
 }
 
 async fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, Failure> {

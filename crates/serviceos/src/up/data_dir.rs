@@ -31,6 +31,14 @@ impl DataDir {
         Ok(Self { root: root.to_owned(), run, _lock: lock })
     }
 
+    /// The same where it is there and nobody has it; for whoever looks after what an `up` has left.
+    pub(crate) fn lock_if_it_is_there(root: &Path) -> Option<Self> {
+        let run = root.join("run");
+        let path = run.join("lock");
+        let lock = path.is_file().then(|| lock(&path, root).ok())??;
+        Some(Self { root: root.to_owned(), run, _lock: lock })
+    }
+
     /// Sockets, tokens, output.
     pub(crate) fn run(&self) -> &Path {
         &self.run

@@ -1,7 +1,6 @@
 //! The replicas that are looked after here: a fleet for each service that has processes.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use service_lifecycle::{Fleet, FleetHandle, Fleets, Launch, Release, Terms, Wanted};
@@ -12,7 +11,6 @@ use types::{NodeName, ServiceName};
 
 use super::elsewhere::{Arrivals, is_started_elsewhere};
 use super::joining::Begun;
-use super::output::Outputs;
 use super::plan::labels;
 use super::replica_process::ReplicaLauncher;
 use super::versions::Versions;
@@ -30,33 +28,26 @@ pub(super) struct Begin<'a> {
     pub(super) terms: &'a BTreeMap<ServiceName, Terms>,
     pub(super) node: Option<&'a NodeName>,
     pub(super) registry: &'a Registry,
-    pub(super) run: &'a Path,
     pub(super) mesh: &'a Arc<Begun>,
     pub(super) versions: &'a Versions,
-    /// Where what they write is followed.
-    pub(super) outputs: Outputs,
+    pub(super) launcher: &'a Arc<ReplicaLauncher>,
     pub(super) random: &'a mut fastrand::Rng,
 }
 
 impl Running {
     /// Begins with all replicas that are wanted; gives what asks for others too.
     pub(super) fn begin(mut begin: Begin<'_>) -> (Self, Fleets) {
-        let launcher = Arc::new(ReplicaLauncher::new(
-            begin.run,
-            begin.settings,
-            Arc::clone(begin.mesh),
-            begin.outputs.clone(),
-        ));
         let (registrations, members) = (begin.mesh.registrations.clone(), begin.mesh.members.clone());
         let arrivals = Arc::new(Arrivals { registrations, members });
         let mut running = Self { tasks: JoinSet::new(), stop: watch::Sender::new(Wanted::Running) };
         let mut handles = BTreeMap::new();
         for service in &begin.settings.services {
             let Some(terms) = begin.terms.get(&service.name).cloned() else { continue };
+            let launcher = Arc::clone(begin.launcher);
             let handle = if is_started_elsewhere(service) {
                 running.fleet(&mut begin, service, Arc::clone(&arrivals), terms)
             } else {
-                running.fleet(&mut begin, service, Arc::clone(&launcher), terms)
+                running.fleet(&mut begin, service, launcher, terms)
             };
             handles.insert(service.name.clone(), handle);
         }
@@ -92,6 +83,11 @@ impl Running {
     /// How much is wanted of all replicas at the least.
     pub(super) fn stop(&self, wanted: Wanted) {
         self.stop.send_replace(wanted);
+    }
+
+    /// Kills all replicas.
+    pub(super) async fn kill(&mut self) {
+        self.tasks.shutdown().await;
     }
 
     /// The end of one; nothing once there is none left.

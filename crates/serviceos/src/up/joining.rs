@@ -224,7 +224,8 @@ pub(super) struct Begun {
     /// What each service is to work with.
     pub(super) configurations: Configurations,
     pub(super) measurements: Arc<Measurements>,
-    address: SocketAddr,
+    /// Where the mesh API listens.
+    pub(super) address: SocketAddr,
 }
 
 /// What is in force when a replica is launched.

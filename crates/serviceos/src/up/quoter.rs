@@ -12,14 +12,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use mesh_protocol::{Evidence, EvidenceError, QuoterControl, QuoterError};
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::launcher_process::THIS_BINARY;
 
 /// How long it may take to end once it was told to.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How soon it is looked again whether it has.
+const ASKED_AGAIN: Duration = Duration::from_millis(5);
 
 /// The quoter; its clones are the same one.
 #[derive(Clone)]
@@ -158,12 +161,21 @@ async fn found(run: &Path) -> Option<QuoterControl> {
     }
 }
 
-/// Ends the one that an `up` has left that was killed; whether there was one.
+/// Ends the one that an `up` has left that was killed, and waits until nobody answers any more; whether there was one.
 pub(crate) async fn end_what_is_left(run: &Path) -> bool {
-    match QuoterControl::connect(&socket(run), &control_key(run)).await {
-        Ok(control) => control.stop().await.is_ok(),
-        Err(_there_is_none) => false,
+    let control = match QuoterControl::connect(&socket(run), &control_key(run)).await {
+        Ok(control) if control.stop().await.is_ok() => control,
+        Ok(_) | Err(_) => return false,
+    };
+    let gone = async {
+        while control.root().await.is_ok() || UnixStream::connect(socket(run)).await.is_ok() {
+            sleep(ASKED_AGAIN).await;
+        }
+    };
+    if timeout(LAST_WORDS, gone).await.is_err() {
+        tracing::warn!("the development quoter has yet to end");
     }
+    true
 }
 
 fn start(run: &Path, folder: &Path, ends: Ends) -> Result<Process> {

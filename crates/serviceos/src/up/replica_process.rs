@@ -1,8 +1,10 @@
-//! A replica as a child process of `up`: what it is told, what it reports, and what it has written last.
+//! A replica as a process that `up` looks after, its child or one that an earlier `up` has left: what it is told, what it reports,
+//! and what it has written last.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -11,19 +13,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use configuration::{ServiceSettings, Settings};
+use configuration::ServiceSettings;
 use mesh::Members;
-use mesh_protocol::{Assignment, RegisteredBy, Report};
-use service_lifecycle::{Cause, Exit, Launch, LaunchError, Listening, Process, Signal};
-use service_registry::Channel;
+use mesh_protocol::{Assignment, Bytes, RegisteredBy, Report, sha256, to_hex};
+use service_lifecycle::{Cause, Exit, Launch, LaunchError, Left, Listening, Process, Signal};
+use service_registry::{Channel, Registry};
+use service_router::TlsClient;
 use tokio::time::timeout;
+use types::wire::Message;
 use types::{ReplicaId, ServiceName};
 
+use super::adoption::record::{self, Listens, Record, SpecId};
+use super::adoption::{self, Adopted, Judge, Leftovers};
 use super::joining::Begun;
 use super::measuring::Launchable;
 use super::output::Outputs;
+use super::reload::Live;
 use super::told::Told;
 use crate::launcher_process::LauncherProcess;
+use crate::left_process::ProcessMark;
 
 /// How long it may take until what the authority has decided is written.
 const WRITTEN: Duration = Duration::from_secs(5);
@@ -35,44 +43,88 @@ const BLOCK_BYTES: u64 = 512;
 const TAIL_BYTES: u64 = 4 << 10;
 const LAST_LINES: usize = 5;
 
-/// Starts the replicas of the services that are processes.
+/// Starts the replicas of the services that are processes, and takes over those that an earlier `up` has left.
 pub(super) struct ReplicaLauncher {
     run: PathBuf,
     services: BTreeMap<ServiceName, Spec>,
     mesh: Arc<Begun>,
     outputs: Outputs,
+    registry: Registry,
+    left: Leftovers,
+    /// What a replica that was left is asked who it is with.
+    tls: TlsClient,
 }
 
 struct Spec {
     launchable: Launchable,
     told: Told,
+    id: SpecId,
+    grace: Duration,
+}
+
+impl Spec {
+    fn of(service: &ServiceSettings, mesh: &Begun) -> Option<Self> {
+        let process = service.process()?;
+        let launchable = mesh.measurements.services.get(&service.name)?.clone();
+        let told = Told::of(service, process);
+        let message = Message::tagged(b"serviceos/spec/v1\0").lp(launchable.workload());
+        let message = told.add_to(message);
+        let message = match &launchable {
+            Launchable::Replica { .. } => message,
+            // Its launcher is told these too.
+            Launchable::Command { order, .. } => {
+                message.lp(order.protocol.alpn()).lp(order.grace.as_millis().to_be_bytes())
+            }
+        };
+        let message = message.finish();
+        let id = SpecId { version: told.version().to_owned(), digest: to_hex(&sha256(&message)) };
+        Some(Self { launchable, told, id, grace: process.grace })
+    }
 }
 
 /// A replica's process.
 pub(crate) struct ReplicaProcess {
-    process: LauncherProcess,
+    process: Held,
     /// How it ended.
     exit: Option<Exit>,
-    assignment: Assignment,
-    members: Members,
-    output: PathBuf,
-    /// Where this run's output begins in the file.
-    output_start: u64,
+    record: Record,
+    run: PathBuf,
     outputs: Outputs,
 }
 
+/// Whose child it is.
+enum Held {
+    Child {
+        process: LauncherProcess,
+        assignment: Box<Assignment>,
+        members: Members,
+    },
+    /// Of an earlier `up`.
+    Adopted {
+        process: Adopted,
+        address: SocketAddr,
+        channel: Channel,
+    },
+}
+
 impl ReplicaLauncher {
-    pub(super) fn new(run: &Path, settings: &Settings, mesh: Arc<Begun>, outputs: Outputs) -> Self {
-        let spec = |service: &ServiceSettings| {
-            let process = service.process()?;
-            let spec = Spec {
-                launchable: mesh.measurements.services.get(&service.name)?.clone(),
-                told: Told::of(service, process),
-            };
-            Some((service.name.clone(), spec))
-        };
-        let services = settings.services.iter().filter_map(spec).collect();
-        Self { run: run.to_owned(), services, mesh, outputs }
+    pub(super) fn new(run: &Path, live: &Live, mesh: &Arc<Begun>, outputs: Outputs) -> anyhow::Result<Self> {
+        let tls = live.upstream_tls.of_mesh().context("failed to set up TLS to the replicas")?;
+        let (mesh, registry) = (Arc::clone(mesh), live.registry.clone());
+        let spec = |service: &ServiceSettings| Some((service.name.clone(), Spec::of(service, &mesh)?));
+        let services = live.settings.services.iter().filter_map(spec).collect();
+        Ok(Self { run: run.to_owned(), services, mesh, registry, left: Leftovers::find(run), tls, outputs })
+    }
+
+    /// Processes that were left of replicas that nobody wants any more, or that are not started here any more.
+    pub(super) fn unwanted(&self, is_wanted: impl Fn(&ReplicaId) -> bool) -> Vec<adoption::Left> {
+        let is_started_here = |replica: &ReplicaId| self.services.contains_key(&replica.service);
+        self.left.take_unwanted(|replica| is_started_here(replica) && is_wanted(replica))
+    }
+
+    /// The replicas of which a process was left.
+    pub(super) fn found(&self) -> Vec<ReplicaId> {
+        self.left.replicas()
     }
 
     async fn spawn(&self, replica: &ReplicaId, spec: &Spec) -> anyhow::Result<ReplicaProcess> {
@@ -93,16 +145,62 @@ impl ReplicaLauncher {
         };
         let (stdout, stderr) = (output_file.try_clone()?.into(), output_file.into());
         let process = LauncherProcess::start(&self.run, stdout, stderr, give).await?;
+        let known = self.registry.snapshot().replica(replica).map(|replica| replica.restarts);
+        let begun = record::Begun {
+            replica: replica.clone(),
+            spec: spec.id.clone(),
+            mesh: self.mesh.address,
+            output,
+            output_start,
+            restarts: known.unwrap_or_default(),
+            grace: spec.grace,
+        };
+        // Before it is told what it is: whatever lives on without this process is written down.
+        let record = begun.with(ProcessMark::of(process.pid())?);
+        record.write(&self.run)?;
         let in_force = self.mesh.launched(replica);
         let assignment = spec.told.assignment(replica.clone(), in_force, ticket, RegisteredBy::Supervisor);
         let members = self.mesh.members.clone();
-        let outputs = self.outputs.clone();
-        Ok(ReplicaProcess { process, exit: None, assignment, members, output, output_start, outputs })
+        let process = Held::Child { process, assignment: Box::new(assignment), members };
+        let (run, outputs) = (self.run.clone(), self.outputs.clone());
+        Ok(ReplicaProcess { process, exit: None, record, run, outputs })
     }
 }
 
 impl Launch for ReplicaLauncher {
     type Process = ReplicaProcess;
+
+    async fn left(&self, replica: &ReplicaId) -> Option<Left<ReplicaProcess>> {
+        let left = self.left.take(replica)?;
+        let spec = self.services.get(&replica.service)?;
+        let judge = Judge {
+            spec: &spec.id,
+            mesh: self.mesh.address,
+            authority: &self.mesh.authority,
+            members: &self.mesh.members,
+            tls: &self.tls,
+        };
+        let pid = left.record.process.pid;
+        match judge.judge(&left.record).await {
+            Ok((address, channel)) => {
+                tracing::info!(%replica, pid, "an earlier serviceos has left this replica: it is taken over");
+                let (record, process) = (left.record, Adopted(left.process));
+                let restarts = record.restarts;
+                let process = Held::Adopted { process, address, channel };
+                // What it has written meanwhile, the earlier one may have read already.
+                let (version, from) = (record.spec.version.clone(), length(&record.output));
+                self.outputs.follow(replica.clone(), version, record.output.clone(), from);
+                let (run, outputs) = (self.run.clone(), self.outputs.clone());
+                let process = ReplicaProcess { process, exit: None, record, run, outputs };
+                Some(Left { process, restarts })
+            }
+            Err(reason) => {
+                tracing::warn!(%replica, pid, reason, "an earlier serviceos has left this replica, which is not taken over: it is ended, and started anew");
+                left.end().await;
+                None
+            }
+        }
+    }
 
     fn forget(&self, replica: &ReplicaId) {
         self.mesh.authority.dismiss(&replica.service, &replica.instance());
@@ -121,16 +219,24 @@ impl Launch for ReplicaLauncher {
 
 impl Process for ReplicaProcess {
     fn pid(&self) -> Option<u32> {
-        Some(self.process.pid())
+        Some(self.record.process.pid)
     }
 
     async fn listening(&mut self) -> Result<Listening, LaunchError> {
-        let report = self.process.assign(&self.assignment);
+        let (process, assignment, members) = match &mut self.process {
+            Held::Child { process, assignment, members } => (process, assignment, members),
+            Held::Adopted { address, channel, .. } => {
+                return Ok(Listening { address: *address, channel: channel.clone(), registration: None });
+            }
+        };
         let malformed = || LaunchError("it reported a certificate that is none".into());
-        match report.await {
-            Ok(Report::Listening { address, leaf }) => {
-                let leaf = leaf.0.as_slice().try_into().map_err(|_| malformed())?;
-                let channel = channel(&self.members, &self.assignment.replica, leaf).await?;
+        match process.assign(assignment).await {
+            Ok(Report::Listening { address, leaf: Bytes(leaf) }) => {
+                let digest = leaf.as_slice().try_into().map_err(|_| malformed())?;
+                let channel = channel(members, &assignment.replica, digest).await?;
+                self.record.listening = Some(Listens { address, leaf: Bytes(leaf) });
+                let written = self.record.write(&self.run);
+                written.map_err(|error| LaunchError(format!("{error:#}")))?;
                 Ok(Listening { address, channel, registration: None })
             }
             Ok(Report::Failed(reason)) => Err(LaunchError(reason)),
@@ -142,18 +248,29 @@ impl Process for ReplicaProcess {
         if let Some(exit) = &self.exit {
             return exit.clone();
         }
-        let status = self.process.ended().await;
-        let length = std::fs::metadata(&self.output).map_or(0, |output| output.len());
-        self.outputs.ended(self.assignment.replica.clone(), length);
-        let last_lines = last_lines(&self.output, self.output_start).unwrap_or_default();
-        let (code, signal) = status.as_ref().map_or((None, None), |status| (status.code(), status.signal()));
-        self.exit.insert(Exit::Ended { code, signal, last_lines }).clone()
+        let words = |record: &Record| last_lines(&record.output, record.output_start).unwrap_or_default();
+        let exit = match &mut self.process {
+            Held::Child { process, .. } => {
+                let status = process.ended().await;
+                let (code, signal) =
+                    status.as_ref().map_or((None, None), |status| (status.code(), status.signal()));
+                Exit::Ended { code, signal, last_lines: words(&self.record) }
+            }
+            Held::Adopted { process, .. } => {
+                process.0.ended().await;
+                Exit::Adopted { last_lines: words(&self.record) }
+            }
+        };
+        self.outputs.ended(self.record.replica.clone(), length(&self.record.output));
+        self.record.remove(&self.run);
+        self.exit.insert(exit).clone()
     }
 
     fn signal(&self, signal: Signal, _cause: &Cause) {
-        match signal {
-            Signal::Terminate => self.process.terminate(),
-            Signal::Kill => self.process.kill(),
+        match (&self.process, signal) {
+            (Held::Child { process, .. }, Signal::Terminate) => process.terminate(),
+            (Held::Child { process, .. }, Signal::Kill) => process.kill(),
+            (Held::Adopted { process, .. }, signal) => process.signal(signal),
         }
     }
 }
@@ -178,6 +295,11 @@ fn open_output(path: &Path) -> std::io::Result<(File, u64)> {
     }
     let length = file.metadata()?.len();
     Ok((file, length))
+}
+
+/// How much was written; nothing where the file is gone.
+fn length(output: &Path) -> u64 {
+    std::fs::metadata(output).map_or(0, |output| output.len())
 }
 
 fn last_lines(path: &Path, start: u64) -> std::io::Result<Vec<String>> {

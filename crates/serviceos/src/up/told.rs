@@ -2,6 +2,7 @@
 
 use configuration::{ProcessSettings, ServiceSettings};
 use mesh_protocol::{Assignment, Bytes, ConfigReload, RegisteredBy};
+use types::wire::Message;
 use types::{ReplicaId, ServiceName};
 
 use super::joining::InForce;
@@ -28,6 +29,16 @@ impl Told {
     /// The label of their version.
     pub(super) fn version(&self) -> &str {
         &self.version
+    }
+
+    /// What of it takes another process when it is changed, as a part of a digest.
+    pub(super) fn add_to(&self, message: Message) -> Message {
+        let reload = match self.config_reload {
+            ConfigReload::File => "file",
+            ConfigReload::Signal => "signal",
+        };
+        let allow = self.allow.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(" ");
+        message.lp(&self.version).lp(reload).lp(allow)
     }
 
     /// What one of them is told, with its ticket and what is in force.

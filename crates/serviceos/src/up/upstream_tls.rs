@@ -39,6 +39,11 @@ impl UpstreamTls {
         Self { mesh: Some(mesh), caller_signer: Some(Arc::new(caller_signer)), ..self }
     }
 
+    /// What replicas of the mesh are asked who they are with; none before there is a mesh.
+    pub(crate) fn of_mesh(&self) -> Option<TlsClient> {
+        Some(self.mesh.as_ref()?.http1.clone())
+    }
+
     /// Who signs who calls a service, and its name; none where its replicas take the word of the connection.
     pub(crate) fn caller_signer(&self, service: &ServiceSettings) -> Option<(Arc<CallerSigner>, Arc<str>)> {
         let is_command = matches!(service.process()?.program, Program::Command(_) | Program::Elsewhere);

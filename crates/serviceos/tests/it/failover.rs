@@ -171,16 +171,6 @@ fn a_replica_killed_while_it_starts_is_started_again_and_leaves_nothing() {
 }
 
 #[test]
-fn replicas_end_when_their_supervisor_is_killed() {
-    let mut mesh = Mesh::new().service("vrf", 3).up();
-    let replicas = mesh.pids("vrf");
-    assert_eq!(replicas.len(), 3);
-    mesh.signal(Signal::KILL);
-    mesh.wait();
-    replicas.into_iter().for_each(wait_until_gone);
-}
-
-#[test]
 fn a_hung_replica_is_left_alone() {
     let mesh = Mesh::new()
         .yaml(

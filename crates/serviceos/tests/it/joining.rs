@@ -57,7 +57,7 @@ fn why_shows_what_a_replica_runs_and_until_when_that_holds() {
 
 #[test]
 fn a_killed_up_leaves_the_quoter_and_the_next_one_finds_the_same_mesh() {
-    let mesh = Mesh::new().service("vrf", 1).up();
+    let mesh = Mesh::new().with_ports_of_its_own().service("vrf", 1).up();
     let folder = mesh.folder().to_owned();
     let before = quoter(&folder);
     let keys = mesh.get("/v1/random/keys").json();
@@ -66,7 +66,7 @@ fn a_killed_up_leaves_the_quoter_and_the_next_one_finds_the_same_mesh() {
     assert_eq!(quoter(&folder), before);
     assert_eq!(mesh.get("/v1/random/keys").json(), keys);
     let joins = std::fs::read_to_string(folder.join(".serviceos/audit.jsonl")).unwrap();
-    assert_eq!(joins.matches("\"kind\":\"join\"").count(), 2, "{joins}");
+    assert_eq!(joins.matches("\"kind\":\"join\"").count(), 1, "{joins}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod access_log;
 mod access_log_calls;
+mod adoption;
 mod ambiguity;
 mod attestation;
 mod audit;

@@ -21,7 +21,7 @@ use self::steps::{is_expected, steps};
 use super::opening::{USED, watermark};
 use super::overview::appraisals;
 use super::undecided::Undecided;
-use super::{Authority, ServicePolicy, evaluations, unavailable};
+use super::{Authority, ServicePolicy, admissions, evaluations, unavailable};
 use crate::audit::{Entry, Outcome};
 use crate::ca::{IssuingCa, LeafFacts, LeafRequest, SubjectKey, digest, requested_key};
 use crate::nonces::{NonceContext, Used, check_ticket_age, expiry};
@@ -268,8 +268,6 @@ impl Authority {
         if begun.config != begun.policy.config_digest {
             data["configKept"] = json!(to_hex(&begun.config));
         }
-        self.write(&begun, &record, Outcome::Done, None, data).await?;
-        self.remember_evaluation(&begun.id, &appraised).await.map_err(unavailable)?;
         let known = self.admission(begun.service.as_str(), &begun.join.claims.instance);
         let previous_until = known.map(|admission| admission.not_after);
         let admission = Arc::new(Admission {
@@ -277,13 +275,15 @@ impl Authority {
             leaf: leaf_digest,
             renewed: begun.join.previous.map(|previous| (previous, previous_until.unwrap_or(not_after))),
             appraised,
-            record: record.record.id,
+            record: record.record.id.clone(),
             appraised_at: now,
             config: begun.config,
             n: begun.ca.n,
             not_after,
             drains_at: not_after - (not_after.saturating_sub(now) / 5).min(LONGEST_DRAIN),
         });
+        self.write(&begun, &record, Some(&admission), None, data).await?;
+        self.remember_evaluation(&begun.id, &admission.appraised).await.map_err(unavailable)?;
         self.stand_admitted(&begun, &admission)?;
         let chain = begun.ca.chain.iter().map(|certificate| Bytes(certificate.to_vec())).collect();
         Ok(JoinAnswer { leaf: Bytes(leaf.to_vec()), chain, secrets, set_signature: Bytes(set_signature) })
@@ -316,7 +316,7 @@ impl Authority {
         let now = begun.now_ms / 1000;
         let record = self.record(begun, now).map_err(unavailable)?;
         let data = json!({"record": record.record.id, "detail": fault.detail});
-        self.write(begun, &record, Outcome::Refused, Some(fault.code.as_str()), data).await?;
+        self.write(begun, &record, None, Some(fault.code.as_str()), data).await?;
         let instance = &begun.join.claims.instance;
         self.stand(&begun.service, instance, |_| {
             Some(Standing::Refused { fault: fault.clone(), since: now })
@@ -405,17 +405,17 @@ impl Authority {
         Ok((sealed, signature))
     }
 
-    /// First the audit trail, then the store: whatever is answered is on disk.
+    /// First the audit trail, then the store: whatever is answered is on disk. One who is refused has no admission.
     async fn write(
         &self,
         begun: &Begun,
         record: &SignedRecord,
-        outcome: Outcome,
+        admission: Option<&Admission>,
         reason: Option<&str>,
         data: serde_json::Value,
     ) -> Result<(), Fault> {
         let is_first = begun.join.previous.is_none();
-        self.try_to_write(begun, record, outcome, reason, data).await.map_err(|error| match error {
+        self.try_to_write(begun, record, admission, reason, data).await.map_err(|error| match error {
             // To come again with it would be in vain; with another ticket it is not.
             TrustError::Overtaken if is_first => {
                 let detail =
@@ -430,7 +430,7 @@ impl Authority {
         &self,
         begun: &Begun,
         record: &SignedRecord,
-        outcome: Outcome,
+        admission: Option<&Admission>,
         reason: Option<&str>,
         data: serde_json::Value,
     ) -> Result<(), TrustError> {
@@ -439,7 +439,7 @@ impl Authority {
             kind: if begun.join.previous.is_some() { "renewal" } else { "join" }.into(),
             actor: subject.clone(),
             subject,
-            outcome,
+            outcome: if admission.is_some() { Outcome::Done } else { Outcome::Refused },
             reason: reason.map(str::to_owned),
             data,
         };
@@ -449,6 +449,11 @@ impl Authority {
         let mut transaction = Transaction::new()
             .put(format!("{folder}{}", record.record.id), json)
             .put(watermark(self.0.node.as_ref()), self.0.clock.watermark().to_be_bytes());
+        let kept = admissions::key(&begun.service, &begun.join.claims.instance);
+        transaction = match admission {
+            Some(admission) => transaction.put(kept, admissions::row(admission, &self.0.signer)?),
+            None => transaction.delete(kept),
+        };
         for (mark, expiry) in &begun.marks {
             let key = [USED.as_bytes(), mark].concat();
             transaction = transaction.if_absent(key.clone()).put(key, expiry.to_be_bytes());

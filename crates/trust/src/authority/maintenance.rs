@@ -1,17 +1,19 @@
 //! What the authority does without being asked: identities end, secrets are rotated, heads of the audit trail are signed, and the
 //! watermark of the clock is written down.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::Future;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
 use store::{MAX_OPERATIONS, Transaction};
 use tokio::time::sleep;
+use types::ServiceName;
 
 use super::opening::{USED, watermark};
-use super::{Authority, extend};
+use super::{Authority, admissions, extend};
 use crate::audit::{AuditError, Entry, Outcome};
 use crate::{Standing, TrustError, revocations};
 
@@ -69,7 +71,30 @@ impl Authority {
             }
             Err(_) => {}
         }
+        self.forget_the_dismissed().await;
         self.rotate_due().await;
+    }
+
+    /// What is not forgotten now is tried again in the next round.
+    async fn forget_the_dismissed(&self) {
+        let keys: Vec<_> = self.dismissed().iter().take(MAX_OPERATIONS).cloned().collect();
+        // One of which another launch was asked for has a row of that, or will have.
+        let standings = Arc::clone(&self.0.standings.borrow());
+        let gone = keys.iter().filter(|key| !standings.contains_key(*key));
+        let rows: Vec<_> = gone.map(|(service, instance)| admissions::key(service, instance)).collect();
+        if !rows.is_empty() {
+            let forget = rows.into_iter().fold(Transaction::new(), Transaction::delete);
+            if let Err(error) = self.0.store.commit(forget).await {
+                tracing::debug!(%error, "admissions of replicas that are gone stay in the store for now");
+                return;
+            }
+        }
+        let mut dismissed = self.dismissed();
+        keys.iter().for_each(|key| _ = dismissed.remove(key));
+    }
+
+    fn dismissed(&self) -> MutexGuard<'_, BTreeSet<(ServiceName, String)>> {
+        self.0.dismissed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn say_the_revoked_again(&self) -> Infallible {

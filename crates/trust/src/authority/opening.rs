@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use types::{NodeName, ServiceName};
 use zeroize::Zeroizing;
 
+use super::admissions::Beginning;
 use super::evaluations::Evaluations;
 use super::granting::{check_room, grants};
 use super::transitions::{self, Chain, shared_manifest};
@@ -25,7 +26,7 @@ use crate::nonces::{LIFE_MS, Minter, Used};
 use crate::quota::Quota;
 use crate::revocations::sign;
 use crate::seal_key::OpeningKey;
-use crate::{Signer, Standings, TrustError};
+use crate::{Signer, TrustError};
 
 pub(super) const ROOT: &str = "trust/root";
 pub(super) const REVOCATIONS: &str = "trust/revocations";
@@ -126,6 +127,15 @@ impl Authority {
             return Err(error);
         }
         let services = services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect();
+        let beginning = Beginning {
+            node: node.as_ref(),
+            signer: &signer,
+            services: &services,
+            revocations: &revocations.revocations,
+            n: chain.n,
+            now: seconds,
+        };
+        let standings = beginning.standings(&store).await?;
         Ok(Self(Arc::new(Inner {
             domain,
             genesis,
@@ -151,7 +161,7 @@ impl Authority {
                 used,
                 rejected: BTreeMap::new(),
             }),
-            standings: watch::Sender::new(Arc::new(Standings::new())),
+            standings: watch::Sender::new(Arc::new(standings)),
             revocations: watch::Sender::new(Arc::new(revocations)),
             in_force: watch::Sender::new(chain.n),
             grants: watch::Sender::new(Arc::new(grants)),
@@ -162,6 +172,7 @@ impl Authority {
             first_joins: Quota::new(FIRST_JOINS),
             renewals: Quota::new(RENEWALS),
             refusals: Mutex::default(),
+            dismissed: Mutex::default(),
         })))
     }
 }

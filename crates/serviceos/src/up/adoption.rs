@@ -1,0 +1,290 @@
+//! Replicas that an `up` has left which was killed: they serve on, and the next `up` takes them over as they are, or ends them.
+//!
+//! One is taken over if it is the process that is written down, has said that it listens, runs what the configuration says,
+//! knows the mesh by the address that it has, is admitted, and shows its certificate when it is asked for it.
+
+pub(crate) mod record;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use edge_gateway::Opener;
+use mesh::Members;
+use service_lifecycle::Signal;
+use service_registry::{Channel, Instance, Registry, Replica, Snapshot};
+use service_router::{TlsClient, Unproven, proves_itself};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use trust::{Authority, Standing};
+use types::ReplicaId;
+
+use self::record::{Record, SpecId};
+use super::background::{Background, told};
+use super::data_dir::DataDir;
+use super::quoter;
+use super::replica_process::ReplicaLauncher;
+use crate::left_process::{LeftProcess, end_strays};
+use crate::replaced_file::replace;
+
+/// Where the mesh API listens, which a replica is told once.
+const MESH_ADDRESS: &str = "mesh.address";
+/// How long it may take until the registry has what the authority knows of a replica.
+const KNOWN: Duration = Duration::from_secs(5);
+/// How long a replica may take to show who it is, and how soon it is asked again.
+const SHOWN: Duration = Duration::from_secs(10);
+const ASKED_AGAIN: Duration = Duration::from_millis(100);
+/// How long clients wait for the replicas that were left, beside those that have to be started.
+const OPENED: Duration = Duration::from_secs(2);
+
+/// A process that was left. It is not ended by being dropped.
+pub(crate) struct Left {
+    pub(crate) record: Record,
+    pub(crate) process: LeftProcess,
+    run: PathBuf,
+}
+
+impl Left {
+    /// All that run still. What is written of others goes. Within a runtime.
+    pub(crate) fn all(run: &Path) -> Vec<Self> {
+        let found = |record: Record| match LeftProcess::find(&record.process) {
+            Some(process) => Some(Self { record, process, run: run.to_owned() }),
+            None => {
+                end_strays(&record.process, &record.output);
+                record.remove(run);
+                None
+            }
+        };
+        Record::all(run).into_iter().filter_map(found).collect()
+    }
+
+    /// SIGTERM, its grace, SIGKILL; returns when nothing of its group is left.
+    pub(crate) async fn end(mut self) {
+        self.process.terminate();
+        if timeout(self.record.grace(), self.process.ended()).await.is_err() {
+            tracing::warn!(replica = %self.record.replica, "the replica did not end by itself: killing it");
+            self.process.kill();
+            self.process.ended().await;
+        }
+        self.record.remove(&self.run);
+    }
+}
+
+/// Ends all that were left on a data directory, which is locked meanwhile or has no `up` any more.
+pub(crate) async fn end_all(run: &Path) -> Vec<Record> {
+    let left = Left::all(run);
+    let ended = left.iter().map(|left| left.record.clone()).collect();
+    let mut ending: JoinSet<()> = left.into_iter().map(Left::end).collect();
+    while ending.join_next().await.is_some() {}
+    ended
+}
+
+/// The same until somebody is tired of waiting; what is left then is killed.
+pub(super) async fn end_all_until(run: &Path, impatient: impl Future<Output = ()>) {
+    tokio::select! {
+        _all = end_all(run) => return,
+        () = impatient => {}
+    }
+    for mut left in Left::all(run) {
+        left.process.kill();
+        left.process.ended().await;
+        left.record.remove(run);
+    }
+}
+
+/// What an `up` has left that was killed, and that has ended now.
+pub(crate) struct EndedLeftovers {
+    pub(crate) replicas: Vec<Record>,
+    /// Whether there was a quoter.
+    pub(crate) quoter: bool,
+}
+
+/// Ends it from outside of `up`; none where one runs, or the directory is not there.
+pub(crate) async fn end_what_is_left(data_dir: &Path) -> Option<EndedLeftovers> {
+    let locked = DataDir::lock_if_it_is_there(data_dir)?;
+    let replicas = end_all(locked.run()).await;
+    Some(EndedLeftovers { replicas, quoter: quoter::end_what_is_left(locked.run()).await })
+}
+
+/// What starts replicas, or takes over what an earlier one has left. Clients wait for that, and what is not wanted any more ends.
+pub(super) fn begin(
+    launcher: ReplicaLauncher,
+    registry: &Registry,
+    opener: Opener,
+    background: &mut Background,
+) -> Arc<ReplicaLauncher> {
+    give_places(registry, &launcher.found());
+    let snapshot = registry.snapshot();
+    let unwanted = launcher.unwanted(|replica| snapshot.replica(replica).is_some());
+    if !unwanted.is_empty() {
+        background.add(|stopped| async move {
+            tokio::select! {
+                () = end_unwanted(unwanted) => told(stopped).await,
+                // They are ended at the end of everything.
+                () = told(stopped.clone()) => {}
+            }
+        });
+    }
+    let (found, registry) = (launcher.found(), registry.clone());
+    if found.is_empty() {
+        opener.open();
+    } else {
+        background.add(|stopped| async move {
+            open_once_they_serve(opener, &registry, &found).await;
+            told(stopped).await;
+        });
+    }
+    Arc::new(launcher)
+}
+
+/// Replicas of which a process was left are the first that are wanted, whatever their numbers are.
+fn give_places(registry: &Registry, found: &[ReplicaId]) {
+    for service in &registry.snapshot().services {
+        let of_service = found.iter().filter(|id| id.service == service.name);
+        let unplaced: Vec<_> = of_service.filter(|id| service.replica(id).is_none()).collect();
+        let free = service.replicas.iter().rev().filter(|replica| !found.contains(&replica.id));
+        for (id, free) in unplaced.into_iter().zip(free) {
+            registry.remove_replica(&free.id);
+            registry.add_replica(Replica { id: id.clone(), ..free.clone() });
+        }
+    }
+}
+
+/// What was found at the start, until the driver of the replica asks for it.
+pub(super) struct Leftovers(Mutex<BTreeMap<ReplicaId, Left>>);
+
+impl Leftovers {
+    /// Looks once. Within a runtime.
+    pub(super) fn find(run: &Path) -> Self {
+        let found = Left::all(run).into_iter().map(|left| (left.record.replica.clone(), left));
+        Self(Mutex::new(found.collect()))
+    }
+
+    /// Of which replicas there is one.
+    pub(super) fn replicas(&self) -> Vec<ReplicaId> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// That of a replica.
+    pub(super) fn take(&self, replica: &ReplicaId) -> Option<Left> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(replica)
+    }
+
+    /// Those of replicas that nobody wants any more.
+    pub(super) fn take_unwanted(&self, is_wanted: impl Fn(&ReplicaId) -> bool) -> Vec<Left> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let unwanted: Vec<_> = all.keys().filter(|replica| !is_wanted(replica)).cloned().collect();
+        unwanted.iter().filter_map(|replica| all.remove(replica)).collect()
+    }
+}
+
+/// Lets clients in once those replicas serve, or when that takes too long: who connects before waits for that, and is not refused.
+pub(super) async fn open_once_they_serve(opener: Opener, registry: &Registry, found: &[ReplicaId]) {
+    let mut snapshots = registry.subscribe();
+    let is_selectable = |replica: &Replica| replica.selectable().is_ok();
+    let serves = |snapshot: &Snapshot, id| snapshot.replica(id).is_some_and(is_selectable);
+    let all = snapshots.wait_for(|snapshot| found.iter().all(|id| serves(snapshot, id)));
+    let _served_or_late = timeout(OPENED, all).await.is_ok();
+    opener.open();
+}
+
+/// Ends processes of replicas that are not wanted any more.
+pub(super) async fn end_unwanted(unwanted: Vec<Left>) {
+    let mut ending = JoinSet::new();
+    for left in unwanted {
+        let (replica, pid) = (&left.record.replica, left.record.process.pid);
+        tracing::info!(%replica, pid, "an earlier serviceos has left a replica that is not wanted any more: it is ended");
+        ending.spawn(left.end());
+    }
+    while ending.join_next().await.is_some() {}
+}
+
+/// What a process is held against.
+pub(super) struct Judge<'a> {
+    pub(super) spec: &'a SpecId,
+    pub(super) mesh: SocketAddr,
+    pub(super) authority: &'a Authority,
+    pub(super) members: &'a Members,
+    pub(super) tls: &'a TlsClient,
+}
+
+impl Judge<'_> {
+    /// Where a process listens and how it is reached, if it is taken over.
+    ///
+    /// # Errors
+    /// Why it is not, for the operator.
+    pub(super) async fn judge(&self, record: &Record) -> Result<(SocketAddr, Channel), String> {
+        let listening = record.listening.as_ref().ok_or("it had not said that it listens")?;
+        if record.spec != *self.spec {
+            return Err(format!(
+                "it runs {} ({:.8}), and the configuration says {} ({:.8})",
+                record.spec.version, record.spec.digest, self.spec.version, self.spec.digest
+            ));
+        }
+        if record.mesh != self.mesh {
+            return Err(format!("it knows the mesh at {}, which is at {} now", record.mesh, self.mesh));
+        }
+        let channel = self.admitted(&record.replica).await?;
+        let version = record.spec.version.as_str().into();
+        let instance = Instance::new(record.replica.clone(), 0, listening.address, version);
+        self.shows_who_it_is(&Instance { channel: channel.clone(), ..instance }).await?;
+        Ok((listening.address, channel))
+    }
+
+    /// How a replica is reached whose admission holds.
+    async fn admitted(&self, replica: &ReplicaId) -> Result<Channel, String> {
+        let key = (replica.service.clone(), replica.instance());
+        let leaf = match self.authority.standings().borrow().get(&key) {
+            Some(Standing::Valid(admission)) => admission.leaf,
+            Some(Standing::Refused { fault, .. }) => return Err(format!("it is refused: {fault}")),
+            Some(Standing::Expired(_)) => return Err("its identity ends".into()),
+            Some(Standing::Pending { .. }) | None => return Err("it is not admitted any more".into()),
+        };
+        let peer = timeout(KNOWN, self.members.joined(replica, leaf)).await;
+        Ok(Channel::Mesh(peer.map_err(|_| "its admission was replaced")?))
+    }
+
+    /// Somebody else at its address is known at once; one that does not answer has some time.
+    async fn shows_who_it_is(&self, instance: &Instance) -> Result<(), String> {
+        let begun = Instant::now();
+        loop {
+            match proves_itself(instance, self.tls).await {
+                Ok(()) => return Ok(()),
+                Err(Unproven::Another(reason)) => return Err(reason),
+                Err(Unproven::Unreached(reason)) if begun.elapsed() > SHOWN => return Err(reason),
+                Err(Unproven::Unreached(_)) => sleep(ASKED_AGAIN).await,
+            }
+        }
+    }
+}
+
+/// The same for whoever looks after it from now on.
+pub(super) struct Adopted(pub(super) LeftProcess);
+
+impl Adopted {
+    pub(super) fn signal(&self, signal: Signal) {
+        match signal {
+            Signal::Terminate => self.0.terminate(),
+            Signal::Kill => self.0.kill(),
+        }
+    }
+}
+
+impl Drop for Adopted {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
+}
+
+/// Where an earlier `up` had the mesh API on this data directory.
+pub(super) fn mesh_address_before(run: &Path) -> Option<SocketAddr> {
+    std::fs::read_to_string(run.join(MESH_ADDRESS)).ok()?.trim().parse().ok()
+}
+
+/// Where it is now.
+pub(super) fn keep_mesh_address(run: &Path, address: SocketAddr) -> std::io::Result<()> {
+    replace(&run.join(MESH_ADDRESS), format!("{address}\n").as_bytes())
+}
