@@ -29,14 +29,14 @@ pub use report::{LoadError, Mistake};
 pub use schema::schema;
 pub use settings::{
     AttestationSettings, Authentication, BalancingPolicy, Builtin, CertificateFiles, CertificateSettings,
-    Circuit, ClientTlsFiles, CommandSettings, ConfigReload, ContentRule, EndpointSettings, EtcdLogin,
+    Circuit, ClientTlsFiles, CommandSettings, ConfigReload, ContentRule, Cpus, EndpointSettings, EtcdLogin,
     EtcdStore, GatewayLimits, GatewaySettings, GenerateType, HashOn, HealthCheck, HostPattern,
     IssuerSettings, JwksSource, LimitSettings, Line, LoadBalancing, LogFormat, MAX_CONFIG_BYTES, Measurement,
     OnSharedFailure, Outlier, Percent, Placed, PlatformAllow, PlatformSettings, Probe, ProcessSettings,
-    Program, Protocol, Rate, RateLimitSettings, ReleaseSettings, Releases, RequestSettings, Restart, Retry,
-    RetryOn, RouteAccess, RouteSettings, RuleFile, Runs, Scheme, SecretSettings, ServiceSettings, Settings,
-    SgxRelease, SharedLimitSettings, SignedRequests, Sticky, StoreSettings, TcbSettings, TcbStatus,
-    Telemetry, TenantOf, TierSettings, TlsSettings, TokenAlgorithm, Traffic,
+    Program, Protocol, Rate, RateLimitSettings, ReleaseSettings, Releases, RequestSettings, Resources,
+    Restart, Retry, RetryOn, RouteAccess, RouteSettings, RuleFile, Runs, Scheme, SecretSettings,
+    ServiceSettings, Settings, SgxRelease, SharedLimitSettings, SignedRequests, Sticky, StoreSettings,
+    TcbSettings, TcbStatus, Telemetry, TenantOf, TierSettings, TlsSettings, TokenAlgorithm, Traffic,
 };
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub(crate) use authentication::{RawAuthentication, RawClientCertificates, RawIss
 pub(crate) use gateway::{RawCertificate, RawGateway, RawLimit, RawLimits, RawRateLimits, RawTier, RawTls};
 pub(crate) use service::{
     RawCircuit, RawEndpoint, RawHealthCheck, RawLoadBalancing, RawMatch, RawOpenApi, RawOutlier, RawRequest,
-    RawRestart, RawRetry, RawRoute, RawService, RawTraffic,
+    RawResources, RawRestart, RawRetry, RawRoute, RawService, RawTraffic,
 };
 pub(crate) use store::{RawStore, RawStoreTls};
 
