@@ -12,6 +12,7 @@ mod elsewhere;
 mod file_watch;
 mod files;
 mod from_files;
+mod groups;
 mod joining;
 mod made;
 mod measuring;
@@ -46,7 +47,7 @@ use ::store::Store;
 use access::{ApiKey, Nonces, Users};
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Document};
-use control::{AdminState, Catalogue, Logs, SharedConfigDesk, StoreView};
+use control::{AdminState, Catalogue, LimitsStatus, Logs, SharedConfigDesk, StoreView};
 use edge_gateway::{ClientBuckets, Gateway, GatewayParts, Shared};
 use jiff::Timestamp;
 use observability::{AccessLog, Lines, Metrics};
@@ -68,6 +69,7 @@ use data_dir::DataDir;
 use elsewhere::Arrivals;
 use files::Files;
 pub(crate) use from_files::FromFiles;
+use groups::Confinement;
 use joining::{Begun, Mesh};
 use output::{Destination, Follower, Outputs};
 use pages::own_pages;
@@ -166,6 +168,8 @@ impl Running {
         let name = source.name();
         let made = FromFiles::default().of(&document.settings).await.map_err(|wrong| wrong.in_file(&name))?;
         let data_dir = DataDir::open(&document.settings.data_dir)?;
+        // Before anything is started, which would be where this process is.
+        let confinement = Confinement::prepare(data_dir.run());
         let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
         let node = node::claim(&document.settings, &stores.mesh, &data_dir.node_id()).await?;
         let beginning = begin(&stores.mesh, document, &source).await?;
@@ -275,12 +279,17 @@ impl Running {
         let logs = Logs::default();
         let into = Destination { log, format: live.settings.telemetry.logs, kept: logs.clone() };
         let output = Follower::start(into).context("failed to start the thread that follows outputs")?;
-        let state = admin_state(&live, &facts, &mesh, (desk, logs), shutdown);
+        let limits = confinement.status(&live.settings);
+        if !limits.unenforced.is_empty() {
+            let (what, why) = (limits.unenforced.join("; "), limits.reason.as_deref());
+            tracing::warn!(what, why, "limits of replicas are not what the configuration says");
+        }
+        let state = admin_state(&live, &facts, &mesh, (desk, logs, limits), shutdown);
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
         let quoter = mesh.quoter.clone();
         let (drivers, stop) =
-            drive(&live, &facts, &lives, data_dir.run(), &mesh, output.outputs(), &mut random);
+            drive(&live, &facts, &lives, data_dir.run(), &mesh, (output.outputs(), confinement), &mut random);
         Ok(Self {
             gateway,
             drivers,
@@ -453,12 +462,13 @@ fn admin_state(
     live: &Live,
     facts: &Facts,
     mesh: &Arc<Begun>,
-    (configuration, logs): (SharedConfigDesk, Logs),
+    (configuration, logs, limits): (SharedConfigDesk, Logs, LimitsStatus),
     shutdown: mpsc::Sender<()>,
 ) -> AdminState {
     AdminState {
         configuration,
         logs,
+        limits,
         store: live.store.clone(),
         registry: live.registry.clone(),
         catalogue: Catalogue::new(live.registry.clone(), Timestamp::now(), live.described.subscribe()),
@@ -481,10 +491,11 @@ fn drive(
     lives: &BTreeMap<ServiceName, Policy>,
     run: &Path,
     mesh: &Arc<Begun>,
-    outputs: Outputs,
+    (outputs, confinement): (Outputs, Confinement),
     random: &mut fastrand::Rng,
 ) -> (JoinSet<()>, watch::Sender<Stop>) {
-    let launcher = Arc::new(ReplicaLauncher::new(run, &live.settings, Arc::clone(mesh), outputs));
+    let launcher =
+        Arc::new(ReplicaLauncher::new(run, &live.settings, Arc::clone(mesh), outputs, confinement));
     let (registrations, members) = (mesh.registrations.clone(), mesh.members.clone());
     let arrivals = Arc::new(Arrivals { registrations, members });
     let (registry, stop) = (&live.registry, watch::Sender::new(Stop::No));

@@ -32,6 +32,7 @@ pub(crate) async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState
         catalogue: Catalogue::new(registry.clone(), Timestamp::from_millisecond(0xabc).unwrap(), described),
         registry,
         logs: Logs::default(),
+        limits: LimitsStatus::default(),
         configurations: Configurations::default(),
         metrics: Arc::new(Metrics::new(1)),
         keys: Arc::new(keys),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use configuration::{ServiceSettings, Settings};
+use configuration::{Program, Resources, ServiceSettings, Settings};
 use mesh::Members;
 use mesh_protocol::{Assignment, RegisteredBy, Report};
 use service_lifecycle::{Cause, Exit, Launch, LaunchError, Listening, Process, Signal};
@@ -19,6 +19,7 @@ use service_registry::Channel;
 use tokio::time::timeout;
 use types::{ReplicaId, ServiceName};
 
+use super::groups::{Confinement, Group};
 use super::joining::Begun;
 use super::measuring::Launchable;
 use super::output::Outputs;
@@ -41,16 +42,21 @@ pub(super) struct ReplicaLauncher {
     services: BTreeMap<ServiceName, Spec>,
     mesh: Arc<Begun>,
     outputs: Outputs,
+    confinement: Confinement,
 }
 
 struct Spec {
     launchable: Launchable,
+    /// What a command may use.
+    resources: Option<Resources>,
     told: Told,
 }
 
 /// A replica's process.
 pub(crate) struct ReplicaProcess {
     process: LauncherProcess,
+    /// Who is to end with it, whatever they have become.
+    group: Option<Group>,
     /// How it ended.
     exit: Option<Exit>,
     assignment: Assignment,
@@ -62,17 +68,27 @@ pub(crate) struct ReplicaProcess {
 }
 
 impl ReplicaLauncher {
-    pub(super) fn new(run: &Path, settings: &Settings, mesh: Arc<Begun>, outputs: Outputs) -> Self {
+    pub(super) fn new(
+        run: &Path,
+        settings: &Settings,
+        mesh: Arc<Begun>,
+        outputs: Outputs,
+        confinement: Confinement,
+    ) -> Self {
         let spec = |service: &ServiceSettings| {
             let process = service.process()?;
             let spec = Spec {
                 launchable: mesh.measurements.services.get(&service.name)?.clone(),
+                resources: match &process.program {
+                    Program::Command(command) => Some(command.resources),
+                    Program::Builtin(_) | Program::Elsewhere => None,
+                },
                 told: Told::of(service, process),
             };
             Some((service.name.clone(), spec))
         };
         let services = settings.services.iter().filter_map(spec).collect();
-        Self { run: run.to_owned(), services, mesh, outputs }
+        Self { run: run.to_owned(), services, mesh, outputs, confinement }
     }
 
     async fn spawn(&self, replica: &ReplicaId, spec: &Spec) -> anyhow::Result<ReplicaProcess> {
@@ -86,7 +102,12 @@ impl ReplicaLauncher {
         // From here on it is one that has yet to join, whatever it was before.
         let ticket = self.mesh.authority.ticket(&replica.service, &replica.instance())?;
         let registration = self.mesh.quoter.registration().await?;
-        let launchable = spec.launchable.clone();
+        let mut launchable = spec.launchable.clone();
+        let mut group = None;
+        if let (Launchable::Command { order, .. }, Some(resources)) = (&mut launchable, &spec.resources) {
+            let confined = self.confinement.of(replica, resources);
+            (order.limits, group) = confined.context("failed to make its control group")?;
+        }
         let give = move |to: &mut StdUnixStream| match launchable {
             Launchable::Replica { order, measured } => order.give(to, &measured, &registration),
             Launchable::Command { order, .. } => order.give(to, &registration),
@@ -97,7 +118,7 @@ impl ReplicaLauncher {
         let assignment = spec.told.assignment(replica.clone(), in_force, ticket, RegisteredBy::Supervisor);
         let members = self.mesh.members.clone();
         let outputs = self.outputs.clone();
-        Ok(ReplicaProcess { process, exit: None, assignment, members, output, output_start, outputs })
+        Ok(ReplicaProcess { process, group, exit: None, assignment, members, output, output_start, outputs })
     }
 }
 
@@ -137,6 +158,14 @@ impl Process for ReplicaProcess {
             return exit.clone();
         }
         let status = self.process.ended().await;
+        // Whoever asks may give up in between, and asks again then.
+        if let Some(group) = &self.group {
+            let replica = &self.assignment.replica;
+            if group.end().await > 0 {
+                tracing::warn!(%replica, "the replica needed more memory than `resources` gives it, and was killed");
+            }
+        }
+        self.group = None;
         let length = std::fs::metadata(&self.output).map_or(0, |output| output.len());
         self.outputs.ended(self.assignment.replica.clone(), length);
         let last_lines = last_lines(&self.output, self.output_start).unwrap_or_default();
@@ -147,7 +176,12 @@ impl Process for ReplicaProcess {
     fn signal(&self, signal: Signal, _cause: &Cause) {
         match signal {
             Signal::Terminate => self.process.terminate(),
-            Signal::Kill => self.process.kill(),
+            Signal::Kill => {
+                self.process.kill();
+                if let Some(group) = &self.group {
+                    group.kill();
+                }
+            }
         }
     }
 }
