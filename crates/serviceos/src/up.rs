@@ -19,6 +19,7 @@ mod measuring;
 mod node;
 pub(crate) mod output;
 mod pages;
+mod patience;
 mod plan;
 mod provisioning;
 pub(crate) mod quoter;
@@ -73,6 +74,7 @@ use groups::Confinement;
 use joining::{Begun, Mesh};
 use output::{Destination, Follower, Outputs};
 use pages::own_pages;
+use patience::Patience;
 use plan::{Plan, Resolving};
 use quoter::Quoter;
 use reload::{Live, ONCE_MORE};
@@ -427,24 +429,6 @@ impl Running {
                 Err(anyhow!("stopped at once; requests in flight may have been cut off").into())
             }
         }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Patience {
-    Has,
-    Lost,
-}
-
-impl Patience {
-    /// One order more. Whoever has lost it already is not kept waiting for anything: the replicas end by themselves when
-    /// this process is gone.
-    fn lose(self, quoter: &Quoter) -> Self {
-        if self == Self::Lost {
-            quoter.kill();
-            std::process::exit(1);
-        }
-        Self::Lost
     }
 }
 
