@@ -238,6 +238,14 @@ mod tests {
                 "reason": null,
                 "stale": null
               },
+              "limits": {
+                "memory": "",
+                "cpus": "",
+                "processes": "",
+                "end": "",
+                "reason": null,
+                "unenforced": []
+              },
               "nodes": [
                 {
                   "name": "n1",

@@ -281,11 +281,7 @@ impl Running {
         let logs = Logs::default();
         let into = Destination { log, format: live.settings.telemetry.logs, kept: logs.clone() };
         let output = Follower::start(into).context("failed to start the thread that follows outputs")?;
-        let limits = confinement.status(&live.settings);
-        if !limits.unenforced.is_empty() {
-            let (what, why) = (limits.unenforced.join("; "), limits.reason.as_deref());
-            tracing::warn!(what, why, "limits of replicas are not what the configuration says");
-        }
+        let limits = confinement.say(&live.settings);
         let state = admin_state(&live, &facts, &mesh, (desk, logs, limits), shutdown);
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));

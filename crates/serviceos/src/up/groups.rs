@@ -123,8 +123,17 @@ impl Confinement {
         Ok((limits, group))
     }
 
-    /// As `status` tells it.
-    pub(super) fn status(&self, settings: &Settings) -> LimitsStatus {
+    /// Logs what of the configuration is not done; gives all of it as `status` tells it.
+    pub(super) fn say(&self, settings: &Settings) -> LimitsStatus {
+        let status = self.status(settings);
+        if !status.unenforced.is_empty() {
+            let (what, why) = (status.unenforced.join("; "), status.reason.as_deref());
+            tracing::warn!(what, why, "limits of replicas are not what the configuration says");
+        }
+        status
+    }
+
+    fn status(&self, settings: &Settings) -> LimitsStatus {
         let (memory, cpu) = (self.has(Controller::Memory), self.has(Controller::Cpu));
         let mut unenforced = Vec::new();
         for service in &settings.services {
