@@ -33,14 +33,14 @@ pub use schema::schema;
 pub use settings::{
     AttestationSettings, Authentication, BalancingPolicy, Builtin, CallerName, CanaryGate, CanaryStep,
     CertificateFiles, CertificateSettings, Circuit, ClientTlsFiles, CommandSettings, ConfigReload,
-    ContentRule, EndpointSettings, EtcdLogin, EtcdStore, GatewayLimits, GatewaySettings, GenerateType,
+    ContentRule, Cpus, EndpointSettings, EtcdLogin, EtcdStore, GatewayLimits, GatewaySettings, GenerateType,
     HashOn, HealthCheck, HostPattern, IssuerSettings, JwksSource, LimitSettings, Line, LoadBalancing,
     LogFormat, MAX_CONFIG_BYTES, Measurement, OnSharedFailure, Outlier, Percent, Placed, PlatformAllow,
     PlatformSettings, Probe, ProcessSettings, Program, Protocol, Rate, RateLimitSettings, ReleaseSettings,
-    Releases, RequestSettings, Restart, Retry, RetryOn, Rollout, RolloutStrategy, RouteAccess, RouteSettings,
-    RuleFile, Runs, Scheme, SecretSettings, ServiceSettings, Settings, SgxRelease, SharedLimitSettings,
-    SignedRequests, Sticky, StoreSettings, TcbSettings, TcbStatus, Telemetry, TenantOf, TierSettings,
-    TlsSettings, TokenAlgorithm, Traffic,
+    Releases, RequestSettings, Resources, Restart, Retry, RetryOn, Rollout, RolloutStrategy, RouteAccess,
+    RouteSettings, RuleFile, Runs, Scheme, SecretSettings, ServiceSettings, Settings, SgxRelease,
+    SharedLimitSettings, SignedRequests, Sticky, StoreSettings, TcbSettings, TcbStatus, Telemetry, TenantOf,
+    TierSettings, TlsSettings, TokenAlgorithm, Traffic,
 };
 
 #[cfg(test)]

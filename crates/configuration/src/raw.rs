@@ -33,7 +33,7 @@ pub(crate) use gateway::{RawCertificate, RawGateway, RawLimit, RawLimits, RawRat
 pub(crate) use rollout::{RawGate, RawRollout, RawStep};
 pub(crate) use service::{
     RawCircuit, RawEndpoint, RawHealthCheck, RawLoadBalancing, RawMatch, RawOpenApi, RawOutlier, RawRequest,
-    RawRestart, RawRetry, RawRoute, RawService, RawTraffic,
+    RawResources, RawRestart, RawRetry, RawRoute, RawService, RawTraffic,
 };
 pub(crate) use store::{RawStore, RawStoreTls};
 

@@ -140,12 +140,13 @@ fn program_changes(before: &Program, after: &Program) -> Option<Vec<(bool, &'sta
     match (before, after) {
         (Program::Builtin(before), Program::Builtin(after)) => Some(vec![(before != after, "builtin")]),
         (Program::Command(before), Program::Command(after)) => {
-            let CommandSettings { arguments, environment, directory, directory_text } = before;
+            let CommandSettings { arguments, environment, directory, directory_text, resources } = before;
             let directory_changed = (directory, directory_text) != (&after.directory, &after.directory_text);
             Some(vec![
                 (*arguments != after.arguments, "command"),
                 (*environment != after.environment, "env"),
                 (directory_changed, "workingDirectory"),
+                (*resources != after.resources, "resources"),
             ])
         }
         (Program::Elsewhere, Program::Elsewhere) => Some(Vec::new()),

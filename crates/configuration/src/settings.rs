@@ -33,8 +33,9 @@ pub use policies::{
 pub use request::{ContentRule, Line, RequestSettings, RuleFile};
 pub use rollout::{CanaryGate, CanaryStep, Rollout, RolloutStrategy};
 pub use service::{
-    Builtin, CommandSettings, ConfigReload, EndpointSettings, HostPattern, MAX_CONFIG_BYTES, ProcessSettings,
-    Program, Protocol, Restart, RouteAccess, RouteSettings, Runs, Scheme, ServiceSettings,
+    Builtin, CommandSettings, ConfigReload, Cpus, EndpointSettings, HostPattern, MAX_CONFIG_BYTES,
+    ProcessSettings, Program, Protocol, Resources, Restart, RouteAccess, RouteSettings, Runs, Scheme,
+    ServiceSettings,
 };
 pub use shared_limits::{OnSharedFailure, SharedLimitSettings};
 pub use store::{ClientTlsFiles, EtcdLogin, EtcdStore, StoreSettings};

@@ -11,7 +11,7 @@ use types::wire::Message;
 
 use crate::settings::{
     AttestationSettings, CommandSettings, ConfigReload, ProcessSettings, Program, Protocol, ReleaseSettings,
-    Releases, Runs, ServiceSettings, SgxRelease,
+    Releases, Resources, Runs, ServiceSettings, SgxRelease,
 };
 
 impl ServiceSettings {
@@ -70,13 +70,20 @@ fn of_program(message: Message, program: &Program, attestation: &AttestationSett
         Program::Builtin(builtin) => message.lp("builtin").lp(builtin.name()),
         Program::Command(command) => {
             // Where the directory lies is nothing of the program's, as in what is measured.
-            let CommandSettings { arguments, environment, directory: _, directory_text } = command;
+            let CommandSettings { arguments, environment, directory: _, directory_text, resources } = command;
             let message = list(message.lp("command"), arguments.iter().map(String::as_str));
-            pairs(message, environment).lp(directory_text)
+            of_resources(pairs(message, environment).lp(directory_text), resources)
         }
         // Nothing else says what they run.
         Program::Elsewhere => of_releases(message.lp("elsewhere"), &attestation.releases),
     }
+}
+
+fn of_resources(message: Message, resources: &Resources) -> Message {
+    let Resources { memory, cpus, open_files } = resources;
+    let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
+    let message = message.lp(number(memory.map(|memory| memory.0)));
+    message.lp(number(cpus.map(|cpus| cpus.0.into()))).lp(number(open_files.map(Into::into)))
 }
 
 fn of_releases(message: Message, releases: &Releases) -> Message {

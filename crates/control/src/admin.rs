@@ -55,7 +55,7 @@ use crate::health::HealthReport;
 use crate::logs::Logs;
 use crate::metrics_page;
 use crate::problem::AdminProblem;
-use crate::status::{NodeStatus, Status};
+use crate::status::{LimitsStatus, NodeStatus, Status};
 use crate::store_state::StoreView;
 use crate::why::Why;
 
@@ -104,6 +104,8 @@ pub struct AdminState {
     pub logs: Logs,
     /// What each service is to work with, and what its replicas have made of it.
     pub configurations: Configurations,
+    /// How what replicas may use is enforced.
+    pub limits: LimitsStatus,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The keys.
@@ -262,7 +264,9 @@ async fn status(State(state): State<AdminState>) -> Json<Status> {
     let snapshot = state.registry.snapshot();
     let transition = state.authority.transition_of_mesh();
     let nodes = NodeStatus::of(&state.registry.nodes().borrow(), transition, &snapshot);
-    Json(Status::new(&snapshot, state.is_draining(), state.store.state(), nodes, state.gateway, state.admin))
+    let (draining, store) = (state.is_draining(), state.store.state());
+    let status = Status::new(&snapshot, draining, store, nodes, state.gateway, state.admin);
+    Json(Status { limits: state.limits, ..status })
 }
 
 async fn why(

@@ -43,6 +43,6 @@ pub use health::{HealthReport, Overall};
 pub use logs::{LogEvent, LogLevel, LogLine, LogLines, Logs};
 pub use server::{Serving, serve_socket, serve_tcp};
 pub use socket::bind_socket;
-pub use status::{NodeStatus, ReplicaStatus, ServiceStatus, Status};
+pub use status::{LimitsStatus, NodeStatus, ReplicaStatus, ServiceStatus, Status};
 pub use store_state::{StoreState, StoreView};
 pub use why::{Why, WhyAttested, WhyConfig, WhyEvidence, WhyHealthy, WhyNotGated, WhyReady, WhyRefused};

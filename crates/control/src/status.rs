@@ -24,11 +24,32 @@ pub struct Status {
     pub pid: u32,
     /// The store.
     pub store: StoreState,
+    /// How what replicas may use is enforced.
+    #[serde(default)]
+    pub limits: LimitsStatus,
     /// The nodes that share the store, by name; none where there is one without a name. While the store is away they are those
     /// that lived when it was there.
     pub nodes: Vec<NodeStatus>,
     /// The services in the order of the configuration.
     pub services: Vec<ServiceStatus>,
+}
+
+/// How what replicas may use is enforced on this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitsStatus {
+    /// Memory: `cgroup`, of all processes of a replica together, or `process`, of each of them.
+    pub memory: String,
+    /// Processors: `cgroup` or `off`.
+    pub cpus: String,
+    /// The number of processes: `cgroup` or `off`.
+    pub processes: String,
+    /// Who is ended with a replica: `cgroup`, whoever it has started, or `process group`, whoever of them has not left that.
+    pub end: String,
+    /// Why not all of it is done by cgroup.
+    pub reason: Option<String>,
+    /// What the configuration says of that and is not done as it says.
+    pub unenforced: Vec<String>,
 }
 
 /// One node.
@@ -119,6 +140,7 @@ impl Status {
             admin: admin.to_string(),
             pid: std::process::id(),
             store,
+            limits: LimitsStatus::default(),
             nodes,
             services: snapshot.services.iter().map(|service| service_status(service)).collect(),
         }
@@ -230,6 +252,14 @@ mod tests {
                 "available": true,
                 "reason": null,
                 "stale": null
+              },
+              "limits": {
+                "memory": "",
+                "cpus": "",
+                "processes": "",
+                "end": "",
+                "reason": null,
+                "unenforced": []
               },
               "nodes": [
                 {

@@ -15,6 +15,7 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use sdk::RunError;
 use thiserror::Error;
 
+use crate::confine::enter;
 use crate::order::Order;
 use crate::program::EnvironmentError;
 use crate::{CommandOrder, LaunchOrder, MeasureError, Measured, Measurer, Staying, confine};
@@ -106,6 +107,7 @@ fn stay(
     supervisor: &UnixStream,
 ) -> Result<Staying, LaunchFailure> {
     let [registration] = exactly(descriptors)?;
+    enter(&order.limits).map_err(|error| LaunchFailure::System("entering the control group", error))?;
     let mut measurer = Measurer::new();
     let program = order.program(measurer.own_digest()?);
     let measured = measurer.measure(&program)?;
@@ -148,6 +150,7 @@ mod tests {
             protocol: sdk::Protocol::Http1,
             run: "/nowhere".into(),
             grace: Duration::from_secs(10),
+            limits: crate::Limits::default(),
         }
     }
 

@@ -35,5 +35,5 @@ pub use expand::{UnknownVariable, expand, expand_arguments, expand_environment};
 pub use launch::{LaunchFailure, launch, launch_or_stay};
 pub use measured::Measured;
 pub use measurer::Measurer;
-pub use order::{CommandOrder, LaunchOrder};
+pub use order::{CommandOrder, LaunchOrder, Limits};
 pub use program::{Directory, EnvironmentError, Program};

@@ -60,6 +60,21 @@ pub struct CommandOrder {
     pub run: PathBuf,
     /// How long after a SIGTERM the launcher is killed.
     pub grace: Duration,
+    /// What it may use. It is no part of what is measured.
+    pub limits: Limits,
+}
+
+/// What a replica that runs a command may use, as far as its launcher sees to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Limits {
+    /// The folder of a control group, version 2, which the launcher enters before anything else. What it may use together, and
+    /// who ends it, is the business of whoever has made it.
+    pub group: Option<PathBuf>,
+    /// The private memory that each process of the command may have, in bytes (getrlimit(2), `RLIMIT_DATA`).
+    pub data_bytes: Option<u64>,
+    /// The files that each process of the command may have open.
+    pub open_files: Option<u32>,
 }
 
 impl LaunchOrder {
@@ -126,6 +141,7 @@ mod tests {
             protocol: Protocol::Http2,
             run: "/srv/.serviceos/run".into(),
             grace: Duration::from_millis(1500),
+            limits: Limits { group: None, data_bytes: Some(1 << 30), open_files: Some(4096) },
         }
     }
 
@@ -137,7 +153,7 @@ mod tests {
         let (payload, descriptors) = receive_with_descriptors(&mut far).unwrap();
         assert_eq!(descriptors.len(), 1);
         assert_eq!(Order::decode(&payload).unwrap(), Order::Command(order()));
-        expect_test::expect![[r#"{"command":{"service":"infer","arguments":["./infer","--port=$SERVICEOS_PORT"],"environment":{"MODEL":"small"},"directory":{"path":"/srv/infer","hashed":"."},"protocol":"http2","run":"/srv/.serviceos/run","grace":{"secs":1,"nanos":500000000}}}"#]]
+        expect_test::expect![[r#"{"command":{"service":"infer","arguments":["./infer","--port=$SERVICEOS_PORT"],"environment":{"MODEL":"small"},"directory":{"path":"/srv/infer","hashed":"."},"protocol":"http2","run":"/srv/.serviceos/run","grace":{"secs":1,"nanos":500000000},"limits":{"group":null,"dataBytes":1073741824,"openFiles":4096}}}"#]]
             .assert_eq(str::from_utf8(&payload).unwrap());
     }
 

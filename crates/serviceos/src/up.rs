@@ -14,12 +14,14 @@ mod file_watch;
 mod files;
 mod fleets;
 mod from_files;
+mod groups;
 mod joining;
 mod made;
 mod measuring;
 mod node;
 pub(crate) mod output;
 mod pages;
+mod patience;
 mod plan;
 mod provisioning;
 pub(crate) mod quoter;
@@ -49,7 +51,7 @@ use ::store::Store;
 use access::{ApiKey, Nonces, Users};
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Document};
-use control::{AdminState, Catalogue, EventLog, Logs, SharedConfigDesk, StoreView};
+use control::{AdminState, Catalogue, EventLog, LimitsStatus, Logs, SharedConfigDesk, StoreView};
 use edge_gateway::{ClientBuckets, Gateway, GatewayParts, Shared};
 use jiff::Timestamp;
 use observability::{AccessLog, Lines, Metrics};
@@ -69,13 +71,15 @@ use claims::{Claims, attested_authority};
 use data_dir::DataDir;
 use files::Files;
 pub(crate) use from_files::FromFiles;
+use groups::Confinement;
 use joining::{Begun, Mesh};
 use output::{Destination, Follower};
 use pages::own_pages;
+use patience::Patience;
 use plan::{Plan, Resolving};
 use quoter::Quoter;
 use reload::{Live, ONCE_MORE};
-use replica_process::ReplicaLauncher;
+use replica_process::{Kept, ReplicaLauncher};
 use revisions::{Beginning, BegunWith};
 use screen::Screen;
 pub(crate) use screen::counted;
@@ -166,6 +170,8 @@ impl Running {
         let name = source.name();
         let made = FromFiles::default().of(&document.settings).await.map_err(|wrong| wrong.in_file(&name))?;
         let data_dir = DataDir::open(&document.settings.data_dir)?;
+        // Before anything is started, which would be where this process is.
+        let confinement = Confinement::prepare(data_dir.run());
         let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
         let node = node::claim(&document.settings, &stores.mesh, &data_dir.node_id()).await?;
         let beginning = begin(&stores.mesh, document, &source).await?;
@@ -277,7 +283,9 @@ impl Running {
         let logs = Logs::default();
         let into = Destination { log, format: live.settings.telemetry.logs, kept: logs.clone() };
         let output = Follower::start(into).context("failed to start the thread that follows outputs")?;
-        let launcher = ReplicaLauncher::new(data_dir.run(), &live, &mesh, output.outputs())?;
+        let limits = confinement.say(&live.settings);
+        let kept = Kept { run: data_dir.run().to_owned(), outputs: output.outputs(), confinement };
+        let launcher = ReplicaLauncher::new(kept, &live, &mesh)?;
         let launcher = adoption::begin(launcher, &live.registry, gateway.opener(), &mut background);
         let begin = fleets::Begin {
             settings: &live.settings,
@@ -291,7 +299,7 @@ impl Running {
         };
         let (running, handles) = fleets::Running::begin(begin);
         live.fleets = handles;
-        let state = admin_state(&live, &facts, &mesh, (desk, logs), shutdown);
+        let state = admin_state(&live, &facts, &mesh, (desk, logs, limits), shutdown);
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
         let quoter = mesh.quoter.clone();
@@ -439,24 +447,6 @@ impl Running {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Patience {
-    Has,
-    Lost,
-}
-
-impl Patience {
-    /// One order more. Whoever has lost it already is not kept waiting for anything: the replicas are killed with their drivers.
-    async fn lose(self, quoter: &Quoter, fleets: &mut fleets::Running) -> Self {
-        if self == Self::Lost {
-            fleets.kill().await;
-            quoter.kill();
-            std::process::exit(1);
-        }
-        Self::Lost
-    }
-}
-
 /// Which configuration is to be in force: the file's, or a revision that it has not replaced.
 async fn begin(store: &Store, file: Document, source: &Source) -> Result<Beginning, Failure> {
     let reader = source.reader();
@@ -471,7 +461,7 @@ fn admin_state(
     live: &Live,
     facts: &Facts,
     mesh: &Arc<Begun>,
-    (configuration, logs): (SharedConfigDesk, Logs),
+    (configuration, logs, limits): (SharedConfigDesk, Logs, LimitsStatus),
     shutdown: mpsc::Sender<()>,
 ) -> AdminState {
     AdminState {
@@ -479,6 +469,7 @@ fn admin_state(
         logs,
         events: EventLog::new(live.registry.events().clone(), Timestamp::now()),
         fleets: live.fleets.clone(),
+        limits,
         store: live.store.clone(),
         registry: live.registry.clone(),
         catalogue: Catalogue::new(live.registry.clone(), Timestamp::now(), live.described.subscribe()),

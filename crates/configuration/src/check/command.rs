@@ -1,14 +1,17 @@
 //! A program of the operator's own: its arguments, its environment, and where it works.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
+
+use types::ByteSize;
 
 use super::Checker;
 use crate::nearest::{nearest, one_of};
-use crate::raw::Entries;
+use crate::raw::{Entries, RawResources};
 use crate::report::Origin;
 use crate::scalar::{Spanned, Text, quoted};
-use crate::settings::CommandSettings;
+use crate::settings::{CommandSettings, Resources};
 
 /// The most arguments, the program among them.
 const MAX_ARGUMENTS: usize = 256;
@@ -19,6 +22,10 @@ const MAX_NAME_BYTES: usize = 256;
 /// What the arguments and the environment may be together, each text with what ends it: they are told in one message, and the
 /// system gives a program no single text that is longer (execve(2), `MAX_ARG_STRLEN`).
 const MAX_BYTES: usize = 128 << 10;
+/// The memory of a replica. With less hardly anything starts, its launcher least of all.
+const MEMORY: RangeInclusive<ByteSize> = ByteSize(16 << 20)..=ByteSize(16 << 40);
+/// The open files of a process: with less hardly anything starts, and the kernel allows no more unless it is told to.
+const OPEN_FILES: RangeInclusive<i128> = 64..=1 << 20;
 /// Variables that the loader of shared libraries reads begin like this.
 const LOADER_PREFIX: &str = "LD_";
 /// Decides, among other things, for which processor the C library chooses libraries.
@@ -35,13 +42,16 @@ const GIVEN: [&str; 5] =
 pub(super) struct BesideCommand {
     pub(super) env: Option<Spanned<Entries<Text>>>,
     pub(super) working_directory: Text,
+    pub(super) resources: Option<Spanned<RawResources>>,
 }
 
 impl BesideCommand {
     /// Where each of them is written, with its name.
-    pub(super) fn written(&self) -> [(Origin, &'static str); 2] {
+    pub(super) fn written(&self) -> [(Origin, &'static str); 3] {
         let env = self.env.as_ref().map_or(Origin::Default, |env| Origin::from(env.referenced));
-        [(env, "env"), (self.working_directory.origin, "workingDirectory")]
+        let resources = self.resources.as_ref();
+        let resources = resources.map_or(Origin::Default, |resources| Origin::from(resources.referenced));
+        [(env, "env"), (self.working_directory.origin, "workingDirectory"), (resources, "resources")]
     }
 }
 
@@ -53,7 +63,7 @@ impl Checker {
         raw: BesideCommand,
         base_dir: &Path,
     ) -> CommandSettings {
-        let BesideCommand { env, working_directory } = raw;
+        let BesideCommand { env, working_directory, resources } = raw;
         let origin = Origin::from(written.referenced);
         let arguments = self.arguments(&format!("{key}.command"), written);
         let environment = env.map(|env| self.environment(&format!("{key}.env"), env)).unwrap_or_default();
@@ -70,6 +80,18 @@ impl Checker {
             environment,
             directory: self.path(base_dir, &working_directory, &format!("{key}.workingDirectory")),
             directory_text: working_directory.value,
+            resources: resources
+                .map(|resources| self.resources(&format!("{key}.resources"), resources.value))
+                .unwrap_or_default(),
+        }
+    }
+
+    fn resources(&mut self, key: &str, raw: RawResources) -> Resources {
+        let RawResources { memory, cpus, open_files } = raw;
+        Resources {
+            memory: memory.map(|memory| self.size(&format!("{key}.memory"), memory, MEMORY)),
+            cpus: cpus.and_then(|cpus| self.value(&format!("{key}.cpus"), cpus)),
+            open_files: open_files.map(|files| self.whole(&format!("{key}.openFiles"), files, OPEN_FILES)),
         }
     }
 

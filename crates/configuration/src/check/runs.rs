@@ -80,7 +80,7 @@ impl RawRuns {
         let spanned = |place| written(Origin::from(place));
         let list =
             |list: &Option<Spanned<Vec<Text>>>| list.as_ref().and_then(|list| spanned(list.referenced));
-        let [(env, _), (directory, _)] = self.beside_command.written();
+        let [(env, _), (directory, _), (resources, _)] = self.beside_command.written();
         [
             (
                 self.builtin.as_ref().and_then(|builtin| written(builtin.origin)),
@@ -90,6 +90,7 @@ impl RawRuns {
             (list(&self.command), "command", "a service is started by a command or has endpoints, not both"),
             (written(env), "env", "endpoints are not started here"),
             (written(directory), "workingDirectory", "endpoints are not started here"),
+            (written(resources), "resources", "endpoints are not started here"),
             (
                 list(&self.secrets),
                 "secrets",

@@ -58,7 +58,11 @@ impl Checker {
         let runs = RawRuns {
             builtin: raw.builtin,
             command: raw.command,
-            beside_command: BesideCommand { env: raw.env, working_directory: raw.working_directory },
+            beside_command: BesideCommand {
+                env: raw.env,
+                working_directory: raw.working_directory,
+                resources: raw.resources,
+            },
             endpoints: raw.endpoints,
             endpoint_set: raw.endpoint_set,
             attestation: raw.attestation,

@@ -10,7 +10,7 @@ use super::{Entries, RawAttestation, RawLimit, RawRollout, or_default, seconds, 
 use crate::scalar::{
     AttestationWord, CheckWord, Field, PolicyWord, RetryCause, Spanned, Text, Whole, WordOr,
 };
-use crate::settings::{Builtin, ConfigReload, HashOn, Percent, Protocol, Sticky};
+use crate::settings::{Builtin, ConfigReload, Cpus, HashOn, Percent, Protocol, Sticky};
 
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -26,6 +26,9 @@ pub(crate) struct RawService {
     #[serde(deserialize_with = "written")]
     pub(crate) env: Option<Spanned<Entries<Text>>>,
     pub(crate) working_directory: Text,
+    /// Left out: what the machine has.
+    #[serde(deserialize_with = "written")]
+    pub(crate) resources: Option<Spanned<RawResources>>,
     #[serde(deserialize_with = "written")]
     pub(crate) endpoints: Option<Spanned<Vec<Text>>>,
     #[serde(deserialize_with = "written")]
@@ -79,6 +82,7 @@ impl Default for RawService {
             command: None,
             env: None,
             working_directory: Text::default_of("."),
+            resources: None,
             endpoints: None,
             endpoint_set: None,
             attestation: None,
@@ -100,6 +104,17 @@ impl Default for RawService {
             start_timeout: seconds(60),
         }
     }
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(crate) struct RawResources {
+    /// Left out: without a limit.
+    pub(crate) memory: Option<Field<ByteSize>>,
+    /// Left out: all of the machine.
+    pub(crate) cpus: Option<Field<Cpus>>,
+    /// Left out: as many as the system gives a program that asks for no more.
+    pub(crate) open_files: Option<Field<Whole>>,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use types::{ByteSize, duration};
 
 use super::{Scalar, Shape, text_of};
-use crate::settings::{Percent, Rate};
+use crate::settings::{Cpus, Percent, Rate};
 
 /// A whole number of any size; its range is the check's business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +150,48 @@ impl Scalar for ByteSize {
             }
             _ => None,
         }
+    }
+}
+
+/// The most processors, in thousandths.
+const MAX_CPUS: f64 = 1_024_000.0;
+
+impl Scalar for Cpus {
+    const NAME: &'static str = "Processors";
+    const EXPECTED: &'static str = "a number of processors from 0.01 to 1024, such as 2 or 1.5";
+
+    fn read(shape: &Shape) -> Option<Self> {
+        let number = match shape {
+            Shape::Whole(number) => f64::from(u32::try_from(*number).ok()?),
+            Shape::Fraction(number) => *number,
+            _ => return None,
+        };
+        let thousandths = (number * 1000.0).round();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the range was looked at"
+        )]
+        (10.0..=MAX_CPUS).contains(&thousandths).then_some(Self(thousandths as u32))
+    }
+
+    fn written(&self) -> Value {
+        if self.0.is_multiple_of(1000) { (self.0 / 1000).into() } else { (f64::from(self.0) / 1000.0).into() }
+    }
+
+    fn schema() -> Value {
+        json!({"type": "number", "minimum": 0.01, "maximum": 1024})
+    }
+
+    fn help(shape: &Shape) -> Option<String> {
+        let Shape::Text(text) = shape else { return None };
+        if let Some(milli) = text.strip_suffix('m').and_then(|number| number.parse::<u32>().ok()) {
+            return Some(format!(
+                "write {} for {milli} thousandths of a processor",
+                f64::from(milli) / 1000.0
+            ));
+        }
+        text.parse::<f64>().ok().map(|number| format!("take the quotes off: {number}"))
     }
 }
 

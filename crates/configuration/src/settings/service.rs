@@ -133,6 +133,33 @@ pub struct CommandSettings {
     pub directory: PathBuf,
     /// The same as it is written in the file, `.` when it is left out.
     pub directory_text: String,
+    /// What each of its replicas may use.
+    pub resources: Resources,
+}
+
+/// What one replica may use of the machine; where nothing is said, there is no limit of ours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Memory, 16 MiB to 16 TiB.
+    pub memory: Option<ByteSize>,
+    /// Time of processors.
+    pub cpus: Option<Cpus>,
+    /// Open files of each process, 64 to 1,048,576.
+    pub open_files: Option<u32>,
+}
+
+/// So many processors all the time, in thousandths; 0.01 to 1,024 of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cpus(pub u32);
+
+impl fmt::Display for Cpus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, part) = (self.0 / 1000, self.0 % 1000);
+        if part == 0 {
+            return write!(formatter, "{whole}");
+        }
+        formatter.write_str(format!("{whole}.{part:03}").trim_end_matches('0'))
+    }
 }
 
 /// A server that runs elsewhere.

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use expect_test::expect;
-use types::ServiceName;
+use types::{ByteSize, ServiceName};
 
 use super::{check, read};
-use crate::{CommandSettings, ConfigReload, Probe, Program, Protocol, Settings};
+use crate::{CommandSettings, ConfigReload, Cpus, Probe, Program, Protocol, Resources, Settings};
 
 fn command(settings: &Settings) -> &CommandSettings {
     match &settings.services[0].process().unwrap().program {
@@ -27,6 +27,7 @@ fn a_command_alone_works_where_the_file_is_with_an_empty_environment() {
         environment: [].into(),
         directory: "/srv/mesh".into(),
         directory_text: ".".to_owned(),
+        resources: Resources::default(),
     };
     assert_eq!(command(&settings), &expected);
     let service = &settings.services[0];
@@ -377,4 +378,77 @@ fn a_config_is_at_most_what_fits_into_one_message() {
     assert!(read(&file(960 << 10)).is_ok());
     let report = reported(&file((960 << 10) + 1));
     assert!(report.contains("expected at most 983040 bytes of JSON, found 983041"), "{report}");
+}
+
+#[test]
+fn what_a_replica_may_use_is_said_in_sizes_processors_and_numbers() {
+    let resources = |text: &str| {
+        let settings = read(&format!("services: {{a: {{command: [a], resources: {text}}}}}")).unwrap();
+        command(&settings).resources
+    };
+    let all = Resources { memory: Some(ByteSize(2 << 30)), cpus: Some(Cpus(1500)), open_files: Some(4096) };
+    assert_eq!(resources("{memory: 2GiB, cpus: 1.5, openFiles: 4096}"), all);
+    assert_eq!(resources("{memory: 2048MiB, cpus: 1.50, openFiles: 4096}"), all);
+    assert_eq!(resources(""), Resources::default());
+    assert_eq!(resources("{cpus: 2}").cpus, Some(Cpus(2000)));
+    assert_eq!([Cpus(2000), Cpus(1500), Cpus(10)].map(|cpus| cpus.to_string()), ["2", "1.5", "0.01"]);
+}
+
+#[test]
+fn what_is_wrong_with_resources_is_said_at_each() {
+    check(
+        "services:
+  a: {command: [a], resources: {memory: 2GB, cpus: 500m, openFiles: many}}
+  b: {command: [b], resources: {memory: 1MiB, cpus: 0, openFiles: 3}}
+  c: {command: [c], resources: {memroy: 1GiB, cpus: \"2\"}}
+  vrf: {resources: {cpus: 1}}
+  d: {endpoints: [\"http://d\"], attestation: none, resources: {cpus: 1}}
+",
+        expect![[r#"
+            serviceos.yaml:2:41: services.a.resources.memory: expected a size such as 512B, 64KiB or 1MiB, found `2GB`
+              2 |   a: {command: [a], resources: {memory: 2GB, cpus: 500m, openFiles: many}}
+                |                                         ^^^
+            help: the units are B, KiB, MiB and GiB, right after a whole number
+
+            serviceos.yaml:2:52: services.a.resources.cpus: expected a number of processors from 0.01 to 1024, such as 2 or 1.5, found `500m`
+              2 |   a: {command: [a], resources: {memory: 2GB, cpus: 500m, openFiles: many}}
+                |                                                    ^^^^
+            help: write 0.5 for 500 thousandths of a processor
+
+            serviceos.yaml:2:69: services.a.resources.openFiles: expected a whole number from 64 to 1048576, found `many`
+              2 |   a: {command: [a], resources: {memory: 2GB, cpus: 500m, openFiles: many}}
+                |                                                                     ^^^^
+
+            serviceos.yaml:3:41: services.b.resources.memory: expected a size from 16MiB to 16384GiB, found `1MiB`
+              3 |   b: {command: [b], resources: {memory: 1MiB, cpus: 0, openFiles: 3}}
+                |                                         ^^^^
+
+            serviceos.yaml:3:53: services.b.resources.cpus: expected a number of processors from 0.01 to 1024, such as 2 or 1.5, found `0`
+              3 |   b: {command: [b], resources: {memory: 1MiB, cpus: 0, openFiles: 3}}
+                |                                                     ^
+
+            serviceos.yaml:3:67: services.b.resources.openFiles: expected a whole number from 64 to 1048576, found `3`
+              3 |   b: {command: [b], resources: {memory: 1MiB, cpus: 0, openFiles: 3}}
+                |                                                                   ^
+
+            serviceos.yaml:4:33: unknown key `memroy`
+              4 |   c: {command: [c], resources: {memroy: 1GiB, cpus: "2"}}
+                |                                 ^^^^^^
+            help: did you mean `memory`?
+
+            serviceos.yaml:4:53: services.c.resources.cpus: expected a number of processors from 0.01 to 1024, such as 2 or 1.5, found `2`
+              4 |   c: {command: [c], resources: {memroy: 1GiB, cpus: "2"}}
+                |                                                     ^^^
+            help: take the quotes off: 2
+
+            serviceos.yaml:5:20: services.vrf.resources: only a service with `command` has this
+              5 |   vrf: {resources: {cpus: 1}}
+                |                    ^
+            help: leave `resources` out
+
+            serviceos.yaml:6:62: services.d.resources: endpoints are not started here
+              6 |   d: {endpoints: ["http://d"], attestation: none, resources: {cpus: 1}}
+                |                                                              ^
+            help: leave `resources` out"#]],
+    );
 }

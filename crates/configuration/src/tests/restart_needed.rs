@@ -43,6 +43,7 @@ fn processes_and_listeners_wait_for_the_next_start() {
         ("infer, x]", "infer, y]", &["services.infer.command"]),
         ("A: b", "A: c", &["services.infer.env"]),
         ("A: b}", "A: b}, workingDirectory: infer", &["services.infer.workingDirectory"]),
+        ("A: b}", "A: b}, resources: {memory: 1GiB}", &["services.infer.resources"]),
         ("A: b}", "A: b}, protocol: grpc", &["services.infer.protocol"]),
         ("A: b}", "A: b}, replicas: 2, drain: {grace: 1s}", &["services.infer.drain.grace"]),
         ("command: [infer, x], env: {A: b}", "builtin: oracle", &["services.infer"]),

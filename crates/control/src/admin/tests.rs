@@ -33,6 +33,7 @@ pub(crate) async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState
         registry: registry.clone(),
         events: EventLog::new(registry.events().clone(), Timestamp::from_millisecond(0xabc).unwrap()),
         logs: Logs::default(),
+        limits: LimitsStatus::default(),
         configurations: Configurations::default(),
         fleets: Fleets::default(),
         metrics: Arc::new(Metrics::new(1)),

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::group::Group;
 use super::plan::{Listen, Plan};
 use crate::Measured;
-use crate::confine::with_ordinary_descriptors;
+use crate::confine::{limit_for_good, start_limited};
 use crate::program::EnvironmentError;
 
 /// Between tries to connect to a command that has just been started, at first and at most.
@@ -75,8 +75,12 @@ impl Child {
         let command = measured.command(&plan.arguments, &plan.environment).map_err(refused)?;
         let mut command = tokio::process::Command::from(command);
         command.stdin(Stdio::null()).kill_on_drop(true);
-        let process = with_ordinary_descriptors(|| command.spawn())?;
-        Ok(Self { process, group })
+        let process = start_limited(&plan.limits, || command.spawn())?;
+        let child = Self { process, group };
+        if let Some(pid) = child.pid() {
+            limit_for_good(&plan.limits, pid)?;
+        }
+        Ok(child)
     }
 
     /// Waits until it accepts a connection; whoever started this process says when that is too late.

@@ -14,7 +14,7 @@ use types::Mode;
 use super::folder::Folder;
 use super::port::Port;
 use super::upstream::{Connected, Connector, Stream};
-use crate::{CommandOrder, UnknownVariable, expand_arguments, expand_environment};
+use crate::{CommandOrder, Limits, UnknownVariable, expand_arguments, expand_environment};
 
 const LISTEN: &str = "SERVICEOS_LISTEN";
 const PORT: &str = "SERVICEOS_PORT";
@@ -28,6 +28,7 @@ pub(super) struct Plan {
     /// Without the program's own name.
     pub(super) arguments: Vec<String>,
     pub(super) environment: BTreeMap<String, String>,
+    pub(super) limits: Limits,
 }
 
 /// Where the command listens.
@@ -63,7 +64,7 @@ impl Plan {
         let arguments = expand_arguments(order.arguments.get(1..).unwrap_or_default(), &given)?;
         let mut environment = expand_environment(&order.environment, &given)?;
         environment.extend(given);
-        Ok(Self { listen, arguments, environment })
+        Ok(Self { listen, arguments, environment, limits: order.limits.clone() })
     }
 }
 
@@ -133,6 +134,7 @@ mod tests {
             protocol: Protocol::Http1,
             run: "/".into(),
             grace: Duration::from_secs(10),
+            limits: Limits::default(),
         }
     }
 

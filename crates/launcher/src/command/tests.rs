@@ -83,6 +83,7 @@ impl Place {
             protocol: Protocol::Http1,
             run: self.folder.path().join("run"),
             grace: GRACE,
+            limits: crate::Limits::default(),
         }
     }
 

@@ -12,7 +12,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use launcher::{CommandOrder, Directory, Measurer};
+use launcher::{CommandOrder, Directory, Limits, Measurer};
 use mesh_protocol::{
     Assignment, LaunchTicket, OwnWords, Protocol, QuoterControl, RegisteredBy, Report, sha256, to_hex,
 };
@@ -69,6 +69,8 @@ fn order(args: &ExecArgs, protocol: Protocol, run: &Path) -> Result<CommandOrder
         protocol,
         run: std::path::absolute(run).context("failed to find the data directory")?,
         grace: GRACE,
+        // Who runs it by hand says elsewhere what it may use.
+        limits: Limits::default(),
     })
 }
 

@@ -37,6 +37,9 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     if let Some(away) = away(&status) {
         print(format_args!("{away}\n"))?;
     }
+    if let Some(unenforced) = unenforced(&status) {
+        print(format_args!("{unenforced}\n"))?;
+    }
     if !status.nodes.is_empty() {
         print(format_args!("{}\n", nodes(&status)))?;
     }
@@ -55,6 +58,13 @@ fn away(status: &Status) -> Option<String> {
         format!("the store ({}) does not answer, and every change is refused: {reason}{stale}", store.kind)
     };
     (!store.available).then(said)
+}
+
+/// What is said of limits that are not what the configuration says.
+fn unenforced(status: &Status) -> Option<String> {
+    let limits = &status.limits;
+    let reason = limits.reason.as_deref().unwrap_or("no reason is known");
+    (!limits.unenforced.is_empty()).then(|| format!("{}: {reason}", limits.unenforced.join("; ")))
 }
 
 fn nodes(status: &Status) -> Table {
@@ -125,12 +135,16 @@ mod tests {
                 {"name": "n1", "since": "2026-11-30T07:00:00.000Z", "behind": false, "replicas": 2, "selectable": 2},
                 {"name": "n2", "since": null, "behind": true, "replicas": 1, "selectable": 0},
             ],
+            "limits": {"memory": "process", "cpus": "off", "processes": "off", "end": "process group", "reason": "there are none",
+                "unenforced": ["services.a.resources.cpus is not enforced"]},
             "services": [{"name": "a", "version": "1", "desired": 1, "ready": 1, "replicas": [valid, refused, endpoint]}],
         });
         let status: Status = serde_json::from_value(status).unwrap();
         let said = "the store (etcd) does not answer, and every change is refused: etcd-1:2379: connection refused; it was away at \
                     the start, and what is known of it is of 2026-01-02T03:04:05Z";
         assert_eq!(away(&status).as_deref(), Some(said));
+        let said = "services.a.resources.cpus is not enforced: there are none";
+        assert_eq!(unenforced(&status).as_deref(), Some(said));
         let lines = |table: Table| table.to_string().lines().map(str::trim).collect::<Vec<_>>().join("\n");
         expect![[r#"
             NODE  SINCE                     BEHIND  REPLICAS  SELECTABLE

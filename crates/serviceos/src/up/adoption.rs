@@ -25,6 +25,7 @@ use types::ReplicaId;
 use self::record::{Record, SpecId};
 use super::background::{Background, told};
 use super::data_dir::DataDir;
+use super::groups::Group;
 use super::quoter;
 use super::replica_process::ReplicaLauncher;
 use crate::left_process::{LeftProcess, end_strays};
@@ -69,7 +70,17 @@ impl Left {
             self.process.kill();
             self.process.ended().await;
         }
+        self.end_group().await;
         self.record.remove(&self.run);
+    }
+}
+
+impl Left {
+    /// Whoever has left the process group is in the control group still, where there is one.
+    async fn end_group(&self) {
+        if let Some(group) = self.record.group.clone().filter(|group| group.exists()) {
+            let _out_of_memory = Group::left(group).end().await;
+        }
     }
 }
 
@@ -91,6 +102,7 @@ pub(super) async fn end_all_until(run: &Path, impatient: impl Future<Output = ()
     for mut left in Left::all(run) {
         left.process.kill();
         left.process.ended().await;
+        left.end_group().await;
         left.record.remove(run);
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use configuration::{
     Builtin, CommandSettings, ProcessSettings, Program as Runs, Protocol, ServiceSettings, Settings,
 };
-use launcher::{CommandOrder, Directory, LaunchOrder, Measured, Measurer, Program};
+use launcher::{CommandOrder, Directory, LaunchOrder, Limits, Measured, Measurer, Program};
 use types::ServiceName;
 
 use crate::launcher_process::THIS_BINARY;
@@ -125,6 +125,7 @@ fn command_order(
         protocol: spoken(service.protocol),
         run: run.to_owned(),
         grace: process.grace,
+        limits: Limits::default(),
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use configuration::ServiceSettings;
+use configuration::{Program, Resources, ServiceSettings};
 use mesh::Members;
 use mesh_protocol::{Assignment, Bytes, RegisteredBy, Report, sha256, to_hex};
 use service_lifecycle::{Cause, Exit, Launch, LaunchError, Left, Listening, Process, Signal};
@@ -25,6 +25,7 @@ use types::{ReplicaId, ServiceName};
 
 use super::adoption::record::{self, Listens, Record, SpecId};
 use super::adoption::{self, Adopted, Judge, Leftovers};
+use super::groups::{Confinement, Group};
 use super::joining::Begun;
 use super::measuring::Launchable;
 use super::output::Outputs;
@@ -53,10 +54,23 @@ pub(super) struct ReplicaLauncher {
     left: Leftovers,
     /// What a replica that was left is asked who it is with.
     tls: TlsClient,
+    confinement: Confinement,
+}
+
+/// Where what belongs to replicas is kept.
+pub(super) struct Kept {
+    /// Their files.
+    pub(super) run: PathBuf,
+    /// What they write.
+    pub(super) outputs: Outputs,
+    /// What they may use.
+    pub(super) confinement: Confinement,
 }
 
 struct Spec {
     launchable: Launchable,
+    /// What a command may use.
+    resources: Option<Resources>,
     told: Told,
     id: SpecId,
     grace: Duration,
@@ -69,22 +83,29 @@ impl Spec {
         let told = Told::of(service, process);
         let message = Message::tagged(b"serviceos/spec/v1\0").lp(launchable.workload());
         let message = told.add_to(message);
+        let resources = match &process.program {
+            Program::Command(command) => Some(command.resources),
+            Program::Builtin(_) | Program::Elsewhere => None,
+        };
         let message = match &launchable {
             Launchable::Replica { .. } => message,
             // Its launcher is told these too.
             Launchable::Command { order, .. } => {
-                message.lp(order.protocol.alpn()).lp(order.grace.as_millis().to_be_bytes())
+                let limits = resources.map(|resources| format!("{resources:?}")).unwrap_or_default();
+                message.lp(order.protocol.alpn()).lp(order.grace.as_millis().to_be_bytes()).lp(limits)
             }
         };
         let message = message.finish();
         let id = SpecId { version: told.version().to_owned(), digest: to_hex(&sha256(&message)) };
-        Some(Self { launchable, told, id, grace: process.grace })
+        Some(Self { launchable, resources, told, id, grace: process.grace })
     }
 }
 
 /// A replica's process.
 pub(crate) struct ReplicaProcess {
     process: Held,
+    /// Who is to end with it, whatever they have become.
+    group: Option<Group>,
     /// How it ended.
     exit: Option<Exit>,
     record: Record,
@@ -108,12 +129,14 @@ enum Held {
 }
 
 impl ReplicaLauncher {
-    pub(super) fn new(run: &Path, live: &Live, mesh: &Arc<Begun>, outputs: Outputs) -> anyhow::Result<Self> {
+    pub(super) fn new(kept: Kept, live: &Live, mesh: &Arc<Begun>) -> anyhow::Result<Self> {
         let tls = live.upstream_tls.of_mesh().context("failed to set up TLS to the replicas")?;
         let (mesh, registry) = (Arc::clone(mesh), live.registry.clone());
         let spec = |service: &ServiceSettings| Some((service.name.clone(), Spec::of(service, &mesh)?));
         let services = live.settings.services.iter().filter_map(spec).collect();
-        Ok(Self { run: run.to_owned(), services, mesh, registry, left: Leftovers::find(run), tls, outputs })
+        let left = Leftovers::find(&kept.run);
+        let Kept { run, outputs, confinement } = kept;
+        Ok(Self { run, services, mesh, outputs, registry, left, tls, confinement })
     }
 
     /// Processes that were left of replicas that nobody wants any more, or that are not started here any more.
@@ -138,7 +161,12 @@ impl ReplicaLauncher {
         // From here on it is one that has yet to join, whatever it was before.
         let ticket = self.mesh.authority.ticket(&replica.service, &replica.instance())?;
         let registration = self.mesh.quoter.registration().await?;
-        let launchable = spec.launchable.clone();
+        let mut launchable = spec.launchable.clone();
+        let mut group = None;
+        if let (Launchable::Command { order, .. }, Some(resources)) = (&mut launchable, &spec.resources) {
+            let confined = self.confinement.of(replica, resources);
+            (order.limits, group) = confined.context("failed to make its control group")?;
+        }
         let give = move |to: &mut StdUnixStream| match launchable {
             Launchable::Replica { order, measured } => order.give(to, &measured, &registration),
             Launchable::Command { order, .. } => order.give(to, &registration),
@@ -154,6 +182,7 @@ impl ReplicaLauncher {
             output_start,
             restarts: known.unwrap_or_default(),
             grace: spec.grace,
+            group: group.as_ref().map(|group| group.path().to_owned()),
         };
         // Before it is told what it is: whatever lives on without this process is written down.
         let record = begun.with(ProcessMark::of(process.pid())?);
@@ -163,7 +192,7 @@ impl ReplicaLauncher {
         let members = self.mesh.members.clone();
         let process = Held::Child { process, assignment: Box::new(assignment), members };
         let (run, outputs) = (self.run.clone(), self.outputs.clone());
-        Ok(ReplicaProcess { process, exit: None, record, run, outputs })
+        Ok(ReplicaProcess { process, group, exit: None, record, run, outputs })
     }
 }
 
@@ -191,7 +220,8 @@ impl Launch for ReplicaLauncher {
                 let (version, from) = (record.spec.version.clone(), length(&record.output));
                 self.outputs.follow(replica.clone(), version, record.output.clone(), from);
                 let (run, outputs) = (self.run.clone(), self.outputs.clone());
-                let process = ReplicaProcess { process, exit: None, record, run, outputs };
+                let group = record.group.clone().map(Group::left);
+                let process = ReplicaProcess { process, group, exit: None, record, run, outputs };
                 Some(Left { process, restarts })
             }
             Err(reason) => {
@@ -261,12 +291,23 @@ impl Process for ReplicaProcess {
                 Exit::Adopted { last_lines: words(&self.record) }
             }
         };
+        // Whoever asks may give up in between, and asks again then.
+        if let Some(group) = &self.group
+            && group.end().await > 0
+        {
+            let replica = &self.record.replica;
+            tracing::warn!(%replica, "the replica needed more memory than `resources` gives it, and was killed");
+        }
+        self.group = None;
         self.outputs.ended(self.record.replica.clone(), length(&self.record.output));
         self.record.remove(&self.run);
         self.exit.insert(exit).clone()
     }
 
     fn signal(&self, signal: Signal, _cause: &Cause) {
+        if let (Some(group), Signal::Kill) = (&self.group, signal) {
+            group.kill();
+        }
         match (&self.process, signal) {
             (Held::Child { process, .. }, Signal::Terminate) => process.terminate(),
             (Held::Child { process, .. }, Signal::Kill) => process.kill(),

@@ -52,6 +52,7 @@ mod registering;
 mod reload;
 mod reload_endpoints;
 mod reload_under_load;
+mod resources;
 mod secrets;
 mod selection;
 mod services;

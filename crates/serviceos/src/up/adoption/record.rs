@@ -48,6 +48,9 @@ pub(crate) struct Record {
     pub(crate) restarts: u32,
     /// From SIGTERM to SIGKILL, in milliseconds.
     grace_ms: u64,
+    /// The control group that it is in, where there is one.
+    #[serde(default)]
+    pub(crate) group: Option<PathBuf>,
     /// None before it has reported that it listens: then it ends with who started it.
     pub(crate) listening: Option<Listens>,
 }
@@ -70,12 +73,13 @@ pub(crate) struct Begun {
     pub(crate) output_start: u64,
     pub(crate) restarts: u32,
     pub(crate) grace: Duration,
+    pub(crate) group: Option<PathBuf>,
 }
 
 impl Begun {
     /// It has this process now.
     pub(crate) fn with(self, process: ProcessMark) -> Record {
-        let Self { replica, spec, mesh, output, output_start, restarts, grace } = self;
+        let Self { replica, spec, mesh, output, output_start, restarts, grace, group } = self;
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let started_at = Timestamp::now();
         Record {
@@ -88,6 +92,7 @@ impl Begun {
             started_at,
             restarts,
             grace_ms,
+            group,
             listening: None,
         }
     }
@@ -168,6 +173,7 @@ mod tests {
             output_start: 7,
             restarts: 3,
             grace: Duration::from_secs(10),
+            group: None,
         };
         let mut mark = ProcessMark::of(std::process::id()).unwrap();
         mark.pid = pid;
