@@ -84,6 +84,7 @@ impl From<FleetRefused> for AdminProblem {
             FleetRefused::OnItsWay(_) => {
                 (StatusCode::CONFLICT, "ROLLOUT_IN_PROGRESS", "A rollout is on its way")
             }
+            FleetRefused::NoRollout(_) => (StatusCode::CONFLICT, "NO_ROLLOUT", "No rollout"),
             FleetRefused::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "DRAINING", "Stopping"),
         };
         Self::new(status, code, title, refused.to_string())

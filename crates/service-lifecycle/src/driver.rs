@@ -102,7 +102,7 @@ enum Started {
 }
 
 impl<L: Launch> Driver<L> {
-    /// A driver of a replica that does not run yet; `version` is that of what the launcher launches.
+    /// A driver of a replica that does not run yet; `version` is what the launcher launches.
     pub fn new(
         replica: ReplicaId,
         version: Version,
@@ -208,7 +208,7 @@ impl<L: Launch> Driver<L> {
             None => (begun.cause.clone(), begun.actor.clone()),
         };
         self.facts.enter(Event::Launch, reason, actor);
-        match self.launcher.launch(self.replica()).await {
+        match self.launcher.launch(self.replica(), &self.version).await {
             Ok(process) => self.live_on(process, begun, known).await,
             Err(error) => self.failed(&Why::failed(error.to_string(), Actor::Supervisor), None),
         }

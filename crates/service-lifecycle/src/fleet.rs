@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use service_registry::{Actor, Attested, Labels, Registry, Replica, Snapshot, Subject, Version, What};
+use service_registry::{Actor, Attested, Labels, Registry, Replica, Snapshot, Split, Subject, Version, What};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -20,18 +20,10 @@ use types::{NodeName, ReplicaId, ServiceName};
 use crate::rollout::{self, Action, Member, Plan, Rollout, Samples, Seen, Side, Stage, Standing, Strategy};
 use crate::{Driver, Launch, Order, Policy, Wanted};
 use command::{Change, Command};
-pub use command::{FleetHandle, FleetRefused, Fleets};
+pub use command::{FleetHandle, FleetRefused, Fleets, RolloutStatus, Steer};
 
 /// How often a rollout is looked at where nothing happens.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// What replicas run.
-pub struct Release<L> {
-    /// Its version.
-    pub version: Version,
-    /// What launches it.
-    pub launcher: Arc<L>,
-}
 
 /// What the configuration says of the replicas of a service.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,8 +34,22 @@ pub struct Terms {
     pub plan: Plan,
 }
 
+/// What replicas are of.
+#[derive(Debug, Clone)]
+pub struct ReplicasOf {
+    /// The service.
+    pub service: ServiceName,
+    /// The node, where there are several.
+    pub node: Option<NodeName>,
+    /// What is said of each of them.
+    pub labels: Option<Arc<Labels>>,
+    /// The version that they run at first.
+    pub version: Version,
+}
+
 /// The replicas of a service.
 pub struct Fleet<L> {
+    launcher: Arc<L>,
     service: ServiceName,
     node: Option<NodeName>,
     /// What is said of each of its replicas.
@@ -52,8 +58,11 @@ pub struct Fleet<L> {
     random: fastrand::Rng,
     plan: Plan,
     policy: watch::Sender<Policy>,
-    stable: Numbered<L>,
-    on_its_way: Option<OnItsWay<L>>,
+    stable: Release,
+    on_its_way: Option<OnItsWay>,
+    /// The number of the next release.
+    next_number: u64,
+    told: watch::Sender<Option<RolloutStatus>>,
     drivers: JoinSet<u32>,
     driven: BTreeMap<u32, Driven>,
     /// Who wanted what was wanted last, and why.
@@ -61,15 +70,19 @@ pub struct Fleet<L> {
     began: Instant,
 }
 
-/// A release, told apart from one of the same version that is to take its place.
-struct Numbered<L> {
+/// What replicas run.
+#[derive(Debug, Clone)]
+struct Release {
+    /// By which one is told from another of the same version that takes its place.
     number: u64,
-    release: Release<L>,
+    version: Version,
 }
 
-struct OnItsWay<L> {
-    target: Numbered<L>,
+struct OnItsWay {
+    target: Release,
     rollout: Rollout,
+    /// How both versions had answered when the stage began.
+    before: Answered,
 }
 
 /// A driver, as the fleet sees it.
@@ -88,18 +101,17 @@ impl Driven {
 }
 
 impl<L: Launch> Fleet<L> {
-    /// The replicas of a service, none of which has begun; each is in the registry with these labels.
+    /// Replicas none of which has begun.
     pub fn new(
-        service: ServiceName,
-        node: Option<NodeName>,
-        labels: Option<Arc<Labels>>,
-        release: Release<L>,
+        of: ReplicasOf,
+        launcher: Arc<L>,
         terms: Terms,
         registry: Registry,
         random: fastrand::Rng,
     ) -> Self {
-        let Terms { policy, plan } = terms;
+        let (ReplicasOf { service, node, labels, version }, Terms { policy, plan }) = (of, terms);
         Self {
+            launcher,
             service,
             node,
             labels,
@@ -107,13 +119,20 @@ impl<L: Launch> Fleet<L> {
             random,
             plan,
             policy: watch::Sender::new(policy),
-            stable: Numbered { number: 0, release },
+            stable: Release { number: 0, version },
             on_its_way: None,
+            next_number: 1,
+            told: watch::Sender::new(None),
             drivers: JoinSet::new(),
             driven: BTreeMap::new(),
             by: (Actor::Configuration, None),
             began: Instant::now(),
         }
+    }
+
+    /// How far a rollout is that is on its way.
+    pub fn status(&self) -> watch::Receiver<Option<RolloutStatus>> {
+        self.told.subscribe()
     }
 
     /// Keeps the replicas until they are to be gone; returns when no process of them is left. `stop` says how much is wanted of
@@ -176,6 +195,8 @@ impl<L: Launch> Fleet<L> {
         match change {
             Change::Terms(terms) => self.take(terms, actor),
             Change::Restart => return self.restart_all(actor),
+            Change::Roll { version, terms } => return self.roll(version, terms, actor),
+            Change::Steer(steer) => return self.steer(steer, actor),
             Change::RestartOne(replica) => {
                 let orders = self.orders_of(&replica)?;
                 orders.send_modify(|order| order.restart(actor, "restarted".to_owned()));
@@ -221,15 +242,41 @@ impl<L: Launch> Fleet<L> {
         if self.on_its_way.is_some() {
             return Err(FleetRefused::OnItsWay(self.service.clone()));
         }
-        let Release { version, launcher } = &self.stable.release;
-        let release = Release { version: version.clone(), launcher: Arc::clone(launcher) };
         let plan = Plan { strategy: Strategy::Rolling, ..self.plan.clone() };
         self.by = (actor, Some("restarted".to_owned()));
-        self.begin(release, plan);
+        self.begin(self.stable.version.clone(), plan);
         Ok(())
     }
 
-    fn begin(&mut self, release: Release<L>, plan: Plan) {
+    /// Another version takes the place of the one that runs, in the place of one that is on its way already.
+    fn roll(&mut self, version: Version, terms: Terms, actor: Actor) -> Result<(), FleetRefused> {
+        if !L::STARTS_AGAIN {
+            return Err(FleetRefused::Elsewhere(self.service.clone()));
+        }
+        self.take(terms, actor.clone());
+        self.by = (actor.clone(), Some(format!("rollout of {}", version.id())));
+        let to = What::Rollout(format!("{} to {}", self.stable.version.id(), version.id()));
+        self.record(to, None, actor);
+        self.begin(version, self.plan.clone());
+        Ok(())
+    }
+
+    fn steer(&mut self, steer: Steer, actor: Actor) -> Result<(), FleetRefused> {
+        let now = self.now();
+        let Some(OnItsWay { rollout, .. }) = &mut self.on_its_way else {
+            return Err(FleetRefused::NoRollout(self.service.clone()));
+        };
+        match steer {
+            Steer::Pause => rollout.pause(),
+            Steer::Resume => rollout.resume(now),
+            Steer::Promote => rollout.promote(now),
+            Steer::Undo => rollout.undo(now),
+        }
+        self.record(What::Rollout(steer.to_string()), None, actor);
+        Ok(())
+    }
+
+    fn begin(&mut self, version: Version, plan: Plan) {
         // Whatever serves at this moment is counted on.
         let snapshot = self.registry.snapshot();
         let now = self.now();
@@ -238,8 +285,10 @@ impl<L: Launch> Fleet<L> {
             let serves = snapshot.replica(&id).is_some_and(|replica| replica.selectable().is_ok());
             driven.selectable_since = serves.then_some(Duration::ZERO);
         }
-        let target = Numbered { number: self.stable.number + 1, release };
-        self.on_its_way = Some(OnItsWay { target, rollout: Rollout::begin(plan, now) });
+        let target = Release { number: self.next_number, version };
+        self.next_number += 1;
+        let (rollout, before) = (Rollout::begin(plan, now), Answered::default());
+        self.on_its_way = Some(OnItsWay { target, rollout, before });
     }
 
     /// Does what is to be done now; whether more may be.
@@ -252,14 +301,22 @@ impl<L: Launch> Fleet<L> {
         let now = self.now();
         let (actions, stage) = match &mut self.on_its_way {
             None => (rollout::steady(&members, self.plan.replicas), None),
-            Some(OnItsWay { rollout, .. }) => {
-                let before = rollout.stage().clone();
-                let seen = Seen { now, members: &members, samples: Samples::default() };
+            Some(OnItsWay { target, rollout, before }) => {
+                let stage_before = rollout.stage().clone();
+                let split = snapshot.service(&self.service).and_then(|service| service.split.clone());
+                let answered = Answered::now(split.filter(|split| split.to == target.version).as_ref());
+                let seen = Seen { now, members: &members, samples: answered.since(before) };
                 let actions = rollout.advance(&seen);
                 let stage = rollout.stage().clone();
-                (actions, (stage != before).then_some(stage))
+                let is_another = stage != stage_before;
+                if is_another {
+                    *before = answered;
+                }
+                (actions, is_another.then_some(stage))
             }
         };
+        self.divide_calls();
+        self.tell(&members);
         for action in actions {
             match action {
                 Action::Start(side) => self.start(side),
@@ -272,7 +329,7 @@ impl<L: Launch> Fleet<L> {
                 true
             }
             Some(stage) => {
-                self.record(What::Rollout(format!("{stage:?}")), None, Actor::Rollout);
+                self.record(What::Rollout(stage.to_string()), None, Actor::Rollout);
                 false
             }
             None => false,
@@ -284,7 +341,33 @@ impl<L: Launch> Fleet<L> {
         if *outcome == rollout::Outcome::Done {
             self.stable = target;
         }
-        self.record(What::Rollout(format!("{outcome:?}")), None, Actor::Rollout);
+        self.record(What::Rollout(outcome.to_string()), None, Actor::Rollout);
+        self.divide_calls();
+    }
+
+    /// The calls are divided as the rollout says.
+    fn divide_calls(&self) {
+        let divided = self.on_its_way.as_ref().and_then(|OnItsWay { target, rollout, .. }| {
+            let percent = rollout.share().filter(|_| target.version != self.stable.version)?;
+            Some((target.version.clone(), percent))
+        });
+        self.registry.split(&self.service, divided);
+    }
+
+    fn tell(&self, members: &[Member]) {
+        let status = self.on_its_way.as_ref().map(|OnItsWay { target, rollout, .. }| RolloutStatus {
+            from: self.stable.version.clone(),
+            to: target.version.clone(),
+            stage: rollout.stage().clone(),
+            pace: rollout.pace(),
+            percent: rollout.share(),
+            begun: members.iter().filter(|member| member.side == Side::Target).count(),
+        });
+        self.told.send_if_modified(|told| {
+            let is_news = *told != status;
+            *told = status;
+            is_news
+        });
     }
 
     fn note_who_serves(&mut self, snapshot: &Snapshot) {
@@ -323,11 +406,11 @@ impl<L: Launch> Fleet<L> {
     /// Starts one more, which takes the lowest number that is free.
     fn start(&mut self, side: Side) {
         let ordinal = self.free_ordinal();
-        let Numbered { number, release } = match (&self.on_its_way, side) {
+        let Release { number, version } = match (&self.on_its_way, side) {
             (Some(OnItsWay { target, .. }), Side::Target) => target,
             _ => &self.stable,
         };
-        let (number, version, launcher) = (*number, release.version.clone(), Arc::clone(&release.launcher));
+        let (number, version, launcher) = (*number, version.clone(), Arc::clone(&self.launcher));
         let id = self.id(ordinal);
         let row = Replica::stopped(id.clone(), Timestamp::now());
         self.registry.add_replica(Replica { labels: self.labels.clone(), ..row });
@@ -362,13 +445,8 @@ impl<L: Launch> Fleet<L> {
     /// Its driver has ended.
     fn forget(&mut self, ordinal: u32) {
         let id = self.id(ordinal);
-        if let Some(driven) = self.driven.remove(&ordinal) {
-            let launcher = match &self.on_its_way {
-                Some(OnItsWay { target, .. }) if target.number == driven.release => &target.release.launcher,
-                _ => &self.stable.release.launcher,
-            };
-            launcher.forget(&id);
-        }
+        self.driven.remove(&ordinal);
+        self.launcher.forget(&id);
         self.registry.remove_replica(&id);
     }
 
@@ -382,6 +460,30 @@ impl<L: Launch> Fleet<L> {
 
     fn now(&self) -> Duration {
         self.began.elapsed()
+    }
+}
+
+/// How both versions have answered since calls are divided.
+#[derive(Debug, Clone, Default)]
+struct Answered {
+    stable: service_registry::Sample,
+    target: service_registry::Sample,
+}
+
+impl Answered {
+    fn now(split: Option<&Split>) -> Self {
+        let sample = |side| split.map(|split| split.answered.sample(side)).unwrap_or_default();
+        Self {
+            stable: sample(service_registry::Side::Stable),
+            target: sample(service_registry::Side::Target),
+        }
+    }
+
+    fn since(&self, before: &Self) -> Samples {
+        Samples {
+            stable: (&self.stable.clone().since(&before.stable)).into(),
+            target: (&self.target.clone().since(&before.target)).into(),
+        }
     }
 }
 

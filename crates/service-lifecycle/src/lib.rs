@@ -14,7 +14,7 @@ pub mod rollout;
 mod state;
 
 pub use driver::{Driver, Policy};
-pub use fleet::{Fleet, FleetHandle, FleetRefused, Fleets, Release, Terms};
+pub use fleet::{Fleet, FleetHandle, FleetRefused, Fleets, ReplicasOf, RolloutStatus, Steer, Terms};
 pub use order::{Order, Wanted};
 pub use process::{Cause, Exit, Launch, LaunchError, Left, Listening, Process, Signal};
 pub use state::{Denied, Event, transition};

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use service_registry::{Channel, LastExit, Registration};
+use service_registry::{Channel, LastExit, Registration, Version};
 use types::ReplicaId;
 
 /// Starts processes for replicas.
@@ -30,8 +30,12 @@ pub trait Launch: Send + Sync + 'static {
     /// The replica is gone for good: whatever is kept of it can go.
     fn forget(&self, _replica: &ReplicaId) {}
 
-    /// Starts the process of a replica. When this fails, nothing runs.
-    fn launch(&self, replica: &ReplicaId) -> impl Future<Output = Result<Self::Process, LaunchError>> + Send;
+    /// Starts the process of a replica, of this version of its service. When this fails, nothing runs.
+    fn launch(
+        &self,
+        replica: &ReplicaId,
+        version: &Version,
+    ) -> impl Future<Output = Result<Self::Process, LaunchError>> + Send;
 }
 
 /// A process that somebody else has left.

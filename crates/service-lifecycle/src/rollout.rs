@@ -13,6 +13,7 @@ mod capacity;
 mod gate;
 mod plan;
 
+use std::fmt;
 use std::time::Duration;
 
 use types::ReplicaId;
@@ -86,6 +87,39 @@ pub enum Failure {
     Late(Duration),
     /// Somebody wants it so.
     Undone,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Step(number) => write!(formatter, "step {}", number + 1),
+            Self::Preview => formatter.write_str("preview: the new version is called by whoever names it"),
+            Self::Switched => formatter.write_str("switched: the new version has all calls"),
+            Self::Filling => formatter.write_str("the new version takes the place of the old one"),
+            Self::Reverting(failure) => write!(formatter, "reverting: {failure}"),
+            Self::Over(outcome) => outcome.fmt(formatter),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => formatter.write_str("done"),
+            Self::Reverted(failure) => write!(formatter, "reverted: {failure}"),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replica(id, reason) => write!(formatter, "{id}: {reason}"),
+            Self::Gate(why) => formatter.write_str(why),
+            Self::Late(time) => write!(formatter, "nothing has come forward for {} s", time.as_secs()),
+            Self::Undone => formatter.write_str("somebody wants it so"),
+        }
+    }
 }
 
 /// Whether a rollout goes on by itself.

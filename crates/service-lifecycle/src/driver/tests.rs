@@ -71,7 +71,7 @@ impl Launch for Fake {
         Some(Left { process: self.process(script), restarts })
     }
 
-    async fn launch(&self, _replica: &ReplicaId) -> Result<FakeProcess, LaunchError> {
+    async fn launch(&self, _replica: &ReplicaId, _version: &Version) -> Result<FakeProcess, LaunchError> {
         let mut scripts = self.scripts.lock().unwrap();
         let script = if scripts.len() > 1 { scripts.remove(0) } else { scripts[0] };
         match script {

@@ -1,14 +1,16 @@
 //! What a fleet is asked for.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-use service_registry::Actor;
+use service_registry::{Actor, Version};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use types::{ReplicaId, ServiceName};
 
 use super::Terms;
+use crate::rollout::{Pace, Stage};
 
 /// Commands that wait for the one before them.
 const QUEUED: usize = 16;
@@ -19,10 +21,60 @@ pub(super) enum Change {
     Terms(Terms),
     /// Every replica begins anew.
     Restart,
+    /// Another version takes the place of the one that runs.
+    Roll {
+        /// It.
+        version: Version,
+        /// What the configuration says with it.
+        terms: Terms,
+    },
+    /// A rollout that is on its way goes on otherwise.
+    Steer(Steer),
     /// This replica begins anew.
     RestartOne(ReplicaId),
     /// This replica finishes, and stays stopped.
     Drain(ReplicaId),
+}
+
+/// What becomes of a rollout that is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steer {
+    /// It waits until it is resumed.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// What is left of its steps and waits is skipped.
+    Promote,
+    /// The new version is given up.
+    Undo,
+}
+
+impl fmt::Display for Steer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Pause => "paused",
+            Self::Resume => "resumed",
+            Self::Promote => "promoted",
+            Self::Undo => "undone",
+        })
+    }
+}
+
+/// How far a rollout is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolloutStatus {
+    /// The version that runs.
+    pub from: Version,
+    /// The version that is to.
+    pub to: Version,
+    /// Where it is.
+    pub stage: Stage,
+    /// Whether it goes on by itself.
+    pub pace: Pace,
+    /// The part of the calls that the new version has; none where each replica has as much as any other.
+    pub percent: Option<u8>,
+    /// The replicas of the new version that there are.
+    pub begun: usize,
 }
 
 /// A change that somebody asks for.
@@ -47,6 +99,9 @@ pub enum FleetRefused {
     /// Something else has to end first.
     #[error("the replicas of {0} are being replaced already; `serviceos events` says how far that is")]
     OnItsWay(ServiceName),
+    /// There is none.
+    #[error("no rollout of {0} is on its way; `serviceos events` says how the last one ended")]
+    NoRollout(ServiceName),
     /// Nothing is changed any more.
     #[error("serviceos is stopping")]
     Stopping,
@@ -77,6 +132,22 @@ impl FleetHandle {
     /// Nothing has begun then.
     pub async fn restart(&self, actor: Actor) -> Result<(), FleetRefused> {
         self.ask(Change::Restart, actor).await
+    }
+
+    /// Another version takes the place of the one that runs, as the terms say; in the place of one that is on its way already.
+    ///
+    /// # Errors
+    /// Nothing has begun then.
+    pub async fn roll(&self, version: Version, terms: Terms, actor: Actor) -> Result<(), FleetRefused> {
+        self.ask(Change::Roll { version, terms }, actor).await
+    }
+
+    /// A rollout that is on its way goes on otherwise.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn steer(&self, steer: Steer, actor: Actor) -> Result<(), FleetRefused> {
+        self.ask(Change::Steer(steer), actor).await
     }
 
     /// One replica finishes, and begins anew.

@@ -10,9 +10,8 @@ use super::*;
 use crate::{Cause, Exit, LaunchError, Listening, Process, Signal};
 use tokio::time::timeout;
 
-/// Starts processes that do as they are told, but for those of a version that ends at once.
+/// Starts processes that do as they are told, but for those of version 6.6.6, which end at once.
 struct Fake {
-    ends_at_once: bool,
     running: Arc<Mutex<BTreeSet<u32>>>,
     forgotten: Arc<Mutex<Vec<u32>>>,
 }
@@ -30,10 +29,10 @@ impl Launch for Fake {
         self.forgotten.lock().unwrap().push(replica.ordinal);
     }
 
-    async fn launch(&self, replica: &ReplicaId) -> Result<FakeProcess, LaunchError> {
+    async fn launch(&self, replica: &ReplicaId, version: &Version) -> Result<FakeProcess, LaunchError> {
         let is_new = self.running.lock().unwrap().insert(replica.ordinal);
         assert!(is_new, "{replica} runs twice");
-        let (running, ended) = (Arc::clone(&self.running), watch::Sender::new(self.ends_at_once));
+        let (running, ended) = (Arc::clone(&self.running), watch::Sender::new(version.label() == "6.6.6"));
         Ok(FakeProcess { ordinal: replica.ordinal, running, ended })
     }
 }
@@ -102,9 +101,8 @@ fn service() -> ServiceName {
 impl Stage {
     fn new(replicas: u32) -> Self {
         let (running, forgotten) = (Arc::default(), Arc::default());
-        let launcher =
-            Fake { ends_at_once: false, running: Arc::clone(&running), forgotten: Arc::clone(&forgotten) };
-        let release = Release { version: "1.0.0".into(), launcher: Arc::new(launcher) };
+        let launcher = Fake { running: Arc::clone(&running), forgotten: Arc::clone(&forgotten) };
+        let launcher = Arc::new(launcher);
         let known = Service {
             name: service(),
             version: "1.0.0".into(),
@@ -115,9 +113,10 @@ impl Stage {
         };
         let registry = Registry::new(vec![known]);
         let (stop, stopping) = watch::channel(Wanted::Running);
+        let of = ReplicasOf { service: service(), node: None, labels: None, version: "1.0.0".into() };
         let (fleet, commands) = FleetHandle::new();
         let random = fastrand::Rng::with_seed(3);
-        let run = Fleet::new(service(), None, None, release, terms(replicas), registry.clone(), random);
+        let run = Fleet::new(of, launcher, terms(replicas), registry.clone(), random);
         let task = tokio::spawn(run.run(stopping, commands));
         let fewest = Arc::new(Mutex::new(usize::MAX));
         tokio::spawn(pass_every_check(registry.clone(), Arc::clone(&fewest)));
@@ -299,4 +298,63 @@ async fn nothing_is_changed_once_everything_stops() {
     stage.task.await.unwrap();
     assert_eq!(stage.fleet.drain(id(0), Actor::Operator).await, Err(FleetRefused::Stopping));
     assert!(stage.running.lock().unwrap().is_empty());
+}
+
+fn versions(stage: &Stage) -> BTreeSet<String> {
+    let snapshot = stage.registry.snapshot();
+    let selectable = snapshot.service(&service()).unwrap().selectable();
+    selectable.map(|instance| instance.version.label().to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_version_takes_the_place_of_the_one_that_runs() {
+    let stage = Stage::new(3);
+    stage.until(&[0, 1, 2]).await;
+    stage.count_fewest();
+    stage.fleet.roll("2.0.0".into(), terms(3), Actor::Configuration).await.unwrap();
+    stage.until(&[0, 1, 3]).await;
+    assert_eq!((versions(&stage), *stage.fewest.lock().unwrap()), (["2.0.0".to_owned()].into(), 3));
+    let none = stage.fleet.steer(Steer::Undo, Actor::Operator).await;
+    assert_eq!(none, Err(FleetRefused::NoRollout(service())));
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_does_not_come_to_serve_is_given_up_and_the_old_one_never_lost_a_replica() {
+    let stage = Stage::new(2);
+    stage.until(&[0, 1]).await;
+    stage.count_fewest();
+    stage.fleet.roll("6.6.6".into(), terms(2), Actor::Configuration).await.unwrap();
+    let is_reverted = |event: &Arc<service_registry::Event>| matches!(&event.what, What::Rollout(stage) if stage.starts_with("reverted: vrf/2: exited with code 0"));
+    let mut events = stage.registry.events().last();
+    while !stage.registry.events().after(0).iter().any(is_reverted) {
+        timeout(Duration::from_secs(3600), events.changed()).await.unwrap().unwrap();
+    }
+    stage.until(&[0, 1]).await;
+    assert_eq!((versions(&stage), *stage.fewest.lock().unwrap()), (["1.0.0".to_owned()].into(), 2));
+    let running: Vec<_> = stage.running.lock().unwrap().iter().copied().collect();
+    assert_eq!(running, [0, 1]);
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_has_its_part_of_the_calls_and_waits_for_samples() {
+    let stage = Stage::new(2);
+    stage.until(&[0, 1]).await;
+    let gate = rollout::Gate { error_rate: 0.01, latency_ratio: 2.0, min_requests: 10 };
+    let steps = vec![rollout::Step { weight: 50, pause: Some(Duration::from_secs(60)) }];
+    let mut canary = terms(2);
+    canary.plan.strategy = Strategy::Canary { steps, gate };
+    stage.fleet.roll("2.0.0".into(), canary, Actor::Operator).await.unwrap();
+    stage.until(&[0, 1, 2]).await;
+    sleep(Duration::from_secs(600)).await;
+    let split = || stage.registry.snapshot().service(&service()).unwrap().split.clone();
+    let divided = split().unwrap();
+    assert_eq!((divided.to.label(), divided.percent), ("2.0.0", 50), "too few calls say nothing");
+    let tally = divided.answered.begin(service_registry::Side::Target);
+    (0..10).for_each(|_| tally.add_call());
+    stage.until(&[0, 2]).await;
+    assert_eq!(versions(&stage), ["2.0.0".to_owned()].into());
+    assert!(split().is_none());
+    stage.end().await;
 }

@@ -8,6 +8,7 @@ use control::{TicketOffice, TicketRefused};
 use mesh::{Members, Registered, Registrations};
 use mesh_protocol::{EndOrder, LaunchTicket, OwnWords, Protocol, RegisteredBy};
 use service_lifecycle::{Cause, Exit, Launch, LaunchError, Listening, Process, Signal};
+use service_registry::Version;
 use types::{ReplicaId, ServiceName};
 
 use super::joining::Begun;
@@ -115,7 +116,11 @@ impl Launch for Arrivals {
         self.registrations.arrived(replica).await;
     }
 
-    async fn launch(&self, replica: &ReplicaId) -> Result<RegisteredReplica, LaunchError> {
+    async fn launch(
+        &self,
+        replica: &ReplicaId,
+        _version: &Version,
+    ) -> Result<RegisteredReplica, LaunchError> {
         let registered = self.registrations.present(replica);
         let registered = registered.ok_or_else(|| LaunchError("it came and went".into()))?;
         Ok(RegisteredReplica { replica: replica.clone(), registered, members: self.members.clone() })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use service_lifecycle::{Fleet, FleetHandle, Fleets, Launch, Release, Terms, Wanted};
+use service_lifecycle::{Fleet, FleetHandle, Fleets, Launch, ReplicasOf, Terms, Wanted};
 use service_registry::{Actor, Registry};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -61,12 +61,15 @@ impl Running {
         launcher: Arc<L>,
         terms: Terms,
     ) -> FleetHandle {
-        let release = Release { version: begin.versions.get(service), launcher };
         let (handle, commands) = FleetHandle::new();
         let (registry, random) = (begin.registry.clone(), begin.random.fork());
-        let labels = Some(labels(service));
-        let (name, node) = (service.name.clone(), begin.node.cloned());
-        let fleet = Fleet::new(name, node, labels, release, terms, registry, random);
+        let of = ReplicasOf {
+            service: service.name.clone(),
+            node: begin.node.cloned(),
+            labels: Some(labels(service)),
+            version: begin.versions.get(service),
+        };
+        let fleet = Fleet::new(of, launcher, terms, registry, random);
         self.tasks.spawn(fleet.run(self.stop.subscribe(), commands));
         handle
     }

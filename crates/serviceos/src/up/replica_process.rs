@@ -17,7 +17,7 @@ use configuration::{Program, Resources, ServiceSettings};
 use mesh::Members;
 use mesh_protocol::{Assignment, Bytes, RegisteredBy, Report, sha256, to_hex};
 use service_lifecycle::{Cause, Exit, Launch, LaunchError, Left, Listening, Process, Signal};
-use service_registry::{Channel, Registry};
+use service_registry::{Channel, Registry, Version};
 use service_router::TlsClient;
 use tokio::time::timeout;
 use types::wire::Message;
@@ -238,10 +238,13 @@ impl Launch for ReplicaLauncher {
         self.outputs.forget(replica.clone());
     }
 
-    async fn launch(&self, replica: &ReplicaId) -> Result<ReplicaProcess, LaunchError> {
+    async fn launch(&self, replica: &ReplicaId, version: &Version) -> Result<ReplicaProcess, LaunchError> {
         let spec = self.services.get(&replica.service);
         let spec =
             spec.ok_or_else(|| LaunchError(format!("{} is not in the configuration", replica.service)))?;
+        if spec.id.version != version.label() {
+            return Err(LaunchError(format!("what version {} runs is not known here", version.id())));
+        }
         let spawned = self.spawn(replica, spec).await;
         spawned.map_err(|error| LaunchError(format!("failed to start the process: {error:#}")))
     }
