@@ -4,6 +4,7 @@
 //! what begins and what leaves while they change from one release to another, and a restart of the service is one to the release
 //! that runs already.
 
+mod answered;
 mod command;
 
 use std::collections::BTreeMap;
@@ -11,14 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use service_registry::{Actor, Attested, Labels, Registry, Replica, Snapshot, Split, Subject, Version, What};
+use service_registry::{Actor, Attested, Labels, Registry, Replica, Snapshot, Subject, Version, What};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use types::{NodeName, ReplicaId, ServiceName};
 
-use crate::rollout::{self, Action, Member, Plan, Rollout, Samples, Seen, Side, Stage, Standing, Strategy};
+use crate::rollout::{self, Action, Member, Plan, Rollout, Seen, Side, Stage, Standing, Strategy};
 use crate::{Driver, Launch, Order, Policy, Wanted};
+use answered::Answered;
 use command::{Change, Command};
 pub use command::{FleetHandle, FleetRefused, Fleets, RolloutStatus, Steer};
 
@@ -460,30 +462,6 @@ impl<L: Launch> Fleet<L> {
 
     fn now(&self) -> Duration {
         self.began.elapsed()
-    }
-}
-
-/// How both versions have answered since calls are divided.
-#[derive(Debug, Clone, Default)]
-struct Answered {
-    stable: service_registry::Sample,
-    target: service_registry::Sample,
-}
-
-impl Answered {
-    fn now(split: Option<&Split>) -> Self {
-        let sample = |side| split.map(|split| split.answered.sample(side)).unwrap_or_default();
-        Self {
-            stable: sample(service_registry::Side::Stable),
-            target: sample(service_registry::Side::Target),
-        }
-    }
-
-    fn since(&self, before: &Self) -> Samples {
-        Samples {
-            stable: (&self.stable.clone().since(&before.stable)).into(),
-            target: (&self.target.clone().since(&before.target)).into(),
-        }
     }
 }
 

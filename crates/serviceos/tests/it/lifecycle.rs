@@ -107,7 +107,7 @@ fn a_replica_that_is_drained_stays_stopped_until_it_is_restarted() {
 
 #[test]
 fn ten_restarts_of_all_replicas_under_load_lose_nothing_and_never_have_fewer_than_are_wanted() {
-    let mesh = Mesh::new().yaml("    vrf: {replicas: 3}\n").up();
+    let mesh = Mesh::new().yaml("    vrf: {replicas: 3, rollout: {minReady: 0s}}\n").up();
     let mut watch = mesh
         .command()
         .args(["instances", "vrf", "--watch", "--json"])
