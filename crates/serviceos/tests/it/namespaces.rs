@@ -214,7 +214,10 @@ fn a_machine_that_dies_unseen_is_missed_a_while_after_etcd_is_reached_again() {
         under_load(one, PATH, |load| {
             load.until_more(200);
             network.cut(0, ETCD);
+            // All that runs on a machine dies with it.
+            let replicas = two.pids("vrf");
             kill(two.pid(), Signal::KILL);
+            replicas.into_iter().for_each(|pid| kill(pid, Signal::KILL));
             two.wait();
             until_no_lease_is_left(etcd);
             assert_eq!(selected(one), BTreeSet::from([BOTH[0].to_owned()]), "the checks have found it out");
