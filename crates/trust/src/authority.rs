@@ -60,7 +60,7 @@ pub type OwnEvidence = Arc<
 pub struct ServicePolicy {
     /// What their evidence must show.
     pub policy: Policy,
-    /// The label of the version that they run.
+    /// The label of the version that those run of which nothing else was [said](Authority::runs).
     pub version: String,
     /// How many there are.
     pub replicas: u32,
@@ -139,6 +139,8 @@ struct State {
     used: Used,
     /// The digest of the configuration that a replica has rejected last.
     rejected: BTreeMap<(ServiceName, String), [u8; 32]>,
+    /// The labels of the versions of replicas of which it was said.
+    versions: BTreeMap<(ServiceName, String), String>,
 }
 
 /// A transition that this node knows of and does not live by.
@@ -220,6 +222,12 @@ impl Authority {
         Ok([vec![leaf], ca.chain.clone()].concat())
     }
 
+    /// A replica is of this version of its service, by the label, whenever it joins from now on: while one version takes the place of
+    /// another there are replicas of both. Its evidence is bound to that.
+    pub fn runs(&self, service: &ServiceName, instance: &str, version: &str) {
+        self.state().versions.insert((service.clone(), instance.to_owned()), version.to_owned());
+    }
+
     /// A launch ticket, with which one replica may join within 120 seconds.
     ///
     /// # Errors
@@ -241,6 +249,7 @@ impl Authority {
             let is_known = standings.contains_key(&key);
             is_known && Arc::make_mut(standings).remove(&key).is_some()
         });
+        self.state().versions.remove(&key);
         self.0.dismissed.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use appraisal::{Checks, Policy, Release, Roots, TcbStatus};
+use appraisal::{Checks, Code, Policy, Release, Roots, TcbStatus};
 use dev_quoter::{Profile, Validity};
 use mesh_protocol::tls::{RootPin, peer, spki_of, verify_chain};
 use mesh_protocol::{AuthorityBinding, Evidence, EvidenceKind, SpiffeId, Subject, sha256, to_hex};
@@ -162,4 +162,21 @@ async fn the_authoritys_own_certificates_have_no_facts() {
     assert_eq!(peer(Some(&own)), Some(found));
     assert_eq!(LeafFacts::of(&own[0]), None);
     assert!(mesh.authority.issue_own(Subject::Authority("n1".into()), &key[1..], NOW + 60).is_err());
+}
+
+#[tokio::test]
+async fn a_replica_of_another_version_is_bound_to_that_and_to_no_other() {
+    let mesh = Mesh::new().await;
+    let vrf = "vrf".parse().unwrap();
+    mesh.authority.runs(&vrf, "1", "2.0.0");
+    assert_eq!(
+        mesh.applicant("1").refused().await,
+        Code::BindingMismatch,
+        "it says that it is of the policy's"
+    );
+    mesh.applicant("1").bound(|binding| binding.version = "2.0.0").joined().await;
+    let other = mesh.applicant("0").bound(|binding| binding.version = "2.0.0").refused().await;
+    assert_eq!(other, Code::BindingMismatch, "the others are of the policy's version");
+    mesh.authority.dismiss(&vrf, "1");
+    mesh.applicant("1").joined().await;
 }

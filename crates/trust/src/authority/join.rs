@@ -63,6 +63,8 @@ struct Begun {
     join: Join,
     service: ServiceName,
     policy: Arc<ServicePolicy>,
+    /// The label of the version that it is of.
+    version: String,
     ca: Arc<IssuingCa>,
     id: SpiffeId,
     /// The digest of the configuration that its evidence must be bound to.
@@ -133,14 +135,15 @@ impl Authority {
         let id = SpiffeId::of_replica(&self.0.domain.trust_domain, &service, &claims.instance);
         let whose = (service.clone(), claims.instance.clone());
         let kept = channel.peer.as_ref().and_then(|_| self.kept_config(&whose, claims.config_digest));
-        let (ca, config, before, behind) = {
+        let (ca, config, before, behind, version) = {
             let state = self.state();
             let config = state.config_of(&whose, &policy, kept);
             let before = state.before.as_ref().map(|before| {
                 let policy = before.services.get(&service).unwrap_or(&policy);
                 (before.transition, state.config_of(&whose, policy, kept))
             });
-            (Arc::clone(&state.ca), config, before, state.behind)
+            let version = state.versions.get(&whose).unwrap_or(&policy.version).clone();
+            (Arc::clone(&state.ca), config, before, state.behind, version)
         };
         if let Some(behind) = behind {
             // Its ticket is as good as before.
@@ -156,7 +159,7 @@ impl Authority {
             receipt_spki: &request.receipt_spki.0,
             service: &claims.service,
             // What the service is to be here, not what the replica says.
-            version: &policy.version,
+            version: &version,
             instance: &claims.instance,
             trust_domain: &self.0.domain.trust_domain,
             authority_spki: channel.authority_spki,
@@ -181,7 +184,7 @@ impl Authority {
             report_data,
             before,
         };
-        Ok(Begun { join, service, policy, ca, id, config, marks, now_ms, checks })
+        Ok(Begun { join, service, policy, version, ca, id, config, marks, now_ms, checks })
     }
 
     /// The ticket and the nonce are used up by this, whatever is decided then. That a ticket is too old or was used is said last:
@@ -351,7 +354,7 @@ impl Authority {
             n: begun.ca.n,
             transition: begun.ca.transition,
             appraisal: record.digest,
-            version: begun.policy.version.clone(),
+            version: begun.version.clone(),
             receipt: sha256(&begun.join.receipt_spki),
             workload: begun.join.claims.workload,
         };

@@ -160,6 +160,7 @@ impl Authority {
                 services: Arc::new(services),
                 used,
                 rejected: BTreeMap::new(),
+                versions: BTreeMap::new(),
             }),
             standings: watch::Sender::new(Arc::new(standings)),
             revocations: watch::Sender::new(Arc::new(revocations)),
