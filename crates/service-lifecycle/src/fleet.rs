@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use service_registry::{Actor, Attested, Labels, Registry, Replica, Snapshot, Subject, Version, What};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use types::{NodeName, ReplicaId, ServiceName};
@@ -21,8 +21,10 @@ use types::{NodeName, ReplicaId, ServiceName};
 use crate::rollout::{self, Action, Member, Plan, Rollout, Seen, Side, Stage, Standing, Strategy};
 use crate::{Driver, Launch, Order, Policy, Wanted};
 use answered::Answered;
-use command::{Change, Command};
-pub use command::{FleetHandle, FleetRefused, Fleets, RolloutStatus, Steer};
+use command::{Change, Command, MAX_HISTORY};
+pub use command::{
+    EndedRollout, FleetEnd, FleetHandle, FleetRefused, Fleets, RolloutStatus, Rollouts, Steer,
+};
 
 /// How often a rollout is looked at where nothing happens.
 const LOOK: Duration = Duration::from_secs(1);
@@ -64,7 +66,6 @@ pub struct Fleet<L> {
     on_its_way: Option<OnItsWay>,
     /// The number of the next release.
     next_number: u64,
-    told: watch::Sender<Option<RolloutStatus>>,
     drivers: JoinSet<u32>,
     driven: BTreeMap<u32, Driven>,
     /// Who wanted what was wanted last, and why.
@@ -85,6 +86,7 @@ struct OnItsWay {
     rollout: Rollout,
     /// How both versions had answered when the stage began.
     before: Answered,
+    since: Timestamp,
 }
 
 /// A driver, as the fleet sees it.
@@ -124,7 +126,6 @@ impl<L: Launch> Fleet<L> {
             stable: Release { number: 0, version },
             on_its_way: None,
             next_number: 1,
-            told: watch::Sender::new(None),
             drivers: JoinSet::new(),
             driven: BTreeMap::new(),
             by: (Actor::Configuration, None),
@@ -132,24 +133,19 @@ impl<L: Launch> Fleet<L> {
         }
     }
 
-    /// How far a rollout is that is on its way.
-    pub fn status(&self) -> watch::Receiver<Option<RolloutStatus>> {
-        self.told.subscribe()
-    }
-
     /// Keeps the replicas until they are to be gone; returns when no process of them is left. `stop` says how much is wanted of
     /// all of them at the least.
-    pub async fn run(mut self, mut stop: watch::Receiver<Wanted>, mut commands: mpsc::Receiver<Command>) {
+    pub async fn run(mut self, mut stop: watch::Receiver<Wanted>, mut end: FleetEnd) {
         let mut snapshots = self.registry.subscribe();
         loop {
-            while self.settle() {}
+            while self.settle(&end) {}
             let is_moving = self.on_its_way.is_some();
             tokio::select! {
                 told = stop.wait_for(|stop| *stop > Wanted::Running) => {
                     drop(told);
                     break;
                 }
-                Some(Command { change, actor, answer }) = commands.recv() => {
+                Some(Command { change, actor, answer }) = end.commands.recv() => {
                     let done = self.change(change, actor);
                     let _nobody_waits = answer.send(done).is_err();
                 }
@@ -164,7 +160,7 @@ impl<L: Launch> Fleet<L> {
                 () = sleep(LOOK), if is_moving => {}
             }
         }
-        drop(commands);
+        drop(end);
         self.stop(stop).await;
     }
 
@@ -290,11 +286,11 @@ impl<L: Launch> Fleet<L> {
         let target = Release { number: self.next_number, version };
         self.next_number += 1;
         let (rollout, before) = (Rollout::begin(plan, now), Answered::default());
-        self.on_its_way = Some(OnItsWay { target, rollout, before });
+        self.on_its_way = Some(OnItsWay { target, rollout, before, since: Timestamp::now() });
     }
 
     /// Does what is to be done now; whether more may be.
-    fn settle(&mut self) -> bool {
+    fn settle(&mut self, end: &FleetEnd) -> bool {
         let snapshot = self.registry.snapshot();
         if self.on_its_way.is_some() {
             self.note_who_serves(&snapshot);
@@ -303,7 +299,7 @@ impl<L: Launch> Fleet<L> {
         let now = self.now();
         let (actions, stage) = match &mut self.on_its_way {
             None => (rollout::steady(&members, self.plan.replicas), None),
-            Some(OnItsWay { target, rollout, before }) => {
+            Some(OnItsWay { target, rollout, before, .. }) => {
                 let stage_before = rollout.stage().clone();
                 let split = snapshot.service(&self.service).and_then(|service| service.split.clone());
                 let answered = Answered::now(split.filter(|split| split.to == target.version).as_ref());
@@ -318,7 +314,7 @@ impl<L: Launch> Fleet<L> {
             }
         };
         self.divide_calls();
-        self.tell(&members);
+        self.tell(&members, end);
         for action in actions {
             match action {
                 Action::Start(side) => self.start(side),
@@ -327,7 +323,7 @@ impl<L: Launch> Fleet<L> {
         }
         match stage {
             Some(Stage::Over(outcome)) => {
-                self.finish(&outcome);
+                self.finish(outcome, end);
                 true
             }
             Some(stage) => {
@@ -338,13 +334,27 @@ impl<L: Launch> Fleet<L> {
         }
     }
 
-    fn finish(&mut self, outcome: &rollout::Outcome) {
-        let Some(OnItsWay { target, .. }) = self.on_its_way.take() else { return };
-        if *outcome == rollout::Outcome::Done {
+    fn finish(&mut self, outcome: rollout::Outcome, end: &FleetEnd) {
+        let Some(OnItsWay { target, since, .. }) = self.on_its_way.take() else { return };
+        let (from, to) = (self.stable.version.clone(), target.version.clone());
+        if outcome == rollout::Outcome::Done {
             self.stable = target;
         }
         self.record(What::Rollout(outcome.to_string()), None, Actor::Rollout);
         self.divide_calls();
+        // Who runs what it ran before was only started again.
+        if from == to {
+            end.told.send_modify(|told| told.on_its_way = None);
+            return;
+        }
+        end.told.send_modify(|told| {
+            told.on_its_way = None;
+            if told.ended.len() == MAX_HISTORY {
+                told.ended.pop_front();
+            }
+            told.ended.push_back(EndedRollout { from, to, outcome, times: (since, Timestamp::now()) });
+        });
+        end.ended.send_modify(|ended| *ended += 1);
     }
 
     /// The calls are divided as the rollout says.
@@ -356,7 +366,7 @@ impl<L: Launch> Fleet<L> {
         self.registry.split(&self.service, divided);
     }
 
-    fn tell(&self, members: &[Member]) {
+    fn tell(&self, members: &[Member], end: &FleetEnd) {
         let status = self.on_its_way.as_ref().map(|OnItsWay { target, rollout, .. }| RolloutStatus {
             from: self.stable.version.clone(),
             to: target.version.clone(),
@@ -365,9 +375,9 @@ impl<L: Launch> Fleet<L> {
             percent: rollout.share(),
             begun: members.iter().filter(|member| member.side == Side::Target).count(),
         });
-        self.told.send_if_modified(|told| {
-            let is_news = *told != status;
-            *told = status;
+        end.told.send_if_modified(|told| {
+            let is_news = told.on_its_way != status;
+            told.on_its_way = status;
             is_news
         });
     }

@@ -14,7 +14,10 @@ pub mod rollout;
 mod state;
 
 pub use driver::{Driver, Policy};
-pub use fleet::{Fleet, FleetHandle, FleetRefused, Fleets, ReplicasOf, RolloutStatus, Steer, Terms};
+pub use fleet::{
+    EndedRollout, Fleet, FleetEnd, FleetHandle, FleetRefused, Fleets, ReplicasOf, RolloutStatus, Rollouts,
+    Steer, Terms,
+};
 pub use order::{Order, Wanted};
 pub use process::{Cause, Exit, Launch, LaunchError, Left, Listening, Process, Signal};
 pub use state::{Denied, Event, transition};

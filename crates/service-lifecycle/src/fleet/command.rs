@@ -1,19 +1,22 @@
 //! What a fleet is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use service_registry::{Actor, Version};
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use types::{ReplicaId, ServiceName};
 
 use super::Terms;
-use crate::rollout::{Pace, Stage};
+use crate::rollout::{Outcome, Pace, Stage};
 
 /// Commands that wait for the one before them.
 const QUEUED: usize = 16;
+/// Rollouts that have ended and are remembered, of each service.
+pub const MAX_HISTORY: usize = 20;
 
 /// What is to be another.
 pub(super) enum Change {
@@ -77,6 +80,36 @@ pub struct RolloutStatus {
     pub begun: usize,
 }
 
+/// The rollout that is on its way, and those that have ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rollouts {
+    /// It.
+    pub on_its_way: Option<RolloutStatus>,
+    /// The latest last, at most [`MAX_HISTORY`].
+    pub ended: VecDeque<EndedRollout>,
+}
+
+/// How a rollout has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedRollout {
+    /// The version that ran before.
+    pub from: Version,
+    /// The version that was to run.
+    pub to: Version,
+    /// How.
+    pub outcome: Outcome,
+    /// When it began, and when it ended.
+    pub times: (Timestamp, Timestamp),
+}
+
+/// A fleet's end of its handle.
+pub struct FleetEnd {
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) told: watch::Sender<Rollouts>,
+    /// Counts the rollouts of all fleets that have ended.
+    pub(super) ended: watch::Sender<u64>,
+}
+
 /// A change that somebody asks for.
 pub struct Command {
     pub(super) change: Change,
@@ -109,13 +142,22 @@ pub enum FleetRefused {
 
 /// Asks a fleet.
 #[derive(Clone)]
-pub struct FleetHandle(mpsc::Sender<Command>);
+pub struct FleetHandle {
+    commands: mpsc::Sender<Command>,
+    rollouts: watch::Receiver<Rollouts>,
+}
 
 impl FleetHandle {
-    /// A handle, and what [`Fleet::run`](super::Fleet::run) takes.
-    pub fn new() -> (Self, mpsc::Receiver<Command>) {
-        let (sender, receiver) = mpsc::channel(QUEUED);
-        (Self(sender), receiver)
+    /// A handle, and what [`Fleet::run`](super::Fleet::run) takes; `ended` counts the rollouts that end.
+    pub fn new(ended: watch::Sender<u64>) -> (Self, FleetEnd) {
+        let (sender, commands) = mpsc::channel(QUEUED);
+        let (told, rollouts) = watch::channel(Rollouts::default());
+        (Self { commands: sender, rollouts }, FleetEnd { commands, told, ended })
+    }
+
+    /// The rollout that is on its way, and those that have ended.
+    pub fn rollouts(&self) -> Rollouts {
+        self.rollouts.borrow().clone()
     }
 
     /// The configuration says something else of the service's replicas.
@@ -169,7 +211,7 @@ impl FleetHandle {
     async fn ask(&self, change: Change, actor: Actor) -> Result<(), FleetRefused> {
         let (answer, answered) = oneshot::channel();
         let stopping = |_| FleetRefused::Stopping;
-        self.0.send(Command { change, actor, answer }).await.map_err(|_| FleetRefused::Stopping)?;
+        self.commands.send(Command { change, actor, answer }).await.map_err(|_| FleetRefused::Stopping)?;
         answered.await.map_err(stopping)?
     }
 }

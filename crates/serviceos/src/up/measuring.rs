@@ -46,13 +46,39 @@ impl Launchable {
 impl Measurements {
     /// Measures everything, on a thread that may wait for the disk.
     pub(super) async fn take(settings: &Settings, run: &Path) -> Result<Self> {
-        let processes = settings.services.iter().filter_map(|service| {
-            let process = service.process()?;
-            Some((service.clone(), process.clone()))
-        });
-        let (processes, run): (Vec<_>, _) = (processes.collect(), run.to_owned());
-        let measured = tokio::task::spawn_blocking(move || measure(&processes, &run));
-        measured.await.context("failed to measure the services")?
+        let none = Self { services: BTreeMap::new(), authority: [0; 32] };
+        none.renewed(None, settings, run).await
+    }
+
+    /// Those of other settings. What runs the same program as before was measured before.
+    pub(super) async fn renewed(
+        &self,
+        before: Option<&Settings>,
+        settings: &Settings,
+        run: &Path,
+    ) -> Result<Self> {
+        let before: BTreeMap<_, _> = before
+            .iter()
+            .flat_map(|before| &before.services)
+            .map(|service| (&service.name, service))
+            .collect();
+        let (mut known, mut others) = (BTreeMap::new(), Vec::new());
+        for service in &settings.services {
+            let Some(process) = service.process() else { continue };
+            let is_as_before = before.get(&service.name).is_some_and(|before| runs_the_same(before, service));
+            match self.services.get(&service.name).filter(|_| is_as_before) {
+                Some(launchable) => _ = known.insert(service.name.clone(), launchable.clone()),
+                None => others.push((service.clone(), process.clone())),
+            }
+        }
+        if others.is_empty() && !before.is_empty() {
+            return Ok(Self { services: known, authority: self.authority });
+        }
+        let run = run.to_owned();
+        let measured = tokio::task::spawn_blocking(move || measure(&others, &run));
+        let mut measured = measured.await.context("failed to measure the services")??;
+        measured.services.extend(known);
+        Ok(measured)
     }
 }
 
@@ -78,6 +104,15 @@ fn measure(processes: &[(ServiceSettings, ProcessSettings)], run: &Path) -> Resu
         services.insert(service.name.clone(), launchable);
     }
     Ok(Measurements { services, authority })
+}
+
+/// Whether the launchers of both are told the same.
+fn runs_the_same(before: &ServiceSettings, after: &ServiceSettings) -> bool {
+    let told = |service: &ServiceSettings| {
+        let process = service.process()?;
+        Some((process.program.clone(), process.grace, service.protocol))
+    };
+    told(before) == told(after)
 }
 
 fn words(builtin: Builtin) -> [&'static str; 2] {
