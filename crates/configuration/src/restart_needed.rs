@@ -97,7 +97,6 @@ impl Changes {
                     self.0.push(key);
                     return;
                 };
-                self.push(service.version != other.version, &format!("{key}.version"));
                 self.push(service.protocol != other.protocol, &format!("{key}.protocol"));
                 for (changed, name) in program {
                     self.push(changed, &format!("{key}.{name}"));
@@ -113,7 +112,7 @@ impl Changes {
             program,
             replicas,
             config: _,
-            config_reload,
+            config_reload: _,
             secrets,
             allow,
             attestation,
@@ -128,7 +127,6 @@ impl Changes {
         // The launcher that stays beside a command knows it from its start.
         let is_command = matches!(program, Program::Command(_));
         self.push(is_command && *grace != after.grace, &format!("{key}.drain.grace"));
-        self.push(*config_reload != after.config_reload, &format!("{key}.configReload"));
         self.push(*secrets != after.secrets, &format!("{key}.secrets"));
         self.push(*allow != after.allow, &format!("{key}.allow"));
         self.push(*attestation != after.attestation, &format!("{key}.attestation"));

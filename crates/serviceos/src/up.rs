@@ -32,6 +32,7 @@ mod revisions;
 mod screen;
 mod shared_limits;
 mod source;
+mod specs;
 mod store;
 mod tokens;
 mod told;
@@ -85,6 +86,7 @@ use screen::Screen;
 pub(crate) use screen::counted;
 pub(crate) use source::Source;
 use source::named_by;
+use specs::Specs;
 use tokens::Tokens;
 use upstream_tls::UpstreamTls;
 
@@ -194,7 +196,9 @@ impl Running {
         let mesh = Mesh::open(&settings, beginning.number(), &data_dir, mesh).await?;
         let upstream_tls =
             upstream_tls.with_mesh(mesh.client(b"http/1.1")?, mesh.client(b"h2")?, mesh.caller_signer()?);
-        let versions = mesh.manifests().versions(&settings);
+        let (manifests, specs) = (mesh.manifests(), Specs::default());
+        let versions = manifests.versions(&settings);
+        specs.add(&settings, manifests.measurements(), &versions);
         let (tokens, owner) = Tokens::begin(issuers, users, vault, mesh.authority.secret_changes());
         let (token_keys, users) = tokens.for_gateway();
         let (access_log, access_log_handle) = access_log.unzip();
@@ -261,7 +265,8 @@ impl Running {
             resolving,
             files,
             fleets: Fleets::default(),
-            manifests: mesh.manifests(),
+            manifests,
+            specs,
         };
         let (address, data_path) = (gateway.addresses()[0], live.settings.data_dir.clone());
         let node = node::among_others(&live.settings);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use service_lifecycle::{Fleet, FleetHandle, Fleets, Launch, ReplicasOf, Terms, Wanted};
-use service_registry::{Actor, Registry};
+use service_registry::{Actor, Registry, Version};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use types::{NodeName, ServiceName};
@@ -20,6 +20,8 @@ use configuration::{ServiceSettings, Settings};
 pub(super) struct Running {
     tasks: JoinSet<()>,
     stop: watch::Sender<Wanted>,
+    /// Counts the rollouts that have ended.
+    ended: watch::Sender<u64>,
 }
 
 /// What fleets are made of.
@@ -39,7 +41,11 @@ impl Running {
     pub(super) fn begin(mut begin: Begin<'_>) -> (Self, Fleets) {
         let (registrations, members) = (begin.mesh.registrations.clone(), begin.mesh.members.clone());
         let arrivals = Arc::new(Arrivals { registrations, members });
-        let mut running = Self { tasks: JoinSet::new(), stop: watch::Sender::new(Wanted::Running) };
+        let mut running = Self {
+            tasks: JoinSet::new(),
+            stop: watch::Sender::new(Wanted::Running),
+            ended: watch::Sender::new(0),
+        };
         let mut handles = BTreeMap::new();
         for service in &begin.settings.services {
             let Some(terms) = begin.terms.get(&service.name).cloned() else { continue };
@@ -61,7 +67,7 @@ impl Running {
         launcher: Arc<L>,
         terms: Terms,
     ) -> FleetHandle {
-        let (handle, commands) = FleetHandle::new();
+        let (handle, end) = FleetHandle::new(self.ended.clone());
         let (registry, random) = (begin.registry.clone(), begin.random.fork());
         let of = ReplicasOf {
             service: service.name.clone(),
@@ -70,7 +76,7 @@ impl Running {
             version: begin.versions.get(service),
         };
         let fleet = Fleet::new(of, launcher, terms, registry, random);
-        self.tasks.spawn(fleet.run(self.stop.subscribe(), commands));
+        self.tasks.spawn(fleet.run(self.stop.subscribe(), end));
         handle
     }
 
@@ -81,6 +87,11 @@ impl Running {
             // There is none that could.
             None => std::future::pending().await,
         }
+    }
+
+    /// Changes whenever a rollout has ended.
+    pub(super) fn ended(&self) -> watch::Receiver<u64> {
+        self.ended.subscribe()
     }
 
     /// How much is wanted of all replicas at the least.
@@ -99,11 +110,20 @@ impl Running {
     }
 }
 
-/// Hands on what another configuration says of the replicas of each service.
-pub(super) async fn take_over(fleets: &Fleets, terms: BTreeMap<ServiceName, Terms>, actor: &Actor) {
+/// Hands on what another configuration says of the replicas of each service; of these another version is to run.
+pub(super) async fn take_over(
+    fleets: &Fleets,
+    terms: BTreeMap<ServiceName, Terms>,
+    mut rolled: BTreeMap<ServiceName, Version>,
+    actor: &Actor,
+) {
     for (service, terms) in terms {
         let Some(fleet) = fleets.of(&service) else { continue };
-        if let Err(refused) = fleet.take(terms, actor.clone()).await {
+        let told = match rolled.remove(&service) {
+            Some(version) => fleet.roll(version, terms, actor.clone()).await,
+            None => fleet.take(terms, actor.clone()).await,
+        };
+        if let Err(refused) = told {
             tracing::warn!(%service, %refused, "another configuration does not reach the replicas");
         }
     }

@@ -6,12 +6,13 @@ mod policies;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use appraisal::Roots;
-use configuration::Settings;
+use appraisal::{Release, Roots};
+use configuration::{ServiceSettings, Settings};
 use control::ConfigRefused;
 use jiff::Timestamp;
 use mesh::{Members, MeshApi, OwnIdentity, Registrations};
@@ -28,7 +29,7 @@ use types::{Mode, ReplicaId, ServiceName};
 use super::background::{Background, told};
 use super::data_dir::DataDir;
 use super::elsewhere;
-use super::measuring::Measurements;
+use super::measuring::{Launchable, Measurements, runs_the_same};
 use super::node;
 use super::quoter::Quoter;
 use super::store::Stores;
@@ -45,18 +46,82 @@ pub(super) struct Claimed {
 }
 
 /// Takes over what another configuration changes about trust.
-#[derive(Clone)]
 pub(super) struct Manifests {
     authority: Authority,
     measurements: Arc<Measurements>,
     grants: Arc<BTreeMap<ServiceName, Vec<SecretGrant>>>,
     configurations: Configurations,
+    run: PathBuf,
+    /// What ran before, of services of which another version is on its way.
+    leaving: BTreeMap<ServiceName, Leaving>,
+}
+
+/// A version that another one takes the place of.
+#[derive(Clone)]
+struct Leaving {
+    settings: ServiceSettings,
+    launchable: Launchable,
+    /// What its replicas are admitted by until they are gone.
+    releases: Vec<Release>,
 }
 
 impl Manifests {
-    /// The versions of these settings.
+    /// The versions of settings that were measured.
     pub(super) fn versions(&self, settings: &Settings) -> Versions {
         Versions::of(settings, &self.measurements)
+    }
+
+    /// What was measured last of what is in force.
+    pub(super) fn measurements(&self) -> &Arc<Measurements> {
+        &self.measurements
+    }
+
+    /// Measures what other settings say. What is the same, or was there before, was measured before.
+    pub(super) async fn measure(&self, before: &Settings, settings: &Settings) -> Result<Measurements> {
+        let mut measured = self.measurements.renewed(Some(before), settings, &self.run).await?;
+        for service in &settings.services {
+            let leaving = self.leaving.get(&service.name);
+            if let Some(leaving) = leaving.filter(|leaving| runs_the_same(&leaving.settings, service)) {
+                measured.services.insert(service.name.clone(), leaving.launchable.clone());
+            }
+        }
+        Ok(measured)
+    }
+
+    /// Another version of these services is on its way: those of the one before are admitted as long as they are there.
+    pub(super) fn leave(&mut self, before: &Settings, services: &[ServiceName]) {
+        let policies = policies::services(before, &self.measurements, &self.grants).unwrap_or_default();
+        for service in before.services.iter().filter(|service| services.contains(&service.name)) {
+            let (Some(launchable), Some(policy)) =
+                (self.measurements.services.get(&service.name), policies.get(&service.name))
+            else {
+                continue;
+            };
+            let mut releases = policy.policy.releases.clone();
+            // One that is replaced before it was there itself.
+            releases
+                .extend(self.leaving.get(&service.name).into_iter().flat_map(|known| known.releases.clone()));
+            let leaving = Leaving { settings: service.clone(), launchable: launchable.clone(), releases };
+            self.leaving
+                .entry(service.name.clone())
+                .and_modify(|known| known.releases.clone_from(&leaving.releases))
+                .or_insert(leaving);
+        }
+    }
+
+    /// The services of which another version is on its way.
+    pub(super) fn leaving(&self) -> Vec<ServiceName> {
+        self.leaving.keys().cloned().collect()
+    }
+
+    /// Only one version of the service is there any more.
+    pub(super) fn has_left(&mut self, service: &ServiceName) {
+        self.leaving.remove(service);
+    }
+
+    /// What is measured anew is in force.
+    pub(super) fn take_measurements(&mut self, measurements: Measurements) {
+        self.measurements = Arc::new(measurements);
     }
 
     /// Who keeps the audit trail.
@@ -69,11 +134,18 @@ impl Manifests {
     pub(super) async fn apply(
         &self,
         settings: &Settings,
+        measured: &Measurements,
         revision: u64,
         actor: &'static str,
     ) -> Result<(), ConfigRefused> {
-        let services = policies::services(settings, &self.measurements, &self.grants);
-        let services = services.map_err(|error| ConfigRefused::NotApplied(format!("{error:#}")))?;
+        let services = policies::services(settings, measured, &self.grants);
+        let mut services = services.map_err(|error| ConfigRefused::NotApplied(format!("{error:#}")))?;
+        for (name, leaving) in &self.leaving {
+            let Some(policy) = services.get_mut(name) else { continue };
+            let others = leaving.releases.iter().filter(|release| !policy.policy.releases.contains(release));
+            let others: Vec<_> = others.cloned().collect();
+            policy.policy.releases.extend(others);
+        }
         let manifest = policies::manifest(settings, &services);
         let prepared = configs::prepare(&self.configurations, revision, settings, &services);
         self.authority.apply(manifest, services, actor).await?;
@@ -94,6 +166,7 @@ pub(super) struct Mesh {
     gateway: OwnIdentity,
     listener: OwnIdentity,
     api: MeshApi,
+    run: PathBuf,
     node: Option<Node>,
     pub(super) address: SocketAddr,
 }
@@ -148,6 +221,7 @@ impl Mesh {
             gateway,
             listener,
             api,
+            run: data_dir.run().to_owned(),
             node: claimed,
             address,
         })
@@ -178,6 +252,8 @@ impl Mesh {
             measurements: Arc::clone(&self.measurements),
             grants: Arc::clone(&self.grants),
             configurations: self.configurations.clone(),
+            run: self.run.clone(),
+            leaving: BTreeMap::new(),
         }
     }
 

@@ -107,7 +107,7 @@ fn measure(processes: &[(ServiceSettings, ProcessSettings)], run: &Path) -> Resu
 }
 
 /// Whether the launchers of both are told the same.
-fn runs_the_same(before: &ServiceSettings, after: &ServiceSettings) -> bool {
+pub(super) fn runs_the_same(before: &ServiceSettings, after: &ServiceSettings) -> bool {
     let told = |service: &ServiceSettings| {
         let process = service.process()?;
         Some((process.program.clone(), process.grace, service.protocol))

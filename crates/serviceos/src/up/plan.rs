@@ -157,9 +157,13 @@ pub(crate) fn services(
     let service = |service: &ServiceSettings| {
         let stays = before.get(&service.name).zip(known.get(&service.name));
         match (&service.runs, stays) {
-            (Runs::Process(_), Some((_, stays))) if stays.required == service.required => Arc::clone(stays),
             (Runs::Process(_), Some((_, stays))) => {
-                Arc::new(Service { required: service.required, ..Service::clone(stays) })
+                let (required, version) = (service.required, versions.get(service));
+                if (stays.required, &stays.version) == (required, &version) {
+                    Arc::clone(stays)
+                } else {
+                    Arc::new(Service { required, version, ..Service::clone(stays) })
+                }
             }
             (Runs::Process(process), None) => {
                 Arc::new(of_processes(service, process.replicas, versions, node.as_ref()))

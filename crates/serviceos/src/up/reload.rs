@@ -1,7 +1,7 @@
 //! Another configuration while everything runs: read, checked whole, and taken over whole, or not at all. No connection is
 //! touched by it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use control::{ConfigChange, ConfigChanged, ConfigRefused, ConfigWanted, Descript
 use edge_gateway::Plans;
 use observability::Metrics;
 use service_lifecycle::Fleets;
-use service_registry::{Actor, Registry};
+use service_registry::{Actor, Registry, Version};
 use service_router::{CheckPolicies, ServicePlans};
 use tokio::sync::watch;
 use trust::TrustError;
@@ -23,14 +23,17 @@ use super::files::Files;
 use super::fleets;
 use super::joining::Manifests;
 use super::made::Broken;
+use super::measuring::Measurements;
 use super::plan::{self, Plan, Previous, Resolving, RouteLimits, descriptions};
 use super::request_rules::RequestRules;
 use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisions, told};
 use super::shared_limits::SharedFiles;
 use super::source::{Found, named};
+use super::specs::Specs;
 use super::tokens::Tokens;
 use super::unusable::Unusable;
 use super::upstream_tls::UpstreamTls;
+use super::versions::Versions;
 use super::{own_pages, provisioning};
 
 /// How long the workers may take until all of them use another configuration.
@@ -67,6 +70,8 @@ pub(crate) struct Live {
     /// The replicas that are looked after here.
     pub(crate) fleets: Fleets,
     pub(super) manifests: Manifests,
+    /// What the versions of each service run.
+    pub(super) specs: Specs,
 }
 
 /// What became of other settings.
@@ -245,6 +250,17 @@ impl Live {
         Ok(())
     }
 
+    /// The services of which another version is to run.
+    fn rolled(&self, settings: &Settings, versions: &Versions) -> BTreeMap<ServiceName, Version> {
+        let snapshot = self.registry.snapshot();
+        let rolled = settings.services.iter().filter_map(|service| {
+            let (known, version) = (snapshot.service(&service.name)?, versions.get(service));
+            let is_another = self.fleets.of(&service.name).is_some() && known.version != version;
+            is_another.then(|| (service.name.clone(), version))
+        });
+        rolled.collect()
+    }
+
     fn keep_files(&self) {
         let refused = self.refused.iter().map(|document| &document.settings);
         self.files.keep(std::iter::once(&self.settings).chain(refused));
@@ -286,7 +302,9 @@ impl Live {
         let tiers = keys.begin_tiers().await;
         let checks = Arc::clone(&self.checks.borrow());
         let previous = Previous { checks: &checks, router: &self.router, limits: &self.limits };
-        let versions = self.manifests.versions(&settings);
+        let measured = self.manifests.measure(&self.settings, &settings).await.map_err(not_applied)?;
+        let versions = Versions::of(&settings, &measured);
+        let rolled = self.rolled(&settings, &versions);
         let plan = Plan::of(&settings, &self.metrics, &upstream_tls, &rules, Some(&previous));
         let Plan { router, checks, terms, routes, limits, .. } = plan;
         let labels = labels(&settings);
@@ -297,7 +315,7 @@ impl Live {
             Plan::gateway(routes, router_plan, &settings, &self.metrics, tls, own, shared.limits())
                 .map_err(not_applied)?;
         let actor = candidate.as_ref().map_or(Actor::Configuration, Candidate::actor);
-        let committed = self.commit(&settings, candidate).await?;
+        let committed = self.commit(&settings, &measured, &rolled, candidate).await?;
 
         // What was looked up for the configuration before is nothing to this one.
         self.resolving.end();
@@ -310,7 +328,9 @@ impl Live {
             services.iter().chain(going).cloned().collect()
         });
         self.checks.send_replace(checks);
-        fleets::take_over(&self.fleets, terms, &actor).await;
+        self.specs.add(&settings, &measured, &versions);
+        self.manifests.take_measurements(measured);
+        fleets::take_over(&self.fleets, terms, rolled, &actor).await;
         self.described.send_replace(descriptions(&settings));
         let (wanted, now_ns) = (provisioning::tiers(&settings), edge_gateway::nanoseconds_now());
         self.tokens.set(issuers, &wanted, now_ns);
@@ -348,14 +368,19 @@ impl Live {
     async fn commit(
         &mut self,
         settings: &Settings,
+        measured: &Measurements,
+        rolled: &BTreeMap<ServiceName, Version>,
         candidate: Option<Candidate>,
     ) -> Result<Option<Committed>, ConfigRefused> {
         let Some(candidate) = candidate else { return Ok(None) };
         let author = candidate.author;
         let committed = self.revisions.commit(candidate, self.manifests.authority()).await?;
-        match self.manifests.apply(settings, committed.number(), author).await {
+        let services: Vec<_> = rolled.keys().cloned().collect();
+        self.manifests.leave(&self.settings, &services);
+        match self.manifests.apply(settings, measured, committed.number(), author).await {
             Ok(()) => Ok(Some(committed)),
             Err(refused) => {
+                services.iter().for_each(|service| self.manifests.has_left(service));
                 self.revisions.take_back(committed, &refused, self.manifests.authority()).await;
                 Err(refused)
             }

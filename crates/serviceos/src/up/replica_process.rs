@@ -1,7 +1,6 @@
 //! A replica as a process that `up` looks after, its child or one that an earlier `up` has left: what it is told, what it reports,
 //! and what it has written last.
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
@@ -13,24 +12,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use configuration::{Program, Resources, ServiceSettings};
 use mesh::Members;
-use mesh_protocol::{Assignment, Bytes, RegisteredBy, Report, sha256, to_hex};
+use mesh_protocol::{Assignment, Bytes, RegisteredBy, Report};
 use service_lifecycle::{Cause, Exit, Launch, LaunchError, Left, Listening, Process, Signal};
 use service_registry::{Channel, Registry, Version};
 use service_router::TlsClient;
 use tokio::time::timeout;
-use types::wire::Message;
-use types::{ReplicaId, ServiceName};
+use types::ReplicaId;
 
-use super::adoption::record::{self, Listens, Record, SpecId};
+use super::adoption::record::{self, Listens, Record};
 use super::adoption::{self, Adopted, Judge, Leftovers};
 use super::groups::{Confinement, Group};
 use super::joining::Begun;
 use super::measuring::Launchable;
 use super::output::Outputs;
 use super::reload::Live;
-use super::told::Told;
+use super::specs::{Spec, Specs};
 use crate::launcher_process::LauncherProcess;
 use crate::left_process::ProcessMark;
 
@@ -47,7 +44,7 @@ const LAST_LINES: usize = 5;
 /// Starts the replicas of the services that are processes, and takes over those that an earlier `up` has left.
 pub(super) struct ReplicaLauncher {
     run: PathBuf,
-    services: BTreeMap<ServiceName, Spec>,
+    specs: Specs,
     mesh: Arc<Begun>,
     outputs: Outputs,
     registry: Registry,
@@ -65,40 +62,6 @@ pub(super) struct Kept {
     pub(super) outputs: Outputs,
     /// What they may use.
     pub(super) confinement: Confinement,
-}
-
-struct Spec {
-    launchable: Launchable,
-    /// What a command may use.
-    resources: Option<Resources>,
-    told: Told,
-    id: SpecId,
-    grace: Duration,
-}
-
-impl Spec {
-    fn of(service: &ServiceSettings, mesh: &Begun) -> Option<Self> {
-        let process = service.process()?;
-        let launchable = mesh.measurements.services.get(&service.name)?.clone();
-        let told = Told::of(service, process);
-        let message = Message::tagged(b"serviceos/spec/v1\0").lp(launchable.workload());
-        let message = told.add_to(message);
-        let resources = match &process.program {
-            Program::Command(command) => Some(command.resources),
-            Program::Builtin(_) | Program::Elsewhere => None,
-        };
-        let message = match &launchable {
-            Launchable::Replica { .. } => message,
-            // Its launcher is told these too.
-            Launchable::Command { order, .. } => {
-                let limits = resources.map(|resources| format!("{resources:?}")).unwrap_or_default();
-                message.lp(order.protocol.alpn()).lp(order.grace.as_millis().to_be_bytes()).lp(limits)
-            }
-        };
-        let message = message.finish();
-        let id = SpecId { version: told.version().to_owned(), digest: to_hex(&sha256(&message)) };
-        Some(Self { launchable, resources, told, id, grace: process.grace })
-    }
 }
 
 /// A replica's process.
@@ -132,16 +95,14 @@ impl ReplicaLauncher {
     pub(super) fn new(kept: Kept, live: &Live, mesh: &Arc<Begun>) -> anyhow::Result<Self> {
         let tls = live.upstream_tls.of_mesh().context("failed to set up TLS to the replicas")?;
         let (mesh, registry) = (Arc::clone(mesh), live.registry.clone());
-        let spec = |service: &ServiceSettings| Some((service.name.clone(), Spec::of(service, &mesh)?));
-        let services = live.settings.services.iter().filter_map(spec).collect();
         let left = Leftovers::find(&kept.run);
-        let Kept { run, outputs, confinement } = kept;
-        Ok(Self { run, services, mesh, outputs, registry, left, tls, confinement })
+        let (specs, Kept { run, outputs, confinement }) = (live.specs.clone(), kept);
+        Ok(Self { run, specs, mesh, outputs, registry, left, tls, confinement })
     }
 
     /// Processes that were left of replicas that nobody wants any more, or that are not started here any more.
     pub(super) fn unwanted(&self, is_wanted: impl Fn(&ReplicaId) -> bool) -> Vec<adoption::Left> {
-        let is_started_here = |replica: &ReplicaId| self.services.contains_key(&replica.service);
+        let is_started_here = |replica: &ReplicaId| self.specs.latest(&replica.service).is_some();
         self.left.take_unwanted(|replica| is_started_here(replica) && is_wanted(replica))
     }
 
@@ -159,7 +120,9 @@ impl ReplicaLauncher {
         })?;
         self.outputs.follow(replica.clone(), spec.told.version().to_owned(), output.clone(), output_start);
         // From here on it is one that has yet to join, whatever it was before.
-        let ticket = self.mesh.authority.ticket(&replica.service, &replica.instance())?;
+        let (authority, instance) = (&self.mesh.authority, replica.instance());
+        authority.runs(&replica.service, &instance, spec.version.label());
+        let ticket = authority.ticket(&replica.service, &instance)?;
         let registration = self.mesh.quoter.registration().await?;
         let mut launchable = spec.launchable.clone();
         let mut group = None;
@@ -201,7 +164,7 @@ impl Launch for ReplicaLauncher {
 
     async fn left(&self, replica: &ReplicaId) -> Option<Left<ReplicaProcess>> {
         let left = self.left.take(replica)?;
-        let spec = self.services.get(&replica.service)?;
+        let spec = self.specs.latest(&replica.service)?;
         let judge = Judge {
             spec: &spec.id,
             mesh: self.mesh.address,
@@ -239,13 +202,11 @@ impl Launch for ReplicaLauncher {
     }
 
     async fn launch(&self, replica: &ReplicaId, version: &Version) -> Result<ReplicaProcess, LaunchError> {
-        let spec = self.services.get(&replica.service);
-        let spec =
-            spec.ok_or_else(|| LaunchError(format!("{} is not in the configuration", replica.service)))?;
-        if spec.id.version != version.label() {
-            return Err(LaunchError(format!("what version {} runs is not known here", version.id())));
-        }
-        let spawned = self.spawn(replica, spec).await;
+        let spec = self.specs.of(&replica.service, version);
+        let spec = spec.ok_or_else(|| {
+            LaunchError(format!("what {} {} runs is not known here", replica.service, version.id()))
+        })?;
+        let spawned = self.spawn(replica, &spec).await;
         spawned.map_err(|error| LaunchError(format!("failed to start the process: {error:#}")))
     }
 }
