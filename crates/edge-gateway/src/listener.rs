@@ -201,6 +201,10 @@ mod tests {
         drop(of_workers);
         held.set_nonblocking(false).unwrap();
         let (accepted, _) = held.accept().unwrap();
-        assert_eq!(accepted.peer_addr().unwrap(), waiting.local_addr().unwrap(), "it has waited in the queue");
+        assert_eq!(
+            accepted.peer_addr().unwrap(),
+            waiting.local_addr().unwrap(),
+            "it has waited in the queue"
+        );
     }
 }

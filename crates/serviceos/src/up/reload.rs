@@ -28,6 +28,7 @@ use super::request_rules::RequestRules;
 use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisions, told};
 use super::shared_limits::SharedFiles;
 use super::source::{Found, named};
+use super::systemd::Manager;
 use super::tokens::Tokens;
 use super::unusable::Unusable;
 use super::upstream_tls::UpstreamTls;
@@ -76,9 +77,44 @@ enum Applied {
     No,
 }
 
+/// What became of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FileIs {
+    InForce,
+    Refused,
+    /// Nothing else than before.
+    AsBefore,
+}
+
 impl Live {
+    /// Takes over what was found, and tells the service manager that, and what became of it. Where somebody has asked for a look that
+    /// has found nothing, what was refused before is tried again.
+    pub(crate) async fn take_over_and_tell(&mut self, found: Found, manager: &Manager) {
+        manager.reloading();
+        if found.is_nothing() && self.refused.is_some() {
+            self.try_again_and_tell(manager).await;
+        } else {
+            match self.take_over(found).await {
+                FileIs::AsBefore => {}
+                file => manager.file_is_refused(file == FileIs::Refused),
+            }
+        }
+        if !self.files.is_asked() {
+            manager.reloaded();
+        }
+    }
+
+    /// The same for what was refused before.
+    pub(crate) async fn try_again_and_tell(&mut self, manager: &Manager) {
+        let was_refused = self.refused.is_some();
+        self.try_again().await;
+        if was_refused {
+            manager.file_is_refused(self.refused.is_some());
+        }
+    }
+
     /// Takes over what was found. What is wrong with it is said, and everything stays as it is.
-    pub(crate) async fn take_over(&mut self, found: Found) {
+    async fn take_over(&mut self, found: Found) -> FileIs {
         let concerns = |settings: &Settings| named(settings).any(|file| found.others.contains(file));
         let renewed = concerns(&self.settings);
         if renewed {
@@ -87,6 +123,7 @@ impl Live {
             self.rules.note_change(&found.others);
             self.tokens.note_change(&self.settings, &found.others);
         }
+        let mut file = FileIs::AsBefore;
         let wanted = match found.document {
             None => self.refused.take_if(|refused| concerns(&refused.settings)),
             Some(Ok(document)) => Some(document),
@@ -96,17 +133,23 @@ impl Live {
                     self.files.name()
                 );
                 (self.refused, self.again) = (None, None);
+                file = FileIs::Refused;
                 None
             }
         };
         let applied = match wanted {
-            Some(document) => self.follow(document, found.began).await,
+            Some(document) => {
+                let applied = self.follow(document, found.began).await;
+                file = if self.refused.is_some() { FileIs::Refused } else { FileIs::InForce };
+                applied
+            }
             None => Applied::No,
         };
         if renewed && applied == Applied::No {
             self.renew_files().await;
         }
         self.keep_files();
+        file
     }
 
     /// Returns when what the store kept from being applied is to be tried again; never where there is nothing like that.
@@ -119,7 +162,7 @@ impl Live {
 
     /// Tries once more what the file says, if the store answers: each try has its lines in the audit trail. After a start without the
     /// store it is looked at here whether what that went by is in force at all.
-    pub(crate) async fn try_again(&mut self) {
+    async fn try_again(&mut self) {
         self.again = None;
         if !self.store.state().available {
             self.again = Some(tokio::time::Instant::now() + ONCE_MORE);
