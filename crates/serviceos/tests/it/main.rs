@@ -60,6 +60,7 @@ mod shared_limits;
 mod shutdown;
 mod signed_requests;
 mod stale_start;
+mod systemd;
 mod tls;
 mod tls_versions;
 mod tokens;
