@@ -396,7 +396,7 @@ impl Running {
                     over = &mut over => return over,
                 },
                 () = looks.asked() => {
-                    manager.reloading();
+                    manager.reloading_as_asked();
                     live.files.ask();
                 }
                 Some(desk::Order { change, answer }) = changes.recv() => tokio::select! {

@@ -152,8 +152,16 @@ impl Manager {
 
     /// Another configuration is looked at. Before everything is ready for the first time there is nothing to be told of that.
     pub(crate) fn reloading(&self) {
+        if self.state().phase == Phase::Ready {
+            self.reloading_as_asked();
+        }
+    }
+
+    /// The same where the manager has asked for it: it waits for a message that is younger than its signal, even while another look
+    /// goes on.
+    pub(crate) fn reloading_as_asked(&self) {
         let mut state = self.state();
-        if state.phase == Phase::Ready {
+        if matches!(state.phase, Phase::Ready | Phase::Reloading) {
             state.phase = Phase::Reloading;
             state.tell(&self.0, &format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_microseconds()));
         }
@@ -325,7 +333,7 @@ mod tests {
     use super::*;
 
     /// A manager, and what it is told from now on.
-    fn managed(name: &str) -> (Manager, impl FnMut() -> String) {
+    fn managed(name: &str) -> (Manager, impl FnMut() -> String + use<>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let (listening, name) = match name {
@@ -335,12 +343,21 @@ mod tests {
                 (UnixDatagram::bind_addr(&address).unwrap(), name.to_owned())
             }
         };
-        listening.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        listening.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        // At once, since the kernel keeps few messages.
+        let (heard, messages) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut message = [0; 512];
+            while let Ok(length) = listening.recv(&mut message) {
+                if heard.send(String::from_utf8(message[..length].to_vec()).unwrap()).is_err() {
+                    return;
+                }
+            }
+        });
         let manager = Manager::with(Some(Notified::open(&name).unwrap()), None);
         let next = move || {
-            let (_kept, mut message) = (&folder, [0; 512]);
-            let length = listening.recv(&mut message).unwrap();
-            String::from_utf8(message[..length].to_vec()).unwrap()
+            let _kept = &folder;
+            messages.recv_timeout(Duration::from_secs(10)).unwrap()
         };
         (manager, next)
     }
@@ -359,6 +376,8 @@ mod tests {
         let reloading = next();
         let at = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
         assert!((before - 10_000_000..=before).contains(&at.parse().unwrap()), "{at}");
+        manager.reloading_as_asked();
+        assert!(next() >= reloading, "told again, and not with the time before");
         manager.reloaded();
         manager.reloaded();
         assert_eq!(next(), "READY=1");
