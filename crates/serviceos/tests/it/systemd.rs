@@ -346,6 +346,10 @@ fn the_units_fit_the_command_line_and_what_is_built_in() {
     // The gateway, the replicas and their grace, by what the configuration has where it says nothing.
     let seconds: u64 = one("TimeoutStopSec").trim_end_matches("min").parse::<u64>().unwrap() * 60;
     assert!(Duration::from_secs(seconds) > Duration::from_secs(30 + 30 + 10 + 20));
+    // What stands there for older ones is taken back for newer ones.
+    let newer = |key: &str| values("systemd-254.conf", key);
+    assert_eq!((newer("ExecReload"), newer("ExecStopPost")), (vec![String::new()], vec![String::new()]));
+    assert_eq!(newer("Type"), ["notify-reload"]);
     assert_eq!(values("serviceos.socket", "FileDescriptorName"), ["gateway"]);
     assert_eq!(values("serviceos.socket", "Accept"), [""; 0], "each connection would be a process");
 }
