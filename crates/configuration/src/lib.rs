@@ -28,7 +28,7 @@ pub use load::{
 };
 pub use meaning::{Difference, Meaning};
 pub use report::{LoadError, Mistake};
-pub use scaling::with_replicas;
+pub use scaling::{with_replicas, with_spec_of};
 pub use schema::schema;
 pub use settings::{
     AttestationSettings, Authentication, BalancingPolicy, Builtin, CallerName, CanaryGate, CanaryStep,

@@ -33,6 +33,21 @@ impl Meaning {
         Sha256::digest(self.0.to_string()).into()
     }
 
+    /// The same with these keys of a service as another one has them.
+    pub(crate) fn with(&self, other: &Self, service: &str, keys: &[&str]) -> Option<Self> {
+        let mut changed = self.0.clone();
+        let other = other.0.get("services")?.get(service)?;
+        let entries = changed.get_mut("services")?.get_mut(service)?.as_object_mut()?;
+        for key in keys {
+            match other.get(key) {
+                Some(value) => _ = entries.insert((*key).to_owned(), value.clone()),
+                None => _ = entries.remove(*key),
+            }
+        }
+        changed.sort_all_objects();
+        Some(Self(changed))
+    }
+
     /// A text that means it.
     pub(crate) fn to_json(&self) -> String {
         format!("{:#}\n", self.0)

@@ -93,14 +93,11 @@ impl Changes {
         match (&service.runs, other.map(|other| (other, &other.runs))) {
             (Runs::Endpoints(_), None | Some((_, Runs::Endpoints(_)))) => {}
             (Runs::Process(before), Some((other, Runs::Process(after)))) => {
-                let Some(program) = program_changes(&before.program, &after.program) else {
+                if !is_started_by_the_same(&before.program, &after.program) {
                     self.0.push(key);
                     return;
-                };
-                self.push(service.protocol != other.protocol, &format!("{key}.protocol"));
-                for (changed, name) in program {
-                    self.push(changed, &format!("{key}.{name}"));
                 }
+                self.push(service.protocol != other.protocol, &format!("{key}.protocol"));
                 self.process(&key, before, after);
             }
             (Runs::Process(_), _) | (Runs::Endpoints(_), Some((_, Runs::Process(_)))) => self.0.push(key),
@@ -133,22 +130,12 @@ impl Changes {
     }
 }
 
-/// Whether each key of the program changed; `None` when it is one of another kind.
-fn program_changes(before: &Program, after: &Program) -> Option<Vec<(bool, &'static str)>> {
+/// Whether the replicas of both are started in the same way. What they run is rolled out.
+fn is_started_by_the_same(before: &Program, after: &Program) -> bool {
     match (before, after) {
-        (Program::Builtin(before), Program::Builtin(after)) => Some(vec![(before != after, "builtin")]),
-        (Program::Command(before), Program::Command(after)) => {
-            let CommandSettings { arguments, environment, directory, directory_text, resources } = before;
-            let directory_changed = (directory, directory_text) != (&after.directory, &after.directory_text);
-            Some(vec![
-                (*arguments != after.arguments, "command"),
-                (*environment != after.environment, "env"),
-                (directory_changed, "workingDirectory"),
-                (*resources != after.resources, "resources"),
-            ])
-        }
-        (Program::Elsewhere, Program::Elsewhere) => Some(Vec::new()),
-        (Program::Builtin(_) | Program::Command(_) | Program::Elsewhere, _) => None,
+        (Program::Elsewhere, Program::Elsewhere) => true,
+        (Program::Builtin(_) | Program::Command(_), Program::Builtin(_) | Program::Command(_)) => true,
+        (Program::Elsewhere, _) | (_, Program::Elsewhere) => false,
     }
 }
 

@@ -31,6 +31,20 @@ pub fn with_replicas(text: &str, service: &ServiceName, replicas: u32) -> Option
     Some(edited.filter(is_it).unwrap_or_else(|| wanted.to_json()))
 }
 
+/// The keys of a service that say what its replicas run.
+const RUNS: [&str; 7] =
+    ["version", "builtin", "command", "env", "workingDirectory", "resources", "configReload"];
+
+/// The text of a configuration in which a service runs what an earlier one says, and everything else is as it is. It is the
+/// earlier text where that means the same, else it is written anew as JSON.
+///
+/// `None` when one of the texts cannot be read, or has no such service.
+pub fn with_spec_of(text: &str, service: &ServiceName, earlier: &str) -> Option<String> {
+    let (now, before) = (meaning(text, "").ok()?, meaning(earlier, "").ok()?);
+    let wanted = now.with(&before, service.as_str(), &RUNS)?;
+    Some(if wanted == before { earlier.to_owned() } else { wanted.to_json() })
+}
+
 /// Where a place begins, in bytes.
 fn offset(text: &str, place: Place) -> Option<usize> {
     let mut begins = 0;

@@ -1,4 +1,6 @@
-//! The listening sockets: one for each worker on each address, so that the kernel spreads connections over the workers.
+//! The listening sockets: one for each worker on each address, so that the kernel spreads connections over the workers. A socket
+//! that somebody else holds is shared by all of them: what waits in its queue is answered by whoever accepts next, and a socket
+//! beside it would take connections along that nobody answers once this process is gone.
 
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
@@ -35,6 +37,21 @@ pub enum BindError {
         /// What the machine said.
         reason: String,
     },
+    /// A socket that was handed over is of no use.
+    #[error("a socket that was handed over cannot be used: {reason}")]
+    Held {
+        /// What the machine said.
+        reason: String,
+    },
+}
+
+/// Where the gateway listens.
+#[derive(Debug)]
+pub enum Place {
+    /// At an address that nobody listens on yet.
+    Address(SocketAddr),
+    /// On a socket that listens already, and goes on to when this process has ended.
+    Held(TcpListener),
 }
 
 /// The sockets of all workers.
@@ -53,25 +70,25 @@ impl Listeners {
     /// # Errors
     /// [`BindError`]; nothing is left listening.
     pub fn bind(addresses: &[SocketAddr], workers: NonZeroUsize) -> Result<Self, BindError> {
+        Self::open(addresses.iter().map(|address| Place::Address(*address)).collect(), workers)
+    }
+
+    /// The same, with sockets that somebody else holds.
+    ///
+    /// # Errors
+    /// [`BindError`]; nothing is left listening but what did before.
+    pub fn open(places: Vec<Place>, workers: NonZeroUsize) -> Result<Self, BindError> {
         let mut by_worker: Vec<Vec<TcpListener>> = (0..workers.get()).map(|_| Vec::new()).collect();
-        let mut bound = Vec::new();
-        for wanted in addresses {
-            let refused = |reason: String| BindError::Refused { address: *wanted, reason };
-            let first = bind_one(*wanted, Sharing::Exclusive)?;
-            sockopt::set_socket_reuseport(&first, true).map_err(|error| refused(error.to_string()))?;
-            // Port 0 has become a real one, which the other workers share.
-            let address = first.local_addr().map_err(|error| refused(error.to_string()))?;
-            let mut sockets = vec![first];
-            for _ in 1..workers.get() {
-                sockets.push(bind_one(address, Sharing::Shared)?);
-            }
-            for (worker, socket) in by_worker.iter_mut().zip(sockets) {
-                listen(&socket, BACKLOG).map_err(|error| refused(error.to_string()))?;
-                worker.push(socket);
-            }
-            bound.push(address);
+        let mut addresses = Vec::new();
+        for place in places {
+            let (address, sockets) = match place {
+                Place::Address(address) => bind_all(address, workers)?,
+                Place::Held(socket) => share(&socket, workers)?,
+            };
+            by_worker.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push(socket));
+            addresses.push(address);
         }
-        Ok(Self { by_worker, addresses: bound })
+        Ok(Self { by_worker, addresses })
     }
 
     /// The addresses really bound.
@@ -82,6 +99,32 @@ impl Listeners {
     pub(crate) fn into_workers(self) -> Vec<Vec<TcpListener>> {
         self.by_worker
     }
+}
+
+/// A socket of its own for each worker.
+fn bind_all(wanted: SocketAddr, workers: NonZeroUsize) -> Result<(SocketAddr, Vec<TcpListener>), BindError> {
+    let refused = |reason: String| BindError::Refused { address: wanted, reason };
+    let first = bind_one(wanted, Sharing::Exclusive)?;
+    sockopt::set_socket_reuseport(&first, true).map_err(|error| refused(error.to_string()))?;
+    // Port 0 has become a real one, which the other workers share.
+    let address = first.local_addr().map_err(|error| refused(error.to_string()))?;
+    let mut sockets = vec![first];
+    for _ in 1..workers.get() {
+        sockets.push(bind_one(address, Sharing::Shared)?);
+    }
+    for socket in &sockets {
+        listen(socket, BACKLOG).map_err(|error| refused(error.to_string()))?;
+    }
+    Ok((address, sockets))
+}
+
+/// One socket for all workers: each is woken by a connection, and the first of them takes it.
+fn share(held: &TcpListener, workers: NonZeroUsize) -> Result<(SocketAddr, Vec<TcpListener>), BindError> {
+    let unusable = |error: std::io::Error| BindError::Held { reason: error.to_string() };
+    let address = held.local_addr().map_err(unusable)?;
+    held.set_nonblocking(true).map_err(unusable)?;
+    let sockets: Result<_, _> = (0..workers.get()).map(|_| held.try_clone()).collect();
+    Ok((address, sockets.map_err(unusable)?))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,5 +179,32 @@ mod tests {
         let elsewhere: SocketAddr = "192.0.2.1:80".parse().unwrap();
         let error = Listeners::bind(&[elsewhere], workers(1)).unwrap_err();
         assert!(matches!(error, BindError::Elsewhere { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_socket_that_somebody_else_holds_is_shared_by_all_workers_and_outlives_them() {
+        let held = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = held.local_addr().unwrap();
+        let places = vec![Place::Held(held.try_clone().unwrap())];
+        let listeners = Listeners::open(places, workers(2)).unwrap();
+        assert_eq!(listeners.addresses(), [address]);
+        let of_workers = listeners.into_workers();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        // Whether one waits is said by the socket, whichever of its descriptors is asked.
+        held.set_nonblocking(false).unwrap();
+        let (accepted, _) = of_workers[1][0].accept().unwrap();
+        assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap());
+        held.set_nonblocking(true).unwrap();
+        let nobody_else = of_workers[0][0].accept().unwrap_err();
+        assert_eq!(nobody_else.kind(), std::io::ErrorKind::WouldBlock, "there is one queue");
+        let waiting = std::net::TcpStream::connect(address).unwrap();
+        drop(of_workers);
+        held.set_nonblocking(false).unwrap();
+        let (accepted, _) = held.accept().unwrap();
+        assert_eq!(
+            accepted.peer_addr().unwrap(),
+            waiting.local_addr().unwrap(),
+            "it has waited in the queue"
+        );
     }
 }

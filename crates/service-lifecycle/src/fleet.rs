@@ -347,8 +347,9 @@ impl<L: Launch> Fleet<L> {
             end.told.send_modify(|told| told.on_its_way = None);
             return;
         }
+        let wanted = self.stable.version.clone();
         end.told.send_modify(|told| {
-            told.on_its_way = None;
+            (told.wanted, told.on_its_way) = (wanted, None);
             if told.ended.len() == MAX_HISTORY {
                 told.ended.pop_front();
             }
@@ -367,6 +368,12 @@ impl<L: Launch> Fleet<L> {
     }
 
     fn tell(&self, members: &[Member], end: &FleetEnd) {
+        let wanted = match &self.on_its_way {
+            Some(OnItsWay { target, rollout, .. }) if !matches!(rollout.stage(), Stage::Reverting(_)) => {
+                &target.version
+            }
+            _ => &self.stable.version,
+        };
         let status = self.on_its_way.as_ref().map(|OnItsWay { target, rollout, .. }| RolloutStatus {
             from: self.stable.version.clone(),
             to: target.version.clone(),
@@ -376,8 +383,8 @@ impl<L: Launch> Fleet<L> {
             begun: members.iter().filter(|member| member.side == Side::Target).count(),
         });
         end.told.send_if_modified(|told| {
-            let is_news = told.on_its_way != status;
-            told.on_its_way = status;
+            let is_news = (&told.wanted, &told.on_its_way) != (wanted, &status);
+            (told.wanted, told.on_its_way) = (wanted.clone(), status);
             is_news
         });
     }

@@ -1,24 +1,55 @@
-//! Orders from outside: SIGTERM, Ctrl-C, and the terminal's going away.
+//! Orders from outside: SIGTERM, Ctrl-C, and the terminal's going away. A service manager has no terminal, and means by the same
+//! signal that the configuration is to be looked at.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What SIGHUP means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HangUp {
+    /// The terminal is gone: stop.
+    Stop,
+    /// Look at the configuration.
+    Look,
+}
+
+/// Asks for a look at the configuration.
+pub(crate) struct Looks(Option<Signal>);
+
+impl Looks {
+    /// Returns when one is asked for; never where SIGHUP means something else.
+    pub(crate) async fn asked(&mut self) {
+        match &mut self.0 {
+            Some(signal) => {
+                let _cannot_end = signal.recv().await.is_some();
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
 
 /// Signals that mean stop.
 pub(crate) struct Orders {
     terminate: Signal,
     interrupt: Signal,
-    /// None where whoever started this process wants it to outlive the terminal, as `nohup` does.
+    /// None where whoever started this process wants it to outlive the terminal, as `nohup` does, or means something else by it.
     hang_up: Option<Signal>,
 }
 
 impl Orders {
     /// From now on the signals do not end the process by themselves.
     pub(crate) fn listen() -> std::io::Result<Self> {
-        let hang_up = if hang_up_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up,
-        })
+        Ok(Self::listen_where(HangUp::Stop)?.0)
+    }
+
+    /// The same where SIGHUP may mean something else.
+    pub(crate) fn listen_where(means: HangUp) -> std::io::Result<(Self, Looks)> {
+        let hang_up = match means {
+            HangUp::Stop if hang_up_is_ignored() => None,
+            HangUp::Stop | HangUp::Look => Some(signal(SignalKind::hangup())?),
+        };
+        let (hang_up, look) = if means == HangUp::Look { (None, hang_up) } else { (hang_up, None) };
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok((Self { terminate, interrupt, hang_up }, Looks(look)))
     }
 
     /// The first order, by name.

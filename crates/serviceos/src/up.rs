@@ -1,6 +1,7 @@
 //! What `serviceos up` does: everything that can be refused is refused first, then the replicas are started, and at the end
 //! everything is drained in the opposite order.
 
+mod admin_state;
 pub(crate) mod adoption;
 mod background;
 mod claims;
@@ -15,6 +16,7 @@ mod files;
 mod fleets;
 mod from_files;
 mod groups;
+mod handed_over;
 mod joining;
 mod made;
 mod measuring;
@@ -29,18 +31,20 @@ mod reload;
 mod replica_process;
 mod request_rules;
 mod revisions;
+mod rolling;
 mod screen;
 mod shared_limits;
 mod source;
 mod specs;
 mod store;
+mod systemd;
 mod tokens;
 mod told;
 mod unusable;
 mod upstream_tls;
 mod versions;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -52,7 +56,7 @@ use ::store::Store;
 use access::{ApiKey, Nonces, Users};
 use anyhow::{Context, anyhow};
 use configuration::{Builtin, Document};
-use control::{AdminState, Catalogue, EventLog, LimitsStatus, Logs, SharedConfigDesk, StoreView};
+use control::{Logs, StoreView};
 use edge_gateway::{ClientBuckets, Gateway, GatewayParts, Shared};
 use jiff::Timestamp;
 use observability::{AccessLog, Lines, Metrics};
@@ -62,18 +66,20 @@ use service_registry::Registry;
 use service_router::{HealthOwner, RouterPlan};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-use types::{NodeName, ReplicaId};
 
 use crate::failure::Failure;
 use crate::known_authority::KnownAuthority;
-use crate::signals::Orders;
+use crate::signals::{Looks, Orders};
+use admin_state::admin_state;
+use adoption::LetIn;
 use background::{Background, told};
 use claims::{Claims, attested_authority};
 use data_dir::DataDir;
 use files::Files;
 pub(crate) use from_files::FromFiles;
 use groups::Confinement;
-use joining::{Begun, Mesh};
+pub(crate) use handed_over::HandedOver;
+use joining::Mesh;
 use output::{Destination, Follower};
 use pages::own_pages;
 use patience::Patience;
@@ -82,11 +88,12 @@ use quoter::Quoter;
 use reload::{Live, ONCE_MORE};
 use replica_process::{Kept, ReplicaLauncher};
 use revisions::{Beginning, BegunWith};
-use screen::Screen;
 pub(crate) use screen::counted;
+use screen::{Expected, Screen};
 pub(crate) use source::Source;
 use source::named_by;
 use specs::Specs;
+use systemd::Manager;
 use tokens::Tokens;
 use upstream_tls::UpstreamTls;
 
@@ -105,22 +112,30 @@ pub(crate) fn check_service_config(builtin: Builtin, config: &serde_json::Value)
 }
 
 /// Starts everything, serves until it is told to stop, and drains.
-pub(crate) async fn start_and_serve(document: Document, source: Source) -> Result<(), Failure> {
+pub(crate) async fn start_and_serve(
+    document: Document,
+    source: Source,
+    sockets: HandedOver,
+) -> Result<(), Failure> {
     let settings = &document.settings;
     let began = Instant::now();
     let screen = Screen::detect();
     let log = observability::start_process_log(settings.telemetry.logs, screen.log_level());
-    let mut orders = Orders::listen().context("failed to listen for signals")?;
+    let manager = Manager::of_environment();
+    let _signs_of_life = manager.begin();
+    let listening = Orders::listen_where(manager.hang_up());
+    let (mut orders, looks) = listening.context("failed to listen for signals")?;
     let processes = settings.services.iter().filter_map(|service| service.process());
     let replicas = processes.map(|process| u64::from(process.replicas)).sum();
     descriptors::raise_limit(&settings.gateway.limits, replicas)?;
     let ended = tokio::select! {
-        started = Running::start(document, source, log.clone()) => match started {
+        started = Running::start(document, source, log.clone(), sockets, (manager.clone(), looks)) => match started {
             Ok(running) => Box::pin(running.serve(&screen, &mut orders, began)).await,
             Err(failure) => Err(failure),
         },
         // Nothing that was begun outlives this: what is dropped half-started ends.
         signal = orders.first() => {
+            manager.stopping(None);
             screen.say(&format!("{signal}: stopped before anything was started"));
             Ok(())
         }
@@ -142,6 +157,8 @@ struct Running {
     shutdown_requests: mpsc::Receiver<()>,
     orders: mpsc::Receiver<desk::Order>,
     facts: Facts,
+    manager: Manager,
+    looks: Looks,
     /// Held to the end: the lock on the data directory.
     data_dir: DataDir,
 }
@@ -153,17 +170,21 @@ struct Facts {
     data_dir: PathBuf,
     /// In production there is none.
     development_key: Option<ApiKey>,
-    /// Which node this is, where there may be others.
-    node: Option<NodeName>,
-    /// The replicas that somebody else starts.
-    elsewhere: BTreeSet<ReplicaId>,
+    /// Which node this is, where there may be others, and which replicas somebody else starts.
+    expected: Expected,
     /// Whether there is a service to show a `curl` for.
     example: Option<plan::Example>,
 }
 
 impl Running {
     /// Refuses first, starts then: whatever can be in the way is met before the first replica is launched.
-    async fn start(document: Document, mut source: Source, log: Lines) -> Result<Self, Failure> {
+    async fn start(
+        document: Document,
+        mut source: Source,
+        log: Lines,
+        sockets: HandedOver,
+        (manager, looks): (Manager, Looks),
+    ) -> Result<Self, Failure> {
         attested_authority(document.settings.mode)?;
         // A dump would hold every key.
         let none = Rlimit { current: Some(0), maximum: Some(0) };
@@ -188,8 +209,19 @@ impl Running {
         let made = made.of(&settings).await.map_err(|wrong| wrong.in_file(&name))?;
         let FromFiles { client_tls, shared, rules } = made;
         let upstream_tls = UpstreamTls::default().of(&settings).await?;
-        let Claims { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket } =
-            Claims::make(&settings, data_dir, stores, node).await?;
+        let claims = Claims::make(&settings, data_dir, stores, node, sockets).await?;
+        let Claims {
+            data_dir,
+            listeners,
+            gateway_is_held,
+            admin_port,
+            admin,
+            keys,
+            mesh,
+            access_log,
+            token,
+            socket,
+        } = claims;
         let (vault, users) = (Arc::clone(&mesh.vault), Arc::new(Users::new(provisioning::tiers(&settings))));
         let issuers = tokens::read(&settings, &vault).await.map_err(|wrong| wrong.in_file(&name))?;
         let store = StoreView::new(store::kind(&settings), mesh.stores.mesh.availability());
@@ -267,18 +299,20 @@ impl Running {
             fleets: Fleets::default(),
             manifests,
             specs,
+            texts_before: BTreeMap::new(),
+            rollouts: watch::channel(0).1,
         };
         let (address, data_path) = (gateway.addresses()[0], live.settings.data_dir.clone());
-        let node = node::among_others(&live.settings);
         let elsewhere = elsewhere::places(&live.settings).replicas().cloned().collect();
+        let expected = Expected { node: node::among_others(&live.settings), elsewhere };
         let facts =
-            Facts { gateway: address, admin, data_dir: data_path, development_key, node, elsewhere, example };
+            Facts { gateway: address, admin, data_dir: data_path, development_key, expected, example };
         let (registry, metrics) = (live.registry.clone(), Arc::clone(&live.metrics));
         let health = HealthOwner::new(registry, policies, suspected, metrics, random.fork());
         let mut background = Background::begin(&live.metrics, health);
         background.add(|stopped| owner.run(told(stopped)));
         let (shutdown, shutdown_requests) = mpsc::channel(1);
-        if facts.node.is_some() {
+        if facts.expected.node.is_some() {
             let keys = Arc::clone(&live.keys);
             background.add(|stopped| keys.follow(told(stopped)));
         }
@@ -290,12 +324,13 @@ impl Running {
         let output = Follower::start(into).context("failed to start the thread that follows outputs")?;
         let limits = confinement.say(&live.settings);
         let kept = Kept { run: data_dir.run().to_owned(), outputs: output.outputs(), confinement };
+        let let_in = LetIn::by(gateway.opener(), gateway_is_held, &live.settings);
         let launcher = ReplicaLauncher::new(kept, &live, &mesh)?;
-        let launcher = adoption::begin(launcher, &live.registry, gateway.opener(), &mut background);
+        let launcher = adoption::begin(launcher, &live.registry, let_in, &mut background);
         let begin = fleets::Begin {
             settings: &live.settings,
             terms: &terms,
-            node: facts.node.as_ref(),
+            node: facts.expected.node.as_ref(),
             registry: &live.registry,
             mesh: &mesh,
             versions: &versions,
@@ -303,10 +338,11 @@ impl Running {
             random: &mut random,
         };
         let (running, handles) = fleets::Running::begin(begin);
-        live.fleets = handles;
+        (live.fleets, live.rollouts) = (handles, running.ended());
         let state = admin_state(&live, &facts, &mesh, (desk, logs, limits), shutdown);
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
+        manager.follow(&live.registry, &facts.expected, &mut background);
         let quoter = mesh.quoter.clone();
         Ok(Self {
             gateway,
@@ -319,6 +355,8 @@ impl Running {
             shutdown_requests,
             orders,
             facts,
+            manager,
+            looks,
             data_dir,
         })
     }
@@ -330,6 +368,7 @@ impl Running {
             Ok(order) => (order.to_owned(), None),
             Err(part) => (format!("{part} ended by itself, which is a bug"), Some(part)),
         };
+        self.manager.stopping(Some(&self.live.settings));
         screen.say(&format!("{told_by}: draining; once more stops at once"));
         self.stop(screen, orders).await?;
         failed.map_or(Ok(()), |part| Err(anyhow!("{part} ended by itself; everything was drained").into()))
@@ -344,6 +383,7 @@ impl Running {
         began: Instant,
     ) -> Result<&'static str, &'static str> {
         let Self { gateway, fleets, background, live, shutdown_requests, orders: changes, facts, .. } = self;
+        let (manager, looks) = (&self.manager, &mut self.looks);
         let registry = live.registry.clone();
         let mut shown = pin!(screen.show_start(&registry, facts, began));
         let mut is_shown = false;
@@ -360,10 +400,14 @@ impl Running {
             tokio::select! {
                 over = &mut over => return over,
                 found = live.files.changed() => tokio::select! {
-                    () = live.take_over(found) => {}
+                    () = live.take_over_and_tell(found, manager) => {}
                     // What it has begun need not come to its end: nothing is served by it but what is in flight.
                     over = &mut over => return over,
                 },
+                () = looks.asked() => {
+                    manager.reloading_as_asked();
+                    live.files.ask();
+                }
                 Some(desk::Order { change, answer }) = changes.recv() => tokio::select! {
                     changed = live.change(change) => {
                         let _nobody_waits = answer.send(changed).is_err();
@@ -377,11 +421,18 @@ impl Running {
                     () = live.renew_secrets_of_issuers() => {}
                     over = &mut over => return over,
                 },
-                () = Live::due(live.again) => tokio::select! {
-                    () = live.try_again() => {}
+                Ok(()) = live.rollouts.changed() => tokio::select! {
+                    () = live.end_rollouts() => {}
                     over = &mut over => return over,
                 },
-                () = &mut shown, if !is_shown => is_shown = true,
+                () = Live::due(live.again) => tokio::select! {
+                    () = live.try_again_and_tell(manager) => {}
+                    over = &mut over => return over,
+                },
+                () = &mut shown, if !is_shown => {
+                    is_shown = true;
+                    manager.ready();
+                }
             }
         }
     }
@@ -400,7 +451,7 @@ impl Running {
         loop {
             tokio::select! {
                 () = self.gateway.ended() => break,
-                () = screen.say_what_is_awaited(&registry, self.facts.node.as_ref(), &requests) => {}
+                () = screen.say_what_is_awaited(&registry, self.facts.expected.node.as_ref(), &requests) => {}
                 () = orders.again() => {
                     patience = patience.lose(&self.quoter, &mut self.fleets).await;
                     self.gateway.drain(Duration::ZERO);
@@ -415,7 +466,7 @@ impl Running {
                     Some(Ok(())) => {}
                     Some(Err(error)) => tracing::error!(%error, "the replicas of a service are not looked after any more"),
                 },
-                () = screen.say_what_is_awaited(&registry, self.facts.node.as_ref(), &requests) => {}
+                () = screen.say_what_is_awaited(&registry, self.facts.expected.node.as_ref(), &requests) => {}
                 () = orders.again() => {
                     patience = patience.lose(&self.quoter, &mut self.fleets).await;
                     self.fleets.stop(Wanted::GoneAtOnce);
@@ -459,33 +510,4 @@ async fn begin(store: &Store, file: Document, source: &Source) -> Result<Beginni
     let node = node::name(&file.settings);
     let begun = Beginning::decide(store.clone(), node.as_str(), file, read).await;
     Ok(begun.context("failed to read the revisions of the configuration")?)
-}
-
-/// What the admin API shows and changes.
-fn admin_state(
-    live: &Live,
-    facts: &Facts,
-    mesh: &Arc<Begun>,
-    (configuration, logs, limits): (SharedConfigDesk, Logs, LimitsStatus),
-    shutdown: mpsc::Sender<()>,
-) -> AdminState {
-    AdminState {
-        configuration,
-        logs,
-        events: EventLog::new(live.registry.events().clone(), Timestamp::now()),
-        fleets: live.fleets.clone(),
-        limits,
-        store: live.store.clone(),
-        registry: live.registry.clone(),
-        catalogue: Catalogue::new(live.registry.clone(), Timestamp::now(), live.described.subscribe()),
-        configurations: mesh.configurations.clone(),
-        metrics: Arc::clone(&live.metrics),
-        keys: Arc::clone(&live.keys),
-        authority: mesh.authority.clone(),
-        tickets: elsewhere::ticket_office(&live.settings, mesh),
-        draining: Arc::clone(&live.draining),
-        gateway: facts.gateway,
-        admin: facts.admin,
-        shutdown,
-    }
 }

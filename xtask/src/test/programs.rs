@@ -48,6 +48,11 @@ pub(crate) const PROGRAMS: &[Program] = &[
         wanted_for: "limits that several gateways share, and what becomes of them when Redis fails",
     },
     Program {
+        name: "systemd-analyze",
+        package: "systemd",
+        wanted_for: "the units in deploy/, read by systemd itself",
+    },
+    Program {
         name: "/usr/lib/python3/dist-packages/grpc/__init__.py",
         package: "python3-grpcio",
         wanted_for: "gRPC with grpcio on both sides of the gateway",

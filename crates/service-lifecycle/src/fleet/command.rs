@@ -16,7 +16,7 @@ use crate::rollout::{Outcome, Pace, Stage};
 /// Commands that wait for the one before them.
 const QUEUED: usize = 16;
 /// Rollouts that have ended and are remembered, of each service.
-pub const MAX_HISTORY: usize = 20;
+pub(super) const MAX_HISTORY: usize = 20;
 
 /// What is to be another.
 pub(super) enum Change {
@@ -81,11 +81,13 @@ pub struct RolloutStatus {
 }
 
 /// The rollout that is on its way, and those that have ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollouts {
+    /// The version that runs, or that is to.
+    pub wanted: Version,
     /// It.
     pub on_its_way: Option<RolloutStatus>,
-    /// The latest last, at most [`MAX_HISTORY`].
+    /// The latest last, at most 20.
     pub ended: VecDeque<EndedRollout>,
 }
 
@@ -111,7 +113,7 @@ pub struct FleetEnd {
 }
 
 /// A change that somebody asks for.
-pub struct Command {
+pub(super) struct Command {
     pub(super) change: Change,
     pub(super) actor: Actor,
     pub(super) answer: oneshot::Sender<Result<(), FleetRefused>>,
@@ -148,10 +150,11 @@ pub struct FleetHandle {
 }
 
 impl FleetHandle {
-    /// A handle, and what [`Fleet::run`](super::Fleet::run) takes; `ended` counts the rollouts that end.
-    pub fn new(ended: watch::Sender<u64>) -> (Self, FleetEnd) {
+    /// A handle, and what [`Fleet::run`](super::Fleet::run) takes. `version` runs at first; `ended` counts the rollouts that end.
+    pub fn new(version: Version, ended: watch::Sender<u64>) -> (Self, FleetEnd) {
         let (sender, commands) = mpsc::channel(QUEUED);
-        let (told, rollouts) = watch::channel(Rollouts::default());
+        let (told, rollouts) =
+            watch::channel(Rollouts { wanted: version, on_its_way: None, ended: VecDeque::new() });
         (Self { commands: sender, rollouts }, FleetEnd { commands, told, ended })
     }
 

@@ -114,7 +114,7 @@ impl Stage {
         let registry = Registry::new(vec![known]);
         let (stop, stopping) = watch::channel(Wanted::Running);
         let of = ReplicasOf { service: service(), node: None, labels: None, version: "1.0.0".into() };
-        let (fleet, commands) = FleetHandle::new(watch::Sender::new(0));
+        let (fleet, commands) = FleetHandle::new("1.0.0".into(), watch::Sender::new(0));
         let random = fastrand::Rng::with_seed(3);
         let run = Fleet::new(of, launcher, terms(replicas), registry.clone(), random);
         let task = tokio::spawn(run.run(stopping, commands));

@@ -12,15 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
+use configuration::Settings;
 use edge_gateway::Opener;
 use mesh::Members;
 use service_lifecycle::Signal;
-use service_registry::{Channel, Instance, Registry, Replica, Snapshot};
+use service_registry::{Channel, Instance, Registry, Replica, Service, Snapshot};
 use service_router::{TlsClient, Unproven, proves_itself};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use trust::{Authority, Standing};
-use types::ReplicaId;
+use types::{ReplicaId, ServiceName};
 
 use self::record::{Record, SpecId};
 use super::background::{Background, told};
@@ -40,6 +41,10 @@ const SHOWN: Duration = Duration::from_secs(10);
 const ASKED_AGAIN: Duration = Duration::from_millis(100);
 /// How long clients wait for the replicas that were left, beside those that have to be started.
 const OPENED: Duration = Duration::from_secs(2);
+/// How long clients wait who would be refused otherwise: they were not, while there was no `up`.
+const OPENED_WHERE_THEY_WAIT: Duration = Duration::from_secs(10);
+/// How long the workers may take until all of them know who may serve.
+const TAKE_OVER: Duration = Duration::from_secs(1);
 
 /// A process that was left. It is not ended by being dropped.
 pub(crate) struct Left {
@@ -121,11 +126,31 @@ pub(crate) async fn end_what_is_left(data_dir: &Path) -> Option<EndedLeftovers> 
     Some(EndedLeftovers { replicas, quoter: quoter::end_what_is_left(locked.run()).await })
 }
 
+/// When clients are let in.
+pub(super) enum LetIn {
+    /// When those serve that an earlier `up` has left.
+    WithWhatWasLeft(Opener),
+    /// When one replica of each of these services serves: they have connected before there was an `up`, and wait.
+    WithOneOfEach(Opener, Vec<ServiceName>),
+}
+
+impl LetIn {
+    /// The latter where the gateway's socket is held by somebody else. Servers that run elsewhere are not waited for: nobody here
+    /// starts them.
+    pub(super) fn by(opener: Opener, gateway_is_held: bool, settings: &Settings) -> Self {
+        if !gateway_is_held {
+            return Self::WithWhatWasLeft(opener);
+        }
+        let started = settings.services.iter().filter(|service| service.process().is_some());
+        Self::WithOneOfEach(opener, started.map(|service| service.name.clone()).collect())
+    }
+}
+
 /// What starts replicas, or takes over what an earlier one has left. Clients wait for that, and what is not wanted any more ends.
 pub(super) fn begin(
     launcher: ReplicaLauncher,
     registry: &Registry,
-    opener: Opener,
+    let_in: LetIn,
     background: &mut Background,
 ) -> Arc<ReplicaLauncher> {
     give_places(registry, &launcher.found());
@@ -141,13 +166,16 @@ pub(super) fn begin(
         });
     }
     let (found, registry) = (launcher.found(), registry.clone());
-    if found.is_empty() {
-        opener.open();
-    } else {
-        background.add(|stopped| async move {
+    match let_in {
+        LetIn::WithWhatWasLeft(opener) if found.is_empty() => opener.open(),
+        LetIn::WithWhatWasLeft(opener) => background.add(|stopped| async move {
             open_once_they_serve(opener, &registry, &found).await;
             told(stopped).await;
-        });
+        }),
+        LetIn::WithOneOfEach(opener, services) => background.add(|stopped| async move {
+            open_once_each_serves(opener, &registry, &services).await;
+            told(stopped).await;
+        }),
     }
     Arc::new(launcher)
 }
@@ -200,6 +228,32 @@ pub(super) async fn open_once_they_serve(opener: Opener, registry: &Registry, fo
     let serves = |snapshot: &Snapshot, id| snapshot.replica(id).is_some_and(is_selectable);
     let all = snapshots.wait_for(|snapshot| found.iter().all(|id| serves(snapshot, id)));
     let _served_or_late = timeout(OPENED, all).await.is_ok();
+    opener.open();
+}
+
+/// The same once each of the services has a replica that serves.
+async fn open_once_each_serves(opener: Opener, registry: &Registry, services: &[ServiceName]) {
+    let mut snapshots = registry.subscribe();
+    let serves = |service: &Service| {
+        let mut replicas = service.replicas.iter();
+        service.replicas.is_empty() || replicas.any(|replica| replica.selectable().is_ok())
+    };
+    let all = snapshots.wait_for(|snapshot| {
+        let mut awaited = snapshot.services.iter().filter(|service| services.contains(&service.name));
+        awaited.all(|service| serves(service))
+    });
+    let serving = async { all.await.map(|snapshot| snapshot.epoch) };
+    match timeout(OPENED_WHERE_THEY_WAIT, serving).await {
+        Ok(Ok(epoch)) => {
+            // Whoever has waited must not meet a worker that has not heard of it.
+            let _by_all_or_late = registry.confirmed(epoch, TAKE_OVER).await;
+        }
+        Ok(Err(_)) | Err(_) => {
+            tracing::warn!(
+                "clients that wait are let in although not every service has a replica that serves"
+            );
+        }
+    }
     opener.open();
 }
 

@@ -17,6 +17,7 @@ use types::Mode;
 
 use super::adoption;
 use super::data_dir::DataDir;
+use super::handed_over::{Assigned, HandedOver};
 use super::joining;
 use super::provisioning::{self, Provisions};
 use super::store::Stores;
@@ -26,6 +27,8 @@ use crate::failure::Failure;
 pub(super) struct Claims {
     pub(super) data_dir: DataDir,
     pub(super) listeners: Listeners,
+    /// Whether clients find a socket of the gateway that is not this process's own, and wait there until it is answered.
+    pub(super) gateway_is_held: bool,
     pub(super) admin_port: TcpListener,
     pub(super) admin: SocketAddr,
     pub(super) keys: ApiKeys,
@@ -45,12 +48,18 @@ impl Claims {
         data_dir: DataDir,
         stores: Stores,
         node: Option<Node>,
+        sockets: HandedOver,
     ) -> Result<Self, Failure> {
-        let listeners = Listeners::bind(&settings.gateway.listen, settings.gateway.workers)
-            .context("failed to open the gateway")?;
-        let admin_port = bind(settings.admin, "the admin port").await?;
+        let gateway = &settings.gateway;
+        let sockets = sockets.assign(&gateway.listen, settings.admin, settings.mesh)?;
+        let Assigned { gateway: places, gateway_is_held, admin, mesh } = sockets;
+        let listeners = Listeners::open(places, gateway.workers).context("failed to open the gateway")?;
+        let admin_port = match admin {
+            Some(held) => taken(held).context("failed to open the admin port")?,
+            None => bind(settings.admin, "the admin port").await?,
+        };
         let admin = admin_port.local_addr().context("failed to open the admin port")?;
-        let mesh_port = bind_mesh(settings.mesh, data_dir.run()).await?;
+        let mesh_port = bind_mesh(settings.mesh, mesh, data_dir.run()).await?;
         let Provisions { keys, vault, grants } =
             provisioning::open(&data_dir, &stores.mesh, settings).await?;
         let mesh = joining::Claimed { stores, node, vault, grants, listener: mesh_port };
@@ -58,7 +67,18 @@ impl Claims {
         let token = AdminToken::create(&data_dir.run().join("admin.token"))
             .context("failed to write the admin token")?;
         let socket = control::bind_socket(data_dir.run()).context("failed to open the admin socket")?;
-        Ok(Self { data_dir, listeners, admin_port, admin, keys, mesh, access_log, token, socket })
+        Ok(Self {
+            data_dir,
+            listeners,
+            gateway_is_held,
+            admin_port,
+            admin,
+            keys,
+            mesh,
+            access_log,
+            token,
+            socket,
+        })
     }
 }
 
@@ -71,22 +91,33 @@ async fn open_access_log(settings: &Settings) -> Result<Option<(AccessLog, Acces
 
 /// A port that the system chooses is chosen once: replicas that an `up` has left know the mesh by it. Where it is somebody
 /// else's by now, it is another one, and they are ended.
-async fn bind_mesh(address: SocketAddr, run: &Path) -> Result<TcpListener, Failure> {
+async fn bind_mesh(
+    address: SocketAddr,
+    held: Option<std::net::TcpListener>,
+    run: &Path,
+) -> Result<TcpListener, Failure> {
     let before = adoption::mesh_address_before(run);
     let before = before.filter(|before| address.port() == 0 && before.ip() == address.ip());
-    let listener = match before {
-        Some(before) => match TcpListener::bind(before).await {
+    let listener = match (held, before) {
+        (Some(held), _) => Ok(taken(held).context("failed to open the mesh port")?),
+        (None, Some(before)) => match TcpListener::bind(before).await {
             Ok(listener) => Ok(listener),
             Err(error) => {
                 tracing::info!(%before, %error, "the mesh port of the last start is not free: another is taken");
                 bind(address, "the mesh port").await
             }
         },
-        None => bind(address, "the mesh port").await,
+        (None, None) => bind(address, "the mesh port").await,
     }?;
     let bound = listener.local_addr().context("failed to open the mesh port")?;
     adoption::keep_mesh_address(run, bound).context("failed to write down the mesh port")?;
     Ok(listener)
+}
+
+/// A socket that was handed over.
+fn taken(held: std::net::TcpListener) -> std::io::Result<TcpListener> {
+    held.set_nonblocking(true)?;
+    TcpListener::from_std(held)
 }
 
 async fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, Failure> {

@@ -31,6 +31,17 @@ pub(crate) struct Files {
     at: At,
     /// Kept when whoever waits for it gives up, so that there is never a second one.
     look: Option<JoinHandle<Looked>>,
+    asked: Asked,
+}
+
+/// Whether somebody waits for a look, whatever comes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    No,
+    /// For one that has not begun.
+    Waits,
+    /// For the one that is going on.
+    Begun,
 }
 
 type Wanted = Arc<std::sync::Mutex<Option<BTreeSet<PathBuf>>>>;
@@ -58,7 +69,16 @@ impl Files {
         let (name, reader, at) = (source.name(), source.reader(), source.at());
         let wanted = Wanted::default();
         let disk = Disk { source, folders, wanted: Arc::clone(&wanted) };
-        Self { name, reader, watch, disk: Arc::new(Mutex::new(disk)), wanted, at, look: None }
+        Self {
+            name,
+            reader,
+            watch,
+            disk: Arc::new(Mutex::new(disk)),
+            wanted,
+            at,
+            look: None,
+            asked: Asked::No,
+        }
     }
 
     /// What people call the file.
@@ -89,13 +109,28 @@ impl Files {
         })
     }
 
-    /// Returns when one of the files holds something else than it did. It may be given up at any time, and goes on the next.
+    /// Somebody wants to know what the files hold from now on: the next look is told of even where it finds nothing.
+    pub(crate) fn ask(&mut self) {
+        self.asked = Asked::Waits;
+        self.watch.look_again();
+    }
+
+    /// Whether somebody has asked, and was not told yet.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.asked != Asked::No
+    }
+
+    /// Returns when one of the files holds something else than it did, or when somebody has asked. It may be given up at any time,
+    /// and goes on the next.
     pub(crate) async fn changed(&mut self) -> Found {
         loop {
             let look = match &mut self.look {
                 Some(look) => look,
                 None => {
                     let (hint, disk) = (self.watch.changed().await, Arc::clone(&self.disk));
+                    if self.asked == Asked::Waits {
+                        self.asked = Asked::Begun;
+                    }
                     let look = move || disk.blocking_lock().look(hint);
                     self.look.insert(tokio::task::spawn_blocking(look))
                 }
@@ -108,6 +143,10 @@ impl Files {
             })
             .await;
             self.look = None;
+            let was_asked = self.asked == Asked::Begun;
+            if was_asked {
+                self.asked = Asked::No;
+            }
             match looked {
                 Ok(Looked { found, followed }) => {
                     if followed == Followed::New {
@@ -122,6 +161,9 @@ impl Files {
                     "{} has changed and could not be read; the configuration before stays in force",
                     self.name
                 ),
+            }
+            if was_asked {
+                return Found::nothing();
             }
         }
     }

@@ -67,7 +67,7 @@ impl Running {
         launcher: Arc<L>,
         terms: Terms,
     ) -> FleetHandle {
-        let (handle, end) = FleetHandle::new(self.ended.clone());
+        let (handle, end) = FleetHandle::new(begin.versions.get(service), self.ended.clone());
         let (registry, random) = (begin.registry.clone(), begin.random.fork());
         let of = ReplicasOf {
             service: service.name.clone(),

@@ -30,6 +30,7 @@ use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisio
 use super::shared_limits::SharedFiles;
 use super::source::{Found, named};
 use super::specs::Specs;
+use super::systemd::Manager;
 use super::tokens::Tokens;
 use super::unusable::Unusable;
 use super::upstream_tls::UpstreamTls;
@@ -72,6 +73,10 @@ pub(crate) struct Live {
     pub(super) manifests: Manifests,
     /// What the versions of each service run.
     pub(super) specs: Specs,
+    /// What was in force before another version of each service was on its way.
+    pub(super) texts_before: BTreeMap<ServiceName, String>,
+    /// Changes whenever a rollout has ended.
+    pub(super) rollouts: watch::Receiver<u64>,
 }
 
 /// What became of other settings.
@@ -81,9 +86,44 @@ enum Applied {
     No,
 }
 
+/// What became of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FileIs {
+    InForce,
+    Refused,
+    /// Nothing else than before.
+    AsBefore,
+}
+
 impl Live {
+    /// Takes over what was found, and tells the service manager that, and what became of it. Where somebody has asked for a look that
+    /// has found nothing, what was refused before is tried again.
+    pub(crate) async fn take_over_and_tell(&mut self, found: Found, manager: &Manager) {
+        manager.reloading();
+        if found.is_nothing() && self.refused.is_some() {
+            self.try_again_and_tell(manager).await;
+        } else {
+            match self.take_over(found).await {
+                FileIs::AsBefore => {}
+                file => manager.file_is_refused(file == FileIs::Refused),
+            }
+        }
+        if !self.files.is_asked() {
+            manager.reloaded();
+        }
+    }
+
+    /// The same for what was refused before.
+    pub(crate) async fn try_again_and_tell(&mut self, manager: &Manager) {
+        let was_refused = self.refused.is_some();
+        self.try_again().await;
+        if was_refused {
+            manager.file_is_refused(self.refused.is_some());
+        }
+    }
+
     /// Takes over what was found. What is wrong with it is said, and everything stays as it is.
-    pub(crate) async fn take_over(&mut self, found: Found) {
+    async fn take_over(&mut self, found: Found) -> FileIs {
         let concerns = |settings: &Settings| named(settings).any(|file| found.others.contains(file));
         let renewed = concerns(&self.settings);
         if renewed {
@@ -92,6 +132,7 @@ impl Live {
             self.rules.note_change(&found.others);
             self.tokens.note_change(&self.settings, &found.others);
         }
+        let mut file = FileIs::AsBefore;
         let wanted = match found.document {
             None => self.refused.take_if(|refused| concerns(&refused.settings)),
             Some(Ok(document)) => Some(document),
@@ -101,17 +142,23 @@ impl Live {
                     self.files.name()
                 );
                 (self.refused, self.again) = (None, None);
+                file = FileIs::Refused;
                 None
             }
         };
         let applied = match wanted {
-            Some(document) => self.follow(document, found.began).await,
+            Some(document) => {
+                let applied = self.follow(document, found.began).await;
+                file = if self.refused.is_some() { FileIs::Refused } else { FileIs::InForce };
+                applied
+            }
             None => Applied::No,
         };
         if renewed && applied == Applied::No {
             self.renew_files().await;
         }
         self.keep_files();
+        file
     }
 
     /// Returns when what the store kept from being applied is to be tried again; never where there is nothing like that.
@@ -124,7 +171,7 @@ impl Live {
 
     /// Tries once more what the file says, if the store answers: each try has its lines in the audit trail. After a start without the
     /// store it is looked at here whether what that went by is in force at all.
-    pub(crate) async fn try_again(&mut self) {
+    async fn try_again(&mut self) {
         self.again = None;
         if !self.store.state().available {
             self.again = Some(tokio::time::Instant::now() + ONCE_MORE);
@@ -232,7 +279,7 @@ impl Live {
         }
     }
 
-    async fn replace(
+    pub(super) async fn replace(
         &mut self,
         settings: Settings,
         candidate: Candidate,
@@ -252,11 +299,9 @@ impl Live {
 
     /// The services of which another version is to run.
     fn rolled(&self, settings: &Settings, versions: &Versions) -> BTreeMap<ServiceName, Version> {
-        let snapshot = self.registry.snapshot();
         let rolled = settings.services.iter().filter_map(|service| {
-            let (known, version) = (snapshot.service(&service.name)?, versions.get(service));
-            let is_another = self.fleets.of(&service.name).is_some() && known.version != version;
-            is_another.then(|| (service.name.clone(), version))
+            let (wanted, version) = (self.fleets.of(&service.name)?.rollouts().wanted, versions.get(service));
+            (wanted != version).then(|| (service.name.clone(), version))
         });
         rolled.collect()
     }
@@ -373,12 +418,17 @@ impl Live {
         candidate: Option<Candidate>,
     ) -> Result<Option<Committed>, ConfigRefused> {
         let Some(candidate) = candidate else { return Ok(None) };
-        let author = candidate.author;
+        let (author, before) = (candidate.author, self.revisions.in_force());
         let committed = self.revisions.commit(candidate, self.manifests.authority()).await?;
         let services: Vec<_> = rolled.keys().cloned().collect();
         self.manifests.leave(&self.settings, &services);
         match self.manifests.apply(settings, measured, committed.number(), author).await {
-            Ok(()) => Ok(Some(committed)),
+            Ok(()) => {
+                for service in services {
+                    self.texts_before.entry(service).or_insert_with(|| before.text.clone());
+                }
+                Ok(Some(committed))
+            }
             Err(refused) => {
                 services.iter().for_each(|service| self.manifests.has_left(service));
                 self.revisions.take_back(committed, &refused, self.manifests.authority()).await;

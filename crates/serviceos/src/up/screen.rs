@@ -1,5 +1,6 @@
 //! What `up` shows: a live table in a terminal, then where everything is and what to try.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use observability::Lines;
 use service_registry::{Registry, Replica, Snapshot};
 use tokio::time::timeout;
-use types::NodeName;
+use types::{NodeName, ReplicaId};
 
 use super::Facts;
 
@@ -22,6 +23,21 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// How often it is said what a drain waits for.
 const AWAITED: Duration = Duration::from_secs(3);
+
+/// The replicas that are waited for: nobody here starts those that come from elsewhere, nor those of other nodes.
+#[derive(Clone)]
+pub(super) struct Expected {
+    pub(super) node: Option<NodeName>,
+    pub(super) elsewhere: BTreeSet<ReplicaId>,
+}
+
+impl Expected {
+    /// Those that there are.
+    pub(super) fn of<'a>(&'a self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Replica> {
+        replicas(snapshot)
+            .filter(|replica| replica.id.node == self.node && !self.elsewhere.contains(&replica.id))
+    }
+}
 
 /// Where `up` shows things. It never waits for whoever reads.
 pub(crate) struct Screen {
@@ -70,10 +86,7 @@ impl Screen {
             if self.kind == Kind::Terminal {
                 drawn = self.draw(&snapshot, drawn);
             }
-            // Nobody here starts those that come from elsewhere, nor those of other nodes.
-            let mut expected = replicas(&snapshot)
-                .filter(|replica| replica.id.node == facts.node && !facts.elsewhere.contains(&replica.id));
-            let ready = expected.all(|replica| replica.selectable().is_ok());
+            let ready = facts.expected.of(&snapshot).all(|replica| replica.selectable().is_ok());
             if ready {
                 // Whoever calls once this is said must not meet a worker that has not heard of it.
                 let _by_all_or_late = registry.confirmed(snapshot.epoch, TAKE_OVER).await;

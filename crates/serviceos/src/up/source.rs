@@ -93,6 +93,18 @@ pub(super) struct Found {
     pub(super) others: BTreeSet<PathBuf>,
 }
 
+impl Found {
+    /// What somebody is told who has asked.
+    pub(super) fn nothing() -> Self {
+        Self { began: Instant::now(), document: None, others: BTreeSet::new() }
+    }
+
+    /// Whether it is that.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.document.is_none() && self.others.is_empty()
+    }
+}
+
 impl Source {
     /// Reads the file, once, and checks it; then looks at what it names, before anybody reads that.
     ///
