@@ -1,5 +1,5 @@
-//! What of a new file a running system cannot take over. Everything about processes, listeners and who may join is such;
-//! routes, limits, policies of calls, endpoints and the `config` of services are not.
+//! What of a new file a running system cannot take over. Everything about listeners and who may join is such; routes, limits,
+//! policies of calls, endpoints, what replicas run and the `config` of services are not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use types::ServiceName;
 
 use crate::settings::{
-    CommandSettings, GatewaySettings, GenerateType, ProcessSettings, Program, Runs, SecretSettings,
-    ServiceSettings, Settings, Telemetry,
+    GatewaySettings, GenerateType, ProcessSettings, Program, Runs, SecretSettings, ServiceSettings, Settings,
+    Telemetry,
 };
 
 impl Settings {
@@ -97,6 +97,8 @@ impl Changes {
                     self.0.push(key);
                     return;
                 }
+                let is_elsewhere = before.program == Program::Elsewhere;
+                self.push(is_elsewhere && service.version != other.version, &format!("{key}.version"));
                 self.push(service.protocol != other.protocol, &format!("{key}.protocol"));
                 self.process(&key, before, after);
             }

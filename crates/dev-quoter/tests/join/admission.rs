@@ -147,7 +147,7 @@ async fn a_challenge_is_answered_with_evidence_of_the_authority_itself() {
         appraisal::appraise(&evidence, &report_data, &policy, &roots, NOW, &mut Checks::default())
     };
     assert_eq!(appraised([5; 32]).unwrap().release, "authority");
-    assert_eq!(appraised([6; 32]).unwrap_err().code, appraisal::Code::BindingMismatch);
+    assert_eq!(appraised([6; 32]).unwrap_err().code, Code::BindingMismatch);
 }
 
 #[tokio::test]

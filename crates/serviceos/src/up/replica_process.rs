@@ -172,7 +172,8 @@ impl Launch for ReplicaLauncher {
             members: &self.mesh.members,
             tls: &self.tls,
         };
-        let pid = left.record.process.pid;
+        let (pid, version) = (left.record.process.pid, &left.record.spec.version);
+        self.mesh.authority.runs(&replica.service, &replica.instance(), version);
         match judge.judge(&left.record).await {
             Ok((address, channel)) => {
                 tracing::info!(%replica, pid, "an earlier serviceos has left this replica: it is taken over");

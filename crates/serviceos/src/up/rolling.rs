@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use service_lifecycle::EndedRollout;
 use service_lifecycle::rollout::Outcome;
+use service_lifecycle::{EndedRollout, FleetHandle};
 use types::ServiceName;
 
 use super::reload::Live;
@@ -18,7 +18,7 @@ impl Live {
     /// Takes over how rollouts have ended since the last time.
     pub(crate) async fn end_rollouts(&mut self) {
         for service in self.manifests.leaving() {
-            let Some(rollouts) = self.fleets.of(&service).map(|fleet| fleet.rollouts()) else { continue };
+            let Some(rollouts) = self.fleets.of(&service).map(FleetHandle::rollouts) else { continue };
             let ended = rollouts.ended.back().filter(|_| rollouts.on_its_way.is_none());
             let Some(ended) = ended else { continue };
             match &ended.outcome {

@@ -97,8 +97,8 @@ fn a_file_that_is_not_valid_changes_nothing() {
 #[test]
 fn what_needs_a_new_start_is_named_and_nothing_of_it_is_taken_over() {
     let mesh = Mesh::new().service("vrf", 1).up();
-    change(&mesh, "services:\n  vrf: {replicas: 2, version: 2.0.0, routes: []}\n");
-    until_said(&mesh, "services.vrf.version can be changed only by a new start");
+    change(&mesh, "services:\n  vrf: {replicas: 2, allow: [vrf], routes: []}\n");
+    until_said(&mesh, "services.vrf.allow can be changed only by a new start");
     assert_eq!((mesh.get("/v1/random/keys").status, mesh.replicas("vrf").len()), (200, 1));
 }
 

@@ -212,10 +212,10 @@ fn a_change_that_needs_a_new_start_is_refused_whole_and_named() {
     let mesh = mesh.up();
     let pids = mesh.pids("vrf");
     let site = service("site", &[&one], "").replace("/site/", "/moved/");
-    let file = format!("gateway: {{workers: 1}}\nservices:\n  vrf: {{replicas: 2, version: 2.0.0}}\n{site}");
+    let file = format!("gateway: {{workers: 1}}\nservices:\n  vrf: {{replicas: 2, allow: [vrf]}}\n{site}");
     let said = change(&mesh, &file, "cannot be applied");
     assert!(
-        said.contains("gateway.workers, services.vrf.version can be changed only by a new start"),
+        said.contains("gateway.workers, services.vrf.allow can be changed only by a new start"),
         "{said}"
     );
     assert_eq!((status_of(&mesh, "/site/fixed/1"), status_of(&mesh, "/moved/fixed/1")), (200, 404));
