@@ -241,6 +241,7 @@ impl<L: Launch> Driver<L> {
             return Some(None);
         }
         let left = tokio::select! {
+            biased;
             left = self.launcher.left(&self.facts.replica) => left,
             () = self.orders.end_of_life(begun) => return None,
         };
@@ -262,6 +263,7 @@ impl<L: Launch> Driver<L> {
         let deadline = Instant::now() + start_timeout;
         let late = format!("not ready within the start timeout of {start_timeout:?}");
         let listening = tokio::select! {
+            biased;
             listening = tokio::time::timeout_at(deadline, process.listening()) => listening,
             () = self.orders.end_of_life(begun) => return Started::Told,
         };
@@ -277,6 +279,7 @@ impl<L: Launch> Driver<L> {
         self.facts.register(Arc::clone(&instance), registration);
         let leaves = process.leaves();
         tokio::select! {
+            biased;
             exit = process.exited() => Started::Exited(exit),
             () = leaves => Started::Failed(Why::wanted("it left before it was ready", Actor::Replica)),
             () = self.orders.end_of_life(begun) => Started::Told,
@@ -310,6 +313,7 @@ impl<L: Launch> Driver<L> {
         let mut is_settled = false;
         let lost = loop {
             tokio::select! {
+                biased;
                 exit = process.exited() => {
                     self.lost(&exit);
                     return Ended::Died { ready_for: ready_since.elapsed(), last: exit.last() };
@@ -359,6 +363,7 @@ impl<L: Launch> Driver<L> {
             in_flight.idle().await;
         };
         let exit = tokio::select! {
+            biased;
             exit = process.exited() => Some(exit),
             _ = timeout(drain_timeout, drained) => None,
             () = self.orders.until(Wanted::GoneAtOnce) => None,
@@ -380,6 +385,7 @@ impl<L: Launch> Driver<L> {
         if self.orders.now().wanted < Wanted::GoneAtOnce {
             process.signal(Signal::Terminate, cause);
             tokio::select! {
+                biased;
                 exited = timeout(self.policy().grace, process.exited()) => if exited.is_ok() {
                     return;
                 },

@@ -143,6 +143,7 @@ impl<L: Launch> Fleet<L> {
             while self.settle() {}
             let is_moving = self.on_its_way.is_some();
             tokio::select! {
+                biased;
                 told = stop.wait_for(|stop| *stop > Wanted::Running) => {
                     drop(told);
                     break;
@@ -181,6 +182,7 @@ impl<L: Launch> Fleet<L> {
                 });
             }
             tokio::select! {
+                biased;
                 ended = self.drivers.join_next() => match ended {
                     None => return,
                     Some(Ok(_ordinal)) => {}
@@ -248,12 +250,17 @@ impl<L: Launch> Fleet<L> {
         Ok(())
     }
 
-    /// Another version takes the place of the one that runs, in the place of one that is on its way already.
+    /// Another version takes the place of the one that runs, in the place of one that is on its way already. Back to the one that
+    /// runs, that one is undone.
     fn roll(&mut self, version: Version, terms: Terms, actor: Actor) -> Result<(), FleetRefused> {
         if !L::STARTS_AGAIN {
             return Err(FleetRefused::Elsewhere(self.service.clone()));
         }
         self.take(terms, actor.clone());
+        if version == self.stable.version {
+            // No call would be one of its own, so nothing could ever be said of it.
+            return if self.leads_elsewhere() { self.steer(Steer::Undo, actor) } else { Ok(()) };
+        }
         self.by = (actor.clone(), Some(format!("rollout of {}", version.id())));
         let to = What::Rollout(format!("{} to {}", self.stable.version.id(), version.id()));
         self.record(to, None, actor);
@@ -274,6 +281,11 @@ impl<L: Launch> Fleet<L> {
         }
         self.record(What::Rollout(steer.to_string()), None, actor);
         Ok(())
+    }
+
+    /// Whether a rollout to another version is on its way.
+    fn leads_elsewhere(&self) -> bool {
+        self.on_its_way.as_ref().is_some_and(|on_its_way| on_its_way.target.version != self.stable.version)
     }
 
     fn begin(&mut self, version: Version, plan: Plan) {

@@ -134,7 +134,8 @@ impl FleetHandle {
         self.ask(Change::Restart, actor).await
     }
 
-    /// Another version takes the place of the one that runs, as the terms say; in the place of one that is on its way already.
+    /// Another version takes the place of the one that runs, as the terms say; in the place of one that is on its way already. Where
+    /// it is the one that runs, what is on its way is undone.
     ///
     /// # Errors
     /// Nothing has begun then.

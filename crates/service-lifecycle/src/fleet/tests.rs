@@ -358,3 +358,24 @@ async fn a_canary_has_its_part_of_the_calls_and_waits_for_samples() {
     assert!(split().is_none());
     stage.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_back_to_the_version_that_runs_undoes_the_one_that_is_on_its_way() {
+    let stage = Stage::new(2);
+    stage.until(&[0, 1]).await;
+    stage.count_fewest();
+    let gate = rollout::Gate { error_rate: 0.01, latency_ratio: 2.0, min_requests: 10 };
+    let steps = vec![rollout::Step { weight: 50, pause: Some(Duration::from_secs(60)) }];
+    let mut canary = terms(2);
+    canary.plan.strategy = Strategy::Canary { steps, gate };
+    let roll = |version: &'static str| stage.fleet.roll(version.into(), canary.clone(), Actor::Operator);
+    roll("1.0.0").await.unwrap();
+    let none = stage.fleet.steer(Steer::Undo, Actor::Operator).await;
+    assert_eq!(none, Err(FleetRefused::NoRollout(service())), "it runs already");
+    roll("2.0.0").await.unwrap();
+    stage.until(&[0, 1, 2]).await;
+    roll("1.0.0").await.unwrap();
+    stage.until(&[0, 1]).await;
+    assert_eq!((versions(&stage), *stage.fewest.lock().unwrap()), (["1.0.0".to_owned()].into(), 2));
+    stage.end().await;
+}

@@ -58,9 +58,9 @@ impl Member {
         matches!(self.standing, Standing::Selectable(_))
     }
 
-    /// What goes first comes first: what does not serve, and of those that do the one of the highest number.
-    fn use_of_it(&self) -> (bool, Reverse<u32>) {
-        (self.serves(), Reverse(self.id.ordinal))
+    /// What goes first comes first: what does not serve; of those that do, what nobody wants any more; then the highest number.
+    fn use_of_it(&self) -> (bool, bool, Reverse<u32>) {
+        (self.serves(), self.side != Side::Stray, Reverse(self.id.ordinal))
     }
 }
 

@@ -293,6 +293,16 @@ fn any_plan() -> impl Any<Value = Plan> {
     })
 }
 
+#[test]
+fn what_an_unfinished_rollout_has_left_goes_before_the_old_version() {
+    let mut rollout = Rollout::begin(Plan { replicas: 1, ..plan(canary(&[(50, None)])) }, SECOND);
+    let serves = Standing::Selectable(Duration::ZERO);
+    let members = [(0, Side::Stray), (1, Side::Stable)];
+    let members = members.map(|(number, side)| Member { id: id(number), side, standing: serves.clone() });
+    let seen = Seen { now: SECOND, members: &members, samples: Samples::default() };
+    assert_eq!(rollout.advance(&seen), [Action::Start(Side::Target), Action::Drain(id(0))]);
+}
+
 proptest! {
     #[test]
     fn whatever_happens_it_ends_with_one_version_and_never_with_fewer_or_more_than_allowed(
