@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use service_registry::{Actor, Attested, Labels, Registry, Replica, Snapshot, Split, Subject, Version, What};
+use service_registry::{Actor, Attested, Labels, Registry, Replica, Snapshot, Subject, Version, What};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -299,24 +299,23 @@ impl<L: Launch> Fleet<L> {
         }
         let target = Release { number: self.next_number, version };
         self.next_number += 1;
-        let (rollout, before) = (Rollout::begin(plan, now), Answered::default());
+        // What the version has answered in an earlier rollout says nothing of this one.
+        let before = Answered::by(&snapshot, &self.service, &target.version);
+        let rollout = Rollout::begin(plan, now);
         self.on_its_way = Some(OnItsWay { target, rollout, before });
     }
 
     /// Does what is to be done now; whether more may be.
     fn settle(&mut self) -> bool {
         let snapshot = self.registry.snapshot();
-        if self.on_its_way.is_some() {
-            self.note_who_serves(&snapshot);
-        }
+        self.note_who_serves(&snapshot);
         let members = self.members(&snapshot);
         let now = self.now();
         let (actions, stage) = match &mut self.on_its_way {
             None => (rollout::steady(&members, self.plan.replicas), None),
             Some(OnItsWay { target, rollout, before }) => {
                 let stage_before = rollout.stage().clone();
-                let split = snapshot.service(&self.service).and_then(|service| service.split.clone());
-                let answered = Answered::now(split.filter(|split| split.to == target.version).as_ref());
+                let answered = Answered::by(&snapshot, &self.service, &target.version);
                 let seen = Seen { now, members: &members, samples: answered.since(before) };
                 let actions = rollout.advance(&seen);
                 let stage = rollout.stage().clone();
@@ -394,12 +393,13 @@ impl<L: Launch> Fleet<L> {
     fn members(&self, snapshot: &Snapshot) -> Vec<Member> {
         let member = |(ordinal, driven): (&u32, &Driven)| {
             let id = self.id(*ordinal);
+            let side = self.side(driven.release);
             let standing = match snapshot.replica(&id) {
                 _ if driven.is_leaving() => Standing::Draining,
-                Some(replica) => standing(replica, driven),
+                Some(replica) => standing(replica, driven, side),
                 None => Standing::Pending,
             };
-            Member { id, side: self.side(driven.release), standing }
+            Member { id, side, standing }
         };
         self.driven.iter().map(member).collect()
     }
@@ -483,7 +483,10 @@ struct Answered {
 }
 
 impl Answered {
-    fn now(split: Option<&Split>) -> Self {
+    /// While it is this version that has a part of the calls.
+    fn by(snapshot: &Snapshot, service: &ServiceName, target: &Version) -> Self {
+        let split = snapshot.service(service).and_then(|service| service.split.as_ref());
+        let split = split.filter(|split| split.to == *target);
         let sample = |side| split.map(|split| split.answered.sample(side)).unwrap_or_default();
         Self {
             stable: sample(service_registry::Side::Stable),
@@ -499,13 +502,15 @@ impl Answered {
     }
 }
 
-/// What of a replica can be counted on.
-fn standing(replica: &Replica, driven: &Driven) -> Standing {
+/// What of a replica can be counted on. One that ends again and again may serve in between: the new version is given up all the same,
+/// and of the old one it is missed when it goes.
+fn standing(replica: &Replica, driven: &Driven, side: Side) -> Standing {
     let refused = (replica.attestation.value == Attested::Refused).then(|| replica.attestation.ceased());
     let crash_loop = replica.crash_loop.as_ref().map(|crash_loop| crash_loop.last.reason.clone());
     match (crash_loop.or(refused.flatten()), driven.selectable_since) {
-        (Some(reason), _) => Standing::Failing(reason),
-        (None, Some(since)) => Standing::Selectable(since),
+        (Some(reason), None) => Standing::Failing(reason),
+        (Some(reason), Some(_)) if side == Side::Target => Standing::Failing(reason),
+        (_, Some(since)) => Standing::Selectable(since),
         (None, None) => Standing::Pending,
     }
 }

@@ -297,10 +297,14 @@ fn any_plan() -> impl Any<Value = Plan> {
 fn what_an_unfinished_rollout_has_left_goes_before_the_old_version() {
     let mut rollout = Rollout::begin(Plan { replicas: 1, ..plan(canary(&[(50, None)])) }, SECOND);
     let serves = Standing::Selectable(Duration::ZERO);
-    let members = [(0, Side::Stray), (1, Side::Stable)];
-    let members = members.map(|(number, side)| Member { id: id(number), side, standing: serves.clone() });
-    let seen = Seen { now: SECOND, members: &members, samples: Samples::default() };
-    assert_eq!(rollout.advance(&seen), [Action::Start(Side::Target), Action::Drain(id(0))]);
+    let stray = Member { id: id(0), side: Side::Stray, standing: serves.clone() };
+    let mut advance = |standing: &Standing| {
+        let stable = Member { id: id(1), side: Side::Stable, standing: standing.clone() };
+        let members = [stray.clone(), stable];
+        rollout.advance(&Seen { now: SECOND, members: &members, samples: Samples::default() })
+    };
+    assert_eq!(advance(&Standing::Pending), [Action::Start(Side::Target)], "it is missed");
+    assert_eq!(advance(&serves), [Action::Start(Side::Target), Action::Drain(id(0))]);
 }
 
 proptest! {
