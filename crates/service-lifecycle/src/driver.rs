@@ -72,6 +72,15 @@ enum Ended {
     },
 }
 
+/// How a wait between two lives ended.
+#[derive(PartialEq)]
+enum Waited {
+    /// It is over.
+    Out,
+    /// It was told something else.
+    Told,
+}
+
 /// Why something is done to a replica, and who wants it.
 #[derive(Clone)]
 struct Why {
@@ -134,8 +143,12 @@ impl<L: Launch> Driver<L> {
                     }
                     last = Some(how.reason.clone());
                     self.count_crash(how);
-                    if L::STARTS_AGAIN {
-                        self.wait(&mut backoff, &begun, last.as_deref()).await;
+                    if L::STARTS_AGAIN
+                        && self.wait(&mut backoff, &begun, last.as_deref()).await == Waited::Told
+                    {
+                        backoff.reset();
+                        self.recovered();
+                        last = None;
                     }
                 }
             }
@@ -160,12 +173,15 @@ impl<L: Launch> Driver<L> {
     }
 
     /// Waits between two lives, unless it is told something else.
-    async fn wait(&mut self, backoff: &mut Backoff, begun: &Order, last: Option<&str>) {
+    async fn wait(&mut self, backoff: &mut Backoff, begun: &Order, last: Option<&str>) -> Waited {
         let policy = self.policy();
         let wait = backoff.wait(policy.restart_min, policy.restart_max, &mut self.random);
         let (replica, wait_ms) = (self.replica(), wait.as_millis());
         tracing::warn!(%replica, reason = last, wait_ms, "the replica is started again after a wait");
-        let _told = timeout(wait, self.orders.end_of_life(begun)).await.is_ok();
+        match timeout(wait, self.orders.end_of_life(begun)).await {
+            Ok(()) => Waited::Told,
+            Err(_) => Waited::Out,
+        }
     }
 
     fn count_crash(&mut self, last: LastExit) {
