@@ -4,6 +4,7 @@
 //! what begins and what leaves while they change from one release to another, and a restart of the service is one to the release
 //! that runs already.
 
+mod answered;
 mod command;
 
 use std::collections::BTreeMap;
@@ -17,8 +18,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use types::{NodeName, ReplicaId, ServiceName};
 
-use crate::rollout::{self, Action, Member, Plan, Rollout, Samples, Seen, Side, Stage, Standing, Strategy};
+use crate::rollout::{self, Action, Member, Plan, Rollout, Seen, Side, Stage, Standing, Strategy};
 use crate::{Driver, Launch, Order, Policy, Wanted};
+use answered::Answered;
 use command::{Change, Command};
 pub use command::{FleetHandle, FleetRefused, Fleets, RolloutStatus, Steer};
 
@@ -300,7 +302,7 @@ impl<L: Launch> Fleet<L> {
         let target = Release { number: self.next_number, version };
         self.next_number += 1;
         // What the version has answered in an earlier rollout says nothing of this one.
-        let before = Answered::by(&snapshot, &self.service, &target.version);
+        let before = answered(&snapshot, &self.service, &target.version);
         let rollout = Rollout::begin(plan, now);
         self.on_its_way = Some(OnItsWay { target, rollout, before });
     }
@@ -315,7 +317,7 @@ impl<L: Launch> Fleet<L> {
             None => (rollout::steady(&members, self.plan.replicas), None),
             Some(OnItsWay { target, rollout, before }) => {
                 let stage_before = rollout.stage().clone();
-                let answered = Answered::by(&snapshot, &self.service, &target.version);
+                let answered = answered(&snapshot, &self.service, &target.version);
                 let seen = Seen { now, members: &members, samples: answered.since(before) };
                 let actions = rollout.advance(&seen);
                 let stage = rollout.stage().clone();
@@ -475,31 +477,10 @@ impl<L: Launch> Fleet<L> {
     }
 }
 
-/// How both versions have answered since calls are divided.
-#[derive(Debug, Clone, Default)]
-struct Answered {
-    stable: service_registry::Sample,
-    target: service_registry::Sample,
-}
-
-impl Answered {
-    /// While it is this version that has a part of the calls.
-    fn by(snapshot: &Snapshot, service: &ServiceName, target: &Version) -> Self {
-        let split = snapshot.service(service).and_then(|service| service.split.as_ref());
-        let split = split.filter(|split| split.to == *target);
-        let sample = |side| split.map(|split| split.answered.sample(side)).unwrap_or_default();
-        Self {
-            stable: sample(service_registry::Side::Stable),
-            target: sample(service_registry::Side::Target),
-        }
-    }
-
-    fn since(&self, before: &Self) -> Samples {
-        Samples {
-            stable: (&self.stable.clone().since(&before.stable)).into(),
-            target: (&self.target.clone().since(&before.target)).into(),
-        }
-    }
+/// How both versions have answered while this one has a part of the calls.
+fn answered(snapshot: &Snapshot, service: &ServiceName, target: &Version) -> Answered {
+    let split = snapshot.service(service).and_then(|service| service.split.as_ref());
+    Answered::now(split.filter(|split| split.to == *target))
 }
 
 /// What of a replica can be counted on. One that ends again and again may serve in between: the new version is given up all the same,
