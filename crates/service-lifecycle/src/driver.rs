@@ -72,6 +72,15 @@ enum Ended {
     },
 }
 
+/// How a wait between two lives ended.
+#[derive(PartialEq)]
+enum Waited {
+    /// It is over.
+    Out,
+    /// It was told something else.
+    Told,
+}
+
 /// Why something is done to a replica, and who wants it.
 #[derive(Clone)]
 struct Why {
@@ -134,8 +143,12 @@ impl<L: Launch> Driver<L> {
                     }
                     last = Some(how.reason.clone());
                     self.count_crash(how);
-                    if L::STARTS_AGAIN {
-                        self.wait(&mut backoff, &begun, last.as_deref()).await;
+                    if L::STARTS_AGAIN
+                        && self.wait(&mut backoff, &begun, last.as_deref()).await == Waited::Told
+                    {
+                        backoff.reset();
+                        self.recovered();
+                        last = None;
                     }
                 }
             }
@@ -160,12 +173,15 @@ impl<L: Launch> Driver<L> {
     }
 
     /// Waits between two lives, unless it is told something else.
-    async fn wait(&mut self, backoff: &mut Backoff, begun: &Order, last: Option<&str>) {
+    async fn wait(&mut self, backoff: &mut Backoff, begun: &Order, last: Option<&str>) -> Waited {
         let policy = self.policy();
         let wait = backoff.wait(policy.restart_min, policy.restart_max, &mut self.random);
         let (replica, wait_ms) = (self.replica(), wait.as_millis());
         tracing::warn!(%replica, reason = last, wait_ms, "the replica is started again after a wait");
-        let _told = timeout(wait, self.orders.end_of_life(begun)).await.is_ok();
+        match timeout(wait, self.orders.end_of_life(begun)).await {
+            Ok(()) => Waited::Told,
+            Err(_) => Waited::Out,
+        }
     }
 
     fn count_crash(&mut self, last: LastExit) {
@@ -241,6 +257,7 @@ impl<L: Launch> Driver<L> {
             return Some(None);
         }
         let left = tokio::select! {
+            biased;
             left = self.launcher.left(&self.facts.replica) => left,
             () = self.orders.end_of_life(begun) => return None,
         };
@@ -262,6 +279,7 @@ impl<L: Launch> Driver<L> {
         let deadline = Instant::now() + start_timeout;
         let late = format!("not ready within the start timeout of {start_timeout:?}");
         let listening = tokio::select! {
+            biased;
             listening = tokio::time::timeout_at(deadline, process.listening()) => listening,
             () = self.orders.end_of_life(begun) => return Started::Told,
         };
@@ -277,6 +295,7 @@ impl<L: Launch> Driver<L> {
         self.facts.register(Arc::clone(&instance), registration);
         let leaves = process.leaves();
         tokio::select! {
+            biased;
             exit = process.exited() => Started::Exited(exit),
             () = leaves => Started::Failed(Why::wanted("it left before it was ready", Actor::Replica)),
             () = self.orders.end_of_life(begun) => Started::Told,
@@ -310,6 +329,7 @@ impl<L: Launch> Driver<L> {
         let mut is_settled = false;
         let lost = loop {
             tokio::select! {
+                biased;
                 exit = process.exited() => {
                     self.lost(&exit);
                     return Ended::Died { ready_for: ready_since.elapsed(), last: exit.last() };
@@ -359,6 +379,7 @@ impl<L: Launch> Driver<L> {
             in_flight.idle().await;
         };
         let exit = tokio::select! {
+            biased;
             exit = process.exited() => Some(exit),
             _ = timeout(drain_timeout, drained) => None,
             () = self.orders.until(Wanted::GoneAtOnce) => None,
@@ -380,6 +401,7 @@ impl<L: Launch> Driver<L> {
         if self.orders.now().wanted < Wanted::GoneAtOnce {
             process.signal(Signal::Terminate, cause);
             tokio::select! {
+                biased;
                 exited = timeout(self.policy().grace, process.exited()) => if exited.is_ok() {
                     return;
                 },

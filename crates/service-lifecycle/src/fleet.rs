@@ -6,13 +6,14 @@
 
 mod answered;
 mod command;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use service_registry::{Actor, Attested, Labels, Registry, Replica, Snapshot, Subject, Version, What};
+use service_registry::{Actor, Labels, Registry, Replica, Snapshot, Subject, Version, What};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -25,6 +26,7 @@ use command::{Change, Command, MAX_HISTORY};
 pub use command::{
     EndedRollout, FleetEnd, FleetHandle, FleetRefused, Fleets, RolloutStatus, Rollouts, Steer,
 };
+use standing::standing;
 
 /// How often a rollout is looked at where nothing happens.
 const LOOK: Duration = Duration::from_secs(1);
@@ -141,6 +143,7 @@ impl<L: Launch> Fleet<L> {
             while self.settle(&end) {}
             let is_moving = self.on_its_way.is_some();
             tokio::select! {
+                biased;
                 told = stop.wait_for(|stop| *stop > Wanted::Running) => {
                     drop(told);
                     break;
@@ -179,6 +182,7 @@ impl<L: Launch> Fleet<L> {
                 });
             }
             tokio::select! {
+                biased;
                 ended = self.drivers.join_next() => match ended {
                     None => return,
                     Some(Ok(_ordinal)) => {}
@@ -246,12 +250,17 @@ impl<L: Launch> Fleet<L> {
         Ok(())
     }
 
-    /// Another version takes the place of the one that runs, in the place of one that is on its way already.
+    /// Another version takes the place of the one that runs, in the place of one that is on its way already. Back to the one that
+    /// runs, that one is undone.
     fn roll(&mut self, version: Version, terms: Terms, actor: Actor) -> Result<(), FleetRefused> {
         if !L::STARTS_AGAIN {
             return Err(FleetRefused::Elsewhere(self.service.clone()));
         }
         self.take(terms, actor.clone());
+        if version == self.stable.version {
+            // No call would be one of its own, so nothing could ever be said of it.
+            return if self.leads_elsewhere() { self.steer(Steer::Undo, actor) } else { Ok(()) };
+        }
         self.by = (actor.clone(), Some(format!("rollout of {}", version.id())));
         let to = What::Rollout(format!("{} to {}", self.stable.version.id(), version.id()));
         self.record(to, None, actor);
@@ -274,6 +283,11 @@ impl<L: Launch> Fleet<L> {
         Ok(())
     }
 
+    /// Whether a rollout to another version is on its way.
+    fn leads_elsewhere(&self) -> bool {
+        self.on_its_way.as_ref().is_some_and(|on_its_way| on_its_way.target.version != self.stable.version)
+    }
+
     fn begin(&mut self, version: Version, plan: Plan) {
         // Whatever serves at this moment is counted on.
         let snapshot = self.registry.snapshot();
@@ -285,24 +299,23 @@ impl<L: Launch> Fleet<L> {
         }
         let target = Release { number: self.next_number, version };
         self.next_number += 1;
-        let (rollout, before) = (Rollout::begin(plan, now), Answered::default());
+        // What the version has answered in an earlier rollout says nothing of this one.
+        let before = answered(&snapshot, &self.service, &target.version);
+        let rollout = Rollout::begin(plan, now);
         self.on_its_way = Some(OnItsWay { target, rollout, before, since: Timestamp::now() });
     }
 
     /// Does what is to be done now; whether more may be.
     fn settle(&mut self, end: &FleetEnd) -> bool {
         let snapshot = self.registry.snapshot();
-        if self.on_its_way.is_some() {
-            self.note_who_serves(&snapshot);
-        }
+        self.note_who_serves(&snapshot);
         let members = self.members(&snapshot);
         let now = self.now();
         let (actions, stage) = match &mut self.on_its_way {
             None => (rollout::steady(&members, self.plan.replicas), None),
             Some(OnItsWay { target, rollout, before, .. }) => {
                 let stage_before = rollout.stage().clone();
-                let split = snapshot.service(&self.service).and_then(|service| service.split.clone());
-                let answered = Answered::now(split.filter(|split| split.to == target.version).as_ref());
+                let answered = answered(&snapshot, &self.service, &target.version);
                 let seen = Seen { now, members: &members, samples: answered.since(before) };
                 let actions = rollout.advance(&seen);
                 let stage = rollout.stage().clone();
@@ -401,12 +414,13 @@ impl<L: Launch> Fleet<L> {
     fn members(&self, snapshot: &Snapshot) -> Vec<Member> {
         let member = |(ordinal, driven): (&u32, &Driven)| {
             let id = self.id(*ordinal);
+            let side = self.side(driven.release);
             let standing = match snapshot.replica(&id) {
                 _ if driven.is_leaving() => Standing::Draining,
-                Some(replica) => standing(replica, driven),
+                Some(replica) => standing(replica, driven, side),
                 None => Standing::Pending,
             };
-            Member { id, side: self.side(driven.release), standing }
+            Member { id, side, standing }
         };
         self.driven.iter().map(member).collect()
     }
@@ -482,15 +496,10 @@ impl<L: Launch> Fleet<L> {
     }
 }
 
-/// What of a replica can be counted on.
-fn standing(replica: &Replica, driven: &Driven) -> Standing {
-    let refused = (replica.attestation.value == Attested::Refused).then(|| replica.attestation.ceased());
-    let crash_loop = replica.crash_loop.as_ref().map(|crash_loop| crash_loop.last.reason.clone());
-    match (crash_loop.or(refused.flatten()), driven.selectable_since) {
-        (Some(reason), _) => Standing::Failing(reason),
-        (None, Some(since)) => Standing::Selectable(since),
-        (None, None) => Standing::Pending,
-    }
+/// How both versions have answered while this one has a part of the calls.
+fn answered(snapshot: &Snapshot, service: &ServiceName, target: &Version) -> Answered {
+    let split = snapshot.service(service).and_then(|service| service.split.as_ref());
+    Answered::now(split.filter(|split| split.to == *target))
 }
 
 /// Returns once something of the service is another.

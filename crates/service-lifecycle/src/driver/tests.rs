@@ -396,3 +396,22 @@ async fn stopping_between_two_lives_starts_no_third() {
     stage.running.await.unwrap();
     assert_eq!(registry.snapshot().replica(&id).unwrap().restarts, restarts);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_order_to_begin_anew_between_two_lives_is_whose_it_is_and_forgets_the_crashes() {
+    let stage = Stage::new(&[Script::Missing, Script::Missing, Script::Missing, Script::Good]);
+    let loops = |snapshot: &Arc<service_registry::Snapshot>| {
+        snapshot.replica(&stage.id).unwrap().crash_loop.is_some()
+    };
+    stage.registry.subscribe().wait_for(loops).await.unwrap();
+    stage.orders.send_modify(|order| order.restart(Actor::Operator, "restarted".to_owned()));
+    stage.until(LifecycleState::Ready).await;
+    let replica = stage.registry.snapshot().replica(&stage.id).unwrap().clone();
+    assert_eq!((replica.restarts, replica.crash_loop), (2, None));
+    let launched = |event: &&Arc<service_registry::Event>| {
+        matches!(event.what, What::State { to: LifecycleState::Starting, .. })
+    };
+    let events = stage.registry.events().after(0);
+    let last = events.iter().rfind(launched).unwrap();
+    assert_eq!((last.cause.as_deref(), &last.actor), (Some("restarted"), &Actor::Operator));
+}

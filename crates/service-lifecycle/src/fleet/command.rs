@@ -158,6 +158,11 @@ impl FleetHandle {
         (Self { commands: sender, rollouts }, FleetEnd { commands, told, ended })
     }
 
+    /// The same as it changes.
+    pub fn watch_rollouts(&self) -> watch::Receiver<Rollouts> {
+        self.rollouts.clone()
+    }
+
     /// The rollout that is on its way, and those that have ended.
     pub fn rollouts(&self) -> Rollouts {
         self.rollouts.borrow().clone()
@@ -179,7 +184,8 @@ impl FleetHandle {
         self.ask(Change::Restart, actor).await
     }
 
-    /// Another version takes the place of the one that runs, as the terms say; in the place of one that is on its way already.
+    /// Another version takes the place of the one that runs, as the terms say; in the place of one that is on its way already. Where
+    /// it is the one that runs, what is on its way is undone.
     ///
     /// # Errors
     /// Nothing has begun then.

@@ -358,3 +358,76 @@ async fn a_canary_has_its_part_of_the_calls_and_waits_for_samples() {
     assert!(split().is_none());
     stage.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_back_to_the_version_that_runs_undoes_the_one_that_is_on_its_way() {
+    let stage = Stage::new(2);
+    stage.until(&[0, 1]).await;
+    stage.count_fewest();
+    let gate = rollout::Gate { error_rate: 0.01, latency_ratio: 2.0, min_requests: 10 };
+    let steps = vec![rollout::Step { weight: 50, pause: Some(Duration::from_secs(60)) }];
+    let mut canary = terms(2);
+    canary.plan.strategy = Strategy::Canary { steps, gate };
+    let roll = |version: &'static str| stage.fleet.roll(version.into(), canary.clone(), Actor::Operator);
+    roll("1.0.0").await.unwrap();
+    let none = stage.fleet.steer(Steer::Undo, Actor::Operator).await;
+    assert_eq!(none, Err(FleetRefused::NoRollout(service())), "it runs already");
+    roll("2.0.0").await.unwrap();
+    stage.until(&[0, 1, 2]).await;
+    roll("1.0.0").await.unwrap();
+    stage.until(&[0, 1]).await;
+    assert_eq!((versions(&stage), *stage.fewest.lock().unwrap()), (["1.0.0".to_owned()].into(), 2));
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_rolled_out_once_more_is_judged_by_new_calls_alone() {
+    let stage = Stage::new(2);
+    stage.until(&[0, 1]).await;
+    let gate = rollout::Gate { error_rate: 0.01, latency_ratio: 2.0, min_requests: 10 };
+    let steps = vec![rollout::Step { weight: 50, pause: Some(Duration::from_secs(60)) }];
+    let mut canary = terms(2);
+    canary.plan.strategy = Strategy::Canary { steps, gate };
+    stage.fleet.roll("2.0.0".into(), canary.clone(), Actor::Operator).await.unwrap();
+    stage.until(&[0, 1, 2]).await;
+    let split = || stage.registry.snapshot().service(&service()).unwrap().split.clone();
+    let tally = split().unwrap().answered.begin(service_registry::Side::Target);
+    (0..10).for_each(|_| tally.add_call());
+    stage.fleet.roll("2.0.0".into(), canary, Actor::Operator).await.unwrap();
+    sleep(Duration::from_secs(600)).await;
+    assert!(split().is_some(), "it waits for calls");
+    (0..10).for_each(|_| tally.add_call());
+    let is_over = |snapshot: &Arc<Snapshot>| snapshot.service(&service()).unwrap().split.is_none();
+    timeout(Duration::from_secs(600), stage.registry.subscribe().wait_for(is_over)).await.unwrap().unwrap();
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_those_that_are_too_many_the_one_that_does_not_serve_goes_first() {
+    let stage = Stage::new(2);
+    stage.until(&[0, 1]).await;
+    stage.fleet.restart(Actor::Operator).await.unwrap();
+    stage.until(&[0, 2]).await;
+    let unwell = |replica: &mut Replica| {
+        replica.health.verdict = Verdict::Unhealthy;
+        service_registry::Change::Made
+    };
+    stage.registry.update(&id(0), unwell);
+    stage.scale(1).await;
+    stage.until(&[2]).await;
+    stage.end().await;
+}
+
+#[test]
+fn a_replica_of_the_old_version_that_serves_between_two_crashes_is_missed_when_it_goes() {
+    let mut replica = Replica::stopped(id(0), Timestamp::UNIX_EPOCH);
+    let last = service_registry::LastExit::default();
+    let crash_loop = service_registry::CrashLoop { ended: 3, since: Timestamp::UNIX_EPOCH, last };
+    replica.crash_loop = Some(Arc::new(crash_loop));
+    let orders = watch::Sender::new(Order::run(Actor::Operator, None));
+    let mut driven = Driven { orders, release: 0, selectable_since: Some(Duration::ZERO) };
+    assert_eq!(standing(&replica, &driven, Side::Stable), Standing::Selectable(Duration::ZERO));
+    assert_eq!(standing(&replica, &driven, Side::Target), Standing::Failing(String::new()));
+    driven.selectable_since = None;
+    assert_eq!(standing(&replica, &driven, Side::Stable), Standing::Failing(String::new()));
+}

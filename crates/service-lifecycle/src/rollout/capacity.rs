@@ -74,14 +74,30 @@ pub(super) struct Bounds {
 
 /// Keeps so many replicas of the new version, or of all others together, and touches nothing else.
 pub(super) fn keep(members: &[Member], side: Side, wanted: u32) -> Vec<Action> {
-    let is_of_it = |member: &&Member| (member.side == Side::Target) == (side == Side::Target);
-    let mut staying: Vec<_> = members.iter().filter(is_of_it).filter(|member| member.stays()).collect();
-    staying.sort_by_key(|member| member.use_of_it());
     let wanted = wanted as usize;
-    let missing = wanted.saturating_sub(staying.len());
-    let spare = staying.iter().take(staying.len().saturating_sub(wanted));
+    let staying = || members.iter().filter(|member| member.stays());
+    let mut own: Vec<_> = staying().filter(|member| member.side == side).collect();
+    own.sort_by_key(|member| member.use_of_it());
+    let mut leaving: Vec<_> = own.drain(..own.len().saturating_sub(wanted)).collect();
+
+    let is_stray = |member: &&Member| side != Side::Target && member.side == Side::Stray;
+    let mut strays: Vec<_> = staying().filter(is_stray).collect();
+    strays.sort_by_key(|member| member.use_of_it());
+    // What an unfinished rollout has left stays only where it is missed, and no other goes in its place.
+    let serving = own.iter().chain(&strays).filter(|member| member.serves()).count();
+    let mut spare = serving.saturating_sub(wanted);
+    strays.retain(|stray| {
+        let stays = stray.serves() && spare == 0;
+        if !stays {
+            spare -= usize::from(stray.serves());
+            leaving.push(*stray);
+        }
+        stays
+    });
+
+    let missing = wanted.saturating_sub(own.len() + strays.len());
     let starts = std::iter::repeat_n(Action::Start(side), missing);
-    starts.chain(spare.map(|member| Action::Drain(member.id.clone()))).collect()
+    starts.chain(leaving.into_iter().map(|member| Action::Drain(member.id.clone()))).collect()
 }
 
 /// Has one version take the place of all others: as many are started as there may be more, and as many go as may be missed.

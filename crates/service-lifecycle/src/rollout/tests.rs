@@ -293,6 +293,20 @@ fn any_plan() -> impl Any<Value = Plan> {
     })
 }
 
+#[test]
+fn what_an_unfinished_rollout_has_left_goes_before_the_old_version() {
+    let mut rollout = Rollout::begin(Plan { replicas: 1, ..plan(canary(&[(50, None)])) }, SECOND);
+    let serves = Standing::Selectable(Duration::ZERO);
+    let stray = Member { id: id(0), side: Side::Stray, standing: serves.clone() };
+    let mut advance = |standing: &Standing| {
+        let stable = Member { id: id(1), side: Side::Stable, standing: standing.clone() };
+        let members = [stray.clone(), stable];
+        rollout.advance(&Seen { now: SECOND, members: &members, samples: Samples::default() })
+    };
+    assert_eq!(advance(&Standing::Pending), [Action::Start(Side::Target)], "it is missed");
+    assert_eq!(advance(&serves), [Action::Start(Side::Target), Action::Drain(id(0))]);
+}
+
 proptest! {
     #[test]
     fn whatever_happens_it_ends_with_one_version_and_never_with_fewer_or_more_than_allowed(
