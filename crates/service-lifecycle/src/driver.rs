@@ -256,12 +256,11 @@ impl<L: Launch> Driver<L> {
         if std::mem::replace(&mut self.has_looked, true) {
             return Some(None);
         }
-        let left = tokio::select! {
-            biased;
-            left = self.launcher.left(&self.facts.replica) => left,
-            () = self.orders.end_of_life(begun) => return None,
+        // Whatever is ordered meanwhile: who gives up here would leave a process that nobody holds.
+        let left = self.launcher.left(&self.facts.replica).await;
+        let Some(Left { process, restarts }) = left else {
+            return self.goes_on(begun).then_some(None);
         };
-        let Some(Left { process, restarts }) = left else { return Some(None) };
         self.facts.set_restarts(restarts);
         let reason = "adopted: an earlier serviceos has left it".to_owned();
         self.facts.enter(Event::Launch, Some(reason), Actor::Supervisor);

@@ -26,7 +26,7 @@ use command::{Change, Command, MAX_HISTORY};
 pub use command::{
     EndedRollout, FleetEnd, FleetHandle, FleetRefused, Fleets, RolloutStatus, Rollouts, Steer,
 };
-use standing::standing;
+use standing::{Driven, another, standing};
 
 /// How often a rollout is looked at where nothing happens.
 const LOOK: Duration = Duration::from_secs(1);
@@ -89,21 +89,6 @@ struct OnItsWay {
     /// How both versions had answered when the stage began.
     before: Answered,
     since: Timestamp,
-}
-
-/// A driver, as the fleet sees it.
-struct Driven {
-    orders: watch::Sender<Order>,
-    /// The number of what it runs.
-    release: u64,
-    /// Since when the replica is selectable.
-    selectable_since: Option<Duration>,
-}
-
-impl Driven {
-    fn is_leaving(&self) -> bool {
-        self.orders.borrow().wanted >= Wanted::Gone
-    }
 }
 
 impl<L: Launch> Fleet<L> {
@@ -500,16 +485,6 @@ impl<L: Launch> Fleet<L> {
 fn answered(snapshot: &Snapshot, service: &ServiceName, target: &Version) -> Answered {
     let split = snapshot.service(service).and_then(|service| service.split.as_ref());
     Answered::now(split.filter(|split| split.to == *target))
-}
-
-/// Returns once something of the service is another.
-async fn another(snapshots: &mut watch::Receiver<Arc<Snapshot>>, service: &ServiceName) {
-    let known = snapshots.borrow_and_update().service(service).cloned();
-    let differs = |snapshot: &Arc<Snapshot>| match (snapshot.service(service), &known) {
-        (Some(now), Some(known)) => !Arc::ptr_eq(now, known),
-        (now, known) => now.is_some() != known.is_some(),
-    };
-    let _registry_outlives_fleets = snapshots.wait_for(differs).await.is_ok();
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod data_dir;
 mod descriptors;
 mod desk;
 mod elsewhere;
+mod facts;
 mod file_watch;
 mod files;
 mod fleets;
@@ -33,6 +34,7 @@ mod request_rules;
 mod revisions;
 mod rolling;
 mod screen;
+mod service_config;
 mod shared_limits;
 mod source;
 mod specs;
@@ -45,17 +47,15 @@ mod upstream_tls;
 mod versions;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ::store::Store;
-use access::{ApiKey, Nonces, Users};
+use access::{Nonces, Users};
 use anyhow::{Context, anyhow};
-use configuration::{Builtin, Document};
+use configuration::Document;
 use control::{Logs, StoreView};
 use edge_gateway::{ClientBuckets, Gateway, GatewayParts, Shared};
 use jiff::Timestamp;
@@ -75,6 +75,7 @@ use adoption::LetIn;
 use background::{Background, told};
 use claims::{Claims, attested_authority};
 use data_dir::DataDir;
+use facts::Facts;
 use files::Files;
 pub(crate) use from_files::FromFiles;
 use groups::Confinement;
@@ -90,6 +91,7 @@ use replica_process::{Kept, ReplicaLauncher};
 use revisions::{Beginning, BegunWith};
 pub(crate) use screen::counted;
 use screen::{Expected, Screen};
+pub(crate) use service_config::check_service_config;
 pub(crate) use source::Source;
 use source::named_by;
 use specs::Specs;
@@ -101,15 +103,6 @@ use upstream_tls::UpstreamTls;
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// Suspicions on their way to the health owner, of all workers together.
 const QUEUED_SUSPICIONS: usize = 1024;
-
-/// Asks a built-in service whether it understands its `config`.
-pub(crate) fn check_service_config(builtin: Builtin, config: &serde_json::Value) -> Result<(), String> {
-    match builtin {
-        Builtin::Vrf => vrf::check_config(config),
-        Builtin::Datafeed => datafeed::check_config(config),
-        Builtin::Oracle => oracle::check_config(config),
-    }
-}
 
 /// Starts everything, serves until it is told to stop, and drains.
 pub(crate) async fn start_and_serve(
@@ -128,6 +121,7 @@ pub(crate) async fn start_and_serve(
     let processes = settings.services.iter().filter_map(|service| service.process());
     let replicas = processes.map(|process| u64::from(process.replicas)).sum();
     descriptors::raise_limit(&settings.gateway.limits, replicas)?;
+    let run = settings.data_dir.join("run");
     let ended = tokio::select! {
         started = Running::start(document, source, log.clone(), sockets, (manager.clone(), looks)) => match started {
             Ok(running) => Box::pin(running.serve(&screen, &mut orders, began)).await,
@@ -137,6 +131,9 @@ pub(crate) async fn start_and_serve(
         signal = orders.first() => {
             manager.stopping(None);
             screen.say(&format!("{signal}: stopped before anything was started"));
+            if adoption::is_something_left(&run) {
+                screen.say("replicas of a serviceos that was killed run on; `serviceos down` ends them");
+            }
             Ok(())
         }
     };
@@ -161,19 +158,6 @@ struct Running {
     looks: Looks,
     /// Held to the end: the lock on the data directory.
     data_dir: DataDir,
-}
-
-/// What is told to whoever started it.
-struct Facts {
-    gateway: SocketAddr,
-    admin: SocketAddr,
-    data_dir: PathBuf,
-    /// In production there is none.
-    development_key: Option<ApiKey>,
-    /// Which node this is, where there may be others, and which replicas somebody else starts.
-    expected: Expected,
-    /// Whether there is a service to show a `curl` for.
-    example: Option<plan::Example>,
 }
 
 impl Running {

@@ -66,7 +66,9 @@ impl Launch for Fake {
     async fn left(&self, _replica: &ReplicaId) -> Option<Left<FakeProcess>> {
         let (script, restarts) = self.left.lock().unwrap().take()?;
         if script == Script::Silent {
-            std::future::pending::<()>().await;
+            // It does not show who it is, and is ended.
+            sleep(Duration::from_secs(10)).await;
+            return None;
         }
         Some(Left { process: self.process(script), restarts })
     }

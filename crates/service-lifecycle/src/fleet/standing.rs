@@ -1,9 +1,30 @@
-//! What of a replica a rollout can count on.
+//! What a fleet knows of each replica, and what of it a rollout can count on.
 
-use service_registry::{Attested, Replica};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::Driven;
+use service_registry::{Attested, Replica, Snapshot};
+use tokio::sync::watch;
+use types::ServiceName;
+
 use crate::rollout::{Side, Standing};
+use crate::{Order, Wanted};
+
+/// A driver, as the fleet sees it.
+pub(super) struct Driven {
+    pub(super) orders: watch::Sender<Order>,
+    /// The number of what it runs.
+    pub(super) release: u64,
+    /// Since when the replica is selectable.
+    pub(super) selectable_since: Option<Duration>,
+}
+
+impl Driven {
+    /// Whether it is to be gone.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.orders.borrow().wanted >= Wanted::Gone
+    }
+}
 
 /// What of a replica can be counted on. One that ends again and again may serve in between: the new version is given up all the same,
 /// and of the old one it is missed when it goes.
@@ -16,4 +37,14 @@ pub(super) fn standing(replica: &Replica, driven: &Driven, side: Side) -> Standi
         (_, Some(since)) => Standing::Selectable(since),
         (None, None) => Standing::Pending,
     }
+}
+
+/// Returns once something of the service is another.
+pub(super) async fn another(snapshots: &mut watch::Receiver<Arc<Snapshot>>, service: &ServiceName) {
+    let known = snapshots.borrow_and_update().service(service).cloned();
+    let differs = |snapshot: &Arc<Snapshot>| match (snapshot.service(service), &known) {
+        (Some(now), Some(known)) => !Arc::ptr_eq(now, known),
+        (now, known) => now.is_some() != known.is_some(),
+    };
+    let _registry_outlives_fleets = snapshots.wait_for(differs).await.is_ok();
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use control::{AdminClient, ClientError, Status};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -46,7 +46,8 @@ pub(crate) fn run(place: &PlaceArgs) -> Result<(), Failure> {
 
 /// The replicas and the quoter of one that was killed; whether there were any.
 async fn end_what_is_left(data_dir: &Path) -> Result<bool, Failure> {
-    let Some(EndedLeftovers { replicas, quoter }) = adoption::end_what_is_left(data_dir).await else {
+    let Some(EndedLeftovers { replicas, quoter, unreadable }) = adoption::end_what_is_left(data_dir).await
+    else {
         return Ok(false);
     };
     for record in &replicas {
@@ -55,6 +56,15 @@ async fn end_what_is_left(data_dir: &Path) -> Result<bool, Failure> {
     }
     if quoter {
         print(format_args!("the development quoter of a serviceos that was killed is stopped"))?;
+    }
+    if let Some(path) = unreadable.first() {
+        let more = unreadable.len() - 1;
+        return Err(anyhow!(
+            "{} cannot be read, and {more} more: the replica may run on until its identity ends; find it by its working \
+             directory, end it, and remove the file",
+            path.display()
+        )
+        .into());
     }
     Ok(quoter || !replicas.is_empty())
 }

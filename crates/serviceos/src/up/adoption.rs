@@ -112,18 +112,26 @@ pub(super) async fn end_all_until(run: &Path, impatient: impl Future<Output = ()
     }
 }
 
+/// Whether an `up` that was killed has left processes that run.
+pub(super) fn is_something_left(run: &Path) -> bool {
+    !Left::all(run).is_empty()
+}
+
 /// What an `up` has left that was killed, and that has ended now.
 pub(crate) struct EndedLeftovers {
     pub(crate) replicas: Vec<Record>,
     /// Whether there was a quoter.
     pub(crate) quoter: bool,
+    /// What is written of replicas and cannot be read: they may run on.
+    pub(crate) unreadable: Vec<PathBuf>,
 }
 
 /// Ends it from outside of `up`; none where one runs, or the directory is not there.
 pub(crate) async fn end_what_is_left(data_dir: &Path) -> Option<EndedLeftovers> {
     let locked = DataDir::lock_if_it_is_there(data_dir)?;
     let replicas = end_all(locked.run()).await;
-    Some(EndedLeftovers { replicas, quoter: quoter::end_what_is_left(locked.run()).await })
+    let unreadable = Record::unreadable(locked.run());
+    Some(EndedLeftovers { replicas, quoter: quoter::end_what_is_left(locked.run()).await, unreadable })
 }
 
 /// When clients are let in.
@@ -155,6 +163,7 @@ pub(super) fn begin(
 ) -> Arc<ReplicaLauncher> {
     give_places(registry, &launcher.found());
     let snapshot = registry.snapshot();
+    launcher.dismiss(|replica| snapshot.replica(replica).is_none());
     let unwanted = launcher.unwanted(|replica| snapshot.replica(replica).is_some());
     if !unwanted.is_empty() {
         background.add(|stopped| async move {

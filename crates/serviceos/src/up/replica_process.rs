@@ -106,6 +106,16 @@ impl ReplicaLauncher {
         self.left.take_unwanted(|replica| is_started_here(replica) && is_wanted(replica))
     }
 
+    /// Nobody is renewed that an earlier `up` has admitted and that is not wanted any more.
+    pub(super) fn dismiss(&self, is_unwanted: impl Fn(&ReplicaId) -> bool) {
+        let standings = Arc::clone(&self.mesh.authority.standings().borrow());
+        for (service, instance) in standings.keys() {
+            if ReplicaId::of_instance(service.clone(), instance).is_ok_and(|replica| is_unwanted(&replica)) {
+                self.mesh.authority.dismiss(service, instance);
+            }
+        }
+    }
+
     /// The replicas of which a process was left.
     pub(super) fn found(&self) -> Vec<ReplicaId> {
         self.left.replicas()
@@ -174,7 +184,12 @@ impl Launch for ReplicaLauncher {
         };
         let (pid, version) = (left.record.process.pid, &left.record.spec.version);
         self.mesh.authority.runs(&replica.service, &replica.instance(), version);
-        match judge.judge(&left.record).await {
+        let mut left = left;
+        let judged = tokio::select! {
+            judged = judge.judge(&left.record) => judged,
+            () = left.process.ended() => Err("it has ended".to_owned()),
+        };
+        match judged {
             Ok((address, channel)) => {
                 tracing::info!(%replica, pid, "an earlier serviceos has left this replica: it is taken over");
                 let (record, process) = (left.record, Adopted(left.process));

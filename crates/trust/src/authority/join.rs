@@ -7,8 +7,8 @@ use std::sync::Arc;
 use appraisal::{Appraised, Checks, Code, Fault, Step};
 use mesh_protocol::tls::Peer;
 use mesh_protocol::{
-    Bytes, Evidence, JoinAnswer, JoinBinding, JoinClaims, JoinRequest, MAX_EVIDENCE_BYTES, Release,
-    SealedSecret, SpiffeId, hpke_info, sha256, to_hex,
+    Bytes, Evidence, JoinAnswer, JoinBinding, JoinClaims, JoinRequest, Release, SealedSecret, SpiffeId,
+    hpke_info, sha256, to_hex,
 };
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256;
 use rustls::crypto::hpke::{Hpke, HpkePublicKey};
@@ -17,7 +17,7 @@ use serde_json::json;
 use store::{Outcome as Committed, Transaction};
 use types::ServiceName;
 
-use self::steps::{is_expected, steps};
+use self::steps::{is_expected, read, steps};
 use super::opening::{USED, watermark};
 use super::overview::appraisals;
 use super::undecided::Undecided;
@@ -29,8 +29,6 @@ use crate::records::{Recorded, SignedRecord};
 use crate::standing::LONGEST_DRAIN;
 use crate::{Admission, Standing, TrustError, revocations};
 
-/// The largest certificate request, in bytes: it has a key and a signature and nothing else.
-const MAX_CSR_BYTES: usize = 1024;
 /// Records of appraisals that are kept for each replica.
 const MAX_RECORDS: usize = 8;
 
@@ -471,26 +469,6 @@ impl Authority {
             Committed::Conflict { .. } => Err(TrustError::Overtaken),
         }
     }
-}
-
-/// Reads what came, within its limits.
-fn read(request: &JoinRequest) -> Result<(Evidence, JoinClaims, [u8; 32]), Fault> {
-    if request.evidence.0.len() > MAX_EVIDENCE_BYTES {
-        let detail = format!("{} bytes are over the limit of {MAX_EVIDENCE_BYTES}", request.evidence.0.len());
-        return Err(Fault::new(Code::EvidenceTooLarge, detail));
-    }
-    let malformed = |detail: &str| Fault::new(Code::EvidenceMalformed, detail);
-    if request.csr.0.len() > MAX_CSR_BYTES {
-        return Err(malformed("the certificate request is over the limit of 1 KiB"));
-    }
-    if SubjectKey::of(&request.receipt_spki.0).is_none() {
-        return Err(malformed("the receipt key is no P-256 key of 91 bytes"));
-    }
-    let hpke_public = request.hpke_public_key.0.as_slice().try_into();
-    let hpke_public = hpke_public.map_err(|_| malformed("an HPKE key has 32 bytes"))?;
-    let (evidence, claims) =
-        Evidence::decode_join(&request.evidence.0).map_err(|error| malformed(&error.to_string()))?;
-    Ok((evidence, claims, hpke_public))
 }
 
 /// What this node cannot decide before its configuration says what that of the others does.

@@ -132,11 +132,13 @@ impl Record {
         }
     }
 
+    /// Those that are there and cannot be read.
+    pub(crate) fn unreadable(run: &Path) -> Vec<PathBuf> {
+        paths(run).filter(|path| read(path).is_err()).collect()
+    }
+
     /// All that are there. One that cannot be read is said and left.
     pub(crate) fn all(run: &Path) -> Vec<Self> {
-        let Ok(entries) = std::fs::read_dir(run.join(FOLDER)) else { return Vec::new() };
-        let paths = entries.flatten().map(|entry| entry.path());
-        let records = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
         let read = |path: PathBuf| match read(&path) {
             Ok(record) => Some(record),
             Err(error) => {
@@ -149,8 +151,15 @@ impl Record {
                 None
             }
         };
-        records.filter_map(read).collect()
+        paths(run).filter_map(read).collect()
     }
+}
+
+fn paths(run: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(run.join(FOLDER)).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
 }
 
 fn read(path: &Path) -> Result<Record> {

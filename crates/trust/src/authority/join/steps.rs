@@ -1,10 +1,14 @@
 //! The steps of an appraisal that look at the evidence and at who is expected.
 
 use appraisal::{Anchor, Appraised, Checks, Code, Fault};
-use mesh_protocol::{EvidenceKind, SpiffeId};
+use mesh_protocol::{Evidence, EvidenceKind, JoinClaims, JoinRequest, MAX_EVIDENCE_BYTES, SpiffeId};
 use types::{NodeName, ReplicaId};
 
 use super::{Begun, Join};
+use crate::ca::SubjectKey;
+
+/// The largest certificate request, in bytes: it has a key and a signature and nothing else.
+const MAX_CSR_BYTES: usize = 1024;
 
 /// Chain, binding with the certificate request, debug, TCB, platform and release.
 pub(super) fn steps(begun: &mut Begun, root: &[u8]) -> Result<Appraised, Fault> {
@@ -51,4 +55,24 @@ pub(super) fn is_expected(begun: &Begun, node: Option<&NodeName>, is_asked_for: 
     let detail = format!("{} has {} replicas", begun.service, begun.policy.replicas);
     let on = node.map(|node| format!(" on {node}")).unwrap_or_default();
     Err(Fault::new(Code::ReplicaNotExpected, detail + &on))
+}
+
+/// Reads what came, within its limits.
+pub(super) fn read(request: &JoinRequest) -> Result<(Evidence, JoinClaims, [u8; 32]), Fault> {
+    if request.evidence.0.len() > MAX_EVIDENCE_BYTES {
+        let detail = format!("{} bytes are over the limit of {MAX_EVIDENCE_BYTES}", request.evidence.0.len());
+        return Err(Fault::new(Code::EvidenceTooLarge, detail));
+    }
+    let malformed = |detail: &str| Fault::new(Code::EvidenceMalformed, detail);
+    if request.csr.0.len() > MAX_CSR_BYTES {
+        return Err(malformed("the certificate request is over the limit of 1 KiB"));
+    }
+    if SubjectKey::of(&request.receipt_spki.0).is_none() {
+        return Err(malformed("the receipt key is no P-256 key of 91 bytes"));
+    }
+    let hpke_public = request.hpke_public_key.0.as_slice().try_into();
+    let hpke_public = hpke_public.map_err(|_| malformed("an HPKE key has 32 bytes"))?;
+    let (evidence, claims) =
+        Evidence::decode_join(&request.evidence.0).map_err(|error| malformed(&error.to_string()))?;
+    Ok((evidence, claims, hpke_public))
 }
