@@ -81,6 +81,7 @@ impl Checks {
     pub(crate) async fn run(mut self) {
         let mut snapshots = self.world.registry.subscribe();
         let mut events = self.world.registry.events().last();
+        let mut is_told = true;
         loop {
             self.check_events();
             let snapshot = snapshots.borrow_and_update().clone();
@@ -92,7 +93,11 @@ impl Checks {
                 biased;
                 changed = events.changed() => changed.is_ok(),
                 changed = snapshots.changed() => changed.is_ok(),
-                changed = self.status.changed() => changed.is_ok(),
+                // Nobody tells of rollouts any more once everything stops, and there is more to see.
+                changed = self.status.changed(), if is_told => {
+                    is_told = changed.is_ok();
+                    true
+                }
             };
             if !is_open {
                 return;
