@@ -39,6 +39,8 @@ pub(crate) struct Checks {
     /// The number of the last event.
     last: u64,
     known: Option<RolloutStatus>,
+    /// The version of the rollout that is on its way.
+    leads_to: Option<service_registry::Version>,
     /// How often the operator had scaled when the rollout began.
     scaled: u64,
     /// Calls of the new version, and what the operator had done, when the stage began.
@@ -68,6 +70,7 @@ impl Checks {
             states: BTreeMap::new(),
             last: 0,
             known: None,
+            leads_to: None,
             scaled: 0,
             calls: 0,
             acted: 0,
@@ -78,6 +81,7 @@ impl Checks {
     pub(crate) async fn run(mut self) {
         let mut snapshots = self.world.registry.subscribe();
         let mut events = self.world.registry.events().last();
+        let mut is_told = true;
         loop {
             self.check_events();
             let snapshot = snapshots.borrow_and_update().clone();
@@ -89,7 +93,11 @@ impl Checks {
                 biased;
                 changed = events.changed() => changed.is_ok(),
                 changed = snapshots.changed() => changed.is_ok(),
-                changed = self.status.changed() => changed.is_ok(),
+                // Nobody tells of rollouts any more once everything stops, and there is more to see.
+                changed = self.status.changed(), if is_told => {
+                    is_told = changed.is_ok();
+                    true
+                }
             };
             if !is_open {
                 return;
@@ -112,13 +120,23 @@ impl Checks {
                         self.check_leaving(id.ordinal, cause);
                     }
                 }
-                (_, What::Rollout(outcome)) if outcome == "done" => {
-                    if let Some(known) = &self.known {
-                        self.world.books().stable = Some(known.to.clone());
-                    }
-                }
+                (_, What::Rollout(told)) => self.follow_rollout(told),
                 _ => {}
             }
+        }
+    }
+
+    /// What the service runs, by what is told of its rollouts; a restart leads to no other version.
+    fn follow_rollout(&mut self, told: &str) {
+        let versions = told.split_once(" to ").filter(|(_, to)| self.world.qualities.contains_key(*to));
+        if let Some((_, to)) = versions {
+            self.leads_to = Some(to.into());
+        } else if told == "done" {
+            let done = self.leads_to.take();
+            let mut books = self.world.books();
+            books.stable = done.or(books.stable.take());
+        } else if told.starts_with("reverted") {
+            self.leads_to = None;
         }
     }
 
@@ -227,9 +245,10 @@ pub(crate) async fn converged(world: &World, asked: &Asked, wanted: usize) {
         let is_of_it = known.selectable().all(|instance| instance.version == stable);
         known.replicas.len() == wanted && known.selectable().count() == wanted && is_of_it
     };
+    // One that never comes to serve can be what runs only where nobody was wanted, and then it says so.
     let is_shown = |known: &Service| {
-        let shows = known.replicas.iter().all(|replica| replica.crash_loop.is_some());
-        known.replicas.len() == wanted && shows
+        let mut replicas = known.replicas.iter();
+        replicas.all(|replica| replica.crash_loop.is_some() || replica.selectable().is_ok())
     };
     let mut snapshots = world.registry.subscribe();
     let reached = snapshots.wait_for(|snapshot| {

@@ -42,14 +42,19 @@ pub(crate) fn begin(world: &Arc<World>) {
 
 impl Worker {
     async fn run(mut self) {
-        let mut next_call = Instant::now();
+        let (mut next_call, mut takes_at) = (Instant::now(), None);
         loop {
-            let is_hung = self.is_hung;
+            let is_waiting = takes_at.is_none() && !self.is_hung;
             tokio::select! {
                 biased;
-                changed = self.subscription.snapshots.changed(), if !is_hung => {
+                changed = self.subscription.snapshots.changed(), if is_waiting => {
                     if changed.is_err() { return; }
-                    self.take_newest().await;
+                    // What is published at one moment is one piece of news to it. Until then it calls by what it has.
+                    takes_at = Some(Instant::now() + self.lateness());
+                }
+                () = sleep_until(takes_at.unwrap_or(next_call)), if takes_at.is_some() => {
+                    takes_at = None;
+                    self.take_newest();
                 }
                 () = sleep_until(next_call) => {
                     self.call();
@@ -59,12 +64,14 @@ impl Worker {
         }
     }
 
-    async fn take_newest(&mut self) {
-        let (world, dice) = (&self.world, &self.dice);
-        let late = if dice.chance(0.05) { dice.millis(1..LATE_MS) } else { dice.millis(1..20) };
-        // What is published at one moment is one piece of news to it.
-        sleep(late).await;
-        if world.strikes(dice, world.faults.hung_workers, 0.001) {
+    fn lateness(&self) -> Duration {
+        let is_late = self.dice.chance(0.05);
+        self.dice.millis(if is_late { 1..LATE_MS } else { 1..20 })
+    }
+
+    fn take_newest(&mut self) {
+        let world = &self.world;
+        if world.strikes(&self.dice, world.faults.hung_workers, 0.001) {
             world.note("a worker hangs".to_owned());
             self.is_hung = true;
             return;

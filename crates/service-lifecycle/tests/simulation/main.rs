@@ -1,5 +1,5 @@
-//! Worlds of drivers and rollouts, each made of one seed: processes that crash, hang, are refused and do not listen to SIGTERM,
-//! a health owner that loses sight of them, an authority that refuses them, gateway workers that are late or hung, a clock that
+//! Worlds of drivers and rollouts, each made of one seed: processes that crash, hang, leave, are refused and do not listen to
+//! SIGTERM, a health owner that loses sight of them, an authority that refuses them, gateway workers that are late or hung, a clock that
 //! jumps, and an operator who does the wrong thing at the worst moment. Whatever happens, what is checked in `checks` holds.
 //!
 //! ```text

@@ -254,6 +254,20 @@ impl Process for Faked {
         Some(u32::from(self.address.port()))
     }
 
+    fn leaves(&self) -> impl Future<Output = ()> + Send + 'static {
+        let world = Arc::clone(&self.world);
+        let after = world.strikes(&self.dice, world.faults.crashes, 0.1);
+        let after = after.then(|| self.dice.millis(1_000..400_000));
+        async move {
+            let Some(after) = after else { return std::future::pending().await };
+            sleep(after).await;
+            if world.is_calm() {
+                return std::future::pending().await;
+            }
+            world.books().trouble += 1;
+        }
+    }
+
     async fn listening(&mut self) -> Result<Listening, LaunchError> {
         let Some(after) = self.listens_after else { return std::future::pending().await };
         let mut ended = self.ended.subscribe();
@@ -272,8 +286,10 @@ impl Process for Faked {
 
     fn signal(&self, signal: Signal, cause: &Cause) {
         self.world.note(format!("{} {signal:?}: {}", self.replica, cause.reason()));
-        self.check_calls();
-        self.world.books().told.entry(self.address).or_insert_with(Instant::now);
+        let is_first = self.world.books().told.insert(self.address, Instant::now()).is_none();
+        if is_first {
+            self.check_calls();
+        }
         let after = match signal {
             Signal::Kill => self.dice.millis(0..50),
             Signal::Terminate if self.stubborn || self.listens_after.is_none() => return,
