@@ -285,7 +285,7 @@ impl<L: Launch> Fleet<L> {
         let target = Release { number: self.next_number, version };
         self.next_number += 1;
         // What the version has answered in an earlier rollout says nothing of this one.
-        let before = answered(&snapshot, &self.service, &target.version);
+        let before = Answered::of(&snapshot, &self.service, &target.version);
         let rollout = Rollout::begin(plan, now);
         self.on_its_way = Some(OnItsWay { target, rollout, before, since: Timestamp::now() });
     }
@@ -300,7 +300,7 @@ impl<L: Launch> Fleet<L> {
             None => (rollout::steady(&members, self.plan.replicas), None),
             Some(OnItsWay { target, rollout, before, .. }) => {
                 let stage_before = rollout.stage().clone();
-                let answered = answered(&snapshot, &self.service, &target.version);
+                let answered = Answered::of(&snapshot, &self.service, &target.version);
                 let seen = Seen { now, members: &members, samples: answered.since(before) };
                 let actions = rollout.advance(&seen);
                 let stage = rollout.stage().clone();
@@ -319,6 +319,18 @@ impl<L: Launch> Fleet<L> {
                 Action::Drain(id) => self.leave(&id),
             }
         }
+        // Who was to run what runs already has nothing to come back to.
+        let is_restart = self
+            .on_its_way
+            .as_ref()
+            .is_some_and(|on_its_way| on_its_way.target.version == self.stable.version);
+        let is_alone = members.iter().all(|member| member.side != Side::Target);
+        let stage = match self.on_its_way.as_ref().map(|on_its_way| on_its_way.rollout.stage()) {
+            Some(Stage::Reverting(failure)) if is_restart && is_alone => {
+                Some(Stage::Over(rollout::Outcome::Reverted(failure.clone())))
+            }
+            _ => stage,
+        };
         match stage {
             Some(Stage::Over(outcome)) => {
                 self.finish(outcome, end);
@@ -479,12 +491,6 @@ impl<L: Launch> Fleet<L> {
     fn now(&self) -> Duration {
         self.began.elapsed()
     }
-}
-
-/// How both versions have answered while this one has a part of the calls.
-fn answered(snapshot: &Snapshot, service: &ServiceName, target: &Version) -> Answered {
-    let split = snapshot.service(service).and_then(|service| service.split.as_ref());
-    Answered::now(split.filter(|split| split.to == *target))
 }
 
 #[cfg(test)]

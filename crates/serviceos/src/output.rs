@@ -13,9 +13,9 @@ pub(crate) enum Reader {
     Gone,
 }
 
-/// Prints a text and a line end to standard output.
+/// Prints a text for people and a line end to standard output.
 pub(crate) fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
-    print_on(text).map(|_| ())
+    print_on(harmless(&text.to_string())).map(|_| ())
 }
 
 /// The same for what goes on for as long as somebody reads it.
@@ -28,9 +28,26 @@ pub(crate) fn print_on(text: impl std::fmt::Display) -> Result<Reader, Failure> 
     }
 }
 
+/// What a replica has said may stand in it: nothing of that may steer the terminal, or turn its lines around.
+pub(crate) fn harmless(text: &str) -> String {
+    let steers = |letter: char| {
+        (letter.is_control() && letter != '\n' && letter != '\t')
+            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if steers(letter) {
+            shown.extend(letter.escape_unicode());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}
+
 /// Prints JSON for machines.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    print(serde_json::to_string(value).map_err(anyhow::Error::from)?)
+    print_on(serde_json::to_string(value).map_err(anyhow::Error::from)?).map(|_| ())
 }
 
 /// Tells why a command failed, unless that is its answer already. Where nobody can be told, the exit code says it.
@@ -43,4 +60,18 @@ pub(crate) fn complain(failure: &Failure) {
 /// Tells people something that is no part of the answer.
 pub(crate) fn note(text: impl std::fmt::Display) {
     let _nobody_reads = writeln!(std::io::stderr(), "{text}").is_err();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_replica_says_steers_no_terminal() {
+        let text = "a\u{1b}]0;b\u{7}\r\u{202e}c\td\né\u{9b}31m";
+        assert_eq!(
+            harmless(text),
+            r"a\u{1b}]0;b\u{7}\u{d}\u{202e}c\td\né\u{9b}31m".replace(r"\t", "\t").replace(r"\n", "\n")
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! How the versions of a service have answered while its calls are divided.
 
-use service_registry::{Sample, Side, Split};
+use service_registry::{Sample, Side, Snapshot, Split, Version};
+use types::ServiceName;
 
 use crate::rollout::Samples;
 
@@ -12,8 +13,14 @@ pub(super) struct Answered {
 }
 
 impl Answered {
+    /// How both versions have answered while this one has a part of the calls.
+    pub(super) fn of(snapshot: &Snapshot, service: &ServiceName, target: &Version) -> Self {
+        let split = snapshot.service(service).and_then(|service| service.split.as_ref());
+        Self::now(split.filter(|split| split.to == *target))
+    }
+
     /// Up to now.
-    pub(super) fn now(split: Option<&Split>) -> Self {
+    fn now(split: Option<&Split>) -> Self {
         let sample = |side| split.map(|split| split.answered.sample(side)).unwrap_or_default();
         Self { stable: sample(Side::Stable), target: sample(Side::Target) }
     }

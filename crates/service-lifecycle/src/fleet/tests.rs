@@ -100,6 +100,10 @@ fn service() -> ServiceName {
 
 impl Stage {
     fn new(replicas: u32) -> Self {
+        Self::of("1.0.0", replicas)
+    }
+
+    fn of(version: &str, replicas: u32) -> Self {
         let (running, forgotten) = (Arc::default(), Arc::default());
         let launcher = Fake { running: Arc::clone(&running), forgotten: Arc::clone(&forgotten) };
         let launcher = Arc::new(launcher);
@@ -113,7 +117,7 @@ impl Stage {
         };
         let registry = Registry::new(vec![known]);
         let (stop, stopping) = watch::channel(Wanted::Running);
-        let of = ReplicasOf { service: service(), node: None, labels: None, version: "1.0.0".into() };
+        let of = ReplicasOf { service: service(), node: None, labels: None, version: version.into() };
         let (fleet, commands) = FleetHandle::new("1.0.0".into(), watch::Sender::new(0));
         let random = fastrand::Rng::with_seed(3);
         let run = Fleet::new(of, launcher, terms(replicas), registry.clone(), random);
@@ -430,4 +434,14 @@ fn a_replica_of_the_old_version_that_serves_between_two_crashes_is_missed_when_i
     assert_eq!(standing(&replica, &driven, Side::Target), Standing::Failing(String::new()));
     driven.selectable_since = None;
     assert_eq!(standing(&replica, &driven, Side::Stable), Standing::Failing(String::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_of_what_ends_again_and_again_is_over_once_nobody_new_is_left() {
+    let bad = Stage::of("6.6.6", 1);
+    sleep(Duration::from_secs(60)).await;
+    bad.fleet.restart(Actor::Operator).await.unwrap();
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(bad.fleet.restart(Actor::Operator).await, Ok(()), "the one before is over");
+    bad.end().await;
 }

@@ -14,7 +14,7 @@ use super::config_status;
 use crate::cli::{ChangeArgs, ConfigCommand, PlaceArgs};
 use crate::commands::block_on;
 use crate::failure::Failure;
-use crate::output::{print, print_json};
+use crate::output::{print, print_json, print_on};
 use crate::up::{FromFiles, check_service_config, counted};
 
 /// So much of a digest tells two apart in a listing, in hex digits.
@@ -152,7 +152,8 @@ fn show(place: &PlaceArgs, revision: Option<u64>, json: bool) -> Result<(), Fail
     if json {
         return print_json(&found);
     }
-    print(found.text.unwrap_or_default().trim_end_matches('\n'))
+    // As it was given, so that it can be given again.
+    print_on(found.text.unwrap_or_default().trim_end_matches('\n')).map(|_| ())
 }
 
 fn path(revision: Option<u64>) -> String {

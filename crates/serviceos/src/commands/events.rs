@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::cli::EventsArgs;
 use crate::commands::block_on;
 use crate::failure::Failure;
-use crate::output::{Reader, note, print_on};
+use crate::output::{Reader, harmless, note, print_on};
 use crate::signals::Orders;
 
 /// What is printed of each event.
@@ -67,7 +67,7 @@ async fn follow(client: &AdminClient, path: &str, form: Form) -> Result<(), Fail
 fn shown(event: &EventEntry, form: Form) -> Result<String, Failure> {
     match form {
         Form::Json => Ok(serde_json::to_string(event).map_err(anyhow::Error::from)?),
-        Form::Text => Ok(text(event)),
+        Form::Text => Ok(harmless(&text(event))),
     }
 }
 

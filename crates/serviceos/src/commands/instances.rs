@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::cli::InstancesArgs;
 use crate::commands::block_on;
 use crate::failure::Failure;
-use crate::output::{Reader, print, print_json, print_on};
+use crate::output::{Reader, harmless, print, print_json, print_on};
 use crate::signals::Orders;
 
 const COLUMNS: [&str; 13] = [
@@ -74,12 +74,12 @@ async fn watch(client: &AdminClient, path: &str, form: Form) -> Result<(), Failu
 fn show(event: &InstanceEvent, form: Form) -> Result<Reader, Failure> {
     match (form, event) {
         (Form::Json, event) => print_on(serde_json::to_string(event).map_err(anyhow::Error::from)?),
-        (Form::Text, InstanceEvent::Snapshot(all)) => print_on(format_args!("{}\n", table(all))),
+        (Form::Text, InstanceEvent::Snapshot(all)) => print_on(harmless(&format!("{}\n", table(all)))),
         (Form::Text, InstanceEvent::Changes(changes)) => {
             let now = format!("{:.0}", Timestamp::now());
             let changed = changes.changed.iter().map(|entry| line(&now, entry));
             let removed = changes.removed.iter().map(|id| format!("{now}  {id:<16}  gone"));
-            print_on(changed.chain(removed).collect::<Vec<_>>().join("\n"))
+            print_on(harmless(&changed.chain(removed).collect::<Vec<_>>().join("\n")))
         }
     }
 }

@@ -1,6 +1,8 @@
 //! `serviceos scale`, `drain` and `restart`: how many replicas there are, and which begin anew or stay stopped.
 
-use control::{AdminClient, ConfigChanged, InstanceEntry, InstanceEvent, ScaleRequest};
+use control::{
+    AdminClient, ConfigChanged, EventEntries, EventEntry, InstanceEntry, Instances, ScaleRequest, ToldEvent,
+};
 use types::ReplicaId;
 
 use super::logs::Whose;
@@ -34,27 +36,32 @@ pub(crate) fn scale(args: &ScaleArgs) -> Result<(), Failure> {
 pub(crate) fn drain(args: &DrainArgs) -> Result<(), Failure> {
     let client = AdminClient::new(&args.place.data_dir());
     let id = &args.replica;
+    let of_service = format!("service={}", id.service);
     block_on(async {
+        let before: EventEntries = client.get(&format!("/v1/events?{of_service}")).await?;
         client.order(&format!("/v1/replicas/{id}/drain")).await?;
         print(format_args!("{id} gets no more requests, and finishes those that it has"))?;
-        let mut stream = client.watch(&format!("/v1/services/{}/instances?watch=0", id.service)).await?;
-        while let Some(event) = stream.next().await? {
-            if is_stopped(&event, id) {
-                return print(format_args!("{id} is stopped; `serviceos restart {id}` starts it again"));
-            }
+        let now: Instances = client.get(&format!("/v1/services/{}/instances", id.service)).await?;
+        let is_it = |entry: &&InstanceEntry| entry.id == id.to_string();
+        if now.instances.iter().find(is_it).is_none_or(|entry| entry.state != "Stopped") {
+            let after = before.events.last().map(|event| event.id.as_str()).unwrap_or_default();
+            stopped(&client, &format!("/v1/events?{of_service}&after={after}&follow=true"), id).await?;
         }
-        Err(anyhow::anyhow!("serviceos has ended meanwhile").into())
+        print(format_args!("{id} is stopped; `serviceos restart {id}` starts it again"))
     })
 }
 
-fn is_stopped(event: &InstanceEvent, id: &ReplicaId) -> bool {
-    let stopped = |entry: &InstanceEntry| entry.id == id.to_string() && entry.state == "Stopped";
-    match event {
-        InstanceEvent::Snapshot(all) => all.instances.iter().any(stopped),
-        InstanceEvent::Changes(changes) => {
-            changes.changed.iter().any(stopped) || changes.removed.iter().any(|gone| *gone == id.to_string())
+/// Returns once the events of a path say that the replica has stopped, whatever became of it since.
+async fn stopped(client: &AdminClient, path: &str, id: &ReplicaId) -> Result<(), Failure> {
+    let mut stream = client.watch::<ToldEvent>(path).await?;
+    while let Some(event) = stream.next().await? {
+        let is_it = |event: &EventEntry| event.replica.as_deref() == Some(&id.to_string());
+        if matches!(event, ToldEvent::Happened(event) if is_it(&event) && event.to.as_deref() == Some("Stopped"))
+        {
+            return Ok(());
         }
     }
+    Err(anyhow::anyhow!("serviceos has ended meanwhile").into())
 }
 
 pub(crate) fn restart(args: &RestartArgs) -> Result<(), Failure> {
