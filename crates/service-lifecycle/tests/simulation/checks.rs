@@ -39,6 +39,8 @@ pub(crate) struct Checks {
     /// The number of the last event.
     last: u64,
     known: Option<RolloutStatus>,
+    /// When the new version was taking the place of the old one for the last time.
+    filled: Option<Instant>,
     /// The version of the rollout that is on its way.
     leads_to: Option<service_registry::Version>,
     /// How often the operator had scaled when the rollout began.
@@ -70,6 +72,7 @@ impl Checks {
             states: BTreeMap::new(),
             last: 0,
             known: None,
+            filled: None,
             leads_to: None,
             scaled: 0,
             calls: 0,
@@ -201,7 +204,10 @@ impl Checks {
         // Of a restart, and of what comes after one in its midst, the version alone does not tell which ones are new.
         let is_known = from != to && !books.has_restarted && books.scaled == self.scaled;
         drop(books);
-        if is_judged && is_stable && is_known && cause.starts_with("rollout of") {
+        // Who was told to go a moment ago goes, though the rollout has been given up since.
+        let fills = |status: &RolloutStatus| status.stage == Stage::Filling;
+        let was_taken = self.known.as_ref().is_some_and(fills) || self.filled == Some(Instant::now());
+        if is_judged && is_stable && is_known && !was_taken && cause.starts_with("rollout of") {
             self.world.find("4: the stable version stays", &format!("vrf/{ordinal} leaves in {stage:?}"));
         }
     }
@@ -211,6 +217,9 @@ impl Checks {
         let stage = |status: &Option<RolloutStatus>| status.as_ref().map(|status| status.stage.clone());
         let (before, now) = (stage(&self.known), stage(&status));
         let is_another = before != now;
+        if [&before, &now].contains(&&Some(Stage::Filling)) {
+            self.filled = Some(Instant::now());
+        }
         let books = self.world.books();
         if before.is_none() && now.is_some() {
             self.scaled = books.scaled;
