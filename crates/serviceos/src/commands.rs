@@ -9,6 +9,7 @@ mod dev_quoter;
 mod down;
 mod events;
 mod exec;
+mod following;
 mod instances;
 mod keys;
 mod launch;

@@ -1,14 +1,13 @@
 //! `serviceos events`: what has happened to replicas and services, and with `-f` what happens.
 
-use anyhow::Context;
 use control::{AdminClient, EventEntries, EventEntry, ToldEvent};
 use serde_json::json;
 
+use super::following::follow;
 use crate::cli::EventsArgs;
 use crate::commands::block_on;
 use crate::failure::Failure;
 use crate::output::{Reader, harmless, note, print_on};
-use crate::signals::Orders;
 
 /// What is printed of each event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub(crate) fn run(args: &EventsArgs) -> Result<(), Failure> {
     let of_service = args.service.as_ref().map(|service| format!("service={service}&")).unwrap_or_default();
     let path = format!("/v1/events?{of_service}follow={}", args.follow);
     if args.follow {
-        return block_on(follow(&client, &path, form));
+        return block_on(follow(&client, &path, |event| told(event, form)));
     }
     let document: EventEntries = block_on(async { Ok(client.get(&path).await?) })?;
     if document.events.is_empty() {
@@ -39,28 +38,13 @@ pub(crate) fn run(args: &EventsArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Goes on until it is told to end, `up` has ended, or nobody reads it any more.
-async fn follow(client: &AdminClient, path: &str, form: Form) -> Result<(), Failure> {
-    let mut orders = Orders::listen().context("failed to listen for signals")?;
-    let shown = async {
-        let mut stream = client.watch::<ToldEvent>(path).await?;
-        while let Some(event) = stream.next().await? {
-            let text = match (event, form) {
-                (ToldEvent::Happened(event), form) => shown(&event, form)?,
-                (ToldEvent::Missed(events), Form::Json) => json!({"missed": events}).to_string(),
-                (ToldEvent::Missed(events), Form::Text) => {
-                    format!("({events} events are missing here: they came faster than they were read)")
-                }
-            };
-            if print_on(text)? == Reader::Gone {
-                break;
-            }
+fn told(event: &ToldEvent, form: Form) -> Result<String, Failure> {
+    match (event, form) {
+        (ToldEvent::Happened(event), form) => shown(event, form),
+        (ToldEvent::Missed(events), Form::Json) => Ok(json!({"missed": events}).to_string()),
+        (ToldEvent::Missed(events), Form::Text) => {
+            Ok(format!("({events} events are missing here: they came faster than they were read)"))
         }
-        Ok(())
-    };
-    tokio::select! {
-        ended = shown => ended,
-        _ = orders.first() => Ok(()),
     }
 }
 

@@ -2,17 +2,16 @@
 
 use std::io::IsTerminal;
 
-use anyhow::Context;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use control::{AdminClient, InstanceEntry, InstanceEvent, Instances};
 use jiff::Timestamp;
 
+use super::following::follow;
 use crate::cli::InstancesArgs;
 use crate::commands::block_on;
 use crate::failure::Failure;
-use crate::output::{Reader, harmless, print, print_json, print_on};
-use crate::signals::Orders;
+use crate::output::{harmless, print, print_json};
 
 const COLUMNS: [&str; 13] = [
     "INSTANCE",
@@ -47,41 +46,24 @@ pub(crate) fn run(args: &InstancesArgs) -> Result<(), Failure> {
     };
     if args.watch {
         let form = if args.json || !std::io::stdout().is_terminal() { Form::Json } else { Form::Text };
-        return block_on(watch(&client, &path, form));
+        let path = format!("{path}?watch=0");
+        return block_on(follow(&client, &path, |event| shown(event, form)));
     }
     let instances: Instances = block_on(async { Ok(client.get(&path).await?) })?;
     if args.json { print_json(&instances) } else { print(table(&instances)) }
 }
 
-/// Goes on until it is told to end, `up` has ended, or nobody reads it any more.
-async fn watch(client: &AdminClient, path: &str, form: Form) -> Result<(), Failure> {
-    let mut orders = Orders::listen().context("failed to listen for signals")?;
-    let shown = async {
-        let mut stream = client.watch::<InstanceEvent>(&format!("{path}?watch=0")).await?;
-        while let Some(event) = stream.next().await? {
-            if show(&event, form)? == Reader::Gone {
-                break;
-            }
-        }
-        Ok(())
-    };
-    tokio::select! {
-        ended = shown => ended,
-        _ = orders.first() => Ok(()),
-    }
-}
-
-fn show(event: &InstanceEvent, form: Form) -> Result<Reader, Failure> {
-    match (form, event) {
-        (Form::Json, event) => print_on(serde_json::to_string(event).map_err(anyhow::Error::from)?),
-        (Form::Text, InstanceEvent::Snapshot(all)) => print_on(harmless(&format!("{}\n", table(all)))),
+fn shown(event: &InstanceEvent, form: Form) -> Result<String, Failure> {
+    Ok(match (form, event) {
+        (Form::Json, event) => serde_json::to_string(event).map_err(anyhow::Error::from)?,
+        (Form::Text, InstanceEvent::Snapshot(all)) => harmless(&format!("{}\n", table(all))),
         (Form::Text, InstanceEvent::Changes(changes)) => {
             let now = format!("{:.0}", Timestamp::now());
             let changed = changes.changed.iter().map(|entry| line(&now, entry));
             let removed = changes.removed.iter().map(|id| format!("{now}  {id:<16}  gone"));
-            print_on(harmless(&changed.chain(removed).collect::<Vec<_>>().join("\n")))
+            harmless(&changed.chain(removed).collect::<Vec<_>>().join("\n"))
         }
-    }
+    })
 }
 
 /// What one instance is now.

@@ -1,16 +1,15 @@
 //! `serviceos logs`: what replicas have written last, and with `-f` what they write.
 
-use anyhow::Context;
 use control::{AdminClient, LogEvent, LogLine, LogLines};
 use serde_json::json;
 use types::{ReplicaId, ServiceName};
 
+use super::following::follow;
 use super::percent_encoded;
 use crate::cli::LogsArgs;
 use crate::commands::block_on;
 use crate::failure::Failure;
 use crate::output::{Reader, note, print_on};
-use crate::signals::Orders;
 use crate::up::output::text;
 
 /// Whose lines are wanted.
@@ -33,7 +32,7 @@ pub(crate) fn run(args: &LogsArgs) -> Result<(), Failure> {
     let client = AdminClient::new(&args.place.data_dir());
     let form = if args.json { Form::Json } else { Form::Text };
     if args.follow {
-        return block_on(follow(&client, &path(args), form));
+        return block_on(follow(&client, &path(args), |event| told(event, form)));
     }
     let document: LogLines = block_on(async { Ok(client.get(&path(args)).await?) })?;
     if document.lines.is_empty() {
@@ -47,28 +46,13 @@ pub(crate) fn run(args: &LogsArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Goes on until it is told to end, `up` has ended, or nobody reads it any more.
-async fn follow(client: &AdminClient, path: &str, form: Form) -> Result<(), Failure> {
-    let mut orders = Orders::listen().context("failed to listen for signals")?;
-    let shown = async {
-        let mut stream = client.watch::<LogEvent>(path).await?;
-        while let Some(event) = stream.next().await? {
-            let text = match (event, form) {
-                (LogEvent::Line(line), form) => shown(&line, form)?,
-                (LogEvent::Missed(lines), Form::Json) => json!({"missed": lines}).to_string(),
-                (LogEvent::Missed(lines), Form::Text) => {
-                    format!("({lines} lines are missing here: they were written faster than they were read)")
-                }
-            };
-            if print_on(text)? == Reader::Gone {
-                break;
-            }
+fn told(event: &LogEvent, form: Form) -> Result<String, Failure> {
+    match (event, form) {
+        (LogEvent::Line(line), form) => shown(line, form),
+        (LogEvent::Missed(lines), Form::Json) => Ok(json!({"missed": lines}).to_string()),
+        (LogEvent::Missed(lines), Form::Text) => {
+            Ok(format!("({lines} lines are missing here: they were written faster than they were read)"))
         }
-        Ok(())
-    };
-    tokio::select! {
-        ended = shown => ended,
-        _ = orders.first() => Ok(()),
     }
 }
 
