@@ -110,32 +110,61 @@ pub(crate) async fn secured(instance: &Instance, tls: Option<&TlsClient>) -> Res
     let _delayed = stream.set_nodelay(true);
     let secured = match (&instance.channel, tls) {
         (Channel::Plain, _) => return Ok(Stream::Plain(stream)),
-        (_, None) => Err("it is not set up for this service".into()),
+        (_, None) => Err(NotSecured::Untrusted("it is not set up for this service".into())),
         (Channel::Tls(name), Some(tls)) => named(tls, stream, name).await,
         (Channel::Mesh(peer), Some(tls)) => pinned(tls, stream, peer).await,
     };
-    secured.map_err(|error| ConnectError::Tls(format!("TLS with {}: {error}", instance.address)))
+    let described = |error| format!("TLS with {}: {error}", instance.address);
+    secured.map_err(|error| match error {
+        NotSecured::Untrusted(error) => ConnectError::Tls(described(error)),
+        NotSecured::Broken(error) => ConnectError::Refused(described(error)),
+    })
+}
+
+/// Why a connection that was made is not secured.
+enum NotSecured {
+    /// Whoever is there is not who it should be, or speaks no TLS.
+    Untrusted(String),
+    /// It went before it had said who it is.
+    Broken(String),
+}
+
+impl From<io::Error> for NotSecured {
+    /// What rustls has to say comes as invalid data; everything else is the connection's.
+    fn from(error: io::Error) -> Self {
+        let is_said = error.kind() == io::ErrorKind::InvalidData;
+        if is_said { Self::Untrusted(error.to_string()) } else { Self::Broken(error.to_string()) }
+    }
+}
+
+impl From<String> for NotSecured {
+    fn from(error: String) -> Self {
+        Self::Untrusted(error)
+    }
 }
 
 /// TLS with whoever has a certificate of this name.
-async fn named(tls: &TlsClient, stream: TcpStream, name: &str) -> Result<Stream, String> {
+async fn named(tls: &TlsClient, stream: TcpStream, name: &str) -> Result<Stream, NotSecured> {
     let name = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
-    let secured = tls.connector().connect(name, stream).await.map_err(|error| error.to_string())?;
+    let secured = tls.connector().connect(name, stream).await?;
     Ok(Stream::Tls(Box::new(secured.into())))
 }
 
 /// TLS with this peer, and not with another one of the same mesh. It ends with the peer, also while hands are shaken.
-async fn pinned(tls: &TlsClient, stream: TcpStream, peer: &MeshPeer) -> Result<Stream, String> {
+async fn pinned(tls: &TlsClient, stream: TcpStream, peer: &MeshPeer) -> Result<Stream, NotSecured> {
     let socket = MeshSocket::new(stream);
     peer.connected(socket.end()).map_err(|_| ended(peer))?;
     let name = ServerName::try_from(MESH_NAME).expect("it is a name");
-    let secured = tls.connector().connect(name, socket).await.map_err(|error| error.to_string())?;
+    let secured = tls.connector().connect(name, socket).await.map_err(|error| match peer.has_ended() {
+        true => NotSecured::Untrusted(error.to_string()),
+        false => error.into(),
+    })?;
     let shown = secured.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let shown = shown.ok_or("it has shown no certificate")?;
+    let shown = shown.ok_or_else(|| "it has shown no certificate".to_owned())?;
     let shown = digest(&SHA256, shown);
     let accepted = peer.accepted(Timestamp::now());
     if accepted.is_empty() {
-        return Err(ended(peer));
+        return Err(ended(peer).into());
     }
     if !accepted.iter().any(|accepted| accepted == shown.as_ref()) {
         let accepted: Vec<_> = accepted.iter().map(|accepted| hex(accepted)).collect();
@@ -144,7 +173,8 @@ async fn pinned(tls: &TlsClient, stream: TcpStream, peer: &MeshPeer) -> Result<S
             hex(shown.as_ref()),
             peer.spiffe_id(),
             accepted.join(" or ")
-        ));
+        )
+        .into());
     }
     Ok(Stream::Mesh(Box::new(secured.into())))
 }

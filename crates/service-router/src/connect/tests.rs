@@ -151,6 +151,29 @@ async fn nothing_is_connected_to_a_peer_that_has_ended_or_that_tls_is_not_set_up
 }
 
 #[tokio::test]
+async fn who_goes_before_it_has_said_who_it_is_may_be_anybody() {
+    let authority = MeshAuthority::new();
+    let peer = peer(&authority.leaf());
+    let (listener, address) = listener().await;
+    let (instance, client) = (instance(address, &peer), authority.client());
+    let going = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut hello = [0; 5];
+        stream.read_exact(&mut hello).await.unwrap();
+    };
+    let (shown, ()) = tokio::join!(proves_itself(&instance, &client), going);
+    let Err(Unproven::Unreached(reason)) = shown else { panic!("{shown:?}") };
+    assert!(reason.starts_with("TLS with 127.0.0.1:"), "{reason}");
+    let speaking = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"220 mail.example\r\n").await.unwrap();
+        stream
+    };
+    let (shown, _stream) = tokio::join!(proves_itself(&instance, &client), speaking);
+    assert!(matches!(shown, Err(Unproven::Another(_))), "{shown:?}");
+}
+
+#[tokio::test]
 async fn the_end_of_a_peer_ends_a_handshake_that_the_other_side_lets_hang() {
     let authority = MeshAuthority::new();
     let peer = peer(&authority.leaf());

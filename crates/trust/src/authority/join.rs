@@ -283,8 +283,9 @@ impl Authority {
             not_after,
             drains_at: not_after - (not_after.saturating_sub(now) / 5).min(LONGEST_DRAIN),
         });
-        self.write(&begun, &record, Some(&admission), None, data).await?;
+        // Before the admission is kept: none may be known of which the vendor's word is not.
         self.remember_evaluation(&begun.id, &admission.appraised).await.map_err(unavailable)?;
+        self.write(&begun, &record, Some(&admission), None, data).await?;
         self.stand_admitted(&begun, &admission)?;
         let chain = begun.ca.chain.iter().map(|certificate| Bytes(certificate.to_vec())).collect();
         Ok(JoinAnswer { leaf: Bytes(leaf.to_vec()), chain, secrets, set_signature: Bytes(set_signature) })
