@@ -26,7 +26,7 @@ use command::{Change, Command, MAX_HISTORY};
 pub use command::{
     EndedRollout, FleetEnd, FleetHandle, FleetRefused, Fleets, RolloutStatus, Rollouts, Steer,
 };
-use standing::{Driven, another, standing};
+use standing::{Driven, another, old_is_alone, standing};
 
 /// How often a rollout is looked at where nothing happens.
 const LOOK: Duration = Duration::from_secs(1);
@@ -324,7 +324,7 @@ impl<L: Launch> Fleet<L> {
             .on_its_way
             .as_ref()
             .is_some_and(|on_its_way| on_its_way.target.version == self.stable.version);
-        let is_alone = members.iter().all(|member| member.side != Side::Target);
+        let is_alone = old_is_alone(&members);
         let stage = match self.on_its_way.as_ref().map(|on_its_way| on_its_way.rollout.stage()) {
             Some(Stage::Reverting(failure)) if is_restart && is_alone => {
                 Some(Stage::Over(rollout::Outcome::Reverted(failure.clone())))

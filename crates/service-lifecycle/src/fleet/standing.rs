@@ -7,7 +7,7 @@ use service_registry::{Attested, Replica, Snapshot};
 use tokio::sync::watch;
 use types::ServiceName;
 
-use crate::rollout::{Side, Standing};
+use crate::rollout::{Member, Side, Standing};
 use crate::{Order, Wanted};
 
 /// A driver, as the fleet sees it.
@@ -37,6 +37,11 @@ pub(super) fn standing(replica: &Replica, driven: &Driven, side: Side) -> Standi
         (_, Some(since)) => Standing::Selectable(since),
         (None, None) => Standing::Pending,
     }
+}
+
+/// Whether nobody of the new version is there any more, and nobody on the way out, who takes a place until it is gone.
+pub(super) fn old_is_alone(members: &[Member]) -> bool {
+    members.iter().all(|member| member.side != Side::Target && member.standing != Standing::Draining)
 }
 
 /// Returns once something of the service is another.

@@ -445,3 +445,12 @@ async fn a_restart_of_what_ends_again_and_again_is_over_once_nobody_new_is_left(
     assert_eq!(bad.fleet.restart(Actor::Operator).await, Ok(()), "the one before is over");
     bad.end().await;
 }
+
+#[test]
+fn a_restart_that_is_given_up_is_on_its_way_until_nobody_takes_a_place_who_goes() {
+    let member = |ordinal, side, standing| Member { id: id(ordinal), side, standing };
+    let serves = || member(0, Side::Stable, Standing::Selectable(Duration::ZERO));
+    assert!(old_is_alone(&[serves()]));
+    assert!(!old_is_alone(&[serves(), member(1, Side::Stable, Standing::Draining)]));
+    assert!(!old_is_alone(&[serves(), member(1, Side::Target, Standing::Pending)]));
+}
