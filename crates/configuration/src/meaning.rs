@@ -6,6 +6,7 @@ mod diff;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::load::raw;
 use crate::raw::RawFile;
 
 pub use diff::Difference;
@@ -48,9 +49,15 @@ impl Meaning {
         Some(Self(changed))
     }
 
-    /// A text that means it.
+    /// A text that means it, with nothing in it but what is not so by itself: many a key may only be said beside another one, also
+    /// with the value that it has without being said.
     pub(crate) fn to_json(&self) -> String {
-        format!("{:#}\n", self.0)
+        let mut said = self.0.clone();
+        let means = |text: &Value| raw(&text.to_string()).map(|shaped| Self::of(&shaped.raw).0);
+        let unsaid = means(&names_of(&self.0)).unwrap_or_default();
+        let begun = means(&begun(&self.0)).unwrap_or_default();
+        leave_out(&mut said, Some(&unsaid), Some(&begun), "");
+        format!("{said:#}\n")
     }
 
     /// Everything in which `after` is another, in the order of the keys; nothing when both mean the same.
@@ -65,6 +72,69 @@ fn written(raw: &impl serde::Serialize) -> Value {
     leave_out_nulls(&mut value, 1);
     value.sort_all_objects();
     value
+}
+
+/// Where things have names, which say that they are there though nothing else may be said of them.
+const NAMED: [&str; 3] = ["/services", "/secrets", "/gateway/rateLimits/tiers"];
+
+/// A text that has the same names and says nothing of them.
+fn names_of(meaning: &Value) -> Value {
+    let names = |path: &str| {
+        let names = meaning.pointer(path).and_then(Value::as_object);
+        let names = names.into_iter().flat_map(|entries| entries.keys());
+        names.map(|name| (name.clone(), Value::Null)).collect::<serde_json::Map<_, _>>()
+    };
+    let tiers = serde_json::json!({"rateLimits": {"tiers": names(NAMED[2])}});
+    serde_json::json!({"services": names(NAMED[0]), "secrets": names(NAMED[1]), "gateway": tiers})
+}
+
+/// A text that has everything which can have something in it, with nothing in it.
+fn begun(meaning: &Value) -> Value {
+    let has_more = |value: &Value| match value {
+        Value::Object(_) => true,
+        Value::Array(items) => items.iter().any(Value::is_object),
+        _ => false,
+    };
+    match meaning {
+        Value::Object(entries) => {
+            let entries = entries.iter().filter(|(_, value)| has_more(value));
+            entries.map(|(key, value)| (key.clone(), begun(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(begun).collect(),
+        other => other.clone(),
+    }
+}
+
+/// Whether names are in what stands at this path.
+fn has_names(value: &Value, path: &str) -> bool {
+    let below = NAMED.iter().filter_map(|named| named.strip_prefix(path));
+    let mut below = below.filter(|below| below.is_empty() || below.starts_with('/'));
+    below.any(|below| value.pointer(below).and_then(Value::as_object).is_some_and(|names| !names.is_empty()))
+}
+
+/// Takes out of what stands at a path whatever is so by itself: as in a text in which it is not said, where that has something there,
+/// and else as in one in which nothing is said but that it is there.
+fn leave_out(value: &mut Value, unsaid: Option<&Value>, begun: Option<&Value>, path: &str) {
+    match value {
+        Value::Object(entries) => entries.retain(|key, value| {
+            let at = format!("{path}/{key}");
+            let (of_unsaid, of_begun) =
+                (unsaid.and_then(|all| all.get(key)), begun.and_then(|all| all.get(key)));
+            let is_so = match unsaid {
+                Some(_) => of_unsaid == Some(value),
+                None => of_begun == Some(value) && !value.is_object(),
+            };
+            let is_name = NAMED.contains(&path) || has_names(value, &at);
+            if !is_so || is_name {
+                leave_out(value, of_unsaid, of_begun, &at);
+            }
+            !is_so || is_name
+        }),
+        Value::Array(items) => items.iter_mut().enumerate().for_each(|(place, item)| {
+            leave_out(item, None, begun.and_then(|items| items.get(place)), path);
+        }),
+        _ => {}
+    }
 }
 
 /// What is off, or depends on the rest of the file, has no value.

@@ -111,7 +111,7 @@ impl Changes {
             program,
             replicas,
             config: _,
-            config_reload: _,
+            config_reload,
             secrets,
             allow,
             attestation,
@@ -123,6 +123,7 @@ impl Changes {
         // Whoever starts them somewhere else has been told of so many places.
         let is_elsewhere = *program == Program::Elsewhere;
         self.push(is_elsewhere && *replicas != after.replicas, &format!("{key}.replicas"));
+        self.push(is_elsewhere && *config_reload != after.config_reload, &format!("{key}.configReload"));
         // The launcher that stays beside a command knows it from its start.
         let is_command = matches!(program, Program::Command(_));
         self.push(is_command && *grace != after.grace, &format!("{key}.drain.grace"));

@@ -31,9 +31,18 @@ pub fn with_replicas(text: &str, service: &ServiceName, replicas: u32) -> Option
     Some(edited.filter(is_it).unwrap_or_else(|| wanted.to_json()))
 }
 
-/// The keys of a service that say what its replicas run.
-const RUNS: [&str; 7] =
-    ["version", "builtin", "command", "env", "workingDirectory", "resources", "configReload"];
+/// The keys of a service that say what its replicas run, and what is expected of them while they do.
+const RUNS: [&str; 9] = [
+    "version",
+    "builtin",
+    "command",
+    "env",
+    "workingDirectory",
+    "resources",
+    "configReload",
+    "healthCheck",
+    "startTimeout",
+];
 
 /// The text of a configuration in which a service runs what an earlier one says, and everything else is as it is. It is the
 /// earlier text where that means the same, else it is written anew as JSON.

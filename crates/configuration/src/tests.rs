@@ -33,7 +33,7 @@ use crate::{LoadError, Settings, any_config, parse};
 /// Every key with a value that is not its default.
 pub(crate) const FULL: &str = include_str!("tests/full.yaml");
 
-fn read(text: &str) -> Result<Settings, LoadError> {
+pub(crate) fn read(text: &str) -> Result<Settings, LoadError> {
     parse(text, "serviceos.yaml", Path::new("/srv/mesh"), NonZeroUsize::new(4).unwrap(), any_config)
 }
 

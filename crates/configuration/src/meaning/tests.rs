@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::meaning;
-use crate::tests::FULL;
+use crate::tests::{FULL, read};
 
 fn of(text: &str) -> Meaning {
     meaning(text, "serviceos.yaml").unwrap()
@@ -132,4 +132,30 @@ proptest! {
             prop_assert_eq!(there.len(), back.len());
         }
     }
+}
+
+#[test]
+fn a_text_that_is_written_anew_can_be_read_and_says_the_same_without_what_is_so_by_itself() {
+    let texts = [
+        FULL,
+        "services: {vrf: }",
+        "services: {vrf: {rollout: {strategy: canary}}, oracle: {replicas: 2}}
+secrets: {a: {generate: {type: random}}}
+gateway: {rateLimits: {tiers: {partner: {rate: 5/s, burst: 1}}}}",
+        "services: {web: {command: [/bin/web], env: {A: b}, routes: [{match: {path: /a}, public: true}]}}",
+        "services: {dice: {endpoints: ['http://10.0.0.5:80'], attestation: none}}",
+    ];
+    for text in texts {
+        let written = of(text).to_json();
+        assert_eq!(of(&written), of(text), "{written}");
+        assert!(read(&written).is_ok(), "{written}\n{}", read(&written).unwrap_err());
+    }
+    expect![[r#"
+        {
+          "services": {
+            "vrf": {}
+          }
+        }
+    "#]]
+    .assert_eq(&of("services: {vrf: {replicas: 1}}").to_json());
 }
