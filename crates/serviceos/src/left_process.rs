@@ -43,6 +43,22 @@ impl ProcessMark {
         start_time(self.pid) == Some(self.start_time)
             && boot_id().is_ok_and(|boot_id| boot_id == self.boot_id)
     }
+
+    /// Whether nobody can say whose the number is: `/proc` hides the processes of this user that let nobody read their memory
+    /// (`hidepid=`, `ProtectProc=`), which replicas do.
+    fn is_hidden(&self) -> bool {
+        start_time(self.pid).is_none() && boot_id().is_ok_and(|boot_id| boot_id == self.boot_id)
+    }
+}
+
+/// What has become of a process that was left.
+pub(crate) enum Found {
+    /// It runs.
+    Running(LeftProcess),
+    /// It has ended.
+    Ended,
+    /// One of its number runs, and whether it is this one cannot be seen.
+    Hidden,
 }
 
 /// A process that was left, and that is not left alone any more.
@@ -55,19 +71,26 @@ pub(crate) struct LeftProcess {
 }
 
 impl LeftProcess {
-    /// Finds it; none where it has ended. Within a runtime.
-    pub(crate) fn find(mark: &ProcessMark) -> Option<Self> {
-        let group = i32::try_from(mark.pid).ok().and_then(Pid::from_raw)?;
-        let descriptor = pidfd_open(group, PidfdFlags::empty()).ok()?;
+    /// Finds it. Within a runtime.
+    pub(crate) fn find(mark: &ProcessMark) -> Found {
+        let Some(group) = i32::try_from(mark.pid).ok().and_then(Pid::from_raw) else { return Found::Ended };
+        let Ok(descriptor) = pidfd_open(group, PidfdFlags::empty()) else { return Found::Ended };
         // Only now, since the descriptor is that of whoever has the number.
-        if !mark.is_there() {
-            return None;
-        }
+        let is_there = mark.is_there();
         let mut ended = [PollFd::new(&descriptor, PollFlags::IN)];
-        if poll(&mut ended, Some(&Timespec::default())).is_ok_and(|ended| ended > 0) {
-            end_group(mark, group);
-            return None;
+        let has_ended = poll(&mut ended, Some(&Timespec::default())).is_ok_and(|ended| ended > 0);
+        match (is_there, has_ended) {
+            (true, false) => Self::held(mark, group, descriptor).map_or(Found::Ended, Found::Running),
+            (true, true) => {
+                end_group(mark, group);
+                Found::Ended
+            }
+            (false, false) if mark.is_hidden() => Found::Hidden,
+            (false, _) => Found::Ended,
         }
+    }
+
+    fn held(mark: &ProcessMark, group: Pid, descriptor: OwnedFd) -> Option<Self> {
         #[expect(
             deprecated,
             reason = "its successor is unsafe code; an owned descriptor stays open for as long as it is registered"
@@ -157,6 +180,14 @@ mod tests {
 
     use super::*;
 
+    fn running(mark: &ProcessMark) -> Option<LeftProcess> {
+        match LeftProcess::find(mark) {
+            Found::Running(process) => Some(process),
+            Found::Ended => None,
+            Found::Hidden => panic!("nothing hides it"),
+        }
+    }
+
     fn sleeps() -> Child {
         let mut command = Command::new("sleep");
         command.arg("600").stdin(Stdio::null()).process_group(0).spawn().unwrap()
@@ -166,13 +197,13 @@ mod tests {
     async fn a_process_is_found_again_until_it_has_ended() {
         let mut child = sleeps();
         let mark = ProcessMark::of(child.id()).unwrap();
-        let mut left = LeftProcess::find(&mark).expect("it runs");
+        let mut left = running(&mark).expect("it runs");
         assert_eq!(mark.pid, child.id());
         left.terminate();
         left.ended().await;
-        assert!(LeftProcess::find(&mark).is_none(), "nobody has asked how it ended, and it has");
+        assert!(running(&mark).is_none(), "nobody has asked how it ended, and it has");
         child.wait().unwrap();
-        assert!(LeftProcess::find(&mark).is_none());
+        assert!(running(&mark).is_none());
     }
 
     #[tokio::test]
@@ -182,11 +213,11 @@ mod tests {
         let earlier = ProcessMark { start_time: mark.start_time - 1, ..mark.clone() };
         let other_boot = ProcessMark { boot_id: "another".into(), ..mark.clone() };
         for other in [&earlier, &other_boot] {
-            assert!(LeftProcess::find(other).is_none());
+            assert!(running(other).is_none());
             end_group(other, Pid::from_child(&child));
         }
         assert!(child.try_wait().unwrap().is_none(), "nobody has signalled it");
-        LeftProcess::find(&mark).unwrap().kill();
+        running(&mark).unwrap().kill();
         child.wait().unwrap();
     }
 
@@ -199,8 +230,8 @@ mod tests {
         let mut line = String::new();
         std::io::BufRead::read_line(&mut said, &mut line).unwrap();
         let beside = ProcessMark::of(line.trim().parse().unwrap()).unwrap();
-        let mut left = LeftProcess::find(&ProcessMark::of(child.id()).unwrap()).unwrap();
-        let mut beside = LeftProcess::find(&beside).unwrap();
+        let mut left = running(&ProcessMark::of(child.id()).unwrap()).unwrap();
+        let mut beside = running(&beside).unwrap();
         rustix::process::kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
         left.ended().await;
         beside.ended().await;

@@ -29,7 +29,7 @@ use super::data_dir::DataDir;
 use super::groups::Group;
 use super::quoter;
 use super::replica_process::ReplicaLauncher;
-use crate::left_process::{LeftProcess, end_strays};
+use crate::left_process::{Found, LeftProcess, end_strays};
 use crate::replaced_file::replace;
 
 /// Where the mesh API listens, which a replica is told once.
@@ -57,10 +57,20 @@ impl Left {
     /// All that run still. What is written of others goes. Within a runtime.
     pub(crate) fn all(run: &Path) -> Vec<Self> {
         let found = |record: Record| match LeftProcess::find(&record.process) {
-            Some(process) => Some(Self { record, process, run: run.to_owned() }),
-            None => {
+            Found::Running(process) => Some(Self { record, process, run: run.to_owned() }),
+            Found::Ended => {
                 end_strays(&record.process, &record.output);
                 record.remove(run);
+                None
+            }
+            Found::Hidden => {
+                let (replica, pid) = (&record.replica, record.process.pid);
+                tracing::error!(
+                    %replica,
+                    pid,
+                    "/proc hides the process that an earlier serviceos has left, so it is neither taken over nor ended: end it by \
+                     hand, and start serviceos where /proc is mounted without hidepid (under systemd: without ProtectProc)"
+                );
                 None
             }
         };

@@ -339,8 +339,13 @@ fn the_units_fit_the_command_line_and_what_is_built_in() {
     );
     assert_eq!(
         (one("Delegate"), one("Restart"), one("LimitCORE")),
-        ("yes".into(), "always".into(), "0".into())
+        ("yes".into(), "on-failure".into(), "0".into())
     );
+    // Each was tried: with any of them an `up` that dies takes its replicas along, or nobody comes after it.
+    for key in ["ProtectProc", "ProcSubset", "PrivateTmp", "RestartPreventExitStatus"] {
+        assert_eq!(one(key), "", "{key}");
+    }
+    assert_eq!(one("StartLimitIntervalSec"), "0");
     let folder = format!("/var/lib/{}", one("StateDirectory"));
     assert!(start.contains(&format!("--data-dir {folder}")), "{start}");
     // The gateway, the replicas and their grace, by what the configuration has where it says nothing.
