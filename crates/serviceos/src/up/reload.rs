@@ -76,6 +76,8 @@ pub(crate) struct Live {
     pub(super) specs: Specs,
     /// What was in force before another version of each service was on its way.
     pub(super) texts_before: BTreeMap<ServiceName, String>,
+    /// The service of which the configuration is to say again what runs, while it is applied.
+    pub(super) taken_back: Option<ServiceName>,
     /// Changes whenever a rollout has ended.
     pub(super) rollouts: watch::Receiver<u64>,
 }
@@ -372,7 +374,8 @@ impl Live {
             services.iter().chain(going).cloned().collect()
         });
         self.checks.send_replace(checks);
-        self.specs.add(&settings, &measured, &versions);
+        let number = committed.as_ref().map_or(self.revisions.in_force().record.revision, Committed::number);
+        self.specs.add(&settings, &measured, &versions, number);
         self.manifests.take_measurements(measured);
         fleets::take_over(&self.fleets, terms, rolled, &actor).await;
         self.described.send_replace(descriptions(&settings));
@@ -427,16 +430,17 @@ impl Live {
         };
         let number = committed.as_ref().map_or(before.record.revision, Committed::number);
         let services: Vec<_> = rolled.keys().cloned().collect();
-        self.manifests.leave(&self.settings, &services);
+        let left_before = self.manifests.leave(&self.settings, &services);
         match self.manifests.apply(settings, measured, number, author).await {
             Ok(()) => {
                 for service in services {
+                    self.specs.give_up(&service, None);
                     self.texts_before.entry(service).or_insert_with(|| before.text.clone());
                 }
                 Ok(committed)
             }
             Err(refused) => {
-                services.iter().for_each(|service| self.manifests.has_left(service));
+                self.manifests.leave_as_before(left_before);
                 if let Some(committed) = committed {
                     self.revisions.take_back(committed, &refused, self.manifests.authority()).await;
                 }
