@@ -19,6 +19,7 @@ mod from_files;
 mod groups;
 mod handed_over;
 mod joining;
+mod kept_rollouts;
 mod made;
 mod measuring;
 mod node;
@@ -46,13 +47,11 @@ mod unusable;
 mod upstream_tls;
 mod versions;
 
-use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ::store::Store;
 use access::{Nonces, Users};
 use anyhow::{Context, anyhow};
 use configuration::Document;
@@ -81,13 +80,14 @@ pub(crate) use from_files::FromFiles;
 use groups::Confinement;
 pub(crate) use handed_over::HandedOver;
 use joining::Mesh;
+use kept_rollouts::Kept;
 use output::{Destination, Follower};
 use pages::own_pages;
 use patience::Patience;
 use plan::{Plan, Resolving};
 use quoter::Quoter;
 use reload::{Live, ONCE_MORE};
-use replica_process::{Kept, ReplicaLauncher};
+use replica_process::ReplicaLauncher;
 use revisions::{Beginning, BegunWith};
 pub(crate) use screen::counted;
 use screen::{Expected, Screen};
@@ -181,8 +181,10 @@ impl Running {
         let confinement = Confinement::prepare(data_dir.run());
         let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
         let node = node::claim(&document.settings, &stores.mesh, &data_dir.node_id()).await?;
-        let beginning = begin(&stores.mesh, document, &source).await?;
+        let beginning = Beginning::of_start(&stores.mesh, document, &source).await;
+        let beginning = beginning.context("failed to read the revisions of the configuration")?;
         let settings = beginning.document().settings.clone();
+        let kept = Kept::read(&stores.mesh, &settings, source.reader(), data_dir.run()).await;
         // Before they are read.
         let named = named_by([&settings]);
         let source = tokio::task::spawn_blocking(move || {
@@ -209,12 +211,13 @@ impl Running {
         let (vault, users) = (Arc::clone(&mesh.vault), Arc::new(Users::new(provisioning::tiers(&settings))));
         let issuers = tokens::read(&settings, &vault).await.map_err(|wrong| wrong.in_file(&name))?;
         let store = StoreView::new(store::kind(&settings), mesh.stores.mesh.availability());
-        let mesh = Mesh::open(&settings, beginning.number(), &data_dir, mesh).await?;
+        let (mesh, mut resumed) = Mesh::open(&settings, beginning.number(), &data_dir, mesh, kept).await?;
         let upstream_tls =
             upstream_tls.with_mesh(mesh.client(b"http/1.1")?, mesh.client(b"h2")?, mesh.caller_signer()?);
         let (manifests, specs) = (mesh.manifests(), Specs::default());
         let versions = manifests.versions(&settings);
-        specs.add(&settings, manifests.measurements(), &versions);
+        specs.add(&settings, manifests.measurements(), &versions, beginning.number());
+        let texts_before = resumed.add_to(&specs);
         let (tokens, owner) = Tokens::begin(issuers, users, vault, mesh.authority.secret_changes());
         let (token_keys, users) = tokens.for_gateway();
         let (access_log, access_log_handle) = access_log.unzip();
@@ -283,7 +286,8 @@ impl Running {
             fleets: Fleets::default(),
             manifests,
             specs,
-            texts_before: BTreeMap::new(),
+            texts_before,
+            taken_back: None,
             rollouts: watch::channel(0).1,
         };
         let (address, data_path) = (gateway.addresses()[0], live.settings.data_dir.clone());
@@ -307,10 +311,11 @@ impl Running {
         let into = Destination { log, format: live.settings.telemetry.logs, kept: logs.clone() };
         let output = Follower::start(into).context("failed to start the thread that follows outputs")?;
         let limits = confinement.say(&live.settings);
-        let kept = Kept { run: data_dir.run().to_owned(), outputs: output.outputs(), confinement };
+        let kept =
+            replica_process::Kept { run: data_dir.run().to_owned(), outputs: output.outputs(), confinement };
         let let_in = LetIn::by(gateway.opener(), gateway_is_held, &live.settings);
-        let launcher = ReplicaLauncher::new(kept, &live, &mesh)?;
-        let launcher = adoption::begin(launcher, &live.registry, let_in, &mut background);
+        let launcher = ReplicaLauncher::new(kept, &live, &mesh, resumed.take_leftovers())?;
+        let launcher = adoption::begin(launcher, &live.registry, &resumed, let_in, &mut background);
         let begin = fleets::Begin {
             settings: &live.settings,
             terms: &terms,
@@ -318,11 +323,13 @@ impl Running {
             registry: &live.registry,
             mesh: &mesh,
             versions: &versions,
+            resumed: &resumed,
             launcher: &launcher,
             random: &mut random,
         };
         let (running, handles) = fleets::Running::begin(begin);
         (live.fleets, live.rollouts) = (handles, running.ended());
+        resumed.keep(&live.fleets, &live.specs, &mut background);
         let state = admin_state(&live, &facts, &mesh, (desk, logs, limits), shutdown);
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
@@ -485,13 +492,4 @@ impl Running {
             }
         }
     }
-}
-
-/// Which configuration is to be in force: the file's, or a revision that it has not replaced.
-async fn begin(store: &Store, file: Document, source: &Source) -> Result<Beginning, Failure> {
-    let reader = source.reader();
-    let read = move |text: &str, name: &str| reader.read(text.as_bytes(), name);
-    let node = node::name(&file.settings);
-    let begun = Beginning::decide(store.clone(), node.as_str(), file, read).await;
-    Ok(begun.context("failed to read the revisions of the configuration")?)
 }

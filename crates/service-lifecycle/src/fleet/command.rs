@@ -78,6 +78,8 @@ pub struct RolloutStatus {
     pub percent: Option<u8>,
     /// The replicas of the new version that there are.
     pub begun: usize,
+    /// When it began.
+    pub since: Timestamp,
 }
 
 /// The rollout that is on its way, and those that have ended.
@@ -152,9 +154,13 @@ pub struct FleetHandle {
 impl FleetHandle {
     /// A handle, and what [`Fleet::run`](super::Fleet::run) takes. `version` runs at first; `ended` counts the rollouts that end.
     pub fn new(version: Version, ended: watch::Sender<u64>) -> (Self, FleetEnd) {
+        Self::of(Rollouts { wanted: version, on_its_way: None, ended: VecDeque::new() }, ended)
+    }
+
+    /// The same of a fleet that [tells](super::Fleet::rollouts) this at first.
+    pub fn of(rollouts: Rollouts, ended: watch::Sender<u64>) -> (Self, FleetEnd) {
         let (sender, commands) = mpsc::channel(QUEUED);
-        let (told, rollouts) =
-            watch::channel(Rollouts { wanted: version, on_its_way: None, ended: VecDeque::new() });
+        let (told, rollouts) = watch::channel(rollouts);
         (Self { commands: sender, rollouts }, FleetEnd { commands, told, ended })
     }
 

@@ -1,7 +1,8 @@
 //! Replicas that an `up` has left which was killed: they serve on, and the next `up` takes them over as they are, or ends them.
 //!
-//! One is taken over if it is the process that is written down, has said that it listens, runs what the configuration says,
-//! knows the mesh by the address that it has, is admitted, and shows its certificate when it is asked for it.
+//! One is taken over if it is the process that is written down, has said that it listens, runs what the configuration says, or what
+//! its service ran before or was to run, knows the mesh by the address that it has, is admitted, and shows its certificate when it
+//! is asked for it.
 
 pub(crate) mod record;
 
@@ -14,19 +15,21 @@ use std::time::Duration;
 use anyhow::Result;
 use configuration::Settings;
 use edge_gateway::Opener;
+use jiff::Timestamp;
 use mesh::Members;
 use service_lifecycle::Signal;
-use service_registry::{Channel, Instance, Registry, Replica, Service, Snapshot};
+use service_registry::{Channel, Instance, Registry, Replica, Service, Snapshot, Version};
 use service_router::{TlsClient, Unproven, proves_itself};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use trust::{Authority, Standing};
 use types::{ReplicaId, ServiceName};
 
-use self::record::{Record, SpecId};
+use self::record::Record;
 use super::background::{Background, told};
 use super::data_dir::DataDir;
 use super::groups::Group;
+use super::kept_rollouts::Resumed;
 use super::quoter;
 use super::replica_process::ReplicaLauncher;
 use crate::left_process::{Found, LeftProcess, end_strays};
@@ -168,10 +171,12 @@ impl LetIn {
 pub(super) fn begin(
     launcher: ReplicaLauncher,
     registry: &Registry,
+    resumed: &Resumed,
     let_in: LetIn,
     background: &mut Background,
 ) -> Arc<ReplicaLauncher> {
     give_places(registry, &launcher.found());
+    resumed.stay().for_each(|id| give_another_place(registry, id));
     let snapshot = registry.snapshot();
     launcher.dismiss(|replica| snapshot.replica(replica).is_none());
     let unwanted = launcher.unwanted(|replica| snapshot.replica(replica).is_some());
@@ -212,7 +217,16 @@ fn give_places(registry: &Registry, found: &[ReplicaId]) {
     }
 }
 
+/// While a rollout is on its way there may be more than are wanted.
+fn give_another_place(registry: &Registry, id: &ReplicaId) {
+    let snapshot = registry.snapshot();
+    let others = snapshot.service(&id.service).and_then(|service| service.replicas.first());
+    let labels = others.and_then(|other| other.labels.clone());
+    registry.add_replica(Replica { labels, ..Replica::stopped(id.clone(), Timestamp::now()) });
+}
+
 /// What was found at the start, until the driver of the replica asks for it.
+#[derive(Default)]
 pub(super) struct Leftovers(Mutex<BTreeMap<ReplicaId, Left>>);
 
 impl Leftovers {
@@ -225,6 +239,13 @@ impl Leftovers {
     /// Of which replicas there is one.
     pub(super) fn replicas(&self) -> Vec<ReplicaId> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Those of a service, with what is written down of them.
+    pub(super) fn of_service(&self, service: &ServiceName) -> Vec<(ReplicaId, Record)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = all.iter().filter(|(replica, _)| replica.service == *service);
+        own.map(|(replica, left)| (replica.clone(), left.record.clone())).collect()
     }
 
     /// That of a replica.
@@ -289,7 +310,8 @@ pub(super) async fn end_unwanted(unwanted: Vec<Left>) {
 
 /// What a process is held against.
 pub(super) struct Judge<'a> {
-    pub(super) spec: &'a SpecId,
+    /// What it runs, where that is one of the versions that there may be.
+    pub(super) version: Option<&'a Version>,
     pub(super) mesh: SocketAddr,
     pub(super) authority: &'a Authority,
     pub(super) members: &'a Members,
@@ -303,18 +325,17 @@ impl Judge<'_> {
     /// Why it is not, for the operator.
     pub(super) async fn judge(&self, record: &Record) -> Result<(SocketAddr, Channel), String> {
         let listening = record.listening.as_ref().ok_or("it had not said that it listens")?;
-        if record.spec != *self.spec {
-            return Err(format!(
-                "it runs {} ({:.8}), and the configuration says {} ({:.8})",
-                record.spec.version, record.spec.digest, self.spec.version, self.spec.digest
-            ));
-        }
+        let version = self.version.ok_or_else(|| {
+            let runs = record
+                .version()
+                .map_or_else(|| record.spec.version.clone(), |version| version.id().to_owned());
+            format!("it runs {runs}, which is neither what the configuration says nor what ran before")
+        })?;
         if record.mesh != self.mesh {
             return Err(format!("it knows the mesh at {}, which is at {} now", record.mesh, self.mesh));
         }
         let channel = self.admitted(&record.replica).await?;
-        let version = record.spec.version.as_str().into();
-        let instance = Instance::new(record.replica.clone(), 0, listening.address, version);
+        let instance = Instance::new(record.replica.clone(), 0, listening.address, version.clone());
         self.shows_who_it_is(&Instance { channel: channel.clone(), ..instance }).await?;
         Ok((listening.address, channel))
     }

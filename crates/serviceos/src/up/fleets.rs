@@ -11,6 +11,7 @@ use types::{NodeName, ServiceName};
 
 use super::elsewhere::{Arrivals, is_started_elsewhere};
 use super::joining::Begun;
+use super::kept_rollouts::Resumed;
 use super::plan::labels;
 use super::replica_process::ReplicaLauncher;
 use super::versions::Versions;
@@ -32,6 +33,7 @@ pub(super) struct Begin<'a> {
     pub(super) registry: &'a Registry,
     pub(super) mesh: &'a Arc<Begun>,
     pub(super) versions: &'a Versions,
+    pub(super) resumed: &'a Resumed,
     pub(super) launcher: &'a Arc<ReplicaLauncher>,
     pub(super) random: &'a mut fastrand::Rng,
 }
@@ -67,15 +69,17 @@ impl Running {
         launcher: Arc<L>,
         terms: Terms,
     ) -> FleetHandle {
-        let (handle, end) = FleetHandle::new(begin.versions.get(service), self.ended.clone());
         let (registry, random) = (begin.registry.clone(), begin.random.fork());
         let of = ReplicasOf {
             service: service.name.clone(),
             node: begin.node.cloned(),
             labels: Some(labels(service)),
-            version: begin.versions.get(service),
+            version: begin.resumed.stable(&service.name).unwrap_or_else(|| begin.versions.get(service)),
         };
-        let fleet = Fleet::new(of, launcher, terms, registry, random);
+        let snapshot = registry.snapshot();
+        let found = begin.resumed.found(&service.name, |replica| snapshot.replica(replica).is_some());
+        let fleet = Fleet::new(of, launcher, terms, registry, random).with(found);
+        let (handle, end) = FleetHandle::of(fleet.rollouts(), self.ended.clone());
         self.tasks.spawn(fleet.run(self.stop.subscribe(), end));
         handle
     }

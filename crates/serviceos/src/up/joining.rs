@@ -4,15 +4,17 @@
 mod configs;
 mod policies;
 
-use std::collections::BTreeMap;
+pub(super) use policies::releases;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use appraisal::{Release, Roots};
-use configuration::{ServiceSettings, Settings};
+use appraisal::Roots;
+use configuration::Settings;
 use control::ConfigRefused;
 use jiff::Timestamp;
 use mesh::{Members, MeshApi, OwnIdentity, Registrations};
@@ -23,13 +25,14 @@ use secrets::Vault;
 use service_registry::{Configurations, Node, Registry};
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
-use trust::{Authority, CallerSigner, Clocks, Opening, OwnEvidence, SecretGrant};
+use trust::{Authority, CallerSigner, Clocks, Opening, OwnEvidence, SecretGrant, ServicePolicy};
 use types::{Mode, ReplicaId, ServiceName};
 
 use super::background::{Background, told};
 use super::data_dir::DataDir;
 use super::elsewhere;
-use super::measuring::{Launchable, Measurements, runs_the_same};
+use super::kept_rollouts::{Kept, Leaving, Resumed};
+use super::measuring::{Measurements, runs_the_same};
 use super::node;
 use super::quoter::Quoter;
 use super::store::Stores;
@@ -52,17 +55,10 @@ pub(super) struct Manifests {
     grants: Arc<BTreeMap<ServiceName, Vec<SecretGrant>>>,
     configurations: Configurations,
     run: PathBuf,
+    /// What is measured the next time whatever was measured before.
+    anew: BTreeSet<ServiceName>,
     /// What ran before, of services of which another version is on its way.
     leaving: BTreeMap<ServiceName, Leaving>,
-}
-
-/// A version that another one takes the place of.
-#[derive(Clone)]
-struct Leaving {
-    settings: ServiceSettings,
-    launchable: Launchable,
-    /// What its replicas are admitted by until they are gone.
-    releases: Vec<Release>,
 }
 
 impl Manifests {
@@ -76,20 +72,39 @@ impl Manifests {
         &self.measurements
     }
 
+    /// What this service runs is measured again the next time, though the settings say the same of it.
+    pub(super) fn measure_anew(&mut self, service: &ServiceName) {
+        self.anew.insert(service.clone());
+    }
+
     /// Measures what other settings say. What is the same, or was there before, was measured before.
-    pub(super) async fn measure(&self, before: &Settings, settings: &Settings) -> Result<Measurements> {
-        let mut measured = self.measurements.renewed(Some(before), settings, &self.run).await?;
-        for service in &settings.services {
-            let leaving = self.leaving.get(&service.name);
-            if let Some(leaving) = leaving.filter(|leaving| runs_the_same(&leaving.settings, service)) {
-                measured.services.insert(service.name.clone(), leaving.launchable.clone());
+    pub(super) async fn measure(&mut self, before: &Settings, settings: &Settings) -> Result<Measurements> {
+        let anew = std::mem::take(&mut self.anew);
+        let mut before = before.clone();
+        before.services.retain(|service| !anew.contains(&service.name));
+        let mut measured = self.measurements.renewed(Some(&before), settings, &self.run).await?;
+        for service in settings.services.iter().filter(|service| !anew.contains(&service.name)) {
+            let leaving = self.leaving.get(&service.name).and_then(|leaving| leaving.known.as_ref());
+            let Some((said, launchable)) = leaving.filter(|(said, _)| runs_the_same(said, service)) else {
+                continue;
+            };
+            // Where the configuration says the same of both, it is the program that is another.
+            let in_force = before.services.iter().find(|before| before.name == service.name);
+            if in_force.is_some_and(|in_force| !runs_the_same(in_force, said)) {
+                measured.services.insert(service.name.clone(), launchable.clone());
             }
         }
         Ok(measured)
     }
 
-    /// Another version of these services is on its way: those of the one before are admitted as long as they are there.
-    pub(super) fn leave(&mut self, before: &Settings, services: &[ServiceName]) {
+    /// Another version of these services is on its way: those of the one before are admitted as long as they are there. Gives what
+    /// was left before that, for whoever has to [take it back](Self::leave_as_before).
+    pub(super) fn leave(
+        &mut self,
+        before: &Settings,
+        services: &[ServiceName],
+    ) -> BTreeMap<ServiceName, Leaving> {
+        let known = self.leaving.clone();
         let policies = policies::services(before, &self.measurements, &self.grants).unwrap_or_default();
         for service in before.services.iter().filter(|service| services.contains(&service.name)) {
             let (Some(launchable), Some(policy)) =
@@ -101,12 +116,18 @@ impl Manifests {
             // One that is replaced before it was there itself.
             releases
                 .extend(self.leaving.get(&service.name).into_iter().flat_map(|known| known.releases.clone()));
-            let leaving = Leaving { settings: service.clone(), launchable: launchable.clone(), releases };
+            let leaving = Leaving { known: Some((service.clone(), launchable.clone())), releases };
             self.leaving
                 .entry(service.name.clone())
                 .and_modify(|known| known.releases.clone_from(&leaving.releases))
                 .or_insert(leaving);
         }
+        known
+    }
+
+    /// Nothing came of what was about to leave.
+    pub(super) fn leave_as_before(&mut self, known: BTreeMap<ServiceName, Leaving>) {
+        self.leaving = known;
     }
 
     /// The services of which another version is on its way.
@@ -140,18 +161,24 @@ impl Manifests {
     ) -> Result<(), ConfigRefused> {
         let services = policies::services(settings, measured, &self.grants);
         let mut services = services.map_err(|error| ConfigRefused::NotApplied(format!("{error:#}")))?;
-        for (name, leaving) in &self.leaving {
-            let Some(policy) = services.get_mut(name) else { continue };
-            let others = leaving.releases.iter().filter(|release| !policy.policy.releases.contains(release));
-            let others: Vec<_> = others.cloned().collect();
-            policy.policy.releases.extend(others);
-        }
+        admit_too(&mut services, &self.leaving);
         let manifest = policies::manifest(settings, &services);
         let prepared = configs::prepare(&self.configurations, revision, settings, &services);
         self.authority.apply(manifest, services, actor).await?;
         prepared.take_over();
         self.authority.schedule_rotations(rotations(settings));
         Ok(())
+    }
+}
+
+/// Those that leave are admitted as well.
+fn admit_too(services: &mut BTreeMap<ServiceName, ServicePolicy>, leaving: &BTreeMap<ServiceName, Leaving>) {
+    for (name, leaving) in leaving {
+        let Some(policy) = services.get_mut(name) else { continue };
+        let releases = &mut policy.policy.releases;
+        let others = leaving.releases.iter().filter(|release| !releases.contains(release));
+        let others: Vec<_> = others.cloned().collect();
+        releases.extend(others);
     }
 }
 
@@ -169,21 +196,27 @@ pub(super) struct Mesh {
     run: PathBuf,
     node: Option<Node>,
     pub(super) address: SocketAddr,
+    leaving: BTreeMap<ServiceName, Leaving>,
 }
 
 impl Mesh {
-    /// Opens the authority, and makes everything ready that replicas need to join; the settings have this number.
+    /// Opens the authority, and makes everything ready that replicas need to join; the settings have this number. What earlier ones
+    /// have left is admitted too.
     pub(super) async fn open(
         settings: &Settings,
         revision: u64,
         data_dir: &DataDir,
         claimed: Claimed,
-    ) -> Result<Self> {
+        kept: Kept,
+    ) -> Result<(Self, Resumed)> {
         let Claimed { stores, node: claimed, vault, grants, listener } = claimed;
         let address = listener.local_addr().context("failed to open the mesh port")?;
         let measurements = Measurements::take(settings, data_dir.run()).await?;
         let quoter = Quoter::reach(data_dir.run(), data_dir.development()).await?;
-        let services = policies::services(settings, &measurements, &grants)?;
+        let resumed = kept.decide(settings, &measurements, data_dir.run()).await;
+        let leaving = resumed.leaving();
+        let mut services = policies::services(settings, &measurements, &grants)?;
+        admit_too(&mut services, &leaving);
         let manifest = policies::manifest(settings, &services);
         let opening = Opening {
             node: node::among_others(settings),
@@ -211,7 +244,7 @@ impl Mesh {
         let members = Members::default();
         let (measurements, grants) = (Arc::new(measurements), Arc::new(grants));
         let listener = own_listener;
-        Ok(Self {
+        let mesh = Self {
             authority,
             quoter,
             members,
@@ -224,7 +257,9 @@ impl Mesh {
             run: data_dir.run().to_owned(),
             node: claimed,
             address,
-        })
+            leaving,
+        };
+        Ok((mesh, resumed))
     }
 
     /// What replicas are called with: the gateway's identity, and whichever replica has a valid one. Which one it must be is
@@ -253,7 +288,8 @@ impl Mesh {
             grants: Arc::clone(&self.grants),
             configurations: self.configurations.clone(),
             run: self.run.clone(),
-            leaving: BTreeMap::new(),
+            anew: BTreeSet::new(),
+            leaving: self.leaving.clone(),
         }
     }
 

@@ -30,7 +30,12 @@ pub(super) enum Launchable {
     /// A program that links the sdk: its replicas share what was measured.
     Replica { order: LaunchOrder, measured: Arc<Measured> },
     /// A program of anybody's, which each launcher measures again, and its workload digest at the start.
-    Command { order: CommandOrder, workload: [u8; 32] },
+    Command {
+        order: CommandOrder,
+        workload: [u8; 32],
+        /// The digest of the launcher, which is a part of it.
+        own: [u8; 32],
+    },
 }
 
 impl Launchable {
@@ -97,13 +102,20 @@ fn measure(processes: &[(ServiceSettings, ProcessSettings)], run: &Path) -> Resu
                 let measured = measurer.measure(&order.program(own));
                 let measured = measured
                     .with_context(|| format!("failed to measure services.{}.command", service.name))?;
-                Launchable::Command { workload: measured.workload_digest(), order }
+                Launchable::Command { workload: measured.workload_digest(), order, own }
             }
             Runs::Elsewhere => continue,
         };
         services.insert(service.name.clone(), launchable);
     }
     Ok(Measurements { services, authority })
+}
+
+/// What the program of a command is measured as now.
+pub(super) async fn measured_now(order: CommandOrder, own: [u8; 32]) -> Result<[u8; 32]> {
+    let measured = tokio::task::spawn_blocking(move || Measurer::new().measure(&order.program(own)));
+    let measured = measured.await.context("failed to measure it")?.context("failed to measure it")?;
+    Ok(measured.workload_digest())
 }
 
 /// Whether the launchers of both are told the same.

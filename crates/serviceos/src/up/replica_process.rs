@@ -92,17 +92,16 @@ enum Held {
 }
 
 impl ReplicaLauncher {
-    pub(super) fn new(kept: Kept, live: &Live, mesh: &Arc<Begun>) -> anyhow::Result<Self> {
+    pub(super) fn new(kept: Kept, live: &Live, mesh: &Arc<Begun>, left: Leftovers) -> anyhow::Result<Self> {
         let tls = live.upstream_tls.of_mesh().context("failed to set up TLS to the replicas")?;
         let (mesh, registry) = (Arc::clone(mesh), live.registry.clone());
-        let left = Leftovers::find(&kept.run);
         let (specs, Kept { run, outputs, confinement }) = (live.specs.clone(), kept);
         Ok(Self { run, specs, mesh, outputs, registry, left, tls, confinement })
     }
 
     /// Processes that were left of replicas that nobody wants any more, or that are not started here any more.
     pub(super) fn unwanted(&self, is_wanted: impl Fn(&ReplicaId) -> bool) -> Vec<adoption::Left> {
-        let is_started_here = |replica: &ReplicaId| self.specs.latest(&replica.service).is_some();
+        let is_started_here = |replica: &ReplicaId| self.specs.has(&replica.service);
         self.left.take_unwanted(|replica| is_started_here(replica) && is_wanted(replica))
     }
 
@@ -122,21 +121,22 @@ impl ReplicaLauncher {
     }
 
     async fn spawn(&self, replica: &ReplicaId, spec: &Spec) -> anyhow::Result<ReplicaProcess> {
+        let starts = spec.starts.as_ref().map_err(|reason| anyhow::anyhow!("{reason}"))?;
         let output = self.run.join(format!("{}.log", replica.file_stem()));
         // Everything else of the start needs the folder too, so it is this step that finds it missing.
         let opened = open_output(&output);
         let (output_file, output_start) = opened.with_context(|| {
             format!("{} cannot be opened; is the data directory there?", output.display())
         })?;
-        self.outputs.follow(replica.clone(), spec.told.version().to_owned(), output.clone(), output_start);
+        self.outputs.follow(replica.clone(), spec.version.label().to_owned(), output.clone(), output_start);
         // From here on it is one that has yet to join, whatever it was before.
         let (authority, instance) = (&self.mesh.authority, replica.instance());
         authority.runs(&replica.service, &instance, spec.version.label());
         let ticket = authority.ticket(&replica.service, &instance)?;
         let registration = self.mesh.quoter.registration().await?;
-        let mut launchable = spec.launchable.clone();
+        let mut launchable = starts.launchable.clone();
         let mut group = None;
-        if let (Launchable::Command { order, .. }, Some(resources)) = (&mut launchable, &spec.resources) {
+        if let (Launchable::Command { order, .. }, Some(resources)) = (&mut launchable, &starts.resources) {
             let confined = self.confinement.of(replica, resources);
             (order.limits, group) = confined.context("failed to make its control group")?;
         }
@@ -149,19 +149,20 @@ impl ReplicaLauncher {
         let known = self.registry.snapshot().replica(replica).map(|replica| replica.restarts);
         let begun = record::Begun {
             replica: replica.clone(),
-            spec: spec.id.clone(),
+            spec: starts.id.clone(),
+            version: spec.version.clone(),
             mesh: self.mesh.address,
             output,
             output_start,
             restarts: known.unwrap_or_default(),
-            grace: spec.grace,
+            grace: starts.grace,
             group: group.as_ref().map(|group| group.path().to_owned()),
         };
         // Before it is told what it is: whatever lives on without this process is written down.
         let record = begun.with(ProcessMark::of(process.pid())?);
         record.write(&self.run)?;
         let in_force = self.mesh.launched(replica);
-        let assignment = spec.told.assignment(replica.clone(), in_force, ticket, RegisteredBy::Supervisor);
+        let assignment = starts.told.assignment(replica.clone(), in_force, ticket, RegisteredBy::Supervisor);
         let members = self.mesh.members.clone();
         let process = Held::Child { process, assignment: Box::new(assignment), members };
         let (run, outputs) = (self.run.clone(), self.outputs.clone());
@@ -174,9 +175,11 @@ impl Launch for ReplicaLauncher {
 
     async fn left(&self, replica: &ReplicaId) -> Option<Left<ReplicaProcess>> {
         let left = self.left.take(replica)?;
-        let spec = self.specs.latest(&replica.service)?;
+        let (service, record) = (&replica.service, &left.record);
+        let runs = record.version().or_else(|| self.specs.version_of(service, &record.spec));
+        let runs = runs.filter(|version| self.specs.of(service, version).is_some());
         let judge = Judge {
-            spec: &spec.id,
+            version: runs.as_ref(),
             mesh: self.mesh.address,
             authority: &self.mesh.authority,
             members: &self.mesh.members,
@@ -218,10 +221,7 @@ impl Launch for ReplicaLauncher {
     }
 
     async fn launch(&self, replica: &ReplicaId, version: &Version) -> Result<ReplicaProcess, LaunchError> {
-        let spec = self.specs.of(&replica.service, version);
-        let spec = spec.ok_or_else(|| {
-            LaunchError(format!("what {} {} runs is not known here", replica.service, version.id()))
-        })?;
+        let spec = self.specs.to_start(&replica.service, version).await.map_err(LaunchError)?;
         let spawned = self.spawn(replica, &spec).await;
         spawned.map_err(|error| LaunchError(format!("failed to start the process: {error:#}")))
     }

@@ -29,7 +29,7 @@ use trust::Authority;
 use trust::audit::{self, Entry};
 
 pub(crate) use beginning::{Beginning, BegunWith};
-pub(crate) use history::History;
+pub(crate) use history::{History, text_of};
 pub(crate) use rows::Origin;
 use rows::{Head, Keys, Record};
 

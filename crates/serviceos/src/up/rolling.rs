@@ -1,29 +1,88 @@
-//! What follows once a rollout has ended: only one version is admitted any more, and where it was given up, the configuration says
-//! again what runs.
+//! Which services another version is to run of, and what follows once a rollout has ended: only one version is admitted any more,
+//! and where it was given up, the configuration says again what runs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use configuration::Settings;
+use control::ConfigRefused;
 use service_lifecycle::rollout::Outcome;
 use service_lifecycle::{EndedRollout, FleetHandle};
+use service_registry::{Actor, Subject, Version, What};
 use types::ServiceName;
 
 use super::reload::Live;
 use super::revisions::{Candidate, Origin};
+use super::versions::Versions;
 
 /// Who makes the revisions that follow from a rollout.
 const ROLLOUT: &str = "rollout";
 
+/// Why settings are taken over.
+pub(super) enum Reason {
+    /// They are another revision.
+    Revision(Candidate),
+    /// Files are others that those in force name.
+    Files,
+    /// What a service of those in force runs was measured again, as somebody of this name has asked.
+    MeasuredAgain(&'static str),
+}
+
 impl Live {
+    /// Measures again what a service runs, such as a program that was built anew under the same path, and rolls it out if it is
+    /// another version than the one that runs or is on its way. Whether a rollout has begun.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    pub(crate) async fn roll_again(
+        &mut self,
+        service: &ServiceName,
+        author: &'static str,
+    ) -> Result<bool, ConfigRefused> {
+        let mut settings = self.settings.services.iter();
+        if !settings.any(|settings| settings.name == *service && settings.process().is_some()) {
+            return Err(ConfigRefused::UnknownService(service.clone()));
+        }
+        let before = self.fleets.of(service).map(|fleet| fleet.rollouts().wanted);
+        self.manifests.measure_anew(service);
+        let given_up = self.specs.given_up(service);
+        // Whoever asks for it wants it once more.
+        self.specs.give_up(service, None);
+        if let Err(refused) = self.apply(self.settings.clone(), Reason::MeasuredAgain(author)).await {
+            self.specs.give_up(service, given_up);
+            return Err(refused);
+        }
+        Ok(self.fleets.of(service).map(|fleet| fleet.rollouts().wanted) != before)
+    }
+
+    /// The services of which another version is to run. What was given up, or is being given up, is not begun with again by itself.
+    pub(super) fn rolled(&self, settings: &Settings, versions: &Versions) -> BTreeMap<ServiceName, Version> {
+        let rolled = settings.services.iter().filter_map(|service| {
+            let (rollouts, version) = (self.fleets.of(&service.name)?.rollouts(), versions.get(service));
+            let is_on_its_way = rollouts.on_its_way.is_some_and(|rollout| rollout.to == version);
+            let is_given_up = self.specs.given_up(&service.name).as_ref() == Some(&version);
+            let is_taken_back = self.taken_back.as_ref() == Some(&service.name);
+            let is_kept = is_on_its_way || is_given_up || is_taken_back;
+            let is_another = rollouts.wanted != version && !is_kept;
+            is_another.then(|| (service.name.clone(), version))
+        });
+        rolled.collect()
+    }
+
     /// Takes over how rollouts have ended since the last time.
     pub(crate) async fn end_rollouts(&mut self) {
         for service in self.manifests.leaving() {
+            // How that one has ended was taken over.
+            if self.specs.given_up(&service).is_some() {
+                continue;
+            }
             let Some(rollouts) = self.fleets.of(&service).map(FleetHandle::rollouts) else { continue };
             let ended = rollouts.ended.back().filter(|_| rollouts.on_its_way.is_none());
             let Some(ended) = ended else { continue };
             match &ended.outcome {
                 Outcome::Done => self.rolled_out(&service, ended).await,
-                Outcome::Reverted(_) => self.rolled_back(&service, ended).await,
+                Outcome::Reverted(_) | Outcome::Incomplete(_) => self.rolled_back(&service, ended).await,
             }
         }
     }
@@ -46,8 +105,28 @@ impl Live {
             tracing::error!(%service, reason, "the configuration says still what was given up; roll it back with `serviceos config rollback`");
             return;
         }
-        self.has_ended(service);
         self.specs.keep_only(service, &ended.from);
+        let versions = self.manifests.versions(&self.settings);
+        let said = self.settings.services.iter().find(|said| said.name == *service);
+        match said.map(|said| versions.get(said)).filter(|version| *version != ended.from) {
+            None => self.has_ended(service),
+            Some(version) => self.runs_another(service, ended, version),
+        }
+    }
+
+    /// The configuration cannot say what runs, such as where the program is another one. Those that run are admitted as long as they
+    /// are there, and nothing begins by itself.
+    fn runs_another(&mut self, service: &ServiceName, ended: &EndedRollout, version: Version) {
+        let told = format!(
+            "{} runs on, and {} is not begun with by itself, though the configuration says it; `serviceos rollout start {service}` does",
+            ended.from.id(),
+            version.id()
+        );
+        tracing::error!(%service, "{told}");
+        let subject = Subject::Service(service.clone());
+        self.registry.events().record(subject, What::Rollout(told), None, Actor::Rollout);
+        self.texts_before.remove(service);
+        self.specs.give_up(service, Some(version));
     }
 
     /// The configuration in force, but for what the service runs, which is as it was before.
@@ -57,10 +136,15 @@ impl Live {
         let text = text.ok_or("it cannot be edited")?;
         let document = self.files.read(text.into_bytes(), ROLLOUT.to_owned()).await;
         let document = document.map_err(|error| error.to_string())?;
+        if self.revisions.differences(&document.meaning).is_empty() {
+            return Ok(());
+        }
         let candidate = Candidate::of(&document, Origin::Cli, ROLLOUT);
-        self.replace(document.settings, candidate, Instant::now())
-            .await
-            .map_err(|refused| refused.to_string())
+        // Where that measures as something else by now, it is none of what is to run.
+        self.taken_back = Some(service.clone());
+        let replaced = self.replace(document.settings, candidate, Instant::now()).await;
+        self.taken_back = None;
+        replaced.map_err(|refused| refused.to_string())
     }
 
     fn has_ended(&mut self, service: &ServiceName) {

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use mesh_protocol::Bytes;
 use serde::{Deserialize, Serialize};
+use service_registry::{SpecDigest, Version};
 use types::ReplicaId;
 
 use crate::left_process::ProcessMark;
@@ -37,6 +38,9 @@ pub(crate) struct Record {
     pub(crate) replica: ReplicaId,
     pub(crate) process: ProcessMark,
     pub(crate) spec: SpecId,
+    /// What its version is made of, in hexadecimal.
+    #[serde(default)]
+    made_of: Option<String>,
     /// Where it was told that the mesh API is.
     pub(crate) mesh: SocketAddr,
     /// What it writes.
@@ -68,6 +72,7 @@ pub(crate) struct Listens {
 pub(crate) struct Begun {
     pub(crate) replica: ReplicaId,
     pub(crate) spec: SpecId,
+    pub(crate) version: Version,
     pub(crate) mesh: SocketAddr,
     pub(crate) output: PathBuf,
     pub(crate) output_start: u64,
@@ -79,13 +84,15 @@ pub(crate) struct Begun {
 impl Begun {
     /// It has this process now.
     pub(crate) fn with(self, process: ProcessMark) -> Record {
-        let Self { replica, spec, mesh, output, output_start, restarts, grace, group } = self;
+        let Self { replica, spec, version, mesh, output, output_start, restarts, grace, group } = self;
+        let made_of = version.spec().map(|spec| spec.to_string());
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let started_at = Timestamp::now();
         Record {
             replica,
             process,
             spec,
+            made_of,
             mesh,
             output,
             output_start,
@@ -102,6 +109,12 @@ impl Record {
     /// From SIGTERM to SIGKILL.
     pub(crate) fn grace(&self) -> Duration {
         Duration::from_millis(self.grace_ms)
+    }
+
+    /// The version that it runs, where that is written down.
+    pub(crate) fn version(&self) -> Option<Version> {
+        let made_of = SpecDigest::from_hex(self.made_of.as_ref()?)?;
+        Some(Version::new(&self.spec.version, made_of))
     }
 
     fn path(&self, run: &Path) -> PathBuf {
@@ -177,6 +190,7 @@ mod tests {
         let begun = Begun {
             replica: "vrf/0".parse().unwrap(),
             spec: SpecId { version: "1.0.0".into(), digest: "09".repeat(32) },
+            version: Version::new("1.0.0", SpecDigest([7; 32])),
             mesh: ([127, 0, 0, 1], 7402).into(),
             output: "/run/vrf-0.log".into(),
             output_start: 7,
@@ -198,6 +212,7 @@ mod tests {
         let one = Record { listening: Some(listening), ..record(1) };
         one.write(run).unwrap();
         assert_eq!(Record::all(run), std::slice::from_ref(&one));
+        assert_eq!(one.version(), Some(Version::new("1.0.0", SpecDigest([7; 32]))));
         let two = record(2);
         two.write(run).unwrap();
         one.remove(run);

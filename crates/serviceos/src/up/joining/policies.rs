@@ -42,12 +42,7 @@ pub(super) fn services(
 }
 
 fn policy(settings: &AttestationSettings, version: &str, measured: Option<[u8; 32]>) -> Policy {
-    let releases = match &settings.releases {
-        Releases::Measured => {
-            measured.into_iter().map(|workload| Release::simulated(version, workload)).collect()
-        }
-        Releases::Listed(listed) => listed.iter().map(release).collect(),
-    };
+    let releases = releases(settings, version, measured);
     let (tcb, platform) = (&settings.tcb, &settings.platform);
     Policy {
         releases,
@@ -66,6 +61,20 @@ fn policy(settings: &AttestationSettings, version: &str, measured: Option<[u8; 3
             },
         },
         identity_ttl: settings.identity_ttl,
+    }
+}
+
+/// What replicas of a version are admitted by, whose program was measured as this.
+pub(in crate::up) fn releases(
+    settings: &AttestationSettings,
+    version: &str,
+    measured: Option<[u8; 32]>,
+) -> Vec<Release> {
+    match &settings.releases {
+        Releases::Measured => {
+            measured.into_iter().map(|workload| Release::simulated(version, workload)).collect()
+        }
+        Releases::Listed(listed) => listed.iter().map(release).collect(),
     }
 }
 

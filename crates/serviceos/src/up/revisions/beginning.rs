@@ -11,6 +11,9 @@ use trust::Authority;
 
 use super::history::text;
 use super::rows::{self, Head, Keys, Record};
+use crate::up::node;
+use crate::up::source::Source;
+
 use super::{Candidate, InForce, Origin, Revisions, failed, told};
 
 /// The number of the first revision.
@@ -63,6 +66,18 @@ pub(crate) struct BegunWith {
 }
 
 impl Beginning {
+    /// The same for whoever has the file's source.
+    pub(crate) async fn of_start(
+        store: &Store,
+        file: Document,
+        source: &Source,
+    ) -> Result<Self, ConfigRefused> {
+        let reader = source.reader();
+        let read = move |text: &str, name: &str| reader.read(text.as_bytes(), name);
+        let node = node::name(&file.settings);
+        Self::decide(store.clone(), node.as_str(), file, read).await
+    }
+
     /// Reads what the store holds, and decides. `read` makes what a text says of it, and is told what to call it.
     pub(crate) async fn decide(
         store: Store,

@@ -66,6 +66,11 @@ impl History {
     }
 }
 
+/// The text of a revision of a node.
+pub(crate) async fn text_of(store: &Store, node: &str, number: u64) -> Result<String, ConfigRefused> {
+    text(store, &Keys::of(node), number).await
+}
+
 pub(super) async fn text(store: &Store, keys: &Keys, number: u64) -> Result<String, ConfigRefused> {
     let row = store.get(keys.text(number)).await.map_err(failed)?;
     let row = row.ok_or(ConfigRefused::Unknown(number))?;

@@ -1,0 +1,112 @@
+//! What a service begins with: from what runs, what is kept of it, and what is wanted now. Pure.
+
+use service_lifecycle::FoundRollout;
+use service_lifecycle::rollout::{Failure, Reached, Stage};
+use service_registry::Version;
+
+use super::row::Row;
+
+/// What a service begins with.
+#[derive(Debug, Clone)]
+pub(super) struct Course {
+    /// The version that runs, and that the rollout leads away from where there is one.
+    pub(super) stable: Version,
+    pub(super) rollout: Option<FoundRollout>,
+    /// What the configuration says, and what was given up: it is not begun with by itself.
+    pub(super) given_up: Option<Version>,
+}
+
+impl Course {
+    /// `runs` are the versions of those that were left, as far as they are known; `starts` says whether the version that ran can be
+    /// started again.
+    pub(super) fn of(row: Option<&Row>, wanted: &Version, runs: &[Version], starts: bool) -> Self {
+        let directly = Self { stable: wanted.clone(), rollout: None, given_up: None };
+        let Some(row) = row else { return directly };
+        let stable = row.stable.version();
+        let rolled = |rollout| Self { stable: stable.clone(), rollout: Some(rollout), given_up: None };
+        let begins = || FoundRollout { to: wanted.clone(), reached: None, since: jiff::Timestamp::now() };
+        let Some(rollout) = &row.rollout else {
+            let is_given_up = row.given_up.as_ref().is_some_and(|given_up| given_up.version() == *wanted);
+            return match () {
+                () if *wanted == stable || !runs.contains(&stable) => directly,
+                () if is_given_up => Self { stable, rollout: None, given_up: Some(wanted.clone()) },
+                () => rolled(begins()),
+            };
+        };
+        let (target, since, reached) = (rollout.target.version(), rollout.since, rollout.reached());
+        let is_reverting = matches!(reached.stage, Stage::Reverting(_));
+        if runs.is_empty() {
+            // There is nobody to be replaced; but nothing begins with what is being given up.
+            let goes_on = is_reverting && *wanted == target && starts;
+            let reached = Some(reached);
+            return if goes_on { rolled(FoundRollout { to: target, reached, since }) } else { directly };
+        }
+        if *wanted == target {
+            rolled(FoundRollout { to: target, reached: Some(reached), since })
+        } else if *wanted == stable {
+            // Somebody has taken back what was being rolled out.
+            let undone = Reached { stage: Stage::Reverting(Failure::Undone), ..reached.clone() };
+            let reached = Some(if is_reverting { reached } else { undone });
+            rolled(FoundRollout { to: target, reached, since })
+        } else {
+            rolled(begins())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::row::tests::{row, version};
+    use super::*;
+
+    /// What comes of a row, what is wanted now, and what was left.
+    fn course(row: Option<Row>, wanted: u8, runs: &[u8]) -> String {
+        let runs: Vec<_> = runs.iter().map(|number| version(*number)).collect();
+        let course = Course::of(row.as_ref(), &version(wanted), &runs, true);
+        let given_up = if course.given_up.is_some() { ", another given up" } else { "" };
+        let stable = course.stable.label().to_owned();
+        let rollout = course.rollout.map(|rollout| match rollout.reached {
+            Some(reached) => format!(" to {}, {}", rollout.to.label(), reached.stage),
+            None => format!(" to {}, begins", rollout.to.label()),
+        });
+        format!("{stable}{}{given_up}", rollout.unwrap_or_default())
+    }
+
+    #[test]
+    fn what_is_another_by_now_is_rolled_out_where_something_runs() {
+        assert_eq!(course(None, 1, &[1]), "1.0.0");
+        assert_eq!(course(Some(row(1, None)), 1, &[1]), "1.0.0");
+        assert_eq!(course(Some(row(1, None)), 2, &[1]), "1.0.0 to 2.0.0, begins");
+        assert_eq!(
+            course(Some(row(1, None)), 2, &[1, 2]),
+            "1.0.0 to 2.0.0, begins",
+            "before it was written down"
+        );
+        assert_eq!(course(Some(row(1, None)), 2, &[]), "2.0.0");
+        assert_eq!(course(Some(row(1, None)), 2, &[2]), "2.0.0");
+    }
+
+    #[test]
+    fn a_rollout_goes_on_unless_something_else_is_wanted_by_now() {
+        let step = || Some(row(1, Some((2, Stage::Step(1)))));
+        assert_eq!(course(step(), 2, &[1, 2]), "1.0.0 to 2.0.0, step 2");
+        assert_eq!(course(step(), 1, &[1, 2]), "1.0.0 to 2.0.0, reverting: somebody wants it so");
+        assert_eq!(course(step(), 3, &[1, 2]), "1.0.0 to 3.0.0, begins");
+        assert_eq!(course(step(), 2, &[]), "2.0.0", "there is nobody to be replaced");
+    }
+
+    #[test]
+    fn what_was_given_up_is_not_begun_with() {
+        let reverting = || Some(row(1, Some((2, Stage::Reverting(Failure::Undone)))));
+        assert_eq!(course(reverting(), 2, &[1, 2]), "1.0.0 to 2.0.0, reverting: somebody wants it so");
+        assert_eq!(course(reverting(), 2, &[]), "1.0.0 to 2.0.0, reverting: somebody wants it so");
+        assert_eq!(course(reverting(), 3, &[]), "3.0.0");
+        let cannot = Course::of(reverting().as_ref(), &version(2), &[], false);
+        assert_eq!(cannot.stable, version(2), "nothing else can be started");
+        let mut given_up = row(1, None);
+        given_up.given_up = row(2, None).stable.into();
+        assert_eq!(course(Some(given_up.clone()), 2, &[1]), "1.0.0, another given up");
+        assert_eq!(course(Some(given_up.clone()), 3, &[1]), "1.0.0 to 3.0.0, begins");
+        assert_eq!(course(Some(given_up), 2, &[]), "2.0.0", "there is nothing else left");
+    }
+}
