@@ -7,6 +7,7 @@
 mod answered;
 mod command;
 mod standing;
+mod telling;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -255,9 +256,12 @@ impl<L: Launch> Fleet<L> {
 
     fn steer(&mut self, steer: Steer, actor: Actor) -> Result<(), FleetRefused> {
         let now = self.now();
-        let Some(OnItsWay { rollout, .. }) = &mut self.on_its_way else {
-            return Err(FleetRefused::NoRollout(self.service.clone()));
-        };
+        let none = || FleetRefused::NoRollout(self.service.clone());
+        let on_its_way = self.on_its_way.as_ref().ok_or_else(none)?;
+        if !self.is_another_way(&on_its_way.rollout, steer)? {
+            return Ok(());
+        }
+        let Some(OnItsWay { rollout, .. }) = &mut self.on_its_way else { return Err(none()) };
         match steer {
             Steer::Pause => rollout.pause(),
             Steer::Resume => rollout.resume(now),
@@ -312,7 +316,7 @@ impl<L: Launch> Fleet<L> {
             }
         };
         self.divide_calls();
-        self.tell(&members, end);
+        self.tell(&snapshot, &members, end);
         for action in actions {
             match action {
                 Action::Start(side) => self.start(side),
@@ -375,28 +379,6 @@ impl<L: Launch> Fleet<L> {
             Some((target.version.clone(), percent))
         });
         self.registry.split(&self.service, divided);
-    }
-
-    fn tell(&self, members: &[Member], end: &FleetEnd) {
-        let wanted = match &self.on_its_way {
-            Some(OnItsWay { target, rollout, .. }) if !matches!(rollout.stage(), Stage::Reverting(_)) => {
-                &target.version
-            }
-            _ => &self.stable.version,
-        };
-        let status = self.on_its_way.as_ref().map(|OnItsWay { target, rollout, .. }| RolloutStatus {
-            from: self.stable.version.clone(),
-            to: target.version.clone(),
-            stage: rollout.stage().clone(),
-            pace: rollout.pace(),
-            percent: rollout.share(),
-            begun: members.iter().filter(|member| member.side == Side::Target).count(),
-        });
-        end.told.send_if_modified(|told| {
-            let is_news = (&told.wanted, &told.on_its_way) != (wanted, &status);
-            (told.wanted, told.on_its_way) = (wanted.clone(), status);
-            is_news
-        });
     }
 
     fn note_who_serves(&mut self, snapshot: &Snapshot) {

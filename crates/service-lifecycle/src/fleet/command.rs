@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use types::{ReplicaId, ServiceName};
 
 use super::Terms;
-use crate::rollout::{Outcome, Pace, Stage};
+use crate::rollout::{Outcome, Pace, Progress, Stage};
 
 /// Commands that wait for the one before them.
 const QUEUED: usize = 16;
@@ -64,7 +64,7 @@ impl fmt::Display for Steer {
 }
 
 /// How far a rollout is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RolloutStatus {
     /// The version that runs.
     pub from: Version,
@@ -78,10 +78,14 @@ pub struct RolloutStatus {
     pub percent: Option<u8>,
     /// The replicas of the new version that there are.
     pub begun: usize,
+    /// When it began.
+    pub since: Timestamp,
+    /// What is there of both versions, and what has yet to come.
+    pub progress: Progress,
 }
 
 /// The rollout that is on its way, and those that have ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rollouts {
     /// The version that runs, or that is to.
     pub wanted: Version,
@@ -135,8 +139,11 @@ pub enum FleetRefused {
     #[error("the replicas of {0} are being replaced already; `serviceos events` says how far that is")]
     OnItsWay(ServiceName),
     /// There is none.
-    #[error("no rollout of {0} is on its way; `serviceos events` says how the last one ended")]
+    #[error("no rollout of {0} is on its way; `serviceos rollout history {0}` says how the last one ended")]
     NoRollout(ServiceName),
+    /// What is on its way cannot go on like that.
+    #[error("the rollout of {0} {1}")]
+    NotNow(ServiceName, &'static str),
     /// Nothing is changed any more.
     #[error("serviceos is stopping")]
     Stopping,
