@@ -43,7 +43,8 @@ pub use events::{EventEntries, EventEntry, EventLog, ToldEvent};
 pub use health::{HealthReport, Overall};
 pub use logs::{LogEvent, LogLevel, LogLine, LogLines, Logs};
 pub use rollout::{
-    RolloutEnded, RolloutEntry, RolloutGate, RolloutHistory, RolloutSide, RolloutWait, ServiceRollout,
+    RolloutEnded, RolloutEntry, RolloutGate, RolloutHistory, RolloutSide, RolloutStarted, RolloutWait,
+    ServiceRollout,
 };
 pub use server::{Serving, serve_socket, serve_tcp};
 pub use socket::bind_socket;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use service_lifecycle::rollout::{Count, Gate, Outcome, Pace, Sample, Stage, Waits};
-use service_lifecycle::{EndedRollout, RolloutStatus, Rollouts};
+use service_lifecycle::rollout::{Count, Gate, Outcome, Pace, Progress, Sample, Stage, Waits};
+use service_lifecycle::{EndedRollout, FleetHandle, RolloutStatus, Rollouts};
 use tokio::sync::watch;
 use types::ServiceName;
 
@@ -34,6 +34,15 @@ pub struct RolloutHistory {
     pub service: String,
     /// Those that have ended, the newest first, at most 20.
     pub rollouts: Vec<RolloutEnded>,
+}
+
+/// The answer of `POST /v1/services/{name}/rollout/start`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RolloutStarted {
+    /// Whether a rollout has begun: not where what was measured is what runs, or is on its way.
+    pub started: bool,
+    /// How things are since.
+    pub status: ServiceRollout,
 }
 
 /// A rollout that is on its way.
@@ -128,7 +137,7 @@ pub struct RolloutEnded {
     pub from: String,
     /// What the one is known by that was to run.
     pub to: String,
-    /// `done` or `reverted`.
+    /// `done`, `reverted`, or `incomplete`: reverted, and not every replica of the old version serves again.
     pub outcome: String,
     /// Why it was given up, where it was.
     pub reason: Option<String>,
@@ -142,14 +151,22 @@ pub struct RolloutEnded {
 pub(crate) struct FollowRollouts {
     service: ServiceName,
     rollouts: watch::Receiver<Rollouts>,
+    progress: watch::Receiver<Option<Progress>>,
 }
 
 impl ServiceRollout {
-    pub(crate) fn of(service: &ServiceName, rollouts: &Rollouts) -> Self {
+    pub(crate) fn now(service: &ServiceName, fleet: &FleetHandle) -> Self {
+        Self::of(service, &fleet.rollouts(), fleet.progress().as_ref())
+    }
+
+    fn of(service: &ServiceName, rollouts: &Rollouts, progress: Option<&Progress>) -> Self {
+        // Before a fleet has looked once, nothing is known of it.
+        let unknown = Progress::default();
+        let progress = progress.unwrap_or(&unknown);
         Self {
             service: service.to_string(),
             wanted: rollouts.wanted.id().to_owned(),
-            rollout: rollouts.on_its_way.as_ref().map(|status| RolloutEntry::of(service, status)),
+            rollout: rollouts.on_its_way.as_ref().map(|status| RolloutEntry::of(service, status, progress)),
             last: rollouts.ended.back().map(RolloutEnded::of),
         }
     }
@@ -163,8 +180,7 @@ impl RolloutHistory {
 }
 
 impl RolloutEntry {
-    fn of(service: &ServiceName, status: &RolloutStatus) -> Self {
-        let progress = &status.progress;
+    fn of(service: &ServiceName, status: &RolloutStatus, progress: &Progress) -> Self {
         let (stage, step, reason) = match &status.stage {
             Stage::Step(number) => ("step", Some(number + 1), None),
             Stage::Preview => ("preview", None, None),
@@ -172,7 +188,9 @@ impl RolloutEntry {
             Stage::Filling => ("filling", None, None),
             Stage::Reverting(failure) => ("reverting", None, Some(failure.to_string())),
             Stage::Over(Outcome::Done) => ("done", None, None),
-            Stage::Over(Outcome::Reverted(failure)) => ("reverted", None, Some(failure.to_string())),
+            Stage::Over(Outcome::Reverted(failure) | Outcome::Incomplete(failure)) => {
+                ("reverted", None, Some(failure.to_string()))
+            }
         };
         let said = match step {
             Some(step) => format!("step {step} of {}", progress.steps),
@@ -248,6 +266,7 @@ impl RolloutEnded {
         let (outcome, reason) = match &ended.outcome {
             Outcome::Done => ("done", None),
             Outcome::Reverted(failure) => ("reverted", Some(failure.to_string())),
+            Outcome::Incomplete(failure) => ("incomplete", Some(failure.to_string())),
         };
         Self {
             from: ended.from.id().to_owned(),
@@ -262,17 +281,24 @@ impl RolloutEnded {
 
 impl FollowRollouts {
     /// One that is told at once how things are.
-    pub(crate) fn new(service: ServiceName, mut rollouts: watch::Receiver<Rollouts>) -> Self {
+    pub(crate) fn new(service: ServiceName, fleet: &FleetHandle) -> Self {
+        let (mut rollouts, progress) = (fleet.watch_rollouts(), fleet.watch_progress());
         rollouts.mark_changed();
-        Self { service, rollouts }
+        Self { service, rollouts, progress }
     }
 
     /// What is so next, as an event of a stream. Never returns where nothing comes.
     pub(crate) async fn next(&mut self) -> Bytes {
-        if self.rollouts.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = self.rollouts.changed() => changed,
+            changed = self.progress.changed() => changed,
+        };
+        if changed.is_err() {
             return std::future::pending().await;
         }
-        let document = ServiceRollout::of(&self.service, &self.rollouts.borrow_and_update());
+        let (rollouts, progress) = (self.rollouts.borrow_and_update(), self.progress.borrow_and_update());
+        let document = ServiceRollout::of(&self.service, &rollouts, progress.as_ref());
+        drop((rollouts, progress));
         let data = serde_json::to_string(&document).expect("documents of text and numbers are JSON");
         format!("event: rollout\ndata: {data}\n\n").into()
     }

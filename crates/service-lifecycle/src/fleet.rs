@@ -6,7 +6,9 @@
 
 mod answered;
 mod command;
+mod found;
 mod standing;
+mod steering;
 mod telling;
 
 use std::collections::BTreeMap;
@@ -20,13 +22,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use types::{NodeName, ReplicaId, ServiceName};
 
-use crate::rollout::{self, Action, Member, Plan, Rollout, Seen, Side, Stage, Standing, Strategy};
+use crate::rollout::{self, Action, Member, Plan, Rollout, Samples, Seen, Side, Stage, Standing, Strategy};
 use crate::{Driver, Launch, Order, Policy, Wanted};
 use answered::Answered;
-use command::{Change, Command, MAX_HISTORY};
+use command::{Change, Command};
 pub use command::{
     EndedRollout, FleetEnd, FleetHandle, FleetRefused, Fleets, RolloutStatus, Rollouts, Steer,
 };
+pub use found::{Found, FoundRollout};
 use standing::{Driven, another, standing};
 
 /// How often a rollout is looked at where nothing happens.
@@ -71,6 +74,8 @@ pub struct Fleet<L> {
     next_number: u64,
     drivers: JoinSet<u32>,
     driven: BTreeMap<u32, Driven>,
+    /// What was there before this fleet was.
+    left: found::Left,
     /// Who wanted what was wanted last, and why.
     by: (Actor, Option<String>),
     began: Instant,
@@ -116,6 +121,7 @@ impl<L: Launch> Fleet<L> {
             next_number: 1,
             drivers: JoinSet::new(),
             driven: BTreeMap::new(),
+            left: found::Left::default(),
             by: (Actor::Configuration, None),
             began: Instant::now(),
         }
@@ -125,6 +131,7 @@ impl<L: Launch> Fleet<L> {
     /// all of them at the least.
     pub async fn run(mut self, mut stop: watch::Receiver<Wanted>, mut end: FleetEnd) {
         let mut snapshots = self.registry.subscribe();
+        self.take_over_what_was_left();
         loop {
             while self.settle(&end) {}
             let is_moving = self.on_its_way.is_some();
@@ -254,24 +261,6 @@ impl<L: Launch> Fleet<L> {
         Ok(())
     }
 
-    fn steer(&mut self, steer: Steer, actor: Actor) -> Result<(), FleetRefused> {
-        let now = self.now();
-        let none = || FleetRefused::NoRollout(self.service.clone());
-        let on_its_way = self.on_its_way.as_ref().ok_or_else(none)?;
-        if !self.is_another_way(&on_its_way.rollout, steer)? {
-            return Ok(());
-        }
-        let Some(OnItsWay { rollout, .. }) = &mut self.on_its_way else { return Err(none()) };
-        match steer {
-            Steer::Pause => rollout.pause(),
-            Steer::Resume => rollout.resume(now),
-            Steer::Promote => rollout.promote(now),
-            Steer::Undo => rollout.undo(now),
-        }
-        self.record(What::Rollout(steer.to_string()), None, actor);
-        Ok(())
-    }
-
     /// Whether a rollout to another version is on its way.
     fn leads_elsewhere(&self) -> bool {
         self.on_its_way.as_ref().is_some_and(|on_its_way| on_its_way.target.version != self.stable.version)
@@ -298,9 +287,14 @@ impl<L: Launch> Fleet<L> {
     fn settle(&mut self, end: &FleetEnd) -> bool {
         let snapshot = self.registry.snapshot();
         self.note_who_serves(&snapshot);
+        self.hold_for_what_runs();
         let members = self.members(&snapshot);
         let now = self.now();
+        let is_awaited = self.is_somebody_awaited(&snapshot);
         let (actions, stage) = match &mut self.on_its_way {
+            Some(OnItsWay { rollout, .. }) if is_awaited => {
+                (rollout.missing(&Seen { now, members: &members, samples: Samples::default() }), None)
+            }
             None => (rollout::steady(&members, self.plan.replicas), None),
             Some(OnItsWay { target, rollout, before, .. }) => {
                 let stage_before = rollout.stage().clone();
@@ -348,39 +342,6 @@ impl<L: Launch> Fleet<L> {
         }
     }
 
-    fn finish(&mut self, outcome: rollout::Outcome, end: &FleetEnd) {
-        let Some(OnItsWay { target, since, .. }) = self.on_its_way.take() else { return };
-        let (from, to) = (self.stable.version.clone(), target.version.clone());
-        if outcome == rollout::Outcome::Done {
-            self.stable = target;
-        }
-        self.record(What::Rollout(outcome.to_string()), None, Actor::Rollout);
-        self.divide_calls();
-        // Who runs what it ran before was only started again.
-        if from == to {
-            end.told.send_modify(|told| told.on_its_way = None);
-            return;
-        }
-        let wanted = self.stable.version.clone();
-        end.told.send_modify(|told| {
-            (told.wanted, told.on_its_way) = (wanted, None);
-            if told.ended.len() == MAX_HISTORY {
-                told.ended.pop_front();
-            }
-            told.ended.push_back(EndedRollout { from, to, outcome, times: (since, Timestamp::now()) });
-        });
-        end.ended.send_modify(|ended| *ended += 1);
-    }
-
-    /// The calls are divided as the rollout says.
-    fn divide_calls(&self) {
-        let divided = self.on_its_way.as_ref().and_then(|OnItsWay { target, rollout, .. }| {
-            let percent = rollout.share().filter(|_| target.version != self.stable.version)?;
-            Some((target.version.clone(), percent))
-        });
-        self.registry.split(&self.service, divided);
-    }
-
     fn note_who_serves(&mut self, snapshot: &Snapshot) {
         let now = self.now();
         for (ordinal, driven) in &mut self.driven {
@@ -395,6 +356,7 @@ impl<L: Launch> Fleet<L> {
             let id = self.id(*ordinal);
             let side = self.side(driven.release);
             let standing = match snapshot.replica(&id) {
+                _ if driven.is_held() => Standing::Held,
                 _ if driven.is_leaving() => Standing::Draining,
                 Some(replica) => standing(replica, driven, side),
                 None => Standing::Pending,
@@ -418,23 +380,28 @@ impl<L: Launch> Fleet<L> {
     /// Starts one more, which takes the lowest number that is free.
     fn start(&mut self, side: Side) {
         let ordinal = self.free_ordinal();
-        let Release { number, version } = match (&self.on_its_way, side) {
+        let release = match (&self.on_its_way, side) {
             (Some(OnItsWay { target, .. }), Side::Target) => target,
             _ => &self.stable,
         };
-        let (number, version, launcher) = (*number, version.clone(), Arc::clone(&self.launcher));
-        let id = self.id(ordinal);
-        let row = Replica::stopped(id.clone(), Timestamp::now());
+        let (release, (actor, cause)) = (release.clone(), self.by.clone());
+        let row = Replica::stopped(self.id(ordinal), Timestamp::now());
         self.registry.add_replica(Replica { labels: self.labels.clone(), ..row });
-        let (actor, cause) = self.by.clone();
-        let (orders, told) = watch::channel(Order::run(actor, cause));
-        let (policy, registry) = (self.policy.subscribe(), self.registry.clone());
-        let driver = Driver::new(id, version, launcher, policy, registry, told, self.random.fork());
+        self.drive(ordinal, release, Order::run(actor, cause));
+    }
+
+    /// Begins the driver of a replica that is in the registry.
+    fn drive(&mut self, ordinal: u32, Release { number, version }: Release, order: Order) {
+        let (orders, told) = watch::channel(order);
+        let (policy, registry, launcher) =
+            (self.policy.subscribe(), self.registry.clone(), Arc::clone(&self.launcher));
+        let random = self.random.fork();
+        let driver = Driver::new(self.id(ordinal), version, launcher, policy, registry, told, random);
         self.drivers.spawn(async move {
             driver.run().await;
             ordinal
         });
-        self.driven.insert(ordinal, Driven { orders, release: number, selectable_since: None });
+        self.driven.insert(ordinal, Driven { orders, release: number, selectable_since: None, heir: None });
     }
 
     /// One that is in the registry and has not begun, else the lowest.
@@ -457,7 +424,9 @@ impl<L: Launch> Fleet<L> {
     /// Its driver has ended.
     fn forget(&mut self, ordinal: u32) {
         let id = self.id(ordinal);
-        self.driven.remove(&ordinal);
+        if let Some(heir) = self.driven.remove(&ordinal).and_then(|driven| driven.heir) {
+            return self.drive(ordinal, self.stable.clone(), heir);
+        }
         self.launcher.forget(&id);
         self.registry.remove_replica(&id);
     }

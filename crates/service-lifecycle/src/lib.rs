@@ -15,8 +15,8 @@ mod state;
 
 pub use driver::{Driver, Policy};
 pub use fleet::{
-    EndedRollout, Fleet, FleetEnd, FleetHandle, FleetRefused, Fleets, ReplicasOf, RolloutStatus, Rollouts,
-    Steer, Terms,
+    EndedRollout, Fleet, FleetEnd, FleetHandle, FleetRefused, Fleets, Found, FoundRollout, ReplicasOf,
+    RolloutStatus, Rollouts, Steer, Terms,
 };
 pub use order::{Order, Wanted};
 pub use process::{Cause, Exit, Launch, LaunchError, Left, Listening, Process, Signal};

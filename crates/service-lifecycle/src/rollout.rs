@@ -24,7 +24,7 @@ pub use gate::{Gate, Sample, Samples};
 pub use plan::{Plan, Promotion, Step, Strategy};
 pub use progress::{Count, Progress, Waits};
 
-use capacity::{Bounds, fill, keep};
+use capacity::{Bounds, fill, keep, without_held};
 use gate::Verdict;
 
 /// What is there at one moment.
@@ -76,6 +76,8 @@ pub enum Outcome {
     Done,
     /// Every replica runs the old version again.
     Reverted(Failure),
+    /// The same, but for so long nothing of the old version has come back that is missing; it is tried further.
+    Incomplete(Failure),
 }
 
 /// Why the new version is given up.
@@ -109,6 +111,9 @@ impl fmt::Display for Outcome {
         match self {
             Self::Done => formatter.write_str("done"),
             Self::Reverted(failure) => write!(formatter, "reverted: {failure}"),
+            Self::Incomplete(failure) => {
+                write!(formatter, "reverted, but not every replica of the old version serves: {failure}")
+            }
         }
     }
 }
@@ -133,6 +138,17 @@ pub enum Pace {
     Paused,
 }
 
+/// How far a rollout was that somebody else goes on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// Where it was.
+    pub stage: Stage,
+    /// Whether it went on by itself.
+    pub pace: Pace,
+    /// The part of the calls that the new version had.
+    pub percent: Option<u8>,
+}
+
 /// A rollout on its way.
 #[derive(Debug, Clone)]
 pub struct Rollout {
@@ -141,9 +157,11 @@ pub struct Rollout {
     pace: Pace,
     /// Since when all that the stage needs is there.
     complete_since: Option<Duration>,
+    /// Whether a step has its part of the calls already though that is not known: it had, before the rollout was gone on with.
+    had_its_part: bool,
     /// Whether the old version could serve alone.
     old_suffices: bool,
-    /// When something came forward the last time, and how many replicas of the new version were available then.
+    /// When something came forward the last time, and how many replicas of the version that is to be there were available then.
     moved: (Duration, usize),
 }
 
@@ -151,7 +169,24 @@ impl Rollout {
     /// One that begins at this moment.
     pub fn begin(plan: Plan, now: Duration) -> Self {
         let stage = plan.strategy.first_stage();
-        Self { plan, stage, pace: Pace::Going, complete_since: None, old_suffices: true, moved: (now, 0) }
+        Self {
+            plan,
+            stage,
+            pace: Pace::Going,
+            complete_since: None,
+            had_its_part: false,
+            old_suffices: true,
+            moved: (now, 0),
+        }
+    }
+
+    /// One that somebody else has begun, and that goes on at this moment from where it was. The waits and the samples of its stage
+    /// begin anew; a stage that the plan does not know any more begins as the plan says.
+    pub fn resume_at(plan: Plan, at: &Reached, now: Duration) -> Self {
+        let stage = plan.strategy.nearest(&at.stage);
+        let had_its_part = matches!((&stage, &plan.strategy), (Stage::Step(number), Strategy::Canary { steps, .. })
+            if stage == at.stage && at.percent == Some(steps[*number].weight));
+        Self { stage, pace: at.pace, had_its_part, ..Self::begin(plan, now) }
     }
 
     /// Where it is.
@@ -169,8 +204,8 @@ impl Rollout {
         match (&self.stage, &self.plan.strategy) {
             (Stage::Step(number), Strategy::Canary { steps, .. }) => {
                 // Before its replicas are there, a step has what the one before had.
-                let in_force =
-                    if self.complete_since.is_some() { Some(*number) } else { number.checked_sub(1) };
+                let has_its_part = self.complete_since.is_some() || self.had_its_part;
+                let in_force = if has_its_part { Some(*number) } else { number.checked_sub(1) };
                 Some(in_force.map_or(0, |number| steps[number].weight))
             }
             (Stage::Switched, _) => Some(100),
@@ -216,7 +251,8 @@ impl Rollout {
     /// What is to be done by what is seen now. To be asked again whenever something is another, and once a second.
     pub fn advance(&mut self, seen: &Seen<'_>) -> Vec<Action> {
         self.note_progress(seen);
-        let needed = self.plan.replicas.saturating_sub(self.plan.max_unavailable) as usize;
+        let needed = without_held(self.plan.replicas, seen.members, Side::Stable);
+        let needed = needed.saturating_sub(self.plan.max_unavailable as usize);
         self.old_suffices = self.available(seen, Side::Stable) >= needed;
         if let Some(failure) = self.failure(seen) {
             self.revert(failure, seen.now);
@@ -225,6 +261,21 @@ impl Rollout {
             return Vec::new();
         }
         self.go_on(seen);
+        self.actions(seen)
+    }
+
+    /// What has to be started while it is not known yet which replicas serve that were there before the rollout was gone on with:
+    /// nothing goes meanwhile, and nothing comes forward.
+    pub fn missing(&self, seen: &Seen<'_>) -> Vec<Action> {
+        if self.pace == Pace::Paused && !matches!(self.stage, Stage::Reverting(_)) {
+            return Vec::new();
+        }
+        let mut actions = self.actions(seen);
+        actions.retain(|action| matches!(action, Action::Start(_)));
+        actions
+    }
+
+    fn actions(&self, seen: &Seen<'_>) -> Vec<Action> {
         match &self.stage {
             Stage::Step(_) | Stage::Preview | Stage::Switched => {
                 let mut actions = keep(seen.members, Side::Target, self.targets());
@@ -241,7 +292,10 @@ impl Rollout {
     fn go_on(&mut self, seen: &Seen<'_>) {
         let complete = self.is_complete(seen);
         self.complete_since = if complete { self.complete_since.or(Some(seen.now)) } else { None };
-        let Some(since) = self.complete_since else { return };
+        if complete {
+            self.had_its_part = false;
+        }
+        let Some(since) = self.complete_since else { return self.give_up_what_is_missing(seen) };
         let waited = seen.now.saturating_sub(since);
         let next = match (&self.stage, &self.plan.strategy) {
             (Stage::Step(number), Strategy::Canary { steps, gate }) => {
@@ -264,17 +318,29 @@ impl Rollout {
         self.enter(next, seen.now);
     }
 
+    /// What of the old version has not come back for as long as a new one may take does not keep what is there from being all.
+    fn give_up_what_is_missing(&mut self, seen: &Seen<'_>) {
+        if let Stage::Reverting(failure) = &self.stage
+            && seen.now.saturating_sub(self.moved.0) >= self.plan.progress_deadline
+        {
+            self.enter(Stage::Over(Outcome::Incomplete(failure.clone())), seen.now);
+        }
+    }
+
     /// Whether all that the stage needs is there.
     fn is_complete(&self, seen: &Seen<'_>) -> bool {
         let available = |side| self.available(seen, side);
-        let only = |side| seen.members.iter().all(|member| member.side == side);
-        let replicas = self.plan.replicas as usize;
+        let all = |side| {
+            let others = seen.members.iter().filter(|member| member.side != side);
+            others.filter(|member| !member.keeps_its_place(side)).count() == 0
+                && available(side) >= without_held(self.plan.replicas, seen.members, side)
+        };
         match self.stage {
             Stage::Step(_) | Stage::Preview | Stage::Switched => {
                 available(Side::Target) >= self.targets() as usize
             }
-            Stage::Filling => only(Side::Target) && available(Side::Target) >= replicas,
-            Stage::Reverting(_) => only(Side::Stable) && available(Side::Stable) >= replicas,
+            Stage::Filling => all(Side::Target),
+            Stage::Reverting(_) => all(Side::Stable),
             Stage::Over(_) => true,
         }
     }
@@ -331,8 +397,9 @@ impl Rollout {
     }
 
     fn note_progress(&mut self, seen: &Seen<'_>) {
-        let available = self.available(seen, Side::Target);
-        if available > self.moved.1 || !self.waits_for_replicas() {
+        let is_reverting = matches!(self.stage, Stage::Reverting(_));
+        let available = self.available(seen, if is_reverting { Side::Stable } else { Side::Target });
+        if available > self.moved.1 || !is_reverting && !self.waits_for_replicas() {
             self.moved = (seen.now, available.max(self.moved.1));
         }
     }
@@ -340,11 +407,13 @@ impl Rollout {
     fn revert(&mut self, failure: Failure, now: Duration) {
         if !matches!(self.stage, Stage::Reverting(_) | Stage::Over(_)) {
             self.enter(Stage::Reverting(failure), now);
+            self.moved.1 = 0;
         }
     }
 
     fn enter(&mut self, stage: Stage, now: Duration) {
         (self.stage, self.complete_since, self.moved.0) = (stage, None, now);
+        self.had_its_part = false;
     }
 }
 

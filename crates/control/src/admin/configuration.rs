@@ -72,6 +72,9 @@ pub enum ConfigWanted {
     Revision(u64),
     /// The one in force, with so many replicas of a service.
     Scaled(ServiceName, u32),
+    /// The one in force, of which what this service runs is measured again: where it is another, it is rolled out. No revision
+    /// comes of it, and `changed` of the answer says whether a rollout has begun.
+    MeasuredAgain(ServiceName),
 }
 
 /// What came of it.

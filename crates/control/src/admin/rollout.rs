@@ -16,9 +16,10 @@ use types::ServiceName;
 
 use super::lifecycle::{fleet, service};
 use super::stream::{self, Stopping, Tells};
-use super::{Actor, AdminState};
+use super::{Actor, AdminState, ConfigChange, ConfigWanted};
+use crate::catalogue::ServiceKind;
 use crate::problem::AdminProblem;
-use crate::rollout::{FollowRollouts, RolloutHistory, ServiceRollout};
+use crate::rollout::{FollowRollouts, RolloutHistory, RolloutStarted, ServiceRollout};
 
 /// Whether what is asked for is a stream.
 #[derive(Deserialize)]
@@ -41,6 +42,7 @@ pub(super) fn routes() -> Router<AdminState> {
     Router::new()
         .route("/v1/services/{name}/rollout", get(status))
         .route("/v1/services/{name}/rollout/history", get(history))
+        .route("/v1/services/{name}/rollout/start", post(start))
         .route("/v1/services/{name}/rollout/pause", steered(Steer::Pause))
         .route("/v1/services/{name}/rollout/resume", steered(Steer::Resume))
         .route("/v1/services/{name}/rollout/promote", steered(Steer::Promote))
@@ -58,16 +60,33 @@ async fn status(
         query.map_err(|rejection| AdminProblem::invalid(rejection.body_text()))?;
     let fleet = fleet(&state, &service)?;
     if !follow {
-        return Ok(Json(ServiceRollout::of(&service, &fleet.rollouts())).into_response());
+        return Ok(Json(ServiceRollout::now(&service, fleet)).into_response());
     }
     let place = state.events.place().ok_or_else(AdminProblem::watchers_full)?;
-    Ok(stream::answer(FollowRollouts::new(service, fleet.watch_rollouts()), stopping, place))
+    Ok(stream::answer(FollowRollouts::new(service, fleet), stopping, place))
 }
 
 async fn history(State(state): State<AdminState>, path: Name) -> Result<Json<RolloutHistory>, AdminProblem> {
     let service = service(&state, path)?;
     let rollouts = fleet(&state, &service)?.rollouts();
     Ok(Json(RolloutHistory::of(&service, &rollouts.ended)))
+}
+
+/// What the service runs is measured again, and rolled out where it is another.
+async fn start(
+    State(state): State<AdminState>,
+    Extension(actor): Extension<Actor>,
+    path: Name,
+) -> Result<Json<RolloutStarted>, AdminProblem> {
+    let service = service(&state, path)?;
+    let fleet = fleet(&state, &service)?;
+    if state.catalogue.kind(&service) == Some(ServiceKind::Elsewhere) {
+        return Err(FleetRefused::Elsewhere(service).into());
+    }
+    let wanted = ConfigWanted::MeasuredAgain(service.clone());
+    let change = ConfigChange { wanted, if_revision: None, dry_run: false, author: actor.0 };
+    let started = state.configuration.change(change).await?.changed;
+    Ok(Json(RolloutStarted { started, status: ServiceRollout::now(&service, fleet) }))
 }
 
 /// Answers with how things are since.
@@ -82,7 +101,7 @@ async fn steered(
     match fleet.steer(steer, EventActor::Operator).await {
         Ok(()) => {
             tracing::info!(%service, by = actor.0, "a rollout was {steer}");
-            Ok(Json(ServiceRollout::of(&service, &fleet.rollouts())))
+            Ok(Json(ServiceRollout::now(&service, fleet)))
         }
         Err(FleetRefused::NoRollout(_)) if steer == Steer::Undo => {
             let last = fleet.rollouts().ended.back().cloned();

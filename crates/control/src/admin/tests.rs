@@ -122,6 +122,7 @@ async fn the_port_wants_the_token_for_all_but_health_and_metrics_on_loopback() {
         ("POST", "/v1/services/vrf/restart"),
         ("GET", "/v1/services/vrf/rollout"),
         ("GET", "/v1/services/vrf/rollout/history"),
+        ("POST", "/v1/services/vrf/rollout/start"),
         ("POST", "/v1/services/vrf/rollout/pause"),
         ("POST", "/v1/services/vrf/rollout/resume"),
         ("POST", "/v1/services/vrf/rollout/promote"),

@@ -1,16 +1,16 @@
 use expect_test::{Expect, expect};
 use jiff::Timestamp;
-use service_lifecycle::rollout::{Failure, Progress, Samples};
+use service_lifecycle::rollout::{Failure, Samples};
 
 use super::*;
 
-fn status(stage: Stage, waits: Vec<Waits>) -> RolloutStatus {
+fn status(stage: Stage, waits: Vec<Waits>) -> (RolloutStatus, Progress) {
     let sample = |requests, errors, millis: Option<u64>| Sample {
         requests,
         errors,
         p99: millis.map(Duration::from_millis),
     };
-    RolloutStatus {
+    let status = RolloutStatus {
         from: "1.0.0".into(),
         to: "1.1.0".into(),
         stage,
@@ -18,22 +18,24 @@ fn status(stage: Stage, waits: Vec<Waits>) -> RolloutStatus {
         percent: Some(10),
         begun: 1,
         since: Timestamp::UNIX_EPOCH,
-        progress: Progress {
-            strategy: "canary",
-            steps: 3,
-            stable: Count { wanted: 3, there: 3, available: 3 },
-            target: Count { wanted: 1, there: 1, available: 1 },
-            samples: Samples { stable: sample(400, 4, Some(12)), target: sample(0, 0, None) },
-            gate: Some(Gate { error_rate: 0.01, latency_ratio: 2.0, min_requests: 100 }),
-            waits,
-        },
-    }
+    };
+    let progress = Progress {
+        strategy: "canary",
+        steps: 3,
+        stable: Count { wanted: 3, there: 3, available: 3 },
+        target: Count { wanted: 1, there: 1, available: 1 },
+        samples: Samples { stable: sample(400, 4, Some(12)), target: sample(0, 0, None) },
+        gate: Some(Gate { error_rate: 0.01, latency_ratio: 2.0, min_requests: 100 }),
+        waits,
+    };
+    (status, progress)
 }
 
-fn check(on_its_way: Option<RolloutStatus>, ended: &[EndedRollout], expected: &Expect) {
+fn check(on_its_way: Option<(RolloutStatus, Progress)>, ended: &[EndedRollout], expected: &Expect) {
     let ended = ended.iter().cloned().collect();
+    let (on_its_way, progress) = on_its_way.unzip();
     let rollouts = Rollouts { wanted: "1.1.0".into(), on_its_way, ended };
-    let document = ServiceRollout::of(&"vrf".parse().unwrap(), &rollouts);
+    let document = ServiceRollout::of(&"vrf".parse().unwrap(), &rollouts, progress.as_ref());
     expected.assert_eq(&serde_json::to_string_pretty(&document).unwrap());
     let told = serde_json::to_string(&document).unwrap();
     assert_eq!(ServiceRollout::decode("rollout", &told), Ok(document));

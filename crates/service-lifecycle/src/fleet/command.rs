@@ -64,7 +64,7 @@ impl fmt::Display for Steer {
 }
 
 /// How far a rollout is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RolloutStatus {
     /// The version that runs.
     pub from: Version,
@@ -80,12 +80,10 @@ pub struct RolloutStatus {
     pub begun: usize,
     /// When it began.
     pub since: Timestamp,
-    /// What is there of both versions, and what has yet to come.
-    pub progress: Progress,
 }
 
 /// The rollout that is on its way, and those that have ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollouts {
     /// The version that runs, or that is to.
     pub wanted: Version,
@@ -112,6 +110,7 @@ pub struct EndedRollout {
 pub struct FleetEnd {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) told: watch::Sender<Rollouts>,
+    pub(super) progress: watch::Sender<Option<Progress>>,
     /// Counts the rollouts of all fleets that have ended.
     pub(super) ended: watch::Sender<u64>,
 }
@@ -154,20 +153,40 @@ pub enum FleetRefused {
 pub struct FleetHandle {
     commands: mpsc::Sender<Command>,
     rollouts: watch::Receiver<Rollouts>,
+    progress: watch::Receiver<Option<Progress>>,
 }
 
 impl FleetHandle {
     /// A handle, and what [`Fleet::run`](super::Fleet::run) takes. `version` runs at first; `ended` counts the rollouts that end.
     pub fn new(version: Version, ended: watch::Sender<u64>) -> (Self, FleetEnd) {
+        Self::of(Rollouts { wanted: version, on_its_way: None, ended: VecDeque::new() }, ended)
+    }
+
+    /// The same of a fleet that [tells](super::Fleet::rollouts) this at first.
+    pub fn of(rollouts: Rollouts, ended: watch::Sender<u64>) -> (Self, FleetEnd) {
         let (sender, commands) = mpsc::channel(QUEUED);
-        let (told, rollouts) =
-            watch::channel(Rollouts { wanted: version, on_its_way: None, ended: VecDeque::new() });
-        (Self { commands: sender, rollouts }, FleetEnd { commands, told, ended })
+        let (told, rollouts) = watch::channel(rollouts);
+        let (progress, in_progress) = watch::channel(None);
+        (
+            Self { commands: sender, rollouts, progress: in_progress },
+            FleetEnd { commands, told, progress, ended },
+        )
     }
 
     /// The same as it changes.
     pub fn watch_rollouts(&self) -> watch::Receiver<Rollouts> {
         self.rollouts.clone()
+    }
+
+    /// What is there of both versions while a rollout is on its way, and what has yet to come. It changes with every second and
+    /// every call.
+    pub fn progress(&self) -> Option<Progress> {
+        self.progress.borrow().clone()
+    }
+
+    /// The same as it changes.
+    pub fn watch_progress(&self) -> watch::Receiver<Option<Progress>> {
+        self.progress.clone()
     }
 
     /// The rollout that is on its way, and those that have ended.

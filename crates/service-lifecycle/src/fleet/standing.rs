@@ -17,12 +17,19 @@ pub(super) struct Driven {
     pub(super) release: u64,
     /// Since when the replica is selectable.
     pub(super) selectable_since: Option<Duration>,
+    /// The order of the driver that comes in the place of this one, so that another release runs once it is restarted.
+    pub(super) heir: Option<Order>,
 }
 
 impl Driven {
     /// Whether it is to be gone.
     pub(super) fn is_leaving(&self) -> bool {
         self.orders.borrow().wanted >= Wanted::Gone
+    }
+
+    /// Whether an operator has drained it.
+    pub(super) fn is_held(&self) -> bool {
+        self.orders.borrow().wanted == Wanted::Drained || self.heir.is_some()
     }
 }
 

@@ -429,7 +429,7 @@ fn a_replica_of_the_old_version_that_serves_between_two_crashes_is_missed_when_i
     let crash_loop = service_registry::CrashLoop { ended: 3, since: Timestamp::UNIX_EPOCH, last };
     replica.crash_loop = Some(Arc::new(crash_loop));
     let orders = watch::Sender::new(Order::run(Actor::Operator, None));
-    let mut driven = Driven { orders, release: 0, selectable_since: Some(Duration::ZERO) };
+    let mut driven = Driven { orders, release: 0, selectable_since: Some(Duration::ZERO), heir: None };
     assert_eq!(standing(&replica, &driven, Side::Stable), Standing::Selectable(Duration::ZERO));
     assert_eq!(standing(&replica, &driven, Side::Target), Standing::Failing(String::new()));
     driven.selectable_since = None;
@@ -457,7 +457,7 @@ async fn a_rollout_goes_on_as_somebody_says_and_says_what_it_waits_for() {
     stage.until(&[0, 1, 2]).await;
     let steer = |steer| stage.fleet.steer(steer, Actor::Operator);
     let refused = |why| Err(FleetRefused::NotNow(service(), why));
-    let waits = || stage.fleet.rollouts().on_its_way.unwrap().progress.waits;
+    let waits = || stage.fleet.progress().unwrap().waits;
     sleep(Duration::from_secs(5)).await;
     assert_eq!(waits(), [rollout::Waits::Promotion]);
     let going = "is not paused; `serviceos rollout promote` skips what it waits for";

@@ -38,6 +38,8 @@ pub enum Standing {
     Selectable(Duration),
     /// It does not come to serve, for this reason.
     Failing(String),
+    /// An operator has drained it: it stays stopped, is not counted on, and none comes in its place.
+    Held,
     /// It is on its way out.
     Draining,
 }
@@ -46,8 +48,14 @@ impl Member {
     pub(super) fn is_available(&self, now: Duration, min_ready: Duration) -> bool {
         match self.standing {
             Standing::Selectable(since) => now.saturating_sub(since) >= min_ready,
-            Standing::Pending | Standing::Failing(_) | Standing::Draining => false,
+            Standing::Pending | Standing::Failing(_) | Standing::Held | Standing::Draining => false,
         }
+    }
+
+    /// Whether it is held, and keeps its place while this side takes the place of the others: a new version that is given up keeps
+    /// none.
+    pub(super) fn keeps_its_place(&self, side: Side) -> bool {
+        self.standing == Standing::Held && (side == Side::Target || self.side == side)
     }
 
     fn stays(&self) -> bool {
@@ -100,13 +108,21 @@ pub(super) fn keep(members: &[Member], side: Side, wanted: u32) -> Vec<Action> {
     starts.chain(leaving.into_iter().map(|member| Action::Drain(member.id.clone()))).collect()
 }
 
-/// Has one version take the place of all others: as many are started as there may be more, and as many go as may be missed.
+/// Of so many replicas of one side those that are to run: who is held keeps a place.
+pub(super) fn without_held(replicas: u32, members: &[Member], side: Side) -> usize {
+    let held = members.iter().filter(|member| member.keeps_its_place(side));
+    (replicas as usize).saturating_sub(held.count())
+}
+
+/// Has one version take the place of all others: as many are started as there may be more, and as many go as may be missed. Who is
+/// held is left alone.
 pub(super) fn fill(seen: &Seen<'_>, side: Side, bounds: &Bounds) -> Vec<Action> {
-    let replicas = bounds.replicas as usize;
-    let staying = || seen.members.iter().filter(|member| member.stays());
+    let replicas = without_held(bounds.replicas, seen.members, side);
+    let running = || seen.members.iter().filter(|member| !member.keeps_its_place(side));
+    let staying = || running().filter(|member| member.stays());
     let of_side = staying().filter(|member| member.side == side).count();
     // Those that drain take room and memory until they are gone.
-    let room = (replicas + bounds.max_surge as usize).saturating_sub(seen.members.len());
+    let room = (replicas + bounds.max_surge as usize).saturating_sub(running().count());
     let starts = replicas.saturating_sub(of_side).min(room);
     let mut actions = vec![Action::Start(side); starts];
 

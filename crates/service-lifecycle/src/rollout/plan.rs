@@ -69,6 +69,20 @@ impl Step {
 }
 
 impl Strategy {
+    /// The stage of this strategy for one that a rollout was at.
+    pub(super) fn nearest(&self, stage: &Stage) -> Stage {
+        match (stage, self) {
+            (Stage::Filling | Stage::Reverting(_) | Stage::Over(_), _)
+            | (Stage::Preview | Stage::Switched, Self::BlueGreen { .. }) => stage.clone(),
+            (Stage::Step(number), Self::Canary { steps, .. }) => {
+                Stage::Step((*number).min(steps.len().saturating_sub(1)))
+            }
+            // All calls were the new version's.
+            (Stage::Switched, _) => Stage::Filling,
+            (Stage::Step(_) | Stage::Preview, _) => self.first_stage(),
+        }
+    }
+
     pub(super) fn first_stage(&self) -> Stage {
         match self {
             Self::Rolling => Stage::Filling,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Gate, Pace, Promotion, Rollout, Samples, Seen, Side, Stage, Strategy};
 
 /// How far a rollout is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Progress {
     /// `rolling`, `canary` or `blueGreen`.
     pub strategy: &'static str,

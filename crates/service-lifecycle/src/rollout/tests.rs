@@ -40,6 +40,8 @@ struct World {
     rollout: Rollout,
     members: Vec<(Member, Fate, Duration)>,
     fates: Vec<Fate>,
+    /// What becomes of one of the old version that is started again.
+    old: Fate,
     drains: u64,
     samples: Samples,
     log: String,
@@ -57,6 +59,7 @@ impl World {
             members: (0..plan.replicas).map(stable).collect(),
             rollout: Rollout::begin(plan, now),
             fates: fates.to_vec(),
+            old: Fate::Serves(1),
             drains: 1,
             samples: Samples::default(),
             log: String::new(),
@@ -93,7 +96,7 @@ impl World {
                     let fate = match side {
                         Side::Target if self.fates.len() > 1 => self.fates.remove(0),
                         Side::Target => self.fates[0],
-                        Side::Stable | Side::Stray => Fate::Serves(1),
+                        Side::Stable | Side::Stray => self.old,
                     };
                     self.members.push((member, fate, self.now));
                 }
@@ -271,6 +274,163 @@ fn a_version_that_hangs_is_given_up_after_the_deadline() {
         Over(Reverted(Late(600s)))
     "#]],
     );
+}
+
+/// The same replicas and a rollout that somebody else has begun.
+fn resumed(world: World, percent: Option<u8>) -> World {
+    let (plan, now) = (world.rollout.plan.clone(), world.now + 100 * SECOND);
+    let at = Reached { stage: world.rollout.stage().clone(), pace: world.rollout.pace(), percent };
+    World { rollout: Rollout::resume_at(plan, &at, now), now, log: String::new(), ..world }
+}
+
+#[test]
+fn a_rollout_that_is_gone_on_with_ends_as_it_would_have_and_repeats_no_step() {
+    let mut world = World::new(plan(canary(&[(10, Some(60)), (50, Some(60))])), &[Fate::Serves(1)]);
+    world.run(5);
+    let passed = Sample { requests: 100, errors: 0, p99: Some(SECOND) };
+    world.samples.target = passed;
+    while *world.rollout.stage() == Stage::Step(0) {
+        world.step();
+    }
+    world.run(10);
+    assert_eq!((world.rollout.stage(), world.rollout.share()), (&Stage::Step(1), Some(50)));
+    let mut world = resumed(world, Some(50));
+    assert_eq!((world.rollout.stage(), world.rollout.share()), (&Stage::Step(1), Some(50)), "at once");
+    world.samples.target = passed;
+    world.run(59);
+    assert_eq!(*world.rollout.stage(), Stage::Step(1), "its pause begins anew");
+    world.run(100);
+    check(
+        &world,
+        expect![[r#"
+        234 Drain(vrf/0) at None%
+        234 Drain(vrf/1) at None%
+        235 Start(Target) at None%
+        238 Drain(vrf/2) at None%
+        Over(Done)
+    "#]],
+    );
+}
+
+#[test]
+fn a_step_whose_replicas_were_not_there_yet_has_what_the_one_before_had() {
+    let strategy = canary(&[(10, Some(60)), (50, None)]);
+    let resumed = |stage: Stage, percent| {
+        let at = Reached { stage, pace: Pace::Paused, percent };
+        Rollout::resume_at(plan(strategy.clone()), &at, SECOND)
+    };
+    assert_eq!(resumed(Stage::Step(1), Some(10)).share(), Some(10));
+    assert_eq!(resumed(Stage::Step(1), Some(50)).share(), Some(50));
+    assert_eq!(resumed(Stage::Step(0), Some(0)).share(), Some(0));
+    // What the file says meanwhile of the steps holds.
+    assert_eq!(*resumed(Stage::Step(7), Some(90)).stage(), Stage::Step(1));
+    assert_eq!(*resumed(Stage::Preview, Some(0)).stage(), Stage::Step(0));
+    assert_eq!(*resumed(Stage::Switched, Some(100)).stage(), Stage::Filling);
+    let at = Reached { stage: Stage::Step(1), pace: Pace::Going, percent: Some(50) };
+    assert_eq!(*Rollout::resume_at(plan(Strategy::Rolling), &at, SECOND).stage(), Stage::Filling);
+}
+
+#[test]
+fn one_that_was_paused_stays_paused_with_its_part_of_the_calls() {
+    let mut world = World::new(plan(canary(&[(50, Some(60))])), &[Fate::Serves(1)]);
+    world.run(5);
+    world.rollout.pause();
+    let mut world = resumed(world, Some(50));
+    world.samples.target = Sample { requests: 1_000, errors: 0, p99: Some(SECOND) };
+    world.run(1_000);
+    assert_eq!(
+        (world.log.as_str(), world.rollout.pace(), world.rollout.share()),
+        ("", Pace::Paused, Some(50))
+    );
+    world.rollout.resume(world.now);
+    world.run(200);
+    assert_eq!(*world.rollout.stage(), Stage::Over(Outcome::Done));
+}
+
+#[test]
+fn one_that_was_reverting_goes_on_reverting() {
+    let mut world = World::new(plan(Strategy::Rolling), &[Fate::Serves(1), Fate::Fails(5)]);
+    while !matches!(world.rollout.stage(), Stage::Reverting(_)) {
+        world.step();
+    }
+    let mut world = resumed(world, None);
+    world.run(100);
+    let Stage::Over(Outcome::Reverted(Failure::Replica(..))) = world.rollout.stage() else {
+        panic!("{:?}", world.rollout.stage());
+    };
+    assert_eq!((world.count(Side::Stable), world.selectable()), (3, 3));
+}
+
+#[test]
+fn until_those_that_were_left_are_taken_over_none_goes_and_what_is_missing_is_started() {
+    let at = |stage| Reached { stage, pace: Pace::Going, percent: None };
+    let member = |ordinal, side| Member { id: id(ordinal), side, standing: Standing::Pending };
+    let members = [member(0, Side::Stable), member(1, Side::Stable), member(3, Side::Target)];
+    let missing = |strategy, stage| {
+        let rollout = Rollout::resume_at(plan(strategy), &at(stage), SECOND);
+        rollout.missing(&Seen { now: SECOND, members: &members, samples: Samples::default() })
+    };
+    assert_eq!(missing(Strategy::Rolling, Stage::Filling), [Action::Start(Side::Target)]);
+    let reverting = Stage::Reverting(Failure::Undone);
+    assert_eq!(missing(Strategy::Rolling, reverting), [Action::Start(Side::Stable)]);
+    assert_eq!(missing(canary(&[(10, None)]), Stage::Step(0)), [Action::Start(Side::Stable)]);
+}
+
+#[test]
+fn a_replica_that_an_operator_has_drained_is_left_alone_and_holds_nothing_up() {
+    for revert in [false, true] {
+        let mut world = World::new(plan(Strategy::Rolling), &[Fate::Serves(1)]);
+        world.members[1].0.standing = Standing::Held;
+        world.run(3);
+        if revert {
+            world.rollout.undo(world.now);
+        }
+        world.run(100);
+        let (outcome, side) = match revert {
+            false => (Outcome::Done, Side::Target),
+            true => (Outcome::Reverted(Failure::Undone), Side::Stable),
+        };
+        assert_eq!(*world.rollout.stage(), Stage::Over(outcome), "{}", world.log);
+        let held = world.members.iter().find(|(member, ..)| member.id == id(1)).unwrap();
+        assert_eq!((&held.0.standing, held.0.side), (&Standing::Held, Side::Stable));
+        assert_eq!((world.members.len(), world.selectable()), (3, 2));
+        assert_eq!(world.count(side), if revert { 3 } else { 2 });
+    }
+}
+
+#[test]
+fn one_of_a_version_that_is_given_up_keeps_no_place_for_having_been_drained() {
+    let mut world = World::new(plan(canary(&[(50, None)])), &[Fate::Serves(1)]);
+    world.run(5);
+    let (canary, ..) = world.members.iter_mut().find(|(member, ..)| member.side == Side::Target).unwrap();
+    canary.standing = Standing::Held;
+    world.rollout.undo(world.now);
+    world.run(100);
+    assert_eq!(*world.rollout.stage(), Stage::Over(Outcome::Reverted(Failure::Undone)));
+    assert_eq!((world.count(Side::Stable), world.members.len()), (3, 3));
+    assert!(!world.log.contains("Drain(vrf/0)"), "{}", world.log);
+}
+
+#[test]
+fn a_revert_of_what_cannot_come_back_is_over_after_the_deadline_and_says_so() {
+    let mut world = World::new(plan(Strategy::Rolling), &[Fate::Serves(1)]);
+    world.run(6);
+    world.rollout.undo(world.now);
+    // What it replaced cannot be started any more.
+    world.old = Fate::Hangs;
+    world.run(1_000);
+    check(
+        &world,
+        expect![[r#"
+        0 Start(Target) at None%
+        3 Drain(vrf/0) at None%
+        4 Start(Target) at None%
+        7 Drain(vrf/0) at None%
+        8 Start(Stable) at None%
+        Over(Incomplete(Undone))
+    "#]],
+    );
+    assert_eq!(world.selectable(), 3, "nobody goes who is missed");
 }
 
 fn any_fate() -> impl Any<Value = Fate> {

@@ -13,6 +13,8 @@ pub(crate) struct RolloutArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RolloutCommand {
+    /// Measure again what a service runs, such as a program that was built anew, and roll it out if it is another.
+    Start(RolloutOf),
     /// Show where a rollout is and what it waits for, or how the last one ended.
     Status {
         #[command(flatten)]

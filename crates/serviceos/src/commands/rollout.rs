@@ -4,7 +4,7 @@ mod text;
 
 use std::ops::ControlFlow;
 
-use control::{AdminClient, RolloutEntry, RolloutHistory, ServiceRollout};
+use control::{AdminClient, RolloutEntry, RolloutHistory, RolloutStarted, ServiceRollout};
 use types::ServiceName;
 
 use super::following::{End, follow_until};
@@ -24,6 +24,7 @@ pub(crate) fn run(command: &RolloutCommand) -> Result<(), Failure> {
     match command {
         RolloutCommand::Status { of, follow: false } => status(of),
         RolloutCommand::Status { of, follow: true } => follow(of),
+        RolloutCommand::Start(of) => start(of),
         RolloutCommand::Pause(of) => steer(of, "pause"),
         RolloutCommand::Resume(of) => steer(of, "resume"),
         RolloutCommand::Promote(of) => steer(of, "promote"),
@@ -40,6 +41,14 @@ fn status(of: &RolloutOf) -> Result<(), Failure> {
     let client = AdminClient::new(&of.place.data_dir());
     let document: ServiceRollout = block_on(async { Ok(client.get(&path(&of.service)).await?) })?;
     if of.json { print_json(&document) } else { print(text::status(&document)) }
+}
+
+fn start(of: &RolloutOf) -> Result<(), Failure> {
+    let client = AdminClient::new(&of.place.data_dir());
+    let path = format!("{}/start", path(&of.service));
+    let begun: RolloutStarted =
+        block_on(async { Ok(client.change(&path, ("application/json", Vec::new()), None).await?) })?;
+    if of.json { print_json(&begun) } else { print(text::begun(&begun)) }
 }
 
 fn steer(of: &RolloutOf, verb: &str) -> Result<(), Failure> {
@@ -92,7 +101,7 @@ fn json(document: &ServiceRollout) -> Result<String, Failure> {
 /// A service of which no rollout was ever begun runs what it is to run.
 fn outcome(document: &ServiceRollout) -> Over {
     match &document.last {
-        Some(last) if last.outcome == "reverted" => Over::GivenUp,
+        Some(last) if last.outcome != "done" => Over::GivenUp,
         _ => Over::Done,
     }
 }

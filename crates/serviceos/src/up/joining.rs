@@ -4,7 +4,7 @@
 mod configs;
 mod policies;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub(super) struct Manifests {
     grants: Arc<BTreeMap<ServiceName, Vec<SecretGrant>>>,
     configurations: Configurations,
     run: PathBuf,
+    /// What is measured the next time whatever was measured before.
+    anew: BTreeSet<ServiceName>,
     /// What ran before, of services of which another version is on its way.
     leaving: BTreeMap<ServiceName, Leaving>,
 }
@@ -76,10 +78,18 @@ impl Manifests {
         &self.measurements
     }
 
+    /// What this service runs is measured again the next time, though the settings say the same of it.
+    pub(super) fn measure_anew(&mut self, service: &ServiceName) {
+        self.anew.insert(service.clone());
+    }
+
     /// Measures what other settings say. What is the same, or was there before, was measured before.
-    pub(super) async fn measure(&self, before: &Settings, settings: &Settings) -> Result<Measurements> {
-        let mut measured = self.measurements.renewed(Some(before), settings, &self.run).await?;
-        for service in &settings.services {
+    pub(super) async fn measure(&mut self, before: &Settings, settings: &Settings) -> Result<Measurements> {
+        let anew = std::mem::take(&mut self.anew);
+        let mut before = before.clone();
+        before.services.retain(|service| !anew.contains(&service.name));
+        let mut measured = self.measurements.renewed(Some(&before), settings, &self.run).await?;
+        for service in settings.services.iter().filter(|service| !anew.contains(&service.name)) {
             let leaving = self.leaving.get(&service.name);
             if let Some(leaving) = leaving.filter(|leaving| runs_the_same(&leaving.settings, service)) {
                 measured.services.insert(service.name.clone(), leaving.launchable.clone());
@@ -253,6 +263,7 @@ impl Mesh {
             grants: Arc::clone(&self.grants),
             configurations: self.configurations.clone(),
             run: self.run.clone(),
+            anew: BTreeSet::new(),
             leaving: BTreeMap::new(),
         }
     }

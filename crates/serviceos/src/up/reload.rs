@@ -27,6 +27,7 @@ use super::measuring::Measurements;
 use super::plan::{self, Plan, Previous, Resolving, RouteLimits, descriptions};
 use super::request_rules::RequestRules;
 use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisions, told};
+use super::rolling::Reason;
 use super::shared_limits::SharedFiles;
 use super::source::{Found, named};
 use super::specs::Specs;
@@ -211,6 +212,10 @@ impl Live {
             return Err(ConfigRefused::Conflict { in_force: before });
         }
         let (text, name) = match change.wanted {
+            ConfigWanted::MeasuredAgain(service) => {
+                let has_begun = self.roll_again(&service, change.author).await?;
+                return Ok(ConfigChanged::new(before, has_begun, Vec::new()));
+            }
             ConfigWanted::Text(text) => (text, "configuration".to_owned()),
             ConfigWanted::Revision(number) => {
                 (self.revisions.history().text(number).await?.into_bytes(), format!("revision {number}"))
@@ -286,7 +291,7 @@ impl Live {
         began: Instant,
     ) -> Result<(), ConfigRefused> {
         let (services, before) = (settings.services.len(), self.revisions.in_force());
-        if let Err(refused) = self.apply(settings, Some(candidate)).await {
+        if let Err(refused) = self.apply(settings, Reason::Revision(candidate)).await {
             let (services, routes) = labels(&self.settings);
             self.metrics.retain(&services, &routes);
             return Err(refused);
@@ -297,15 +302,6 @@ impl Live {
         Ok(())
     }
 
-    /// The services of which another version is to run.
-    fn rolled(&self, settings: &Settings, versions: &Versions) -> BTreeMap<ServiceName, Version> {
-        let rolled = settings.services.iter().filter_map(|service| {
-            let (wanted, version) = (self.fleets.of(&service.name)?.rollouts().wanted, versions.get(service));
-            (wanted != version).then(|| (service.name.clone(), version))
-        });
-        rolled.collect()
-    }
-
     fn keep_files(&self) {
         let refused = self.refused.iter().map(|document| &document.settings);
         self.files.keep(std::iter::once(&self.settings).chain(refused));
@@ -314,7 +310,7 @@ impl Live {
     /// The configuration in force once more, since files that it names are others. Whatever it says by now, they must not run out for
     /// that; what cannot be used of them says so, and keeps nothing else waiting.
     async fn renew_files(&mut self) {
-        if let Err(error) = self.apply(self.settings.clone(), None).await {
+        if let Err(error) = self.apply(self.settings.clone(), Reason::Files).await {
             tracing::error!("changed files cannot be taken over: {error}; those before stay in force");
         }
     }
@@ -330,13 +326,17 @@ impl Live {
 
     /// Takes other settings over. Everything that can fail, and that can keep it waiting, comes first; then the revision is
     /// written down, if it is one, and a start that follows a crash from there on goes by it.
-    async fn apply(&mut self, settings: Settings, candidate: Option<Candidate>) -> Result<(), ConfigRefused> {
+    pub(super) async fn apply(&mut self, settings: Settings, reason: Reason) -> Result<(), ConfigRefused> {
         let waiting = self.settings.restart_needed(&settings);
         if !waiting.is_empty() {
             return Err(ConfigRefused::NewStart(waiting));
         }
         // What is in force already goes on with what was made of it.
-        let broken = if candidate.is_some() { Broken::Refuses } else { Broken::Stays };
+        let (broken, actor) = match &reason {
+            Reason::Revision(candidate) => (Broken::Refuses, candidate.actor()),
+            Reason::Files => (Broken::Stays, Actor::Configuration),
+            Reason::MeasuredAgain(_) => (Broken::Stays, Actor::Operator),
+        };
         // Before the tiers, which keep everybody else who changes a key waiting.
         let client_tls = self.client_tls.of(settings.gateway.tls.as_ref(), broken).await.map_err(unusable)?;
         let upstream_tls = self.upstream_tls.of(&settings).await.map_err(not_applied)?;
@@ -359,8 +359,7 @@ impl Live {
         let gateway_plan =
             Plan::gateway(routes, router_plan, &settings, &self.metrics, tls, own, shared.limits())
                 .map_err(not_applied)?;
-        let actor = candidate.as_ref().map_or(Actor::Configuration, Candidate::actor);
-        let committed = self.commit(&settings, &measured, &rolled, candidate).await?;
+        let committed = self.commit(&settings, &measured, &rolled, reason).await?;
 
         // What was looked up for the configuration before is nothing to this one.
         self.resolving.end();
@@ -415,23 +414,32 @@ impl Live {
         settings: &Settings,
         measured: &Measurements,
         rolled: &BTreeMap<ServiceName, Version>,
-        candidate: Option<Candidate>,
+        reason: Reason,
     ) -> Result<Option<Committed>, ConfigRefused> {
-        let Some(candidate) = candidate else { return Ok(None) };
-        let (author, before) = (candidate.author, self.revisions.in_force());
-        let committed = self.revisions.commit(candidate, self.manifests.authority()).await?;
+        let before = self.revisions.in_force();
+        let (committed, author) = match reason {
+            Reason::Revision(candidate) => {
+                let author = candidate.author;
+                (Some(self.revisions.commit(candidate, self.manifests.authority()).await?), author)
+            }
+            Reason::MeasuredAgain(author) => (None, author),
+            Reason::Files => return Ok(None),
+        };
+        let number = committed.as_ref().map_or(before.record.revision, Committed::number);
         let services: Vec<_> = rolled.keys().cloned().collect();
         self.manifests.leave(&self.settings, &services);
-        match self.manifests.apply(settings, measured, committed.number(), author).await {
+        match self.manifests.apply(settings, measured, number, author).await {
             Ok(()) => {
                 for service in services {
                     self.texts_before.entry(service).or_insert_with(|| before.text.clone());
                 }
-                Ok(Some(committed))
+                Ok(committed)
             }
             Err(refused) => {
                 services.iter().for_each(|service| self.manifests.has_left(service));
-                self.revisions.take_back(committed, &refused, self.manifests.authority()).await;
+                if let Some(committed) = committed {
+                    self.revisions.take_back(committed, &refused, self.manifests.authority()).await;
+                }
                 Err(refused)
             }
         }

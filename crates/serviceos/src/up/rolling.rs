@@ -1,20 +1,64 @@
-//! What follows once a rollout has ended: only one version is admitted any more, and where it was given up, the configuration says
-//! again what runs.
+//! Which services another version is to run of, and what follows once a rollout has ended: only one version is admitted any more,
+//! and where it was given up, the configuration says again what runs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use configuration::Settings;
+use control::ConfigRefused;
 use service_lifecycle::rollout::Outcome;
 use service_lifecycle::{EndedRollout, FleetHandle};
+use service_registry::Version;
 use types::ServiceName;
 
 use super::reload::Live;
 use super::revisions::{Candidate, Origin};
+use super::versions::Versions;
 
 /// Who makes the revisions that follow from a rollout.
 const ROLLOUT: &str = "rollout";
 
+/// Why settings are taken over.
+pub(super) enum Reason {
+    /// They are another revision.
+    Revision(Candidate),
+    /// Files are others that those in force name.
+    Files,
+    /// What a service of those in force runs was measured again, as somebody of this name has asked.
+    MeasuredAgain(&'static str),
+}
+
 impl Live {
+    /// Measures again what a service runs, such as a program that was built anew under the same path, and rolls it out if it is
+    /// another version than the one that runs or is on its way. Whether a rollout has begun.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    pub(crate) async fn roll_again(
+        &mut self,
+        service: &ServiceName,
+        author: &'static str,
+    ) -> Result<bool, ConfigRefused> {
+        let mut settings = self.settings.services.iter();
+        if !settings.any(|settings| settings.name == *service && settings.process().is_some()) {
+            return Err(ConfigRefused::UnknownService(service.clone()));
+        }
+        let before = self.fleets.of(service).map(|fleet| fleet.rollouts().wanted);
+        self.manifests.measure_anew(service);
+        self.apply(self.settings.clone(), Reason::MeasuredAgain(author)).await?;
+        Ok(self.fleets.of(service).map(|fleet| fleet.rollouts().wanted) != before)
+    }
+
+    /// The services of which another version is to run.
+    pub(super) fn rolled(&self, settings: &Settings, versions: &Versions) -> BTreeMap<ServiceName, Version> {
+        let rolled = settings.services.iter().filter_map(|service| {
+            let (wanted, version) = (self.fleets.of(&service.name)?.rollouts().wanted, versions.get(service));
+            (wanted != version).then(|| (service.name.clone(), version))
+        });
+        rolled.collect()
+    }
+
     /// Takes over how rollouts have ended since the last time.
     pub(crate) async fn end_rollouts(&mut self) {
         for service in self.manifests.leaving() {
@@ -23,7 +67,7 @@ impl Live {
             let Some(ended) = ended else { continue };
             match &ended.outcome {
                 Outcome::Done => self.rolled_out(&service, ended).await,
-                Outcome::Reverted(_) => self.rolled_back(&service, ended).await,
+                Outcome::Reverted(_) | Outcome::Incomplete(_) => self.rolled_back(&service, ended).await,
             }
         }
     }

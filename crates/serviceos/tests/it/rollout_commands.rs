@@ -143,3 +143,26 @@ fn whoever_follows_a_version_that_cannot_start_is_told_why_and_that_it_is_given_
     let later = mesh.run(&["rollout", "status", "web", "-f"]);
     assert!(later.code == 4 && later.out.contains("reverted: "), "{later:?}");
 }
+
+#[test]
+fn a_program_that_is_another_under_the_same_path_is_rolled_out_when_somebody_starts_it() {
+    let mesh = up(QUICK);
+    let idle = done(rollout(&mesh, "start"));
+    assert!(idle.contains("there is nothing to roll out"), "{idle}");
+    let path = mesh.folder().join("server.py");
+    let script = std::fs::read_to_string(&path).unwrap();
+    let of_version = |version: &str| script.replace(r#"os.environ["V"]"#, &format!("{version:?}"));
+    std::fs::write(&path, of_version("2.0.0")).unwrap();
+    let begun = done(mesh.run(&["rollout", "start", "web", "--json"]));
+    let begun: Value = serde_json::from_str(&begun).unwrap();
+    assert_eq!((&begun["started"], begun["status"]["rollout"].is_object()), (&true.into(), true), "{begun}");
+    let again = done(rollout(&mesh, "start"));
+    assert!(again.contains("is on its way already"), "{again}");
+    assert_eq!(mesh.run(&["rollout", "status", "web", "-f"]).code, 0);
+    assert_eq!(version(&mesh), "2.0.0");
+    std::fs::write(&path, of_version("bad")).unwrap();
+    done(rollout(&mesh, "start"));
+    let followed = mesh.run(&["rollout", "status", "web", "-f"]);
+    assert!(followed.code == 4 && followed.out.contains("reverted: "), "{followed:?}");
+    assert_eq!(version(&mesh), "2.0.0");
+}

@@ -52,6 +52,7 @@ impl ConfigDesk for OneRevision {
             ConfigWanted::Text(text) => String::from_utf8(text.clone()).unwrap(),
             ConfigWanted::Revision(number) => format!("revision {number}"),
             ConfigWanted::Scaled(service, replicas) => format!("{service} {replicas}"),
+            ConfigWanted::MeasuredAgain(service) => format!("{service} again"),
         };
         let judged = match text.as_str() {
             _ if change.if_revision.is_some_and(|expected| expected != 7) => {

@@ -2,7 +2,9 @@
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use control::{RolloutEnded, RolloutEntry, RolloutGate, RolloutHistory, RolloutSide, ServiceRollout};
+use control::{
+    RolloutEnded, RolloutEntry, RolloutGate, RolloutHistory, RolloutSide, RolloutStarted, ServiceRollout,
+};
 
 /// Where a rollout is, or how the last one ended.
 pub(super) fn status(document: &ServiceRollout) -> String {
@@ -20,6 +22,16 @@ pub(super) fn status(document: &ServiceRollout) -> String {
         said(if place == 0 { "next" } else { "" }, waits.said.clone());
     }
     lines.join("\n")
+}
+
+/// What came of measuring again.
+pub(super) fn begun(begun: &RolloutStarted) -> String {
+    let ServiceRollout { service, wanted, rollout, .. } = &begun.status;
+    match rollout {
+        Some(_) if begun.started => status(&begun.status),
+        Some(_) => format!("{wanted} is on its way already\n{}", status(&begun.status)),
+        None => format!("what {service} runs is what it ran, {wanted}: there is nothing to roll out"),
+    }
 }
 
 /// How the last one ended.
