@@ -27,6 +27,7 @@ pub use load::{
     meaning, parse, read,
 };
 pub use meaning::{Difference, Meaning};
+pub use nearest::nearest;
 pub use report::{LoadError, Mistake};
 pub use scaling::{with_replicas, with_spec_of};
 pub use schema::schema;

@@ -4,7 +4,7 @@
 const MAX_WORD_CHARS: usize = 64;
 
 /// The candidate that the word was most likely meant to be: at most 2 edits away, or a third of its length.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.chars().take(MAX_WORD_CHARS + 1).flat_map(char::to_lowercase).collect();
     if word.len() > MAX_WORD_CHARS {
         return None;

@@ -8,6 +8,7 @@ mod events;
 mod keys;
 mod lifecycle;
 mod logs;
+mod rollout;
 mod secrets;
 mod services;
 mod stream;
@@ -157,6 +158,7 @@ fn private_routes() -> Router<AdminState> {
         .merge(logs::routes())
         .merge(events::routes())
         .merge(lifecycle::routes())
+        .merge(rollout::routes())
         .merge(configuration::routes())
 }
 

@@ -92,6 +92,11 @@ impl Catalogue {
         self.registry.snapshot().service(name).is_some()
     }
 
+    /// Who answers the calls of a service.
+    pub(crate) fn kind(&self, name: &ServiceName) -> Option<ServiceKind> {
+        self.described.borrow().get(name).map(|described| described.kind)
+    }
+
     /// The instances of one service, or of all.
     pub(crate) fn instances(&self, service: Option<&ServiceName>) -> Instances {
         Instances::of(&self.registry.snapshot(), service, self.run)

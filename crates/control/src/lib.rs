@@ -15,6 +15,7 @@ mod health;
 mod logs;
 mod metrics_page;
 mod problem;
+mod rollout;
 mod server;
 mod socket;
 mod status;
@@ -41,6 +42,10 @@ pub use client::{AdminClient, ClientError, EventStream, StreamEvent};
 pub use events::{EventEntries, EventEntry, EventLog, ToldEvent};
 pub use health::{HealthReport, Overall};
 pub use logs::{LogEvent, LogLevel, LogLine, LogLines, Logs};
+pub use rollout::{
+    RolloutEnded, RolloutEntry, RolloutGate, RolloutHistory, RolloutSide, RolloutStarted, RolloutWait,
+    ServiceRollout,
+};
 pub use server::{Serving, serve_socket, serve_tcp};
 pub use socket::bind_socket;
 pub use status::{LimitsStatus, NodeStatus, ReplicaStatus, ServiceStatus, Status};

@@ -55,6 +55,15 @@ impl AdminProblem {
         Self::new(StatusCode::NOT_FOUND, "SERVICE_UNKNOWN", "Unknown service", detail)
     }
 
+    /// The same beside those that there are, one of which may have been meant.
+    pub(crate) fn service_unknown_beside<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let Some(meant) = configuration::nearest(name, known) else { return Self::service_unknown(name) };
+        let detail = format!(
+            "there is no service {name}; did you mean {meant}? `serviceos services` shows those that there are"
+        );
+        Self::new(StatusCode::NOT_FOUND, "SERVICE_UNKNOWN", "Unknown service", detail)
+    }
+
     pub(crate) fn watchers_full() -> Self {
         let detail =
             "as many streams are open already as may be; end one of them, or ask without `watch` or `follow`";
@@ -85,6 +94,7 @@ impl From<FleetRefused> for AdminProblem {
                 (StatusCode::CONFLICT, "ROLLOUT_IN_PROGRESS", "A rollout is on its way")
             }
             FleetRefused::NoRollout(_) => (StatusCode::CONFLICT, "NO_ROLLOUT", "No rollout"),
+            FleetRefused::NotNow(..) => (StatusCode::CONFLICT, "ROLLOUT_NOT_NOW", "Not at this stage"),
             FleetRefused::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "DRAINING", "Stopping"),
         };
         Self::new(status, code, title, refused.to_string())

@@ -8,6 +8,7 @@ mod answered;
 mod command;
 mod found;
 mod standing;
+mod steering;
 mod telling;
 
 use std::collections::BTreeMap;
@@ -260,21 +261,6 @@ impl<L: Launch> Fleet<L> {
         Ok(())
     }
 
-    fn steer(&mut self, steer: Steer, actor: Actor) -> Result<(), FleetRefused> {
-        let now = self.now();
-        let Some(OnItsWay { rollout, .. }) = &mut self.on_its_way else {
-            return Err(FleetRefused::NoRollout(self.service.clone()));
-        };
-        match steer {
-            Steer::Pause => rollout.pause(),
-            Steer::Resume => rollout.resume(now),
-            Steer::Promote => rollout.promote(now),
-            Steer::Undo => rollout.undo(now),
-        }
-        self.record(What::Rollout(steer.to_string()), None, actor);
-        Ok(())
-    }
-
     /// Whether a rollout to another version is on its way.
     fn leads_elsewhere(&self) -> bool {
         self.on_its_way.as_ref().is_some_and(|on_its_way| on_its_way.target.version != self.stable.version)
@@ -324,7 +310,7 @@ impl<L: Launch> Fleet<L> {
             }
         };
         self.divide_calls();
-        self.tell(&members, end);
+        self.tell(&snapshot, &members, end);
         for action in actions {
             match action {
                 Action::Start(side) => self.start(side),

@@ -12,6 +12,7 @@
 mod capacity;
 mod gate;
 mod plan;
+mod progress;
 
 use std::fmt;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use types::ReplicaId;
 pub use capacity::{Member, Side, Standing};
 pub use gate::{Gate, Sample, Samples};
 pub use plan::{Plan, Promotion, Step, Strategy};
+pub use progress::{Count, Progress, Waits};
 
 use capacity::{Bounds, fill, keep, without_held};
 use gate::Verdict;

@@ -3,6 +3,7 @@
 mod config;
 mod exec;
 mod lifecycle;
+mod rollout;
 mod trust;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use crate::commands::logs::{Whose, whose};
 pub(crate) use config::{ChangeArgs, ConfigArgs, ConfigCommand, ConfigStatusArgs};
 pub(crate) use exec::ExecArgs;
 pub(crate) use lifecycle::{DrainArgs, EventsArgs, RestartArgs, ScaleArgs};
+pub(crate) use rollout::{RolloutArgs, RolloutCommand, RolloutOf};
 pub(crate) use trust::{
     AttestationArgs, AttestationCommand, AuditArgs, AuditCommand, SecretsArgs, SecretsCommand, Which,
 };
@@ -46,6 +48,8 @@ pub(crate) enum Command {
     Drain(DrainArgs),
     /// Start a replica again, or all of a service, one after the other.
     Restart(RestartArgs),
+    /// Show, pause, resume, promote and undo the change of a service to another version.
+    Rollout(RolloutArgs),
     /// Show what has happened to services and replicas: who wanted it, and why.
     Events(EventsArgs),
     /// Show what the replicas of a service, of all, or one of them have written last.

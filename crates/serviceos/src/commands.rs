@@ -15,6 +15,7 @@ mod keys;
 mod launch;
 mod lifecycle;
 pub(crate) mod logs;
+mod rollout;
 mod secrets;
 mod service;
 mod services;
@@ -45,6 +46,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Scale(args) => lifecycle::scale(&args),
         Command::Drain(args) => lifecycle::drain(&args),
         Command::Restart(args) => lifecycle::restart(&args),
+        Command::Rollout(args) => rollout::run(&args.command),
         Command::Events(args) => events::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Why(args) => why::run(&args),

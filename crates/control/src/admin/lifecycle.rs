@@ -74,7 +74,7 @@ async fn drain(
     Ok(StatusCode::ACCEPTED)
 }
 
-fn service(
+pub(super) fn service(
     state: &AdminState,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<ServiceName, AdminProblem> {
@@ -82,7 +82,11 @@ fn service(
         return Err(AdminProblem::service_unknown("of a name that is not UTF-8"));
     };
     let service = name.parse().ok().filter(|service| state.catalogue.has(service));
-    service.ok_or_else(|| AdminProblem::service_unknown(&name))
+    service.ok_or_else(|| {
+        let snapshot = state.registry.snapshot();
+        let names = snapshot.services.iter().map(|service| service.name.as_str());
+        AdminProblem::service_unknown_beside(&name, names)
+    })
 }
 
 fn replica(
@@ -101,6 +105,9 @@ fn replica(
     }
 }
 
-fn fleet<'a>(state: &'a AdminState, service: &ServiceName) -> Result<&'a FleetHandle, AdminProblem> {
+pub(super) fn fleet<'a>(
+    state: &'a AdminState,
+    service: &ServiceName,
+) -> Result<&'a FleetHandle, AdminProblem> {
     state.fleets.of(service).ok_or_else(|| AdminProblem::not_started_here(service))
 }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use types::{ReplicaId, ServiceName};
 
 use super::Terms;
-use crate::rollout::{Outcome, Pace, Stage};
+use crate::rollout::{Outcome, Pace, Progress, Stage};
 
 /// Commands that wait for the one before them.
 const QUEUED: usize = 16;
@@ -110,6 +110,7 @@ pub struct EndedRollout {
 pub struct FleetEnd {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) told: watch::Sender<Rollouts>,
+    pub(super) progress: watch::Sender<Option<Progress>>,
     /// Counts the rollouts of all fleets that have ended.
     pub(super) ended: watch::Sender<u64>,
 }
@@ -137,8 +138,11 @@ pub enum FleetRefused {
     #[error("the replicas of {0} are being replaced already; `serviceos events` says how far that is")]
     OnItsWay(ServiceName),
     /// There is none.
-    #[error("no rollout of {0} is on its way; `serviceos events` says how the last one ended")]
+    #[error("no rollout of {0} is on its way; `serviceos rollout history {0}` says how the last one ended")]
     NoRollout(ServiceName),
+    /// What is on its way cannot go on like that.
+    #[error("the rollout of {0} {1}")]
+    NotNow(ServiceName, &'static str),
     /// Nothing is changed any more.
     #[error("serviceos is stopping")]
     Stopping,
@@ -149,6 +153,7 @@ pub enum FleetRefused {
 pub struct FleetHandle {
     commands: mpsc::Sender<Command>,
     rollouts: watch::Receiver<Rollouts>,
+    progress: watch::Receiver<Option<Progress>>,
 }
 
 impl FleetHandle {
@@ -161,12 +166,27 @@ impl FleetHandle {
     pub fn of(rollouts: Rollouts, ended: watch::Sender<u64>) -> (Self, FleetEnd) {
         let (sender, commands) = mpsc::channel(QUEUED);
         let (told, rollouts) = watch::channel(rollouts);
-        (Self { commands: sender, rollouts }, FleetEnd { commands, told, ended })
+        let (progress, in_progress) = watch::channel(None);
+        (
+            Self { commands: sender, rollouts, progress: in_progress },
+            FleetEnd { commands, told, progress, ended },
+        )
     }
 
     /// The same as it changes.
     pub fn watch_rollouts(&self) -> watch::Receiver<Rollouts> {
         self.rollouts.clone()
+    }
+
+    /// What is there of both versions while a rollout is on its way, and what has yet to come. It changes with every second and
+    /// every call.
+    pub fn progress(&self) -> Option<Progress> {
+        self.progress.borrow().clone()
+    }
+
+    /// The same as it changes.
+    pub fn watch_progress(&self) -> watch::Receiver<Option<Progress>> {
+        self.progress.clone()
     }
 
     /// The rollout that is on its way, and those that have ended.

@@ -1,12 +1,13 @@
 //! What a fleet tells of its rollouts, and how one ends.
 
 use jiff::Timestamp;
-use service_registry::{Actor, Version, What};
+use service_registry::{Actor, Snapshot, Version, What};
 
+use super::answered::Answered;
 use super::command::MAX_HISTORY;
 use super::{EndedRollout, Fleet, FleetEnd, OnItsWay, RolloutStatus, Rollouts};
 use crate::Launch;
-use crate::rollout::{Member, Outcome, Side, Stage};
+use crate::rollout::{Member, Outcome, Progress, Seen, Side, Stage};
 
 impl<L: Launch> Fleet<L> {
     /// What it runs, and is about to.
@@ -25,9 +26,11 @@ impl<L: Launch> Fleet<L> {
         // Who runs what it ran before was only started again.
         if from == to {
             end.told.send_modify(|told| told.on_its_way = None);
+            end.progress.send_replace(None);
             return;
         }
         let wanted = self.stable.version.clone();
+        end.progress.send_replace(None);
         end.told.send_modify(|told| {
             (told.wanted, told.on_its_way) = (wanted, None);
             if told.ended.len() == MAX_HISTORY {
@@ -47,13 +50,26 @@ impl<L: Launch> Fleet<L> {
         self.registry.split(&self.service, divided);
     }
 
-    pub(super) fn tell(&self, members: &[Member], end: &FleetEnd) {
+    pub(super) fn tell(&self, snapshot: &Snapshot, members: &[Member], end: &FleetEnd) {
+        let progress =
+            self.on_its_way.as_ref().map(|on_its_way| self.progress(on_its_way, snapshot, members));
+        end.progress.send_if_modified(|told| {
+            let is_news = *told != progress;
+            *told = progress;
+            is_news
+        });
         let (wanted, status) = (self.wanted(), self.status(members));
         end.told.send_if_modified(|told| {
             let is_news = (&told.wanted, &told.on_its_way) != (&wanted, &status);
             (told.wanted, told.on_its_way) = (wanted, status);
             is_news
         });
+    }
+
+    fn progress(&self, on_its_way: &OnItsWay, snapshot: &Snapshot, members: &[Member]) -> Progress {
+        let OnItsWay { target, rollout, before, .. } = on_its_way;
+        let samples = Answered::of(snapshot, &self.service, &target.version).since(before);
+        rollout.progress(&Seen { now: self.now(), members, samples })
     }
 
     fn wanted(&self) -> Version {

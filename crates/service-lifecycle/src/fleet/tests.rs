@@ -454,3 +454,44 @@ fn a_restart_that_is_given_up_is_on_its_way_until_nobody_takes_a_place_who_goes(
     assert!(!old_is_alone(&[serves(), member(1, Side::Stable, Standing::Draining)]));
     assert!(!old_is_alone(&[serves(), member(1, Side::Target, Standing::Pending)]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_goes_on_as_somebody_says_and_says_what_it_waits_for() {
+    let stage = Stage::new(2);
+    stage.until(&[0, 1]).await;
+    let gate = rollout::Gate { error_rate: 0.01, latency_ratio: 2.0, min_requests: 10 };
+    let mut canary = terms(2);
+    canary.plan.strategy = Strategy::Canary { steps: vec![rollout::Step { weight: 50, pause: None }], gate };
+    stage.fleet.roll("2.0.0".into(), canary, Actor::Operator).await.unwrap();
+    stage.until(&[0, 1, 2]).await;
+    let steer = |steer| stage.fleet.steer(steer, Actor::Operator);
+    let refused = |why| Err(FleetRefused::NotNow(service(), why));
+    let waits = || stage.fleet.progress().unwrap().waits;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(waits(), [rollout::Waits::Promotion]);
+    let going = "is not paused; `serviceos rollout promote` skips what it waits for";
+    assert_eq!(steer(Steer::Resume).await, refused(going));
+    assert_eq!((steer(Steer::Pause).await, steer(Steer::Pause).await), (Ok(()), Ok(())));
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(waits(), [rollout::Waits::Resumption]);
+    assert_eq!(steer(Steer::Promote).await, Ok(()));
+    let filling = "has no steps and waits left; the new version takes the place of the old one already";
+    assert_eq!(steer(Steer::Promote).await, refused(filling));
+    assert_eq!((steer(Steer::Undo).await, steer(Steer::Undo).await), (Ok(()), Ok(())));
+    let given_up = "is given up already, and the old version takes its place again; wait for its end";
+    assert_eq!(steer(Steer::Promote).await, refused(given_up));
+    stage.until(&[0, 1]).await;
+    let told = |event: &Arc<service_registry::Event>| match &event.what {
+        What::Rollout(told) => Some(format!("{told} ({})", event.actor)),
+        _ => None,
+    };
+    let told: Vec<_> = stage.registry.events().after(0).iter().filter_map(told).collect();
+    expect![[r#"
+        1.0.0 to 2.0.0 (operator)
+        paused (operator)
+        promoted (operator)
+        undone (operator)
+        reverted: somebody wants it so (rollout)"#]]
+    .assert_eq(&told.join("\n"));
+    stage.end().await;
+}

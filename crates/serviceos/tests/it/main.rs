@@ -53,6 +53,7 @@ mod reload;
 mod reload_endpoints;
 mod reload_under_load;
 mod resources;
+mod rollout_commands;
 mod rollouts;
 mod secrets;
 mod selection;

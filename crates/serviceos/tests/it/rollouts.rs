@@ -34,22 +34,22 @@ fn file(folder: &std::path::Path, version: &str, more: &str) -> String {
     )
 }
 
-const QUICK: &str = "rollout: {minReady: 0s}\n    restart: {max: 100ms}";
+pub(crate) const QUICK: &str = "rollout: {minReady: 0s}\n    restart: {max: 100ms}";
 
-fn up(more: &str) -> Running {
+pub(crate) fn up(more: &str) -> Running {
     let mesh = Mesh::new();
     std::fs::write(mesh.folder().join("server.py"), SERVER).unwrap();
     mesh.write(&file(mesh.folder(), "1.0.0", more));
     mesh.up()
 }
 
-fn change(mesh: &Running, version: &str, more: &str) {
+pub(crate) fn change(mesh: &Running, version: &str, more: &str) {
     let text = file(mesh.folder(), version, more);
     std::fs::write(mesh.folder().join("new.yaml"), text).unwrap();
     std::fs::rename(mesh.folder().join("new.yaml"), mesh.folder().join("serviceos.yaml")).unwrap();
 }
 
-fn version(mesh: &Running) -> String {
+pub(crate) fn version(mesh: &Running) -> String {
     Request::new("GET", "/web/version").send(mesh.gateway).text()
 }
 
