@@ -23,6 +23,8 @@ enum Script {
     Refused,
     /// Ends at once.
     Crash,
+    /// Ends at once as if all were well.
+    Finishes,
     /// Listens, and ends by itself after this many seconds.
     Dies(u64),
     /// Cannot be launched.
@@ -90,6 +92,9 @@ impl Fake {
             Script::Crash => {
                 ended.send_replace(Some(exit(3, "bad luck")));
             }
+            Script::Finishes => {
+                ended.send_replace(Some(exit(0, "nothing to do")));
+            }
             Script::Dies(seconds) => {
                 let ended = ended.clone();
                 tokio::spawn(async move {
@@ -129,7 +134,7 @@ impl Process for FakeProcess {
         match self.script {
             Script::Silent => std::future::pending().await,
             Script::Refused => Err(LaunchError("RELEASE_NOT_ALLOWED: expected aa, found bb".into())),
-            Script::Crash => Err(LaunchError("the replica closed its descriptor".into())),
+            Script::Crash | Script::Finishes => Err(LaunchError("it closed its descriptor".into())),
             _ => {
                 let channel = Channel::Mesh(Arc::clone(&self.peer));
                 let registers = matches!(self.script, Script::Leaves(_));
@@ -148,7 +153,8 @@ impl Process for FakeProcess {
     fn signal(&self, signal: Signal, _cause: &Cause) {
         self.signals.lock().unwrap().push(signal);
         if signal == Signal::Kill || self.script != Script::Stubborn {
-            self.ended.send_replace(Some(exit(0, "")));
+            let words = if self.script == Script::Silent { "I wait" } else { "" };
+            self.ended.send_replace(Some(exit(0, words)));
         }
     }
 }
@@ -231,6 +237,15 @@ impl Stage {
             |snapshot: &Arc<service_registry::Snapshot>| snapshot.replica(&self.id).unwrap().state == state;
         self.registry.subscribe().wait_for(reached).await.unwrap();
         tokio::task::yield_now().await;
+    }
+
+    /// How the replica has ended the last time, once it is known to end again and again.
+    async fn last_of_a_crash_loop(&self) -> LastExit {
+        let found = |snapshot: &Arc<service_registry::Snapshot>| {
+            snapshot.replica(&self.id).unwrap().crash_loop.is_some()
+        };
+        let snapshot = self.registry.subscribe().wait_for(found).await.unwrap().clone();
+        snapshot.replica(&self.id).unwrap().crash_loop.clone().unwrap().last.clone()
     }
 
     fn order(&self, wanted: Wanted, cause: &str) {
@@ -371,6 +386,20 @@ async fn a_crash_shows_its_exit_code_and_last_words() {
         [Terminate]
     "#]];
     stage.stop(Wanted::Gone, expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_ends_as_if_all_were_well_shows_why_its_exit_code_and_its_last_words() {
+    let last = Stage::new(&[Script::Finishes]).last_of_a_crash_loop().await;
+    assert_eq!((last.code, last.last_lines), (Some(0), vec!["nothing to do".to_owned()]));
+    assert_eq!(last.reason, "it closed its descriptor (exited with code 0; its last words: nothing to do)");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_has_written_that_never_listens_is_shown_and_not_how_it_was_ended() {
+    let last = Stage::new(&[Script::Silent]).last_of_a_crash_loop().await;
+    assert_eq!((last.code, last.last_lines), (None, vec!["I wait".to_owned()]));
+    assert_eq!(last.reason, "not ready within the start timeout of 60s");
 }
 
 #[tokio::test(start_paused = true)]

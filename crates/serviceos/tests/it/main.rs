@@ -66,6 +66,7 @@ mod systemd;
 mod tls;
 mod tls_versions;
 mod tokens;
+mod unruly_replicas;
 mod validation;
 mod version_updates;
 mod versioned;
