@@ -445,3 +445,21 @@ async fn a_restart_of_what_ends_again_and_again_is_over_once_nobody_new_is_left(
     assert_eq!(bad.fleet.restart(Actor::Operator).await, Ok(()), "the one before is over");
     bad.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn when_nobody_leads_any_more_what_is_in_flight_is_not_waited_for() {
+    let stage = Stage::new(1);
+    stage.until(&[0]).await;
+    let instance = stage.registry.snapshot().replica(&id(0)).unwrap().instance.clone().unwrap();
+    instance.in_flight.begin();
+    stage.stop.send_replace(Wanted::Gone);
+    let drains = |snapshot: &Arc<Snapshot>| {
+        snapshot.replica(&id(0)).is_some_and(|replica| replica.state == LifecycleState::Draining)
+    };
+    stage.registry.subscribe().wait_for(drains).await.unwrap();
+    let began = Instant::now();
+    drop(stage.stop);
+    stage.task.await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert!(stage.running.lock().unwrap().is_empty());
+}
