@@ -4,7 +4,7 @@ use anyhow::Context;
 use control::{AdminClient, StreamEvent};
 
 use crate::failure::Failure;
-use crate::output::{Reader, print_on};
+use crate::output::{Reader, print_beside};
 use crate::signals::Orders;
 
 /// Prints what is shown of each event, until it is told to end, `up` has ended, or nobody reads it any more.
@@ -17,7 +17,7 @@ pub(super) async fn follow<E: StreamEvent>(
     let printed = async {
         let mut stream = client.watch::<E>(path).await?;
         while let Some(event) = stream.next().await? {
-            if print_on(shown(&event)?)? == Reader::Gone {
+            if print_beside(shown(&event)?).await? == Reader::Gone {
                 break;
             }
         }
