@@ -159,9 +159,9 @@ impl<L: Launch> Driver<L> {
 
     /// The order that the next life begins under. Where there is none for now, this is the reason that is shown.
     async fn next_life(&mut self) -> Option<Order> {
-        let Order { wanted, cause, .. } = self.orders.now();
+        let Order { wanted, cause, actor, .. } = self.orders.now();
         if wanted == Wanted::Drained {
-            self.facts.explain(cause);
+            self.facts.stays_stopped(cause, actor);
         }
         self.orders.next_life().await
     }
@@ -264,7 +264,9 @@ impl<L: Launch> Driver<L> {
             return Some(None);
         }
         // Whatever is ordered meanwhile: who gives up here would leave a process that nobody holds.
-        let left = self.launcher.left(&self.facts.replica).await;
+        let mut orders = self.orders.clone();
+        let at_once = async move { orders.until(Wanted::GoneAtOnce).await };
+        let left = self.launcher.left(&self.facts.replica, at_once).await;
         let Some(Left { process, restarts }) = left else {
             return self.goes_on(begun).then_some(None);
         };

@@ -72,6 +72,8 @@ pub struct Fleet<L> {
     driven: BTreeMap<u32, Driven>,
     /// Who wanted what was wanted last, and why.
     by: (Actor, Option<String>),
+    /// What a rollout knows of time counts from here: by a clock that nobody puts right, and that stands while the machine is suspended
+    /// (`CLOCK_MONOTONIC`, clock_gettime(2)), so that neither is a deadline that has passed.
     began: Instant,
 }
 

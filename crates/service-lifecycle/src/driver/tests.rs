@@ -65,11 +65,15 @@ impl Launch for Fake {
         }
     }
 
-    async fn left(&self, _replica: &ReplicaId) -> Option<Left<FakeProcess>> {
+    async fn left(
+        &self,
+        _replica: &ReplicaId,
+        at_once: impl Future<Output = ()> + Send,
+    ) -> Option<Left<FakeProcess>> {
         let (script, restarts) = self.left.lock().unwrap().take()?;
         if script == Script::Silent {
             // It does not show who it is, and is ended.
-            sleep(Duration::from_secs(10)).await;
+            let _over_or_late = timeout(Duration::from_secs(10), at_once).await.is_ok();
             return None;
         }
         Some(Left { process: self.process(script), restarts })
@@ -426,6 +430,37 @@ async fn stopping_between_two_lives_starts_no_third() {
     stage.order(Wanted::Gone, "stopped");
     stage.running.await.unwrap();
     assert_eq!(registry.snapshot().replica(&id).unwrap().restarts, restarts);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_is_one_event_whatever_the_replica_does_then() {
+    for (scripts, expected) in [
+        (&[Script::Missing][..], "Stopped -> Stopped: drained"),
+        (&[Script::Silent], "Starting -> Stopped: stopped before it was ready: drained"),
+        (&[Script::Good], "Draining -> Stopped: drained"),
+    ] {
+        let stage = Stage::new(scripts);
+        let state = match scripts {
+            [Script::Missing] => LifecycleState::Stopped,
+            [Script::Silent] => LifecycleState::Starting,
+            _ => LifecycleState::Ready,
+        };
+        // By then it is in the middle of its first wait, where it has one.
+        sleep(Duration::from_millis(10)).await;
+        stage.until(state).await;
+        stage.order(Wanted::Drained, "drained");
+        sleep(Duration::from_secs(100)).await;
+        let events = stage.registry.events().after(0);
+        let stopped = events.iter().filter_map(|event| match &event.what {
+            What::State { from, to: to @ LifecycleState::Stopped } if event.actor == Actor::Operator => {
+                Some(format!("{from} -> {to}: {}", event.cause.as_deref().unwrap_or_default()))
+            }
+            _ => None,
+        });
+        assert_eq!(stopped.collect::<Vec<_>>(), [expected]);
+        let shown = stage.registry.snapshot().replica(&stage.id).unwrap().reason.clone();
+        assert_eq!(shown.as_deref(), Some("drained"));
+    }
 }
 
 #[tokio::test(start_paused = true)]

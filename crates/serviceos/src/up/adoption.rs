@@ -68,13 +68,26 @@ impl Left {
     }
 
     /// SIGTERM, its grace, SIGKILL; returns when nothing of its group is left.
-    pub(crate) async fn end(mut self) {
+    pub(crate) async fn end(self) {
+        self.end_unless(std::future::pending()).await;
+    }
+
+    /// The same, and SIGKILL once this is over.
+    pub(super) async fn end_unless(mut self, at_once: impl Future<Output = ()>) {
         self.process.terminate();
-        if timeout(self.record.grace(), self.process.ended()).await.is_err() {
-            tracing::warn!(replica = %self.record.replica, "the replica did not end by itself: killing it");
-            self.process.kill();
-            self.process.ended().await;
+        tokio::select! {
+            ended = timeout(self.record.grace(), self.process.ended()) => if ended.is_err() {
+                tracing::warn!(replica = %self.record.replica, "the replica did not end by itself: killing it");
+            },
+            () = at_once => {}
         }
+        self.end_at_once().await;
+    }
+
+    /// SIGKILL to whoever is left of its group; returns when nobody is.
+    pub(super) async fn end_at_once(mut self) {
+        self.process.kill();
+        self.process.ended().await;
         self.end_group().await;
         self.record.remove(&self.run);
     }
@@ -104,11 +117,8 @@ pub(super) async fn end_all_until(run: &Path, impatient: impl Future<Output = ()
         _all = end_all(run) => return,
         () = impatient => {}
     }
-    for mut left in Left::all(run) {
-        left.process.kill();
-        left.process.ended().await;
-        left.end_group().await;
-        left.record.remove(run);
+    for left in Left::all(run) {
+        left.end_at_once().await;
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,7 +173,12 @@ impl ReplicaLauncher {
 impl Launch for ReplicaLauncher {
     type Process = ReplicaProcess;
 
-    async fn left(&self, replica: &ReplicaId) -> Option<Left<ReplicaProcess>> {
+    async fn left(
+        &self,
+        replica: &ReplicaId,
+        at_once: impl Future<Output = ()> + Send,
+    ) -> Option<Left<ReplicaProcess>> {
+        let mut at_once = pin!(at_once);
         let left = self.left.take(replica)?;
         let spec = self.specs.latest(&replica.service)?;
         let judge = Judge {
@@ -188,6 +194,10 @@ impl Launch for ReplicaLauncher {
         let judged = tokio::select! {
             judged = judge.judge(&left.record) => judged,
             () = left.process.ended() => Err("it has ended".to_owned()),
+            () = &mut at_once => {
+                left.end_at_once().await;
+                return None;
+            }
         };
         match judged {
             Ok((address, channel)) => {
@@ -205,7 +215,7 @@ impl Launch for ReplicaLauncher {
             }
             Err(reason) => {
                 tracing::warn!(%replica, pid, reason, "an earlier serviceos has left this replica, which is not taken over: it is ended, and started anew");
-                left.end().await;
+                left.end_unless(at_once).await;
                 None
             }
         }

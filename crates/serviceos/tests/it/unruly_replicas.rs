@@ -1,5 +1,7 @@
 //! Replicas that do not do what they should: what is said of each, and that nothing is left of it.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 use serde_json::Value;
 use testkit::{Mesh, Running, eventually, exists, kill, processes_of};
@@ -138,5 +140,31 @@ fn a_replica_whose_port_never_opens_is_stopped_after_the_start_timeout_and_tried
     });
     mesh.signal(Signal::TERM);
     assert_eq!(mesh.wait().code, 0);
+    assert_eq!(processes_of(mesh.folder()), [0; 0]);
+}
+
+#[test]
+fn a_replica_that_was_left_and_does_not_answer_holds_up_no_second_signal() {
+    let mut mesh = Mesh::new().with_ports_of_its_own().service("vrf", 1).up();
+    let pid = mesh.pids("vrf")[0];
+    mesh.signal(Signal::KILL);
+    mesh.wait();
+    // It keeps its port, and shows nobody who it is.
+    kill(pid, Signal::STOP);
+    let mesh = mesh.ended();
+    let mut up = mesh.start();
+    eventually("it to be looked at", || (mesh.run(&["status"]).code == 0).then_some(()));
+    kill(up.id(), Signal::TERM);
+    eventually("the first signal to be heard", || {
+        std::fs::read_to_string(mesh.folder().join("up.out"))
+            .ok()
+            .filter(|out| out.contains("SIGTERM: draining"))
+    });
+    assert!(exists(pid), "it was not ended yet");
+    let began = Instant::now();
+    kill(up.id(), Signal::TERM);
+    eventually("serviceos to end", || up.try_wait().unwrap());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(!exists(pid));
     assert_eq!(processes_of(mesh.folder()), [0; 0]);
 }
