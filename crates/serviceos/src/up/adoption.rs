@@ -28,7 +28,7 @@ use super::background::{Background, told};
 use super::data_dir::DataDir;
 use super::groups::Group;
 use super::quoter;
-use super::replica_process::ReplicaLauncher;
+use super::replica_process::{ReplicaLauncher, forget_output};
 use crate::left_process::{LeftProcess, end_strays};
 use crate::replaced_file::replace;
 
@@ -282,7 +282,11 @@ pub(super) async fn end_unwanted(unwanted: Vec<Left>) {
     for left in unwanted {
         let (replica, pid) = (&left.record.replica, left.record.process.pid);
         tracing::info!(%replica, pid, "an earlier serviceos has left a replica that is not wanted any more: it is ended");
-        ending.spawn(left.end());
+        ending.spawn(async move {
+            let output = left.record.output.clone();
+            left.end().await;
+            forget_output(&output);
+        });
     }
     while ending.join_next().await.is_some() {}
 }

@@ -122,8 +122,13 @@ impl ReplicaLauncher {
         self.left.replicas()
     }
 
+    /// Where what it writes goes.
+    fn output(&self, replica: &ReplicaId) -> PathBuf {
+        self.run.join(format!("{}.log", replica.file_stem()))
+    }
+
     async fn spawn(&self, replica: &ReplicaId, spec: &Spec) -> anyhow::Result<ReplicaProcess> {
-        let output = self.run.join(format!("{}.log", replica.file_stem()));
+        let output = self.output(replica);
         // Everything else of the start needs the folder too, so it is this step that finds it missing.
         let opened = open_output(&output);
         let (output_file, output_start) = opened.with_context(|| {
@@ -225,6 +230,8 @@ impl Launch for ReplicaLauncher {
         self.mesh.authority.dismiss(&replica.service, &replica.instance());
         self.mesh.configurations.forget(replica);
         self.outputs.forget(replica.clone());
+        // Whoever follows it has it open, and reads what is left. It goes now, since another may have the replica's number soon.
+        forget_output(&self.output(replica));
     }
 
     async fn launch(&self, replica: &ReplicaId, version: &Version) -> Result<ReplicaProcess, LaunchError> {
@@ -326,6 +333,16 @@ fn open_output(path: &Path) -> std::io::Result<(File, u64)> {
     }
     let length = file.metadata()?.len();
     Ok((file, length))
+}
+
+/// What a replica has written goes with it.
+pub(super) fn forget_output(output: &Path) {
+    match std::fs::remove_file(output) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(output = %output.display(), %error, "the output of a replica that is gone cannot be removed");
+        }
+        _ => {}
+    }
 }
 
 /// How much was written; nothing where the file is gone.
