@@ -8,6 +8,7 @@ mod idle;
 mod kill;
 mod large_mesh;
 mod latency;
+mod lifecycle;
 mod mtls;
 mod reload;
 mod routes;
@@ -57,6 +58,8 @@ pub(crate) enum Case {
     Kill,
     /// From nothing to seven healthy replicas
     ColdStart,
+    /// Drain, replacement and supervision of replicas
+    Lifecycle,
 }
 
 impl Case {
@@ -85,6 +88,7 @@ impl Case {
             Self::Reload => reload::run(bench).await,
             Self::Kill => kill::run(bench).await,
             Self::ColdStart => cold_start::run(bench).await,
+            Self::Lifecycle => lifecycle::run(bench).await,
         };
         Ok(Outcome { case: self.to_string(), ..outcome })
     }

@@ -3,6 +3,7 @@
 //! Each case runs the same work through each program in turn, several rounds. The proxy has core 0 to itself; this process,
 //! and with it the load generators and the upstreams, stays on core 1. Ratios within one run count, absolute times do not.
 
+mod admin;
 mod bench;
 mod cases;
 mod certificate;
@@ -30,7 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use bench::Bench;
 use cases::Case;
-use report::Report;
+use report::{Extent, Report};
 use subject::{Backend, Subject};
 
 /// Measures ServiceOS beside nginx, HAProxy, Envoy and the floor, as far as they are installed.
@@ -51,7 +52,7 @@ struct Arguments {
     /// What ServiceOS is in front of; `vrf` needs no `endpoints:` but is not what the others do
     #[arg(long, value_enum, default_value_t = Backend::Endpoints)]
     backend: Backend,
-    /// Also write bench/RESULTS.md; only where everything is committed
+    /// Also write bench/RESULTS.md, or the cases that are named in it; only where everything is committed
     #[arg(long)]
     publish: bool,
 }
@@ -116,7 +117,8 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     println!("\nwritten: {}", bench.output.join("results.json").display());
     if arguments.publish {
-        report::publish(&report)?;
+        let extent = if arguments.cases.is_empty() { Extent::Everything } else { Extent::ItsCases };
+        report::publish(&report, extent)?;
         println!("written: {}", report::PUBLISHED);
     }
     Ok(())

@@ -19,12 +19,16 @@ pub(crate) enum Metric {
     P99Micros,
     P999Micros,
     ResidentMib,
+    /// With all that it has started.
+    AllResidentMib,
     /// Growth of resident memory for each idle connection.
     KibPerConnection,
     FailedRequests,
     /// Of the body of one answer, where programs get theirs from different upstreams.
     BodyBytes,
     Milliseconds,
+    /// Of the start of a replica.
+    StartMilliseconds,
     /// How much of its core the proxy used.
     CorePercent,
     /// How much of the proxy's core others used meanwhile: noise.
@@ -44,10 +48,12 @@ impl Metric {
             Self::P99Micros => "p99 µs",
             Self::P999Micros => "p99.9 µs",
             Self::ResidentMib => "RSS MiB",
+            Self::AllResidentMib => "all MiB",
             Self::KibPerConnection => "KiB/connection",
             Self::FailedRequests => "failed",
             Self::BodyBytes => "body B",
             Self::Milliseconds => "ms",
+            Self::StartMilliseconds => "start ms",
             Self::CorePercent => "core %",
             Self::ForeignPercent => "foreign %",
         }
@@ -59,9 +65,12 @@ impl Metric {
             Self::CpuMicros | Self::UserMicros | Self::SystemMicros | Self::KibPerConnection => {
                 format!("{value:.2}")
             }
-            Self::ResidentMib | Self::Milliseconds | Self::CorePercent | Self::ForeignPercent => {
-                format!("{value:.1}")
-            }
+            Self::ResidentMib
+            | Self::AllResidentMib
+            | Self::Milliseconds
+            | Self::StartMilliseconds
+            | Self::CorePercent
+            | Self::ForeignPercent => format!("{value:.1}"),
             _ => format!("{value:.0}"),
         }
     }

@@ -35,13 +35,28 @@ pub(crate) fn write_json(report: &Report, folder: &Path) -> anyhow::Result<()> {
     std::fs::write(folder.join("results.json"), json + "\n").context("failed to write results.json")
 }
 
+/// How much of what is published a run replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Everything,
+    /// Its own cases; the others stay as an earlier run left them.
+    ItsCases,
+}
+
 /// Writes the Markdown file.
 ///
 /// # Errors
 ///
 /// It cannot be written, for instance because the runner was not started in the workspace's root.
-pub(crate) fn publish(report: &Report) -> anyhow::Result<()> {
-    std::fs::write(PUBLISHED, markdown(report)).with_context(|| format!("failed to write {PUBLISHED}"))
+pub(crate) fn publish(report: &Report, extent: Extent) -> anyhow::Result<()> {
+    let text = match extent {
+        Extent::Everything => markdown(report),
+        Extent::ItsCases => {
+            let before = std::fs::read_to_string(PUBLISHED);
+            with_its_cases(&before.with_context(|| format!("failed to read {PUBLISHED}"))?, report)
+        }
+    };
+    std::fs::write(PUBLISHED, text).with_context(|| format!("failed to write {PUBLISHED}"))
 }
 
 /// The machine in a few lines.
@@ -89,20 +104,47 @@ fn markdown(report: &Report) -> String {
         let _to_a_string = writeln!(text, "| {name} | {version} |");
     }
     for outcome in &report.cases {
-        let _to_a_string = write!(text, "\n## {}\n\n{}\n", outcome.case, outcome.title);
-        for series in &outcome.series {
-            let _to_a_string =
-                write!(text, "\n### {}\n\n{}\n\n", series.name, table(series, presets::ASCII_MARKDOWN));
-            for line in lines_below(series) {
-                let _to_a_string = writeln!(text, "- {line}");
-            }
+        text += &section(outcome, "");
+    }
+    text
+}
+
+/// The text of another run, in which the cases of this one have the place of theirs, or the last one.
+fn with_its_cases(before: &str, report: &Report) -> String {
+    let machine = &report.machine;
+    let versions: Vec<&str> = machine.programs.iter().map(|(_, version)| version.as_str()).collect();
+    let serviceos = versions.iter().find(|version| version.starts_with("serviceos")).unwrap_or(&"serviceos");
+    let origin = format!(
+        "\nOf a run of its own: `{}` on {}, {serviceos}, medians of {} rounds.\n",
+        machine.command, machine.date, report.rounds
+    );
+    let mut parts: Vec<String> = before.split("\n## ").map(str::to_owned).collect();
+    for outcome in &report.cases {
+        let section = section(outcome, &origin);
+        let section = section.trim_start_matches("\n## ").to_owned();
+        let is_it = |part: &&mut String| part.lines().next() == Some(outcome.case.as_str());
+        match parts.iter_mut().skip(1).find(is_it) {
+            Some(part) => *part = section,
+            None => parts.push(section),
         }
-        if !outcome.notes.is_empty() {
-            text.push('\n');
+    }
+    parts.join("\n## ")
+}
+
+fn section(outcome: &Outcome, origin: &str) -> String {
+    let mut text = format!("\n## {}\n\n{}\n{origin}", outcome.case, outcome.title);
+    for series in &outcome.series {
+        let _to_a_string =
+            write!(text, "\n### {}\n\n{}\n\n", series.name, table(series, presets::ASCII_MARKDOWN));
+        for line in lines_below(series) {
+            let _to_a_string = writeln!(text, "- {line}");
         }
-        for note in &outcome.notes {
-            let _to_a_string = writeln!(text, "- {note}");
-        }
+    }
+    if !outcome.notes.is_empty() {
+        text.push('\n');
+    }
+    for note in &outcome.notes {
+        let _to_a_string = writeln!(text, "- {note}");
     }
     text
 }
@@ -170,6 +212,52 @@ mod tests {
     use super::*;
     use crate::metric::Sample;
     use crate::target::{Against, Bound, Target};
+
+    #[test]
+    fn a_run_of_some_cases_takes_the_place_of_those_and_says_so() {
+        let outcome = |case: &str| Outcome {
+            case: case.to_owned(),
+            title: format!("{case} again"),
+            notes: Vec::new(),
+            series: Vec::new(),
+        };
+        let machine = Machine {
+            cpu: String::new(),
+            cores: 2,
+            kernel: String::new(),
+            date: "today".to_owned(),
+            command: "cargo xtask bench b d".to_owned(),
+            programs: vec![("ServiceOS".to_owned(), "serviceos 0.1.0 (commit c)".to_owned())],
+        };
+        let report = Report { machine, rounds: 3, seconds: 5, cases: vec![outcome("b"), outcome("d")] };
+        let before = "# Results\n\nof all\n\n## a\n\nold\n\n## b\n\nold\n\n## c\n\nold\n";
+        expect![[r"
+            # Results
+
+            of all
+
+            ## a
+
+            old
+
+            ## b
+
+            b again
+
+            Of a run of its own: `cargo xtask bench b d` on today, serviceos 0.1.0 (commit c), medians of 3 rounds.
+
+            ## c
+
+            old
+
+            ## d
+
+            d again
+
+            Of a run of its own: `cargo xtask bench b d` on today, serviceos 0.1.0 (commit c), medians of 3 rounds.
+        "]]
+        .assert_eq(&with_its_cases(before, &report));
+    }
 
     #[test]
     fn a_case_is_a_table_with_its_targets() {

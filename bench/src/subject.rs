@@ -379,6 +379,7 @@ fn values(
         // nginx gives up root's rights otherwise, and could not write into the folder.
         ("user", user.to_owned()),
         ("folder", folder.to_str().context("a path that is not UTF-8")?.to_owned()),
+        ("floor", bench.programs.find(Subject::Floor).map(|path| path.to_string_lossy().into_owned())?),
         ("key", KEY.to_owned()),
         ("key_map", shown(&folder.join("keys.map"))),
         ("http", http.to_string()),

@@ -47,7 +47,7 @@ async fn once(bench: &Bench) -> anyhow::Result<Sample> {
 }
 
 /// Before the gateway listens, nothing is.
-async fn is_healthy(running: &Running) -> bool {
+pub(super) async fn is_healthy(running: &Running) -> bool {
     let Ok(mut stream) = TcpStream::connect(running.address).await else { return false };
     let mut answer = Vec::new();
     let asked = stream.write_all(ASK).await.is_ok() && stream.read_to_end(&mut answer).await.is_ok();

@@ -56,7 +56,7 @@ pub struct EventEntries {
 pub enum ToldEvent {
     /// Something happened.
     Happened(Box<EventEntry>),
-    /// So many events were let go before this reader has taken them.
+    /// So many events, of those that it has asked for, were let go before this reader has taken them.
     Missed(u64),
 }
 
@@ -80,6 +80,8 @@ pub(crate) struct FollowEvents {
     service: Option<ServiceName>,
     /// The number of the last one that it knows.
     known: u64,
+    /// How many of its service it was told or has missed, where it asks for one and that is known.
+    of_service: Option<u64>,
 }
 
 impl EventLog {
@@ -98,7 +100,8 @@ impl EventLog {
 
     /// The same, and what comes.
     pub(crate) fn follow(&self, id: &str, service: Option<ServiceName>) -> FollowEvents {
-        FollowEvents { log: self.clone(), last: self.events.last(), service, known: self.number(id) }
+        let (last, known) = (self.events.last(), self.number(id));
+        FollowEvents { log: self.clone(), last, service, known, of_service: None }
     }
 
     /// A place for a stream, held while it lasts; `None` when all are taken.
@@ -160,15 +163,18 @@ impl FollowEvents {
         let events = self.log.events.after(self.known);
         let Some(first) = events.first() else { return told };
         // Whoever has just come, and knows nothing, misses nothing.
-        if self.known > 0 && first.number > self.known + 1 {
-            let missed = Missed { missed: first.number - self.known - 1 };
-            write_event(&mut told, "missed", None, &missed);
-        }
+        let mut missed = if self.known > 0 { first.number - self.known - 1 } else { 0 };
         let mut written = 0;
         for event in &events {
             self.known = event.number;
             if self.service.as_ref().is_some_and(|service| event.subject.service() != service) {
                 continue;
+            }
+            if self.service.is_some() {
+                missed = self.missed_of_service(missed, event.of_service);
+            }
+            if missed > 0 {
+                write_event(&mut told, "missed", None, &Missed { missed: std::mem::take(&mut missed) });
             }
             let entry = self.log.entry(event);
             write_event(&mut told, "happened", Some(&entry.id), &entry);
@@ -178,6 +184,14 @@ impl FollowEvents {
             }
         }
         told
+    }
+
+    /// How many of its service it has missed before this one of them. One that came back to a place which was let go cannot know that;
+    /// it is told the most that it may be.
+    fn missed_of_service(&mut self, of_all: u64, of_service: u64) -> u64 {
+        let before = of_service - 1;
+        let known = self.of_service.replace(of_service);
+        before - known.unwrap_or_else(|| before.saturating_sub(of_all)).min(before)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Serving the admin API over HTTP/1.1.
 
+mod reader;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::{AdminState, Stopping, on_port, on_socket};
 use crate::auth::AdminToken;
+use reader::Read;
 
 /// Open connections of one listener.
 const MAX_CONNECTIONS: usize = 256;
@@ -60,7 +63,8 @@ async fn serve(mut listener: impl Listener, router: Router, mut stop: watch::Rec
     }
 }
 
-async fn connection(
+/// Serves one connection, until it ends, its reader stops reading, or it is told to stop.
+pub(crate) async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     mut stop: watch::Receiver<bool>,
@@ -68,7 +72,7 @@ async fn connection(
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Read::new(stream)), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

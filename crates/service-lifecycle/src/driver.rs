@@ -107,6 +107,8 @@ enum Started {
     Failed(Why),
     /// Its process has ended by itself.
     Exited(Exit),
+    /// The same, and this says more than how it ended.
+    Ended(Why, Exit),
     Told,
 }
 
@@ -157,9 +159,9 @@ impl<L: Launch> Driver<L> {
 
     /// The order that the next life begins under. Where there is none for now, this is the reason that is shown.
     async fn next_life(&mut self) -> Option<Order> {
-        let Order { wanted, cause, .. } = self.orders.now();
+        let Order { wanted, cause, actor, .. } = self.orders.now();
         if wanted == Wanted::Drained {
-            self.facts.explain(cause);
+            self.facts.stays_stopped(cause, actor);
         }
         self.orders.next_life().await
     }
@@ -226,7 +228,9 @@ impl<L: Launch> Driver<L> {
         self.facts.enter(Event::Launch, reason, actor);
         match self.launcher.launch(self.replica(), &self.version).await {
             Ok(process) => self.live_on(process, begun, known).await,
-            Err(error) => self.failed(&Why::failed(error.to_string(), Actor::Supervisor), None),
+            Err(error) => {
+                self.failed(&Why::failed(error.to_string(), Actor::Supervisor), LastExit::default())
+            }
         }
     }
 
@@ -235,10 +239,13 @@ impl<L: Launch> Driver<L> {
         self.facts.set_pid(process.pid());
         match self.start(&mut process, begun, known).await {
             Started::Ready(instance) => self.serve(process, &instance, begun).await,
-            Started::Exited(exit) => self.failed(&Why::failed(exit.to_string(), Actor::Replica), Some(&exit)),
+            Started::Exited(exit) => self.failed(&Why::failed(exit.to_string(), Actor::Replica), exit.last()),
+            Started::Ended(why, exit) => self.failed(&why, exit.last()),
             Started::Failed(why) => {
                 self.terminate(&mut process, &why.cause).await;
-                self.failed(&why, None)
+                // How it ended is what it was told; what it wrote may say why it could not start.
+                let last_lines = process.exited().await.last().last_lines;
+                self.failed(&why, LastExit { last_lines, ..LastExit::default() })
             }
             Started::Told => {
                 let why = self.told();
@@ -257,7 +264,9 @@ impl<L: Launch> Driver<L> {
             return Some(None);
         }
         // Whatever is ordered meanwhile: who gives up here would leave a process that nobody holds.
-        let left = self.launcher.left(&self.facts.replica).await;
+        let mut orders = self.orders.clone();
+        let at_once = async move { orders.until(Wanted::GoneAtOnce).await };
+        let left = self.launcher.left(&self.facts.replica, at_once).await;
         let Some(Left { process, restarts }) = left else {
             return self.goes_on(begun).then_some(None);
         };
@@ -313,7 +322,8 @@ impl<L: Launch> Driver<L> {
     async fn why(process: &mut L::Process, reason: String) -> Started {
         match timeout(LAST_WORDS, process.exited()).await {
             Ok(exit) if !exit.is_clean() || reason.is_empty() => Started::Exited(exit),
-            _ => Started::Failed(Why::failed(reason, Actor::Replica)),
+            Ok(exit) => Started::Ended(Why::failed(format!("{reason} ({exit})"), Actor::Replica), exit),
+            Err(_) => Started::Failed(Why::failed(reason, Actor::Replica)),
         }
     }
 
@@ -418,10 +428,9 @@ impl<L: Launch> Driver<L> {
         Why::wanted(cause.unwrap_or_else(|| "nobody looks after it any more".to_owned()), actor)
     }
 
-    fn failed(&self, why: &Why, exit: Option<&Exit>) -> Ended {
+    fn failed(&self, why: &Why, last: LastExit) -> Ended {
         self.facts.enter(Event::Failed, Some(why.reason()), why.actor.clone());
-        let last = exit.map_or_else(|| LastExit { reason: why.reason(), ..LastExit::default() }, Exit::last);
-        Ended::Died { ready_for: Duration::ZERO, last }
+        Ended::Died { ready_for: Duration::ZERO, last: LastExit { reason: why.reason(), ..last } }
     }
 
     fn lost(&self, exit: &Exit) {

@@ -78,6 +78,8 @@ pub struct Fleet<L> {
     left: found::Left,
     /// Who wanted what was wanted last, and why.
     by: (Actor, Option<String>),
+    /// What a rollout knows of time counts from here: by a clock that nobody puts right, and that stands while the machine is suspended
+    /// (`CLOCK_MONOTONIC`, clock_gettime(2)), so that neither is a deadline that has passed.
     began: Instant,
 }
 
@@ -162,9 +164,9 @@ impl<L: Launch> Fleet<L> {
 
     /// Until no driver is left.
     async fn stop(mut self, mut stop: watch::Receiver<Wanted>) {
+        let mut is_led = true;
         loop {
-            let wanted =
-                if stop.has_changed().is_ok() { *stop.borrow_and_update() } else { Wanted::GoneAtOnce };
+            let wanted = if is_led { *stop.borrow_and_update() } else { Wanted::GoneAtOnce };
             for driven in self.driven.values() {
                 driven.orders.send_if_modified(|order| {
                     let is_news = order.wanted < wanted;
@@ -181,7 +183,7 @@ impl<L: Launch> Fleet<L> {
                     Some(Ok(_ordinal)) => {}
                     Some(Err(error)) => tracing::error!(service = %self.service, %error, "the driver of a replica failed"),
                 },
-                Ok(()) = stop.changed() => {}
+                changed = stop.changed(), if is_led => is_led = changed.is_ok(),
             }
         }
     }

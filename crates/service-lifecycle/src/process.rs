@@ -22,8 +22,13 @@ pub trait Launch: Send + Sync + 'static {
     }
 
     /// Takes over a process of the replica that was there before this one was, if there is one to be taken over. Asked once, before
-    /// the first life, and to its end; when it gives nothing, nothing runs. It must not take long.
-    fn left(&self, _replica: &ReplicaId) -> impl Future<Output = Option<Left<Self::Process>>> + Send {
+    /// the first life, and to its end; when it gives nothing, nothing runs. It must not take long, and from when `at_once` is over
+    /// it waits for nothing any more that a kill makes needless.
+    fn left(
+        &self,
+        _replica: &ReplicaId,
+        _at_once: impl Future<Output = ()> + Send,
+    ) -> impl Future<Output = Option<Left<Self::Process>>> + Send {
         std::future::ready(None)
     }
 

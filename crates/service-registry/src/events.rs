@@ -2,7 +2,7 @@
 //!
 //! It holds no facts: those are in the snapshots. What happened before this process began is not here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +22,8 @@ const MAX_CAUSE_BYTES: usize = 2 << 10;
 pub struct Event {
     /// Its place: 1 for the first of this process, one more for each.
     pub number: u64,
+    /// The same among those of its service.
+    pub of_service: u64,
     /// When it happened.
     pub time: Timestamp,
     /// To what.
@@ -118,9 +120,16 @@ impl Subject {
 pub struct Events(Arc<Inner>);
 
 struct Inner {
-    kept: Mutex<VecDeque<Arc<Event>>>,
+    kept: Mutex<Kept>,
     /// The number of the latest one.
     last: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Kept {
+    events: VecDeque<Arc<Event>>,
+    /// How many there ever were of each service.
+    of_services: BTreeMap<ServiceName, u64>,
 }
 
 impl Default for Events {
@@ -135,10 +144,13 @@ impl Events {
         let cause = cause.map(shortened);
         let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let number = *self.0.last.borrow() + 1;
-        if kept.len() == MAX_EVENTS {
-            kept.pop_front();
+        if kept.events.len() == MAX_EVENTS {
+            kept.events.pop_front();
         }
-        kept.push_back(Arc::new(Event { number, time: Timestamp::now(), subject, what, cause, actor }));
+        let of_service = kept.of_services.entry(subject.service().clone()).or_default();
+        *of_service += 1;
+        let (of_service, time) = (*of_service, Timestamp::now());
+        kept.events.push_back(Arc::new(Event { number, of_service, time, subject, what, cause, actor }));
         // Under the lock, so that numbers are published in their order.
         self.0.last.send_replace(number);
     }
@@ -146,8 +158,8 @@ impl Events {
     /// Those that are kept and came after this one, the oldest first.
     pub fn after(&self, number: u64) -> Vec<Arc<Event>> {
         let kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let begin = kept.partition_point(|event| event.number <= number);
-        kept.range(begin..).cloned().collect()
+        let begin = kept.events.partition_point(|event| event.number <= number);
+        kept.events.range(begin..).cloned().collect()
     }
 
     /// The number of the latest one, and of every later one.

@@ -28,6 +28,11 @@ pub(crate) fn print_on(text: impl std::fmt::Display) -> Result<Reader, Failure> 
     }
 }
 
+/// The same beside whatever else this process waits for, such as an order to end: a reader may stop reading for as long as it likes.
+pub(crate) async fn print_beside(text: String) -> Result<Reader, Failure> {
+    tokio::task::spawn_blocking(move || print_on(text)).await.map_err(anyhow::Error::from)?
+}
+
 /// What a replica has said may stand in it: nothing of that may steer the terminal, or turn its lines around.
 pub(crate) fn harmless(text: &str) -> String {
     let steers = |letter: char| {

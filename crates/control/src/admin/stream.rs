@@ -76,3 +76,61 @@ impl<T: Tells> hyper::body::Body for Events<T> {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::Router;
+    use axum::extract::Extension;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::server::connection;
+
+    /// Always has something to tell.
+    struct Talks;
+
+    impl Tells for Talks {
+        async fn next(&mut self) -> Bytes {
+            Bytes::from_static(&[b'.'; 1024])
+        }
+    }
+
+    /// Says how many places are left of one while a stream of it is open whose reader behaves like this.
+    async fn with_reader(reads: impl AsyncFnOnce(&mut tokio::io::DuplexStream)) -> usize {
+        let (stop, stopping) = watch::channel(false);
+        let places = Arc::new(Semaphore::new(1));
+        let free = Arc::clone(&places);
+        let talk = move |Extension(stopping): Extension<Stopping>| {
+            let place = Arc::clone(&places).try_acquire_owned().unwrap();
+            async move { answer(Talks, stopping, place) }
+        };
+        let router = Router::new().route("/", get(talk)).layer(Extension(Stopping(stopping.clone())));
+        let (mut reader, theirs) = duplex(4096);
+        let serving = tokio::spawn(connection(theirs, router, stopping));
+        reader.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        reads(&mut reader).await;
+        let left = free.available_permits();
+        stop.send_replace(true);
+        drop(reader);
+        serving.await.unwrap();
+        left
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_nobody_reads_gives_its_place_back_and_one_that_is_read_slowly_goes_on() {
+        let minutes = |minutes: u64| tokio::time::sleep(Duration::from_secs(60 * minutes));
+        assert_eq!(with_reader(async |_| minutes(4).await).await, 0);
+        assert_eq!(with_reader(async |_| minutes(6).await).await, 1);
+        let slowly = async |reader: &mut tokio::io::DuplexStream| {
+            for _ in 0..5 {
+                minutes(4).await;
+                reader.read_exact(&mut [0; 4096]).await.unwrap();
+            }
+        };
+        assert_eq!(with_reader(slowly).await, 0);
+    }
+}

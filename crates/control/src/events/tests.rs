@@ -81,27 +81,58 @@ fn a_reader_goes_on_after_what_it_knows_and_begins_anew_with_another_run() {
     assert!(log.knows(&"oracle".parse().unwrap()) && !log.knows(&"datafeed".parse().unwrap()));
 }
 
+/// What a follower is told next: the ids of events, and how many it has missed.
+async fn told(follower: &mut FollowEvents) -> Vec<String> {
+    let told = follower.next().await;
+    let text = str::from_utf8(&told).unwrap();
+    let events = text.split_terminator("\n\n").map(|event| decode(event).unwrap().unwrap());
+    let id = |event| match event {
+        ToldEvent::Happened(entry) => entry.id,
+        ToldEvent::Missed(missed) => format!("{missed} missed"),
+    };
+    events.map(id).collect()
+}
+
 #[tokio::test]
 async fn a_follower_is_told_what_comes_and_what_it_has_missed() {
     let log = log();
     happens(&log, "vrf/0");
-    let mut follower = log.follow("", Some("vrf".parse().unwrap()));
-    let told = async |follower: &mut FollowEvents| -> Vec<ToldEvent> {
-        let told = follower.next().await;
-        let text = str::from_utf8(&told).unwrap();
-        text.split_terminator("\n\n").map(|event| decode(event).unwrap().unwrap()).collect()
-    };
-    let id = |event: &ToldEvent| match event {
-        ToldEvent::Happened(entry) => entry.id.clone(),
-        ToldEvent::Missed(missed) => format!("{missed} missed"),
-    };
-    let first: Vec<_> = told(&mut follower).await.iter().map(id).collect();
-    assert_eq!(first, ["abc-1"]);
+    let mut of_vrf = log.follow("", Some("vrf".parse().unwrap()));
+    let mut of_all = log.follow("", None);
+    assert_eq!(
+        (told(&mut of_vrf).await, told(&mut of_all).await),
+        (vec!["abc-1".into()], vec!["abc-1".into()])
+    );
     happens(&log, "oracle/0");
     happens(&log, "vrf/0");
-    let next: Vec<_> = told(&mut follower).await.iter().map(id).collect();
-    assert_eq!(next, ["abc-3"]);
-    (0..MAX_EVENTS + 2).for_each(|_| happens(&log, "vrf/0"));
-    let late: Vec<_> = told(&mut follower).await.iter().map(id).collect();
+    assert_eq!(told(&mut of_vrf).await, ["abc-3"]);
+    assert_eq!(told(&mut of_all).await, ["abc-2", "abc-3"]);
+    // One of each is let go, and one of oracle that is kept.
+    (0..3).for_each(|_| happens(&log, "oracle/0"));
+    (0..MAX_EVENTS - 1).for_each(|_| happens(&log, "vrf/0"));
+    let late = told(&mut of_all).await;
     assert_eq!((late.len(), late[0].as_str(), late[1].as_str()), (TOLD_AT_ONCE + 1, "2 missed", "abc-6"));
+    let late = told(&mut of_vrf).await;
+    assert_eq!((late.len(), late[0].as_str()), (TOLD_AT_ONCE, "abc-7"), "none of vrf was let go");
+    (0..MAX_EVENTS + 4).for_each(|_| happens(&log, "vrf/0"));
+    let first_kept = format!("abc-{}", 6 + MAX_EVENTS - 1 + 4 + 1);
+    let missed = 6 + MAX_EVENTS - 1 + 4 - (6 + TOLD_AT_ONCE);
+    let late = told(&mut of_vrf).await;
+    assert_eq!((late[0].clone(), late[1].clone()), (format!("{missed} missed"), first_kept));
+}
+
+#[tokio::test]
+async fn one_that_comes_back_to_a_place_that_was_let_go_is_told_the_most_that_it_may_have_missed() {
+    let log = log();
+    (0..3).for_each(|_| happens(&log, "vrf/0"));
+    happens(&log, "oracle/0");
+    (0..MAX_EVENTS).for_each(|_| happens(&log, "oracle/0"));
+    happens(&log, "vrf/0");
+    let back = async |service: Option<&str>| {
+        let service = service.map(|service| service.parse().unwrap());
+        told(&mut log.follow("abc-1", service)).await[0].clone()
+    };
+    assert_eq!(back(None).await, "4 missed");
+    assert_eq!(back(Some("vrf")).await, "3 missed", "two of them, in truth");
+    assert_eq!(back(Some("oracle")).await, "2 missed", "so many were let go");
 }

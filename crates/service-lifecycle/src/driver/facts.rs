@@ -87,13 +87,20 @@ impl Facts {
         });
     }
 
-    /// It is as it is for this reason.
-    pub(super) fn explain(&self, reason: Option<String>) {
+    /// It is to stay as it is: stopped. That is an event of its own where it has not stopped for this reason.
+    pub(super) fn stays_stopped(&self, reason: Option<String>, actor: Actor) {
+        let mut is_told = false;
         self.registry.update(&self.replica, |replica| {
+            let before = replica.reason.as_deref().unwrap_or_default();
+            is_told = reason.as_deref().is_some_and(|reason| before.ends_with(reason));
             let is_as_it_was = replica.reason == reason;
-            replica.reason = reason;
+            replica.reason.clone_from(&reason);
             if is_as_it_was { Change::None } else { Change::Made }
         });
+        if !is_told {
+            let (from, to) = (LifecycleState::Stopped, LifecycleState::Stopped);
+            self.record(What::State { from, to }, reason, actor);
+        }
     }
 
     pub(super) fn set_pid(&self, pid: Option<u32>) {

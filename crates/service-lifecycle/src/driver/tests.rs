@@ -23,6 +23,8 @@ enum Script {
     Refused,
     /// Ends at once.
     Crash,
+    /// Ends at once as if all were well.
+    Finishes,
     /// Listens, and ends by itself after this many seconds.
     Dies(u64),
     /// Cannot be launched.
@@ -63,11 +65,15 @@ impl Launch for Fake {
         }
     }
 
-    async fn left(&self, _replica: &ReplicaId) -> Option<Left<FakeProcess>> {
+    async fn left(
+        &self,
+        _replica: &ReplicaId,
+        at_once: impl Future<Output = ()> + Send,
+    ) -> Option<Left<FakeProcess>> {
         let (script, restarts) = self.left.lock().unwrap().take()?;
         if script == Script::Silent {
             // It does not show who it is, and is ended.
-            sleep(Duration::from_secs(10)).await;
+            let _over_or_late = timeout(Duration::from_secs(10), at_once).await.is_ok();
             return None;
         }
         Some(Left { process: self.process(script), restarts })
@@ -89,6 +95,9 @@ impl Fake {
         match script {
             Script::Crash => {
                 ended.send_replace(Some(exit(3, "bad luck")));
+            }
+            Script::Finishes => {
+                ended.send_replace(Some(exit(0, "nothing to do")));
             }
             Script::Dies(seconds) => {
                 let ended = ended.clone();
@@ -129,7 +138,7 @@ impl Process for FakeProcess {
         match self.script {
             Script::Silent => std::future::pending().await,
             Script::Refused => Err(LaunchError("RELEASE_NOT_ALLOWED: expected aa, found bb".into())),
-            Script::Crash => Err(LaunchError("the replica closed its descriptor".into())),
+            Script::Crash | Script::Finishes => Err(LaunchError("it closed its descriptor".into())),
             _ => {
                 let channel = Channel::Mesh(Arc::clone(&self.peer));
                 let registers = matches!(self.script, Script::Leaves(_));
@@ -148,7 +157,8 @@ impl Process for FakeProcess {
     fn signal(&self, signal: Signal, _cause: &Cause) {
         self.signals.lock().unwrap().push(signal);
         if signal == Signal::Kill || self.script != Script::Stubborn {
-            self.ended.send_replace(Some(exit(0, "")));
+            let words = if self.script == Script::Silent { "I wait" } else { "" };
+            self.ended.send_replace(Some(exit(0, words)));
         }
     }
 }
@@ -231,6 +241,15 @@ impl Stage {
             |snapshot: &Arc<service_registry::Snapshot>| snapshot.replica(&self.id).unwrap().state == state;
         self.registry.subscribe().wait_for(reached).await.unwrap();
         tokio::task::yield_now().await;
+    }
+
+    /// How the replica has ended the last time, once it is known to end again and again.
+    async fn last_of_a_crash_loop(&self) -> LastExit {
+        let found = |snapshot: &Arc<service_registry::Snapshot>| {
+            snapshot.replica(&self.id).unwrap().crash_loop.is_some()
+        };
+        let snapshot = self.registry.subscribe().wait_for(found).await.unwrap().clone();
+        snapshot.replica(&self.id).unwrap().crash_loop.clone().unwrap().last.clone()
     }
 
     fn order(&self, wanted: Wanted, cause: &str) {
@@ -374,6 +393,20 @@ async fn a_crash_shows_its_exit_code_and_last_words() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_ends_as_if_all_were_well_shows_why_its_exit_code_and_its_last_words() {
+    let last = Stage::new(&[Script::Finishes]).last_of_a_crash_loop().await;
+    assert_eq!((last.code, last.last_lines), (Some(0), vec!["nothing to do".to_owned()]));
+    assert_eq!(last.reason, "it closed its descriptor (exited with code 0; its last words: nothing to do)");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_has_written_that_never_listens_is_shown_and_not_how_it_was_ended() {
+    let last = Stage::new(&[Script::Silent]).last_of_a_crash_loop().await;
+    assert_eq!((last.code, last.last_lines), (None, vec!["I wait".to_owned()]));
+    assert_eq!(last.reason, "not ready within the start timeout of 60s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn stopping_in_the_middle_of_starting_ends_the_process() {
     let stage = Stage::new(&[Script::Silent]);
     stage.until(LifecycleState::Starting).await;
@@ -397,6 +430,37 @@ async fn stopping_between_two_lives_starts_no_third() {
     stage.order(Wanted::Gone, "stopped");
     stage.running.await.unwrap();
     assert_eq!(registry.snapshot().replica(&id).unwrap().restarts, restarts);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_is_one_event_whatever_the_replica_does_then() {
+    for (scripts, expected) in [
+        (&[Script::Missing][..], "Stopped -> Stopped: drained"),
+        (&[Script::Silent], "Starting -> Stopped: stopped before it was ready: drained"),
+        (&[Script::Good], "Draining -> Stopped: drained"),
+    ] {
+        let stage = Stage::new(scripts);
+        let state = match scripts {
+            [Script::Missing] => LifecycleState::Stopped,
+            [Script::Silent] => LifecycleState::Starting,
+            _ => LifecycleState::Ready,
+        };
+        // By then it is in the middle of its first wait, where it has one.
+        sleep(Duration::from_millis(10)).await;
+        stage.until(state).await;
+        stage.order(Wanted::Drained, "drained");
+        sleep(Duration::from_secs(100)).await;
+        let events = stage.registry.events().after(0);
+        let stopped = events.iter().filter_map(|event| match &event.what {
+            What::State { from, to: to @ LifecycleState::Stopped } if event.actor == Actor::Operator => {
+                Some(format!("{from} -> {to}: {}", event.cause.as_deref().unwrap_or_default()))
+            }
+            _ => None,
+        });
+        assert_eq!(stopped.collect::<Vec<_>>(), [expected]);
+        let shown = stage.registry.snapshot().replica(&stage.id).unwrap().reason.clone();
+        assert_eq!(shown.as_deref(), Some("drained"));
+    }
 }
 
 #[tokio::test(start_paused = true)]

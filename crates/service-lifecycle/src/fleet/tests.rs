@@ -495,3 +495,21 @@ async fn a_rollout_goes_on_as_somebody_says_and_says_what_it_waits_for() {
     .assert_eq(&told.join("\n"));
     stage.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn when_nobody_leads_any_more_what_is_in_flight_is_not_waited_for() {
+    let stage = Stage::new(1);
+    stage.until(&[0]).await;
+    let instance = stage.registry.snapshot().replica(&id(0)).unwrap().instance.clone().unwrap();
+    instance.in_flight.begin();
+    stage.stop.send_replace(Wanted::Gone);
+    let drains = |snapshot: &Arc<Snapshot>| {
+        snapshot.replica(&id(0)).is_some_and(|replica| replica.state == LifecycleState::Draining)
+    };
+    stage.registry.subscribe().wait_for(drains).await.unwrap();
+    let began = Instant::now();
+    drop(stage.stop);
+    stage.task.await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert!(stage.running.lock().unwrap().is_empty());
+}

@@ -25,14 +25,15 @@ impl SuccessRate {
     /// The share of an instance's calls that succeeded, in percent, where that is too low. It is looked at as soon as
     /// there are enough calls, and every look begins anew.
     pub(super) fn too_low(&mut self, service: &Service, instance: &Instance) -> Option<u64> {
-        let now = totals(service);
         let since = |(incarnation, total): (&u64, &Calls)| {
             total.since(self.0.get(incarnation).copied().unwrap_or_default())
         };
-        let own = now.get_key_value(&instance.incarnation).map(since)?;
-        if own.all < MIN_CALLS {
+        // Most looks end here, and those of many instances at each of them would be many.
+        if since((&instance.incarnation, &instance.calls.total())).all < MIN_CALLS {
             return None;
         }
+        let now = totals(service);
+        let own = now.get_key_value(&instance.incarnation).map(since)?;
         let others = now.iter().filter(|(incarnation, _)| **incarnation != instance.incarnation);
         let others = others.map(since).fold(Calls::default(), Calls::plus);
         self.0 = now;

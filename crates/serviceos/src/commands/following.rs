@@ -7,7 +7,7 @@ use anyhow::Context;
 use control::{AdminClient, StreamEvent};
 
 use crate::failure::Failure;
-use crate::output::{Reader, print_on};
+use crate::output::{Reader, print_beside};
 use crate::signals::Orders;
 
 /// Why no more is printed.
@@ -42,7 +42,10 @@ pub(super) async fn follow_until<E: StreamEvent, T>(
         let mut stream = client.watch::<E>(path).await?;
         while let Some(event) = stream.next().await? {
             let (said, flow) = shown(&event)?;
-            let reader = said.map(print_on).transpose()?;
+            let reader = match said {
+                Some(said) => Some(print_beside(said).await?),
+                None => None,
+            };
             match flow {
                 ControlFlow::Break(said) => return Ok(End::Reached(said)),
                 ControlFlow::Continue(()) if reader == Some(Reader::Gone) => return Ok(End::Told),

@@ -31,7 +31,7 @@ use super::data_dir::DataDir;
 use super::groups::Group;
 use super::kept_rollouts::Resumed;
 use super::quoter;
-use super::replica_process::ReplicaLauncher;
+use super::replica_process::{ReplicaLauncher, forget_output};
 use crate::left_process::{Found, LeftProcess, end_strays};
 use crate::replaced_file::replace;
 
@@ -81,13 +81,26 @@ impl Left {
     }
 
     /// SIGTERM, its grace, SIGKILL; returns when nothing of its group is left.
-    pub(crate) async fn end(mut self) {
+    pub(crate) async fn end(self) {
+        self.end_unless(std::future::pending()).await;
+    }
+
+    /// The same, and SIGKILL once this is over.
+    pub(super) async fn end_unless(mut self, at_once: impl Future<Output = ()>) {
         self.process.terminate();
-        if timeout(self.record.grace(), self.process.ended()).await.is_err() {
-            tracing::warn!(replica = %self.record.replica, "the replica did not end by itself: killing it");
-            self.process.kill();
-            self.process.ended().await;
+        tokio::select! {
+            ended = timeout(self.record.grace(), self.process.ended()) => if ended.is_err() {
+                tracing::warn!(replica = %self.record.replica, "the replica did not end by itself: killing it");
+            },
+            () = at_once => {}
         }
+        self.end_at_once().await;
+    }
+
+    /// SIGKILL to whoever is left of its group; returns when nobody is.
+    pub(super) async fn end_at_once(mut self) {
+        self.process.kill();
+        self.process.ended().await;
         self.end_group().await;
         self.record.remove(&self.run);
     }
@@ -117,11 +130,8 @@ pub(super) async fn end_all_until(run: &Path, impatient: impl Future<Output = ()
         _all = end_all(run) => return,
         () = impatient => {}
     }
-    for mut left in Left::all(run) {
-        left.process.kill();
-        left.process.ended().await;
-        left.end_group().await;
-        left.record.remove(run);
+    for left in Left::all(run) {
+        left.end_at_once().await;
     }
 }
 
@@ -303,7 +313,11 @@ pub(super) async fn end_unwanted(unwanted: Vec<Left>) {
     for left in unwanted {
         let (replica, pid) = (&left.record.replica, left.record.process.pid);
         tracing::info!(%replica, pid, "an earlier serviceos has left a replica that is not wanted any more: it is ended");
-        ending.spawn(left.end());
+        ending.spawn(async move {
+            let output = left.record.output.clone();
+            left.end().await;
+            forget_output(&output);
+        });
     }
     while ending.join_next().await.is_some() {}
 }

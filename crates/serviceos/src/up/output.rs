@@ -1,8 +1,8 @@
 //! What replicas write, into the log of this process: one thread follows the files that they append to.
 //!
 //! ```text
-//! replica ─ appends ─▶ run/NAME.log ─ read every 100 ms, freed once it was read ─▶ lines ─▶ the process log
-//!                                                                                    └────▶ the last ones, for `serviceos logs`
+//! replica ─ appends ─▶ run/NAME.log ─ read every 100 or 200 ms, freed once it was read ─▶ lines ─▶ the process log
+//!                                                                                           └────▶ the last ones, for `serviceos logs`
 //! ```
 //!
 //! A replica never waits for this process, and outlives it. So what it writes faster than it may is skipped where it lies, and
@@ -33,6 +33,8 @@ pub(crate) use text::text;
 const EVERY: Duration = Duration::from_millis(100);
 /// The same while one of them grows so fast that it would fill the disk meanwhile.
 const SOON: Duration = Duration::from_millis(10);
+/// In how many looks nothing came to a file that is looked at only each second time from then on: most have nothing to say.
+const QUIET: u32 = 20;
 /// How often a file is looked at that is followed no more, for what was written last.
 const LAST_LOOKS: usize = 16;
 /// How often it is said of a replica that not everything is passed on.
@@ -83,6 +85,8 @@ struct Source {
     said: Option<Instant>,
     /// Said once until it succeeds again.
     fails: bool,
+    /// How many looks there were since something came.
+    quiet: u32,
 }
 
 impl Follower {
@@ -179,7 +183,15 @@ impl Work {
         }
         match Followed::open(&path, from, version) {
             Ok(file) => {
-                self.sources.push(Source { replica, path, file, unsaid: 0, said: None, fails: false });
+                self.sources.push(Source {
+                    replica,
+                    path,
+                    file,
+                    unsaid: 0,
+                    said: None,
+                    fails: false,
+                    quiet: 0,
+                });
             }
             Err(error) => {
                 let path = path.display();
@@ -190,7 +202,8 @@ impl Work {
 
     /// Reads all files; gives how long to wait until the next time.
     fn look(&mut self, now: Instant) -> Duration {
-        let is_hasty = self.sources.iter_mut().fold(false, |is_hasty, source| {
+        let looked_at = self.sources.iter_mut().filter_map(Source::if_due);
+        let is_hasty = looked_at.fold(false, |is_hasty, source| {
             let read = source.read(now);
             let is_fast = read.is_fast;
             source.pass_on(read, &self.into, now);
@@ -228,10 +241,19 @@ impl Work {
 }
 
 impl Source {
+    /// Nothing where this look passes it by.
+    fn if_due(&mut self) -> Option<&mut Self> {
+        self.quiet = self.quiet.saturating_add(1);
+        (self.quiet <= QUIET || self.quiet.is_multiple_of(2)).then_some(self)
+    }
+
     fn read(&mut self, now: Instant) -> Read {
         match self.file.read(now) {
             Ok(read) => {
                 self.fails = false;
+                if read.is_fast || read.dropped > 0 || !read.lines.is_empty() {
+                    self.quiet = 0;
+                }
                 read
             }
             Err(error) => {

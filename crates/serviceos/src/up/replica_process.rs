@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,9 +121,14 @@ impl ReplicaLauncher {
         self.left.replicas()
     }
 
+    /// Where what it writes goes.
+    fn output(&self, replica: &ReplicaId) -> PathBuf {
+        self.run.join(format!("{}.log", replica.file_stem()))
+    }
+
     async fn spawn(&self, replica: &ReplicaId, spec: &Spec) -> anyhow::Result<ReplicaProcess> {
         let starts = spec.starts.as_ref().map_err(|reason| anyhow::anyhow!("{reason}"))?;
-        let output = self.run.join(format!("{}.log", replica.file_stem()));
+        let output = self.output(replica);
         // Everything else of the start needs the folder too, so it is this step that finds it missing.
         let opened = open_output(&output);
         let (output_file, output_start) = opened.with_context(|| {
@@ -173,7 +179,12 @@ impl ReplicaLauncher {
 impl Launch for ReplicaLauncher {
     type Process = ReplicaProcess;
 
-    async fn left(&self, replica: &ReplicaId) -> Option<Left<ReplicaProcess>> {
+    async fn left(
+        &self,
+        replica: &ReplicaId,
+        at_once: impl Future<Output = ()> + Send,
+    ) -> Option<Left<ReplicaProcess>> {
+        let mut at_once = pin!(at_once);
         let left = self.left.take(replica)?;
         let (service, record) = (&replica.service, &left.record);
         let runs = record.version().or_else(|| self.specs.version_of(service, &record.spec));
@@ -191,6 +202,10 @@ impl Launch for ReplicaLauncher {
         let judged = tokio::select! {
             judged = judge.judge(&left.record) => judged,
             () = left.process.ended() => Err("it has ended".to_owned()),
+            () = &mut at_once => {
+                left.end_at_once().await;
+                return None;
+            }
         };
         match judged {
             Ok((address, channel)) => {
@@ -208,7 +223,7 @@ impl Launch for ReplicaLauncher {
             }
             Err(reason) => {
                 tracing::warn!(%replica, pid, reason, "an earlier serviceos has left this replica, which is not taken over: it is ended, and started anew");
-                left.end().await;
+                left.end_unless(at_once).await;
                 None
             }
         }
@@ -218,6 +233,8 @@ impl Launch for ReplicaLauncher {
         self.mesh.authority.dismiss(&replica.service, &replica.instance());
         self.mesh.configurations.forget(replica);
         self.outputs.forget(replica.clone());
+        // Whoever follows it has it open, and reads what is left. It goes now, since another may have the replica's number soon.
+        forget_output(&self.output(replica));
     }
 
     async fn launch(&self, replica: &ReplicaId, version: &Version) -> Result<ReplicaProcess, LaunchError> {
@@ -316,6 +333,16 @@ fn open_output(path: &Path) -> std::io::Result<(File, u64)> {
     }
     let length = file.metadata()?.len();
     Ok((file, length))
+}
+
+/// What a replica has written goes with it.
+pub(super) fn forget_output(output: &Path) {
+    match std::fs::remove_file(output) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(output = %output.display(), %error, "the output of a replica that is gone cannot be removed");
+        }
+        _ => {}
+    }
 }
 
 /// How much was written; nothing where the file is gone.

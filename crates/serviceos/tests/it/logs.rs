@@ -45,6 +45,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['SERVICEOS_PORT'])), Handler).serve_forever()
 "#;
 
+/// How `/proc/PID/task/TID/syscall` begins while a thread is in write(2).
+const WRITE: &str = if cfg!(target_arch = "x86_64") { "1 " } else { "64 " };
+
 /// A mesh with the server as `app`, beside vrf, with another head of its file.
 fn up(head: &str) -> Option<Running> {
     if !has_program("python3") {
@@ -212,4 +215,58 @@ fn a_replica_that_writes_without_end_fills_no_disk_and_disturbs_nobody() {
     assert_eq!(mesh.replicas("app")[0]["restarts"], 0);
     kill(following.child.id(), Signal::INT);
     assert_eq!(following.code(), Some(0));
+}
+
+#[test]
+fn the_file_of_a_replica_outlives_its_processes_and_goes_with_the_replica() {
+    let mut mesh = Mesh::new().with_ports_of_its_own().service("vrf", 3).up();
+    let run = mesh.folder().join(".serviceos/run");
+    let kept = || {
+        let names = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
+        names.retain(|name| name.starts_with("vrf-") && name.ends_with(".log"));
+        names.sort();
+        names
+    };
+    let all = ["vrf-0.log", "vrf-1.log", "vrf-2.log"];
+    assert_eq!(kept(), all);
+    let pid = mesh.pids("vrf")[2];
+    kill(pid, Signal::KILL);
+    eventually("another process", || mesh.pids("vrf").get(2).filter(|now| **now != pid).copied());
+    assert_eq!(kept(), all, "it is the same replica");
+    mesh.until_selectable();
+    assert_eq!(mesh.run(&["scale", "vrf=2"]).code, 0);
+    eventually("two replicas", || (mesh.replicas("vrf").len() == 2).then_some(()));
+    eventually("two files", || (kept() == all[..2]).then_some(()));
+    // So it is with one that an earlier `up` has left and that nobody wants any more.
+    mesh.signal(Signal::KILL);
+    mesh.wait();
+    assert_eq!(kept(), all[..2]);
+    let mesh = mesh.up_again_with("    vrf: {replicas: 1}\n");
+    eventually("one file", || (kept() == all[..1]).then_some(()));
+    mesh.signal(Signal::TERM);
+    let _its_folder = mesh.ended();
+    assert_eq!(kept(), all[..1], "what was said last can be read after the end");
+}
+
+#[test]
+fn a_reader_that_has_stopped_reading_keeps_nothing_from_ending() {
+    let mesh = Mesh::new().service("vrf", 1).up();
+    let (reader, writer) = std::io::pipe().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+    rustix::io::write(&writer, &[b'x'; 4096]).unwrap();
+    let mut command = mesh.command();
+    let mut following = command.args(["events", "-f"]).stdin(Stdio::null()).stdout(writer).spawn().unwrap();
+    drop(command);
+    let waits = || {
+        std::fs::read_dir(format!("/proc/{}/task", following.id())).unwrap().any(|thread| {
+            let wait = std::fs::read_to_string(thread.unwrap().path().join("syscall")).unwrap_or_default();
+            wait.starts_with(WRITE)
+        })
+    };
+    eventually("it to wait for its reader", || waits().then_some(()));
+    kill(following.id(), Signal::INT);
+    let status = eventually("it to end", || following.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    drop(reader);
 }

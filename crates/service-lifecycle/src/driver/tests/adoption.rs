@@ -50,6 +50,19 @@ async fn an_order_to_stop_while_it_is_looked_at_launches_nothing() {
     stage.stop(Wanted::Gone, expected).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_order_to_be_gone_at_once_while_it_is_looked_at_does_not_wait_for_that() {
+    let stage = Stage::with_left(&[Script::Good], false, Some((Script::Silent, 0)));
+    sleep(Duration::from_secs(3)).await;
+    let began = Instant::now();
+    let expected = expect![[r#"
+        0s Stopped not started yet
+        []
+    "#]];
+    stage.stop(Wanted::GoneAtOnce, expected).await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
 #[test]
 fn nobody_is_told_how_a_process_ended_that_somebody_else_has_started() {
     let exit = Exit::Adopted { last_lines: vec!["one".into(), "two".into()] };
