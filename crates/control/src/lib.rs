@@ -42,7 +42,7 @@ pub use events::{EventEntries, EventEntry, EventLog, ToldEvent};
 pub use health::{HealthReport, Overall};
 pub use logs::{LogEvent, LogLevel, LogLine, LogLines, Logs};
 pub use server::{Serving, serve_socket, serve_tcp};
-pub use socket::bind_socket;
+pub use socket::{bind_socket, bind_socket_named, connect_socket_named};
 pub use status::{LimitsStatus, NodeStatus, ReplicaStatus, ServiceStatus, Status};
 pub use store_state::{StoreState, StoreView};
 pub use why::{Why, WhyAttested, WhyConfig, WhyEvidence, WhyHealthy, WhyNotGated, WhyReady, WhyRefused};

@@ -34,6 +34,7 @@ use super::node;
 use super::quoter::Quoter;
 use super::store::Stores;
 use super::versions::Versions;
+use crate::hold::Hold;
 
 /// What an authority is made of that was claimed before.
 pub(super) struct Claimed {
@@ -178,11 +179,15 @@ impl Mesh {
         revision: u64,
         data_dir: &DataDir,
         claimed: Claimed,
+        (measured, hold): (Option<(Settings, Measurements)>, Hold),
     ) -> Result<Self> {
         let Claimed { stores, node: claimed, vault, grants, listener } = claimed;
         let address = listener.local_addr().context("failed to open the mesh port")?;
-        let measurements = Measurements::take(settings, data_dir.run()).await?;
-        let quoter = Quoter::reach(data_dir.run(), data_dir.development()).await?;
+        let measurements = match measured {
+            Some((of, measured)) => measured.renewed(Some(&of), settings, data_dir.run()).await?,
+            None => Measurements::take(settings, data_dir.run()).await?,
+        };
+        let quoter = Quoter::reach(data_dir.run(), data_dir.development(), hold).await?;
         let services = policies::services(settings, &measurements, &grants)?;
         let manifest = policies::manifest(settings, &services);
         let opening = Opening {
@@ -282,7 +287,7 @@ impl Mesh {
         background.add(|stopped| api.serve(told(stopped)));
         if let Some(node) = node {
             let seal = node::seal(authority.clone());
-            background.add(|stopped| node.run(shared, seal, told(stopped)));
+            background.add_abiding(|stopped| node.run(shared, seal, told(stopped)));
         }
         let running = authority.clone();
         background.add(|stopped| running.run(told(stopped)));
