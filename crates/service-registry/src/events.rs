@@ -41,6 +41,8 @@ pub enum Subject {
     Replica(ReplicaId),
     /// A whole service.
     Service(ServiceName),
+    /// This process, and so all of them.
+    Process,
 }
 
 /// What has happened.
@@ -64,6 +66,13 @@ pub enum What {
     },
     /// A rollout has come to this stage.
     Rollout(String),
+    /// This process serves in the place of another one.
+    Takeover {
+        /// The number of that process.
+        from: u32,
+        /// The number of this one.
+        to: u32,
+    },
 }
 
 /// Who wants something.
@@ -104,11 +113,12 @@ impl fmt::Display for Actor {
 }
 
 impl Subject {
-    /// The service that it belongs to.
-    pub fn service(&self) -> &ServiceName {
+    /// The service that it belongs to; none where it is no service's.
+    pub fn service(&self) -> Option<&ServiceName> {
         match self {
-            Self::Replica(id) => &id.service,
-            Self::Service(name) => name,
+            Self::Replica(id) => Some(&id.service),
+            Self::Service(name) => Some(name),
+            Self::Process => None,
         }
     }
 }

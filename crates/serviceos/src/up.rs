@@ -74,7 +74,7 @@ use self::store::Stores;
 use crate::failure::Failure;
 use crate::hold::Hold;
 use crate::known_authority::KnownAuthority;
-use crate::signals::{Looks, Orders};
+use crate::signals::{Looks, Orders, Upgrades};
 use admin_state::admin_state;
 use adoption::LetIn;
 use background::{Background, told};
@@ -135,6 +135,7 @@ struct Process {
     screen: Screen,
     orders: Orders,
     looks: Looks,
+    upgrades: Upgrades,
     manager: Manager,
     /// What shows the service manager that the event loop turns.
     signs_of_life: JoinSet<()>,
@@ -152,11 +153,12 @@ pub(crate) async fn start_and_serve(given: Given) -> Result<(), Failure> {
     let signs_of_life = manager.begin();
     let listening = Orders::listen_where(manager.hang_up());
     let (orders, looks) = listening.context("failed to listen for signals")?;
+    let upgrades = Upgrades::listen().context("failed to listen for signals")?;
     let processes = settings.services.iter().filter_map(|service| service.process());
     let replicas = processes.map(|process| u64::from(process.replicas)).sum();
     descriptors::raise_limit(&settings.gateway.limits, replicas)?;
     let leaving = JoinSet::new();
-    let mut process = Process { screen, orders, looks, manager, signs_of_life, log, leaving };
+    let mut process = Process { screen, orders, looks, upgrades, manager, signs_of_life, log, leaving };
     let ended = process.run(given).await;
     // They have had as long as everything else.
     process.leaving.shutdown().await;
@@ -217,6 +219,7 @@ struct Running {
     asked: mpsc::Receiver<Asking>,
     /// How far this process is with taking the place of another.
     stage: watch::Receiver<Stage>,
+    nonces: Arc<Nonces>,
     listening: Listening,
     stores: Stores,
     /// Held to the end: the lock on the data directory.
@@ -296,13 +299,14 @@ impl Running {
         let (router_plan, tls) = (Arc::clone(&router), client_tls.config());
         let plan = Plan::gateway(routes, router_plan, &settings, &metrics, tls, own, shared.limits())?;
         let mut random = fastrand::Rng::new();
+        let nonces = Arc::new(Nonces::new(Timestamp::now()));
         let parts = GatewayParts {
             shared: Shared {
                 router: RouterPlan { registry: registry.clone(), suspicions },
                 keys: keys.subscribe(),
                 tokens: token_keys,
                 users,
-                nonces: Arc::new(Nonces::new(Timestamp::now())),
+                nonces: Arc::clone(&nonces),
                 client_buckets: Arc::new(ClientBuckets::new(&plan.rate_limits)),
                 metrics: Arc::clone(&metrics),
                 access_log: access_log_handle,
@@ -402,8 +406,12 @@ impl Running {
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
         manager.follow(&live.registry, &facts.expected, &mut background);
-        let succession =
-            Succession { registry: live.registry.clone(), opener: gateway.opener(), hold: hold.clone() };
+        let succession = Succession {
+            registry: live.registry.clone(),
+            opener: gateway.opener(),
+            hold: hold.clone(),
+            nonces: Arc::clone(&nonces),
+        };
         let stage = succession.begin(predecessor, &mut background);
         let asked = standing::begin(takeover_socket, stage.clone(), &mut background);
         let quoter = mesh.quoter.clone();
@@ -423,6 +431,7 @@ impl Running {
             manager,
             asked,
             stage,
+            nonces,
             listening,
             stores: kept_stores,
             data_dir,

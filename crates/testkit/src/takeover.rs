@@ -21,7 +21,8 @@ impl Mesh {
         self.takeovers += 1;
         for name in ["out", "err"] {
             let (from, to) = (format!("up.{name}"), format!("up.{}.{name}", self.takeovers));
-            std::fs::rename(self.folder().join(from), self.folder().join(to)).expect("the output of the one before");
+            std::fs::rename(self.folder().join(from), self.folder().join(to))
+                .expect("the output of the one before");
         }
         self.arguments.push("--takeover".to_owned());
         let child = self.start();
@@ -40,19 +41,41 @@ impl Running {
         Former { child: std::mem::replace(&mut self.child, child), number }
     }
 
+    /// The same where the gateway of the other one is to listen elsewhere.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn begin_takeover_at(&mut self, gateway: &str) -> Former {
+        let elsewhere = format!("--gateway={gateway}");
+        let of_gateway = self.mesh.arguments.iter().position(|argument| argument.starts_with("--gateway="));
+        let of_gateway = of_gateway.expect("an argument");
+        let before = std::mem::replace(&mut self.mesh.arguments[of_gateway], elsewhere);
+        let former = self.begin_takeover();
+        self.mesh.arguments[of_gateway] = before;
+        former
+    }
+
     /// The same, and waits until it serves.
     ///
     /// # Panics
     /// When that does not come about.
     pub fn take_over(&mut self) -> Former {
         let former = self.begin_takeover();
+        self.until_taken_over(&former);
+        former
+    }
+
+    /// Waits until the place of the other one is taken.
+    ///
+    /// # Panics
+    /// When that does not come about.
+    pub fn until_taken_over(&mut self, former: &Former) {
         eventually("the takeover", || {
             if self.child.try_wait().expect("asking for the process").is_some() {
                 panic!("it ended: {:?}; the one before: {}", self.wait(), former.log(self));
             }
             self.log().contains("the place of another serviceos is taken").then_some(())
         });
-        former
     }
 
     /// The takeover has failed: the one before is the one that runs. Gives how the other ended.

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::claims::Sockets;
 use super::data_dir::DataDir;
 use super::measuring::Measurements;
-use super::takeover::asking::{TakenOver, ask};
+use super::takeover::asking::{TakenOver, ask, is_there};
 use super::takeover::leaving::{HandingOver, Leaving};
 use super::takeover::standing::Asking;
 use super::takeover::succeeding::Predecessor;
@@ -45,6 +45,7 @@ impl Place {
                 return Ok(Self { data_dir, sockets, predecessor: None, measured: None, hold });
             }
             Whose::Anothers => {
+                is_there(root)?;
                 let measured = Measurements::take(settings, &root.join("run")).await?;
                 (ask(root).await?, Some((settings.clone(), measured)))
             }
@@ -71,7 +72,7 @@ impl Running {
         process.screen.say(&format!("{asks} takes over; requests are served on"));
         tracing::info!("{asks} takes over: control ends here, and the gateway serves on");
         let Self { gateway, mut fleets, beside, mut background, output, access_log, mut live, .. } = self;
-        let Self { hold, orders, manager, listening, stores, data_dir, quoter, .. } = self;
+        let Self { hold, orders, manager, listening, stores, data_dir, quoter, nonces, .. } = self;
         hold.loosen();
         fleets.kill().await;
         // Whoever waits for another configuration is told that there is none.
@@ -92,8 +93,8 @@ impl Running {
         let let_go_ms = began.elapsed().as_millis();
         tracing::info!(let_go_ms, "control has ended, and everything is handed over");
         let handing = HandingOver { listening, data_dir, read, manager: manager.handed(), began };
-        let leaving = Leaving { gateway, beside, access_log, registry, drain };
-        match handing.to(asking, &leaving.registry).await {
+        let leaving = Leaving { gateway, beside, access_log, registry, nonces, drain };
+        match handing.to(asking, &leaving).await {
             Ok(successor) => {
                 drop(handing);
                 let (pid, elapsed_ms) = (successor.pid, began.elapsed().as_millis());

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::reload::Live;
 use super::takeover::standing::Asking;
 use super::takeover::succeeding::{Stage, given_up, serves};
+use super::takeover::upgrade;
 use super::{Given, Process, Running, desk};
 use crate::failure::Failure;
 
@@ -68,7 +69,7 @@ impl Running {
     async fn until_told(&mut self, process: &mut Process, began: Instant) -> Over {
         let Self { gateway, fleets, background, beside, live, shutdown_requests, orders: changes, .. } = self;
         let (facts, asked, stage) = (&self.facts, &mut self.asked, &self.stage);
-        let (Process { screen, orders, looks, .. }, manager) = (process, &self.manager);
+        let (Process { screen, orders, looks, upgrades, .. }, manager) = (process, &self.manager);
         let registry = live.registry.clone();
         let mut shown = pin!(async {
             serves(stage.clone()).await;
@@ -99,6 +100,7 @@ impl Running {
                     // What it has begun need not come to its end: nothing is served by it but what is in flight.
                     over = &mut over => return over,
                 },
+                () = upgrades.asked() => upgrade::start_the_next(),
                 () = looks.asked() => {
                     manager.reloading_as_asked();
                     live.files.ask();

@@ -23,6 +23,7 @@ mod message;
 pub(super) mod sockets;
 pub(super) mod standing;
 pub(super) mod succeeding;
+pub(super) mod upgrade;
 
 use std::time::Duration;
 

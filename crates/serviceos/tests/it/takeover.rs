@@ -2,6 +2,7 @@
 
 mod clients;
 mod failing;
+mod in_two;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -49,6 +50,11 @@ fn the_next_one_serves_with_the_same_replicas_and_sockets_and_the_one_before_end
     assert_eq!(finished.code, 0, "{finished:?}");
     assert!(finished.out.contains(&format!("taken over by pid {}", mesh.pid())), "{}", finished.out);
     assert_ne!(mesh.pid(), first);
+    let events = mesh.run(&["events", "--json"]).out;
+    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let told = events.into_iter().find(|event| event["kind"] == "takeover").unwrap();
+    assert_eq!((&told["from"], &told["to"]), (&json!(first.to_string()), &json!(mesh.pid().to_string())));
+    assert_eq!((&told["service"], &told["actor"]), (&Value::Null, &json!("operator")));
     let status = mesh.status();
     assert_eq!(status["pid"], mesh.pid());
     assert_eq!((&status["gateway"], &status["admin"]), (&json!(addresses.0), &json!(addresses.1)));

@@ -28,6 +28,21 @@ pub(crate) struct TakenOver {
     pub(in super::super) predecessor: Predecessor,
 }
 
+/// Whether there is a socket to ask at.
+///
+/// # Errors
+/// There is none.
+pub(in super::super) fn is_there(root: &Path) -> Result<(), Failure> {
+    if root.join("run").join(SOCKET).exists() { Ok(()) } else { Err(nobody(root)) }
+}
+
+fn nobody(root: &Path) -> Failure {
+    Failure::NotRunning(format!(
+        "no serviceos runs on the data directory {}, so there is nothing to take over: start it without --takeover",
+        root.display()
+    ))
+}
+
 /// Asks the one that runs on a data directory for its place.
 ///
 /// # Errors
@@ -37,10 +52,7 @@ pub(in super::super) async fn ask(root: &Path) -> Result<TakenOver, Failure> {
     let mut connection = match connect_socket_named(&root.join("run"), SOCKET).await {
         Ok(connection) => connection,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-            return Err(Failure::NotRunning(format!(
-                "no serviceos runs on the data directory {}, so there is nothing to take over: start it without --takeover",
-                root.display()
-            )));
+            return Err(nobody(root));
         }
         Err(error) => {
             let failed = format!("failed to reach the serviceos on {}", root.display());
@@ -57,7 +69,9 @@ pub(in super::super) async fn ask(root: &Path) -> Result<TakenOver, Failure> {
     let handed = match answer.context("the serviceos that runs does not answer")?? {
         ToNew::Handed(handed) => *handed,
         ToNew::Refused(reason) => return Err(anyhow!("the serviceos that runs refuses: {reason}").into()),
-        ToNew::InFlight(_) => return Err(anyhow!("the serviceos that runs answers something else").into()),
+        ToNew::InFlight(_) | ToNew::Nonces(_) => {
+            return Err(anyhow!("the serviceos that runs answers something else").into());
+        }
     };
     Ok(handed_over(connection, handed, root, began).await?)
 }

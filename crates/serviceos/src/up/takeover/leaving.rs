@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use access::Nonces;
 use anyhow::{Context, Result, anyhow, bail};
 use edge_gateway::Gateway;
 use mesh_protocol::{MAX_DESCRIPTORS, send_with_descriptors};
@@ -19,7 +21,7 @@ use tokio::time::timeout;
 use types::ReplicaId;
 
 use super::asking::TakenOver;
-use super::message::{Certificates, Handed, Seen, SeenReplica, ToNew, ToOld, receive, send};
+use super::message::{Certificates, Handed, NoncesPart, Seen, SeenReplica, ToNew, ToOld, receive, send};
 use super::sockets::{Listening, Taken};
 use super::standing::{Asker, Asking};
 use super::{ON_ITS_WAY, SERVING};
@@ -40,6 +42,7 @@ pub(in super::super) struct Leaving {
     pub(in super::super) beside: Background,
     pub(in super::super) access_log: Option<AccessLog>,
     pub(in super::super) registry: Registry,
+    pub(in super::super) nonces: Arc<Nonces>,
     /// How long what is in flight may take.
     pub(in super::super) drain: Duration,
 }
@@ -65,11 +68,11 @@ impl HandingOver {
     ///
     /// # Errors
     /// It does not; it has ended by then.
-    pub(in super::super) async fn to(&self, asking: Asking, registry: &Registry) -> Result<Successor> {
+    pub(in super::super) async fn to(&self, asking: Asking, leaving: &Leaving) -> Result<Successor> {
         let Asking { connection, process, .. } = asking;
         let served = async {
-            let connection = self.give(connection, registry).await?;
-            wait_for_it(connection, process.pid).await
+            let connection = self.give(connection, &leaving.registry).await?;
+            wait_for_it(connection, process.pid, &leaving.nonces).await
         };
         match timeout(SERVING, served).await {
             Ok(Ok(successor)) => Ok(successor),
@@ -140,13 +143,18 @@ impl HandingOver {
 }
 
 /// Waits until whoever takes the place of this process serves.
-async fn wait_for_it(connection: UnixStream, pid: u32) -> Result<Successor> {
-    let (reading, writing) = connection.into_split();
+async fn wait_for_it(connection: UnixStream, pid: u32, nonces: &Nonces) -> Result<Successor> {
+    let (reading, mut writing) = connection.into_split();
     let (heard, mut said) = mpsc::channel(QUEUED);
     tokio::spawn(listen(reading, heard));
     loop {
         match said.recv().await {
-            Some(ToOld::Proven) => {}
+            Some(ToOld::Proven) => {
+                for part in NoncesPart::of(&nonces.hand_over()) {
+                    let part = ToNew::Nonces(Box::new(part));
+                    timeout(ON_ITS_WAY, send(&mut writing, &part)).await.context("it does not listen")??;
+                }
+            }
             Some(ToOld::Serving) => return Ok(Successor { pid, said, writing }),
             Some(ToOld::Hello(_) | ToOld::Seen(_)) => bail!("it said something else than was expected"),
             None => bail!("it ended before it served"),
@@ -172,7 +180,7 @@ async fn listen(mut reading: OwnedReadHalf, heard: mpsc::Sender<ToOld>) {
 impl Leaving {
     /// The same where this process takes its own place.
     pub(in super::super) async fn finish_here(self, connection: UnixStream) {
-        match timeout(SERVING, wait_for_it(connection, Asker::itself().pid)).await {
+        match timeout(SERVING, wait_for_it(connection, Asker::itself().pid, &self.nonces)).await {
             Ok(Ok(successor)) => self.finish(successor, None).await,
             Ok(Err(_)) | Err(_) => {
                 tracing::error!("the place that nobody has taken could not be taken back in time")

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result};
+use access::{HandedNonces, UsedNonce};
+use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
 use mesh_protocol::{Bytes, read_frame, write_frame};
 use serde::de::DeserializeOwned;
@@ -29,6 +30,8 @@ pub(super) enum ToOld {
 pub(super) enum ToNew {
     Refused(String),
     Handed(Box<Handed>),
+    /// A part of what is needed to go on with signed requests.
+    Nonces(Box<NoncesPart>),
     /// The requests that replicas have of the old one; those that are not named have none.
     InFlight(Vec<(ReplicaId, SocketAddr, usize)>),
 }
@@ -55,6 +58,44 @@ pub(in super::super) struct Handed {
     /// `NOTIFY_SOCKET`, where a service manager is told how things are, and how long it waits for a sign of life.
     pub(super) notify: Option<String>,
     pub(super) watchdog_usec: Option<u64>,
+}
+
+/// Nonces that were used, by their hashes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NoncesPart {
+    /// Since when all are known, in seconds.
+    pub(super) since: i64,
+    /// With their keys, and when they expire, in seconds.
+    pub(super) used: Vec<(Bytes, String, i64)>,
+    pub(super) more: bool,
+}
+
+impl NoncesPart {
+    /// How many there are in one.
+    const MOST: usize = 4000;
+
+    /// In parts.
+    pub(super) fn of(handed: &HandedNonces) -> Vec<Self> {
+        let part = |used: &[UsedNonce]| {
+            let used =
+                used.iter().map(|(hash, key, expiry)| (Bytes(hash.to_vec()), key.to_string(), *expiry));
+            Self { since: handed.since, used: used.collect(), more: true }
+        };
+        let mut parts: Vec<_> = handed.used.chunks(Self::MOST).map(part).collect();
+        parts.push(Self { since: handed.since, used: Vec::new(), more: false });
+        parts
+    }
+
+    /// Adds it to those that came before.
+    pub(super) fn add_to(self, handed: &mut HandedNonces) -> Result<()> {
+        handed.since = self.since;
+        for (Bytes(hash), key, expiry) in self.used {
+            let hash = hash.try_into().map_err(|_| anyhow!("a nonce that was handed over is none"))?;
+            handed.used.push((hash, key.into(), expiry));
+        }
+        Ok(())
+    }
 }
 
 /// Descriptors of one kind.

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use access::{HandedNonces, Nonces};
 use anyhow::{Context, Result};
 use edge_gateway::Opener;
 use mesh_protocol::Bytes;
-use service_registry::{Channel, Instance, LifecycleState, Registry, Replica, Snapshot};
+use service_registry::{
+    Actor, Channel, Instance, LifecycleState, Registry, Replica, Snapshot, Subject, What,
+};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{mpsc, watch};
@@ -41,6 +44,7 @@ pub(in super::super) struct Succession {
     pub(in super::super) registry: Registry,
     pub(in super::super) opener: Opener,
     pub(in super::super) hold: Hold,
+    pub(in super::super) nonces: Arc<Nonces>,
 }
 
 /// How far a takeover is, in the new process.
@@ -107,7 +111,7 @@ impl Predecessor {
     /// Takes its place, and tells it what is seen here until it has ended.
     async fn succeed(self, succession: Succession, stage: watch::Sender<Stage>) {
         let Self { connection, handed, began } = self;
-        let Succession { registry, opener, hold } = succession;
+        let Succession { registry, opener, hold, nonces } = succession;
         let (pid, version) = (handed.pid, handed.version);
         let (reading, mut writing) = connection.into_split();
         let (heard, mut said) = mpsc::channel(QUEUED);
@@ -123,12 +127,18 @@ impl Predecessor {
             let proven_ms = began.elapsed().as_millis();
             // Whoever calls from now on must not meet a worker that has not heard of them.
             let _by_all_or_late = registry.confirmed_here(snapshot.epoch, CONFIRMED).await;
-            let mut is_there =
-                timeout(ON_ITS_WAY, send(&mut writing, &ToOld::Proven)).await.is_ok_and(|sent| sent.is_ok());
+            let mut is_there = is_told(&mut writing, &ToOld::Proven).await;
+            if is_there {
+                match used_there(&mut said).await {
+                    Ok(used) => nonces.go_on_with(used),
+                    Err(error) => tracing::warn!(pid, "signatures from before now are refused: {error:#}"),
+                }
+            }
             opener.open();
             hold.tighten();
-            is_there &=
-                timeout(ON_ITS_WAY, send(&mut writing, &ToOld::Serving)).await.is_ok_and(|sent| sent.is_ok());
+            is_there &= is_told(&mut writing, &ToOld::Serving).await;
+            let what = What::Takeover { from: pid, to: std::process::id() };
+            registry.events().record(Subject::Process, what, None, Actor::Operator);
             stage.send_replace(Stage::Serving { from: pid });
             let elapsed_ms = began.elapsed().as_millis();
             tracing::info!(
@@ -160,6 +170,28 @@ impl Predecessor {
             let elapsed_ms = began.elapsed().as_millis();
             tracing::info!(pid, elapsed_ms, "the serviceos whose place was taken has ended");
             stage.send_replace(Stage::Alone);
+        }
+    }
+}
+
+async fn is_told(writing: &mut (impl tokio::io::AsyncWrite + Unpin), message: &ToOld) -> bool {
+    timeout(ON_ITS_WAY, send(writing, message)).await.is_ok_and(|sent| sent.is_ok())
+}
+
+/// The nonces that were used there, where none is used any more.
+async fn used_there(said: &mut mpsc::Receiver<ToNew>) -> Result<HandedNonces> {
+    let mut used = HandedNonces::default();
+    loop {
+        let part = timeout(ON_ITS_WAY, said.recv()).await;
+        match part.ok().flatten().context("the nonces that were used were not handed over")? {
+            ToNew::Nonces(part) => {
+                let more = part.more;
+                part.add_to(&mut used)?;
+                if !more {
+                    return Ok(used);
+                }
+            }
+            ToNew::Refused(_) | ToNew::Handed(_) | ToNew::InFlight(_) => {}
         }
     }
 }
