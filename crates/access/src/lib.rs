@@ -36,7 +36,8 @@ pub use public_key::{PublicKey, PublicKeyInfo, SignatureAlgorithm};
 #[cfg(feature = "fuzzing")]
 pub use signature::read_fields;
 pub use signature::{
-    ContentDigest, MAX_SIGNATURE_AGE, Nonce, Nonces, SignatureRefusal, Signed, SignedMessage, is_signed,
+    ContentDigest, HandedNonces, MAX_SIGNATURE_AGE, Nonce, Nonces, SignatureRefusal, Signed, SignedMessage,
+    UsedNonce, is_signed,
 };
 pub use tier::{FREE, Tier, Tiers, UNLIMITED, policy, whole_seconds};
 pub use token::{

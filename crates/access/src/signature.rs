@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 pub use content_digest::ContentDigest;
 use fields::{Bare, Member, Value};
-pub use nonces::{Nonce, Nonces};
+pub use nonces::{HandedNonces, Nonce, Nonces, UsedNonce};
 
 use crate::{Caller, KeyTable, Refusal};
 

@@ -28,15 +28,15 @@ pub struct EventEntry {
     pub id: String,
     /// When it happened.
     pub time: Timestamp,
-    /// To which service.
-    pub service: String,
+    /// To which service; none where it is the process.
+    pub service: Option<String>,
     /// To which replica of it; none where it is the whole service.
     pub replica: Option<String>,
-    /// What: `state`, `crashLoop`, `scaled` or `rollout`.
+    /// What: `state`, `crashLoop`, `scaled`, `rollout` or `takeover`.
     pub kind: String,
-    /// What was before: a state, or a number of replicas.
+    /// What was before: a state, a number of replicas, or that of a process.
     pub from: Option<String>,
-    /// What is since: a state, a number of replicas, or how far a rollout has come.
+    /// What is since: a state, a number of replicas or that of a process, or how far a rollout has come.
     pub to: Option<String>,
     /// Why, where that is not plain.
     pub cause: Option<String>,
@@ -94,7 +94,8 @@ impl EventLog {
     /// What came after an event, of one service or of all; everything that is kept where that is no event of this run.
     pub(crate) fn after(&self, id: &str, service: Option<&ServiceName>) -> EventEntries {
         let after = self.events.after(self.number(id));
-        let wanted = |event: &&Arc<Event>| service.is_none_or(|service| event.subject.service() == service);
+        let wanted =
+            |event: &&Arc<Event>| service.is_none_or(|service| event.subject.service() == Some(service));
         EventEntries { events: after.iter().filter(wanted).map(|event| self.entry(event)).collect() }
     }
 
@@ -111,7 +112,7 @@ impl EventLog {
 
     /// Whether something of this service was ever written down.
     pub(crate) fn knows(&self, service: &ServiceName) -> bool {
-        self.events.after(0).iter().any(|event| event.subject.service() == service)
+        self.events.after(0).iter().any(|event| event.subject.service() == Some(service))
     }
 
     fn number(&self, id: &str) -> u64 {
@@ -125,14 +126,15 @@ impl EventLog {
             What::CrashLoop => ("crashLoop", None, None),
             What::Scaled { from, to } => ("scaled", Some(from.to_string()), Some(to.to_string())),
             What::Rollout(stage) => ("rollout", None, Some(stage.clone())),
+            What::Takeover { from, to } => ("takeover", Some(from.to_string()), Some(to.to_string())),
         };
         EventEntry {
             id: format!("{:x}-{}", self.run, event.number),
             time: event.time,
-            service: event.subject.service().to_string(),
+            service: event.subject.service().map(ToString::to_string),
             replica: match &event.subject {
                 Subject::Replica(id) => Some(id.to_string()),
-                Subject::Service(_) => None,
+                Subject::Service(_) | Subject::Process => None,
             },
             kind: kind.to_owned(),
             from,
@@ -167,7 +169,7 @@ impl FollowEvents {
         let mut written = 0;
         for event in &events {
             self.known = event.number;
-            if self.service.as_ref().is_some_and(|service| event.subject.service() != service) {
+            if self.service.as_ref().is_some_and(|service| event.subject.service() != Some(service)) {
                 continue;
             }
             if self.service.is_some() {

@@ -47,7 +47,7 @@ pub use rollout::{
     ServiceRollout,
 };
 pub use server::{Serving, serve_socket, serve_tcp};
-pub use socket::bind_socket;
+pub use socket::{bind_socket, bind_socket_named, connect_socket_named};
 pub use status::{LimitsStatus, NodeStatus, ReplicaStatus, ServiceStatus, Status};
 pub use store_state::{StoreState, StoreView};
 pub use why::{Why, WhyAttested, WhyConfig, WhyEvidence, WhyHealthy, WhyNotGated, WhyReady, WhyRefused};

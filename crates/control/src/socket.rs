@@ -1,5 +1,5 @@
-//! The admin socket `run/admin.sock`. A socket's path may have at most 107 bytes, and data directories are often deeper, so
-//! both ends go through the open folder.
+//! The admin socket `run/admin.sock`, and others beside it. A socket's path may have at most 107 bytes, and data directories are
+//! often deeper, so both ends go through the open folder.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,8 +16,16 @@ const NAME: &str = "admin.sock";
 /// # Errors
 /// The machine's.
 pub fn bind_socket(folder: &Path) -> io::Result<UnixListener> {
-    let (_held, short) = through(folder)?;
-    let real = folder.join(NAME);
+    bind_socket_named(folder, NAME)
+}
+
+/// The same for another socket than the admin API's.
+///
+/// # Errors
+/// The machine's.
+pub fn bind_socket_named(folder: &Path, name: &str) -> io::Result<UnixListener> {
+    let (_held, short) = through(folder, name)?;
+    let real = folder.join(name);
     match std::fs::remove_file(&real) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -29,14 +37,22 @@ pub fn bind_socket(folder: &Path) -> io::Result<UnixListener> {
 
 /// Connects to the socket in a folder.
 pub(crate) async fn connect(folder: &Path) -> io::Result<UnixStream> {
-    let (_held, short) = through(folder)?;
+    connect_socket_named(folder, NAME).await
+}
+
+/// The same to another socket than the admin API's.
+///
+/// # Errors
+/// The machine's.
+pub async fn connect_socket_named(folder: &Path, name: &str) -> io::Result<UnixStream> {
+    let (_held, short) = through(folder, name)?;
     UnixStream::connect(&short).await
 }
 
 /// A short path to the socket, good while the descriptor is held.
-fn through(folder: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+fn through(folder: &Path, name: &str) -> io::Result<(OwnedFd, PathBuf)> {
     let held = open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let short = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", held.as_raw_fd()));
+    let short = PathBuf::from(format!("/proc/self/fd/{}/{name}", held.as_raw_fd()));
     Ok((held, short))
 }
 

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 /// How far it is; it only goes on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +25,7 @@ pub(crate) struct DrainSignal(Rc<State>);
 #[derive(Default)]
 struct State {
     stage: Cell<Stage>,
+    idle: Cell<Duration>,
     places: RefCell<Places>,
 }
 
@@ -49,6 +51,11 @@ impl DrainSignal {
         let woken: Vec<Waker> =
             self.0.places.borrow_mut().wakers.iter_mut().filter_map(Option::take).collect();
         woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Says how long connections that idle are kept while it drains; to be said before.
+    pub(crate) fn keep_idle(&self, idle: Duration) {
+        self.0.idle.set(idle);
     }
 
     /// Whether it is so far.
@@ -81,6 +88,11 @@ impl Listening {
             self.noted = Some(now);
         }
         false
+    }
+
+    /// How long connections that idle are kept while it drains.
+    pub(crate) fn idle(&self) -> Duration {
+        self.signal.0.idle.get()
     }
 
     /// Returns once it is so far.

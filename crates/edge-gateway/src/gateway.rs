@@ -36,8 +36,14 @@ pub enum Phase {
     Draining {
         /// When whoever has no answer yet is told so, and open connections are closed.
         deadline: Instant,
+        /// How long a connection that idles is kept, so that a request which is on its way to it is answered.
+        idle: Duration,
     },
 }
+
+/// How long a connection that idles is kept where another gateway has taken the place of this one: who sends nothing for so long
+/// has nothing on its way, and sees the end before it sends the next.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// Everything that a gateway is made of.
 pub struct GatewayParts {
@@ -197,7 +203,17 @@ impl Gateway {
     /// Stops accepting and lets open requests finish for at most `limit`; those without an answer are told so then, for which there is
     /// a second at the most. Said again before, the new limit counts.
     pub fn drain(&self, limit: Duration) {
-        self.phase.send_replace(Phase::Draining { deadline: Instant::now() + limit });
+        self.drain_keeping(Duration::ZERO, limit);
+    }
+
+    /// The same where another gateway goes on in the place of this one: nobody is to lose anything, so each connection is told with
+    /// its next answer that it ends, and one that idles is kept for a while.
+    pub fn leave(&self, limit: Duration) {
+        self.drain_keeping(IDLE.min(limit), limit);
+    }
+
+    fn drain_keeping(&self, idle: Duration, limit: Duration) {
+        self.phase.send_replace(Phase::Draining { deadline: Instant::now() + limit, idle });
     }
 
     /// Returns when a worker has ended, which none does before [`Self::drain`] unless something is badly wrong.

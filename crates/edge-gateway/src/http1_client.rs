@@ -131,12 +131,16 @@ impl Http1Client {
             }
             if began.is_none() && last_chance.is_none() {
                 let said = draining.poll_reached(context, Stage::Draining);
-                if said && self.requests > 0 {
+                let kept = match self.requests {
+                    // Its first request may be on its way.
+                    0 => draining.idle().max(FIRST_REQUEST),
+                    _ => draining.idle(),
+                };
+                if said && kept.is_zero() {
                     return Poll::Ready(Next::Closed);
                 }
                 if said {
-                    // Its first request may be on its way.
-                    last_chance = Some(Instant::now() + FIRST_REQUEST);
+                    last_chance = Some(Instant::now() + kept);
                     context.waker().wake_by_ref();
                 }
             }

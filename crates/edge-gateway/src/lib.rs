@@ -45,7 +45,7 @@ mod worker;
 pub use destination::CallerVersions;
 pub use error::{CODES, FlowError, LimitedBy};
 pub use gateway::{Gateway, GatewayParts, Opener, Phase, Plans, Shared};
-pub use listener::{BindError, Listeners, Place};
+pub use listener::{BindError, Given, GivenSockets, Listeners, Place};
 pub use plan::{Authentication, Plan};
 pub use rate_limit::{Ceiling, ClientBuckets, RateLimits, RouteLimit, nanoseconds_now};
 pub use route::{Asks, OwnPage, PageAnswer, PageRequest, Route, RouteTable};

@@ -52,6 +52,27 @@ pub enum Place {
     Address(SocketAddr),
     /// On a socket that listens already, and goes on to when this process has ended.
     Held(TcpListener),
+    /// On the sockets of a gateway whose place this one takes. None of them may be closed while somebody waits in its queue, so
+    /// all of them are taken, however many workers there are.
+    Taken(Vec<TcpListener>),
+}
+
+/// The sockets of one address, for a gateway that takes the place of this one.
+#[derive(Debug)]
+pub struct Given {
+    /// Where they listen.
+    pub address: SocketAddr,
+    /// They.
+    pub sockets: GivenSockets,
+}
+
+/// How the workers of a gateway listen at an address.
+#[derive(Debug)]
+pub enum GivenSockets {
+    /// All on one socket, which somebody else holds.
+    Shared(TcpListener),
+    /// Each on one of its own.
+    Own(Vec<TcpListener>),
 }
 
 /// The sockets of all workers.
@@ -59,6 +80,7 @@ pub enum Place {
 pub struct Listeners {
     by_worker: Vec<Vec<TcpListener>>,
     addresses: Vec<SocketAddr>,
+    given: Vec<Given>,
 }
 
 impl Listeners {
@@ -79,16 +101,27 @@ impl Listeners {
     /// [`BindError`]; nothing is left listening but what did before.
     pub fn open(places: Vec<Place>, workers: NonZeroUsize) -> Result<Self, BindError> {
         let mut by_worker: Vec<Vec<TcpListener>> = (0..workers.get()).map(|_| Vec::new()).collect();
-        let mut addresses = Vec::new();
+        let (mut addresses, mut given) = (Vec::new(), Vec::new());
         for place in places {
+            let is_shared = matches!(place, Place::Held(_));
             let (address, sockets) = match place {
                 Place::Address(address) => bind_all(address, workers)?,
                 Place::Held(socket) => share(&socket, workers)?,
+                Place::Taken(sockets) => take(sockets, workers)?,
             };
-            by_worker.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push(socket));
+            given.push(duplicates(address, &sockets, is_shared).map_err(unusable)?);
+            for (number, socket) in sockets.into_iter().enumerate() {
+                by_worker[number % workers.get()].push(socket);
+            }
             addresses.push(address);
         }
-        Ok(Self { by_worker, addresses })
+        Ok(Self { by_worker, addresses, given })
+    }
+
+    /// Duplicates of all sockets. They have to go before the gateway drains for good, since who connects waits as long as one is
+    /// open.
+    pub fn give(&mut self) -> Vec<Given> {
+        std::mem::take(&mut self.given)
     }
 
     /// The addresses really bound.
@@ -99,6 +132,36 @@ impl Listeners {
     pub(crate) fn into_workers(self) -> Vec<Vec<TcpListener>> {
         self.by_worker
     }
+}
+
+fn duplicates(address: SocketAddr, sockets: &[TcpListener], is_shared: bool) -> std::io::Result<Given> {
+    let sockets = match sockets.first() {
+        Some(one) if is_shared => GivenSockets::Shared(one.try_clone()?),
+        _ => GivenSockets::Own(sockets.iter().map(TcpListener::try_clone).collect::<Result<_, _>>()?),
+    };
+    Ok(Given { address, sockets })
+}
+
+fn unusable(error: std::io::Error) -> BindError {
+    BindError::Held { reason: error.to_string() }
+}
+
+/// The sockets that were taken, and as many more as there are workers without one.
+fn take(
+    mut taken: Vec<TcpListener>,
+    workers: NonZeroUsize,
+) -> Result<(SocketAddr, Vec<TcpListener>), BindError> {
+    let none = || BindError::Held { reason: "there is none".to_owned() };
+    let address = taken.first().ok_or_else(none)?.local_addr().map_err(unusable)?;
+    for socket in &taken {
+        socket.set_nonblocking(true).map_err(unusable)?;
+    }
+    for _ in taken.len()..workers.get() {
+        let more = bind_one(address, Sharing::Shared)?;
+        listen(&more, BACKLOG).map_err(|error| unusable(error.into()))?;
+        taken.push(more);
+    }
+    Ok((address, taken))
 }
 
 /// A socket of its own for each worker.
@@ -120,7 +183,6 @@ fn bind_all(wanted: SocketAddr, workers: NonZeroUsize) -> Result<(SocketAddr, Ve
 
 /// One socket for all workers: each is woken by a connection, and the first of them takes it.
 fn share(held: &TcpListener, workers: NonZeroUsize) -> Result<(SocketAddr, Vec<TcpListener>), BindError> {
-    let unusable = |error: std::io::Error| BindError::Held { reason: error.to_string() };
     let address = held.local_addr().map_err(unusable)?;
     held.set_nonblocking(true).map_err(unusable)?;
     let sockets: Result<_, _> = (0..workers.get()).map(|_| held.try_clone()).collect();
@@ -172,6 +234,29 @@ mod tests {
         assert!(matches!(second, BindError::InUse { address } if address == taken), "{second}");
         drop(listeners);
         Listeners::bind(&[taken], workers(1)).unwrap();
+    }
+
+    #[test]
+    fn a_gateway_that_takes_the_place_of_another_has_all_of_its_sockets_and_who_waits_in_them() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        for wanted in [1, 2, 5] {
+            let mut before = Listeners::bind(&[any], workers(3)).unwrap();
+            let address = before.addresses()[0];
+            let given = before.give().into_iter().map(|given| match given.sockets {
+                GivenSockets::Own(sockets) => Place::Taken(sockets),
+                GivenSockets::Shared(_) => panic!("nobody holds one"),
+            });
+            let mut after = Listeners::open(given.collect(), workers(wanted)).unwrap();
+            let clients: Vec<_> = (0..60).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+            drop(before);
+            assert_eq!(after.addresses(), [address]);
+            assert_eq!(after.give().len(), 1);
+            let workers = after.into_workers();
+            assert!(workers.iter().all(|worker| !worker.is_empty()));
+            let sockets = workers.iter().flatten();
+            let waiting = sockets.map(|socket| std::iter::from_fn(|| socket.accept().ok()).count());
+            assert_eq!(waiting.sum::<usize>(), clients.len(), "for {wanted} workers");
+        }
     }
 
     #[test]

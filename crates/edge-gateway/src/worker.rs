@@ -249,7 +249,8 @@ async fn serve(worker: Rc<Worker>, inputs: Inputs, following: impl Future<Output
     }
     let finished = async { while accepting.join_next().await.is_some() {} };
     tokio::pin!(finished);
-    let mut deadline = draining(&mut phase).await;
+    let (mut deadline, idle) = draining(&mut phase).await;
+    signal.keep_idle(idle);
     signal.say(Stage::Draining);
     loop {
         tokio::select! {
@@ -262,7 +263,7 @@ async fn serve(worker: Rc<Worker>, inputs: Inputs, following: impl Future<Output
                 break;
             }
             // A second order may shorten the time.
-            Ok(()) = phase.changed() => deadline = draining(&mut phase).await,
+            Ok(()) = phase.changed() => (deadline, _) = draining(&mut phase).await,
         }
     }
     worker.flush();
@@ -339,15 +340,15 @@ impl Drop for Slot {
     }
 }
 
-/// Returns the drain's deadline once there is one.
-async fn draining(phase: &mut watch::Receiver<Phase>) -> Instant {
+/// Returns the drain's deadline once there is one, and how long connections that idle are kept.
+async fn draining(phase: &mut watch::Receiver<Phase>) -> (Instant, Duration) {
     loop {
-        if let Phase::Draining { deadline } = *phase.borrow_and_update() {
-            return deadline;
+        if let Phase::Draining { deadline, idle } = *phase.borrow_and_update() {
+            return (deadline, idle);
         }
         if phase.changed().await.is_err() {
             // Nobody is left to wait for.
-            return Instant::now();
+            return (Instant::now(), Duration::ZERO);
         }
     }
 }

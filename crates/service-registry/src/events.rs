@@ -22,7 +22,7 @@ const MAX_CAUSE_BYTES: usize = 2 << 10;
 pub struct Event {
     /// Its place: 1 for the first of this process, one more for each.
     pub number: u64,
-    /// The same among those of its service.
+    /// The same among those of its service, or of none.
     pub of_service: u64,
     /// When it happened.
     pub time: Timestamp,
@@ -43,6 +43,8 @@ pub enum Subject {
     Replica(ReplicaId),
     /// A whole service.
     Service(ServiceName),
+    /// This process, and so all of them.
+    Process,
 }
 
 /// What has happened.
@@ -66,6 +68,13 @@ pub enum What {
     },
     /// A rollout has come to this stage.
     Rollout(String),
+    /// This process serves in the place of another one.
+    Takeover {
+        /// The number of that process.
+        from: u32,
+        /// The number of this one.
+        to: u32,
+    },
 }
 
 /// Who wants something.
@@ -106,11 +115,12 @@ impl fmt::Display for Actor {
 }
 
 impl Subject {
-    /// The service that it belongs to.
-    pub fn service(&self) -> &ServiceName {
+    /// The service that it belongs to; none where it is no service's.
+    pub fn service(&self) -> Option<&ServiceName> {
         match self {
-            Self::Replica(id) => &id.service,
-            Self::Service(name) => name,
+            Self::Replica(id) => Some(&id.service),
+            Self::Service(name) => Some(name),
+            Self::Process => None,
         }
     }
 }
@@ -128,8 +138,8 @@ struct Inner {
 #[derive(Default)]
 struct Kept {
     events: VecDeque<Arc<Event>>,
-    /// How many there ever were of each service.
-    of_services: BTreeMap<ServiceName, u64>,
+    /// How many there ever were of each service, and of none.
+    of_services: BTreeMap<Option<ServiceName>, u64>,
 }
 
 impl Default for Events {
@@ -147,7 +157,7 @@ impl Events {
         if kept.events.len() == MAX_EVENTS {
             kept.events.pop_front();
         }
-        let of_service = kept.of_services.entry(subject.service().clone()).or_default();
+        let of_service = kept.of_services.entry(subject.service().cloned()).or_default();
         *of_service += 1;
         let (of_service, time) = (*of_service, Timestamp::now());
         kept.events.push_back(Arc::new(Event { number, of_service, time, subject, what, cause, actor }));

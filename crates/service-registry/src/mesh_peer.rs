@@ -76,7 +76,7 @@ impl MeshPeer {
 
     /// The SHA-256 of the certificate in force, and of the one before with the time until which it may be shown; `None` once it has
     /// ended.
-    pub(crate) fn certificates(&self, now: Timestamp) -> Option<([u8; 32], Option<Former>)> {
+    pub fn certificates(&self, now: Timestamp) -> Option<([u8; 32], Option<Former>)> {
         let state = self.state();
         (!state.ended).then(|| (state.leaf, state.former.filter(|(_, until)| now < *until)))
     }

@@ -120,6 +120,9 @@ pub(crate) struct UpArgs {
     /// Where replicas join the mesh, instead of the file's `mesh.listen`; port 0 lets the system choose.
     #[arg(long, value_name = "ADDR")]
     pub(crate) mesh: Option<SocketAddr>,
+    /// Take the place of the serviceos that runs on the data directory, without a lost request.
+    #[arg(long)]
+    pub(crate) takeover: bool,
 }
 
 #[derive(Debug, Args)]

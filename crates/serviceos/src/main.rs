@@ -5,6 +5,7 @@
 mod cli;
 mod commands;
 mod failure;
+mod hold;
 mod known_authority;
 mod launcher_process;
 mod left_process;

@@ -27,6 +27,21 @@ impl Looks {
     }
 }
 
+/// Asks that the next version of the program takes over.
+pub(crate) struct Upgrades(Signal);
+
+impl Upgrades {
+    /// From now on SIGUSR2 does not end the process by itself.
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        Ok(Self(signal(SignalKind::user_defined2())?))
+    }
+
+    /// Returns when one is asked for.
+    pub(crate) async fn asked(&mut self) {
+        let _cannot_end = self.0.recv().await.is_some();
+    }
+}
+
 /// Signals that mean stop.
 pub(crate) struct Orders {
     terminate: Signal,

@@ -18,6 +18,7 @@ mod fleets;
 mod from_files;
 mod groups;
 mod handed_over;
+mod handing;
 mod joining;
 mod kept_rollouts;
 mod made;
@@ -36,39 +37,43 @@ mod revisions;
 mod rolling;
 mod screen;
 mod service_config;
+mod serving;
 mod shared_limits;
 mod source;
 mod specs;
+mod stopping;
 mod store;
 mod systemd;
+mod takeover;
 mod tokens;
 mod told;
 mod unusable;
 mod upstream_tls;
 mod versions;
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use access::{Nonces, Users};
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use configuration::Document;
 use control::{Logs, StoreView};
 use edge_gateway::{ClientBuckets, Gateway, GatewayParts, Shared};
 use jiff::Timestamp;
 use observability::{AccessLog, Lines, Metrics};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use service_lifecycle::{Fleets, Wanted};
+use service_lifecycle::Fleets;
 use service_registry::Registry;
 use service_router::{HealthOwner, RouterPlan};
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::task::JoinSet;
 
+use self::store::Stores;
 use crate::failure::Failure;
+use crate::hold::Hold;
 use crate::known_authority::KnownAuthority;
-use crate::signals::{Looks, Orders};
+use crate::signals::{Looks, Orders, Upgrades};
 use admin_state::admin_state;
 use adoption::LetIn;
 use background::{Background, told};
@@ -79,11 +84,11 @@ use files::Files;
 pub(crate) use from_files::FromFiles;
 use groups::Confinement;
 pub(crate) use handed_over::HandedOver;
+use handing::Place;
 use joining::Mesh;
 use kept_rollouts::Kept;
 use output::{Destination, Follower};
 use pages::own_pages;
-use patience::Patience;
 use plan::{Plan, Resolving};
 use quoter::Quoter;
 use reload::{Live, ONCE_MORE};
@@ -96,6 +101,10 @@ pub(crate) use source::Source;
 use source::named_by;
 use specs::Specs;
 use systemd::Manager;
+use takeover::asking::TakenOver;
+use takeover::sockets::Listening;
+use takeover::standing::{self, Asking};
+use takeover::succeeding::{Predecessor, Stage, Succession};
 use tokens::Tokens;
 use upstream_tls::UpstreamTls;
 
@@ -104,71 +113,123 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// Suspicions on their way to the health owner, of all workers together.
 const QUEUED_SUSPICIONS: usize = 1024;
 
+/// What a start goes by.
+pub(crate) struct Given {
+    pub(crate) document: Document,
+    pub(crate) source: Source,
+    pub(crate) place: Whose,
+}
+
+/// Whose place is taken.
+pub(crate) enum Whose {
+    /// Nobody's; these sockets listen already.
+    Nobodys(HandedOver),
+    /// That of another process on the same data directory.
+    Anothers,
+    /// That of this process, which nobody else has taken.
+    Own(Box<TakenOver>),
+}
+
+/// What a process has once, whichever of its starts is at work.
+struct Process {
+    screen: Screen,
+    orders: Orders,
+    looks: Looks,
+    upgrades: Upgrades,
+    manager: Manager,
+    /// What shows the service manager that the event loop turns.
+    signs_of_life: JoinSet<()>,
+    log: Lines,
+    /// What earlier starts of this process have yet to finish.
+    leaving: JoinSet<()>,
+}
+
 /// Starts everything, serves until it is told to stop, and drains.
-pub(crate) async fn start_and_serve(
-    document: Document,
-    source: Source,
-    sockets: HandedOver,
-) -> Result<(), Failure> {
-    let settings = &document.settings;
-    let began = Instant::now();
+pub(crate) async fn start_and_serve(given: Given) -> Result<(), Failure> {
+    let settings = &given.document.settings;
     let screen = Screen::detect();
     let log = observability::start_process_log(settings.telemetry.logs, screen.log_level());
     let manager = Manager::of_environment();
-    let _signs_of_life = manager.begin();
+    let signs_of_life = manager.begin();
     let listening = Orders::listen_where(manager.hang_up());
-    let (mut orders, looks) = listening.context("failed to listen for signals")?;
+    let (orders, looks) = listening.context("failed to listen for signals")?;
+    let upgrades = Upgrades::listen().context("failed to listen for signals")?;
     let processes = settings.services.iter().filter_map(|service| service.process());
     let replicas = processes.map(|process| u64::from(process.replicas)).sum();
     descriptors::raise_limit(&settings.gateway.limits, replicas)?;
-    let run = settings.data_dir.join("run");
-    let ended = tokio::select! {
-        started = Running::start(document, source, log.clone(), sockets, (manager.clone(), looks)) => match started {
-            Ok(running) => Box::pin(running.serve(&screen, &mut orders, began)).await,
-            Err(failure) => Err(failure),
-        },
-        // Nothing that was begun outlives this: what is dropped half-started ends.
-        signal = orders.first() => {
-            manager.stopping(None);
-            screen.say(&format!("{signal}: stopped before anything was started"));
-            if adoption::is_something_left(&run) {
-                screen.say("replicas of a serviceos that was killed run on; `serviceos down` ends them");
-            }
-            Ok(())
-        }
-    };
-    screen.finish();
-    log.flush(LAST_LINES);
+    let leaving = JoinSet::new();
+    let mut process = Process { screen, orders, looks, upgrades, manager, signs_of_life, log, leaving };
+    let ended = process.run(given).await;
+    // They have had as long as everything else.
+    process.leaving.shutdown().await;
+    process.screen.finish();
+    process.log.flush(LAST_LINES);
     ended
+}
+
+impl Process {
+    /// One start after the other, as long as nobody else takes the place that was given away.
+    async fn run(&mut self, given: Given) -> Result<(), Failure> {
+        let mut given = Some(given);
+        while let Some(begins) = given {
+            given = self.run_once(begins).await?;
+        }
+        Ok(())
+    }
+
+    async fn run_once(&mut self, given: Given) -> Result<Option<Given>, Failure> {
+        let (began, run) = (Instant::now(), given.document.settings.data_dir.join("run"));
+        let started = tokio::select! {
+            started = Running::start(given, self.log.clone(), self.manager.clone()) => started?,
+            // Nothing that was begun outlives this: what is dropped half-started ends.
+            signal = self.orders.first() => {
+                self.manager.stopping(None);
+                self.screen.say(&format!("{signal}: stopped before anything was started"));
+                if adoption::is_something_left(&run) {
+                    self.screen.say("replicas of a serviceos that was killed run on; `serviceos down` ends them");
+                }
+                return Ok(None);
+            }
+        };
+        if self.signs_of_life.is_empty() {
+            // It was told of the service manager only now.
+            self.signs_of_life = self.manager.begin();
+        }
+        Box::pin(started.serve(self, began)).await
+    }
 }
 
 /// Everything that runs, in the order in which it is stopped.
 struct Running {
     gateway: Gateway,
     fleets: fleets::Running,
+    /// What the gateway needs beside it for as long as it has requests.
+    beside: Background,
     background: Background,
     output: Follower,
     access_log: Option<AccessLog>,
     live: Live,
     quoter: Quoter,
+    hold: Hold,
     shutdown_requests: mpsc::Receiver<()>,
     orders: mpsc::Receiver<desk::Order>,
     facts: Facts,
     manager: Manager,
-    looks: Looks,
+    /// Whoever asks for the place of this process.
+    asked: mpsc::Receiver<Asking>,
+    /// How far this process is with taking the place of another.
+    stage: watch::Receiver<Stage>,
+    nonces: Arc<Nonces>,
+    listening: Listening,
+    stores: Stores,
     /// Held to the end: the lock on the data directory.
     data_dir: DataDir,
 }
 
 impl Running {
     /// Refuses first, starts then: whatever can be in the way is met before the first replica is launched.
-    async fn start(
-        document: Document,
-        mut source: Source,
-        log: Lines,
-        sockets: HandedOver,
-        (manager, looks): (Manager, Looks),
-    ) -> Result<Self, Failure> {
+    async fn start(given: Given, log: Lines, manager: Manager) -> Result<Self, Failure> {
+        let Given { document, mut source, place } = given;
         attested_authority(document.settings.mode)?;
         // A dump would hold every key.
         let none = Rlimit { current: Some(0), maximum: Some(0) };
@@ -176,10 +237,15 @@ impl Running {
         // What is wrong with the file is found before anything is made.
         let name = source.name();
         let made = FromFiles::default().of(&document.settings).await.map_err(|wrong| wrong.in_file(&name))?;
-        let data_dir = DataDir::open(&document.settings.data_dir)?;
+        let Place { data_dir, sockets, predecessor, measured, hold } =
+            Place::take(&document.settings, place).await?;
+        if let Some((notify, watchdog)) = predecessor.as_ref().and_then(Predecessor::manager) {
+            manager.inherit(&notify, watchdog);
+        }
         // Before anything is started, which would be where this process is.
         let confinement = Confinement::prepare(data_dir.run());
         let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
+        let kept_stores = stores.clone();
         let node = node::claim(&document.settings, &stores.mesh, &data_dir.node_id()).await?;
         let beginning = Beginning::of_start(&stores.mesh, document, &source).await;
         let beginning = beginning.context("failed to read the revisions of the configuration")?;
@@ -207,11 +273,15 @@ impl Running {
             access_log,
             token,
             socket,
+            takeover: takeover_socket,
+            listening,
         } = claims;
         let (vault, users) = (Arc::clone(&mesh.vault), Arc::new(Users::new(provisioning::tiers(&settings))));
         let issuers = tokens::read(&settings, &vault).await.map_err(|wrong| wrong.in_file(&name))?;
         let store = StoreView::new(store::kind(&settings), mesh.stores.mesh.availability());
-        let (mesh, mut resumed) = Mesh::open(&settings, beginning.number(), &data_dir, mesh, kept).await?;
+        let (mesh, mut resumed) =
+            Mesh::open(&settings, beginning.number(), &data_dir, mesh, kept, (measured, hold.clone()))
+                .await?;
         let upstream_tls =
             upstream_tls.with_mesh(mesh.client(b"http/1.1")?, mesh.client(b"h2")?, mesh.caller_signer()?);
         let (manifests, specs) = (mesh.manifests(), Specs::default());
@@ -233,13 +303,14 @@ impl Running {
         let (router_plan, tls) = (Arc::clone(&router), client_tls.config());
         let plan = Plan::gateway(routes, router_plan, &settings, &metrics, tls, own, shared.limits())?;
         let mut random = fastrand::Rng::new();
+        let nonces = Arc::new(Nonces::new(Timestamp::now()));
         let parts = GatewayParts {
             shared: Shared {
                 router: RouterPlan { registry: registry.clone(), suspicions },
                 keys: keys.subscribe(),
                 tokens: token_keys,
                 users,
-                nonces: Arc::new(Nonces::new(Timestamp::now())),
+                nonces: Arc::clone(&nonces),
                 client_buckets: Arc::new(ClientBuckets::new(&plan.rate_limits)),
                 metrics: Arc::clone(&metrics),
                 access_log: access_log_handle,
@@ -297,7 +368,7 @@ impl Running {
             Facts { gateway: address, admin, data_dir: data_path, development_key, expected, example };
         let (registry, metrics) = (live.registry.clone(), Arc::clone(&live.metrics));
         let health = HealthOwner::new(registry, policies, suspected, metrics, random.fork());
-        let mut background = Background::begin(&live.metrics, health);
+        let (beside, mut background) = (Background::of_gateway(&live.metrics, health), Background::default());
         background.add(|stopped| owner.run(told(stopped)));
         let (shutdown, shutdown_requests) = mpsc::channel(1);
         if facts.expected.node.is_some() {
@@ -311,9 +382,17 @@ impl Running {
         let into = Destination { log, format: live.settings.telemetry.logs, kept: logs.clone() };
         let output = Follower::start(into).context("failed to start the thread that follows outputs")?;
         let limits = confinement.say(&live.settings);
-        let kept =
-            replica_process::Kept { run: data_dir.run().to_owned(), outputs: output.outputs(), confinement };
-        let let_in = LetIn::by(gateway.opener(), gateway_is_held, &live.settings);
+        let kept = replica_process::Kept {
+            run: data_dir.run().to_owned(),
+            outputs: output.outputs(),
+            confinement,
+            hold: hold.clone(),
+            read: predecessor.as_ref().map(Predecessor::read).unwrap_or_default(),
+        };
+        let let_in = match &predecessor {
+            Some(_) => LetIn::WithTheTakeover,
+            None => LetIn::by(gateway.opener(), gateway_is_held, &live.settings),
+        };
         let launcher = ReplicaLauncher::new(kept, &live, &mesh, resumed.take_leftovers())?;
         let launcher = adoption::begin(launcher, &live.registry, &resumed, let_in, &mut background);
         let begin = fleets::Begin {
@@ -334,162 +413,35 @@ impl Running {
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
         manager.follow(&live.registry, &facts.expected, &mut background);
+        let succession = Succession {
+            registry: live.registry.clone(),
+            opener: gateway.opener(),
+            hold: hold.clone(),
+            nonces: Arc::clone(&nonces),
+        };
+        let stage = succession.begin(predecessor, &mut background);
+        let asked = standing::begin(takeover_socket, stage.clone(), &mut background);
         let quoter = mesh.quoter.clone();
         Ok(Self {
             gateway,
             fleets: running,
+            beside,
             background,
             output,
             access_log,
             live,
             quoter,
+            hold,
             shutdown_requests,
             orders,
             facts,
             manager,
-            looks,
+            asked,
+            stage,
+            nonces,
+            listening,
+            stores: kept_stores,
             data_dir,
         })
-    }
-
-    /// Serves until it is told to stop, or until a part ends by itself, which is a failure.
-    async fn serve(mut self, screen: &Screen, orders: &mut Orders, began: Instant) -> Result<(), Failure> {
-        let reason = Box::pin(self.until_told(screen, orders, began)).await;
-        let (told_by, failed) = match reason {
-            Ok(order) => (order.to_owned(), None),
-            Err(part) => (format!("{part} ended by itself, which is a bug"), Some(part)),
-        };
-        self.manager.stopping(Some(&self.live.settings));
-        screen.say(&format!("{told_by}: draining; once more stops at once"));
-        self.stop(screen, orders).await?;
-        failed.map_or(Ok(()), |part| Err(anyhow!("{part} ended by itself; everything was drained").into()))
-    }
-
-    /// Shows the start, takes over what changes in the configuration, and returns when it is over: who said so, or which part
-    /// ended by itself.
-    async fn until_told(
-        &mut self,
-        screen: &Screen,
-        orders: &mut Orders,
-        began: Instant,
-    ) -> Result<&'static str, &'static str> {
-        let Self { gateway, fleets, background, live, shutdown_requests, orders: changes, facts, .. } = self;
-        let (manager, looks) = (&self.manager, &mut self.looks);
-        let registry = live.registry.clone();
-        let mut shown = pin!(screen.show_start(&registry, facts, began));
-        let mut is_shown = false;
-        let mut over = pin!(async {
-            tokio::select! {
-                signal = orders.first() => Ok(signal),
-                _ = shutdown_requests.recv() => Ok("serviceos down"),
-                () = gateway.worker_ended() => Err("a gateway worker"),
-                () = fleets.one_ended() => Err("the driver of a replica"),
-                () = background.one_ended() => Err("the health owner or the admin API"),
-            }
-        });
-        loop {
-            tokio::select! {
-                over = &mut over => return over,
-                found = live.files.changed() => tokio::select! {
-                    () = live.take_over_and_tell(found, manager) => {}
-                    // What it has begun need not come to its end: nothing is served by it but what is in flight.
-                    over = &mut over => return over,
-                },
-                () = looks.asked() => {
-                    manager.reloading_as_asked();
-                    live.files.ask();
-                }
-                Some(desk::Order { change, answer }) = changes.recv() => tokio::select! {
-                    changed = live.change(change) => {
-                        let _nobody_waits = answer.send(changed).is_err();
-                    }
-                    over = &mut over => {
-                        let _nobody_waits = answer.send(Err(desk::cut_off())).is_err();
-                        return over;
-                    }
-                },
-                () = live.tokens.secret_changed() => tokio::select! {
-                    () = live.renew_secrets_of_issuers() => {}
-                    over = &mut over => return over,
-                },
-                Ok(()) = live.rollouts.changed() => tokio::select! {
-                    () = live.end_rollouts() => {}
-                    over = &mut over => return over,
-                },
-                () = Live::due(live.again) => tokio::select! {
-                    () = live.try_again_and_tell(manager) => {}
-                    over = &mut over => return over,
-                },
-                () = &mut shown, if !is_shown => {
-                    is_shown = true;
-                    manager.ready();
-                }
-            }
-        }
-    }
-
-    /// The gateway first, so that requests in flight still have their replicas; then the replicas; then the rest. A second
-    /// order stops at once, a third does not even wait for that.
-    async fn stop(mut self, screen: &Screen, orders: &mut Orders) -> Result<(), Failure> {
-        self.live.draining.store(true, Ordering::Relaxed);
-        self.live.resolving.end();
-        // Whoever waits for another configuration is told that there is none.
-        drop(self.orders);
-        let drain_limits = self.live.settings.services.iter().map(|service| service.drain_timeout);
-        self.gateway.drain(drain_limits.max().unwrap_or_default());
-        let mut patience = Patience::Has;
-        let (registry, requests) = (self.live.registry.clone(), self.gateway.requests_in_flight());
-        loop {
-            tokio::select! {
-                () = self.gateway.ended() => break,
-                () = screen.say_what_is_awaited(&registry, self.facts.expected.node.as_ref(), &requests) => {}
-                () = orders.again() => {
-                    patience = patience.lose(&self.quoter, &mut self.fleets).await;
-                    self.gateway.drain(Duration::ZERO);
-                }
-            }
-        }
-        self.fleets.stop(if patience == Patience::Lost { Wanted::GoneAtOnce } else { Wanted::Gone });
-        loop {
-            tokio::select! {
-                ended = self.fleets.next_end() => match ended {
-                    None => break,
-                    Some(Ok(())) => {}
-                    Some(Err(error)) => tracing::error!(%error, "the replicas of a service are not looked after any more"),
-                },
-                () = screen.say_what_is_awaited(&registry, self.facts.expected.node.as_ref(), &requests) => {}
-                () = orders.again() => {
-                    patience = patience.lose(&self.quoter, &mut self.fleets).await;
-                    self.fleets.stop(Wanted::GoneAtOnce);
-                }
-            }
-        }
-        // Whoever follows the logs is told the last words of the replicas before the admin API ends.
-        let output = tokio::task::spawn_blocking(move || self.output.finish());
-        if timeout(LAST_LINES, output).await.is_err() {
-            tracing::warn!("the last lines of the replicas could not be read in time");
-        }
-        self.background.stop().await;
-        // What an earlier one has left, and this one has not come to look at.
-        match patience {
-            Patience::Has => adoption::end_all_until(self.data_dir.run(), orders.again()).await,
-            Patience::Lost => adoption::end_all_until(self.data_dir.run(), std::future::ready(())).await,
-        }
-        self.quoter.stop().await;
-        if let Some(log) = self.access_log {
-            let written = tokio::task::spawn_blocking(move || log.finish());
-            if timeout(LAST_LINES, written).await.is_err() {
-                tracing::warn!("the access log's last lines could not be written in time");
-            }
-        }
-        match patience {
-            Patience::Has => {
-                screen.say("stopped: no replica is left");
-                Ok(())
-            }
-            Patience::Lost => {
-                Err(anyhow!("stopped at once; requests in flight may have been cut off").into())
-            }
-        }
     }
 }

@@ -49,6 +49,8 @@ pub(crate) trait Backend: Send + Sync {
     fn revoke(&self, lease: LeaseId) -> Answer<'_, ()>;
     fn watch(&self, prefix: Vec<u8>, after: u64) -> Box<dyn Watching>;
     fn availability(&self) -> watch::Receiver<Availability>;
+    /// Lets go of what no other process can have meanwhile. Blocks.
+    fn let_go(&self) {}
 }
 
 /// The pull side of a watch; `next` is cancel safe.
@@ -133,6 +135,12 @@ impl Store {
     /// The changes under a prefix after a revision: that of a [`Range`] which was read, so that nothing falls in between.
     pub fn watch(&self, prefix: impl Into<Vec<u8>>, after: u64) -> Watch {
         Watch::new(self.0.watch(prefix.into(), after))
+    }
+
+    /// Lets go of its file, so that another process can open it, once nobody reads or writes any more: whoever asks for something
+    /// after that is refused. That it is away is not said, since it is not to those who go on elsewhere. Blocks.
+    pub fn let_go(&self) {
+        self.0.let_go();
     }
 
     /// Whether it answers, as it changes.

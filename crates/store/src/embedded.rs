@@ -173,6 +173,11 @@ impl Backend for Embedded {
     fn availability(&self) -> watch::Receiver<Availability> {
         self.0.held.availability()
     }
+
+    fn let_go(&self) {
+        self.0.clock.stop();
+        self.0.ended(&self.0.held.let_go());
+    }
 }
 
 #[cfg(test)]

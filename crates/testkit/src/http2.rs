@@ -85,6 +85,25 @@ impl Http2 {
         self.together(vec![(request, body, HeaderMap::new())]).remove(0).expect("a whole answer")
     }
 
+    /// Sends a request without a body; `None` where the other side has said that the connection takes no more, so that it was not sent.
+    ///
+    /// # Errors
+    /// It was sent, and there is no whole answer.
+    ///
+    /// # Panics
+    /// When it takes too long.
+    pub fn try_send(&self, request: http::Request<()>) -> Result<Option<Answer>, h2::Error> {
+        self.runtime.block_on(async {
+            let sent = async {
+                // What has come since the last time is read first.
+                tokio::task::yield_now().await;
+                let Ok(send) = self.send.clone().ready().await else { return Ok(None) };
+                exchange(send, (request, Vec::new(), HeaderMap::new())).await.map(Some)
+            };
+            timeout(LIMIT, sent).await.expect("an answer in time")
+        })
+    }
+
     /// Sends a request without a body, and resets its stream once `seen` returns.
     ///
     /// # Panics

@@ -22,14 +22,16 @@ pub struct Mesh {
     services: String,
     /// What stands before the services in the file.
     head: String,
-    arguments: Vec<String>,
+    pub(crate) arguments: Vec<String>,
+    /// How often one `up` has taken the place of another.
+    pub(crate) takeovers: u32,
     environment: Vec<(String, String)>,
 }
 
 /// A mesh that runs.
 pub struct Running {
-    mesh: Mesh,
-    child: Child,
+    pub(crate) mesh: Mesh,
+    pub(crate) child: Child,
     /// Where clients connect.
     pub gateway: SocketAddr,
     /// Where the admin API is.
@@ -67,6 +69,7 @@ impl Mesh {
             services: String::new(),
             head: String::new(),
             environment: Vec::new(),
+            takeovers: 0,
             arguments: ["gateway", "admin", "mesh"].map(|port| format!("--{port}=127.0.0.1:0")).into(),
         }
     }

@@ -17,19 +17,35 @@ use super::SignatureRefusal;
 const MAX_NONCES: usize = 100_000;
 /// How many of one key: nobody fills the room alone.
 const MAX_NONCES_OF_KEY: usize = 25_000;
+/// When whoever comes to a process that has handed them over is to come again, over another connection.
+const AFTER_A_HANDOVER: Duration = Duration::from_secs(1);
 
 /// The nonces of a process. They are in memory only: of a signature that was made before the process began nobody can tell
-/// whether it was used.
+/// whether it was used, unless the process goes on in the place of another one that hands its own over.
 pub struct Nonces {
-    /// In seconds.
-    started: i64,
     room: usize,
     room_of_key: usize,
     used: Mutex<Used>,
 }
 
+/// A nonce that was used: the hash that no other has, the key that it is of, and when its signature expires, in seconds.
+pub type UsedNonce = ([u8; 32], Arc<str>, i64);
+
+/// What a process hands over that ceases to take signed requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HandedNonces {
+    /// Since when they are known, in seconds.
+    pub since: i64,
+    /// All that have not expired.
+    pub used: Vec<UsedNonce>,
+}
+
 #[derive(Default)]
 struct Used {
+    /// Since when all are known, in seconds.
+    since: i64,
+    /// Whether they were handed over: from then on somebody else uses them up.
+    is_handed: bool,
     all: HashSet<Digest>,
     /// Those whose signatures expire in a second.
     by_expiry: BTreeMap<i64, Vec<(Digest, Arc<str>)>>,
@@ -48,7 +64,30 @@ impl Nonces {
     }
 
     fn with_room(started: Timestamp, room: usize, room_of_key: usize) -> Self {
-        Self { started: started.as_second(), room, room_of_key, used: Mutex::default() }
+        let used = Used { since: started.as_second(), ..Used::default() };
+        Self { room, room_of_key, used: Mutex::new(used) }
+    }
+
+    /// All of them, for another process that goes on in the place of this one: from now on none is taken here, and whoever comes
+    /// with one is told to come again.
+    pub fn hand_over(&self) -> HandedNonces {
+        let mut used = self.used();
+        used.is_handed = true;
+        let all = used.by_expiry.iter().flat_map(|(expiry, nonces)| {
+            nonces.iter().map(|(digest, key)| (*digest, Arc::clone(key), *expiry))
+        });
+        HandedNonces { since: used.since, used: all.collect() }
+    }
+
+    /// Goes on with those of another process, before any was taken here.
+    pub fn go_on_with(&self, handed: HandedNonces) {
+        let mut used = self.used();
+        used.since = used.since.min(handed.since);
+        for (digest, key, expiry) in handed.used {
+            if !used.all.contains(&digest) {
+                used.add(digest, &key, expiry);
+            }
+        }
     }
 
     /// Whether a nonce may still be used. Changes nothing.
@@ -73,10 +112,13 @@ impl Nonces {
     }
 
     fn judge(&self, nonce: &Nonce, now: i64) -> Result<MutexGuard<'_, Used>, SignatureRefusal> {
-        if nonce.good.start <= self.started {
+        let mut used = self.used();
+        if used.is_handed {
+            return Err(SignatureRefusal::Full { retry_after: AFTER_A_HANDOVER });
+        }
+        if nonce.good.start <= used.since {
             return Err(SignatureRefusal::Invalid("its signature is older than this process"));
         }
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         used.latest = used.latest.max(now);
         used.forget_expired();
         if nonce.good.end <= used.latest {
@@ -86,6 +128,10 @@ impl Nonces {
             return Err(SignatureRefusal::Invalid("its nonce was used before"));
         }
         Ok(used)
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -199,6 +245,29 @@ mod tests {
             let refused = take(&nonces, ("key_1", "n"), created..200, 101);
             assert_eq!(refused, Err(SignatureRefusal::Invalid("its signature is older than this process")));
         }
+    }
+
+    #[test]
+    fn whoever_goes_on_with_those_of_another_takes_what_that_had_not_and_no_more() {
+        let (old, new) = (Nonces::new(at(100)), Nonces::new(at(200)));
+        assert_eq!(take(&old, ("key_1", "n"), 150..400, 150), Ok(()));
+        assert_eq!(take(&old, ("key_1", "gone"), 150..160, 150), Ok(()));
+        assert_eq!(take(&old, ("key_1", "m"), 170..400, 170), Ok(()));
+        let handed = old.hand_over();
+        assert_eq!((handed.since, handed.used.len()), (100, 2));
+        assert_eq!(old.hand_over(), handed, "it can be handed over again where nobody has taken it");
+        let again = Err(SignatureRefusal::Full { retry_after: AFTER_A_HANDOVER });
+        assert_eq!(take(&old, ("key_1", "late"), 180..400, 200), again);
+        new.go_on_with(handed);
+        assert_eq!(take(&new, ("key_1", "n"), 150..400, 201), REPLAYED);
+        assert_eq!(
+            take(&new, ("key_1", "late"), 180..400, 201),
+            Ok(()),
+            "it was signed before this one began"
+        );
+        assert_eq!(take(&new, ("key_1", "n"), 201..500, 401), Ok(()), "it is forgotten in its time");
+        let before = Err(SignatureRefusal::Invalid("its signature is older than this process"));
+        assert_eq!(take(&new, ("key_1", "early"), 100..500, 402), before);
     }
 
     #[test]

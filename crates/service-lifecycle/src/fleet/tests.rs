@@ -158,6 +158,7 @@ impl Stage {
             let subject = match &event.subject {
                 Subject::Replica(id) => id.to_string(),
                 Subject::Service(name) => name.to_string(),
+                Subject::Process => "process".to_owned(),
             };
             let what = match &event.what {
                 What::State { from, to } => format!("{from} -> {to}"),

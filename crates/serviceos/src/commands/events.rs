@@ -56,12 +56,13 @@ fn shown(event: &EventEntry, form: Form) -> Result<String, Failure> {
 }
 
 fn text(event: &EventEntry) -> String {
-    let subject = event.replica.as_deref().unwrap_or(&event.service);
+    let subject = event.replica.as_deref().or(event.service.as_deref()).unwrap_or("serviceos");
     let (from, to) = (event.from.as_deref().unwrap_or_default(), event.to.as_deref().unwrap_or_default());
     let what = match event.kind.as_str() {
         "state" => format!("{from} -> {to}"),
         "scaled" => format!("replicas {from} -> {to}"),
         "crashLoop" => "crash loop".to_owned(),
+        "takeover" => format!("takeover {from} -> {to}"),
         other => format!("{other} {to}"),
     };
     let (time, actor) = (format!("{:.3}", event.time), &event.actor);
@@ -80,7 +81,7 @@ mod tests {
         let event = |kind: &str, replica: Option<&str>, from: Option<&str>, to: &str| EventEntry {
             id: "abc-1".into(),
             time: "2026-11-30T17:00:00.5Z".parse().unwrap(),
-            service: "vrf".into(),
+            service: (kind != "takeover").then(|| "vrf".into()),
             replica: replica.map(str::to_owned),
             kind: kind.into(),
             from: from.map(str::to_owned),
@@ -93,12 +94,14 @@ mod tests {
             event("scaled", None, Some("3"), "5"),
             event("crashLoop", Some("vrf/0"), None, ""),
             event("rollout", None, None, "done"),
+            event("takeover", None, Some("4711"), "4812"),
         ];
         expect![[r#"
             2026-11-30T17:00:00.500Z  vrf/0         Ready -> Stopped       replica        exited with code 1
             2026-11-30T17:00:00.500Z  vrf           replicas 3 -> 5        replica
             2026-11-30T17:00:00.500Z  vrf/0         crash loop             replica        exited with code 1
-            2026-11-30T17:00:00.500Z  vrf           rollout done           replica"#]]
+            2026-11-30T17:00:00.500Z  vrf           rollout done           replica
+            2026-11-30T17:00:00.500Z  serviceos     takeover 4711 -> 4812  replica"#]]
         .assert_eq(&lines.iter().map(text).collect::<Vec<_>>().join("\n"));
     }
 }

@@ -21,6 +21,7 @@ use types::Mode;
 use crate::cli::ExecArgs;
 use crate::commands::block_on;
 use crate::failure::Failure;
+use crate::hold::Hold;
 use crate::launcher_process::LauncherProcess;
 use crate::output::{note, print};
 use crate::signals::Orders;
@@ -202,7 +203,8 @@ async fn started(
         }
     };
     let give = move |to: &mut StdUnixStream| order.give(to, &registration);
-    let started = LauncherProcess::start(evidence.run, Stdio::inherit(), Stdio::inherit(), give).await;
+    let output = (Stdio::inherit(), Stdio::inherit());
+    let started = LauncherProcess::start(evidence.run, output, Hold::default(), give).await;
     Ok((started.context("failed to start the launcher")?, quoter))
 }
 

@@ -32,6 +32,7 @@ use super::groups::Group;
 use super::kept_rollouts::Resumed;
 use super::quoter;
 use super::replica_process::{ReplicaLauncher, forget_output};
+use crate::hold::Hold;
 use crate::left_process::{Found, LeftProcess, end_strays};
 use crate::replaced_file::replace;
 
@@ -163,6 +164,8 @@ pub(super) enum LetIn {
     WithWhatWasLeft(Opener),
     /// When one replica of each of these services serves: they have connected before there was an `up`, and wait.
     WithOneOfEach(Opener, Vec<ServiceName>),
+    /// When the `up` whose place this one takes is told so.
+    WithTheTakeover,
 }
 
 impl LetIn {
@@ -201,6 +204,7 @@ pub(super) fn begin(
     }
     let (found, registry) = (launcher.found(), registry.clone());
     match let_in {
+        LetIn::WithTheTakeover => {}
         LetIn::WithWhatWasLeft(opener) if found.is_empty() => opener.open(),
         LetIn::WithWhatWasLeft(opener) => background.add(|stopped| async move {
             open_once_they_serve(opener, &registry, &found).await;
@@ -382,20 +386,25 @@ impl Judge<'_> {
 }
 
 /// The same for whoever looks after it from now on.
-pub(super) struct Adopted(pub(super) LeftProcess);
+pub(super) struct Adopted {
+    pub(super) process: LeftProcess,
+    pub(super) hold: Hold,
+}
 
 impl Adopted {
     pub(super) fn signal(&self, signal: Signal) {
         match signal {
-            Signal::Terminate => self.0.terminate(),
-            Signal::Kill => self.0.kill(),
+            Signal::Terminate => self.process.terminate(),
+            Signal::Kill => self.process.kill(),
         }
     }
 }
 
 impl Drop for Adopted {
     fn drop(&mut self) {
-        self.0.kill();
+        if !self.hold.is_loose() {
+            self.process.kill();
+        }
     }
 }
 

@@ -9,15 +9,18 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Tasks that end when they are told to.
+#[derive(Default)]
 pub(super) struct Background {
     tasks: JoinSet<()>,
+    /// Those that undo something when they end.
+    abiding: JoinSet<()>,
     stop: watch::Sender<bool>,
 }
 
 impl Background {
-    /// Begins those that need nothing but what everything has.
-    pub(super) fn begin(metrics: &Arc<Metrics>, health: HealthOwner) -> Self {
-        let mut begun = Self { tasks: JoinSet::new(), stop: watch::Sender::new(false) };
+    /// Begins those that a gateway needs beside it for as long as it has requests.
+    pub(super) fn of_gateway(metrics: &Arc<Metrics>, health: HealthOwner) -> Self {
+        let mut begun = Self::default();
         begun.add(|stopped| sample_error_rates(Arc::clone(metrics), stopped));
         begun.add(|stopped| health.run(told(stopped)));
         begun
@@ -31,15 +34,34 @@ impl Background {
         self.tasks.spawn(task(self.stop.subscribe()));
     }
 
+    /// The same where the end of the task takes something back that another process may want to go on with.
+    pub(super) fn add_abiding<F>(&mut self, task: impl FnOnce(watch::Receiver<bool>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.abiding.spawn(task(self.stop.subscribe()));
+    }
+
     /// Returns when a task has ended, which none does before [`Self::stop`] unless something is badly wrong.
     pub(super) async fn one_ended(&mut self) {
-        let _ended = self.tasks.join_next().await;
+        tokio::select! {
+            Some(_ended) = self.tasks.join_next() => {}
+            Some(_ended) = self.abiding.join_next() => {}
+            else => std::future::pending().await,
+        }
+    }
+
+    /// The same as [`Self::stop`], but nothing is taken back.
+    pub(super) async fn leave(&mut self) {
+        self.abiding.shutdown().await;
+        self.stop().await;
     }
 
     /// Tells all of them to end, and waits until they have.
     pub(super) async fn stop(&mut self) {
         self.stop.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
+        while self.abiding.join_next().await.is_some() {}
     }
 }
 

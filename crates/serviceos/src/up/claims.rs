@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use access::ApiKeys;
@@ -21,7 +22,17 @@ use super::handed_over::{Assigned, HandedOver};
 use super::joining;
 use super::provisioning::{self, Provisions};
 use super::store::Stores;
+use super::takeover::sockets::{Listening, Taken};
+use super::takeover::standing;
 use crate::failure::Failure;
+
+/// Sockets that listen already.
+pub(super) enum Sockets {
+    /// Those that whoever has started this process holds.
+    Given(HandedOver),
+    /// Those of the process whose place this one takes.
+    Taken(Taken),
+}
 
 /// What must be this process's alone, or can be in the way in another manner.
 pub(super) struct Claims {
@@ -36,6 +47,10 @@ pub(super) struct Claims {
     pub(super) access_log: Option<(AccessLog, AccessLogHandle)>,
     pub(super) token: AdminToken,
     pub(super) socket: UnixListener,
+    /// Where whoever takes over asks for it.
+    pub(super) takeover: UnixListener,
+    /// Everything that listens, once more.
+    pub(super) listening: Listening,
 }
 
 impl Claims {
@@ -48,12 +63,15 @@ impl Claims {
         data_dir: DataDir,
         stores: Stores,
         node: Option<Node>,
-        sockets: HandedOver,
+        sockets: Sockets,
     ) -> Result<Self, Failure> {
         let gateway = &settings.gateway;
-        let sockets = sockets.assign(&gateway.listen, settings.admin, settings.mesh)?;
-        let Assigned { gateway: places, gateway_is_held, admin, mesh } = sockets;
-        let listeners = Listeners::open(places, gateway.workers).context("failed to open the gateway")?;
+        let assigned = match sockets {
+            Sockets::Given(sockets) => sockets.assign(&gateway.listen, settings.admin, settings.mesh)?,
+            Sockets::Taken(sockets) => sockets.assign(&gateway.listen, settings.admin, settings.mesh),
+        };
+        let Assigned { gateway: places, gateway_is_held, admin, mesh, admin_socket, takeover } = assigned;
+        let mut listeners = Listeners::open(places, gateway.workers).context("failed to open the gateway")?;
         let admin_port = match admin {
             Some(held) => taken(held).context("failed to open the admin port")?,
             None => bind(settings.admin, "the admin port").await?,
@@ -66,7 +84,17 @@ impl Claims {
         let access_log = open_access_log(settings).await?;
         let token = AdminToken::create(&data_dir.run().join("admin.token"))
             .context("failed to write the admin token")?;
-        let socket = control::bind_socket(data_dir.run()).context("failed to open the admin socket")?;
+        let socket = unix(admin_socket, || control::bind_socket(data_dir.run()));
+        let socket = socket.context("failed to open the admin socket")?;
+        let takeover = unix(takeover, || standing::listen(data_dir.run()));
+        let takeover = takeover.context("failed to open the socket for a takeover")?;
+        let listening = Listening {
+            gateway: gateway.listen.iter().copied().zip(listeners.give()).collect(),
+            admin: (settings.admin, duplicate(&admin_port)?),
+            mesh: (settings.mesh, duplicate(&mesh.listener)?),
+            admin_socket: duplicate(&socket)?,
+            takeover: duplicate(&takeover)?,
+        };
         Ok(Self {
             data_dir,
             listeners,
@@ -78,8 +106,25 @@ impl Claims {
             access_log,
             token,
             socket,
+            takeover,
+            listening,
         })
     }
+}
+
+fn duplicate(socket: &impl AsFd) -> Result<OwnedFd, Failure> {
+    let duplicate = socket.as_fd().try_clone_to_owned();
+    Ok(duplicate.context("failed to hold a socket for whoever takes over")?)
+}
+
+/// One that was taken, else one that is opened.
+fn unix(
+    taken: Option<std::os::unix::net::UnixListener>,
+    open: impl FnOnce() -> std::io::Result<UnixListener>,
+) -> std::io::Result<UnixListener> {
+    let Some(taken) = taken else { return open() };
+    taken.set_nonblocking(true)?;
+    UnixListener::from_std(taken)
 }
 
 /// On a thread of its own: the path may be a pipe that nobody reads, or on a disk that does not answer.

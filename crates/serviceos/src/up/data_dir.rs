@@ -12,8 +12,8 @@ use rustix::fs::Mode;
 pub(crate) struct DataDir {
     root: PathBuf,
     run: PathBuf,
-    /// The lock lives as long as this file is open, so it ends with the process however that ends.
-    _lock: File,
+    /// The lock lives as long as this file is open, in whichever process, so it ends with the last of them however that ends.
+    lock: File,
 }
 
 impl DataDir {
@@ -28,7 +28,32 @@ impl DataDir {
         }
         let path = run.join("lock");
         let lock = lock(&path, root)?;
-        Ok(Self { root: root.to_owned(), run, _lock: lock })
+        Ok(Self { root: root.to_owned(), run, lock })
+    }
+
+    /// The same with the lock of the process whose place this one takes.
+    ///
+    /// # Errors
+    /// It is the lock of another directory.
+    pub(crate) fn of_lock(root: &Path, mut lock: File) -> Result<Self> {
+        rustix::process::umask(Mode::RWXG | Mode::RWXO);
+        let run = root.join("run");
+        let (given, there) = (lock.metadata()?, std::fs::metadata(run.join("lock"))?);
+        if (given.dev(), given.ino()) != (there.dev(), there.ino()) {
+            bail!("the lock that was handed over is not that of the data directory {}", root.display());
+        }
+        write_pid(&mut lock, root)?;
+        Ok(Self { root: root.to_owned(), run, lock })
+    }
+
+    /// What keeps others from it.
+    pub(crate) fn lock(&self) -> &File {
+        &self.lock
+    }
+
+    /// The directory.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The same where it is there and nobody has it; for whoever looks after what an `up` has left.
@@ -36,7 +61,7 @@ impl DataDir {
         let run = root.join("run");
         let path = run.join("lock");
         let lock = path.is_file().then(|| lock(&path, root).ok())??;
-        Some(Self { root: root.to_owned(), run, _lock: lock })
+        Some(Self { root: root.to_owned(), run, lock })
     }
 
     /// Sockets, tokens, output.
@@ -130,8 +155,12 @@ fn lock(path: &Path, root: &Path) -> Result<File> {
                 .with_context(|| format!("failed to lock the data directory {}", root.display()));
         }
     }
-    let written =
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
-    written.with_context(|| format!("failed to write to the data directory {}", root.display()))?;
+    write_pid(&mut file, root)?;
     Ok(file)
+}
+
+fn write_pid(lock: &mut File, root: &Path) -> Result<()> {
+    let written =
+        lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| write!(lock, "{}", std::process::id()));
+    written.with_context(|| format!("failed to write to the data directory {}", root.display()))
 }

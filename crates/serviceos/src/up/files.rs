@@ -86,6 +86,11 @@ impl Files {
         &self.name
     }
 
+    /// What reads texts as the file is read.
+    pub(crate) fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
     /// What a text says that is to be in the place of the file; errors call it `name`. The files that it names are looked at, so
     /// that none of them changes unnoticed from here on.
     pub(crate) async fn read(&self, text: Vec<u8>, name: String) -> Result<Document, ConfigRefused> {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 
 use anyhow::{Context, Result, bail};
 use edge_gateway::Place;
@@ -34,9 +35,18 @@ pub(crate) struct Assigned {
     pub(crate) gateway_is_held: bool,
     pub(crate) admin: Option<TcpListener>,
     pub(crate) mesh: Option<TcpListener>,
+    /// That of the command line.
+    pub(crate) admin_socket: Option<UnixListener>,
+    /// That of whoever takes over.
+    pub(crate) takeover: Option<UnixListener>,
 }
 
 impl HandedOver {
+    /// Whether there is anything.
+    pub(crate) fn is_something(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Takes what the environment names. To be called before anything else runs, since the variables go and the descriptors are
     /// taken by their numbers.
     ///
@@ -112,6 +122,8 @@ impl HandedOver {
             gateway: places(gateway, of_gateway)?,
             admin: of_admin.map(|socket| socket.listener),
             mesh: of_mesh.map(|socket| socket.listener),
+            admin_socket: None,
+            takeover: None,
         })
     }
 }
@@ -181,6 +193,7 @@ mod tests {
         let shown = places.iter().map(|place| match place {
             Place::Address(address) => format!("open {address}"),
             Place::Held(socket) => format!("held {}", socket.local_addr().unwrap()),
+            Place::Taken(sockets) => format!("taken {}", sockets[0].local_addr().unwrap()),
         });
         shown.collect()
     }

@@ -37,6 +37,7 @@ use super::node;
 use super::quoter::Quoter;
 use super::store::Stores;
 use super::versions::Versions;
+use crate::hold::Hold;
 
 /// What an authority is made of that was claimed before.
 pub(super) struct Claimed {
@@ -208,11 +209,15 @@ impl Mesh {
         data_dir: &DataDir,
         claimed: Claimed,
         kept: Kept,
+        (measured, hold): (Option<(Settings, Measurements)>, Hold),
     ) -> Result<(Self, Resumed)> {
         let Claimed { stores, node: claimed, vault, grants, listener } = claimed;
         let address = listener.local_addr().context("failed to open the mesh port")?;
-        let measurements = Measurements::take(settings, data_dir.run()).await?;
-        let quoter = Quoter::reach(data_dir.run(), data_dir.development()).await?;
+        let measurements = match measured {
+            Some((of, measured)) => measured.renewed(Some(&of), settings, data_dir.run()).await?,
+            None => Measurements::take(settings, data_dir.run()).await?,
+        };
+        let quoter = Quoter::reach(data_dir.run(), data_dir.development(), hold).await?;
         let resumed = kept.decide(settings, &measurements, data_dir.run()).await;
         let leaving = resumed.leaving();
         let mut services = policies::services(settings, &measurements, &grants)?;
@@ -318,7 +323,7 @@ impl Mesh {
         background.add(|stopped| api.serve(told(stopped)));
         if let Some(node) = node {
             let seal = node::seal(authority.clone());
-            background.add(|stopped| node.run(shared, seal, told(stopped)));
+            background.add_abiding(|stopped| node.run(shared, seal, told(stopped)));
         }
         let running = authority.clone();
         background.add(|stopped| running.run(told(stopped)));

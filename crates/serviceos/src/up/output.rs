@@ -14,6 +14,7 @@ mod rate;
 mod splitter;
 mod text;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
@@ -45,7 +46,7 @@ const TOO_MUCH: &str = "not all that the replica writes is passed on: it is too 
 /// The thread.
 pub(crate) struct Follower {
     outputs: Outputs,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<BTreeMap<ReplicaId, u64>>>,
 }
 
 /// Tells the thread whose output there is. Clones tell the same one.
@@ -103,12 +104,10 @@ impl Follower {
         self.outputs.clone()
     }
 
-    /// Reads what there is yet, and ends. Waits for that.
-    pub(crate) fn finish(mut self) {
+    /// Reads what there is yet, and ends. Waits for that; gives how far each file was read.
+    pub(crate) fn finish(mut self) -> BTreeMap<ReplicaId, u64> {
         self.outputs.tell(Order::Finish);
-        if let Some(thread) = self.thread.take() {
-            let _nothing_more_to_read = thread.join().is_err();
-        }
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
     }
 }
 
@@ -140,7 +139,7 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, orders: &Receiver<Order>) {
+    fn run(mut self, orders: &Receiver<Order>) -> BTreeMap<ReplicaId, u64> {
         let mut wait = EVERY;
         loop {
             let mut order = orders.recv_timeout(wait);
@@ -229,7 +228,7 @@ impl Work {
         }
     }
 
-    fn finish(mut self) {
+    fn finish(mut self) -> BTreeMap<ReplicaId, u64> {
         let replicas: Vec<_> = self.sources.iter().map(|source| source.replica.clone()).collect();
         for replica in &replicas {
             self.last_words(replica);
@@ -237,6 +236,7 @@ impl Work {
         for source in &mut self.sources {
             source.say_dropped(&self.into);
         }
+        self.sources.into_iter().map(|source| (source.replica, source.file.read_until_now())).collect()
     }
 }
 

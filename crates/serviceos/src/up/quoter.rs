@@ -17,6 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
+use crate::hold::Hold;
 use crate::launcher_process::THIS_BINARY;
 
 /// How long it may take to end once it was told to.
@@ -33,6 +34,7 @@ struct Inner {
     /// Where its root and keys are.
     folder: PathBuf,
     ends: Ends,
+    hold: Hold,
     process: Mutex<Process>,
     /// The development root, DER.
     root: Vec<u8>,
@@ -50,30 +52,50 @@ enum Ends {
 struct Process {
     control: Arc<QuoterControl>,
     /// None where an earlier `up` started it.
-    child: Option<Child>,
+    child: Option<Own>,
+}
+
+/// One that this process has started. It ends with it, unless it is held loosely; being killed drops nothing.
+struct Own {
+    child: Child,
+    hold: Hold,
+}
+
+impl Own {
+    fn kill(&mut self) {
+        let _ended_already = self.child.start_kill().is_err();
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if !self.hold.is_loose() {
+            self.kill();
+        }
+    }
 }
 
 impl Quoter {
     /// Finds the one that an earlier `up` has left, or starts one.
-    pub(super) async fn reach(run: &Path, folder: PathBuf) -> Result<Self> {
+    pub(super) async fn reach(run: &Path, folder: PathBuf, hold: Hold) -> Result<Self> {
         let process = match found(run).await {
             Some(control) => Process { control: Arc::new(control), child: None },
-            None => start(run, &folder, Ends::Never)?,
+            None => start(run, &folder, Ends::Never, hold.clone())?,
         };
-        Self::of(process, run, folder, Ends::Never).await
+        Self::of(process, run, folder, (Ends::Never, hold)).await
     }
 
     /// Starts one of its own for whoever runs where there is no `up`, with a copy of the development root. It ends with this process.
     pub(crate) async fn of_its_own(run: &Path, folder: PathBuf) -> Result<Self> {
-        let ends = Ends::WithParent;
-        Self::of(start(run, &folder, ends)?, run, folder, ends).await
+        let (ends, hold) = (Ends::WithParent, Hold::default());
+        Self::of(start(run, &folder, ends, hold.clone())?, run, folder, (ends, hold)).await
     }
 
-    async fn of(process: Process, run: &Path, folder: PathBuf, ends: Ends) -> Result<Self> {
+    async fn of(process: Process, run: &Path, folder: PathBuf, (ends, hold): (Ends, Hold)) -> Result<Self> {
         let root = process.control.root().await.with_context(|| {
             format!("failed to start the development quoter; its last words are in {}", log(run).display())
         })?;
-        let inner = Inner { run: run.to_owned(), folder, ends, process: Mutex::new(process), root };
+        let inner = Inner { run: run.to_owned(), folder, ends, hold, process: Mutex::new(process), root };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -117,7 +139,8 @@ impl Quoter {
         let mut process = self.0.process.lock().await;
         // Somebody else may have been here first.
         if process.control.root().await.is_err() {
-            let started = start(&self.0.run, &self.0.folder, self.0.ends).map_err(std::io::Error::other)?;
+            let started = start(&self.0.run, &self.0.folder, self.0.ends, self.0.hold.clone());
+            let started = started.map_err(std::io::Error::other)?;
             *process = started;
         }
         Ok(Arc::clone(&process.control))
@@ -128,7 +151,7 @@ impl Quoter {
         if let Ok(mut process) = self.0.process.try_lock()
             && let Some(child) = &mut process.child
         {
-            let _ended_already = child.start_kill().is_err();
+            child.kill();
         }
     }
 
@@ -139,11 +162,11 @@ impl Quoter {
             tracing::debug!(%error, "the development quoter did not take the order to end");
         }
         if let Some(child) = &mut process.child
-            && timeout(LAST_WORDS, child.wait()).await.is_err()
+            && timeout(LAST_WORDS, child.child.wait()).await.is_err()
         {
             tracing::warn!("the development quoter did not end by itself: killing it");
-            let _ended_meanwhile = child.start_kill().is_err();
-            let _unknown = child.wait().await.is_err();
+            child.kill();
+            let _unknown = child.child.wait().await.is_err();
         }
     }
 }
@@ -178,7 +201,7 @@ pub(crate) async fn end_what_is_left(run: &Path) -> bool {
     true
 }
 
-fn start(run: &Path, folder: &Path, ends: Ends) -> Result<Process> {
+fn start(run: &Path, folder: &Path, ends: Ends, hold: Hold) -> Result<Process> {
     let (ours, theirs) = StdUnixStream::pair()?;
     let output = OpenOptions::new().create(true).append(true).mode(0o600).open(log(run))?;
     let mut command = Command::new(THIS_BINARY);
@@ -196,11 +219,10 @@ fn start(run: &Path, folder: &Path, ends: Ends) -> Result<Process> {
         .stdout(Stdio::from(output.try_clone()?))
         .stderr(Stdio::from(output))
         // A signal for the group of this process, such as Ctrl-C, is none for it.
-        .process_group(0)
-        // What is dropped half-started ends; being killed drops nothing.
-        .kill_on_drop(true);
+        .process_group(0);
     let child = command.spawn().context("failed to start the development quoter")?;
-    Ok(Process { control: Arc::new(QuoterControl::from_stream(ours)?), child: Some(child) })
+    let own = Own { child, hold };
+    Ok(Process { control: Arc::new(QuoterControl::from_stream(ours)?), child: Some(own) })
 }
 
 fn socket(run: &Path) -> PathBuf {

@@ -1,6 +1,7 @@
 //! A replica as a process that `up` looks after, its child or one that an earlier `up` has left: what it is told, what it reports,
 //! and what it has written last.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use super::measuring::Launchable;
 use super::output::Outputs;
 use super::reload::Live;
 use super::specs::{Spec, Specs};
+use crate::hold::Hold;
 use crate::launcher_process::LauncherProcess;
 use crate::left_process::ProcessMark;
 
@@ -53,6 +55,8 @@ pub(super) struct ReplicaLauncher {
     /// What a replica that was left is asked who it is with.
     tls: TlsClient,
     confinement: Confinement,
+    hold: Hold,
+    read: BTreeMap<ReplicaId, u64>,
 }
 
 /// Where what belongs to replicas is kept.
@@ -63,6 +67,10 @@ pub(super) struct Kept {
     pub(super) outputs: Outputs,
     /// What they may use.
     pub(super) confinement: Confinement,
+    /// How their processes are held.
+    pub(super) hold: Hold,
+    /// How far somebody else has read what they write.
+    pub(super) read: BTreeMap<ReplicaId, u64>,
 }
 
 /// A replica's process.
@@ -96,8 +104,8 @@ impl ReplicaLauncher {
     pub(super) fn new(kept: Kept, live: &Live, mesh: &Arc<Begun>, left: Leftovers) -> anyhow::Result<Self> {
         let tls = live.upstream_tls.of_mesh().context("failed to set up TLS to the replicas")?;
         let (mesh, registry) = (Arc::clone(mesh), live.registry.clone());
-        let (specs, Kept { run, outputs, confinement }) = (live.specs.clone(), kept);
-        Ok(Self { run, specs, mesh, outputs, registry, left, tls, confinement })
+        let (specs, Kept { run, outputs, confinement, hold, read }) = (live.specs.clone(), kept);
+        Ok(Self { run, specs, mesh, outputs, registry, left, tls, confinement, hold, read })
     }
 
     /// Processes that were left of replicas that nobody wants any more, or that are not started here any more.
@@ -150,8 +158,8 @@ impl ReplicaLauncher {
             Launchable::Replica { order, measured } => order.give(to, &measured, &registration),
             Launchable::Command { order, .. } => order.give(to, &registration),
         };
-        let (stdout, stderr) = (output_file.try_clone()?.into(), output_file.into());
-        let process = LauncherProcess::start(&self.run, stdout, stderr, give).await?;
+        let output_files = (output_file.try_clone()?.into(), output_file.into());
+        let process = LauncherProcess::start(&self.run, output_files, self.hold.clone(), give).await?;
         let known = self.registry.snapshot().replica(replica).map(|replica| replica.restarts);
         let begun = record::Begun {
             replica: replica.clone(),
@@ -210,11 +218,13 @@ impl Launch for ReplicaLauncher {
         match judged {
             Ok((address, channel)) => {
                 tracing::info!(%replica, pid, "an earlier serviceos has left this replica: it is taken over");
-                let (record, process) = (left.record, Adopted(left.process));
+                let hold = self.hold.clone();
+                let (record, process) = (left.record, Adopted { process: left.process, hold });
                 let restarts = record.restarts;
                 let process = Held::Adopted { process, address, channel };
                 // What it has written meanwhile, the earlier one may have read already.
-                let (version, from) = (record.spec.version.clone(), length(&record.output));
+                let from = self.read.get(replica).copied().unwrap_or_else(|| length(&record.output));
+                let version = record.spec.version.clone();
                 self.outputs.follow(replica.clone(), version, record.output.clone(), from);
                 let (run, outputs) = (self.run.clone(), self.outputs.clone());
                 let group = record.group.clone().map(Group::left);
@@ -284,7 +294,7 @@ impl Process for ReplicaProcess {
                 Exit::Ended { code, signal, last_lines: words(&self.record) }
             }
             Held::Adopted { process, .. } => {
-                process.0.ended().await;
+                process.process.ended().await;
                 Exit::Adopted { last_lines: words(&self.record) }
             }
         };

@@ -116,8 +116,33 @@ impl Source {
         let bytes = configuration::read(&path)?;
         let reader = Reader { path, overrides, cores: configuration::cores() };
         let document = reader.read(&bytes, &reader.name())?;
+        Ok((Self::of(reader, kind, &bytes, &document), document))
+    }
+
+    /// The same once more, where it was read before. Where what the file holds by now cannot be used, this text stands for it, and
+    /// its next change is noticed.
+    ///
+    /// # Errors
+    /// Neither can be used.
+    pub(super) fn again(reader: Reader, text: &str) -> Result<(Self, Document), LoadError> {
+        if reader.path.metadata().is_ok_and(|found| found.is_file()) {
+            match Self::open(reader.path.clone(), reader.overrides.clone()) {
+                Ok(opened) => return Ok(opened),
+                Err(report) => tracing::error!(
+                    "{} is not valid any more; the configuration before stays in force:\n{report}",
+                    reader.name()
+                ),
+            }
+        }
+        let document = reader.read(text.as_bytes(), &reader.name())?;
+        let is_file = reader.path.metadata().is_ok_and(|found| found.is_file());
+        let kind = if is_file { Kind::File } else { Kind::Stream };
+        Ok((Self::of(reader, kind, text.as_bytes(), &document), document))
+    }
+
+    fn of(reader: Reader, kind: Kind, bytes: &[u8], document: &Document) -> Self {
         let mut source = Self {
-            text: mark(&bytes),
+            text: mark(bytes),
             named: named(&document.settings).cloned().collect(),
             contents: Contents::default(),
             stamps: Stamps::default(),
@@ -126,7 +151,7 @@ impl Source {
             kind,
         };
         source.contents.follow(&source.named, |_| {});
-        Ok((source, document))
+        source
     }
 
     /// What people call the file.

@@ -7,7 +7,7 @@ use std::env::VarError;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::signals::HangUp;
@@ -38,15 +38,16 @@ const SHORTEST_WATCHDOG: Duration = Duration::from_millis(100);
 pub(crate) struct Manager(Arc<Inner>);
 
 struct Inner {
-    socket: Option<Notified>,
+    socket: OnceLock<Notified>,
     /// How long the manager waits for a sign of life.
-    watchdog: Option<Duration>,
+    watchdog: OnceLock<Duration>,
     state: Mutex<State>,
     /// Said when the status may be another.
     changed: Notify,
 }
 
 struct Notified {
+    name: String,
     socket: UnixDatagram,
     address: SocketAddr,
 }
@@ -84,26 +85,36 @@ impl Manager {
                 None
             }
         };
-        let socket = variable("NOTIFY_SOCKET").and_then(|name| {
-            let notified = Notified::open(&name);
-            notified
-                .inspect_err(|error| {
-                    tracing::warn!(%error, "NOTIFY_SOCKET={name} cannot be used: the service manager is told nothing");
-                })
-                .ok()
-        });
+        let socket = variable("NOTIFY_SOCKET").and_then(|name| Notified::open_or_warn(&name));
         let watchdog = watchdog(variable("WATCHDOG_USEC").as_deref(), variable("WATCHDOG_PID").as_deref());
         Self::with(socket, watchdog)
     }
 
     fn with(socket: Option<Notified>, watchdog: Option<Duration>) -> Self {
         let state = State { phase: Phase::Starting, refused: false, status: String::new(), failing: false };
+        let (socket, watchdog) = (once(socket), once(watchdog));
         Self(Arc::new(Inner { socket, watchdog, state: state.into(), changed: Notify::new() }))
+    }
+
+    /// That of the process whose place this one takes, where the environment names none.
+    pub(crate) fn inherit(&self, name: &str, watchdog: Option<Duration>) {
+        if let (false, Some(socket)) = (self.is_there(), Notified::open_or_warn(name)) {
+            let _was_there = self.0.socket.set(socket).is_err();
+            if let Some(watchdog) = watchdog {
+                let _was_there = self.0.watchdog.set(watchdog).is_err();
+            }
+        }
+    }
+
+    /// Its name, and how long it waits for a sign of life.
+    pub(crate) fn handed(&self) -> Option<(String, Option<Duration>)> {
+        let socket = self.0.socket.get()?;
+        Some((socket.name.clone(), self.0.watchdog.get().copied()))
     }
 
     /// Whether there is one that is told anything.
     pub(crate) fn is_there(&self) -> bool {
-        self.0.socket.is_some()
+        self.0.socket.get().is_some()
     }
 
     /// What SIGHUP means: who is managed has no terminal that could go away.
@@ -117,8 +128,8 @@ impl Manager {
         let mut tasks = JoinSet::new();
         if self.is_there() {
             tasks.spawn(self.clone().extend());
-            if let Some(watchdog) = self.0.watchdog {
-                tasks.spawn(self.clone().show_life(watchdog / 2));
+            if let Some(watchdog) = self.0.watchdog.get() {
+                tasks.spawn(self.clone().show_life(*watchdog / 2));
             }
         }
         tasks
@@ -195,7 +206,6 @@ impl Manager {
     }
 
     /// Another process is the main one from now on: that which takes over.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no process takes over from another yet"))]
     pub(crate) fn main_process(&self, pid: u32) {
         self.state().tell(&self.0, &format!("MAINPID={pid}"));
     }
@@ -234,7 +244,7 @@ impl Manager {
 
 impl State {
     fn tell(&mut self, inner: &Inner, message: &str) {
-        let Some(notified) = &inner.socket else { return };
+        let Some(notified) = inner.socket.get() else { return };
         let waits = notified.socket.set_nonblocking(self.failing);
         match waits.and_then(|()| notified.send(message)) {
             Ok(()) => self.failing = false,
@@ -274,6 +284,11 @@ impl State {
     }
 }
 
+/// What may be found later where it is not there yet.
+fn once<T>(found: Option<T>) -> OnceLock<T> {
+    found.map_or_else(OnceLock::new, OnceLock::from)
+}
+
 fn serving(snapshot: &Snapshot, expected: &Expected) -> String {
     let all = expected.of(snapshot).count();
     let serving = expected.of(snapshot).filter(|replica: &&Replica| replica.selectable().is_ok()).count();
@@ -285,6 +300,15 @@ fn serving(snapshot: &Snapshot, expected: &Expected) -> String {
 }
 
 impl Notified {
+    fn open_or_warn(name: &str) -> Option<Self> {
+        let opened = Self::open(name);
+        opened
+            .inspect_err(|error| {
+                tracing::warn!(%error, "NOTIFY_SOCKET={name} cannot be used: the service manager is told nothing");
+            })
+            .ok()
+    }
+
     /// A path, or a name beginning with `@` that is in no folder.
     fn open(name: &str) -> io::Result<Self> {
         let address = match (name.strip_prefix('@'), name.starts_with('/')) {
@@ -297,7 +321,7 @@ impl Notified {
         };
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(SEND_PATIENCE))?;
-        Ok(Self { socket, address })
+        Ok(Self { name: name.to_owned(), socket, address })
     }
 
     fn send(&self, message: &str) -> io::Result<()> {
@@ -418,8 +442,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn signs_of_life_come_twice_in_the_time_and_more_time_is_asked_for_while_a_drain_may_go_on() {
-        let (mut manager, mut next) = managed("path");
-        Arc::get_mut(&mut manager.0).unwrap().watchdog = Some(Duration::from_secs(12));
+        let (manager, mut next) = managed("path");
+        manager.0.watchdog.set(Duration::from_secs(12)).unwrap();
         let tasks = manager.begin();
         // One at once, and one at each 6 seconds.
         for _ in 0..3 {

@@ -64,6 +64,7 @@ mod shutdown;
 mod signed_requests;
 mod stale_start;
 mod systemd;
+mod takeover;
 mod tls;
 mod tls_versions;
 mod tokens;

@@ -9,12 +9,12 @@ use serde_json::json;
 use testkit::{Connection, Http2, Mesh, Request, Running, Upstream, eventually, processes_of};
 
 /// A server that the oracle asks and that answers only when the test lets it.
-struct Slow {
+pub(crate) struct Slow {
     listener: TcpListener,
 }
 
 impl Slow {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { listener: TcpListener::bind("127.0.0.1:0").unwrap() }
     }
 
@@ -22,7 +22,7 @@ impl Slow {
         format!("http://{}/", self.listener.local_addr().unwrap())
     }
 
-    fn mesh(&self) -> Running {
+    pub(crate) fn mesh(&self) -> Running {
         let (url, address) = (self.url(), self.listener.local_addr().unwrap());
         let config = format!(
             "    oracle: {{config: {{allow: [{{url: \"{url}\"}}], allowLoopback: [\"{address}\"]}}}}\n"
@@ -31,7 +31,7 @@ impl Slow {
     }
 
     /// Waits for the request and holds it.
-    fn asked(&self) -> TcpStream {
+    pub(crate) fn asked(&self) -> TcpStream {
         self.listener.set_nonblocking(true).unwrap();
         let (mut stream, _) = eventually("the oracle's question", || self.listener.accept().ok());
         stream.set_nonblocking(false).unwrap();
@@ -45,14 +45,14 @@ impl Slow {
     }
 }
 
-fn answer(mut held: TcpStream) {
+pub(crate) fn answer(mut held: TcpStream) {
     held.write_all(
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{\"a\": 42}",
     )
     .unwrap();
 }
 
-fn query(slow: &Slow) -> serde_json::Value {
+pub(crate) fn query(slow: &Slow) -> serde_json::Value {
     json!({"url": slow.url(), "jsonPath": "$.a"})
 }
 

@@ -19,7 +19,7 @@ const GATEWAY: &str = "workers: 2, limits: {bodyBytes: 1MiB}, authentication: {s
 const ROUTES: &str =
     "routes: [{match: {path: '/fixed/1'}, public: true}, {match: {path: '/{*rest}'}, scopes: [site]}]";
 
-fn site(upstream: &Upstream) -> Running {
+pub(crate) fn site(upstream: &Upstream) -> Running {
     Mesh::new().gateway(GATEWAY).endpoints_with("site", &[upstream.address], ROUTES).up()
 }
 
@@ -28,7 +28,7 @@ fn now() -> i64 {
 }
 
 /// A caller with a key pair, known to the mesh by its public key.
-struct Caller {
+pub(crate) struct Caller {
     id: String,
     pair: Ed25519KeyPair,
     nonces: AtomicU64,
@@ -36,7 +36,7 @@ struct Caller {
 
 /// What is signed of a request, each part to be changed on the way.
 #[derive(Clone)]
-struct Signed {
+pub(crate) struct Signed {
     method: String,
     host: String,
     origin: String,
@@ -45,7 +45,7 @@ struct Signed {
 }
 
 impl Caller {
-    fn new(mesh: &Running, seed: u8) -> Self {
+    pub(crate) fn new(mesh: &Running, seed: u8) -> Self {
         Self::with_scope(mesh, seed, "site")
     }
 
@@ -91,12 +91,12 @@ impl Caller {
         Signed { method, host, origin, fields, body: body.to_vec() }
     }
 
-    fn sign(&self, method: &str, origin: &str, body: &[u8]) -> Signed {
+    pub(crate) fn sign(&self, method: &str, origin: &str, body: &[u8]) -> Signed {
         self.sign_at(method, origin, body, 0, 60)
     }
 
     /// A process that has just begun takes nothing that may have been used before it did.
-    fn until_taken(&self, mesh: &Running) {
+    pub(crate) fn until_taken(&self, mesh: &Running) {
         self.until_taken_for(mesh, "/echo");
     }
 
@@ -119,7 +119,7 @@ fn written(mesh: &Running, seed: u8) -> (String, Ed25519KeyPair) {
 }
 
 impl Signed {
-    fn send(&self, mesh: &Running) -> Answer {
+    pub(crate) fn send(&self, mesh: &Running) -> Answer {
         let mut head = format!("{} {} HTTP/1.1\r\nhost: {}\r\n", self.method, self.origin, self.host);
         for (name, value) in &self.fields {
             head += &format!("{name}: {value}\r\n");

@@ -56,6 +56,16 @@ impl Manager {
         told
     }
 
+    /// Everything up to a message that is looked for, with it.
+    fn until_one(&self, is_it: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut told = vec![self.next()];
+        while told.last().is_some_and(|last| !is_it(last)) {
+            assert!(told.len() < 10_000, "it does not come");
+            told.push(self.next());
+        }
+        told
+    }
+
     /// One look at the file: RELOADING with its time, then READY.
     fn reload(&self) {
         let began = self.next_state();
@@ -108,6 +118,31 @@ fn a_service_manager_is_told_when_everything_serves_what_is_reloaded_and_when_it
     assert!(told.iter().all(|told| !told.contains("MAINPID")), "{told:?}");
     assert_eq!(manager.next_state(), "EXTEND_TIMEOUT_USEC=20000000");
     assert_eq!(mesh.wait().code, 0);
+}
+
+#[test]
+fn a_service_manager_is_told_which_process_is_the_main_one_after_a_takeover_and_not_that_one_stops() {
+    let (manager, mesh) = Manager::of(Mesh::new().service("vrf", 1).env("WATCHDOG_USEC", "400000"));
+    let mut mesh = mesh.up();
+    manager.until("READY=1");
+    let former = mesh.take_over();
+    let before = former.pid();
+    let told = manager.until(&format!("MAINPID={}", mesh.pid()));
+    assert!(!told.contains(&"STOPPING=1".to_owned()), "{told:?}");
+    assert_eq!(former.wait(&mesh).code, 0);
+    // As `systemctl kill -s USR2` does it: whoever runs starts the next one by itself.
+    mesh.signal(Signal::USR2);
+    let told = manager.until_one(|told| told.starts_with("MAINPID="));
+    let next: u32 = told.last().unwrap()["MAINPID=".len()..].parse().unwrap();
+    assert!(next != before && next != mesh.pid());
+    assert!(!told.contains(&"STOPPING=1".to_owned()), "{told:?}");
+    assert_eq!(mesh.wait().code, 0);
+    assert_eq!(mesh.status()["pid"], next);
+    assert_eq!(mesh.get("/v1/random/keys").status, 200);
+    assert!(manager.until("WATCHDOG=1").len() < 10, "the next one shows signs of life");
+    kill(next, Signal::TERM);
+    manager.until("STOPPING=1");
+    wait_until_gone(next);
 }
 
 #[test]

@@ -137,9 +137,14 @@ impl Held {
 
     /// Lets go of the file, once nobody reads or writes any more. Blocks. Gives what is said from then on.
     pub(super) fn close(&self) -> StoreError {
-        *self.writing() = Slot::Closed;
-        let closed = closed();
+        let closed = self.let_go();
         self.away(closed)
+    }
+
+    /// The same, but that it is away is not said.
+    pub(super) fn let_go(&self) -> StoreError {
+        *self.writing() = Slot::Closed;
+        closed()
     }
 
     fn reading(&self) -> RwLockReadGuard<'_, Slot> {

@@ -76,6 +76,11 @@ impl Followed {
         self.turns.push_back((at, None));
     }
 
+    /// How far it was read.
+    pub(super) fn read_until_now(&self) -> u64 {
+        self.read
+    }
+
     pub(super) fn version(&self) -> &str {
         &self.version
     }

@@ -76,3 +76,19 @@ async fn a_store_that_is_closed_is_no_longer_available() {
     let reason = "the store failed: it is closed".to_owned();
     assert_eq!(*availability.borrow_and_update(), Availability::Away { reason, stale: None });
 }
+
+#[tokio::test]
+async fn a_store_that_has_let_go_leaves_the_file_to_others_and_refuses_however_many_have_it() {
+    let place = Place::new();
+    let store = place.open();
+    let (clone, availability) = (store.clone(), store.availability());
+    committed(&store, Transaction::new().put("a", "1")).await;
+    store.let_go();
+    assert_eq!(place.open().get("a").await.unwrap().unwrap().value, b"1");
+    assert_eq!(clone.get("a").await.unwrap_err().to_string(), "the store failed: it is closed");
+    assert_eq!(
+        *availability.borrow(),
+        Availability::Available,
+        "it is not away for those who go on elsewhere"
+    );
+}
