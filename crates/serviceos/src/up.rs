@@ -159,7 +159,7 @@ pub(crate) async fn start_and_serve(given: Given) -> Result<(), Failure> {
     descriptors::raise_limit(&settings.gateway.limits, replicas)?;
     let leaving = JoinSet::new();
     let mut process = Process { screen, orders, looks, upgrades, manager, signs_of_life, log, leaving };
-    let ended = process.run(given).await;
+    let ended = Box::pin(process.run(given)).await;
     // They have had as long as everything else.
     process.leaving.shutdown().await;
     process.screen.finish();
@@ -172,7 +172,7 @@ impl Process {
     async fn run(&mut self, given: Given) -> Result<(), Failure> {
         let mut given = Some(given);
         while let Some(begins) = given {
-            given = self.run_once(begins).await?;
+            given = Box::pin(self.run_once(begins)).await?;
         }
         Ok(())
     }
@@ -244,7 +244,9 @@ impl Running {
         }
         // Before anything is started, which would be where this process is.
         let confinement = Confinement::prepare(data_dir.run());
-        let stores = store::open(&data_dir, &document.settings).await.context("failed to open the store")?;
+        let waits = if predecessor.is_some() { store::IN_USE } else { Duration::ZERO };
+        let stores = store::open(&data_dir, &document.settings, waits).await;
+        let stores = stores.context("failed to open the store")?;
         let kept_stores = stores.clone();
         let node = node::claim(&document.settings, &stores.mesh, &data_dir.node_id()).await?;
         let beginning = Beginning::of_start(&stores.mesh, document, &source).await;
@@ -390,7 +392,7 @@ impl Running {
             read: predecessor.as_ref().map(Predecessor::read).unwrap_or_default(),
         };
         let let_in = match &predecessor {
-            Some(_) => LetIn::WithTheTakeover,
+            Some(_) => LetIn::ByTheTakeover,
             None => LetIn::by(gateway.opener(), gateway_is_held, &live.settings),
         };
         let launcher = ReplicaLauncher::new(kept, &live, &mesh, resumed.take_leftovers())?;

@@ -85,7 +85,8 @@ impl Http2 {
         self.together(vec![(request, body, HeaderMap::new())]).remove(0).expect("a whole answer")
     }
 
-    /// Sends a request without a body; `None` where the other side has said that the connection takes no more, so that it was not sent.
+    /// Sends a request without a body; `None` where the other side has said that the connection takes no more, so that it was not sent,
+    /// or was not looked at, which it says too (RFC 9113 section 6.8).
     ///
     /// # Errors
     /// It was sent, and there is no whole answer.
@@ -98,7 +99,10 @@ impl Http2 {
                 // What has come since the last time is read first.
                 tokio::task::yield_now().await;
                 let Ok(send) = self.send.clone().ready().await else { return Ok(None) };
-                exchange(send, (request, Vec::new(), HeaderMap::new())).await.map(Some)
+                match exchange(send, (request, Vec::new(), HeaderMap::new())).await {
+                    Err(error) if error.is_go_away() && error.is_remote() && is_calm(&error) => Ok(None),
+                    exchanged => exchanged.map(Some),
+                }
             };
             timeout(LIMIT, sent).await.expect("an answer in time")
         })
@@ -148,6 +152,10 @@ impl Http2 {
         });
         answers.into_iter().map(|answer| answer.expect("an answer for each")).collect()
     }
+}
+
+fn is_calm(error: &h2::Error) -> bool {
+    error.reason() == Some(h2::Reason::NO_ERROR)
 }
 
 async fn connected(address: SocketAddr) -> TcpStream {

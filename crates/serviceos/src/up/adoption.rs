@@ -165,7 +165,7 @@ pub(super) enum LetIn {
     /// When one replica of each of these services serves: they have connected before there was an `up`, and wait.
     WithOneOfEach(Opener, Vec<ServiceName>),
     /// When the `up` whose place this one takes is told so.
-    WithTheTakeover,
+    ByTheTakeover,
 }
 
 impl LetIn {
@@ -204,7 +204,7 @@ pub(super) fn begin(
     }
     let (found, registry) = (launcher.found(), registry.clone());
     match let_in {
-        LetIn::WithTheTakeover => {}
+        LetIn::ByTheTakeover => {}
         LetIn::WithWhatWasLeft(opener) if found.is_empty() => opener.open(),
         LetIn::WithWhatWasLeft(opener) => background.add(|stopped| async move {
             open_once_they_serve(opener, &registry, &found).await;

@@ -44,11 +44,17 @@ impl Running {
         began: Instant,
     ) -> Result<Option<Given>, Failure> {
         let over = Box::pin(self.until_told(process, began)).await;
+        let is_taking = matches!(*self.stage.borrow(), Stage::Taking { .. });
         let (told_by, failed) = match over {
-            Over::Told(order) => (order.to_owned(), None),
-            Over::Ended(part) => (format!("{part} ended by itself, which is a bug"), Some(part)),
-            Over::Asked(asking) => return Box::pin(self.hand_over(*asking, process)).await,
+            Over::Asked(asking) => match self.shutdown_requests.try_recv() {
+                // It was said before.
+                Ok(()) => ("serviceos down".to_owned(), None),
+                Err(_) => return Box::pin(self.hand_over(*asking, process)).await,
+            },
             Over::GivenUp(reason) => return Err(self.give_up(&reason)),
+            Over::Ended(part) if is_taking => return Err(self.give_up(&format!("{part} ended by itself"))),
+            Over::Ended(part) => (format!("{part} ended by itself, which is a bug"), Some(part)),
+            Over::Told(order) => (order.to_owned(), None),
         };
         self.manager.stopping(Some(&self.live.settings));
         process.screen.say(&format!("{told_by}: draining; once more stops at once"));

@@ -1,13 +1,15 @@
 //! The store that the settings name: the file in the data directory, or etcd with what its files hold.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use configuration::{ClientTlsFiles, EtcdLogin, EtcdStore, Settings, StoreSettings};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use store::{Availability, EndPoint, EtcdSettings, EtcdTls, Login, Store};
+use store::{Availability, EndPoint, EtcdSettings, EtcdTls, Login, Store, StoreError};
+use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
 use super::data_dir::DataDir;
@@ -36,15 +38,27 @@ pub(super) struct Stores {
     pub(super) services: Store,
 }
 
-/// Opens it. Where etcd does not answer, its mirror in the data directory stands for it.
+/// How long its file may be another process's that is about to let go of it.
+pub(super) const IN_USE: Duration = Duration::from_secs(5);
+/// How soon it is tried again.
+const TRIED_AGAIN: Duration = Duration::from_millis(5);
+
+/// Opens it. Where etcd does not answer, its mirror in the data directory stands for it. Where another process has its file, that is
+/// waited for so long.
 ///
 /// # Errors
 /// The file that cannot be used, and why; etcd is away, and there is no mirror.
-pub(super) async fn open(data_dir: &DataDir, settings: &Settings) -> Result<Stores> {
+pub(super) async fn open(data_dir: &DataDir, settings: &Settings, waits: Duration) -> Result<Stores> {
     match &settings.store {
         StoreSettings::Embedded => {
-            let path = data_dir.store()?;
-            let one = tokio::task::spawn_blocking(move || Store::open(&path)).await??;
+            let (path, began) = (data_dir.store()?, Instant::now());
+            let one = loop {
+                let path = path.clone();
+                match tokio::task::spawn_blocking(move || Store::open(&path)).await? {
+                    Err(StoreError::InUse(_)) if began.elapsed() < waits => sleep(TRIED_AGAIN).await,
+                    opened => break opened?,
+                }
+            };
             Ok(Stores { mesh: one.clone(), services: one })
         }
         StoreSettings::Etcd(etcd) => {

@@ -183,25 +183,29 @@ impl Leaving {
         match timeout(SERVING, wait_for_it(connection, Asker::itself().pid, &self.nonces)).await {
             Ok(Ok(successor)) => self.finish(successor, None).await,
             Ok(Err(_)) | Err(_) => {
-                tracing::error!("the place that nobody has taken could not be taken back in time")
+                tracing::error!("the place that nobody has taken could not be taken back in time");
             }
         }
     }
 
-    /// Accepts nobody any more, and returns when all that was in flight is over. An order means that somebody does not want to wait
-    /// for that.
+    /// Accepts nobody any more, and returns when all that was in flight is over. A second order means that somebody does not want to
+    /// wait for that; the first is what is done already.
     pub(in super::super) async fn finish(mut self, successor: Successor, mut orders: Option<&mut Orders>) {
         self.gateway.leave(self.drain);
         let Successor { mut said, mut writing, .. } = successor;
         let mut seen = Seen::default();
         let mut ticks = tokio::time::interval(TOLD_EVERY);
-        let (mut is_there, mut is_patient) = (true, true);
+        let (mut is_there, mut given) = (true, 0);
         loop {
             tokio::select! {
                 () = self.gateway.ended() => break,
-                () = ordered(&mut orders), if is_patient => {
-                    is_patient = false;
-                    self.gateway.drain(Duration::ZERO);
+                () = ordered(&mut orders) => {
+                    given += 1;
+                    if given > 1 {
+                        self.gateway.drain(Duration::ZERO);
+                    } else {
+                        tracing::info!("what is in flight is finished already; once more stops at once");
+                    }
                 }
                 message = said.recv(), if is_there => match message {
                     Some(ToOld::Seen(part)) => {

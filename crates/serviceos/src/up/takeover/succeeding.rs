@@ -338,7 +338,7 @@ pub(in super::super) async fn given_up(stage: &mut watch::Receiver<Stage>) -> St
             return reason.clone();
         }
         if stage.changed().await.is_err() {
-            std::future::pending().await
+            return std::future::pending().await;
         }
     }
 }
