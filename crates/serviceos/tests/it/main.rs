@@ -35,6 +35,7 @@ mod http2;
 mod http2_replicas;
 mod identities;
 mod joining;
+mod kept_rollouts;
 mod keys;
 mod lifecycle;
 mod limits;
