@@ -217,8 +217,10 @@ impl Known {
 
     fn add(&mut self, spec: Spec) {
         self.specs.retain(|known| known.version != spec.version);
-        let surplus = (self.specs.len() + 1).saturating_sub(MAX_VERSIONS);
-        self.specs.drain(..surplus);
+        // The first one is what runs.
+        if self.specs.len() >= MAX_VERSIONS {
+            self.specs.remove(1);
+        }
         self.specs.push(Arc::new(spec));
     }
 }

@@ -240,7 +240,7 @@ fn say(service: &ServiceSettings, course: &Course, left: usize, stable: Option<&
             tracing::info!(%service, from = stable_id, to, left, "what was left runs another version than is wanted now, which is rolled out");
         }
         None => {
-            tracing::warn!(%service, runs = stable_id, "what the configuration says was given up, and is not begun with by itself")
+            tracing::warn!(%service, runs = stable_id, "what the configuration says was given up, and is not begun with by itself");
         }
     }
     if let Some(Err(reason)) = stable.map(|stable| stable.starts.as_ref()) {
