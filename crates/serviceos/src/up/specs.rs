@@ -149,6 +149,12 @@ impl Specs {
         self.look(service, |known| known.of(version).cloned()).flatten()
     }
 
+    /// The versions that are known of a service.
+    pub(super) fn versions(&self, service: &ServiceName) -> Vec<Version> {
+        let versions = |known: &Known| known.specs.iter().map(|spec| spec.version.clone()).collect();
+        self.look(service, versions).unwrap_or_default()
+    }
+
     /// What a replica is started with. Where there are several versions, it is measured whether the program is still what it was:
     /// both would be admitted.
     ///

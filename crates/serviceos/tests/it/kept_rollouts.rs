@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use testkit::{Mesh, Request, Running, eventually, exists, kill, wait_until_gone};
+use testkit::{Etcd, Mesh, Request, Running, eventually, exists, kill, wait_until_gone};
 
 use crate::adoption::{Ending, Fared, killed};
 
@@ -38,9 +38,14 @@ const RESTART: &str = "restart: {max: 100ms}";
 
 /// The file with a version and how it is rolled out.
 fn write(folder: &Path, version: &str, rollout: &str) {
+    write_with(folder, "", version, rollout);
+}
+
+/// The same below other keys.
+fn write_with(folder: &Path, head: &str, version: &str, rollout: &str) {
     let script = folder.join("server.py");
     let text = format!(
-        "services:\n  web:\n    command: [/usr/bin/python3, '{}']\n    env: {{V: '{version}'}}\n    version: '{version}'\n    replicas: 3\n    {RESTART}\n    rollout: {{{rollout}}}\n    healthCheck: {{path: /web, interval: 1s, timeout: 1s}}\n    routes: [{{match: {{path: '/web/{{*rest}}'}}, public: true}}]\n",
+        "{head}services:\n  web:\n    command: [/usr/bin/python3, '{}']\n    env: {{V: '{version}'}}\n    version: '{version}'\n    replicas: 3\n    {RESTART}\n    rollout: {{{rollout}}}\n    healthCheck: {{path: /web, interval: 1s, timeout: 1s}}\n    routes: [{{match: {{path: '/web/{{*rest}}'}}, public: true}}]\n",
         script.display()
     );
     std::fs::write(folder.join("new.yaml"), text).unwrap();
@@ -48,9 +53,13 @@ fn write(folder: &Path, version: &str, rollout: &str) {
 }
 
 fn up(rollout: &str) -> Running {
+    up_with("", rollout)
+}
+
+fn up_with(head: &str, rollout: &str) -> Running {
     let mesh = Mesh::new().with_ports_of_its_own();
     std::fs::write(mesh.folder().join("server.py"), SERVER).unwrap();
-    write(mesh.folder(), "1.0.0", rollout);
+    write_with(mesh.folder(), head, "1.0.0", rollout);
     mesh.up()
 }
 
@@ -249,6 +258,29 @@ fn a_file_that_was_changed_while_nobody_ran_is_rolled_out_from_what_was_left() {
         old.into_keys().for_each(wait_until_gone);
         mesh
     });
+}
+
+#[test]
+fn with_a_store_in_etcd_a_node_goes_on_with_its_own_rollouts() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let (head, waits) = (
+        format!("store: {}\nnode: n1\n", etcd.url()),
+        "strategy: canary, minReady: 0s, steps: [{weight: 50%}]",
+    );
+    let mut mesh = up_with(&head, waits);
+    write_with(mesh.folder(), &head, "2.0.0", waits);
+    let before =
+        eventually("the canaries", || Some(serving(&mesh, "web")).filter(|serving| serving.len() == 5));
+    killed(&mut mesh);
+    let mut mesh = mesh.up_again_when("a start", |_status| true);
+    until_told(&mesh, "web", "goes on: step 1");
+    eventually("the same processes", || (serving(&mesh, "web") == before).then_some(()));
+    killed(&mut mesh);
+    write_with(mesh.folder(), &head, "1.0.0", waits);
+    let mesh = mesh.up_again_when("a start", |_status| true);
+    until_told(&mesh, "web", "reverted: somebody wants it so");
+    let now: BTreeSet<_> = serving(&mesh, "web").into_keys().collect();
+    assert_eq!(now, of_version(&before, "1.0.0"));
 }
 
 #[test]
