@@ -26,6 +26,8 @@ pub struct Mesh {
     /// How often one `up` has taken the place of another.
     pub(crate) takeovers: u32,
     environment: Vec<(String, String)>,
+    /// What `up` is, where it is not the binary beside the tests.
+    binary: Option<PathBuf>,
 }
 
 /// A mesh that runs.
@@ -70,6 +72,7 @@ impl Mesh {
             head: String::new(),
             environment: Vec::new(),
             takeovers: 0,
+            binary: None,
             arguments: ["gateway", "admin", "mesh"].map(|port| format!("--{port}=127.0.0.1:0")).into(),
         }
     }
@@ -132,6 +135,13 @@ impl Mesh {
         self
     }
 
+    /// Has `up` be another binary than the one beside the tests.
+    #[must_use]
+    pub fn binary(mut self, path: &Path) -> Self {
+        self.binary = Some(path.to_owned());
+        self
+    }
+
     /// Replaces the arguments of `up`.
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
@@ -179,6 +189,10 @@ impl Mesh {
             self.write(&format!("{}services:\n{}", self.head, self.services));
         }
         let mut command = command(self.folder());
+        if let Some(binary) = &self.binary {
+            command = Command::new(binary);
+            command.current_dir(self.folder()).env_remove("SERVICEOS_DATA_DIR").env_remove("RUST_LOG");
+        }
         command.arg("up").args(&self.arguments).process_group(0);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(out).stderr(err);
@@ -204,6 +218,18 @@ impl Mesh {
     /// The binary, to be run in the folder.
     pub fn command(&self) -> Command {
         command(self.folder())
+    }
+
+    /// Makes another binary in the folder, which does the same and is measured as something else.
+    ///
+    /// # Panics
+    /// When there is no room for it.
+    pub fn rebuilt(&self) -> PathBuf {
+        let path = self.folder().join("serviceos-rebuilt");
+        std::fs::copy(binary(), &path).expect("a copy of the binary");
+        let mut file = File::options().append(true).open(&path).expect("the copy");
+        file.write_all(b"\n").expect("one byte more");
+        path
     }
 
     /// Runs another command in the folder.

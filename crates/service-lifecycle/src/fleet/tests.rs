@@ -7,6 +7,7 @@ use service_registry::{
 };
 
 use super::*;
+use crate::rollout::{Pace, Reached};
 use crate::{Cause, Exit, LaunchError, Listening, Process, Signal};
 use tokio::time::timeout;
 
@@ -104,6 +105,10 @@ impl Stage {
     }
 
     fn of(version: &str, replicas: u32) -> Self {
+        Self::with(version, replicas, Found::default())
+    }
+
+    fn with(version: &str, replicas: u32, found: Found) -> Self {
         let (running, forgotten) = (Arc::default(), Arc::default());
         let launcher = Fake { running: Arc::clone(&running), forgotten: Arc::clone(&forgotten) };
         let launcher = Arc::new(launcher);
@@ -118,9 +123,12 @@ impl Stage {
         let registry = Registry::new(vec![known]);
         let (stop, stopping) = watch::channel(Wanted::Running);
         let of = ReplicasOf { service: service(), node: None, labels: None, version: version.into() };
-        let (fleet, commands) = FleetHandle::new("1.0.0".into(), watch::Sender::new(0));
+        for (ordinal, _) in &found.left {
+            registry.add_replica(Replica::stopped(id(*ordinal), Timestamp::now()));
+        }
         let random = fastrand::Rng::with_seed(3);
-        let run = Fleet::new(of, launcher, terms(replicas), registry.clone(), random);
+        let run = Fleet::new(of, launcher, terms(replicas), registry.clone(), random).with(found);
+        let (fleet, commands) = FleetHandle::of(run.rollouts(), watch::Sender::new(0));
         let task = tokio::spawn(run.run(stopping, commands));
         let fewest = Arc::new(Mutex::new(usize::MAX));
         tokio::spawn(pass_every_check(registry.clone(), Arc::clone(&fewest)));
@@ -203,6 +211,67 @@ async fn pass_every_check(registry: Registry, fewest: Arc<Mutex<usize>>) {
 fn note_fewest(fewest: &Mutex<usize>, serving: usize) {
     let mut fewest = fewest.lock().unwrap();
     *fewest = (*fewest).min(serving);
+}
+
+/// The labels of what selectable replicas run, by number.
+fn labels(stage: &Stage) -> String {
+    let snapshot = stage.registry.snapshot();
+    let known = snapshot.service(&service()).unwrap();
+    let mut shown: Vec<_> = known
+        .selectable()
+        .map(|instance| format!("{}: {}", instance.replica.ordinal, instance.version.label()))
+        .collect();
+    shown.sort();
+    shown.join(", ")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_goes_on_with_the_replicas_that_were_left_each_as_what_it_runs() {
+    let left = vec![(0, "1.0.0".into()), (2, "1.0.0".into()), (3, "2.0.0".into()), (7, "1.5.0".into())];
+    let reached = Reached { stage: rollout::Stage::Filling, pace: Pace::Going, percent: None };
+    let since = Timestamp::UNIX_EPOCH;
+    let rollout = FoundRollout { to: "2.0.0".into(), reached: Some(reached), since };
+    let stage = Stage::with("1.0.0", 3, Found { left, rollout: Some(rollout) });
+    let before = stage.fleet.rollouts();
+    let on_its_way = before.on_its_way.unwrap();
+    assert_eq!((before.wanted.label(), on_its_way.from.label(), on_its_way.since), ("2.0.0", "1.0.0", since));
+    stage.until(&[0, 2, 3, 7]).await;
+    assert_eq!(labels(&stage), "0: 1.0.0, 2: 1.0.0, 3: 2.0.0, 7: 1.5.0", "each is what it was");
+    stage.count_fewest();
+    let mut rollouts = stage.fleet.watch_rollouts();
+    let over = rollouts.wait_for(|rollouts| rollouts.on_its_way.is_none());
+    let ended = timeout(Duration::from_secs(600), over).await.unwrap().unwrap().ended.clone();
+    assert_eq!((ended[0].outcome.clone(), ended[0].times.0), (rollout::Outcome::Done, since));
+    assert!(labels(&stage).matches("2.0.0").count() == 3, "{}", labels(&stage));
+    assert!(labels(&stage).contains("3: 2.0.0"), "it stays: {}", labels(&stage));
+    assert!(*stage.fewest.lock().unwrap() >= 3);
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_replica_stays_stopped_through_a_rollout_and_runs_the_new_version_once_it_is_restarted() {
+    let stage = Stage::new(3);
+    stage.until(&[0, 1, 2]).await;
+    stage.fleet.drain(id(1), Actor::Operator).await.unwrap();
+    stage.fleet.roll("2.0.0".into(), terms(3), Actor::Operator).await.unwrap();
+    let mut rollouts = stage.fleet.watch_rollouts();
+    let over = rollouts.wait_for(|rollouts| rollouts.on_its_way.is_none() && !rollouts.ended.is_empty());
+    assert!(timeout(Duration::from_secs(600), over).await.is_ok());
+    let snapshot = stage.registry.snapshot();
+    let known = snapshot.service(&service()).unwrap();
+    assert_eq!((known.selectable().count(), known.replicas.len()), (2, 3));
+    stage.fleet.restart(Actor::Operator).await.unwrap();
+    sleep(Duration::from_secs(120)).await;
+    let known = stage.registry.snapshot().service(&service()).unwrap().clone();
+    assert_eq!((known.selectable().count(), known.replicas.len()), (2, 3), "a restart leaves it alone");
+    assert_eq!(known.replica(&id(1)).unwrap().state, LifecycleState::Stopped);
+    let reason = known.replica(&id(1)).unwrap().reason.clone().unwrap();
+    assert!(reason.starts_with("drained; `serviceos restart vrf/1`"), "{reason}");
+    stage.fleet.restart_one(id(1), Actor::Operator).await.unwrap();
+    sleep(Duration::from_secs(5)).await;
+    assert!(labels(&stage).contains("1: 2.0.0"), "{}", labels(&stage));
+    assert!(labels(&stage).matches("2.0.0").count() == 3, "{}", labels(&stage));
+    stage.end().await;
 }
 
 #[tokio::test(start_paused = true)]

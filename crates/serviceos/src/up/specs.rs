@@ -149,6 +149,12 @@ impl Specs {
         self.look(service, |known| known.of(version).cloned()).flatten()
     }
 
+    /// The versions that are known of a service.
+    pub(super) fn versions(&self, service: &ServiceName) -> Vec<Version> {
+        let versions = |known: &Known| known.specs.iter().map(|spec| spec.version.clone()).collect();
+        self.look(service, versions).unwrap_or_default()
+    }
+
     /// What a replica is started with. Where there are several versions, it is measured whether the program is still what it was:
     /// both would be admitted.
     ///
@@ -217,8 +223,10 @@ impl Known {
 
     fn add(&mut self, spec: Spec) {
         self.specs.retain(|known| known.version != spec.version);
-        let surplus = (self.specs.len() + 1).saturating_sub(MAX_VERSIONS);
-        self.specs.drain(..surplus);
+        // The first one is what runs.
+        if self.specs.len() >= MAX_VERSIONS {
+            self.specs.remove(1);
+        }
         self.specs.push(Arc::new(spec));
     }
 }

@@ -36,6 +36,7 @@ mod http2;
 mod http2_replicas;
 mod identities;
 mod joining;
+mod kept_rollouts;
 mod keys;
 mod lifecycle;
 mod limits;

@@ -29,6 +29,8 @@ pub(super) struct Row {
     /// What the configuration says, where that was given up.
     pub(super) given_up: Option<Id>,
     pub(super) rollout: Option<KeptRollout>,
+    /// What replicas may run beside, of rollouts that were replaced by this one.
+    others: Vec<KeptVersion>,
 }
 
 /// By what a version is known.
@@ -100,8 +102,13 @@ impl Row {
             Some(rollout) => KeptRollout::of(rollout, kept(&rollout.to)?),
             None => None,
         };
+        let target = on_its_way.map(|rollout| &rollout.to);
+        let others = specs.versions(service).into_iter();
+        let others =
+            others.filter(|version| on_its_way.is_some() && version != stable && Some(version) != target);
+        let others = others.filter_map(|version| kept(&version)).collect();
         let given_up = specs.given_up(service).as_ref().and_then(Id::of);
-        Some(Self { format: FORMAT, stable: kept(stable)?, given_up, rollout })
+        Some(Self { format: FORMAT, stable: kept(stable)?, given_up, rollout, others })
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -116,7 +123,8 @@ impl Row {
 
     /// The versions that replicas may run.
     pub(super) fn versions(&self) -> impl Iterator<Item = &KeptVersion> {
-        std::iter::once(&self.stable).chain(self.rollout.iter().map(|rollout| &rollout.target))
+        let target = self.rollout.iter().map(|rollout| &rollout.target);
+        std::iter::once(&self.stable).chain(target).chain(&self.others)
     }
 }
 
@@ -229,7 +237,7 @@ pub(super) mod tests {
             let status = RolloutStatus { from, to, stage, pace, percent, begun: 1, since };
             KeptRollout::of(&status, kept(target)).unwrap()
         });
-        Row { format: FORMAT, stable: kept(stable), given_up: None, rollout }
+        Row { format: FORMAT, stable: kept(stable), given_up: None, rollout, others: vec![kept(9)] }
     }
 
     #[test]

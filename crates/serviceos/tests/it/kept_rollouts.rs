@@ -1,0 +1,342 @@
+//! `up` dies in the middle of a rollout: the next one takes over the replicas of both versions, and goes on where it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use testkit::{Etcd, Mesh, Request, Running, eventually, exists, kill, wait_until_gone};
+
+use crate::adoption::{Ending, Fared, killed};
+
+/// A server that says which version it is. It takes its time to start where there is a file `slow-VERSION` beside it, and ends at
+/// once where there is `bad-VERSION`.
+const SERVER: &str = r#"
+import http.server, os, sys, time
+version, here = os.environ["V"], os.path.dirname(os.path.abspath(__file__))
+is_so = lambda what: os.path.exists(os.path.join(here, f"{what}-{version}"))
+if is_so("bad"):
+    print("no model"); sys.exit(3)
+if is_so("slow"):
+    time.sleep(5)
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = version.encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_): pass
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+Server(("127.0.0.1", int(os.environ["SERVICEOS_PORT"])), Handler).serve_forever()
+"#;
+
+const RESTART: &str = "restart: {max: 100ms}";
+
+/// The file with a version and how it is rolled out.
+fn write(folder: &Path, version: &str, rollout: &str) {
+    write_with(folder, "", version, rollout);
+}
+
+/// The same below other keys.
+fn write_with(folder: &Path, head: &str, version: &str, rollout: &str) {
+    let script = folder.join("server.py");
+    let text = format!(
+        "{head}services:\n  web:\n    command: [/usr/bin/python3, '{}']\n    env: {{V: '{version}'}}\n    version: '{version}'\n    replicas: 3\n    {RESTART}\n    rollout: {{{rollout}}}\n    healthCheck: {{path: /web, interval: 1s, timeout: 1s}}\n    routes: [{{match: {{path: '/web/{{*rest}}'}}, public: true}}]\n",
+        script.display()
+    );
+    std::fs::write(folder.join("new.yaml"), text).unwrap();
+    std::fs::rename(folder.join("new.yaml"), folder.join("serviceos.yaml")).unwrap();
+}
+
+fn up(rollout: &str) -> Running {
+    up_with("", rollout)
+}
+
+fn up_with(head: &str, rollout: &str) -> Running {
+    let mesh = Mesh::new().with_ports_of_its_own();
+    std::fs::write(mesh.folder().join("server.py"), SERVER).unwrap();
+    write_with(mesh.folder(), head, "1.0.0", rollout);
+    mesh.up()
+}
+
+fn flag(mesh: &Running, what: &str, version: &str) {
+    std::fs::write(mesh.folder().join(format!("{what}-{version}")), "").unwrap();
+}
+
+/// The processes that serve, and the label of what each runs.
+fn serving(mesh: &Running, service: &str) -> BTreeMap<u32, String> {
+    let of = |replica: &Value| {
+        let pid = u32::try_from(replica["pid"].as_u64()?).ok()?;
+        let label = replica["versionId"].as_str()?.split('-').next()?.to_owned();
+        (replica["selectable"] == true).then_some((pid, label))
+    };
+    mesh.replicas(service).iter().filter_map(of).collect()
+}
+
+fn of_version(serving: &BTreeMap<u32, String>, label: &str) -> BTreeSet<u32> {
+    serving.iter().filter(|(_, found)| *found == label).map(|(pid, _)| *pid).collect()
+}
+
+/// What the events since the start say of rollouts.
+fn told(mesh: &Running, service: &str) -> Vec<String> {
+    let printed = mesh.run(&["events", service, "--json"]).out;
+    let events = printed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let rollout = events.filter(|event| event["kind"] == "rollout");
+    rollout.map(|event| event["to"].as_str().unwrap().to_owned()).collect()
+}
+
+fn until_told(mesh: &Running, service: &str, wanted: &str) -> Vec<String> {
+    eventually(wanted, || {
+        Some(told(mesh, service)).filter(|told| told.iter().any(|said| said.contains(wanted)))
+    })
+}
+
+/// How many replicas were taken over.
+fn taken_over(mesh: &Running) -> usize {
+    mesh.log().matches("it is taken over").count()
+}
+
+/// Has clients call while `work` kills `up` and starts it again; none gets a wrong answer, and each loses one call with each at most.
+fn called(mesh: Running, path: &str, work: impl FnOnce(Running, &Fared) -> Running) {
+    let (gateway, key, fared) = (mesh.gateway, mesh.key.clone(), Fared::default());
+    // It is there until the last client has ended.
+    let _mesh = std::thread::scope(|scope| {
+        let request = Request::new("GET", path).key(&key);
+        for client in 0..4 {
+            let (fared, request) = (&fared, request.clone());
+            scope.spawn(move || fared.sends(client, gateway, &request));
+        }
+        let _ending = Ending(&fared);
+        work(mesh, &fared)
+    });
+    assert_eq!(fared.wrong.into_inner().unwrap(), BTreeMap::new());
+    let cut = fared.cut.into_inner().unwrap();
+    let lost: Vec<_> = cut.into_iter().filter(|((sent, _), _)| sent % 2 == 0).collect();
+    assert!(lost.iter().all(|(_, times)| *times == 1), "one request of each client is in flight: {lost:?}");
+}
+
+/// Kills `up` and starts it again, without a wait for anything but an answer.
+fn killed_and_started(mut mesh: Running, fared: &Fared) -> Running {
+    fared.generation.fetch_add(1, Ordering::SeqCst);
+    killed(&mut mesh);
+    fared.generation.fetch_add(1, Ordering::SeqCst);
+    let answered = fared.answered.load(Ordering::Relaxed);
+    let mesh = mesh.up_again_when("an answer", |_status| true);
+    eventually("answers", || (fared.answered.load(Ordering::Relaxed) > answered + 20).then_some(()));
+    mesh
+}
+
+#[test]
+fn killed_in_the_middle_of_a_rolling_rollout_the_next_goes_on_with_the_replicas_of_both_versions() {
+    called(up("minReady: 1s"), "/web/version", |mesh, fared| {
+        let old = serving(&mesh, "web");
+        write(mesh.folder(), "2.0.0", "minReady: 1s");
+        let before = eventually("both versions", || {
+            let serving = serving(&mesh, "web");
+            let (one, two) = (of_version(&serving, "1.0.0"), of_version(&serving, "2.0.0"));
+            (!one.is_empty() && !two.is_empty() && one.len() < 3).then_some(serving)
+        });
+        let mesh = killed_and_started(mesh, fared);
+        until_told(&mesh, "web", "goes on: the new version takes the place");
+        until_told(&mesh, "web", "done");
+        assert!(taken_over(&mesh) >= before.len(), "{before:?}: {}", mesh.log());
+        let now = serving(&mesh, "web");
+        assert_eq!(of_version(&now, "2.0.0").len(), 3, "{now:?}");
+        assert!(of_version(&before, "2.0.0").iter().all(|pid| now.contains_key(pid)), "{before:?} {now:?}");
+        assert!(now.keys().all(|pid| !old.contains_key(pid)));
+        assert!(!mesh.log().contains("which is not taken over"), "{}", mesh.log());
+        mesh
+    });
+}
+
+#[test]
+fn killed_again_and_again_a_rollout_comes_to_its_end() {
+    called(up("minReady: 1s"), "/web/version", |mut mesh, fared| {
+        write(mesh.folder(), "2.0.0", "minReady: 1s");
+        mesh.until_logged(0, "the configuration was applied");
+        for _kill in 0..4 {
+            mesh = killed_and_started(mesh, fared);
+        }
+        eventually("the new version alone", || {
+            let now = serving(&mesh, "web");
+            (of_version(&now, "2.0.0").len() == 3 && now.len() == 3).then_some(())
+        });
+        mesh
+    });
+}
+
+#[test]
+fn a_canary_that_waits_in_a_step_waits_in_it_after_a_kill_and_repeats_none() {
+    let waits = "strategy: canary, minReady: 0s, steps: [{weight: 10%, pause: 0s}, {weight: 50%}], gate: {minRequests: 1, latencyRatio: 100}";
+    called(up(waits), "/web/version", |mesh, fared| {
+        write(mesh.folder(), "2.0.0", waits);
+        until_told(&mesh, "web", "step 2");
+        let before = eventually("all that the step needs", || {
+            let serving = serving(&mesh, "web");
+            (of_version(&serving, "2.0.0").len() == 2 && serving.len() == 5).then_some(serving)
+        });
+        let mesh = killed_and_started(mesh, fared);
+        let said = until_told(&mesh, "web", "goes on: step 2");
+        eventually("the same processes", || (serving(&mesh, "web") == before).then_some(()));
+        assert_eq!((taken_over(&mesh), said.len()), (5, 1), "{said:?}");
+        // What the file says again undoes it, while nobody runs and while somebody does.
+        write(mesh.folder(), "1.0.0", waits);
+        until_told(&mesh, "web", "reverted");
+        let now = serving(&mesh, "web");
+        assert_eq!(of_version(&now, "1.0.0"), of_version(&before, "1.0.0"), "they were never touched");
+        mesh
+    });
+}
+
+#[test]
+fn a_file_that_says_again_what_runs_undoes_a_rollout_though_nobody_was_there_to_see_it() {
+    let waits = "strategy: canary, minReady: 0s, steps: [{weight: 50%}]";
+    let mut mesh = up(waits);
+    let old: BTreeSet<_> = serving(&mesh, "web").into_keys().collect();
+    write(mesh.folder(), "2.0.0", waits);
+    eventually("the canaries", || (serving(&mesh, "web").len() == 5).then_some(()));
+    killed(&mut mesh);
+    write(mesh.folder(), "1.0.0", waits);
+    let mesh = mesh.up_again_when("a start", |_status| true);
+    until_told(&mesh, "web", "reverted: somebody wants it so");
+    assert_eq!(serving(&mesh, "web").into_keys().collect::<BTreeSet<_>>(), old);
+    assert_eq!(taken_over(&mesh), 5);
+}
+
+#[test]
+fn killed_while_it_reverts_the_next_goes_on_reverting_and_the_configuration_says_again_what_runs() {
+    called(up("minReady: 0s"), "/web/version", |mesh, fared| {
+        flag(&mesh, "slow", "2.0.0");
+        write(mesh.folder(), "2.0.0", "minReady: 0s");
+        let new = eventually("one that was replaced", || {
+            let serving = serving(&mesh, "web");
+            let (one, two) = (of_version(&serving, "1.0.0"), of_version(&serving, "2.0.0"));
+            (one.len() == 2 && two.len() == 1).then(|| *two.first().unwrap())
+        });
+        // It cannot be started any more, and what it has replaced takes its time.
+        flag(&mesh, "bad", "2.0.0");
+        flag(&mesh, "slow", "1.0.0");
+        // Whom it is just answering loses that.
+        fared.generation.fetch_add(1, Ordering::SeqCst);
+        kill(new, Signal::KILL);
+        until_told(&mesh, "web", "reverting");
+        fared.generation.fetch_add(1, Ordering::SeqCst);
+        let before = serving(&mesh, "web");
+        let mesh = killed_and_started(mesh, fared);
+        until_told(&mesh, "web", "goes on: reverting");
+        let said = until_told(&mesh, "web", "reverted");
+        assert!(said.iter().any(|said| said.contains("no model")), "{said:?}");
+        let now = serving(&mesh, "web");
+        assert_eq!(of_version(&now, "1.0.0").len(), 3, "{now:?}");
+        assert!(of_version(&before, "1.0.0").iter().all(|pid| now.contains_key(pid)), "{before:?} {now:?}");
+        eventually("the configuration to say what runs", || {
+            let shown = mesh.run(&["config", "show"]).out;
+            (shown.contains("1.0.0") && !shown.contains("2.0.0")).then_some(())
+        });
+        mesh
+    });
+}
+
+#[test]
+fn a_file_that_was_changed_while_nobody_ran_is_rolled_out_from_what_was_left() {
+    called(up("minReady: 0s"), "/web/version", |mut mesh, fared| {
+        let old = serving(&mesh, "web");
+        fared.generation.fetch_add(1, Ordering::SeqCst);
+        killed(&mut mesh);
+        write(mesh.folder(), "2.0.0", "minReady: 0s");
+        fared.generation.fetch_add(1, Ordering::SeqCst);
+        let mesh = mesh.up_again_when("a start", |_status| true);
+        let said = until_told(&mesh, "web", "done");
+        assert!(said[0].starts_with("1.0.0-") && said[0].contains(" to 2.0.0-"), "{said:?}");
+        assert_eq!(taken_over(&mesh), 3);
+        let now = serving(&mesh, "web");
+        assert_eq!(of_version(&now, "2.0.0").len(), 3, "{now:?}");
+        old.into_keys().for_each(wait_until_gone);
+        mesh
+    });
+}
+
+#[test]
+fn with_a_store_in_etcd_a_node_goes_on_with_its_own_rollouts() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let (head, waits) = (
+        format!("store: {}\nnode: n1\n", etcd.url()),
+        "strategy: canary, minReady: 0s, steps: [{weight: 50%}]",
+    );
+    let mut mesh = up_with(&head, waits);
+    write_with(mesh.folder(), &head, "2.0.0", waits);
+    let before =
+        eventually("the canaries", || Some(serving(&mesh, "web")).filter(|serving| serving.len() == 5));
+    killed(&mut mesh);
+    let mut mesh = mesh.up_again_when("a start", |_status| true);
+    until_told(&mesh, "web", "goes on: step 1");
+    eventually("the same processes", || (serving(&mesh, "web") == before).then_some(()));
+    killed(&mut mesh);
+    write_with(mesh.folder(), &head, "1.0.0", waits);
+    let mesh = mesh.up_again_when("a start", |_status| true);
+    until_told(&mesh, "web", "reverted: somebody wants it so");
+    let now: BTreeSet<_> = serving(&mesh, "web").into_keys().collect();
+    assert_eq!(now, of_version(&before, "1.0.0"));
+}
+
+#[test]
+fn where_nothing_was_left_what_is_wanted_is_started() {
+    let mesh = up("minReady: 0s");
+    assert_eq!(mesh.run(&["down"]).code, 0);
+    write(mesh.folder(), "2.0.0", "minReady: 0s");
+    let mesh = mesh.up_again();
+    assert_eq!(of_version(&serving(&mesh, "web"), "2.0.0").len(), 3);
+    assert_eq!(told(&mesh, "web"), [""; 0]);
+}
+
+#[test]
+fn a_serviceos_that_was_built_anew_takes_over_and_rolls_out_what_it_is_itself() {
+    let mesh =
+        Mesh::new().with_ports_of_its_own().yaml("    vrf: {replicas: 2, rollout: {minReady: 0s}}\n").up();
+    called(mesh, "/v1/random/keys", |mut mesh, fared| {
+        let old = mesh.pids("vrf");
+        fared.generation.fetch_add(1, Ordering::SeqCst);
+        killed(&mut mesh);
+        fared.generation.fetch_add(1, Ordering::SeqCst);
+        let mesh = mesh.ended();
+        let rebuilt = mesh.rebuilt();
+        let mesh = mesh.binary(&rebuilt).up_when("a start", |_status| true);
+        let said = until_told(&mesh, "vrf", "done");
+        let (from, to) = said[0].split_once(" to ").unwrap();
+        assert!(from.starts_with("1.0.0-") && to.starts_with("1.0.0-") && from != to, "{said:?}");
+        assert_eq!(taken_over(&mesh), 2);
+        let now = mesh.pids("vrf");
+        assert!(now.len() == 2 && now.iter().all(|pid| !old.contains(pid)), "{old:?} {now:?}");
+        mesh
+    });
+}
+
+#[test]
+fn what_another_serviceos_has_started_cannot_be_started_again_which_is_said_and_the_others_stay() {
+    let rollout = "rollout: {strategy: canary, minReady: 0s, steps: [{weight: 50%}]}";
+    let mut mesh =
+        Mesh::new().with_ports_of_its_own().yaml(&format!("    vrf: {{replicas: 2, {rollout}}}\n")).up();
+    let old = mesh.pids("vrf");
+    killed(&mut mesh);
+    let mesh = mesh.ended();
+    let rebuilt = mesh.rebuilt();
+    let mut mesh = mesh.binary(&rebuilt).up_when("a start", |_status| true);
+    eventually("the canary", || (serving(&mesh, "vrf").len() == 3).then_some(()));
+    kill(old[0], Signal::KILL);
+    eventually("why it is not started again", || {
+        let why = mesh.run(&["why", "vrf/0"]).out;
+        why.contains("cannot be started any more: this serviceos is another program").then_some(())
+    });
+    assert!(exists(old[1]));
+    // The next one of the first kind can start it, and goes on all the same.
+    killed(&mut mesh);
+    let beside = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("serviceos");
+    let mesh = mesh.ended().binary(&beside).up_when("a start", |_status| true);
+    until_told(&mesh, "vrf", "reverted");
+    eventually("both", || (serving(&mesh, "vrf").len() == 2).then_some(()));
+    assert!(mesh.pids("vrf").contains(&old[1]), "it was never touched");
+}
