@@ -24,6 +24,7 @@ mod deadlines;
 mod docs;
 mod etcd;
 mod exec;
+mod explain;
 mod failover;
 mod fleet;
 
