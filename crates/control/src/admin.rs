@@ -5,6 +5,7 @@ mod audit;
 mod config_status;
 mod configuration;
 mod events;
+mod explain;
 mod keys;
 mod lifecycle;
 mod logs;
@@ -52,6 +53,7 @@ use trust::Authority;
 use crate::auth::AdminToken;
 use crate::catalogue::Catalogue;
 use crate::events::EventLog;
+use crate::explain::Explainer;
 use crate::health::HealthReport;
 use crate::logs::Logs;
 use crate::metrics_page;
@@ -119,6 +121,8 @@ pub struct AdminState {
     pub tickets: TicketOffice,
     /// The replicas that are looked after here.
     pub fleets: Fleets,
+    /// What becomes of a request by the plan that is in force.
+    pub explain: Explainer,
     /// Where all of that is kept.
     pub store: StoreView,
     /// Set once the gateway drains.
@@ -157,6 +161,7 @@ fn private_routes() -> Router<AdminState> {
         .merge(services::routes())
         .merge(logs::routes())
         .merge(events::routes())
+        .merge(explain::routes())
         .merge(lifecycle::routes())
         .merge(rollout::routes())
         .merge(configuration::routes())

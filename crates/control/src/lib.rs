@@ -11,6 +11,7 @@ mod auth;
 mod catalogue;
 mod client;
 mod events;
+mod explain;
 mod health;
 mod logs;
 mod metrics_page;
@@ -40,6 +41,11 @@ pub use catalogue::{
 };
 pub use client::{AdminClient, ClientError, EventStream, StreamEvent};
 pub use events::{EventEntries, EventEntry, EventLog, ToldEvent};
+pub use explain::{
+    ExplainRequest, ExplainedAnswer, ExplainedAuthentication, ExplainedBalancing, ExplainedBody,
+    ExplainedLimit, ExplainedReplica, ExplainedRetries, ExplainedRoute, ExplainedSplit, ExplainedTimeouts,
+    ExplainedType, ExplainedVersions, Explainer, Explanation, OtherRoute,
+};
 pub use health::{HealthReport, Overall};
 pub use logs::{LogEvent, LogLevel, LogLine, LogLines, Logs};
 pub use rollout::{
@@ -48,6 +54,6 @@ pub use rollout::{
 };
 pub use server::{Serving, serve_socket, serve_tcp};
 pub use socket::{bind_socket, bind_socket_named, connect_socket_named};
-pub use status::{LimitsStatus, NodeStatus, ReplicaStatus, ServiceStatus, Status};
+pub use status::{LimitsStatus, NodeStatus, ReplicaStatus, ServiceStatus, Status, why as why_not_selectable};
 pub use store_state::{StoreState, StoreView};
 pub use why::{Why, WhyAttested, WhyConfig, WhyEvidence, WhyHealthy, WhyNotGated, WhyReady, WhyRefused};

@@ -183,7 +183,7 @@ fn service_status(service: &Service) -> ServiceStatus {
 
 /// Why a replica is as it is: its state's reason, else what its attestation has ceased by, else its health's reason, else how
 /// its last check failed while none was passed.
-pub(crate) fn why(replica: &Replica) -> Option<String> {
+pub fn why(replica: &Replica) -> Option<String> {
     let unchecked = replica.health.verdict == Verdict::Unknown;
     let last_check =
         || replica.instance.as_ref().filter(|_| unchecked).and_then(|instance| instance.last_check.error());

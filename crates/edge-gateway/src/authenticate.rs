@@ -15,6 +15,7 @@ use service_router::Timer;
 use crate::FlowError;
 use crate::exchange::{Exchange, Signed};
 use crate::held::{Held, read_held};
+use crate::plan::Authentication;
 use crate::rate_limit::{failed, failed_at_cost};
 use crate::request_flow::ClientBody;
 pub(crate) use certificate::ClientCertificate;
@@ -33,9 +34,7 @@ enum Credential<'a> {
 /// The caller of a request that needs one. Of refused credentials an address has only so many to present.
 pub(crate) async fn authenticate(exchange: &mut Exchange) -> Result<Arc<Caller>, FlowError> {
     let caller = match presented(&exchange.head) {
-        Ok(Some(Credential::ApiKey(_))) if !exchange.plan.plan.authentication.api_keys => {
-            Err(FlowError::AuthInvalid("API keys are not taken here".into()))
-        }
+        Ok(Some(Credential::ApiKey(_))) if !exchange.plan.plan.authentication.api_keys => Err(no_api_keys()),
         Ok(Some(Credential::ApiKey(key))) => api_key::caller(exchange, key),
         Ok(Some(Credential::Token(token))) => match token::remembered(exchange, token) {
             Some(caller) => Ok(caller),
@@ -51,6 +50,22 @@ pub(crate) async fn authenticate(exchange: &mut Exchange) -> Result<Arc<Caller>,
         FlowError::AuthInvalid(_) | FlowError::AuthExpired => failed(exchange, error),
         other => other,
     })
+}
+
+/// How a request is refused whatever a credential is worth: it has none, or one that is not even looked at. That a connection has
+/// shown a certificate is not known here.
+pub(crate) fn refused_as_it_is(head: &RequestHead, taken: &Authentication) -> Option<FlowError> {
+    let is_signed = || taken.signed_requests.is_some() && head.has(Known::SignatureInput);
+    match presented(head) {
+        Ok(Some(Credential::ApiKey(_))) if !taken.api_keys => Some(no_api_keys()),
+        Ok(Some(_)) => None,
+        Ok(None) => (!is_signed()).then_some(FlowError::AuthRequired),
+        Err(why) => Some(FlowError::AuthInvalid(why.into())),
+    }
+}
+
+fn no_api_keys() -> FlowError {
+    FlowError::AuthInvalid("API keys are not taken here".into())
 }
 
 /// The largest body that is held against a signature, in bytes; as large as the largest that is held against a schema.

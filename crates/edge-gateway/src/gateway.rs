@@ -113,6 +113,11 @@ pub struct Plans {
 }
 
 impl Plans {
+    /// The configuration that the workers have, or are about to.
+    pub fn in_force(&self) -> Arc<Plan> {
+        Arc::clone(&self.published.borrow().plan)
+    }
+
     /// Hands all workers another configuration; whether every one of them uses it within `limit`. No connection is touched.
     pub async fn apply(&self, plan: Plan, limit: Duration) -> bool {
         self.client_buckets.set_limits(&plan.rate_limits, nanoseconds_now());

@@ -15,6 +15,7 @@ mod destination;
 mod drain_signal;
 mod error;
 mod exchange;
+mod explain;
 mod followed;
 mod forward;
 #[cfg(feature = "fuzzing")]
@@ -44,9 +45,10 @@ mod worker;
 
 pub use destination::CallerVersions;
 pub use error::{CODES, FlowError, LimitedBy};
+pub use explain::{Asked, CallerWanted, Explained, Leads, Refusal};
 pub use gateway::{Gateway, GatewayParts, Opener, Phase, Plans, Shared};
 pub use listener::{BindError, Given, GivenSockets, Listeners, Place};
 pub use plan::{Authentication, Plan};
 pub use rate_limit::{Ceiling, ClientBuckets, RateLimits, RouteLimit, nanoseconds_now};
-pub use route::{Asks, OwnPage, PageAnswer, PageRequest, Route, RouteTable};
+pub use route::{Asks, Misfit, OwnPage, PageAnswer, PageRequest, Route, RouteTable};
 pub use tls::{ServerTls, TlsError, server_config};

@@ -69,6 +69,11 @@ impl RateLimits {
         }
     }
 
+    /// How often an address may call, if that is limited.
+    pub(crate) fn of_addresses(&self) -> Option<Limit> {
+        limit_of(self.per_address.as_ref())
+    }
+
     /// The same, counted together with other gateways, but for refused credentials.
     pub fn shared(self, shared: Option<Arc<SharedLimits>>) -> Self {
         Self { shared, ..self }
@@ -134,6 +139,11 @@ impl RouteLimit {
 
     fn of(name: Arc<str>, bucket: Gcra, limit: Limit) -> Arc<Self> {
         Arc::new(Self { name, bucket, ceiling: Ceiling::new("route", limit) })
+    }
+
+    /// How often everybody together may call.
+    pub(crate) fn limit(&self) -> Limit {
+        self.ceiling.limit
     }
 
     /// This one where it is the same, or one under another limit in which what was used stays used.

@@ -1,6 +1,7 @@
 //! Which route a request takes: a pure look-up that names what the next steps enforce.
 
 mod hosts;
+mod misfits;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::destination::CallerVersions;
 use crate::path::plain;
 use crate::rate_limit::RouteLimit;
 use hosts::Hosts;
+pub use misfits::Misfit;
 
 /// A route with everything that the request flow needs of it.
 #[derive(Debug)]
@@ -92,14 +94,19 @@ impl Route {
     }
 
     fn takes(&self, head: &RequestHead) -> bool {
+        self.takes_method(head.method()) && self.lacked_by(head).is_none()
+    }
+
+    fn takes_method(&self, method: &Method) -> bool {
         // A tunnel, and a request that is echoed with its credential, are for no route.
-        let forwardable = !matches!(*head.method(), Method::CONNECT | Method::TRACE);
-        let headers = || {
-            let has =
-                |(name, value): &(String, String)| head.values_of(name).any(|own| own == value.as_bytes());
-            self.headers.iter().all(has)
-        };
-        forwardable && (self.methods.is_empty() || self.methods.contains(head.method())) && headers()
+        let forwardable = !matches!(*method, Method::CONNECT | Method::TRACE);
+        forwardable && (self.methods.is_empty() || self.methods.contains(method))
+    }
+
+    /// The first field that it wants and a request has not.
+    fn lacked_by(&self, head: &RequestHead) -> Option<&(String, String)> {
+        let has = |(name, value): &(String, String)| head.values_of(name).any(|own| own == value.as_bytes());
+        self.headers.iter().find(|field| !has(field))
     }
 
     fn allowed(&self) -> &[Method] {

@@ -2,6 +2,7 @@
 
 mod config;
 mod exec;
+mod explain;
 mod lifecycle;
 mod rollout;
 mod trust;
@@ -16,6 +17,7 @@ use types::{ReplicaId, ServiceName};
 use crate::commands::logs::{Whose, whose};
 pub(crate) use config::{ChangeArgs, ConfigArgs, ConfigCommand, ConfigStatusArgs};
 pub(crate) use exec::ExecArgs;
+pub(crate) use explain::ExplainArgs;
 pub(crate) use lifecycle::{DrainArgs, EventsArgs, RestartArgs, ScaleArgs};
 pub(crate) use rollout::{RolloutArgs, RolloutCommand, RolloutOf};
 pub(crate) use trust::{
@@ -48,6 +50,8 @@ pub(crate) enum Command {
     Drain(DrainArgs),
     /// Start a replica again, or all of a service, one after the other.
     Restart(RestartArgs),
+    /// Say what becomes of a request: its route, what it has to bring along, who may answer, and why.
+    Explain(ExplainArgs),
     /// Show, pause, resume, promote and undo the change of a service to another version.
     Rollout(RolloutArgs),
     /// Show what has happened to services and replicas: who wanted it, and why.

@@ -9,6 +9,7 @@ mod dev_quoter;
 mod down;
 mod events;
 mod exec;
+mod explain;
 mod following;
 mod instances;
 mod keys;
@@ -46,6 +47,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Scale(args) => lifecycle::scale(&args),
         Command::Drain(args) => lifecycle::drain(&args),
         Command::Restart(args) => lifecycle::restart(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Rollout(args) => rollout::run(&args.command),
         Command::Events(args) => events::run(&args),
         Command::Logs(args) => logs::run(&args),

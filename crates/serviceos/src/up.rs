@@ -11,6 +11,7 @@ mod data_dir;
 mod descriptors;
 mod desk;
 mod elsewhere;
+mod explaining;
 mod facts;
 mod file_watch;
 mod files;

@@ -59,6 +59,11 @@ pub enum Judged {
 }
 
 impl Content {
+    /// Its media type.
+    pub fn media_type(&self) -> &str {
+        &self.media_type
+    }
+
     /// Whether a body has to be read for it.
     pub fn is_judged(&self) -> bool {
         self.schema.is_some()
@@ -82,6 +87,11 @@ impl RequestRule {
     pub fn of_schema(media_type: &str, schema: Option<Schema>) -> Self {
         let content = Content { media_type: media_type.to_owned(), schema };
         Self { contents: vec![content], ..Self::default() }
+    }
+
+    /// All content that is taken; any where there is none.
+    pub fn contents(&self) -> &[Content] {
+        &self.contents
     }
 
     /// The content that is taken by this media type, which is type and subtype alone: that which names it most closely.

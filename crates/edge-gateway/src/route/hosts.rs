@@ -69,6 +69,15 @@ impl Hosts {
         exact.into_iter().chain(self.beneath(name)).chain([&self.any])
     }
 
+    /// Those of the routes that are for this host, as the configuration has it.
+    pub(super) fn patterns(&self, host: Option<&HostPattern>) -> Option<&Patterns> {
+        match host {
+            Some(HostPattern::Exact(name)) => self.exact.get(name),
+            Some(HostPattern::Beneath(name)) => self.beneath.get(name),
+            None => Some(&self.any),
+        }
+    }
+
     fn beneath(&self, name: Cow<'_, str>) -> impl Iterator<Item = &Patterns> {
         let mut rest = if self.beneath.is_empty() { None } else { Some(0) };
         std::iter::from_fn(move || {

@@ -6,6 +6,7 @@ use control::{AdminState, Catalogue, EventLog, LimitsStatus, Logs, SharedConfigD
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use super::explaining::explainer;
 use super::joining::Begun;
 use super::reload::Live;
 use super::{Facts, elsewhere};
@@ -23,6 +24,7 @@ pub(super) fn admin_state(
         logs,
         events: EventLog::new(live.registry.events().clone(), Timestamp::now()),
         fleets: live.fleets.clone(),
+        explain: explainer(live, facts.gateway),
         limits,
         store: live.store.clone(),
         registry: live.registry.clone(),

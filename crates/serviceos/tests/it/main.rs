@@ -25,6 +25,7 @@ mod deadlines;
 mod docs;
 mod etcd;
 mod exec;
+mod explain;
 mod failover;
 mod fleet;
 
