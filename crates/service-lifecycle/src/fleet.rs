@@ -97,6 +97,8 @@ struct OnItsWay {
     /// How both versions had answered when the stage began.
     before: Answered,
     since: Timestamp,
+    /// Who wants it, and why; once it is given up, the rollout itself, or whoever has undone it.
+    by: (Actor, Option<String>),
 }
 
 impl<L: Launch> Fleet<L> {
@@ -282,7 +284,13 @@ impl<L: Launch> Fleet<L> {
         // What the version has answered in an earlier rollout says nothing of this one.
         let before = Answered::of(&snapshot, &self.service, &target.version);
         let rollout = Rollout::begin(plan, now);
-        self.on_its_way = Some(OnItsWay { target, rollout, before, since: Timestamp::now() });
+        let by = self.by.clone();
+        self.on_its_way = Some(OnItsWay { target, rollout, before, since: Timestamp::now(), by });
+    }
+
+    /// Who wants what is done now, and why.
+    fn by(&self) -> &(Actor, Option<String>) {
+        self.on_its_way.as_ref().map_or(&self.by, |on_its_way| &on_its_way.by)
     }
 
     /// Does what is to be done now; whether more may be.
@@ -298,7 +306,7 @@ impl<L: Launch> Fleet<L> {
                 (rollout.missing(&Seen { now, members: &members, samples: Samples::default() }), None)
             }
             None => (rollout::steady(&members, self.plan.replicas), None),
-            Some(OnItsWay { target, rollout, before, .. }) => {
+            Some(OnItsWay { target, rollout, before, by, .. }) => {
                 let stage_before = rollout.stage().clone();
                 let answered = Answered::of(&snapshot, &self.service, &target.version);
                 let seen = Seen { now, members: &members, samples: answered.since(before) };
@@ -307,6 +315,9 @@ impl<L: Launch> Fleet<L> {
                 let is_another = stage != stage_before;
                 if is_another {
                     *before = answered;
+                }
+                if is_another && matches!(stage, Stage::Reverting(_)) {
+                    *by = (Actor::Rollout, Some(stage.to_string()));
                 }
                 (actions, is_another.then_some(stage))
             }
@@ -386,7 +397,7 @@ impl<L: Launch> Fleet<L> {
             (Some(OnItsWay { target, .. }), Side::Target) => target,
             _ => &self.stable,
         };
-        let (release, (actor, cause)) = (release.clone(), self.by.clone());
+        let (release, (actor, cause)) = (release.clone(), self.by().clone());
         let row = Replica::stopped(self.id(ordinal), Timestamp::now());
         self.registry.add_replica(Replica { labels: self.labels.clone(), ..row });
         self.drive(ordinal, release, Order::run(actor, cause));
@@ -418,7 +429,7 @@ impl<L: Launch> Fleet<L> {
 
     fn leave(&self, id: &ReplicaId) {
         let Some(driven) = self.driven.get(&id.ordinal) else { return };
-        let (actor, cause) = self.by.clone();
+        let (actor, cause) = self.by().clone();
         let cause = cause.unwrap_or_else(|| "there is one too many".to_owned());
         driven.orders.send_modify(|order| order.becomes(Wanted::Gone, actor, cause));
     }

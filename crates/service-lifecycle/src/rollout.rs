@@ -161,8 +161,12 @@ pub struct Rollout {
     had_its_part: bool,
     /// Whether the old version could serve alone.
     old_suffices: bool,
-    /// When something came forward the last time, and how many replicas of the version that is to be there were available then.
-    moved: (Duration, usize),
+    /// For how long nothing has come forward.
+    stands_still: Duration,
+    /// The most replicas of the version that is to be there that were available at once.
+    most: usize,
+    /// When it was looked at the last time.
+    looked: Option<Duration>,
 }
 
 impl Rollout {
@@ -176,7 +180,9 @@ impl Rollout {
             complete_since: None,
             had_its_part: false,
             old_suffices: true,
-            moved: (now, 0),
+            stands_still: Duration::ZERO,
+            most: 0,
+            looked: Some(now),
         }
     }
 
@@ -186,7 +192,7 @@ impl Rollout {
         let stage = plan.strategy.nearest(&at.stage);
         let had_its_part = matches!((&stage, &plan.strategy), (Stage::Step(number), Strategy::Canary { steps, .. })
             if stage == at.stage && at.percent == Some(steps[*number].weight));
-        Self { stage, pace: at.pace, had_its_part, ..Self::begin(plan, now) }
+        Self { stage, pace: at.pace, had_its_part, looked: None, ..Self::begin(plan, now) }
     }
 
     /// Where it is.
@@ -228,24 +234,24 @@ impl Rollout {
     /// Goes on; the time for which it was paused does not count.
     pub fn resume(&mut self, now: Duration) {
         self.pace = Pace::Going;
-        self.moved.0 = now;
+        self.stands_still = Duration::ZERO;
         self.complete_since = self.complete_since.map(|_| now);
     }
 
     /// Skips what is left of steps and waits.
-    pub fn promote(&mut self, now: Duration) {
+    pub fn promote(&mut self) {
         let next = match self.stage {
             Stage::Step(_) | Stage::Switched => Stage::Filling,
             Stage::Preview => Stage::Switched,
             Stage::Filling | Stage::Reverting(_) | Stage::Over(_) => return,
         };
         self.pace = Pace::Going;
-        self.enter(next, now);
+        self.enter(next);
     }
 
     /// Gives the new version up.
-    pub fn undo(&mut self, now: Duration) {
-        self.revert(Failure::Undone, now);
+    pub fn undo(&mut self) {
+        self.revert(Failure::Undone);
     }
 
     /// What is to be done by what is seen now. To be asked again whenever something is another, and once a second.
@@ -255,7 +261,7 @@ impl Rollout {
         let needed = needed.saturating_sub(self.plan.max_unavailable as usize);
         self.old_suffices = self.available(seen, Side::Stable) >= needed;
         if let Some(failure) = self.failure(seen) {
-            self.revert(failure, seen.now);
+            self.revert(failure);
         }
         if self.pace == Pace::Paused && !matches!(self.stage, Stage::Reverting(_)) {
             return Vec::new();
@@ -295,7 +301,7 @@ impl Rollout {
         if complete {
             self.had_its_part = false;
         }
-        let Some(since) = self.complete_since else { return self.give_up_what_is_missing(seen) };
+        let Some(since) = self.complete_since else { return self.give_up_what_is_missing() };
         let waited = seen.now.saturating_sub(since);
         let next = match (&self.stage, &self.plan.strategy) {
             (Stage::Step(number), Strategy::Canary { steps, gate }) => {
@@ -315,15 +321,15 @@ impl Rollout {
             (Stage::Reverting(failure), _) => Stage::Over(Outcome::Reverted(failure.clone())),
             _ => return,
         };
-        self.enter(next, seen.now);
+        self.enter(next);
     }
 
     /// What of the old version has not come back for as long as a new one may take does not keep what is there from being all.
-    fn give_up_what_is_missing(&mut self, seen: &Seen<'_>) {
+    fn give_up_what_is_missing(&mut self) {
         if let Stage::Reverting(failure) = &self.stage
-            && seen.now.saturating_sub(self.moved.0) >= self.plan.progress_deadline
+            && self.stands_still >= self.plan.progress_deadline
         {
-            self.enter(Stage::Over(Outcome::Incomplete(failure.clone())), seen.now);
+            self.enter(Stage::Over(Outcome::Incomplete(failure.clone())));
         }
     }
 
@@ -386,9 +392,8 @@ impl Rollout {
         {
             return Some(Failure::Gate(why));
         }
-        let stands_still = seen.now.saturating_sub(self.moved.0);
-        let is_late = self.waits_for_replicas() && stands_still >= self.plan.progress_deadline;
-        is_late.then_some(Failure::Late(stands_still))
+        let is_late = self.waits_for_replicas() && self.stands_still >= self.plan.progress_deadline;
+        is_late.then_some(Failure::Late(self.stands_still))
     }
 
     /// Whether it is replicas that it waits for, and neither samples, nor a pause, nor somebody.
@@ -399,20 +404,31 @@ impl Rollout {
     fn note_progress(&mut self, seen: &Seen<'_>) {
         let is_reverting = matches!(self.stage, Stage::Reverting(_));
         let available = self.available(seen, if is_reverting { Side::Stable } else { Side::Target });
-        if available > self.moved.1 || !is_reverting && !self.waits_for_replicas() {
-            self.moved = (seen.now, available.max(self.moved.1));
+        let since = seen.now.saturating_sub(self.looked.replace(seen.now).unwrap_or(seen.now));
+        if available > self.most {
+            (self.most, self.stands_still) = (available, Duration::ZERO);
+        } else if self
+            .complete_since
+            .is_some_and(|since| seen.now.saturating_sub(since) >= self.plan.progress_deadline)
+        {
+            // Before that it may be there by turns, such as one that is left alone again and again because its calls fail.
+            self.stands_still = Duration::ZERO;
+        } else if is_reverting || self.waits_for_replicas() {
+            // Whoever drains has a time of its own for that.
+            let drains = seen.members.iter().any(|member| member.standing == Standing::Draining);
+            self.stands_still += if drains { Duration::ZERO } else { since };
         }
     }
 
-    fn revert(&mut self, failure: Failure, now: Duration) {
+    fn revert(&mut self, failure: Failure) {
         if !matches!(self.stage, Stage::Reverting(_) | Stage::Over(_)) {
-            self.enter(Stage::Reverting(failure), now);
-            self.moved.1 = 0;
+            self.enter(Stage::Reverting(failure));
+            self.most = 0;
         }
     }
 
-    fn enter(&mut self, stage: Stage, now: Duration) {
-        (self.stage, self.complete_since, self.moved.0) = (stage, None, now);
+    fn enter(&mut self, stage: Stage) {
+        (self.stage, self.complete_since, self.stands_still) = (stage, None, Duration::ZERO);
         self.had_its_part = false;
     }
 }

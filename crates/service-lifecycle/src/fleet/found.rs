@@ -58,7 +58,8 @@ impl<L: Launch> Fleet<L> {
             self.by = (Actor::Configuration, Some(format!("rollout of {}", to.id())));
             let target = Release { number: self.next_number, version: to };
             self.next_number += 1;
-            self.on_its_way = Some(OnItsWay { target, rollout, before: Answered::default(), since });
+            let (before, by) = (Answered::default(), self.by.clone());
+            self.on_its_way = Some(OnItsWay { target, rollout, before, since, by });
             self.left.begins = begins;
         }
         self.left.replicas = left;

@@ -9,7 +9,7 @@ use crate::rollout::{Pace, Rollout, Stage};
 impl<L: Launch> Fleet<L> {
     pub(super) fn steer(&mut self, steer: Steer, actor: Actor) -> Result<(), FleetRefused> {
         let now = self.now();
-        let Some(OnItsWay { rollout, .. }) = &mut self.on_its_way else {
+        let Some(OnItsWay { rollout, by, .. }) = &mut self.on_its_way else {
             return Err(FleetRefused::NoRollout(self.service.clone()));
         };
         let is_another = is_another_way(rollout, steer);
@@ -19,8 +19,11 @@ impl<L: Launch> Fleet<L> {
         match steer {
             Steer::Pause => rollout.pause(),
             Steer::Resume => rollout.resume(now),
-            Steer::Promote => rollout.promote(now),
-            Steer::Undo => rollout.undo(now),
+            Steer::Promote => rollout.promote(),
+            Steer::Undo => {
+                rollout.undo();
+                *by = (actor.clone(), Some(steer.to_string()));
+            }
         }
         self.record(What::Rollout(steer.to_string()), None, actor);
         Ok(())

@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn what_is_given_up_leads_to_the_old_version_alone() {
         let mut undone = canary(None);
-        undone.undo(10 * SECOND);
+        undone.undo();
         check(
             undone,
             &[(10, 1, 0)],

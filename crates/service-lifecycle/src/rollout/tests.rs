@@ -231,7 +231,7 @@ fn blue_and_green_stand_beside_each_other_until_the_old_one_is_not_needed_any_mo
     let mut world = World::new(plan(strategy), &[Fate::Serves(1)]);
     world.run(1_000);
     assert_eq!((world.rollout.stage(), world.rollout.share()), (&Stage::Preview, Some(0)));
-    world.rollout.promote(world.now);
+    world.rollout.promote();
     world.run(10);
     assert_eq!((world.rollout.stage(), world.rollout.share()), (&Stage::Switched, Some(100)));
     world.run(100);
@@ -274,6 +274,38 @@ fn a_version_that_hangs_is_given_up_after_the_deadline() {
         Over(Reverted(Late(600s)))
     "#]],
     );
+}
+
+#[test]
+fn a_version_that_is_there_by_turns_is_late_and_one_that_waits_for_who_drains_is_not() {
+    let mut world = World::new(plan(canary(&[(10, Some(60))])), &[Fate::Serves(1)]);
+    world.run(5);
+    // Its calls fail: it is left alone for half a minute, and then tried for some seconds.
+    for _ in 0..30 {
+        for turn in 0..36 {
+            let standing = if turn < 30 { Standing::Pending } else { Standing::Selectable(world.now) };
+            let is_target = |member: &&mut (Member, Fate, Duration)| member.0.side == Side::Target;
+            if turn == 0 || turn == 30 {
+                world.members.iter_mut().filter(is_target).for_each(|(member, fate, _)| {
+                    (member.standing, *fate) = (standing.clone(), Fate::Hangs);
+                });
+            }
+            world.step();
+        }
+    }
+    assert!(
+        matches!(
+            world.rollout.stage(),
+            Stage::Reverting(Failure::Late(_)) | Stage::Over(Outcome::Reverted(Failure::Late(_)))
+        ),
+        "{:?}",
+        world.rollout.stage()
+    );
+
+    let mut slow = World::new(plan(Strategy::Rolling), &[Fate::Serves(1)]);
+    slow.drains = 700;
+    slow.run(3_000);
+    assert_eq!(*slow.rollout.stage(), Stage::Over(Outcome::Done));
 }
 
 /// The same replicas and a rollout that somebody else has begun.
@@ -383,7 +415,7 @@ fn a_replica_that_an_operator_has_drained_is_left_alone_and_holds_nothing_up() {
         world.members[1].0.standing = Standing::Held;
         world.run(3);
         if revert {
-            world.rollout.undo(world.now);
+            world.rollout.undo();
         }
         world.run(100);
         let (outcome, side) = match revert {
@@ -404,7 +436,7 @@ fn one_of_a_version_that_is_given_up_keeps_no_place_for_having_been_drained() {
     world.run(5);
     let (canary, ..) = world.members.iter_mut().find(|(member, ..)| member.side == Side::Target).unwrap();
     canary.standing = Standing::Held;
-    world.rollout.undo(world.now);
+    world.rollout.undo();
     world.run(100);
     assert_eq!(*world.rollout.stage(), Stage::Over(Outcome::Reverted(Failure::Undone)));
     assert_eq!((world.count(Side::Stable), world.members.len()), (3, 3));
@@ -415,7 +447,7 @@ fn one_of_a_version_that_is_given_up_keeps_no_place_for_having_been_drained() {
 fn a_revert_of_what_cannot_come_back_is_over_after_the_deadline_and_says_so() {
     let mut world = World::new(plan(Strategy::Rolling), &[Fate::Serves(1)]);
     world.run(6);
-    world.rollout.undo(world.now);
+    world.rollout.undo();
     // What it replaced cannot be started any more.
     world.old = Fate::Hangs;
     world.run(1_000);

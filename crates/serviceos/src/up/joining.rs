@@ -80,7 +80,15 @@ impl Manifests {
 
     /// Measures what other settings say. What is the same, or was there before, was measured before.
     pub(super) async fn measure(&mut self, before: &Settings, settings: &Settings) -> Result<Measurements> {
-        let anew = std::mem::take(&mut self.anew);
+        let mut anew = std::mem::take(&mut self.anew);
+        let labels: BTreeMap<_, _> =
+            before.services.iter().map(|service| (&service.name, &service.version)).collect();
+        // Whoever gives it another label may have put another program in the place of the one before.
+        let relabelled = settings
+            .services
+            .iter()
+            .filter(|service| labels.get(&service.name).is_some_and(|before| **before != service.version));
+        anew.extend(relabelled.map(|service| service.name.clone()));
         let mut before = before.clone();
         before.services.retain(|service| !anew.contains(&service.name));
         let mut measured = self.measurements.renewed(Some(&before), settings, &self.run).await?;
@@ -115,8 +123,12 @@ impl Manifests {
             };
             let mut releases = policy.policy.releases.clone();
             // One that is replaced before it was there itself.
-            releases
-                .extend(self.leaving.get(&service.name).into_iter().flat_map(|known| known.releases.clone()));
+            let known = self.leaving.get(&service.name).into_iter().flat_map(|known| &known.releases);
+            for release in known {
+                if !releases.contains(release) {
+                    releases.push(release.clone());
+                }
+            }
             let leaving = Leaving { known: Some((service.clone(), launchable.clone())), releases };
             self.leaving
                 .entry(service.name.clone())

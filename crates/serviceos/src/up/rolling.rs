@@ -89,13 +89,8 @@ impl Live {
 
     async fn rolled_out(&mut self, service: &ServiceName, ended: &EndedRollout) {
         tracing::info!(%service, from = ended.from.id(), to = ended.to.id(), "the new version runs");
-        self.has_ended(service);
+        self.has_ended(service).await;
         self.specs.keep_only(service, &ended.to);
-        let measured = Arc::clone(self.manifests.measurements());
-        let revision = self.revisions.in_force().record.revision;
-        if let Err(refused) = self.manifests.apply(&self.settings, &measured, revision, ROLLOUT).await {
-            tracing::error!(%service, %refused, "the version that was replaced is still admitted, until another configuration is applied");
-        }
     }
 
     async fn rolled_back(&mut self, service: &ServiceName, ended: &EndedRollout) {
@@ -103,13 +98,12 @@ impl Live {
         tracing::error!(%service, from, to, outcome, "the new version is given up, and the one before runs");
         if let Err(reason) = self.take_back(service).await {
             tracing::error!(%service, reason, "the configuration says still what was given up; roll it back with `serviceos config rollback`");
-            return;
         }
         self.specs.keep_only(service, &ended.from);
         let versions = self.manifests.versions(&self.settings);
         let said = self.settings.services.iter().find(|said| said.name == *service);
         match said.map(|said| versions.get(said)).filter(|version| *version != ended.from) {
-            None => self.has_ended(service),
+            None => self.has_ended(service).await,
             Some(version) => self.runs_another(service, ended, version),
         }
     }
@@ -147,8 +141,14 @@ impl Live {
         replaced.map_err(|refused| refused.to_string())
     }
 
-    fn has_ended(&mut self, service: &ServiceName) {
+    /// Only one version of the service is there, and admitted, from now on.
+    async fn has_ended(&mut self, service: &ServiceName) {
         self.manifests.has_left(service);
         self.texts_before.remove(service);
+        let measured = Arc::clone(self.manifests.measurements());
+        let revision = self.revisions.in_force().record.revision;
+        if let Err(refused) = self.manifests.apply(&self.settings, &measured, revision, ROLLOUT).await {
+            tracing::error!(%service, %refused, "a version that does not run any more is still admitted, until another configuration is applied");
+        }
     }
 }
