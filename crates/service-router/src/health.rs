@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use observability::Metrics;
-use service_registry::{Registry, Service, Snapshot};
+use service_registry::{Registry, Service, Snapshot, Version};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
@@ -57,8 +57,32 @@ pub struct CheckPolicy {
     pub max_ejected_percent: u8,
 }
 
+/// How the replicas of a service are checked, of which two versions may be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checks {
+    /// All replicas, but for those of the former version.
+    pub latest: Arc<CheckPolicy>,
+    /// Those of the version that another one takes the place of, as the configuration said while there was only that one.
+    pub former: Option<(Version, Arc<CheckPolicy>)>,
+}
+
+impl Checks {
+    fn of(&self, version: &Version) -> &Arc<CheckPolicy> {
+        match &self.former {
+            Some((former, policy)) if former == version => policy,
+            _ => &self.latest,
+        }
+    }
+}
+
+impl From<CheckPolicy> for Checks {
+    fn from(latest: CheckPolicy) -> Self {
+        Self { latest: Arc::new(latest), former: None }
+    }
+}
+
 /// The policies of all services.
-pub type CheckPolicies = Arc<BTreeMap<ServiceName, Arc<CheckPolicy>>>;
+pub type CheckPolicies = Arc<BTreeMap<ServiceName, Arc<Checks>>>;
 
 /// Checks every instance in the registry.
 pub struct HealthOwner {
@@ -154,9 +178,9 @@ impl HealthOwner {
                 continue;
             }
             moved |= known.is_none_or(|known| known.name != service.name);
-            let policy = policies.get(&service.name);
-            if !same_facts || former.get(&service.name).map(Arc::as_ptr) != policy.map(Arc::as_ptr) {
-                self.follow_service(watched, service, policy);
+            let checks = policies.get(&service.name);
+            if !same_facts || former.get(&service.name).map(Arc::as_ptr) != checks.map(Arc::as_ptr) {
+                self.follow_service(watched, service, checks);
             }
         }
         if moved {
@@ -165,13 +189,8 @@ impl HealthOwner {
         }
     }
 
-    fn follow_service(
-        &mut self,
-        watched: &mut Watched,
-        service: &Service,
-        policy: Option<&Arc<CheckPolicy>>,
-    ) {
-        let Some(policy) = policy else {
+    fn follow_service(&mut self, watched: &mut Watched, service: &Service, checks: Option<&Arc<Checks>>) {
+        let Some(checks) = checks else {
             watched.services.remove(&service.name);
             return;
         };
@@ -180,9 +199,10 @@ impl HealthOwner {
         let wanted: HashSet<u64> = instances().map(|instance| instance.incarnation).collect();
         checkers.retain(|incarnation, _| wanted.contains(incarnation));
         for instance in instances() {
+            let policy = checks.of(&instance.version);
             if let Some(checker) = checkers.get(&instance.incarnation) {
                 checker.policy.send_if_modified(|known| {
-                    let differs = !Arc::ptr_eq(known, policy);
+                    let differs = known != policy;
                     known.clone_from(policy);
                     differs
                 });

@@ -34,7 +34,7 @@ pub use balance::Wanted;
 pub use call::{CallError, CallHead, CallOptions, Failure, Replay};
 pub use circuit::{Circuit, CircuitLimits};
 pub use connect::{TlsClient, Unproven, proves_itself};
-pub use health::{CheckChannel, CheckPolicies, CheckPolicy, HealthOwner, Probe};
+pub use health::{CheckChannel, CheckPolicies, CheckPolicy, Checks, HealthOwner, Probe};
 pub use mesh_socket::MeshSocket;
 pub use policy::{Balancing, BalancingPolicy, RetryOn, RouterPolicy, UpstreamProtocol};
 pub use request_body::{BodyError, RequestBody};

@@ -13,13 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
-use configuration::Settings;
+use configuration::{ProcessSettings, Program, Settings};
 use edge_gateway::Opener;
 use jiff::Timestamp;
 use mesh::Members;
 use service_lifecycle::Signal;
 use service_registry::{Channel, Instance, Registry, Replica, Service, Snapshot, Version};
 use service_router::{TlsClient, Unproven, proves_itself};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use trust::{Authority, Standing};
@@ -175,7 +176,8 @@ impl LetIn {
         if !gateway_is_held {
             return Self::WithWhatWasLeft(opener);
         }
-        let started = settings.services.iter().filter(|service| service.process().is_some());
+        let is_started = |process: &ProcessSettings| process.program != Program::Elsewhere;
+        let started = settings.services.iter().filter(|service| service.process().is_some_and(is_started));
         Self::WithOneOfEach(opener, started.map(|service| service.name.clone()).collect())
     }
 }
@@ -194,28 +196,31 @@ pub(super) fn begin(
     launcher.dismiss(|replica| snapshot.replica(replica).is_none());
     let unwanted = launcher.unwanted(|replica| snapshot.replica(replica).is_some());
     if !unwanted.is_empty() {
-        background.add(|stopped| async move {
-            tokio::select! {
-                () = end_unwanted(unwanted) => told(stopped).await,
-                // They are ended at the end of everything.
-                () = told(stopped.clone()) => {}
-            }
-        });
+        // Those that are not ended by then are at the end of everything.
+        background.add(|stopped| and_on_until_told(end_unwanted(unwanted), stopped));
     }
     let (found, registry) = (launcher.found(), registry.clone());
     match let_in {
         LetIn::ByTheTakeover => {}
         LetIn::WithWhatWasLeft(opener) if found.is_empty() => opener.open(),
         LetIn::WithWhatWasLeft(opener) => background.add(|stopped| async move {
-            open_once_they_serve(opener, &registry, &found).await;
-            told(stopped).await;
+            let opened = open_once_they_serve(opener, &registry, &found);
+            and_on_until_told(opened, stopped).await;
         }),
         LetIn::WithOneOfEach(opener, services) => background.add(|stopped| async move {
-            open_once_each_serves(opener, &registry, &services).await;
-            told(stopped).await;
+            let opened = open_once_each_serves(opener, &registry, &services);
+            and_on_until_told(opened, stopped).await;
         }),
     }
     Arc::new(launcher)
+}
+
+/// A task of the background goes on when it has done its part, and ends where it has not when it is told to.
+async fn and_on_until_told(part: impl Future<Output = ()>, stopped: watch::Receiver<bool>) {
+    tokio::select! {
+        () = part => told(stopped).await,
+        () = told(stopped.clone()) => {}
+    }
 }
 
 /// Replicas of which a process was left are the first that are wanted, whatever their numbers are.

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use appraisal::Roots;
-use configuration::Settings;
+use configuration::{ServiceSettings, Settings};
 use control::ConfigRefused;
 use jiff::Timestamp;
 use mesh::{Members, MeshApi, OwnIdentity, Registrations};
@@ -146,6 +146,11 @@ impl Manifests {
     /// The services of which another version is on its way.
     pub(super) fn leaving(&self) -> Vec<ServiceName> {
         self.leaving.keys().cloned().collect()
+    }
+
+    /// What was said of the version of a service that another one takes the place of.
+    pub(super) fn former(&self, service: &ServiceName) -> Option<&ServiceSettings> {
+        self.leaving.get(service)?.known.as_ref().map(|(said, _)| said)
     }
 
     /// Only one version of the service is there any more.

@@ -17,8 +17,8 @@ use http::Method;
 use jiff::Timestamp;
 use observability::Metrics;
 use service_lifecycle::Terms;
-use service_registry::{Presence, Registry, Replica, Service};
-use service_router::{CheckPolicies, Circuit, ServicePlan, ServicePlans};
+use service_registry::{Presence, Registry, Replica, Service, Version};
+use service_router::{CheckPolicies, Checks, Circuit, ServicePlan, ServicePlans};
 use shared_limits::SharedLimits;
 use types::{NodeName, ReplicaId, ServiceName};
 
@@ -43,6 +43,10 @@ pub(crate) struct Plan {
     pub(crate) example: Option<Example>,
 }
 
+/// Of each service of which another version is on its way: the one that it takes the place of, and what was said of that one. Its
+/// replicas are checked by that until they are gone, as they were made for it.
+pub(crate) type Former = BTreeMap<ServiceName, (Version, ServiceSettings)>;
+
 /// The configuration before, of which everything that stays the same is kept.
 pub(crate) struct Previous<'a> {
     pub(crate) checks: &'a CheckPolicies,
@@ -65,13 +69,18 @@ impl Plan {
         metrics: &Metrics,
         tls: &UpstreamTls,
         rules: &RequestRules,
+        former: &Former,
         previous: Option<&Previous<'_>>,
     ) -> Self {
         let mut router = Vec::new();
         let mut checks = BTreeMap::new();
         for service in &settings.services {
             let policy = policies::router_policy(service, tls);
-            let check = policies::check_policy(service, policy.protocol, policy.tls.clone());
+            let check = |service| policies::check_policy(service, policy.protocol, policy.tls.clone());
+            let of_former =
+                |(version, said): &(Version, ServiceSettings)| (version.clone(), check(said).into());
+            let former = former.get(&service.name).map(of_former);
+            let check = Checks { latest: check(service).into(), former };
             let known = previous.and_then(|previous| previous.router.named(&service.name));
             let circuit = policies::circuit_limits(&service.circuit);
             let checked = previous.and_then(|previous| previous.checks.get(&service.name));

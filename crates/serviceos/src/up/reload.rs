@@ -125,6 +125,15 @@ impl Live {
         }
     }
 
+    /// The same where secrets that issuers of tokens sign with are others, or may be.
+    pub(crate) async fn renew_secrets_and_tell(&mut self, manager: &Manager) {
+        let was_refused = self.refused.is_some();
+        self.renew_secrets_of_issuers().await;
+        if was_refused {
+            manager.file_is_refused(self.refused.is_some());
+        }
+    }
+
     /// Takes over what was found. What is wrong with it is said, and everything stays as it is.
     async fn take_over(&mut self, found: Found) -> FileIs {
         let concerns = |settings: &Settings| named(settings).any(|file| found.others.contains(file));
@@ -318,7 +327,7 @@ impl Live {
     }
 
     /// Secrets that issuers of tokens sign with are others, or may be. What was refused may have waited for one.
-    pub(crate) async fn renew_secrets_of_issuers(&mut self) {
+    async fn renew_secrets_of_issuers(&mut self) {
         self.tokens.renew_secrets(&self.settings).await;
         if let Some(document) = self.refused.take_if(|refused| Tokens::need_secrets(&refused.settings)) {
             self.follow(document, Instant::now()).await;
@@ -352,7 +361,8 @@ impl Live {
         let measured = self.manifests.measure(&self.settings, &settings).await.map_err(not_applied)?;
         let versions = Versions::of(&settings, &measured);
         let rolled = self.rolled(&settings, &versions);
-        let plan = Plan::of(&settings, &self.metrics, &upstream_tls, &rules, Some(&previous));
+        let former = self.former(&rolled);
+        let plan = Plan::of(&settings, &self.metrics, &upstream_tls, &rules, &former, Some(&previous));
         let Plan { router, checks, terms, routes, limits, .. } = plan;
         let labels = labels(&settings);
         let own = own_pages(settings.mode, &self.registry, &self.draining, &self.store);

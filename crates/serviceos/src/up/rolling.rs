@@ -1,7 +1,7 @@
 //! Which services another version is to run of, and what follows once a rollout has ended: only one version is admitted any more,
 //! and where it was given up, the configuration says again what runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use service_lifecycle::{EndedRollout, FleetHandle};
 use service_registry::{Actor, Subject, Version, What};
 use types::ServiceName;
 
+use super::plan::Former;
 use super::reload::Live;
 use super::revisions::{Candidate, Origin};
 use super::versions::Versions;
@@ -68,6 +69,20 @@ impl Live {
             is_another.then(|| (service.name.clone(), version))
         });
         rolled.collect()
+    }
+
+    /// What is said of the versions that others take the place of, or are to take the place of from now on.
+    pub(super) fn former(&self, rolled: &BTreeMap<ServiceName, Version>) -> Former {
+        let leaving = self.manifests.leaving();
+        let services: BTreeSet<&ServiceName> = rolled.keys().chain(&leaving).collect();
+        let former = |service: &ServiceName| {
+            let rollouts = self.fleets.of(service)?.rollouts();
+            let version = rollouts.on_its_way.map_or(rollouts.wanted, |rollout| rollout.from);
+            let in_force = || self.settings.services.iter().find(|said| said.name == *service);
+            let said = self.manifests.former(service).or_else(in_force)?;
+            Some((service.clone(), (version, said.clone())))
+        };
+        services.into_iter().filter_map(former).collect()
     }
 
     /// Takes over how rollouts have ended since the last time.

@@ -121,7 +121,7 @@ impl Running {
                     }
                 },
                 () = live.tokens.secret_changed() => tokio::select! {
-                    () = live.renew_secrets_of_issuers() => {}
+                    () = live.renew_secrets_and_tell(manager) => {}
                     over = &mut over => return over,
                 },
                 Ok(()) = live.rollouts.changed() => tokio::select! {

@@ -57,8 +57,15 @@ impl Running {
         if timeout(LAST_LINES, output).await.is_err() {
             tracing::warn!("the last lines of the replicas could not be read in time");
         }
-        self.beside.stop().await;
-        self.background.stop().await;
+        let (beside, background) = (&mut self.beside, &mut self.background);
+        let ended = async {
+            beside.stop().await;
+            background.stop().await;
+        };
+        tokio::select! {
+            () = ended => {}
+            () = orders.again() => patience = patience.lose(&self.quoter, &mut self.fleets).await,
+        }
         // What an earlier one has left, and this one has not come to look at.
         match patience {
             Patience::Has => adoption::end_all_until(self.data_dir.run(), orders.again()).await,

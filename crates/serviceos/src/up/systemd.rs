@@ -28,6 +28,8 @@ const STATUS_PAUSE: Duration = Duration::from_millis(250);
 /// How often more time is asked for while everything is drained, and how much.
 const EXTENSION_EVERY: Duration = Duration::from_secs(5);
 const EXTENSION: Duration = Duration::from_secs(20);
+/// How soon it is tried again to tell what was not taken.
+const TOLD_AGAIN: Duration = Duration::from_secs(5);
 /// What a drain may take beside what the configuration allows each of its parts.
 const LAST_STEPS: Duration = Duration::from_secs(30);
 /// The shortest watchdog that is kept: below that, a busy machine would end what works.
@@ -60,6 +62,8 @@ struct State {
     status: String,
     /// Said once, not at every sign of life.
     failing: bool,
+    /// The last word on the phase, where it was not taken.
+    owed: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +95,13 @@ impl Manager {
     }
 
     fn with(socket: Option<Notified>, watchdog: Option<Duration>) -> Self {
-        let state = State { phase: Phase::Starting, refused: false, status: String::new(), failing: false };
+        let state = State {
+            phase: Phase::Starting,
+            refused: false,
+            status: String::new(),
+            failing: false,
+            owed: None,
+        };
         let (socket, watchdog) = (once(socket), once(watchdog));
         Self(Arc::new(Inner { socket, watchdog, state: state.into(), changed: Notify::new() }))
     }
@@ -156,7 +166,7 @@ impl Manager {
         let mut state = self.state();
         if state.phase == Phase::Starting {
             state.phase = Phase::Ready;
-            state.tell(&self.0, "READY=1");
+            state.tell_phase(&self.0, "READY=1");
             self.0.changed.notify_one();
         }
     }
@@ -174,7 +184,7 @@ impl Manager {
         let mut state = self.state();
         if matches!(state.phase, Phase::Ready | Phase::Reloading) {
             state.phase = Phase::Reloading;
-            state.tell(&self.0, &format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_microseconds()));
+            state.tell_phase(&self.0, &format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_microseconds()));
         }
     }
 
@@ -183,7 +193,7 @@ impl Manager {
         let mut state = self.state();
         if state.phase == Phase::Reloading {
             state.phase = Phase::Ready;
-            state.tell(&self.0, "READY=1");
+            state.tell_phase(&self.0, "READY=1");
         }
     }
 
@@ -199,7 +209,7 @@ impl Manager {
         let mut state = self.state();
         if !matches!(state.phase, Phase::Stopping { .. }) {
             state.phase = Phase::Stopping { until };
-            state.tell(&self.0, "STOPPING=1");
+            state.tell_phase(&self.0, "STOPPING=1");
             state.extend(&self.0);
             self.0.changed.notify_one();
         }
@@ -230,9 +240,11 @@ impl Manager {
             let snapshot = snapshots.borrow_and_update().clone();
             self.state().show(&self.0, &snapshot, &expected);
             sleep(STATUS_PAUSE).await;
+            let is_failing = self.state().failing;
             tokio::select! {
                 Ok(()) = snapshots.changed() => {}
                 () = self.0.changed.notified() => {}
+                () = sleep(TOLD_AGAIN), if is_failing => {}
             }
         }
     }
@@ -243,18 +255,31 @@ impl Manager {
 }
 
 impl State {
-    fn tell(&mut self, inner: &Inner, message: &str) {
-        let Some(notified) = inner.socket.get() else { return };
-        let waits = notified.socket.set_nonblocking(self.failing);
-        match waits.and_then(|()| notified.send(message)) {
-            Ok(()) => self.failing = false,
-            Err(error) => {
-                if !self.failing {
-                    tracing::warn!(%error, "the service manager cannot be told: {}", message.replace('\n', " "));
-                }
-                self.failing = true;
-            }
+    /// Tells a message, and what it could not be told before; whether that one was taken.
+    fn tell(&mut self, inner: &Inner, message: &str) -> bool {
+        let is_taken = self.send(inner, message);
+        if is_taken && let Some(owed) = self.owed.take() {
+            self.tell_phase(inner, &owed);
         }
+        is_taken
+    }
+
+    /// The same for what it waits for: it is told again until it is taken, or there is a later word.
+    fn tell_phase(&mut self, inner: &Inner, message: &str) {
+        self.owed = (!self.send(inner, message)).then(|| message.to_owned());
+    }
+
+    fn send(&mut self, inner: &Inner, message: &str) -> bool {
+        let Some(notified) = inner.socket.get() else { return true };
+        let waits = notified.socket.set_nonblocking(self.failing);
+        let sent = waits.and_then(|()| notified.send(message));
+        if let Err(error) = &sent
+            && !self.failing
+        {
+            tracing::warn!(%error, "the service manager cannot be told: {}", message.replace('\n', " "));
+        }
+        self.failing = sent.is_err();
+        sent.is_ok()
     }
 
     fn extend(&mut self, inner: &Inner) {
@@ -277,8 +302,8 @@ impl State {
         if self.refused {
             status += "; the configuration file is refused, and the log says why";
         }
-        if status != self.status {
-            self.tell(inner, &format!("STATUS={status}"));
+        let is_owed = status != self.status || self.owed.is_some();
+        if is_owed && self.tell(inner, &format!("STATUS={status}")) {
             self.status = status;
         }
     }
@@ -353,114 +378,4 @@ fn monotonic_microseconds() -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A manager, and what it is told from now on.
-    fn managed(name: &str) -> (Manager, impl FnMut() -> String + use<>) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
-        let (listening, name) = match name {
-            "path" => (UnixDatagram::bind(&path).unwrap(), path.display().to_string()),
-            name => {
-                let address = SocketAddr::from_abstract_name(&name[1..]).unwrap();
-                (UnixDatagram::bind_addr(&address).unwrap(), name.to_owned())
-            }
-        };
-        listening.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        // At once, since the kernel keeps few messages.
-        let (heard, messages) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut message = [0; 512];
-            while let Ok(length) = listening.recv(&mut message) {
-                if heard.send(String::from_utf8(message[..length].to_vec()).unwrap()).is_err() {
-                    return;
-                }
-            }
-        });
-        let manager = Manager::with(Some(Notified::open(&name).unwrap()), None);
-        let next = move || {
-            let _kept = &folder;
-            messages.recv_timeout(Duration::from_secs(10)).unwrap()
-        };
-        (manager, next)
-    }
-
-    #[test]
-    fn each_state_is_told_once_and_in_its_order_alone() {
-        let (manager, mut next) = managed("path");
-        manager.reloading();
-        manager.reloaded();
-        manager.ready();
-        assert_eq!(next(), "READY=1", "a look at the file during the start is nobody's business");
-        manager.ready();
-        manager.reloading();
-        manager.reloading();
-        let before = monotonic_microseconds();
-        let reloading = next();
-        let at = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
-        assert!((before - 10_000_000..=before).contains(&at.parse().unwrap()), "{at}");
-        manager.reloading_as_asked();
-        assert!(next() >= reloading, "told again, and not with the time before");
-        manager.reloaded();
-        manager.reloaded();
-        assert_eq!(next(), "READY=1");
-        manager.main_process(17);
-        assert_eq!(next(), "MAINPID=17");
-        manager.stopping(None);
-        manager.stopping(None);
-        manager.reloading();
-        manager.ready();
-        assert_eq!((next(), next()), ("STOPPING=1".into(), "EXTEND_TIMEOUT_USEC=20000000".into()));
-        manager.main_process(18);
-        assert_eq!(next(), "MAINPID=18", "nothing else was told");
-    }
-
-    #[test]
-    fn a_name_in_no_folder_is_reached_and_others_are_refused() {
-        let (manager, mut next) = managed(&format!("@serviceos/test/{}", std::process::id()));
-        manager.ready();
-        assert_eq!(next(), "READY=1");
-        for name in ["vsock:2:9999", "notify", ""] {
-            let refused = Notified::open(name).err().unwrap();
-            assert!(refused.to_string().contains("neither a path"), "{name}: {refused}");
-        }
-        let nobody = Manager::with(Some(Notified::open("/nobody/listens").unwrap()), None);
-        nobody.ready();
-        assert!(nobody.state().failing);
-    }
-
-    #[test]
-    fn a_watchdog_of_another_process_or_of_no_time_is_none() {
-        let own = std::process::id().to_string();
-        let told = |time, pid| watchdog(Some(time), pid);
-        assert_eq!(told("3000000", Some(&*own)), Some(Duration::from_secs(3)));
-        assert_eq!(told("3000000", None), Some(Duration::from_secs(3)));
-        assert_eq!([told("3000000", Some("1")), told("0", None), told("x", None)], [None; 3]);
-        assert_eq!(watchdog(None, Some(&*own)), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn signs_of_life_come_twice_in_the_time_and_more_time_is_asked_for_while_a_drain_may_go_on() {
-        let (manager, mut next) = managed("path");
-        manager.0.watchdog.set(Duration::from_secs(12)).unwrap();
-        let tasks = manager.begin();
-        // One at once, and one at each 6 seconds.
-        for _ in 0..3 {
-            sleep(Duration::from_secs(6)).await;
-        }
-        manager.ready();
-        let told: Vec<_> = std::iter::from_fn(|| Some(next())).take_while(|told| told != "READY=1").collect();
-        assert_eq!(told.len(), told.iter().filter(|told| *told == "WATCHDOG=1").count());
-        assert!((3..=4).contains(&told.len()), "{told:?}");
-        manager.stopping(None);
-        sleep(LAST_STEPS * 2).await;
-        drop(tasks);
-        manager.main_process(1);
-        let told: Vec<_> =
-            std::iter::from_fn(|| Some(next())).take_while(|told| told != "MAINPID=1").collect();
-        let extensions = told.iter().filter(|told| told.starts_with("EXTEND_TIMEOUT_USEC=")).count();
-        assert!((5..=7).contains(&extensions), "for {LAST_STEPS:?} and no longer: {told:?}");
-        assert!(told.iter().filter(|told| *told == "WATCHDOG=1").count() >= 9, "{told:?}");
-    }
-}
+mod tests;

@@ -10,7 +10,8 @@ fn checked(watched: &Watched) -> BTreeMap<&str, usize> {
 }
 
 fn of(names: &[&str], policy: &Arc<CheckPolicy>) -> CheckPolicies {
-    Arc::new(names.iter().map(|name| (name.parse().unwrap(), Arc::clone(policy))).collect())
+    let checks = Arc::new(Checks { latest: Arc::clone(policy), former: None });
+    Arc::new(names.iter().map(|name| (name.parse().unwrap(), Arc::clone(&checks))).collect())
 }
 
 #[tokio::test(start_paused = true)]

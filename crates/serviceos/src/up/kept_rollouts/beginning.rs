@@ -19,6 +19,7 @@ use crate::up::background::Background;
 use crate::up::joining::releases;
 use crate::up::measuring::{Launchable, Measurements};
 use crate::up::node;
+use crate::up::plan::Former;
 use crate::up::revisions;
 use crate::up::source::Reader;
 use crate::up::specs::{Spec, Specs};
@@ -253,6 +254,15 @@ impl Resumed {
     pub(in crate::up) fn leaving(&self) -> BTreeMap<ServiceName, Leaving> {
         let leaving = |(name, begins): (&ServiceName, &Begins)| Some((name.clone(), begins.leaving.clone()?));
         self.services.iter().filter_map(leaving).collect()
+    }
+
+    /// What was said of the versions that others take the place of.
+    pub(in crate::up) fn former(&self) -> Former {
+        let former = |(name, begins): (&ServiceName, &Begins)| {
+            let (said, _) = begins.leaving.as_ref()?.known.clone()?;
+            Some((name.clone(), (begins.course.stable.clone(), said)))
+        };
+        self.services.iter().filter_map(former).collect()
     }
 
     /// Makes known what replicas run of which the configuration does not say it any more; gives the configurations that did.

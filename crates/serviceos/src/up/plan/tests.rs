@@ -34,7 +34,7 @@ impl std::ops::Deref for Planned {
 fn plan(text: &str) -> Planned {
     let settings = settings(text);
     let (rules, versions) = (RequestRules::default(), Versions::default());
-    let plan = Plan::of(&settings, &Metrics::new(1), &tls(&settings), &rules, None);
+    let plan = Plan::of(&settings, &Metrics::new(1), &tls(&settings), &rules, &Former::new(), None);
     Planned { plan, services: services(&settings, &Registry::default(), &versions, None).0 }
 }
 
@@ -65,13 +65,13 @@ fn replaced(before: &str, after: &str, between: impl FnOnce(&Registry)) -> (Plan
     let (registry, metrics) = (Registry::default(), Metrics::new(1));
     let (rules, versions) = (RequestRules::default(), Versions::default());
     let (before, after) = (settings(before), settings(after));
-    let first = Plan::of(&before, &metrics, &tls(&before), &rules, None);
+    let first = Plan::of(&before, &metrics, &tls(&before), &rules, &Former::new(), None);
     let (begun, _) = services(&before, &registry, &versions, None);
     registry.replace_services(|_none| begun);
     let first = Planned { plan: first, services: registry.snapshot().services.clone() };
     between(&registry);
     let previous = Previous { checks: &first.checks, router: &first.router, limits: &first.limits };
-    let second = Plan::of(&after, &metrics, &tls(&after), &rules, Some(&previous));
+    let second = Plan::of(&after, &metrics, &tls(&after), &rules, &Former::new(), Some(&previous));
     let services = services(&after, &registry, &versions, Some(&before)).0;
     (first, Planned { plan: second, services })
 }
@@ -103,7 +103,7 @@ fn an_endpoint_that_speaks_tls_from_now_on_is_checked_under_tls() {
         |scheme| format!("services: {{a: {{endpoints: [\"{scheme}://127.0.0.1:1\"], attestation: none}}}}");
     let (_, second) = replaced(&of("http"), &of("https"), |_| {});
     let check = &second.checks[&second.router[0].name];
-    assert!(check.channel.tls.is_some() && second.router[0].policy.tls.is_some());
+    assert!(check.latest.channel.tls.is_some() && second.router[0].policy.tls.is_some());
 }
 
 /// What is known of the endpoints of `a` after a reload, all of which were healthy before it.
