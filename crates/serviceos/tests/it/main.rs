@@ -67,6 +67,7 @@ mod systemd;
 mod tls;
 mod tls_versions;
 mod tokens;
+mod top;
 mod validation;
 mod versions;
 mod vrf_records;
