@@ -45,7 +45,7 @@ use axum::routing::{get, post};
 use jiff::Timestamp;
 use observability::{Exposition, Metrics};
 use serde::{Deserialize, Serialize};
-use service_lifecycle::Fleets;
+use service_lifecycle::{FleetHandle, Fleets};
 use service_registry::{Configurations, Registry};
 use tokio::sync::mpsc;
 use trust::Authority;
@@ -58,6 +58,7 @@ use crate::health::HealthReport;
 use crate::logs::Logs;
 use crate::metrics_page;
 use crate::problem::AdminProblem;
+use crate::rollout::brief;
 use crate::status::{LimitsStatus, NodeStatus, Status};
 use crate::store_state::StoreView;
 use crate::why::Why;
@@ -272,7 +273,11 @@ async fn status(State(state): State<AdminState>) -> Json<Status> {
     let transition = state.authority.transition_of_mesh();
     let nodes = NodeStatus::of(&state.registry.nodes().borrow(), transition, &snapshot);
     let (draining, store) = (state.is_draining(), state.store.state());
-    let status = Status::new(&snapshot, draining, store, nodes, state.gateway, state.admin);
+    let mut status = Status::new(&snapshot, draining, store, nodes, state.gateway, state.admin);
+    for (service, shown) in snapshot.services.iter().zip(&mut status.services) {
+        let rollouts = state.fleets.of(&service.name).map(FleetHandle::rollouts);
+        shown.rollout = rollouts.and_then(|rollouts| rollouts.on_its_way).as_ref().map(brief);
+    }
     Json(Status { limits: state.limits, ..status })
 }
 

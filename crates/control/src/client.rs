@@ -92,6 +92,15 @@ impl AdminClient {
         self.ask(Method::GET, path, Bytes::new()).await.and_then(|body| parse(&body))
     }
 
+    /// Reads what is no JSON.
+    ///
+    /// # Errors
+    /// Those of any question.
+    pub async fn text(&self, path: &str) -> Result<String, ClientError> {
+        let body = self.ask(Method::GET, path, Bytes::new()).await?;
+        String::from_utf8(body.into()).map_err(unexpected)
+    }
+
     /// Asks for something to be made.
     pub async fn post<T: DeserializeOwned>(
         &self,

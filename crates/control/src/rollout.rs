@@ -154,6 +154,14 @@ pub(crate) struct FollowRollouts {
     progress: watch::Receiver<Option<Progress>>,
 }
 
+/// A rollout that is on its way, in a few words.
+pub(crate) fn brief(status: &RolloutStatus) -> String {
+    let (to, stage) = (status.to.id(), &status.stage);
+    let share = status.percent.map(|percent| format!(", {percent} % of the calls")).unwrap_or_default();
+    let paused = if status.pace == Pace::Paused { ", paused" } else { "" };
+    format!("to {to}: {stage}{share}{paused}")
+}
+
 impl ServiceRollout {
     pub(crate) fn now(service: &ServiceName, fleet: &FleetHandle) -> Self {
         Self::of(service, &fleet.rollouts(), fleet.progress().as_ref())

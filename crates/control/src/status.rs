@@ -83,6 +83,9 @@ pub struct ServiceStatus {
     pub desired: usize,
     /// How many are Ready.
     pub ready: usize,
+    /// The rollout that is on its way, in words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rollout: Option<String>,
     /// The replicas.
     pub replicas: Vec<ReplicaStatus>,
 }
@@ -177,6 +180,7 @@ fn service_status(service: &Service) -> ServiceStatus {
         version_id: service.version.id().to_owned(),
         desired: service.desired,
         ready: service.replicas.iter().filter(|replica| replica.state == LifecycleState::Ready).count(),
+        rollout: None,
         replicas: service.replicas.iter().map(replica_status).collect(),
     }
 }

@@ -5,6 +5,7 @@ mod exec;
 mod explain;
 mod lifecycle;
 mod rollout;
+mod top;
 mod trust;
 
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ pub(crate) use exec::ExecArgs;
 pub(crate) use explain::ExplainArgs;
 pub(crate) use lifecycle::{DrainArgs, EventsArgs, RestartArgs, ScaleArgs};
 pub(crate) use rollout::{RolloutArgs, RolloutCommand, RolloutOf};
+pub(crate) use top::TopArgs;
 pub(crate) use trust::{
     AttestationArgs, AttestationCommand, AuditArgs, AuditCommand, SecretsArgs, SecretsCommand, Which,
 };
@@ -40,6 +42,8 @@ pub(crate) enum Command {
     Down(PlaceArgs),
     /// Show services and replicas.
     Status(StatusArgs),
+    /// Show services and replicas as they are, once a second, with rates and what they use.
+    Top(TopArgs),
     /// List the services.
     Services(ServicesArgs),
     /// List the instances of a service, or of all, or print what becomes of them.

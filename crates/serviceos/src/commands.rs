@@ -21,6 +21,7 @@ mod secrets;
 mod service;
 mod services;
 mod status;
+mod top;
 mod up;
 mod why;
 
@@ -47,6 +48,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Scale(args) => lifecycle::scale(&args),
         Command::Drain(args) => lifecycle::drain(&args),
         Command::Restart(args) => lifecycle::restart(&args),
+        Command::Top(args) => top::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Rollout(args) => rollout::run(&args.command),
         Command::Events(args) => events::run(&args),

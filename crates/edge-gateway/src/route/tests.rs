@@ -231,3 +231,35 @@ proptest! {
         prop_assert_eq!(found(&table, &spelled), found(&table, &path), "{}", spelled);
     }
 }
+
+#[test]
+fn every_other_route_says_by_what_a_request_misses_it_and_the_nearest_paths_are_found() {
+    let on = |host: &str, route: Route| Route { host: Some(HostPattern::Exact(host.to_owned())), ..route };
+    let wanting = |route: Route| Route { headers: vec![("x-a".to_owned(), "1".to_owned())], ..route };
+    let routes = vec![
+        route("/v1/random", &[Method::POST]),
+        wanting(route("/v1/random", &[Method::POST])),
+        route("/v1/random", &[Method::GET]),
+        on("b", route("/v1/random", &[])),
+        route("/v1/{*rest}", &[]),
+        route("/v2", &[]),
+    ];
+    let table = RouteTable::new(routes, Vec::new()).unwrap();
+    let limits = http1::Limits { head_bytes: 1024, fields: 10, target_bytes: 100 };
+    let mut head = RequestHead::default();
+    http1::parse_request(b"POST /v1/random HTTP/1.1\r\nhost: a\r\n\r\n", &limits, &mut head).unwrap();
+    let Ok(Target::Route { route: taken, .. }) = table.find(&head) else { panic!("a route") };
+    let misfits = table.misfits(&head, Some(taken));
+    let shown: Vec<_> = misfits.iter().map(|(route, why)| format!("{} {why:?}", route.number)).collect();
+    expect![[r#"
+        4 Behind
+        1 Field("x-a", "1")
+        2 Method
+        3 Host
+        5 Path"#]]
+    .assert_eq(&shown.join("\n"));
+    let nearest =
+        |path| table.nearest(path, 2).iter().map(|route| route.template.clone()).collect::<Vec<_>>();
+    assert_eq!(nearest("/v1/randm?a=b"), ["/v1/random", "/v1/random"]);
+    assert_eq!(nearest("/something/else"), Vec::<String>::new());
+}

@@ -70,6 +70,7 @@ mod takeover;
 mod tls;
 mod tls_versions;
 mod tokens;
+mod top;
 mod unruly_replicas;
 mod validation;
 mod version_updates;
