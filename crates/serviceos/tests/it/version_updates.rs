@@ -12,7 +12,7 @@ const UPDATES: usize = 5;
 fn updates(rollout: &'static str) -> Vec<Moment> {
     let web = |version| Web { version, fails_every: 0, replicas: REPLICAS, rollout };
     let mesh = web("1.0.0").up();
-    let moments = watched(&mesh, || {
+    watched(&mesh, || {
         under_load(&mesh, PATH, |load| {
             for update in 1..=UPDATES {
                 let (before, version) = (pids(&mesh), ["1.0.0", "2.0.0"][update % 2]);
@@ -28,8 +28,7 @@ fn updates(rollout: &'static str) -> Vec<Moment> {
                 load.until_more(4);
             }
         });
-    });
-    moments
+    })
 }
 
 #[test]
