@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Stdio};
 
 use serde_json::Value;
-use testkit::{Mesh, Running, eventually};
+use testkit::{Mesh, Request, Running, eventually};
 
 /// Answers with its version; where it is told so, one of so many of its answers to calls is an error.
 const SERVER: &str = r#"
@@ -78,11 +78,12 @@ impl Web {
     }
 }
 
-/// What has become of the service and its replicas so far.
+/// What has become of the service and its replicas so far. Whoever waits for something asks often, and takes no process for each time.
 pub(crate) fn events(mesh: &Running) -> Vec<Value> {
-    let printed = mesh.run(&["events", "web", "--json"]);
-    assert_eq!(printed.code, 0, "{printed:?}");
-    printed.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let token = std::fs::read_to_string(mesh.folder().join(".serviceos/run/admin.token")).unwrap();
+    let answer = Request::new("GET", "/v1/events?service=web").key(token.trim()).send(mesh.admin);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["events"].as_array().unwrap().clone()
 }
 
 /// What is said of rollouts so far.
