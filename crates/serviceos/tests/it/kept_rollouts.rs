@@ -340,3 +340,43 @@ fn what_another_serviceos_has_started_cannot_be_started_again_which_is_said_and_
     eventually("both", || (serving(&mesh, "vrf").len() == 2).then_some(()));
     assert!(mesh.pids("vrf").contains(&old[1]), "it was never touched");
 }
+
+#[test]
+fn what_was_given_up_of_a_serviceos_that_was_built_anew_is_not_begun_with_again_until_something_else_is_wanted()
+ {
+    let keys = "replicas: 2, restart: {max: 100ms}, rollout: {strategy: canary, minReady: 0s, steps: [{weight: 50%}]}";
+    let mut mesh = Mesh::new().with_ports_of_its_own().yaml(&format!("    vrf: {{{keys}}}\n")).up();
+    let old: BTreeSet<_> = mesh.pids("vrf").into_iter().collect();
+    killed(&mut mesh);
+    let mesh = mesh.ended();
+    let rebuilt = mesh.rebuilt();
+    let mut mesh = mesh.binary(&rebuilt).up_when("a start", |_status| true);
+    let stay = |mesh: &Running| {
+        eventually("those that ran", || {
+            (serving(mesh, "vrf").into_keys().collect::<BTreeSet<_>>() == old).then_some(())
+        });
+    };
+    eventually("the canary to be given up", || {
+        let canaries = serving(&mesh, "vrf").into_keys().filter(|pid| !old.contains(pid));
+        canaries.for_each(|pid| kill(pid, Signal::KILL));
+        told(&mesh, "vrf").iter().any(|said| said.starts_with("reverted")).then_some(())
+    });
+    until_told(&mesh, "vrf", "is not begun with by itself, though the configuration says it");
+    stay(&mesh);
+    killed(&mut mesh);
+    let mesh = mesh.up_again_when("a start", |_status| true);
+    mesh.until_logged(0, "was given up, and is not begun with by itself");
+    stay(&mesh);
+    let change = |more: &str| {
+        let text = format!("services:\n    vrf: {{{keys}, {more}}}\n");
+        std::fs::write(mesh.folder().join("serviceos.yaml"), text).unwrap();
+    };
+    let seen = mesh.log().len();
+    change("drain: {timeout: 20s}");
+    mesh.until_logged(seen, "the configuration was applied");
+    stay(&mesh);
+    assert_eq!(told(&mesh, "vrf"), [""; 0]);
+    change("version: 1.1.0");
+    until_told(&mesh, "vrf", "to 1.1.0-");
+    eventually("the canary", || (serving(&mesh, "vrf").len() == 3).then_some(()));
+}
