@@ -76,7 +76,9 @@ impl Plan {
         let mut checks = BTreeMap::new();
         for service in &settings.services {
             let policy = policies::router_policy(service, tls);
-            let check = |service| policies::check_policy(service, policy.protocol, policy.tls.clone());
+            let check = |service: &ServiceSettings| {
+                policies::check_policy(service, policy.protocol, policy.tls.clone())
+            };
             let of_former =
                 |(version, said): &(Version, ServiceSettings)| (version.clone(), check(said).into());
             let former = former.get(&service.name).map(of_former);

@@ -55,6 +55,18 @@ async fn there_is_one_checker_for_each_instance_that_is_there() {
     let intervals = watched.services.values().flat_map(HashMap::values);
     assert!(intervals.into_iter().all(|checker| checker.policy.borrow().interval == Duration::from_secs(1)));
 
+    let former = CheckPolicy { interval: Duration::from_secs(7), ..CheckPolicy::clone(&policy) };
+    let of_both = Checks { latest: Arc::clone(&policy), former: Some(("1.0.0".into(), Arc::new(former))) };
+    let names = ["vrf", "oracle"].map(|name| (name.parse().unwrap(), Arc::new(of_both.clone())));
+    policies.send_replace(Arc::new(names.into()));
+    registry.update(&"oracle/2".parse().unwrap(), |_| Change::Made);
+    owner.follow(&mut watched);
+    let mut intervals = watched.services.values().flat_map(HashMap::values);
+    assert!(
+        intervals.all(|checker| checker.policy.borrow().interval == Duration::from_secs(7)),
+        "as it was before"
+    );
+
     registry.replace_services(|known| known[1..].to_vec());
     owner.follow(&mut watched);
     assert_eq!(checked(&watched), BTreeMap::from([("oracle", 1)]));

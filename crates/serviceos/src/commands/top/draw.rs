@@ -119,7 +119,7 @@ fn style(row: &Row) -> Style {
 }
 
 fn happened(event: &EventEntry) -> String {
-    let subject = event.replica.as_deref().unwrap_or(&event.service);
+    let subject = event.replica.as_deref().or(event.service.as_deref()).unwrap_or("serviceos");
     let from = event.from.as_ref().map(|from| format!("{from} -> ")).unwrap_or_default();
     let to = event.to.as_deref().unwrap_or_default();
     let kind = if event.kind == "state" { String::new() } else { format!("{} ", event.kind) };
