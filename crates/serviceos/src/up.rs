@@ -40,6 +40,7 @@ mod screen;
 mod service_config;
 mod serving;
 mod shared_limits;
+mod slower_nodes;
 mod source;
 mod specs;
 mod stopping;
@@ -98,6 +99,7 @@ use revisions::{Beginning, BegunWith};
 pub(crate) use screen::counted;
 use screen::{Expected, Screen};
 pub(crate) use service_config::check_service_config;
+use slower_nodes::SlowerNodes;
 pub(crate) use source::Source;
 use source::named_by;
 use specs::Specs;
@@ -335,6 +337,7 @@ impl Running {
         let (files, mut resolving) = (Files::new(source), Resolving::default());
         let (desk, orders) = desk::open(revisions.history());
         resolving.begin(unresolved, &registry);
+        let slower_nodes = SlowerNodes::of(&kept_stores.mesh, node::among_others(&settings));
         let mut live = Live {
             settings,
             revisions,
@@ -362,6 +365,7 @@ impl Running {
             specs,
             texts_before,
             taken_back: None,
+            slower_nodes,
             rollouts: watch::channel(0).1,
         };
         let (address, data_path) = (gateway.addresses()[0], live.settings.data_dir.clone());

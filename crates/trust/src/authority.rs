@@ -129,6 +129,8 @@ struct State {
     in_force_since: u64,
     /// What the transition is one to.
     manifest: Arc<serde_json::Value>,
+    /// What this node lives by as soon as another one does, beside its own manifest.
+    expected: Option<Expected>,
     /// What other nodes have brought into force, where this one has another manifest.
     behind: Option<Behind>,
     /// The revision of the row of the revocations.
@@ -141,6 +143,13 @@ struct State {
     rejected: BTreeMap<(ServiceName, String), [u8; 32]>,
     /// The labels of the versions of replicas of which it was said.
     versions: BTreeMap<(ServiceName, String), String>,
+}
+
+/// A manifest that this node would live by, with what follows from it for the services.
+#[derive(Clone)]
+struct Expected {
+    manifest: Arc<serde_json::Value>,
+    services: Arc<Services>,
 }
 
 /// A transition that this node knows of and does not live by.

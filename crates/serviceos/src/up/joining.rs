@@ -25,7 +25,7 @@ use secrets::Vault;
 use service_registry::{Configurations, Node, Registry};
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
-use trust::{Authority, CallerSigner, Clocks, Opening, OwnEvidence, SecretGrant, ServicePolicy};
+use trust::{Authority, CallerSigner, Clocks, Opening, OwnEvidence, SecretGrant, ServicePolicy, TrustError};
 use types::{Mode, ReplicaId, ServiceName};
 
 use super::background::{Background, told};
@@ -178,11 +178,22 @@ impl Manifests {
         actor: &'static str,
     ) -> Result<(), ConfigRefused> {
         let services = policies::services(settings, measured, &self.grants);
-        let mut services = services.map_err(|error| ConfigRefused::NotApplied(format!("{error:#}")))?;
+        let latest = services.map_err(|error| ConfigRefused::NotApplied(format!("{error:#}")))?;
+        let mut services = latest.clone();
         admit_too(&mut services, &self.leaving);
         let manifest = policies::manifest(settings, &services);
         let prepared = configs::prepare(&self.configurations, revision, settings, &services);
-        self.authority.apply(manifest, services, actor).await?;
+        let latest = (policies::manifest(settings, &latest), latest);
+        let is_all = latest.0 == manifest;
+        match self.authority.apply(manifest, services, actor).await {
+            // Other nodes have ended what begins here.
+            Err(other @ TrustError::OtherManifest { .. }) if !is_all => {
+                let (manifest, services) = latest.clone();
+                self.authority.apply(manifest, services, actor).await.map_err(|_| other)?;
+            }
+            applied => applied?,
+        }
+        self.authority.expect((!is_all).then_some(latest));
         prepared.take_over();
         self.authority.schedule_rotations(rotations(settings));
         Ok(())
@@ -237,9 +248,12 @@ impl Mesh {
         let quoter = Quoter::reach(data_dir.run(), data_dir.development(), hold).await?;
         let resumed = kept.decide(settings, &measurements, data_dir.run()).await;
         let leaving = resumed.leaving();
-        let mut services = policies::services(settings, &measurements, &grants)?;
+        let latest = policies::services(settings, &measurements, &grants)?;
+        let mut services = latest.clone();
         admit_too(&mut services, &leaving);
         let manifest = policies::manifest(settings, &services);
+        let latest = (policies::manifest(settings, &latest), latest);
+        let expected = (latest.0 != manifest).then_some(latest);
         let opening = Opening {
             node: node::among_others(settings),
             store: stores.mesh.clone(),
@@ -252,6 +266,7 @@ impl Mesh {
             own: own_evidence(&quoter, measurements.authority),
         };
         let authority = Authority::open(opening).await.context("failed to open the authority")?;
+        authority.expect(expected);
         authority.schedule_rotations(rotations(settings));
         let configurations = Configurations::of_node(node::among_others(settings));
         configs::prepare(&configurations, revision, settings, &services).take_over();

@@ -13,3 +13,21 @@ mod row;
 mod writing;
 
 pub(super) use beginning::{Kept, Leaving, Resumed};
+
+use ::store::Store;
+use types::{NodeName, ServiceName};
+
+/// Whether a rollout of the service is on its way at a node.
+///
+/// # Errors
+/// The store does not say.
+pub(super) async fn is_on_its_way(
+    store: &Store,
+    node: &NodeName,
+    service: &ServiceName,
+) -> Result<bool, String> {
+    let key = format!("{}{service}", row::prefix(node));
+    let found = store.get(key).await.map_err(|error| error.to_string())?;
+    let row = found.map(|found| row::Row::decode(&found.value)).transpose();
+    Ok(row.map_err(|error| error.to_string())?.is_some_and(|row| row.rollout.is_some()))
+}

@@ -29,6 +29,7 @@ use super::request_rules::RequestRules;
 use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisions, told};
 use super::rolling::Reason;
 use super::shared_limits::SharedFiles;
+use super::slower_nodes::SlowerNodes;
 use super::source::{Found, named};
 use super::specs::Specs;
 use super::systemd::Manager;
@@ -78,6 +79,7 @@ pub(crate) struct Live {
     pub(super) texts_before: BTreeMap<ServiceName, String>,
     /// The service of which the configuration is to say again what runs, while it is applied.
     pub(super) taken_back: Option<ServiceName>,
+    pub(super) slower_nodes: SlowerNodes,
     /// Changes whenever a rollout has ended.
     pub(super) rollouts: watch::Receiver<u64>,
 }

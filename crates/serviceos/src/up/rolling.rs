@@ -77,7 +77,11 @@ impl Live {
         let services: BTreeSet<&ServiceName> = rolled.keys().chain(&leaving).collect();
         let former = |service: &ServiceName| {
             let rollouts = self.fleets.of(service)?.rollouts();
-            let version = rollouts.on_its_way.map_or(rollouts.wanted, |rollout| rollout.from);
+            let runs_on = rolled.contains_key(service) || self.specs.given_up(service).is_some();
+            let version = match rollouts.on_its_way {
+                Some(rollout) => rollout.from,
+                None => Some(rollouts.wanted).filter(|_| runs_on)?,
+            };
             let in_force = || self.settings.services.iter().find(|said| said.name == *service);
             let said = self.manifests.former(service).or_else(in_force)?;
             Some((service.clone(), (version, said.clone())))
@@ -93,8 +97,15 @@ impl Live {
                 continue;
             }
             let Some(rollouts) = self.fleets.of(&service).map(FleetHandle::rollouts) else { continue };
-            let ended = rollouts.ended.back().filter(|_| rollouts.on_its_way.is_none());
-            let Some(ended) = ended else { continue };
+            if rollouts.on_its_way.is_some() {
+                self.slower_nodes.forget(&service);
+                continue;
+            }
+            if self.slower_nodes.were_awaited(&service) {
+                self.has_ended(&service).await;
+                continue;
+            }
+            let Some(ended) = rollouts.ended.back() else { continue };
             match &ended.outcome {
                 Outcome::Done => self.rolled_out(&service, ended).await,
                 Outcome::Reverted(_) | Outcome::Incomplete(_) => self.rolled_back(&service, ended).await,
@@ -156,10 +167,13 @@ impl Live {
         replaced.map_err(|refused| refused.to_string())
     }
 
-    /// Only one version of the service is there, and admitted, from now on.
+    /// Only one version of the service is there, and, once other nodes are as far, admitted.
     async fn has_ended(&mut self, service: &ServiceName) {
-        self.manifests.has_left(service);
         self.texts_before.remove(service);
+        if self.slower_nodes.are_awaited(service).await {
+            return;
+        }
+        self.manifests.has_left(service);
         let measured = Arc::clone(self.manifests.measurements());
         let revision = self.revisions.in_force().record.revision;
         if let Err(refused) = self.manifests.apply(&self.settings, &measured, revision, ROLLOUT).await {

@@ -128,6 +128,10 @@ impl Running {
                     () = live.end_rollouts() => {}
                     over = &mut over => return over,
                 },
+                () = Live::due(live.slower_nodes.again) => tokio::select! {
+                    () = live.end_rollouts() => {}
+                    over = &mut over => return over,
+                },
                 () = Live::due(live.again) => tokio::select! {
                     () = live.try_again_and_tell(manager) => {}
                     over = &mut over => return over,

@@ -58,6 +58,7 @@ mod reload_under_load;
 mod resources;
 mod rollout_commands;
 mod rollouts;
+mod rollouts_of_nodes;
 mod secrets;
 mod selection;
 mod services;

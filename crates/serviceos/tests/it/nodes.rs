@@ -24,7 +24,7 @@ pub(crate) fn node(etcd: &Etcd, name: &str, first: Option<&Running>) -> Mesh {
     mesh
 }
 
-fn share_key(from: &Path, to: &Path) {
+pub(crate) fn share_key(from: &Path, to: &Path) {
     let [from, to] = [from, to].map(|folder| folder.join(".serviceos"));
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&to).unwrap();
     std::fs::copy(from.join("master.key"), to.join("master.key")).unwrap();
@@ -201,7 +201,7 @@ fn another_configuration_counts_once_every_node_has_it() {
     });
 }
 
-fn behind(one: bool, two: bool) -> [(String, bool); 2] {
+pub(crate) fn behind(one: bool, two: bool) -> [(String, bool); 2] {
     [("n1".to_owned(), one), ("n2".to_owned(), two)]
 }
 
@@ -238,7 +238,7 @@ fn nodes_that_are_changed_or_started_at_the_same_moment_agree() {
 }
 
 /// The nodes in `status`, each with whether it is behind.
-fn nodes(mesh: &Running) -> Vec<(String, bool)> {
+pub(crate) fn nodes(mesh: &Running) -> Vec<(String, bool)> {
     let status = mesh.status();
     let nodes = status["nodes"].as_array().unwrap();
     nodes.iter().map(|node| (node["name"].as_str().unwrap().into(), node["behind"] == true)).collect()

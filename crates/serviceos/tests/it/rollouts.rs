@@ -9,7 +9,7 @@ use crate::load::under_load;
 
 /// A server that says which version it is, at `/web/version`, and is asked for its health at a path that only this version knows; of
 /// version `bad` it ends at once.
-const SERVER: &str = r#"
+pub(crate) const SERVER: &str = r#"
 import http.server, os, sys
 version = os.environ["V"]
 if version == "bad":
@@ -27,8 +27,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["SERVICEOS_PORT"])), Handler).serve_forever()
 "#;
 
-/// The file, with so many replicas of a version, and more keys.
-fn file(folder: &std::path::Path, version: &str, more: &str) -> String {
+/// The file, with two replicas of a version, and more keys.
+pub(crate) fn file(folder: &std::path::Path, version: &str, more: &str) -> String {
     let script = folder.join("server.py");
     format!(
         "services:\n  web:\n    command: [/usr/bin/python3, '{}']\n    env: {{V: '{version}'}}\n    version: '{version}'\n    replicas: 2\n    {more}\n    healthCheck: {{path: /health/{version}, interval: 1s, timeout: 1s, unhealthyThreshold: 1}}\n    routes: [{{match: {{path: '/web/{{*rest}}'}}, public: true}}]\n",
@@ -56,7 +56,7 @@ pub(crate) fn version(mesh: &Running) -> String {
 }
 
 /// Waits until the events of the service say this of a rollout.
-fn until_rollout(mesh: &Running, wanted: &str) -> String {
+pub(crate) fn until_rollout(mesh: &Running, wanted: &str) -> String {
     eventually(wanted, || {
         let printed = mesh.run(&["events", "web", "--json"]).out;
         let events = printed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

@@ -10,7 +10,7 @@ use types::ServiceName;
 use super::granting::check_room;
 use super::opening::new_key;
 use super::transitions::{Chain, other_manifest, shared_manifest};
-use super::{Authority, Before, ServicePolicy, extend};
+use super::{Authority, Before, Expected, ServicePolicy, extend};
 use crate::ca::IssuingCa;
 use crate::{Standing, TrustError, revocations};
 
@@ -29,6 +29,16 @@ impl Authority {
         let authority = self.clone();
         let applied = tokio::spawn(async move { authority.apply_whole(manifest, services, actor).await });
         applied.await.map_err(|_| TrustError::Failed)?
+    }
+
+    /// Another manifest that is taken over once another node has brought it into force; none any more without one. While two
+    /// versions of a service are there, it is that of the new one alone: whoever is done first says so for all.
+    pub fn expect(&self, other: Option<(Value, BTreeMap<ServiceName, ServicePolicy>)>) {
+        let expected = other.map(|(manifest, services)| {
+            let services = services.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect();
+            Expected { manifest: Arc::new(manifest), services: Arc::new(services) }
+        });
+        self.state().expected = expected;
     }
 
     async fn apply_whole(

@@ -154,6 +154,7 @@ impl Authority {
                 before: None,
                 in_force_since: seconds,
                 manifest: Arc::new(manifest),
+                expected: None,
                 behind: None,
                 revocations_at,
                 unnamed: Vec::new(),

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::evaluations::EVALUATIONS;
 use super::opening::{REVOCATIONS, stored_revocations};
 use super::transitions::{Chain, TRANSITION, other_manifest};
-use super::{Authority, Behind};
+use super::{Authority, Behind, Expected};
 use crate::{TrustError, revocations};
 
 /// Where all of it is but the secrets.
@@ -79,15 +79,25 @@ impl Authority {
     async fn meet_transition(&self) -> Result<(), TrustError> {
         let _alone = self.0.revoking.lock().await;
         let (known, _) = Chain::known(&self.0.store, &self.0.genesis).await?;
-        let (own, manifest, services, behind) = {
+        let (own, manifest, services, behind, expected) = {
             let state = self.state();
-            (state.ca.n, Arc::clone(&state.manifest), Arc::clone(&state.services), state.behind)
+            let (manifest, services) = (Arc::clone(&state.manifest), Arc::clone(&state.services));
+            (state.ca.n, manifest, services, state.behind, state.expected.clone())
         };
         if known.n <= own || behind.is_some_and(|behind| behind.n == known.n) {
             return Ok(());
         }
         if known.with(&manifest)?.is_none() {
             tracing::info!(n = known.n, "another node has brought this node's manifest into force");
+            return self.take_over(known, manifest.as_ref().clone(), services, None, ACTOR).await;
+        }
+        if let Some(Expected { manifest, services }) = expected
+            && known.with(&manifest)?.is_none()
+        {
+            tracing::info!(
+                n = known.n,
+                "another node has brought the manifest into force that this one comes to"
+            );
             return self.take_over(known, manifest.as_ref().clone(), services, None, ACTOR).await;
         }
         let difference = other_manifest(&self.0.store, known.n, &manifest).await;
