@@ -367,7 +367,8 @@ impl<L: Launch> Fleet<L> {
     fn members(&self, snapshot: &Snapshot) -> Vec<Member> {
         let member = |(ordinal, driven): (&u32, &Driven)| {
             let id = self.id(*ordinal);
-            let side = self.side(driven.release);
+            // Who has an heir is what runs, but for its process.
+            let side = if driven.heir.is_some() { Side::Stable } else { self.side(driven.release) };
             let standing = match snapshot.replica(&id) {
                 _ if driven.is_held() => Standing::Held,
                 _ if driven.is_leaving() => Standing::Draining,
@@ -427,9 +428,10 @@ impl<L: Launch> Fleet<L> {
         waiting.or_else(free).expect("there are more numbers than replicas")
     }
 
-    fn leave(&self, id: &ReplicaId) {
-        let Some(driven) = self.driven.get(&id.ordinal) else { return };
+    fn leave(&mut self, id: &ReplicaId) {
         let (actor, cause) = self.by().clone();
+        let Some(driven) = self.driven.get_mut(&id.ordinal) else { return };
+        driven.heir = None;
         let cause = cause.unwrap_or_else(|| "there is one too many".to_owned());
         driven.orders.send_modify(|order| order.becomes(Wanted::Gone, actor, cause));
     }

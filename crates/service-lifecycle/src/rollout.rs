@@ -24,7 +24,7 @@ pub use gate::{Gate, Sample, Samples};
 pub use plan::{Plan, Promotion, Step, Strategy};
 pub use progress::{Count, Progress, Waits};
 
-use capacity::{Bounds, fill, keep, without_held};
+use capacity::{Bounds, Places, fill, hold, keep};
 use gate::Verdict;
 
 /// What is there at one moment.
@@ -205,6 +205,11 @@ impl Rollout {
         self.pace
     }
 
+    /// Whether all is there that the stage needs.
+    pub fn is_settled(&self) -> bool {
+        self.complete_since.is_some()
+    }
+
     /// The part of the calls that the new version is to have, in percent; `None` where each replica has as much as any other.
     pub fn share(&self) -> Option<u8> {
         match (&self.stage, &self.plan.strategy) {
@@ -257,25 +262,21 @@ impl Rollout {
     /// What is to be done by what is seen now. To be asked again whenever something is another, and once a second.
     pub fn advance(&mut self, seen: &Seen<'_>) -> Vec<Action> {
         self.note_progress(seen);
-        let needed = without_held(self.plan.replicas, seen.members, Side::Stable);
+        let needed = Places::of(self.plan.replicas, seen.members, Side::Stable).to_run;
         let needed = needed.saturating_sub(self.plan.max_unavailable as usize);
         self.old_suffices = self.available(seen, Side::Stable) >= needed;
         if let Some(failure) = self.failure(seen) {
             self.revert(failure);
         }
-        if self.pace == Pace::Paused && !matches!(self.stage, Stage::Reverting(_)) {
-            return Vec::new();
+        if self.pace == Pace::Going || matches!(self.stage, Stage::Reverting(_)) {
+            self.go_on(seen);
         }
-        self.go_on(seen);
         self.actions(seen)
     }
 
     /// What has to be started while it is not known yet which replicas serve that were there before the rollout was gone on with:
     /// nothing goes meanwhile, and nothing comes forward.
     pub fn missing(&self, seen: &Seen<'_>) -> Vec<Action> {
-        if self.pace == Pace::Paused && !matches!(self.stage, Stage::Reverting(_)) {
-            return Vec::new();
-        }
         let mut actions = self.actions(seen);
         actions.retain(|action| matches!(action, Action::Start(_)));
         actions
@@ -284,9 +285,17 @@ impl Rollout {
     fn actions(&self, seen: &Seen<'_>) -> Vec<Action> {
         match &self.stage {
             Stage::Step(_) | Stage::Preview | Stage::Switched => {
-                let mut actions = keep(seen.members, Side::Target, self.targets());
+                let there =
+                    seen.members.iter().filter(|member| member.side == Side::Target && member.stays());
+                let there = u32::try_from(there.count()).unwrap_or(u32::MAX);
+                // What is paused has what it has.
+                let most = if self.pace == Pace::Paused { there } else { u32::MAX };
+                let mut actions = keep(seen.members, Side::Target, self.targets().min(most));
                 actions.extend(keep(seen.members, Side::Stable, self.plan.replicas));
                 actions
+            }
+            Stage::Filling if self.pace == Pace::Paused => {
+                hold(seen.members, self.plan.replicas, self.plan.max_surge)
             }
             Stage::Filling => fill(seen, Side::Target, &self.bounds()),
             Stage::Reverting(_) => fill(seen, Side::Stable, &self.bounds()),
@@ -337,9 +346,9 @@ impl Rollout {
     fn is_complete(&self, seen: &Seen<'_>) -> bool {
         let available = |side| self.available(seen, side);
         let all = |side| {
-            let others = seen.members.iter().filter(|member| member.side != side);
-            others.filter(|member| !member.keeps_its_place(side)).count() == 0
-                && available(side) >= without_held(self.plan.replicas, seen.members, side)
+            let places = Places::of(self.plan.replicas, seen.members, side);
+            let mut others = seen.members.iter().filter(|member| member.side != side);
+            others.all(|member| places.keep(member)) && available(side) >= places.to_run
         };
         match self.stage {
             Stage::Step(_) | Stage::Preview | Stage::Switched => {

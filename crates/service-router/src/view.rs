@@ -290,7 +290,10 @@ impl ServiceView {
         let service = self.service.borrow();
         let Some(service) = service.as_ref() else { return format!("{} is not known yet", self.name) };
         if service.replicas.is_empty() {
-            return format!("{} has no replicas: it is scaled to 0", service.name);
+            return match service.desired {
+                0 => format!("{} has no replicas: it is scaled to 0", service.name),
+                desired => format!("{} has no replicas, and is to have {desired}", service.name),
+            };
         }
         let endpoints = self.endpoints.borrow();
         let trusted = |instance: &Instance| {

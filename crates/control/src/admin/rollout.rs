@@ -123,10 +123,16 @@ async fn nothing_to_undo(
     let list = state.configuration.list().await.unwrap_or_default();
     // The first of them that is no younger has begun it, and the next one is what was in force before.
     let is_older = |time: &str| time.parse::<Timestamp>().is_ok_and(|time| time <= began);
-    let before = list.iter().skip_while(|revision| !is_older(&revision.time)).nth(1);
+    let began = list.iter().position(|revision| is_older(&revision.time));
+    let before = began.and_then(|began| Some((began, list.get(began + 1)?)));
     let advice = match before {
-        Some(before) => format!(
+        Some((0, before)) => format!(
             "`serviceos config rollback {}` takes back the revision that began it, with all that it changed",
+            before.revision
+        ),
+        Some((later, before)) => format!(
+            "`serviceos config rollback {}` takes back the revision that began it, with all that it changed, and the {later} since; write \
+             its version, command and env as they were into the file to keep those",
             before.revision
         ),
         None => "`serviceos config history` lists what can be rolled back to".to_owned(),

@@ -49,6 +49,10 @@ fn is_another_way(rollout: &Rollout, steer: Steer) -> Result<bool, &'static str>
         (Steer::Promote, Pace::Paused) if *rollout.stage() == Stage::Filling => {
             Err("has no steps and waits left, and is paused; `serviceos rollout resume` lets it go on")
         }
+        // It would have all calls.
+        (Steer::Promote, _) if *rollout.stage() == Stage::Preview && !rollout.is_settled() => {
+            Err("waits for replicas of the new version; promote it once all of them serve")
+        }
         (Steer::Promote, _) => Ok(true),
     }
 }

@@ -52,13 +52,7 @@ impl Member {
         }
     }
 
-    /// Whether it is held, and keeps its place while this side takes the place of the others: a new version that is given up keeps
-    /// none.
-    pub(super) fn keeps_its_place(&self, side: Side) -> bool {
-        self.standing == Standing::Held && (side == Side::Target || self.side == side)
-    }
-
-    fn stays(&self) -> bool {
+    pub(super) fn stays(&self) -> bool {
         self.standing != Standing::Draining
     }
 
@@ -108,17 +102,53 @@ pub(super) fn keep(members: &[Member], side: Side, wanted: u32) -> Vec<Action> {
     starts.chain(leaving.into_iter().map(|member| Action::Drain(member.id.clone()))).collect()
 }
 
-/// Of so many replicas of one side those that are to run: who is held keeps a place.
-pub(super) fn without_held(replicas: u32, members: &[Member], side: Side) -> usize {
-    let held = members.iter().filter(|member| member.keeps_its_place(side));
-    (replicas as usize).saturating_sub(held.count())
+/// The places of so many replicas while one side takes the place of the others.
+pub(super) struct Places<'a> {
+    /// Those who are held and keep a place.
+    held: Vec<&'a Member>,
+    /// How many of the side are to run.
+    pub(super) to_run: usize,
+}
+
+impl<'a> Places<'a> {
+    /// Who is held of the side keeps its place. So does one of the others where the new version takes over, which it runs once it is
+    /// restarted, but only where none of the new version has that place already. A new version that is given up keeps none.
+    pub(super) fn of(replicas: u32, members: &'a [Member], side: Side) -> Self {
+        let replicas = replicas as usize;
+        let is_held = |member: &&Member| member.standing == Standing::Held;
+        let (own, others): (Vec<_>, Vec<_>) =
+            members.iter().filter(is_held).partition(|member| member.side == side);
+        let runs = |member: &&Member| member.side == side && member.stays() && !is_held(member);
+        let run = members.iter().filter(runs).count();
+        let free = replicas.saturating_sub(own.len() + run);
+        let free = if side == Side::Target { free } else { 0 };
+        let held: Vec<_> = own.into_iter().chain(others.into_iter().take(free)).collect();
+        let to_run = replicas.saturating_sub(held.len());
+        Self { held, to_run }
+    }
+
+    /// Whether it is one of those who are held and keep a place.
+    pub(super) fn keep(&self, member: &Member) -> bool {
+        self.held.iter().any(|held| held.id == member.id)
+    }
+}
+
+/// What keeps so many replicas of all versions together where no version is to come forward: the old one is known to serve.
+pub(super) fn hold(members: &[Member], replicas: u32, max_surge: u32) -> Vec<Action> {
+    let mut staying: Vec<_> = members.iter().filter(|member| member.stays()).collect();
+    let missing = (replicas as usize).saturating_sub(staying.len());
+    let surplus = staying.len().saturating_sub(replicas as usize + max_surge as usize);
+    staying.sort_by_key(|member| (member.side != Side::Target, member.use_of_it()));
+    let starts = std::iter::repeat_n(Action::Start(Side::Stable), missing);
+    starts.chain(staying.into_iter().take(surplus).map(|member| Action::Drain(member.id.clone()))).collect()
 }
 
 /// Has one version take the place of all others: as many are started as there may be more, and as many go as may be missed. Who is
 /// held is left alone.
 pub(super) fn fill(seen: &Seen<'_>, side: Side, bounds: &Bounds) -> Vec<Action> {
-    let replicas = without_held(bounds.replicas, seen.members, side);
-    let running = || seen.members.iter().filter(|member| !member.keeps_its_place(side));
+    let places = Places::of(bounds.replicas, seen.members, side);
+    let replicas = places.to_run;
+    let running = || seen.members.iter().filter(|member| !places.keep(member));
     let staying = || running().filter(|member| member.stays());
     let of_side = staying().filter(|member| member.side == side).count();
     // Those that drain take room and memory until they are gone.

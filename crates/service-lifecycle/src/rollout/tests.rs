@@ -431,6 +431,48 @@ fn a_replica_that_an_operator_has_drained_is_left_alone_and_holds_nothing_up() {
 }
 
 #[test]
+fn who_serves_makes_no_room_for_who_is_held() {
+    let mut alone = World::new(Plan { replicas: 1, ..plan(canary(&[(10, Some(6))])) }, &[Fate::Serves(1)]);
+    alone.run(4);
+    let mut green = World::new(
+        plan(Strategy::BlueGreen { promotion: Promotion::After(6 * SECOND), keep: SECOND }),
+        &[Fate::Serves(1)],
+    );
+    green.run(4);
+    for (mut world, replicas) in [(alone, 1), (green, 3)] {
+        let stable = world.members.iter_mut().filter(|(member, ..)| member.side == Side::Stable);
+        stable.for_each(|(member, ..)| member.standing = Standing::Held);
+        let passed = Sample { requests: 100, errors: 0, p99: Some(SECOND) };
+        for _ in 0..100 {
+            world.samples.target = passed;
+            world.run(1);
+        }
+        assert_eq!(*world.rollout.stage(), Stage::Over(Outcome::Done), "{}", world.log);
+        assert_eq!((world.count(Side::Target), world.selectable()), (replicas, replicas), "{}", world.log);
+        assert_eq!(world.members.len(), replicas, "who was held has no place left: {}", world.log);
+    }
+}
+
+#[test]
+fn what_is_paused_has_as_many_replicas_as_are_wanted() {
+    let all_at_once = Plan { max_surge: 0, max_unavailable: 3, ..plan(Strategy::Rolling) };
+    let mut world = World::new(all_at_once, &[Fate::Serves(1)]);
+    world.run(1);
+    world.rollout.pause();
+    world.run(10);
+    assert_eq!((world.count(Side::Stable), world.selectable()), (3, 3), "{}", world.log);
+    world.rollout.scale(4);
+    world.run(10);
+    assert_eq!((world.count(Side::Stable), world.selectable()), (4, 4), "{}", world.log);
+    let mut canary = World::new(plan(canary(&[(10, None)])), &[Fate::Serves(1)]);
+    canary.run(5);
+    canary.rollout.pause();
+    canary.rollout.scale(5);
+    canary.run(10);
+    assert_eq!((canary.count(Side::Stable), canary.count(Side::Target)), (5, 1), "{}", canary.log);
+}
+
+#[test]
 fn one_of_a_version_that_is_given_up_keeps_no_place_for_having_been_drained() {
     let mut world = World::new(plan(canary(&[(50, None)])), &[Fate::Serves(1)]);
     world.run(5);

@@ -4,7 +4,7 @@ mod text;
 
 use std::ops::ControlFlow;
 
-use control::{AdminClient, RolloutEntry, RolloutHistory, RolloutStarted, ServiceRollout};
+use control::{AdminClient, RolloutEnded, RolloutEntry, RolloutHistory, RolloutStarted, ServiceRollout};
 use types::ServiceName;
 
 use super::following::{End, follow_until};
@@ -72,11 +72,19 @@ fn follow(of: &RolloutOf) -> Result<(), Failure> {
     let client = AdminClient::new(&of.place.data_dir());
     let path = format!("{}?follow=true", path(&of.service));
     let mut told: Option<String> = None;
+    let mut followed: Option<Followed> = None;
     let over = block_on(follow_until(&client, &path, |document: &ServiceRollout| {
         let Some(rollout) = &document.rollout else {
             let said = if of.json { json(document)? } else { harmless(&text::over(document)) };
-            return Ok((Some(said), ControlFlow::Break(outcome(document))));
+            return Ok((Some(said), ControlFlow::Break(outcome(document, followed.as_ref()))));
         };
+        let now = Followed { since: rollout.since.clone(), is_restart: rollout.from == rollout.to };
+        if followed.get_or_insert_with(|| now.clone()) != &now {
+            let said =
+                format!("{}: {} -> {} has taken its place", document.service, rollout.from, rollout.to);
+            let said = if of.json { json(document)? } else { harmless(&said) };
+            return Ok((Some(said), ControlFlow::Break(Over::GivenUp)));
+        }
         let known = text::what_counts(rollout);
         let is_news = of.json || told.as_ref() != Some(&known);
         told = Some(known);
@@ -85,7 +93,10 @@ fn follow(of: &RolloutOf) -> Result<(), Failure> {
     }))?;
     match over {
         End::Reached(Over::GivenUp) => Err(Failure::NotPassed),
-        End::OfUp => Err(Failure::NotRunning("serviceos has ended while it was on its way".to_owned())),
+        End::OfUp => Err(Failure::NotRunning(
+            "serviceos has ended while it was on its way, or another one has taken its place: ask again"
+                .to_owned(),
+        )),
         End::Reached(Over::Done) | End::Told => Ok(()),
     }
 }
@@ -98,10 +109,22 @@ fn json(document: &ServiceRollout) -> Result<String, Failure> {
     Ok(serde_json::to_string(document).map_err(anyhow::Error::from)?)
 }
 
-/// A service of which no rollout was ever begun runs what it is to run.
-fn outcome(document: &ServiceRollout) -> Over {
-    match &document.last {
-        Some(last) if last.outcome != "done" => Over::GivenUp,
-        _ => Over::Done,
+/// By what a rollout is known again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Followed {
+    since: String,
+    /// It leads to what runs already, and leaves nothing behind.
+    is_restart: bool,
+}
+
+/// How the one has ended that was followed, which was replaced by another one where it is not the last; else the last one, which has
+/// ended just before it was asked. A service of which no rollout was ever begun runs what it is to run.
+fn outcome(document: &ServiceRollout, followed: Option<&Followed>) -> Over {
+    let done = |last: &RolloutEnded| if last.outcome == "done" { Over::Done } else { Over::GivenUp };
+    match (followed, &document.last) {
+        (Some(Followed { is_restart: true, .. }), _) => Over::Done,
+        (Some(followed), Some(last)) if last.since == followed.since => done(last),
+        (Some(_), _) => Over::GivenUp,
+        (None, last) => last.as_ref().map_or(Over::Done, done),
     }
 }

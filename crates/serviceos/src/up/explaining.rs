@@ -13,7 +13,7 @@ use control::{
 };
 use edge_gateway::{Asked, CallerWanted, Leads, Misfit, Plan, Plans, Refusal, Route};
 use http::Method;
-use service_registry::{Registry, Replica, Service};
+use service_registry::{Registry, Replica, Service, Split};
 use service_router::{BalancingPolicy, RouterPolicy, ServicePlan};
 use types::duration;
 
@@ -154,13 +154,29 @@ fn of_service(
         sticky: route.sticky.as_ref().map(kept_by),
     });
     let replicas = known.map(|known: &Arc<Service>| known.replicas.as_slice()).unwrap_or_default();
-    explanation.replicas = replicas.iter().map(|replica| of_replica(replica, asked)).collect();
+    let passed_over = |replica: &Replica| {
+        split.filter(|_| asked.is_none()).and_then(|split| passed_over(replica, split, replicas))
+    };
+    explanation.replicas =
+        replicas.iter().map(|replica| of_replica(replica, asked, passed_over(replica))).collect();
     let overrules = balancing.panic_threshold_percent > 0 && replicas.iter().any(Replica::lacks_health_alone);
     let nobody = !explanation.replicas.iter().any(|replica| replica.eligible);
     explanation.answer = (nobody && !overrules).then(|| answer(&Refusal::no_replica()));
 }
 
-fn of_replica(replica: &Replica, asked: Option<&str>) -> ExplainedReplica {
+/// Why a rollout leaves a replica out that could answer: one of its two versions has no calls, or all of them.
+fn passed_over(replica: &Replica, split: &Split, all: &[Replica]) -> Option<&'static str> {
+    let is_new =
+        |replica: &Replica| replica.instance.as_ref().is_some_and(|instance| instance.version == split.to);
+    let serves = |replica: &Replica| is_new(replica) && replica.selectable().is_ok();
+    match (split.percent, is_new(replica)) {
+        (0, true) => Some("the rollout gives this version no calls yet"),
+        (100, false) if all.iter().any(serves) => Some("the rollout gives all calls to the new version"),
+        _ => None,
+    }
+}
+
+fn of_replica(replica: &Replica, asked: Option<&str>, passed_over: Option<&'static str>) -> ExplainedReplica {
     let version = replica.instance.as_ref().map(|instance| &instance.version);
     let is_asked_for = asked
         .is_none_or(|asked| version.is_some_and(|version| version.label() == asked || version.id() == asked));
@@ -171,7 +187,7 @@ fn of_replica(replica: &Replica, asked: Option<&str>) -> ExplainedReplica {
             None => fact.to_string(),
         }),
         (None, false) => Some("another version is asked for".to_owned()),
-        (None, true) => None,
+        (None, true) => passed_over.map(str::to_owned),
     };
     ExplainedReplica {
         id: replica.id.to_string(),

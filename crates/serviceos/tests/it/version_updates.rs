@@ -36,6 +36,7 @@ fn updates_under_load_lose_nothing_and_never_have_fewer_than_are_wanted() {
     let moments = updates("{minReady: 0s, maxSurge: 2}");
     let (fewest, most) = (moments.iter().map(selectable).min(), moments.iter().map(selectable).max());
     assert_eq!(fewest, Some(REPLICAS));
+    assert!(most > Some(REPLICAS), "the watcher was told of those that came beside the others");
     assert!(most <= Some(REPLICAS + 2), "no more than `maxSurge` says: {most:?}");
 }
 

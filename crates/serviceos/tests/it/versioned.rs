@@ -138,7 +138,9 @@ pub(crate) fn watched(mesh: &Running, work: impl FnOnce()) -> Vec<Moment> {
         let ending = watch;
         work();
         drop(ending);
-        watching.join().unwrap()
+        let moments = watching.join().unwrap();
+        assert!(moments.len() > 1, "the watcher was told of nothing");
+        moments
     })
 }
 
