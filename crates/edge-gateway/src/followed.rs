@@ -20,10 +20,31 @@ impl<T> Followed<T> {
 
     /// The one in force.
     pub(crate) fn current(&self) -> Ref<'_, T> {
-        // An error means that there will be no newer one.
-        if self.published.borrow().has_changed().unwrap_or(false) {
+        let is_newer = {
+            let published = self.published.borrow();
+            // Where its owner has gone there will be none any more, but the last one may not have been seen yet.
+            published
+                .has_changed()
+                .unwrap_or_else(|_gone| !Arc::ptr_eq(&published.borrow(), &self.known.borrow()))
+        };
+        if is_newer {
             *self.known.borrow_mut() = Arc::clone(&self.published.borrow_mut().borrow_and_update());
         }
         Ref::map(self.known.borrow(), |known| &**known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_one_counts_also_when_its_owner_has_gone_before_it_was_seen() {
+        let (owner, published) = watch::channel(Arc::new(1));
+        let followed = Followed::new(published);
+        assert_eq!(*followed.current(), 1);
+        owner.send_replace(Arc::new(2));
+        drop(owner);
+        assert_eq!((*followed.current(), *followed.current()), (2, 2));
     }
 }

@@ -138,7 +138,7 @@ impl<L: Launch> Fleet<L> {
         self.take_over_what_was_left();
         loop {
             while self.settle(&end) {}
-            let is_moving = self.on_its_way.is_some();
+            let is_moving = self.on_its_way.is_some() || self.has_strays();
             tokio::select! {
                 biased;
                 told = stop.wait_for(|stop| *stop > Wanted::Running) => {
@@ -378,6 +378,11 @@ impl<L: Launch> Fleet<L> {
             Member { id, side, standing }
         };
         self.driven.iter().map(member).collect()
+    }
+
+    /// Whether replicas are there of a version that does not stay.
+    fn has_strays(&self) -> bool {
+        self.driven.values().any(|driven| self.side(driven.release) == Side::Stray)
     }
 
     fn side(&self, release: u64) -> Side {

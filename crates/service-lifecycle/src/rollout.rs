@@ -352,7 +352,12 @@ impl Rollout {
         };
         match self.stage {
             Stage::Step(_) | Stage::Preview | Stage::Switched => {
-                available(Side::Target) >= self.targets() as usize
+                let is_held =
+                    |member: &&Member| member.side == Side::Target && member.standing == Standing::Held;
+                let held = seen.members.iter().filter(is_held).count();
+                let serve = available(Side::Target);
+                let wanted = self.targets() as usize;
+                serve >= wanted || serve > 0 && serve + held >= wanted
             }
             Stage::Filling => all(Side::Target),
             Stage::Reverting(_) => all(Side::Stable),

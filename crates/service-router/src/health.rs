@@ -57,27 +57,25 @@ pub struct CheckPolicy {
     pub max_ejected_percent: u8,
 }
 
-/// How the replicas of a service are checked, of which two versions may be there.
+/// How the replicas of a service are checked, of which several versions may be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checks {
-    /// All replicas, but for those of the former version.
+    /// All replicas, but for those of former versions.
     pub latest: Arc<CheckPolicy>,
-    /// Those of the version that another one takes the place of, as the configuration said while there was only that one.
-    pub former: Option<(Version, Arc<CheckPolicy>)>,
+    /// Those of versions that another one takes the place of, as the configuration said of them.
+    pub former: Vec<(Version, Arc<CheckPolicy>)>,
 }
 
 impl Checks {
     fn of(&self, version: &Version) -> &Arc<CheckPolicy> {
-        match &self.former {
-            Some((former, policy)) if former == version => policy,
-            _ => &self.latest,
-        }
+        let former = self.former.iter().find(|(former, _)| former == version);
+        former.map_or(&self.latest, |(_, policy)| policy)
     }
 }
 
 impl From<CheckPolicy> for Checks {
     fn from(latest: CheckPolicy) -> Self {
-        Self { latest: Arc::new(latest), former: None }
+        Self { latest: Arc::new(latest), former: Vec::new() }
     }
 }
 

@@ -299,7 +299,7 @@ impl Running {
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new(settings.gateway.workers.get()));
         let Plan { router, checks, terms, routes, limits, example } =
-            Plan::of(&settings, &metrics, &upstream_tls, &rules, &resumed.former(), None);
+            Plan::of(&settings, &metrics, &upstream_tls, &rules, &specs.former(&versions), None);
         let (services, unresolved) = plan::services(&settings, &registry, &versions, None);
         registry.replace_services(|_none| services);
         let draining = Arc::new(AtomicBool::new(false));

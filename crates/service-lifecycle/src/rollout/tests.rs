@@ -454,6 +454,18 @@ fn who_serves_makes_no_room_for_who_is_held() {
 }
 
 #[test]
+fn one_of_the_new_version_that_is_held_does_not_make_it_late() {
+    let switched = Strategy::BlueGreen { promotion: Promotion::After(SECOND), keep: 1_000 * SECOND };
+    let mut world = World::new(plan(switched), &[Fate::Serves(1)]);
+    world.run(20);
+    assert_eq!(*world.rollout.stage(), Stage::Switched);
+    let (target, ..) = world.members.iter_mut().find(|(member, ..)| member.side == Side::Target).unwrap();
+    target.standing = Standing::Held;
+    world.run(2_000);
+    assert_eq!(*world.rollout.stage(), Stage::Over(Outcome::Done), "{}", world.log);
+}
+
+#[test]
 fn what_is_paused_has_as_many_replicas_as_are_wanted() {
     let all_at_once = Plan { max_surge: 0, max_unavailable: 3, ..plan(Strategy::Rolling) };
     let mut world = World::new(all_at_once, &[Fate::Serves(1)]);

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use appraisal::Roots;
-use configuration::{ServiceSettings, Settings};
+use configuration::Settings;
 use control::ConfigRefused;
 use jiff::Timestamp;
 use mesh::{Members, MeshApi, OwnIdentity, Registrations};
@@ -65,7 +65,7 @@ pub(super) struct Manifests {
 impl Manifests {
     /// The versions of settings that were measured.
     pub(super) fn versions(&self, settings: &Settings) -> Versions {
-        Versions::of(settings, &self.measurements)
+        Versions::measured(settings, &self.measurements)
     }
 
     /// What was measured last of what is in force.
@@ -146,11 +146,6 @@ impl Manifests {
     /// The services of which another version is on its way.
     pub(super) fn leaving(&self) -> Vec<ServiceName> {
         self.leaving.keys().cloned().collect()
-    }
-
-    /// What was said of the version of a service that another one takes the place of.
-    pub(super) fn former(&self, service: &ServiceName) -> Option<&ServiceSettings> {
-        self.leaving.get(service)?.known.as_ref().map(|(said, _)| said)
     }
 
     /// Only one version of the service is there any more.

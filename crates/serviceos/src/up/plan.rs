@@ -43,9 +43,9 @@ pub(crate) struct Plan {
     pub(crate) example: Option<Example>,
 }
 
-/// Of each service of which another version is on its way: the one that it takes the place of, and what was said of that one. Its
-/// replicas are checked by that until they are gone, as they were made for it.
-pub(crate) type Former = BTreeMap<ServiceName, (Version, ServiceSettings)>;
+/// The versions of each service that are not wanted any more, and what was said of them: their replicas are checked by that until they
+/// are gone, as they were made for it.
+pub(crate) type Former = BTreeMap<ServiceName, Vec<(Version, ServiceSettings)>>;
 
 /// The configuration before, of which everything that stays the same is kept.
 pub(crate) struct Previous<'a> {
@@ -81,7 +81,7 @@ impl Plan {
             };
             let of_former =
                 |(version, said): &(Version, ServiceSettings)| (version.clone(), check(said).into());
-            let former = former.get(&service.name).map(of_former);
+            let former = former.get(&service.name).into_iter().flatten().map(of_former).collect();
             let check = Checks { latest: check(service).into(), former };
             let known = previous.and_then(|previous| previous.router.named(&service.name));
             let circuit = policies::circuit_limits(&service.circuit);

@@ -361,9 +361,9 @@ impl Live {
         let checks = Arc::clone(&self.checks.borrow());
         let previous = Previous { checks: &checks, router: &self.router, limits: &self.limits };
         let measured = self.manifests.measure(&self.settings, &settings).await.map_err(not_applied)?;
-        let versions = Versions::of(&settings, &measured);
+        let versions = Versions::measured(&settings, &measured);
         let rolled = self.rolled(&settings, &versions);
-        let former = self.former(&rolled);
+        let former = self.specs.former(&versions);
         let plan = Plan::of(&settings, &self.metrics, &upstream_tls, &rules, &former, Some(&previous));
         let Plan { router, checks, terms, routes, limits, .. } = plan;
         let labels = labels(&settings);

@@ -1,7 +1,7 @@
 //! Which services another version is to run of, and what follows once a rollout has ended: only one version is admitted any more,
 //! and where it was given up, the configuration says again what runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +12,6 @@ use service_lifecycle::{EndedRollout, FleetHandle};
 use service_registry::{Actor, Subject, Version, What};
 use types::ServiceName;
 
-use super::plan::Former;
 use super::reload::Live;
 use super::revisions::{Candidate, Origin};
 use super::versions::Versions;
@@ -61,32 +60,16 @@ impl Live {
     pub(super) fn rolled(&self, settings: &Settings, versions: &Versions) -> BTreeMap<ServiceName, Version> {
         let rolled = settings.services.iter().filter_map(|service| {
             let (rollouts, version) = (self.fleets.of(&service.name)?.rollouts(), versions.get(service));
-            let is_on_its_way = rollouts.on_its_way.is_some_and(|rollout| rollout.to == version);
-            let is_given_up = self.specs.given_up(&service.name).as_ref() == Some(&version);
+            let is_on_its_way = rollouts.on_its_way.as_ref().is_some_and(|rollout| rollout.to == version);
+            let given_up = self.specs.given_up(&service.name);
+            let given_up = given_up.or_else(|| self.specs.not_taken_over(&service.name, &rollouts));
+            let is_given_up = given_up.as_ref() == Some(&version);
             let is_taken_back = self.taken_back.as_ref() == Some(&service.name);
             let is_kept = is_on_its_way || is_given_up || is_taken_back;
             let is_another = rollouts.wanted != version && !is_kept;
             is_another.then(|| (service.name.clone(), version))
         });
         rolled.collect()
-    }
-
-    /// What is said of the versions that others take the place of, or are to take the place of from now on.
-    pub(super) fn former(&self, rolled: &BTreeMap<ServiceName, Version>) -> Former {
-        let leaving = self.manifests.leaving();
-        let services: BTreeSet<&ServiceName> = rolled.keys().chain(&leaving).collect();
-        let former = |service: &ServiceName| {
-            let rollouts = self.fleets.of(service)?.rollouts();
-            let runs_on = rolled.contains_key(service) || self.specs.given_up(service).is_some();
-            let version = match rollouts.on_its_way {
-                Some(rollout) => rollout.from,
-                None => Some(rollouts.wanted).filter(|_| runs_on)?,
-            };
-            let in_force = || self.settings.services.iter().find(|said| said.name == *service);
-            let said = self.manifests.former(service).or_else(in_force)?;
-            Some((service.clone(), (version, said.clone())))
-        };
-        services.into_iter().filter_map(former).collect()
     }
 
     /// Takes over how rollouts have ended since the last time.
@@ -108,7 +91,8 @@ impl Live {
             let Some(ended) = rollouts.ended.back() else { continue };
             match &ended.outcome {
                 Outcome::Done => self.rolled_out(&service, ended).await,
-                Outcome::Reverted(_) | Outcome::Incomplete(_) => self.rolled_back(&service, ended).await,
+                Outcome::Reverted(_) => self.rolled_back(&service, ended).await,
+                Outcome::Incomplete(_) => self.rolled_back_in_part(&service, ended).await,
             }
         }
     }
@@ -132,6 +116,18 @@ impl Live {
             None => self.has_ended(service).await,
             Some(version) => self.runs_another(service, ended, version),
         }
+    }
+
+    /// Replicas of the new version serve where those of the old one do not come back: they are admitted, and can be started, until
+    /// another rollout has ended.
+    async fn rolled_back_in_part(&mut self, service: &ServiceName, ended: &EndedRollout) {
+        let (from, to, outcome) = (ended.from.id(), ended.to.id(), ended.outcome.to_string());
+        tracing::error!(%service, from, to, outcome, "the new version is given up, and the one before does not serve with every replica");
+        if let Err(reason) = self.take_back(service).await {
+            tracing::error!(%service, reason, "the configuration says still what was given up; roll it back with `serviceos config rollback`");
+        }
+        self.texts_before.remove(service);
+        self.specs.give_up(service, Some(ended.to.clone()));
     }
 
     /// The configuration cannot say what runs, such as where the program is another one. Those that run are admitted as long as they

@@ -119,21 +119,12 @@ impl Source {
         Ok((Self::of(reader, kind, &bytes, &document), document))
     }
 
-    /// The same once more, where it was read before. Where what the file holds by now cannot be used, this text stands for it, and
-    /// its next change is noticed.
+    /// The same once more with the text that is in force, since the file may say by now what nobody could start with. That it is
+    /// another one is noticed like any change.
     ///
     /// # Errors
-    /// Neither can be used.
+    /// The text cannot be used any more.
     pub(super) fn again(reader: Reader, text: &str) -> Result<(Self, Document), LoadError> {
-        if reader.path.metadata().is_ok_and(|found| found.is_file()) {
-            match Self::open(reader.path.clone(), reader.overrides.clone()) {
-                Ok(opened) => return Ok(opened),
-                Err(report) => tracing::error!(
-                    "{} is not valid any more; the configuration before stays in force:\n{report}",
-                    reader.name()
-                ),
-            }
-        }
         let document = reader.read(text.as_bytes(), &reader.name())?;
         let is_file = reader.path.metadata().is_ok_and(|found| found.is_file());
         let kind = if is_file { Kind::File } else { Kind::Stream };

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use configuration::{Program, Resources, ServiceSettings, Settings};
 use mesh_protocol::{sha256, to_hex};
+use service_lifecycle::Rollouts;
+use service_lifecycle::rollout::Outcome;
 use service_registry::Version;
 use tokio::sync::watch;
 use types::ServiceName;
@@ -13,6 +15,7 @@ use types::wire::Message;
 
 use super::adoption::record::SpecId;
 use super::measuring::{Launchable, Measurements, measured_now};
+use super::plan::Former;
 use super::told::Told;
 use super::versions::Versions;
 
@@ -27,6 +30,8 @@ pub(super) struct Spec {
     pub(super) revision: u64,
     /// What its program was measured as.
     pub(super) workload: [u8; 32],
+    /// What that configuration says of the service, as far as it can be read.
+    pub(super) said: Option<Box<ServiceSettings>>,
     /// What starts a replica of it, or why none can be started any more.
     pub(super) starts: Result<Box<Starts>, String>,
 }
@@ -99,7 +104,8 @@ impl Spec {
         revision: u64,
     ) -> Option<Self> {
         let starts = Box::new(Starts::of(service, launchable)?);
-        Some(Self { version, revision, workload: launchable.workload(), starts: Ok(starts) })
+        let said = Some(Box::new(service.clone()));
+        Some(Self { version, revision, workload: launchable.workload(), said, starts: Ok(starts) })
     }
 }
 
@@ -147,6 +153,24 @@ impl Specs {
     /// What a version runs.
     pub(super) fn of(&self, service: &ServiceName, version: &Version) -> Option<Arc<Spec>> {
         self.look(service, |known| known.of(version).cloned()).flatten()
+    }
+
+    /// The version that was given up at the end of the last rollout, while that was not taken over yet.
+    pub(super) fn not_taken_over(&self, service: &ServiceName, rollouts: &Rollouts) -> Option<Version> {
+        let ended = rollouts.ended.back().filter(|_| rollouts.on_its_way.is_none())?;
+        let is_given_up = ended.outcome != Outcome::Done && self.of(service, &ended.to).is_some();
+        is_given_up.then(|| ended.to.clone())
+    }
+
+    /// What is said of the versions that are known of each service, but for those that are wanted.
+    pub(super) fn former(&self, wanted: &Versions) -> Former {
+        let services = self.0.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = |(service, known): (&ServiceName, &Known)| {
+            let others = known.specs.iter().filter(|spec| wanted.of(service) != Some(&spec.version));
+            let said = others.filter_map(|spec| Some((spec.version.clone(), spec.said.as_deref()?.clone())));
+            (service.clone(), said.collect())
+        };
+        services.iter().map(former).collect()
     }
 
     /// The versions that are known of a service.

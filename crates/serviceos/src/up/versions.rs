@@ -14,13 +14,18 @@ pub(crate) struct Versions(BTreeMap<ServiceName, Version>);
 
 impl Versions {
     /// Those of these settings, with what was measured of them: a program that was built again is another version.
-    pub(super) fn of(settings: &Settings, measurements: &Measurements) -> Self {
+    pub(super) fn measured(settings: &Settings, measurements: &Measurements) -> Self {
         let version = |service: &ServiceSettings| {
             let workload = measurements.services.get(&service.name).map(Launchable::workload);
             let spec = service.spec_digest(workload.as_ref())?;
             Some((service.name.clone(), Version::new(&service.version, SpecDigest(spec))))
         };
         Self(settings.services.iter().filter_map(version).collect())
+    }
+
+    /// The version of a service whose replicas join the mesh.
+    pub(super) fn of(&self, service: &ServiceName) -> Option<&Version> {
+        self.0.get(service)
     }
 
     /// The version of a service, of which nothing but the label is known where it has endpoints.

@@ -146,7 +146,8 @@ fn whoever_follows_a_version_that_cannot_start_is_told_why_and_that_it_is_given_
 
 #[test]
 fn a_program_that_is_another_under_the_same_path_is_rolled_out_when_somebody_starts_it() {
-    let mesh = up(QUICK);
+    // Long enough for somebody to ask once more meanwhile.
+    let mesh = up("rollout: {minReady: 5s}\n    restart: {max: 100ms}");
     let idle = done(rollout(&mesh, "start"));
     assert!(idle.contains("there is nothing to roll out"), "{idle}");
     let path = mesh.folder().join("server.py");

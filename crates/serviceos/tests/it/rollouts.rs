@@ -18,7 +18,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
         body = version.encode()
-        is_known = not self.path.startswith("/health/") or self.path == "/health/" + version
+        is_known = not self.path.startswith("/health/") or self.path == "/health/" + os.environ.get("V")
         self.send_response(200 if is_known else 404)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -102,4 +102,23 @@ fn a_version_that_cannot_start_is_given_up_and_the_configuration_says_again_what
         pids,
         "the old ones were never touched"
     );
+}
+
+#[test]
+fn each_version_is_checked_as_was_said_of_it_whatever_comes_in_between() {
+    // Each is Ready a while before the next one goes, so that the file changes in the midst of it.
+    let slow = "rollout: {minReady: 3s}\n    restart: {max: 100ms}";
+    let mesh = up(slow);
+    under_load(&mesh, "/web/version", |load| {
+        change(&mesh, "2.0.0", slow);
+        eventually("one of the second version", || (version(&mesh) == "2.0.0").then_some(()));
+        change(&mesh, "3.0.0", slow);
+        eventually("one of the third version", || (version(&mesh) == "3.0.0").then_some(()));
+        change(&mesh, "1.0.0", slow);
+        until_rollout(&mesh, "reverted: somebody wants it so");
+        load.until_more(4);
+    });
+    assert_eq!(version(&mesh), "1.0.0");
+    let unhealthy = mesh.log().lines().filter(|line| line.contains("answered 404")).count();
+    assert_eq!(unhealthy, 0, "{}", mesh.log());
 }

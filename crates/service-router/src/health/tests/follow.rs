@@ -10,7 +10,7 @@ fn checked(watched: &Watched) -> BTreeMap<&str, usize> {
 }
 
 fn of(names: &[&str], policy: &Arc<CheckPolicy>) -> CheckPolicies {
-    let checks = Arc::new(Checks { latest: Arc::clone(policy), former: None });
+    let checks = Arc::new(Checks { latest: Arc::clone(policy), former: Vec::new() });
     Arc::new(names.iter().map(|name| (name.parse().unwrap(), Arc::clone(&checks))).collect())
 }
 
@@ -56,7 +56,7 @@ async fn there_is_one_checker_for_each_instance_that_is_there() {
     assert!(intervals.into_iter().all(|checker| checker.policy.borrow().interval == Duration::from_secs(1)));
 
     let former = CheckPolicy { interval: Duration::from_secs(7), ..CheckPolicy::clone(&policy) };
-    let of_both = Checks { latest: Arc::clone(&policy), former: Some(("1.0.0".into(), Arc::new(former))) };
+    let of_both = Checks { latest: Arc::clone(&policy), former: vec![("1.0.0".into(), Arc::new(former))] };
     let names = ["vrf", "oracle"].map(|name| (name.parse().unwrap(), Arc::new(of_both.clone())));
     policies.send_replace(Arc::new(names.into()));
     registry.update(&"oracle/2".parse().unwrap(), |_| Change::Made);

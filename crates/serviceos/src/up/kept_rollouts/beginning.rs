@@ -19,7 +19,6 @@ use crate::up::background::Background;
 use crate::up::joining::releases;
 use crate::up::measuring::{Launchable, Measurements};
 use crate::up::node;
-use crate::up::plan::Former;
 use crate::up::revisions;
 use crate::up::source::Reader;
 use crate::up::specs::{Spec, Specs};
@@ -105,7 +104,7 @@ impl Kept {
         measurements: &Measurements,
         run: &Path,
     ) -> Resumed {
-        let versions = Versions::of(settings, measurements);
+        let versions = Versions::measured(settings, measurements);
         let mut services = BTreeMap::new();
         for service in &settings.services {
             let is_started = service.process().is_some_and(|process| process.program != Program::Elsewhere);
@@ -189,6 +188,7 @@ impl Kept {
             .unwrap_or(service)
             .process()
             .map(|process| releases(&process.attestation, version.label(), Some(workload)));
+        let kept_said = said.clone().map(Box::new);
         let measured = match &said {
             Some(said) => measured(settings, said, &version, run).await,
             None => Err(format!("revision {revision}, which said what it runs, cannot be read")),
@@ -202,7 +202,7 @@ impl Kept {
             (Ok(_), None) => (Err("it is not known what it runs".to_owned()), None),
             (Err(reason), _) => (Err(reason), None),
         };
-        let spec = Spec { version, revision, workload, starts };
+        let spec = Spec { version, revision, workload, said: kept_said, starts };
         Earlier { spec, releases: releases.unwrap_or_default(), known, text }
     }
 }
@@ -216,7 +216,7 @@ async fn measured(
 ) -> Result<Launchable, String> {
     let alone = Settings { services: vec![said.clone()], ..settings.clone() };
     let measured = Measurements::take(&alone, run).await.map_err(|error| format!("{error:#}"))?;
-    if Versions::of(&alone, &measured).get(said) == *version {
+    if Versions::measured(&alone, &measured).get(said) == *version {
         let launchable = measured.services.get(&said.name).cloned();
         return launchable.ok_or_else(|| "it has no process".to_owned());
     }
@@ -254,15 +254,6 @@ impl Resumed {
     pub(in crate::up) fn leaving(&self) -> BTreeMap<ServiceName, Leaving> {
         let leaving = |(name, begins): (&ServiceName, &Begins)| Some((name.clone(), begins.leaving.clone()?));
         self.services.iter().filter_map(leaving).collect()
-    }
-
-    /// What was said of the versions that others take the place of.
-    pub(in crate::up) fn former(&self) -> Former {
-        let former = |(name, begins): (&ServiceName, &Begins)| {
-            let (said, _) = begins.leaving.as_ref()?.known.clone()?;
-            Some((name.clone(), (begins.course.stable.clone(), said)))
-        };
-        self.services.iter().filter_map(former).collect()
     }
 
     /// Makes known what replicas run of which the configuration does not say it any more; gives the configurations that did.

@@ -27,9 +27,13 @@ impl Course {
         let begins = || FoundRollout { to: wanted.clone(), reached: None, since: jiff::Timestamp::now() };
         let Some(rollout) = &row.rollout else {
             let is_given_up = row.given_up.as_ref().is_some_and(|given_up| given_up.version() == *wanted);
+            let runs = runs.contains(&stable);
             return match () {
-                () if *wanted == stable || !runs.contains(&stable) => directly,
-                () if is_given_up => Self { stable, rollout: None, given_up: Some(wanted.clone()) },
+                () if *wanted == stable => directly,
+                () if is_given_up && (runs || starts) => {
+                    Self { stable, rollout: None, given_up: Some(wanted.clone()) }
+                }
+                () if !runs => directly,
                 () => rolled(begins()),
             };
         };
@@ -107,6 +111,8 @@ mod tests {
         given_up.given_up = row(2, None).stable.into();
         assert_eq!(course(Some(given_up.clone()), 2, &[1]), "1.0.0, another given up");
         assert_eq!(course(Some(given_up.clone()), 3, &[1]), "1.0.0 to 3.0.0, begins");
-        assert_eq!(course(Some(given_up), 2, &[]), "2.0.0", "there is nothing else left");
+        assert_eq!(course(Some(given_up.clone()), 2, &[]), "1.0.0, another given up");
+        let cannot = Course::of(Some(&given_up), &version(2), &[], false);
+        assert_eq!(cannot.stable, version(2), "nothing else can be started");
     }
 }

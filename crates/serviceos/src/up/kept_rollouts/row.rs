@@ -107,7 +107,9 @@ impl Row {
         let others =
             others.filter(|version| on_its_way.is_some() && version != stable && Some(version) != target);
         let others = others.filter_map(|version| kept(&version)).collect();
-        let given_up = specs.given_up(service).as_ref().and_then(Id::of);
+        // Until what follows from its end was taken over, the configuration says what was given up.
+        let given_up = specs.given_up(service).or_else(|| specs.not_taken_over(service, rollouts));
+        let given_up = given_up.as_ref().and_then(Id::of);
         Some(Self { format: FORMAT, stable: kept(stable)?, given_up, rollout, others })
     }
 
