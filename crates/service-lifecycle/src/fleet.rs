@@ -196,10 +196,13 @@ impl<L: Launch> Fleet<L> {
             Change::Restart => return self.restart_all(actor),
             Change::Roll { version, terms } => return self.roll(version, terms, actor),
             Change::Steer(steer) => return self.steer(steer, actor),
-            Change::RestartOne(replica) => {
-                let orders = self.orders_of(&replica)?;
-                orders.send_modify(|order| order.restart(actor, "restarted".to_owned()));
-            }
+            Change::RestartOne(replica) => match self.heir_of(&replica) {
+                Some(heir) => heir.restart(actor, "restarted".to_owned()),
+                None => {
+                    let orders = self.orders_of(&replica)?;
+                    orders.send_modify(|order| order.restart(actor, "restarted".to_owned()));
+                }
+            },
             Change::Drain(replica) => {
                 let orders = self.orders_of(&replica)?;
                 let cause = format!("drained; `serviceos restart {replica}` starts it again");
@@ -207,6 +210,12 @@ impl<L: Launch> Fleet<L> {
             }
         }
         Ok(())
+    }
+
+    /// What is wanted of the one that comes in the place of a replica which is held and ends.
+    fn heir_of(&mut self, replica: &ReplicaId) -> Option<&mut Order> {
+        let is_it = self.id(replica.ordinal) == *replica;
+        self.driven.get_mut(&replica.ordinal).filter(|_| is_it)?.heir.as_mut()
     }
 
     fn orders_of(&self, replica: &ReplicaId) -> Result<&watch::Sender<Order>, FleetRefused> {

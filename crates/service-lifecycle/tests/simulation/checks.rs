@@ -147,7 +147,9 @@ impl Checks {
         let world = &self.world;
         let before = self.states.insert(ordinal, to).unwrap_or(LifecycleState::Stopped);
         let events = [Event::Launch, Event::Ready, Event::Failed, Event::Drain, Event::Done, Event::Lost];
-        let is_allowed = events.into_iter().any(|event| transition(from, event) == Ok(to));
+        // That somebody who has stopped already is drained is told too.
+        let is_told = (from, to) == (LifecycleState::Stopped, LifecycleState::Stopped);
+        let is_allowed = is_told || events.into_iter().any(|event| transition(from, event) == Ok(to));
         if before != from || !is_allowed {
             world
                 .find("2: transitions", &format!("vrf/{ordinal} was {before}, and went from {from} to {to}"));
