@@ -23,6 +23,10 @@ const NAME_PREFIX: &[u8] = b"serviceos/";
 const MAX_NAME_BYTES: usize = 200;
 /// Standard input, output and error are exchanged between fork and exec; a copy must not be one of them.
 const FIRST_FREE_DESCRIPTOR: i32 = 3;
+/// How often sealing is tried while the kernel itself still uses pages of the file, as it does for a moment when it moves
+/// pages about for want of memory. Each time it waits about a tenth of a second for them by itself (`memfd_wait_for_pins`).
+const SEAL_ATTEMPTS: usize = 50;
+const BUSY: &str = "the kernel goes on using its pages, as it does where memory is short; try again";
 
 /// A sealed copy of a file.
 #[derive(Debug)]
@@ -66,7 +70,20 @@ fn refusal(errno: Errno, original: &Path) -> MeasureError {
 impl SealedCopy {
     /// Seals the file.
     pub(crate) fn seal(file: File) -> io::Result<Self> {
-        fcntl_add_seals(&file, SEALS)?;
+        Self::seal_or(file, || {})
+    }
+
+    /// Seals the file, and calls `busy` each time its pages are in use.
+    fn seal_or(file: File, mut busy: impl FnMut()) -> io::Result<Self> {
+        let mut left = SEAL_ATTEMPTS;
+        loop {
+            match fcntl_add_seals(&file, SEALS) {
+                Err(Errno::BUSY) if left > 1 => left -= 1,
+                Err(Errno::BUSY) => return Err(io::Error::new(io::ErrorKind::ResourceBusy, BUSY)),
+                other => break other?,
+            }
+            busy();
+        }
         if !fcntl_get_seals(&file)?.contains(SEALS) {
             return Err(io::Error::other("the kernel does not seal it"));
         }
@@ -142,6 +159,7 @@ mod tests {
     use std::io::Write;
 
     use rustix::io::fcntl_getfd;
+    use rustix::pipe::{SpliceFlags, splice};
 
     use super::*;
 
@@ -167,6 +185,24 @@ mod tests {
             }
         }
         assert_eq!(copy.head(100).unwrap(), b"measured");
+    }
+
+    #[test]
+    fn a_page_that_is_in_use_for_a_moment_is_waited_for() {
+        let mut file = create(Path::new("/srv/infer")).unwrap();
+        file.write_all(b"measured").unwrap();
+        // A pipe holds the very pages that are spliced into it.
+        let pipe = rustix::pipe::pipe().unwrap();
+        let spliced = splice(&file, Some(&mut 0), &pipe.1, None, 8, SpliceFlags::empty());
+        assert_eq!(spliced.unwrap(), 8);
+        let mut refused = 0;
+        let mut pipe = Some(pipe);
+        let copy = SealedCopy::seal_or(file, || {
+            refused += 1;
+            drop(pipe.take());
+        });
+        assert_eq!(copy.unwrap().head(100).unwrap(), b"measured");
+        assert_eq!(refused, 1, "the pipe had to hold the page");
     }
 
     #[test]
