@@ -3,15 +3,19 @@
 mod clients;
 mod failing;
 mod in_two;
+mod open_streams;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::{Connection, Mesh, Request, Running, Upstream, eventually, processes_of};
+use testkit::{
+    Connection, GRPC, Mesh, Request, Running, Upstream, WEBSOCKETS, eventually, has_program, processes_of,
+};
 
 use clients::Clients;
+use open_streams::{OpenStreams, Servers};
 
 /// How often one takes the place of another under load.
 const TAKEOVERS: usize = 10;
@@ -69,16 +73,25 @@ fn the_next_one_serves_with_the_same_replicas_and_sockets_and_the_one_before_end
 }
 
 #[test]
-fn ten_times_in_a_row_under_load_nobody_loses_a_request() {
-    let mut mesh = Mesh::new().service("vrf", 3).up();
+fn ten_times_in_a_row_under_load_nobody_loses_a_request_and_open_streams_go_on() {
+    if !has_program(GRPC) || !has_program(WEBSOCKETS) {
+        return;
+    }
+    let servers = Servers::start();
+    let mut mesh = servers.beside(Mesh::new().service("vrf", 3)).up();
     let before = who(&mesh, "vrf");
     let clients = Clients::begin(&mesh);
     let mut took = Vec::new();
     for takeover in 0..TAKEOVERS {
         clients.until_more(100);
-        let former = mesh.take_over();
+        let mut streams = OpenStreams::open(&mesh);
+        streams.echo("before");
+        let mut former = mesh.take_over();
         took.push(elapsed(&mesh.log()));
         clients.until_more(100);
+        streams.echo("after");
+        assert!(!former.has_ended(), "it waits for its streams");
+        streams.close();
         assert_eq!(former.wait(&mesh).code, 0);
         eventually("the one before to be gone", || {
             mesh.log().contains("the serviceos whose place was taken has ended").then_some(())
