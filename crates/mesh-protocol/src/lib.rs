@@ -7,6 +7,7 @@
 //! mesh over TLS, by the messages of [`ChallengeRequest`] and [`JoinRequest`].
 
 mod assignment;
+mod authority_workload;
 mod binding;
 mod caller;
 mod canonical;
@@ -33,6 +34,7 @@ mod workload;
 pub use assignment::{
     Assignment, ConfigReload, MeshCoordinates, OwnWords, RegisteredBy, Secret, SecretEpoch, SecretSet,
 };
+pub use authority_workload::AuthorityWorkload;
 pub use binding::{AuthorityBinding, JoinBinding, sha256, transition};
 pub use caller::{CALLER_TOKEN_SECONDS, CallerClaims, caller_token};
 pub use canonical::{NotCanonical, canonical};

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use types::wire::Message;
 
-use crate::{Bytes, NotCanonical, SpiffeId, WantedConfig, canonical, is_signed_by, to_hex};
+use crate::{
+    AuthorityWorkload, Bytes, NotCanonical, SpiffeId, WantedConfig, canonical, is_signed_by, to_hex,
+};
 
 /// How long a list says it holds, in seconds; a reader that gets none for longer than it allows counts everything as revoked.
 const NEXT: u64 = 60;
@@ -119,4 +121,6 @@ pub struct WatchAnswer {
     /// Which configuration the caller is to work with. It is never older than the transition that the list names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<WantedConfig>,
+    /// What the authority runs in the transition that the list names.
+    pub authority: AuthorityWorkload,
 }

@@ -416,7 +416,7 @@ async fn watch(
     State(api): State<Api>,
     Extension(connection): Extension<Connection>,
     Query(known): Query<Known>,
-) -> Json<WatchAnswer> {
+) -> Result<Json<WatchAnswer>, Refused> {
     let (mut revocations, mut grants) = (api.authority.revocations(), api.authority.grants());
     let service = connection.peer.and_then(|peer| match peer.id.subject {
         Subject::Service { service, .. } => Some(service),
@@ -443,7 +443,8 @@ async fn watch(
     let revocations = revocations.borrow().as_ref().clone();
     // After the list: the configuration is as new as the transition there, or newer.
     let config = wanted().as_ref().map(config::told);
-    Json(WatchAnswer { revocations, granted, config })
+    let authority = api.authority.own_workload(&revocations.revocations.t_n)?;
+    Ok(Json(WatchAnswer { revocations, granted, config, authority }))
 }
 
 #[cfg(test)]

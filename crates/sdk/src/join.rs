@@ -36,6 +36,8 @@ pub struct InForce {
     pub transition: [u8; 32],
     /// SHA-256 of the canonical configuration that the replica works with.
     pub config_digest: [u8; 32],
+    /// The workload digest that the authority has to show.
+    pub authority: [u8; 32],
 }
 
 /// What a join gave. The identity was replaced already.
@@ -70,7 +72,7 @@ impl<E: EvidenceSource> Applicant<E> {
         previous: Option<[u8; 32]>,
         in_force: InForce,
     ) -> Result<Joined, MeshError> {
-        let InForce { transition, config_digest } = in_force;
+        let InForce { transition, config_digest, authority } = in_force;
         let (assignment, mesh) = (&self.assignment, &self.assignment.mesh);
         let mut client = MeshClient::connect(mesh, identity).await?;
         let replica_nonce = random()?;
@@ -87,7 +89,7 @@ impl<E: EvidenceSource> Applicant<E> {
         let challenge: ChallengeAnswer = client.post("/v1/join/challenge", &request).await?;
         check_authority(
             mesh,
-            transition,
+            (transition, authority),
             &challenge.evidence.0,
             replica_nonce,
             client.authority_spki.clone(),
@@ -233,7 +235,7 @@ impl Keys {
 /// may take its time.
 async fn check_authority(
     mesh: &MeshCoordinates,
-    transition: [u8; 32],
+    (transition, workload): ([u8; 32], [u8; 32]),
     evidence: &[u8],
     nonce: [u8; 32],
     authority_spki: Vec<u8>,
@@ -253,7 +255,6 @@ async fn check_authority(
     if roots.mode() != mesh.mode {
         return Err(not_it(format!("in {} nobody chooses whose evidence counts", mesh.mode)));
     }
-    let workload = array(&mesh.authority_workload.0)?;
     let policy = Policy::of_releases(vec![ReleaseOf::simulated("authority", workload)]);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let appraised = tokio::task::spawn_blocking(move || {

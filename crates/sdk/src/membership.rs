@@ -49,6 +49,8 @@ pub struct Member<E> {
     random: Mutex<fastrand::Rng>,
     /// T_n of the transition that is in force, as the authority has signed it last.
     transition: watch::Sender<[u8; 32]>,
+    /// What the authority runs, as the root of the mesh has said it last.
+    authority: Mutex<[u8; 32]>,
     /// T_n of the transition that it has joined in.
     joined_in: Mutex<[u8; 32]>,
     /// What it is given.
@@ -103,7 +105,8 @@ impl<E: EvidenceSource> Member<E> {
         let identity = Identity::default();
         let mut wait = Duration::from_millis(50);
         let config_digest = Configuring::new(&applicant.assignment.config).held();
-        let in_force = InForce { transition: assigned_transition(&applicant), config_digest };
+        let (transition, authority) = (assigned_transition(&applicant), assigned_authority(&applicant));
+        let in_force = InForce { transition, config_digest, authority };
         let joined = loop {
             match applicant.join(&identity, None, in_force).await {
                 Ok(joined) => break joined,
@@ -130,7 +133,7 @@ impl<E: EvidenceSource> Member<E> {
     pub(crate) fn joined(applicant: Applicant<E>, identity: Identity, joined: &Joined) -> Self {
         let trusted = watch::Sender::new(Trusted::begun());
         let random = Mutex::new(fastrand::Rng::new());
-        let transition = assigned_transition(&applicant);
+        let (transition, authority) = (assigned_transition(&applicant), assigned_authority(&applicant));
         let configuring = Configuring::new(&applicant.assignment.config);
         Self {
             applicant,
@@ -140,6 +143,7 @@ impl<E: EvidenceSource> Member<E> {
             wanted: Notify::new(),
             random,
             transition: watch::Sender::new(transition),
+            authority: Mutex::new(authority),
             joined_in: Mutex::new(transition),
             secrets: watch::Sender::new(joined.secrets.clone()),
             granted: watch::Sender::new(None),
@@ -359,7 +363,8 @@ impl<E: EvidenceSource> Member<E> {
             let transition = *self.transition.borrow();
             let config_digest = self.configuring.held();
             if !is_in_time || self.configuring.is_settled() {
-                return InForce { transition, config_digest };
+                let authority = *self.authority.lock().unwrap_or_else(PoisonError::into_inner);
+                return InForce { transition, config_digest, authority };
             }
         }
     }
@@ -413,6 +418,12 @@ impl<E: EvidenceSource> Member<E> {
         // Before the transition: whoever joins in that has to know of it.
         self.configuring.wants(answer.config);
         if let Ok(transition) = <[u8; 32]>::try_from(list.t_n.0.as_slice()) {
+            let MeshCoordinates { root_spki, trust_domain, .. } = self.mesh();
+            let authority = answer.authority.verify(&root_spki.0, trust_domain, transition);
+            let authority = authority.ok_or_else(|| {
+                MeshError::Retryable("who the authority is now was not said by the root of this mesh".into())
+            })?;
+            *self.authority.lock().unwrap_or_else(PoisonError::into_inner) = authority;
             self.transition.send_if_modified(|known| std::mem::replace(known, transition) != transition);
         }
         let granted = answer.granted.and_then(|granted| granted.0.try_into().ok());
@@ -424,6 +435,11 @@ impl<E: EvidenceSource> Member<E> {
 /// T_n as the supervisor has said it. One of another length is none, and the authority's evidence will be over another.
 fn assigned_transition<E>(applicant: &Applicant<E>) -> [u8; 32] {
     applicant.assignment.mesh.transition.0.as_slice().try_into().unwrap_or_default()
+}
+
+/// What the authority that launched this process runs; the one that follows it says by the root of the mesh what it runs itself.
+fn assigned_authority<E>(applicant: &Applicant<E>) -> [u8; 32] {
+    applicant.assignment.mesh.authority_workload.0.as_slice().try_into().unwrap_or_default()
 }
 
 fn remaining(not_after: u64) -> Duration {

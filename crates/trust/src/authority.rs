@@ -34,7 +34,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ::secrets::{Domain, Vault};
 use appraisal::{Fault, Policy, Roots};
 use mesh_protocol::tls::Peer;
-use mesh_protocol::{Evidence, EvidenceError, SignedRevocations, SpiffeId, Subject};
+use mesh_protocol::{
+    AuthorityWorkload, Bytes, Evidence, EvidenceError, SignedRevocations, SpiffeId, Subject,
+};
 use rustls::pki_types::CertificateDer;
 use store::{Store, StoreError};
 use tokio::sync::watch;
@@ -51,9 +53,18 @@ use evaluations::Evaluations;
 use rotating::Schedule;
 
 /// Evidence of the authority itself over 64 bytes.
-pub type OwnEvidence = Arc<
+type OwnEvidence = Arc<
     dyn Fn([u8; 64]) -> Pin<Box<dyn Future<Output = Result<Evidence, EvidenceError>> + Send>> + Send + Sync,
 >;
+
+/// What the authority itself shows.
+#[derive(Clone)]
+pub struct Own {
+    /// The workload digest of the program that it runs.
+    pub workload: [u8; 32],
+    /// Evidence that names it.
+    pub evidence: OwnEvidence,
+}
 
 /// What a service's replicas must be to be admitted, and what they are given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +107,7 @@ struct Inner {
     vault: Arc<tokio::sync::Mutex<Vault>>,
     /// Behind a lock that is held while a line is written, so only on threads that may wait for the disk.
     audit: Arc<Mutex<AuditTrail>>,
-    own: OwnEvidence,
+    own: Own,
     /// What an operator's values come sealed to.
     opening_key: OpeningKey,
     state: Mutex<State>,
@@ -210,6 +221,20 @@ impl Authority {
     /// What is revoked, as it changes.
     pub fn revocations(&self) -> watch::Receiver<Arc<SignedRevocations>> {
         self.0.revocations.subscribe()
+    }
+
+    /// What this authority runs, as its root says it for a transition: for replicas that an earlier one has launched.
+    ///
+    /// # Errors
+    /// `AUTHORITY_UNAVAILABLE`: there is no randomness, or this is no transition.
+    pub fn own_workload(&self, transition: &Bytes) -> Result<AuthorityWorkload, Fault> {
+        let transition = transition.0.as_slice().try_into().map_err(unavailable)?;
+        let workload = self.0.own.workload;
+        let message = AuthorityWorkload::message(&self.0.domain.trust_domain, transition, workload);
+        Ok(AuthorityWorkload {
+            workload: Bytes(workload.to_vec()),
+            signature: Bytes(self.0.signer.sign(&message).map_err(unavailable)?),
+        })
     }
 
     /// A certificate for a process that is part of the authority's own: its listener, or a gateway beside it.

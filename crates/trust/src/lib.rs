@@ -18,8 +18,8 @@ mod signer;
 mod standing;
 
 pub use authority::{
-    AuditState, Authority, Channel, GrantedSecret, Grants, MAX_GRANTED_BYTES, Opening, OwnEvidence,
-    SecretGrant, ServicePolicy,
+    AuditState, Authority, Channel, GrantedSecret, Grants, MAX_GRANTED_BYTES, Opening, Own, SecretGrant,
+    ServicePolicy,
 };
 pub use ca::LeafFacts;
 pub use caller::{Call, CallerSigner};

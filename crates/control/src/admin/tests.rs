@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use service_registry::Service;
 use tokio::sync::watch;
 use tower::ServiceExt;
-use trust::{Opening, SecretGrant, ServicePolicy};
+use trust::{Opening, Own, SecretGrant, ServicePolicy};
 
 use super::*;
 use crate::catalogue::{Described, ServiceKind};
@@ -74,10 +74,13 @@ async fn authority(folder: &tempfile::TempDir, store: store::Store) -> Authority
         audit: folder.path().join("audit.jsonl"),
         manifest: json!({}),
         services: [("vrf".parse().unwrap(), policy)].into(),
-        own: Arc::new(|report_data| {
-            let (kind, quote) = (EvidenceKind::Simulated, report_data.to_vec());
-            Box::pin(std::future::ready(Ok(Evidence { kind, quote, collateral: Vec::new() })))
-        }),
+        own: Own {
+            workload: [0; 32],
+            evidence: Arc::new(|report_data| {
+                let (kind, quote) = (EvidenceKind::Simulated, report_data.to_vec());
+                Box::pin(std::future::ready(Ok(Evidence { kind, quote, collateral: Vec::new() })))
+            }),
+        },
     };
     Authority::open(opening).await.unwrap()
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use store::{Store, Transaction};
 use tempfile::TempDir;
 use tokio::time::Instant;
-use trust::{Authority, Clocks, Opening, OwnEvidence, SecretGrant, ServicePolicy, Standing, TrustError};
+use trust::{Authority, Clocks, Opening, Own, SecretGrant, ServicePolicy, Standing, TrustError};
 use types::{Mode, NodeName, ServiceName};
 
 /// When everything begins, Unix seconds.
@@ -339,12 +340,14 @@ fn clocks(clock: &Clock) -> Clocks {
     Clocks { wall: Arc::new(move || wall.milliseconds()), boot: Arc::new(move || boot.running()) }
 }
 
-fn own_evidence(clock: &Clock, quoter: &Arc<Mutex<Quoter>>) -> OwnEvidence {
+fn own_evidence(clock: &Clock, quoter: &Arc<Mutex<Quoter>>) -> Own {
     let (clock, quoter) = (clock.clone(), Arc::clone(quoter));
-    Arc::new(move |report_data| {
+    let evidence = move |report_data| {
         let made = quoter.lock().unwrap().evidence(report_data, AUTHORITY_W, clock.seconds());
-        Box::pin(std::future::ready(made.map_err(|error| EvidenceError(error.to_string()))))
-    })
+        let made = made.map_err(|error| EvidenceError(error.to_string()));
+        Box::pin(std::future::ready(made)) as Pin<Box<dyn Future<Output = _> + Send>>
+    };
+    Own { workload: AUTHORITY_W, evidence: Arc::new(evidence) }
 }
 
 fn services(setup: &Setup) -> BTreeMap<ServiceName, ServicePolicy> {

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
-use trust::{Opening, SecretGrant, ServicePolicy};
+use trust::{Opening, Own, SecretGrant, ServicePolicy};
 use types::Mode;
 
 use super::*;
@@ -53,7 +53,10 @@ async fn authority(folder: &TempDir) -> Authority {
         audit: folder.path().join("audit.jsonl"),
         manifest: json!({}),
         services: [("vrf".parse().unwrap(), vrf), ("oracle".parse().unwrap(), oracle)].into(),
-        own: Arc::new(|_| Box::pin(std::future::ready(Err(EvidenceError("there is none".into()))))),
+        own: Own {
+            workload: [0; 32],
+            evidence: Arc::new(|_| Box::pin(std::future::ready(Err(EvidenceError("there is none".into()))))),
+        },
     };
     Authority::open(opening).await.unwrap()
 }

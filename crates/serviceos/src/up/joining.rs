@@ -9,6 +9,7 @@ pub(super) use policies::releases;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,7 +26,7 @@ use secrets::Vault;
 use service_registry::{Configurations, Node, Registry};
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
-use trust::{Authority, CallerSigner, Clocks, Opening, OwnEvidence, SecretGrant, ServicePolicy, TrustError};
+use trust::{Authority, CallerSigner, Clocks, Opening, Own, SecretGrant, ServicePolicy, TrustError};
 use types::{Mode, ReplicaId, ServiceName};
 
 use super::background::{Background, told};
@@ -416,12 +417,13 @@ fn rotations(settings: &Settings) -> BTreeMap<String, Duration> {
     settings.secrets.iter().filter_map(|(name, secret)| Some((name.clone(), secret.rotate?))).collect()
 }
 
-fn own_evidence(quoter: &Quoter, workload: [u8; 32]) -> OwnEvidence {
+fn own_evidence(quoter: &Quoter, workload: [u8; 32]) -> Own {
     let quoter = quoter.clone();
-    Arc::new(move |report_data| {
+    let evidence = Arc::new(move |report_data| {
         let quoter = quoter.clone();
-        Box::pin(async move { quoter.evidence(report_data, workload).await })
-    })
+        Box::pin(async move { quoter.evidence(report_data, workload).await }) as Pin<Box<_>>
+    });
+    Own { workload, evidence }
 }
 
 fn milliseconds() -> u64 {

@@ -201,6 +201,28 @@ fn one_that_was_taken_over_renews_its_identity_with_the_next_authority() {
 }
 
 #[test]
+fn one_of_an_earlier_serviceos_renews_with_one_that_was_built_anew_for_as_long_as_it_is_there() {
+    let rollout = "rollout: {strategy: canary, minReady: 0s, steps: [{weight: 50%}]}";
+    let mut mesh = mesh().yaml(&format!("    vrf: {{replicas: 2, {rollout}}}\n")).up();
+    let before = who(&mesh, "vrf");
+    killed(&mut mesh);
+    let mesh = mesh.ended();
+    let rebuilt = mesh.rebuilt();
+    // The replicas of both are another manifest, in which everybody joins again.
+    let mesh = mesh.binary(&rebuilt).up_when("a start", |_status| true);
+    let now = eventually("other certificates", || {
+        let now: Vec<_> = who(&mesh, "vrf").into_iter().filter(|now| now["pid"] != Value::Null).collect();
+        let of = |before: &Value| now.iter().find(|now| now["pid"] == before["pid"]).cloned();
+        let others: Vec<_> = before.iter().map(|before| of(before).expect("it lives on")).collect();
+        others.iter().zip(&before).all(|(now, before)| now["leaf"] != before["leaf"]).then_some(others)
+    });
+    for (now, before) in now.iter().zip(&before) {
+        assert_eq!((&now["spiffeId"], &now["restarts"]), (&before["spiffeId"], &before["restarts"]));
+    }
+    assert!(mesh.replicas("vrf").iter().all(|replica| replica["selectable"] == true), "{}", mesh.log());
+}
+
+#[test]
 fn somebody_else_at_the_address_of_a_replica_is_not_taken_for_it() {
     let mut mesh = mesh().service("vrf", 3).up();
     let before = who(&mesh, "vrf");

@@ -52,7 +52,7 @@ impl Authority {
             transition,
             mode: self.0.domain.mode,
         };
-        let evidence = (self.0.own)(binding.report_data()).await.map_err(unavailable)?;
+        let evidence = (self.0.own.evidence)(binding.report_data()).await.map_err(unavailable)?;
         Ok(ChallengeAnswer { nonce: Bytes(nonce.to_vec()), evidence: Bytes(evidence.encode()) })
     }
 

@@ -18,7 +18,7 @@ use super::admissions::Beginning;
 use super::evaluations::Evaluations;
 use super::granting::{check_room, grants};
 use super::transitions::{self, Chain, shared_manifest};
-use super::{Authority, Inner, OwnEvidence, ServicePolicy, State};
+use super::{Authority, Inner, Own, ServicePolicy, State};
 use crate::audit::{AuditError, AuditTrail, Entry, Outcome as AuditOutcome};
 use crate::ca::{self, IssuingCa};
 use crate::clock::{CheckedClock, Clocks};
@@ -67,7 +67,7 @@ pub struct Opening {
     /// The services.
     pub services: BTreeMap<ServiceName, ServicePolicy>,
     /// Evidence of the authority itself.
-    pub own: OwnEvidence,
+    pub own: Own,
 }
 
 impl Authority {

@@ -30,7 +30,7 @@ impl Authority {
     /// The authority has no evidence now.
     pub async fn seal_key(&self, nonce: &[u8; 32]) -> Result<(SealKey, Evidence), TrustError> {
         let key = self.0.opening_key.public.clone();
-        let evidence = (self.0.own)(key.report_data(nonce)).await?;
+        let evidence = (self.0.own.evidence)(key.report_data(nonce)).await?;
         Ok((key, evidence))
     }
 

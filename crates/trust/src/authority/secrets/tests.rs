@@ -12,7 +12,7 @@ use types::Mode;
 
 use super::*;
 use crate::audit;
-use crate::{MAX_GRANTED_BYTES, Opening, SecretGrant};
+use crate::{MAX_GRANTED_BYTES, Opening, Own, SecretGrant};
 
 /// An authority whose service `api` is given the secret `token`, and `signer` under another name.
 struct Place {
@@ -57,13 +57,16 @@ impl Place {
             audit: folder.path().join(audit::FILE_NAME),
             manifest: json!({}),
             services: BTreeMap::from([("api".parse().unwrap(), policy)]),
-            own: Arc::new(move |report_data| {
-                let quote = report_data.to_vec();
-                let evidence = Evidence { kind: EvidenceKind::Simulated, quote, collateral: Vec::new() };
-                let gives = gives.load(Ordering::Relaxed);
-                let given = if gives { Ok(evidence) } else { Err(EvidenceError("it is gone".into())) };
-                Box::pin(std::future::ready(given))
-            }),
+            own: Own {
+                workload: [0; 32],
+                evidence: Arc::new(move |report_data| {
+                    let quote = report_data.to_vec();
+                    let evidence = Evidence { kind: EvidenceKind::Simulated, quote, collateral: Vec::new() };
+                    let gives = gives.load(Ordering::Relaxed);
+                    let given = if gives { Ok(evidence) } else { Err(EvidenceError("it is gone".into())) };
+                    Box::pin(std::future::ready(given))
+                }),
+            },
         };
         let authority = Authority::open(opening).await.unwrap();
         Self { folder, authority, has_evidence, passed }
