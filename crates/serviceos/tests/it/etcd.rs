@@ -5,6 +5,7 @@ use serde_json::Value;
 use testkit::{Authority, Etcd, Finished, Mesh, Running, eventually, kill};
 
 use crate::load::under_load;
+use crate::takeover::Clients;
 
 const PATH: &str = "/v1/random/keys";
 
@@ -100,6 +101,34 @@ fn without_etcd_certificates_are_renewed_and_a_changed_file_is_applied_once_it_i
     let changes = trail.lines().filter(|line| line.contains(r#""kind":"config-change""#));
     let failed: Vec<_> = changes.map(|line| line.contains(r#""outcome":"failed""#)).collect();
     assert_eq!(failed, [false, false, true, false], "nothing was tried while etcd was known to be away");
+}
+
+#[test]
+fn another_up_takes_the_place_of_one_on_etcd_under_load_even_while_etcd_is_away() {
+    let Some(mut etcd) = Etcd::start(1) else { return };
+    let mut mesh = mesh_on(&etcd).up();
+    let pids = mesh.pids("vrf");
+    for _ in 0..3 {
+        let clients = Clients::begin(&mesh);
+        clients.until_more(100);
+        let former = mesh.take_over();
+        clients.until_more(100);
+        assert_eq!(former.wait(&mesh).code, 0);
+        let fared = clients.end();
+        assert!(fared.lost.is_empty(), "{fared:?}");
+        assert_eq!(mesh.pids("vrf"), pids);
+    }
+    assert_eq!(create_key(&mesh).code, 0, "it may write");
+
+    // Without etcd the next one lives by what the one before knew last, as any start does.
+    etcd.kill(0);
+    let former = mesh.take_over();
+    assert_eq!(mesh.get(PATH).status, 200);
+    assert_eq!(former.wait(&mesh).code, 0);
+    assert_eq!((mesh.get(PATH).status, mesh.pids("vrf")), (200, pids));
+    assert_eq!(mesh.status()["store"]["available"], false);
+    etcd.restart(0);
+    eventually("a change to be taken", || (create_key(&mesh).code == 0).then_some(()));
 }
 
 #[test]

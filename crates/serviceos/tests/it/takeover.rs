@@ -14,7 +14,7 @@ use testkit::{
     Connection, GRPC, Mesh, Request, Running, Upstream, WEBSOCKETS, eventually, has_program, processes_of,
 };
 
-use clients::Clients;
+pub(crate) use clients::Clients;
 use open_streams::{OpenStreams, Servers};
 
 /// How often one takes the place of another under load.
