@@ -3,6 +3,9 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// The name of the order that only this process was given: Ctrl-C is given to all of a terminal.
+pub(crate) const SIGTERM: &str = "SIGTERM";
+
 /// What SIGHUP means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HangUp {
@@ -48,6 +51,8 @@ pub(crate) struct Orders {
     interrupt: Signal,
     /// None where whoever started this process wants it to outlive the terminal, as `nohup` does, or means something else by it.
     hang_up: Option<Signal>,
+    /// One that was given when it could not be followed yet.
+    kept: Option<&'static str>,
 }
 
 impl Orders {
@@ -64,12 +69,20 @@ impl Orders {
         };
         let (hang_up, look) = if means == HangUp::Look { (None, hang_up) } else { (hang_up, None) };
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        Ok((Self { terminate, interrupt, hang_up }, Looks(look)))
+        Ok((Self { terminate, interrupt, hang_up, kept: None }, Looks(look)))
+    }
+
+    /// Keeps an order for whoever asks next for the first.
+    pub(crate) fn keep(&mut self, order: &'static str) {
+        self.kept = Some(order);
     }
 
     /// The first order, by name.
     pub(crate) async fn first(&mut self) -> &'static str {
-        let Self { terminate, interrupt, hang_up } = self;
+        let Self { terminate, interrupt, hang_up, kept } = self;
+        if let Some(kept) = kept.take() {
+            return kept;
+        }
         let hang_up = async {
             match hang_up {
                 Some(hang_up) => hang_up.recv().await,
@@ -77,7 +90,7 @@ impl Orders {
             }
         };
         tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
+            _ = terminate.recv() => SIGTERM,
             _ = interrupt.recv() => "Ctrl-C",
             _ = hang_up => "SIGHUP",
         }

@@ -47,6 +47,7 @@ mod stopping;
 mod store;
 mod systemd;
 mod takeover;
+mod taking_back;
 mod tokens;
 mod told;
 mod unusable;
@@ -58,7 +59,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use access::{Nonces, Users};
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use configuration::Document;
 use control::{Logs, StoreView};
 use edge_gateway::{ClientBuckets, Gateway, GatewayParts, Shared};
@@ -107,7 +108,8 @@ use systemd::Manager;
 use takeover::asking::TakenOver;
 use takeover::sockets::Listening;
 use takeover::standing::{self, Asking};
-use takeover::succeeding::{Predecessor, Stage, Succession};
+use takeover::succeeding::{Predecessor, Stage, Succession, alone};
+use taking_back::Untaken;
 use tokens::Tokens;
 use upstream_tls::UpstreamTls;
 
@@ -173,19 +175,23 @@ pub(crate) async fn start_and_serve(given: Given) -> Result<(), Failure> {
 impl Process {
     /// One start after the other, as long as nobody else takes the place that was given away.
     async fn run(&mut self, given: Given) -> Result<(), Failure> {
-        let mut given = Some(given);
-        while let Some(begins) = given {
-            given = Box::pin(self.run_once(begins)).await?;
+        let mut untaken = Box::pin(self.begin(given)).await?;
+        while let Some(place) = untaken {
+            untaken = Box::pin(place.take_back(self)).await?;
         }
         Ok(())
     }
 
-    async fn run_once(&mut self, given: Given) -> Result<Option<Given>, Failure> {
+    async fn begin(&mut self, given: Given) -> Result<Option<Untaken>, Failure> {
         let (began, run) = (Instant::now(), given.document.settings.data_dir.join("run"));
+        let takes_over = matches!(given.place, Whose::Anothers);
         let started = tokio::select! {
             started = Running::start(given, self.log.clone(), self.manager.clone()) => started?,
             // Nothing that was begun outlives this: what is dropped half-started ends.
             signal = self.orders.first() => {
+                if takes_over {
+                    return Err(anyhow!("the takeover is given up: {signal}; the serviceos that runs goes on").into());
+                }
                 self.manager.stopping(None);
                 self.screen.say(&format!("{signal}: stopped before anything was started"));
                 if adoption::is_something_left(&run) {
@@ -401,7 +407,10 @@ impl Running {
             None => LetIn::by(gateway.opener(), gateway_is_held, &live.settings),
         };
         let launcher = ReplicaLauncher::new(kept, &live, &mesh, resumed.take_leftovers())?;
-        let launcher = adoption::begin(launcher, &live.registry, &resumed, let_in, &mut background);
+        let (stage, stages) = Stage::begin(predecessor.as_ref());
+        // What an earlier one drains may have requests of it.
+        let alone = alone(stages.clone());
+        let launcher = adoption::begin(launcher, &live.registry, &resumed, (let_in, alone), &mut background);
         let begin = fleets::Begin {
             settings: &live.settings,
             terms: &terms,
@@ -426,8 +435,8 @@ impl Running {
             hold: hold.clone(),
             nonces: Arc::clone(&nonces),
         };
-        let stage = succession.begin(predecessor, &mut background);
-        let asked = standing::begin(takeover_socket, stage.clone(), &mut background);
+        succession.begin(predecessor, stage, &mut background);
+        let asked = standing::begin(takeover_socket, stages.clone(), &mut background);
         let quoter = mesh.quoter.clone();
         Ok(Self {
             gateway,
@@ -444,7 +453,7 @@ impl Running {
             facts,
             manager,
             asked,
-            stage,
+            stage: stages,
             nonces,
             listening,
             stores: kept_stores,

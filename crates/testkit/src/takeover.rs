@@ -104,6 +104,11 @@ impl Former {
         self.read(mesh, "err")
     }
 
+    /// What it has shown so far.
+    pub fn out(&self, mesh: &Running) -> String {
+        self.read(mesh, "out")
+    }
+
     /// Sends a signal to it.
     pub fn signal(&self, signal: rustix::process::Signal) {
         kill(self.pid(), signal);

@@ -1,11 +1,12 @@
-//! `serviceos down`: asks the running one to drain and stop, and waits until it has ended. Where none runs, what one has left that
-//! was killed is ended.
+//! `serviceos down`: asks the running one to drain and stop, and waits until it has ended, and so whoever goes on in its place where
+//! one takes over from another. Where none runs, what one has left that was killed is ended.
 
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use control::{AdminClient, ClientError, Status};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::cli::PlaceArgs;
@@ -14,33 +15,56 @@ use crate::failure::Failure;
 use crate::output::print;
 use crate::up::adoption::{self, EndedLeftovers};
 
+/// How many more may be found running when one has ended.
+const TAKEOVERS: usize = 3;
+
 pub(crate) fn run(place: &PlaceArgs) -> Result<(), Failure> {
     let data_dir = place.data_dir();
     let client = AdminClient::new(&data_dir);
-    let pid = block_on(async {
-        let status: Status = match client.get("/v1/status").await {
-            Ok(status) => status,
-            Err(ClientError::NotRunning { data_dir, reason }) => {
-                if end_what_is_left(&data_dir).await? {
-                    return Ok(None);
-                }
-                return Err(ClientError::NotRunning { data_dir, reason }.into());
+    match block_on(async { Ok(client.get::<Status>("/v1/status").await) })? {
+        Ok(status) => stop(&client, status.pid)?,
+        Err(not_running @ ClientError::NotRunning { .. }) => {
+            return if block_on(end_what_is_left(&data_dir))? { Ok(()) } else { Err(not_running.into()) };
+        }
+        Err(error) => return Err(error.into()),
+    }
+    for _another in 0..TAKEOVERS {
+        match block_on(async { Ok(client.get::<Status>("/v1/status").await) })? {
+            Ok(status) => {
+                let pid = status.pid;
+                print(format_args!("serviceos (pid {pid}) runs in its place"))?;
+                stop(&client, pid)?;
+            }
+            Err(ClientError::NotRunning { .. }) => {
+                print(format_args!("stopped"))?;
+                return Ok(());
             }
             Err(error) => return Err(error.into()),
-        };
-        Ok(Some(status.pid))
-    })?;
-    let Some(pid) = pid else { return Ok(()) };
+        }
+    }
+    Err(anyhow!("whenever one is stopped, another one runs: look who starts it").into())
+}
+
+/// Gives the order, and waits until that process has ended.
+fn stop(client: &AdminClient, pid: u32) -> Result<(), Failure> {
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let number = number.context("failed to read the process's number")?;
     // Held before the order is given, so that the number cannot have become another process's.
-    let process =
-        i32::try_from(pid).ok().and_then(Pid::from_raw).context("failed to read the process's number")?;
-    let process =
-        pidfd_open(process, PidfdFlags::empty()).context("failed to watch the running serviceos")?;
-    block_on(async { Ok(client.order("/v1/shutdown").await?) })?;
-    print(format_args!("draining serviceos (pid {pid})"))?;
+    let process = match pidfd_open(number, PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(Errno::SRCH) => return Ok(()),
+        Err(error) => {
+            return Err(anyhow::Error::from(error).context("failed to watch the running serviceos").into());
+        }
+    };
+    match block_on(async { Ok(client.order("/v1/shutdown").await) })? {
+        Ok(()) => print(format_args!("draining serviceos (pid {pid})"))?,
+        // It has ended meanwhile.
+        Err(ClientError::NotRunning { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     let mut ended = [PollFd::new(&process, PollFlags::IN)];
     poll(&mut ended, None).context("failed to wait for the running serviceos")?;
-    print(format_args!("stopped"))?;
     Ok(())
 }
 

@@ -182,12 +182,13 @@ impl LetIn {
     }
 }
 
-/// What starts replicas, or takes over what an earlier one has left. Clients wait for that, and what is not wanted any more ends.
+/// What starts replicas, or takes over what an earlier one has left. Clients wait for that, and what is not wanted any more ends,
+/// once no other process can have requests of it.
 pub(super) fn begin(
     launcher: ReplicaLauncher,
     registry: &Registry,
     resumed: &Resumed,
-    let_in: LetIn,
+    (let_in, alone): (LetIn, impl Future<Output = ()> + Send + 'static),
     background: &mut Background,
 ) -> Arc<ReplicaLauncher> {
     give_places(registry, &launcher.found());
@@ -197,7 +198,13 @@ pub(super) fn begin(
     let unwanted = launcher.unwanted(|replica| snapshot.replica(replica).is_some());
     if !unwanted.is_empty() {
         // Those that are not ended by then are at the end of everything.
-        background.add(|stopped| and_on_until_told(end_unwanted(unwanted), stopped));
+        background.add(|stopped| async move {
+            let ended = async {
+                alone.await;
+                end_unwanted(unwanted).await;
+            };
+            and_on_until_told(ended, stopped).await;
+        });
     }
     let (found, registry) = (launcher.found(), registry.clone());
     match let_in {

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::fs::Mode;
 
+/// What a start writes at the most, in bytes, beside what the store has room for already.
+const ROOM: usize = 1 << 20;
+
 /// A locked data directory.
 pub(crate) struct DataDir {
     root: PathBuf,
@@ -159,8 +162,26 @@ fn lock(path: &Path, root: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// Whether everything that a start writes finds room. It is asked before another process is asked for its place, which would have
+/// to take that back.
+///
+/// # Errors
+/// The disk is full, or cannot be written to.
+pub(super) fn has_room(root: &Path) -> Result<()> {
+    let path = root.join("run/.room");
+    let written = std::fs::write(&path, vec![1; ROOM]);
+    let _never_made = std::fs::remove_file(&path).is_err();
+    written.with_context(|| {
+        format!("{ROOM} bytes cannot be written to the data directory {}: nothing was begun", root.display())
+    })
+}
+
 fn write_pid(lock: &mut File, root: &Path) -> Result<()> {
-    let written =
-        lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| write!(lock, "{}", std::process::id()));
+    // What is written over needs no more room on a disk that is full.
+    let pid = std::process::id().to_string();
+    let written = lock
+        .rewind()
+        .and_then(|()| lock.write_all(pid.as_bytes()))
+        .and_then(|()| lock.set_len(pid.len() as u64));
     written.with_context(|| format!("failed to write to the data directory {}", root.display()))
 }

@@ -1,21 +1,24 @@
 //! A place on the data directory: taken at the start, and given to another process that asks for it.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use configuration::Settings;
+use rustix::process::Signal;
 use tokio::time::timeout;
 
 use super::claims::Sockets;
-use super::data_dir::DataDir;
+use super::data_dir::{self, DataDir};
 use super::measuring::Measurements;
 use super::takeover::asking::{TakenOver, ask, is_there};
 use super::takeover::leaving::{HandingOver, Leaving};
 use super::takeover::standing::Asking;
 use super::takeover::succeeding::Predecessor;
-use super::{Given, LAST_LINES, Process, Running, Source, Whose};
+use super::{LAST_LINES, Process, Running, Untaken, Whose};
 use crate::failure::Failure;
 use crate::hold::Hold;
+use crate::signals::SIGTERM;
 
 /// How long a drain takes at the most where no service says how long one may.
 const NO_DRAIN: Duration = Duration::from_secs(30);
@@ -46,6 +49,7 @@ impl Place {
             }
             Whose::Anothers => {
                 is_there(root)?;
+                data_dir::has_room(root)?;
                 let measured = Measurements::take(settings, &root.join("run")).await?;
                 (ask(root).await?, Some((settings.clone(), measured)))
             }
@@ -60,15 +64,15 @@ impl Place {
 }
 
 impl Running {
-    /// Gives the place to whoever asks, finishes what is in flight, and ends. Where nobody takes it, it gives what to begin once more
-    /// with.
+    /// Gives the place to whoever asks, finishes what is in flight, and ends. Where nobody takes it, the place is given back.
     pub(super) async fn hand_over(
         self,
         asking: Asking,
         process: &mut Process,
-    ) -> Result<Option<Given>, Failure> {
+    ) -> Result<Option<Untaken>, Failure> {
         let began = Instant::now();
-        let asks = format!("serviceos {} with pid {}", asking.version, asking.pid());
+        let Asking { connection, process: asker, version } = asking;
+        let asks = format!("serviceos {version} with pid {}", asker.pid);
         process.screen.say(&format!("{asks} takes over; requests are served on"));
         tracing::info!("{asks} takes over: control ends here, and the gateway serves on");
         let Self { gateway, mut fleets, beside, mut background, output, access_log, mut live, .. } = self;
@@ -83,7 +87,12 @@ impl Running {
         let read = timeout(LAST_LINES, output).await.ok().and_then(Result::ok).unwrap_or_default();
         let drains = live.settings.services.iter().map(|service| service.drain_timeout);
         let (drain, registry) = (drains.max().unwrap_or(NO_DRAIN), live.registry.clone());
-        let (reader, text) = (live.files.reader(), live.revisions.in_force().text.clone());
+        // A start goes by what the file says, and by a revision of the command line as long as the file says the same.
+        let text = match timeout(LAST_LINES, live.revisions.file_text()).await {
+            Ok(Ok(text)) => text,
+            Ok(Err(_)) | Err(_) => live.revisions.in_force().text.clone(),
+        };
+        let reader = live.files.reader();
         drop((live, quoter));
         let closing = tokio::task::spawn_blocking(move || {
             stores.mesh.let_go();
@@ -94,15 +103,33 @@ impl Running {
         tracing::info!(let_go_ms, "control has ended, and everything is handed over");
         let handing = HandingOver { listening, data_dir, read, manager: manager.handed(), began };
         let leaving = Leaving { gateway, beside, access_log, registry, nonces, drain };
-        match handing.to(asking, &leaving).await {
+        let mut order = None;
+        let served = {
+            let mut serving = pin!(handing.to(connection, &asker, &leaving));
+            loop {
+                tokio::select! {
+                    served = &mut serving => break served,
+                    given = process.orders.first() => {
+                        process.screen.say(&format!("{given}: waits until it is certain who serves"));
+                        order = Some(given);
+                    }
+                }
+            }
+        };
+        match served {
             Ok(successor) => {
                 drop(handing);
-                let (pid, elapsed_ms) = (successor.pid, began.elapsed().as_millis());
+                let (pid, elapsed_ms) = (asker.pid, began.elapsed().as_millis());
                 process.signs_of_life.shutdown().await;
                 manager.main_process(pid);
                 tracing::info!(pid, elapsed_ms, "{asks} serves: what is in flight here is finished");
                 process.screen.say(&format!("{asks} serves; finishing what is in flight"));
-                leaving.finish(successor, Some(&mut process.orders)).await;
+                if order == Some(SIGTERM) {
+                    // It was meant for whoever serves.
+                    tracing::info!(pid, "the SIGTERM that came meanwhile is passed on");
+                    asker.signal(Signal::TERM);
+                }
+                leaving.finish(successor, &mut process.orders).await;
                 process.screen.say(&format!("taken over by pid {pid}"));
                 Ok(None)
             }
@@ -110,11 +137,10 @@ impl Running {
                 let error = format!("{error:#}");
                 tracing::error!(error, "{asks} has not taken over: this one takes its place back");
                 process.screen.say(&format!("{asks} has not taken over ({error}); this one goes on"));
-                let (taken, connection) = handing.to_itself(&leaving.registry)?;
-                process.leaving.spawn(leaving.finish_here(connection));
-                let reading = tokio::task::spawn_blocking(move || Source::again(reader, &text));
-                let (source, document) = reading.await.context("failed to read the configuration")??;
-                Ok(Some(Given { document, source, place: Whose::Own(Box::new(taken)) }))
+                if let Some(order) = order {
+                    process.orders.keep(order);
+                }
+                Ok(Some(Untaken { handing, leaving, reader, text }))
             }
         }
     }

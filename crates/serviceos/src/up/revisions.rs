@@ -144,6 +144,15 @@ impl Revisions {
         }
     }
 
+    /// What the file said last, of which what is in force may be another revision.
+    pub(crate) async fn file_text(&self) -> Result<String, ConfigRefused> {
+        let in_force = self.in_force();
+        match self.head.file == in_force.record.revision {
+            true => Ok(in_force.text.clone()),
+            false => history::text(&self.store, &self.keys, self.head.file).await,
+        }
+    }
+
     /// In what a configuration differs from what is in force.
     pub(crate) fn differences(&self, after: &Meaning) -> Vec<Difference> {
         self.in_force.borrow().meaning.differences(after)

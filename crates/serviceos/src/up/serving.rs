@@ -11,7 +11,7 @@ use super::reload::Live;
 use super::takeover::standing::Asking;
 use super::takeover::succeeding::{Stage, given_up, serves};
 use super::takeover::upgrade;
-use super::{Given, Process, Running, desk};
+use super::{Process, Running, Untaken, desk};
 use crate::failure::Failure;
 
 /// How it came to an end.
@@ -36,15 +36,15 @@ async fn told_to_shut_down(requests: &mut mpsc::Receiver<()>, stage: &watch::Rec
 }
 
 impl Running {
-    /// Serves until it is told to stop, or until a part ends by itself, which is a failure; gives what to begin once more with, where
-    /// it gave its place away and nobody took it.
+    /// Serves until it is told to stop, or until a part ends by itself, which is a failure; gives the place that it gave away where
+    /// nobody took that.
     pub(super) async fn serve(
         mut self,
         process: &mut Process,
         began: Instant,
-    ) -> Result<Option<Given>, Failure> {
+    ) -> Result<Option<Untaken>, Failure> {
         let over = Box::pin(self.until_told(process, began)).await;
-        let is_taking = matches!(*self.stage.borrow(), Stage::Taking { .. });
+        let is_taking = self.stage.borrow().is_anothers();
         let (told_by, failed) = match over {
             Over::Asked(asking) => match self.shutdown_requests.try_recv() {
                 // It was said before.
@@ -64,10 +64,7 @@ impl Running {
 
     /// Leaves everything as it is to whoever serves.
     fn give_up(self, reason: &str) -> Failure {
-        let from = match &*self.stage.borrow() {
-            Stage::Taking { from } | Stage::Serving { from } => from.to_string(),
-            Stage::GivenUp(_) | Stage::Alone => "before".to_owned(),
-        };
+        let from = self.stage.borrow().from();
         anyhow!("the takeover is given up: {reason}; the serviceos with pid {from} goes on").into()
     }
 
@@ -85,9 +82,12 @@ impl Running {
         let mut stages = stage.clone();
         let mut over = pin!(async {
             tokio::select! {
-                signal = orders.first() => match &*stage.borrow() {
-                    Stage::Taking { .. } => Over::GivenUp(signal.to_owned()),
-                    _ => Over::Told(signal),
+                signal = orders.first() => if stage.borrow().is_anothers() {
+                    Over::GivenUp(signal.to_owned())
+                } else {
+                    // What was given away and is taken back is ended from here.
+                    serves(stage.clone()).await;
+                    Over::Told(signal)
                 },
                 () = told_to_shut_down(shutdown_requests, stage) => Over::Told("serviceos down"),
                 Some(asking) = asked.recv() => Over::Asked(Box::new(asking)),

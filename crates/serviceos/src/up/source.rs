@@ -119,8 +119,8 @@ impl Source {
         Ok((Self::of(reader, kind, &bytes, &document), document))
     }
 
-    /// The same once more with the text that is in force, since the file may say by now what nobody could start with. That it is
-    /// another one is noticed like any change.
+    /// The same once more with what the file said last, since it may say by now what nobody could start with. That it says something
+    /// else is noticed like any change.
     ///
     /// # Errors
     /// The text cannot be used any more.

@@ -4,6 +4,7 @@ mod clients;
 mod failing;
 mod in_two;
 mod open_streams;
+mod orders;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use access::Nonces;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use edge_gateway::Gateway;
 use mesh_protocol::{MAX_DESCRIPTORS, send_with_descriptors};
 use observability::AccessLog;
@@ -23,7 +23,7 @@ use types::ReplicaId;
 use super::asking::TakenOver;
 use super::message::{Certificates, Handed, NoncesPart, Seen, SeenReplica, ToNew, ToOld, receive, send};
 use super::sockets::{Listening, Taken};
-use super::standing::{Asker, Asking};
+use super::standing::Asker;
 use super::{ON_ITS_WAY, SERVING};
 use crate::signals::Orders;
 use crate::up::LAST_LINES;
@@ -58,7 +58,6 @@ pub(in super::super) struct HandingOver {
 
 /// The one that serves now.
 pub(in super::super) struct Successor {
-    pub(in super::super) pid: u32,
     said: mpsc::Receiver<ToOld>,
     writing: OwnedWriteHalf,
 }
@@ -68,23 +67,28 @@ impl HandingOver {
     ///
     /// # Errors
     /// It does not; it has ended by then.
-    pub(in super::super) async fn to(&self, asking: Asking, leaving: &Leaving) -> Result<Successor> {
-        let Asking { connection, process, .. } = asking;
-        let served = async {
+    pub(in super::super) async fn to(
+        &self,
+        connection: UnixStream,
+        process: &Asker,
+        leaving: &Leaving,
+    ) -> Result<Successor> {
+        let proven = async {
             let connection = self.give(connection, &leaving.registry).await?;
-            wait_for_it(connection, process.pid, &leaving.nonces).await
+            let mut successor = Successor::of(connection);
+            successor.is_proven().await?;
+            Ok(successor)
         };
-        match timeout(SERVING, served).await {
-            Ok(Ok(successor)) => Ok(successor),
-            Ok(Err(error)) => {
-                process.end().await;
-                Err(error)
-            }
-            Err(_late) => {
-                process.end().await;
-                Err(anyhow!("it did not serve within {SERVING:?}, and was ended"))
-            }
+        let served = async {
+            let mut successor = process.within(SERVING, proven).await?;
+            process.within(ON_ITS_WAY, successor.serves(&leaving.nonces)).await?;
+            Ok(successor)
+        };
+        let served = served.await;
+        if served.is_err() {
+            process.end().await;
         }
+        served
     }
 
     async fn give(&self, mut connection: UnixStream, registry: &Registry) -> Result<UnixStream> {
@@ -142,21 +146,32 @@ impl HandingOver {
     }
 }
 
-/// Waits until whoever takes the place of this process serves.
-async fn wait_for_it(connection: UnixStream, pid: u32, nonces: &Nonces) -> Result<Successor> {
-    let (reading, mut writing) = connection.into_split();
-    let (heard, mut said) = mpsc::channel(QUEUED);
-    tokio::spawn(listen(reading, heard));
-    loop {
-        match said.recv().await {
-            Some(ToOld::Proven) => {
-                for part in NoncesPart::of(&nonces.hand_over()) {
-                    let part = ToNew::Nonces(Box::new(part));
-                    timeout(ON_ITS_WAY, send(&mut writing, &part)).await.context("it does not listen")??;
-                }
-            }
-            Some(ToOld::Serving) => return Ok(Successor { pid, said, writing }),
-            Some(ToOld::Hello(_) | ToOld::Seen(_)) => bail!("it said something else than was expected"),
+impl Successor {
+    fn of(connection: UnixStream) -> Self {
+        let (reading, writing) = connection.into_split();
+        let (heard, said) = mpsc::channel(QUEUED);
+        tokio::spawn(listen(reading, heard));
+        Self { said, writing }
+    }
+
+    /// Waits until its replicas are proven.
+    async fn is_proven(&mut self) -> Result<()> {
+        self.says(&ToOld::Proven).await
+    }
+
+    /// Hands over what it needs to serve, and waits until it does. From here on it may have requests.
+    async fn serves(&mut self, nonces: &Nonces) -> Result<()> {
+        for part in NoncesPart::of(&nonces.hand_over()) {
+            let part = ToNew::Nonces(Box::new(part));
+            timeout(ON_ITS_WAY, send(&mut self.writing, &part)).await.context("it does not listen")??;
+        }
+        self.says(&ToOld::Serving).await
+    }
+
+    async fn says(&mut self, expected: &ToOld) -> Result<()> {
+        match self.said.recv().await {
+            Some(said) if said == *expected => Ok(()),
+            Some(_other) => bail!("it said something else than was expected"),
             None => bail!("it ended before it served"),
         }
     }
@@ -178,21 +193,41 @@ async fn listen(mut reading: OwnedReadHalf, heard: mpsc::Sender<ToOld>) {
 }
 
 impl Leaving {
-    /// The same where this process takes its own place.
+    /// Waits until this process has taken its own place, and finishes.
     pub(in super::super) async fn finish_here(self, connection: UnixStream) {
-        match timeout(SERVING, wait_for_it(connection, Asker::itself().pid, &self.nonces)).await {
-            Ok(Ok(successor)) => self.finish(successor, None).await,
-            Ok(Err(_)) | Err(_) => {
-                tracing::error!("the place that nobody has taken could not be taken back in time");
+        let mut successor = Successor::of(connection);
+        let served = async {
+            successor.is_proven().await?;
+            successor.serves(&self.nonces).await
+        };
+        match served.await {
+            Ok(()) => self.finish_unless(successor, None).await,
+            Err(error) => tracing::error!("the place that nobody has taken was not taken back: {error:#}"),
+        }
+    }
+
+    /// Accepts nobody any more, and returns when all that was in flight is over, or what is left of it was cut off: nobody comes to
+    /// serve in the place of this one.
+    pub(in super::super) async fn end(mut self, orders: &mut Orders) {
+        self.gateway.drain(self.drain);
+        loop {
+            tokio::select! {
+                () = self.gateway.ended() => break,
+                () = orders.again() => self.gateway.drain(Duration::ZERO),
             }
         }
+        self.close().await;
     }
 
     /// Accepts nobody any more, and returns when all that was in flight is over. A second order means that somebody does not want to
     /// wait for that; the first is what is done already.
-    pub(in super::super) async fn finish(mut self, successor: Successor, mut orders: Option<&mut Orders>) {
+    pub(in super::super) async fn finish(self, successor: Successor, orders: &mut Orders) {
+        self.finish_unless(successor, Some(orders)).await;
+    }
+
+    async fn finish_unless(mut self, successor: Successor, mut orders: Option<&mut Orders>) {
         self.gateway.leave(self.drain);
-        let Successor { mut said, mut writing, .. } = successor;
+        let Successor { mut said, mut writing } = successor;
         let mut seen = Seen::default();
         let mut ticks = tokio::time::interval(TOLD_EVERY);
         let (mut is_there, mut given) = (true, 0);
@@ -226,6 +261,11 @@ impl Leaving {
                 }
             }
         }
+        self.close().await;
+    }
+
+    /// Ends what ran beside the gateway.
+    async fn close(mut self) {
         self.beside.stop().await;
         if let Some(log) = self.access_log {
             let written = tokio::task::spawn_blocking(move || log.finish());
@@ -270,8 +310,8 @@ fn go_by(registry: &Registry, seen: Vec<SeenReplica>) {
 fn go_by_one(registry: &Registry, replica: &Replica, seen: Option<&SeenReplica>) {
     let Some(instance) = &replica.instance else { return };
     // At another address it is another run.
-    let seen = seen.filter(|seen| seen.address == instance.address);
-    if !seen.is_some_and(|seen| seen.serves) {
+    let is_the_same = seen.is_some_and(|seen| seen.address == Some(instance.address));
+    if !(is_the_same && seen.is_some_and(|seen| seen.serves)) {
         registry.update(&replica.id, |replica| match replica.state {
             LifecycleState::Ready => {
                 replica.state = LifecycleState::Draining;
@@ -280,8 +320,9 @@ fn go_by_one(registry: &Registry, replica: &Replica, seen: Option<&SeenReplica>)
             LifecycleState::Starting | LifecycleState::Draining | LifecycleState::Stopped => Change::None,
         });
     }
-    if let Channel::Mesh(peer) = &instance.channel {
-        match seen.and_then(|seen| seen.certificates.as_ref()) {
+    // One that the new one does not want is ended by it once it has no request of this one.
+    if let (Channel::Mesh(peer), Some(seen)) = (&instance.channel, seen) {
+        match seen.certificates.as_ref().filter(|_| is_the_same) {
             Some(certificates) => renew(peer, certificates),
             None => peer.end(),
         }

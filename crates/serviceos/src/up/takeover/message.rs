@@ -137,7 +137,8 @@ pub(super) struct Seen {
 #[serde(rename_all = "camelCase")]
 pub(super) struct SeenReplica {
     pub(super) replica: ReplicaId,
-    pub(super) address: SocketAddr,
+    /// None while no process of it listens.
+    pub(super) address: Option<SocketAddr>,
     /// Whether it is Ready and attested; its health everybody finds out for himself.
     pub(super) serves: bool,
     /// What it may show, where it has an identity that has not ended.

@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use control::bind_socket_named;
 use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
@@ -20,50 +21,66 @@ use crate::up::background::{Background, told};
 
 /// Somebody who asks for the place of this process.
 pub(in super::super) struct Asking {
-    pub(super) connection: UnixStream,
-    pub(super) process: Asker,
+    pub(in super::super) connection: UnixStream,
+    pub(in super::super) process: Asker,
     pub(in super::super) version: String,
 }
 
 /// Its process.
-pub(super) struct Asker {
-    pub(super) pid: u32,
-    /// None where it cannot be watched.
-    process: Option<AsyncFd<OwnedFd>>,
-}
-
-impl Asking {
-    /// The number of its process.
-    pub(in super::super) fn pid(&self) -> u32 {
-        self.process.pid
-    }
+pub(in super::super) struct Asker {
+    pub(in super::super) pid: u32,
+    process: AsyncFd<OwnedFd>,
 }
 
 impl Asker {
-    fn of(pid: Option<i32>) -> Self {
-        let known = pid.and_then(Pid::from_raw);
-        let descriptor = known.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    /// # Errors
+    /// It cannot be watched, so that nobody could say whether it is the only one that serves.
+    fn of(pid: Option<i32>) -> Result<Self> {
+        let pid =
+            pid.and_then(Pid::from_raw).context("it has no number here: it runs in another namespace")?;
+        let descriptor = pidfd_open(pid, PidfdFlags::empty()).context("it cannot be watched")?;
         #[expect(
             deprecated,
             reason = "its successor is unsafe code; an owned descriptor stays open for as long as it is registered"
         )]
         let process =
-            descriptor.and_then(|descriptor| AsyncFd::with_interest(descriptor, Interest::READABLE).ok());
-        Self { pid: pid.map_or(0, i32::unsigned_abs), process }
+            AsyncFd::with_interest(descriptor, Interest::READABLE).context("it cannot be watched")?;
+        Ok(Self { pid: pid.as_raw_nonzero().get().unsigned_abs(), process })
     }
 
-    /// This process, which starts once more.
-    pub(super) fn itself() -> Self {
-        Self { pid: std::process::id(), process: None }
-    }
-
-    /// Ends it at once, if it has not ended by itself after a moment, and waits for that: whoever goes on must be the only one.
-    pub(super) async fn end(&self) {
-        let Some(process) = &self.process else { return };
-        if timeout(HELLO, process.readable()).await.is_err() {
-            let _ended_meanwhile = pidfd_send_signal(process.get_ref(), Signal::KILL).is_err();
-            let _ended_or_unwatchable = process.readable().await.is_ok();
+    /// What it does within this time. When it is late it is ended at once, before it can begin to serve.
+    ///
+    /// # Errors
+    /// It has failed, or was late.
+    pub(super) async fn within<T>(
+        &self,
+        limit: Duration,
+        part: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match timeout(limit, part).await {
+            Ok(done) => done,
+            Err(_late) => {
+                self.kill().await;
+                Err(anyhow!("it did not serve within {limit:?}, and was ended"))
+            }
         }
+    }
+
+    /// Waits until it has ended, and ends it when it does not by itself after a moment: whoever goes on must be the only one.
+    pub(super) async fn end(&self) {
+        if timeout(HELLO, self.process.readable()).await.is_err() {
+            self.kill().await;
+        }
+    }
+
+    async fn kill(&self) {
+        self.signal(Signal::KILL);
+        let _ended_or_unwatchable = self.process.readable().await.is_ok();
+    }
+
+    /// Tells it what this process was told.
+    pub(in super::super) fn signal(&self, signal: Signal) {
+        let _ended_meanwhile = pidfd_send_signal(self.process.get_ref(), signal).is_err();
     }
 }
 
@@ -129,21 +146,23 @@ async fn answer(
     };
     let Hello { protocol, version } = hello;
     let busy = stage.borrow().busy();
-    let refusal = match busy {
-        Some(busy) => Some(busy),
-        None if protocol != PROTOCOL => Some(format!(
+    let process = match busy {
+        Some(busy) => Err(anyhow!(busy)),
+        None if protocol != PROTOCOL => Err(anyhow!(
             "serviceos {} speaks form {PROTOCOL} of the takeover, and {version} speaks {protocol}: stop this one and start the \
              other",
             env!("CARGO_PKG_VERSION")
         )),
-        None => None,
+        None => Asker::of(peer.pid()),
     };
-    if let Some(refusal) = refusal {
-        let told = timeout(HELLO, send(&mut connection, &ToNew::Refused(refusal.clone()))).await;
-        told.context("it does not listen")??;
-        bail!(refusal);
-    }
-    let process = Asker::of(peer.pid());
+    let process = match process {
+        Ok(process) => process,
+        Err(refusal) => {
+            let told = ToNew::Refused(format!("{refusal:#}"));
+            timeout(HELLO, send(&mut connection, &told)).await.context("it does not listen")??;
+            return Err(refusal);
+        }
+    };
     // There is one at a time: what follows takes this task's turn away.
     let _being_told_to_end = asked.send(Asking { connection, process, version }).await.is_err();
     std::future::pending().await

@@ -53,7 +53,7 @@ pub(in super::super) enum Stage {
     /// The old one serves.
     Taking { from: u32 },
     /// It is given up, and the old one is to go on.
-    GivenUp(String),
+    GivenUp { from: u32, reason: String },
     /// This one serves, and the old one finishes what it has.
     Serving { from: u32 },
     /// There is no other one.
@@ -61,34 +61,54 @@ pub(in super::super) enum Stage {
 }
 
 impl Stage {
+    /// How far it is at first, and how the rest learns of what follows.
+    pub(in super::super) fn begin(
+        predecessor: Option<&Predecessor>,
+    ) -> (watch::Sender<Self>, watch::Receiver<Self>) {
+        let from = predecessor.map(|predecessor| predecessor.handed.pid);
+        watch::channel(from.map_or(Self::Alone, |from| Self::Taking { from }))
+    }
+
+    /// The number of the process whose place is taken, or was; its own where there is none.
+    pub(in super::super) fn from(&self) -> u32 {
+        match self {
+            Self::Taking { from } | Self::GivenUp { from, .. } | Self::Serving { from } => *from,
+            Self::Alone => std::process::id(),
+        }
+    }
+
+    /// Whether another process serves yet, and goes on where this one ends.
+    pub(in super::super) fn is_anothers(&self) -> bool {
+        matches!(self, Self::Taking { .. } | Self::GivenUp { .. }) && self.from() != std::process::id()
+    }
+
     /// Why this process does not give its own place away now.
     pub(in super::super) fn busy(&self) -> Option<String> {
         match self {
             Self::Taking { from } | Self::Serving { from } => Some(format!(
                 "it has taken over from the serviceos with pid {from}, which has not ended yet; try again once it has"
             )),
-            Self::GivenUp(_) => Some("it ends".to_owned()),
+            Self::GivenUp { .. } => Some("it ends".to_owned()),
             Self::Alone => None,
         }
     }
 }
 
 impl Succession {
-    /// Takes the place of another one, where there is one; gives how far that is.
+    /// Takes the place of another one, where there is one, and says how far that is.
     pub(in super::super) fn begin(
         self,
         predecessor: Option<Predecessor>,
+        stage: watch::Sender<Stage>,
         background: &mut Background,
-    ) -> watch::Receiver<Stage> {
-        let Some(predecessor) = predecessor else { return watch::channel(Stage::Alone).1 };
-        let (stage, stages) = watch::channel(Stage::Taking { from: predecessor.handed.pid });
+    ) {
+        let Some(predecessor) = predecessor else { return };
         background.add(|stopped| async move {
             tokio::select! {
                 () = predecessor.succeed(self, stage) => told(stopped).await,
                 () = told(stopped.clone()) => {}
             }
         });
-        stages
     }
 }
 
@@ -119,8 +139,13 @@ impl Predecessor {
         let telling = async {
             let snapshot = match proven(&registry, &handed.selectable).await {
                 Ok(snapshot) => snapshot,
+                Err(reason) if pid == std::process::id() => {
+                    // Nobody else would serve.
+                    tracing::warn!("{reason}: the place is taken back all the same");
+                    registry.snapshot()
+                }
                 Err(reason) => {
-                    stage.send_replace(Stage::GivenUp(reason));
+                    stage.send_replace(Stage::GivenUp { from: pid, reason });
                     return;
                 }
             };
@@ -166,7 +191,7 @@ impl Predecessor {
             // It is read to its end by whoever tells.
             never = reading => match never {},
         }
-        if !matches!(*stage.borrow(), Stage::GivenUp(_)) {
+        if !matches!(*stage.borrow(), Stage::GivenUp { .. }) {
             let elapsed_ms = began.elapsed().as_millis();
             tracing::info!(pid, elapsed_ms, "the serviceos whose place was taken has ended");
             stage.send_replace(Stage::Alone);
@@ -265,14 +290,14 @@ async fn tell_part(writing: &mut (impl tokio::io::AsyncWrite + Unpin), seen: See
 
 fn seen(snapshot: &Snapshot) -> Vec<SeenReplica> {
     let replicas = snapshot.services.iter().flat_map(|service| &service.replicas);
-    let seen = replicas.filter_map(|replica| {
-        let instance = replica.instance.as_ref()?;
-        Some(SeenReplica {
+    let seen = replicas.map(|replica| {
+        let instance = replica.instance.as_ref();
+        SeenReplica {
             replica: replica.id.clone(),
-            address: instance.address,
+            address: instance.map(|instance| instance.address),
             serves: replica.state == LifecycleState::Ready && replica.attestation.holds(),
-            certificates: certificates(&instance.channel),
-        })
+            certificates: instance.and_then(|instance| certificates(&instance.channel)),
+        }
     });
     seen.collect()
 }
@@ -334,7 +359,7 @@ fn mirror(instance: &Instance, known: &mut usize, count: usize) {
 /// Returns once the takeover is given up, or with the stage once there is nothing of it any more.
 pub(in super::super) async fn given_up(stage: &mut watch::Receiver<Stage>) -> String {
     loop {
-        if let Stage::GivenUp(reason) = &*stage.borrow_and_update() {
+        if let Stage::GivenUp { reason, .. } = &*stage.borrow_and_update() {
             return reason.clone();
         }
         if stage.changed().await.is_err() {
@@ -347,4 +372,12 @@ pub(in super::super) async fn given_up(stage: &mut watch::Receiver<Stage>) -> St
 pub(in super::super) async fn serves(mut stage: watch::Receiver<Stage>) {
     let _serves_or_ends =
         stage.wait_for(|stage| matches!(stage, Stage::Serving { .. } | Stage::Alone)).await.is_ok();
+}
+
+/// Returns once no other process serves.
+pub(in super::super) async fn alone(mut stage: watch::Receiver<Stage>) {
+    if stage.wait_for(|stage| matches!(stage, Stage::Alone)).await.is_err() {
+        // It was given up, or everything ends.
+        std::future::pending::<()>().await;
+    }
 }

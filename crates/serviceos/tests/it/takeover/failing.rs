@@ -59,7 +59,10 @@ fn whoever_says_something_else_is_refused_and_nothing_happens() {
 
 #[test]
 fn where_the_next_one_does_not_come_to_serve_the_one_before_goes_on_and_nobody_loses_a_request() {
-    let mut mesh = Mesh::new().service("vrf", 3).up();
+    let mut mesh = Mesh::new().service("vrf", 2).up();
+    // That stays in force for as long as the file says the same.
+    assert_eq!(mesh.run(&["scale", "vrf=3"]).code, 0);
+    mesh.until_selectable();
     let (before, pid) = (who(&mesh, "vrf"), mesh.pid());
     let clients = Clients::begin(&mesh);
     let mut seen = mesh.log().len();
