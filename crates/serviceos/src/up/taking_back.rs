@@ -14,7 +14,7 @@ use crate::failure::Failure;
 
 /// How long it waits before it tries again; each time twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The place, and what serves in it.
 pub(super) struct Untaken {
