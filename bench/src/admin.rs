@@ -110,19 +110,32 @@ impl Admin {
         }
     }
 
+    /// How many replicas of a service may be called.
+    ///
+    /// # Errors
+    ///
+    /// There is no such service.
+    pub(crate) async fn selectable(&self, service: &str) -> anyhow::Result<usize> {
+        let replicas = self.replicas(service).await?;
+        Ok(replicas.iter().filter(|replica| replica.selectable).count())
+    }
+
     /// The process of the only replica of a service, which has to be one that may be called.
     ///
     /// # Errors
     ///
     /// It is none.
     pub(crate) async fn pid(&self, service: &str) -> anyhow::Result<u32> {
-        let status: Status = serde_json::from_str(&self.ask("GET", "/v1/status").await?)?;
-        let of_service = status.services.into_iter().find(|known| known.name == service);
-        let replicas = of_service.context("no such service")?.replicas;
-        let [Replica { pid: Some(pid), selectable: true }] = replicas[..] else {
+        let [Replica { pid: Some(pid), selectable: true }] = self.replicas(service).await?[..] else {
             bail!("{service} has no replica that may be called");
         };
         Ok(pid)
+    }
+
+    async fn replicas(&self, service: &str) -> anyhow::Result<Vec<Replica>> {
+        let status: Status = serde_json::from_str(&self.ask("GET", "/v1/status").await?)?;
+        let of_service = status.services.into_iter().find(|known| known.name == service);
+        Ok(of_service.context("no such service")?.replicas)
     }
 
     async fn events(&self, service: &str, after: &str) -> anyhow::Result<Vec<Event>> {

@@ -47,7 +47,7 @@ use observability::{Exposition, Metrics};
 use serde::{Deserialize, Serialize};
 use service_lifecycle::{FleetHandle, Fleets};
 use service_registry::{Configurations, Registry};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use trust::Authority;
 
 use crate::auth::AdminToken;
@@ -109,7 +109,7 @@ pub struct AdminState {
     /// What each service is to work with, and what its replicas have made of it.
     pub configurations: Configurations,
     /// How what replicas may use is enforced.
-    pub limits: LimitsStatus,
+    pub limits: watch::Receiver<LimitsStatus>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The keys.
@@ -278,7 +278,8 @@ async fn status(State(state): State<AdminState>) -> Json<Status> {
         let rollouts = state.fleets.of(&service.name).map(FleetHandle::rollouts);
         shown.rollout = rollouts.and_then(|rollouts| rollouts.on_its_way).as_ref().map(brief);
     }
-    Json(Status { limits: state.limits, ..status })
+    let limits = state.limits.borrow().clone();
+    Json(Status { limits, ..status })
 }
 
 async fn why(

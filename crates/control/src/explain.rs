@@ -135,7 +135,7 @@ pub struct ExplainedType {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExplainedTimeouts {
-    /// Until the head of the answer, all tries together.
+    /// Until the head of the answer, all tries together: what the route allows, or less where the request says so.
     pub request_ms: u64,
     /// A try while another is still allowed.
     pub per_try_ms: u64,

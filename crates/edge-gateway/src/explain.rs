@@ -1,16 +1,19 @@
 //! What becomes of a request, and why: asked of the plan that is in force and of the look-up that requests take. Nothing is counted,
 //! and nobody is called.
 
+use std::time::Duration;
+
 use access::Limit;
 use http::Method;
-use http1::{Limits, RequestFault, RequestHead, parse_request};
+use http1::{Framing, Limits, RequestFault, RequestHead, parse_request};
 use service_router::ServicePlan;
 
 use crate::FlowError;
 use crate::authenticate::refused_as_it_is;
+use crate::destination;
 use crate::plan::Plan;
 use crate::route::{Misfit, OwnPage, Route, Target};
-use crate::validate::validate_head;
+use crate::validate::{validate_head, validate_length, validate_type};
 
 /// A request to be explained.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,13 +47,20 @@ pub enum Leads<'a> {
         route: &'a Route,
         /// How the service is called.
         service: &'a ServicePlan,
-        /// What is wanted of whoever calls.
-        caller: CallerWanted,
+        /// What becomes of the request as it was asked about, where no replica is called. What a credential is worth is not judged.
+        refusal: Option<Refusal>,
+        /// How long it may take.
+        timeout: Duration,
         /// The version that the request asks for.
         version: Option<String>,
     },
     /// To a page of the gateway's own.
-    Own(&'a OwnPage),
+    Own {
+        /// It.
+        page: &'a OwnPage,
+        /// The answer to the request as it was asked about, where the page is not shown. What a credential is worth is not judged.
+        refusal: Option<Refusal>,
+    },
 }
 
 /// What becomes of a request.
@@ -59,16 +69,6 @@ pub struct Explained<'a> {
     pub leads: Result<Leads<'a>, Refusal>,
     /// The other routes, and why it takes none of them; those of an own page and of what is malformed are not asked.
     pub others: Vec<(&'a Route, Misfit<'a>)>,
-}
-
-/// What is wanted of whoever calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CallerWanted {
-    /// Nothing.
-    Nothing,
-    /// A credential, and this is what becomes of the request as it was asked about: nothing more where it has one, which is not
-    /// judged.
-    Credential(Option<Refusal>),
 }
 
 impl Refusal {
@@ -95,7 +95,10 @@ impl Plan {
             return refused(&error);
         }
         match self.routes.find(&head) {
-            Ok(Target::Own(page)) => Explained { leads: Ok(Leads::Own(page)), others: Vec::new() },
+            Ok(Target::Own(page)) => {
+                let refusal = self.refused(page.scopes.as_deref(), &head).as_ref().map(Refusal::of);
+                Explained { leads: Ok(Leads::Own { page, refusal }), others: Vec::new() }
+            }
             Ok(Target::Route { route, .. }) => {
                 let leads = Ok(self.leads(route, &head));
                 Explained { leads, others: self.routes.misfits(&head, Some(route)) }
@@ -123,24 +126,33 @@ impl Plan {
     fn leads<'a>(&'a self, route: &'a Route, head: &RequestHead) -> Leads<'a> {
         let header = route.version_header.as_deref();
         let version = header.and_then(|header| head.values_of(header).next());
+        // The gateway asks who calls before it looks at what is sent.
+        let refused = self.refused(route.scopes.as_deref(), head).or_else(|| refused_content(head, route));
         Leads::Service {
             route,
             service: &self.services[route.service],
-            caller: match &route.scopes {
-                None => CallerWanted::Nothing,
-                Some(_) => {
-                    let refused = refused_as_it_is(head, &self.authentication);
-                    CallerWanted::Credential(refused.as_ref().map(Refusal::of))
-                }
-            },
+            refusal: refused.as_ref().map(Refusal::of),
+            timeout: destination::timeout(head, route),
             version: version.map(|version| String::from_utf8_lossy(version).into_owned()),
         }
+    }
+
+    /// How a request is refused for what it shows of whoever calls.
+    fn refused(&self, scopes: Option<&[String]>, head: &RequestHead) -> Option<FlowError> {
+        scopes.and_then(|_needed| refused_as_it_is(head, &self.authentication))
     }
 
     /// How often an address may call, if that is limited.
     pub fn limit_of_addresses(&self) -> Option<Limit> {
         self.rate_limits.of_addresses()
     }
+}
+
+/// How a request is refused for what its head says of its body. One that says nothing of it was asked about without it.
+fn refused_content(head: &RequestHead, route: &Route) -> Option<FlowError> {
+    let rule = route.rule.as_deref().filter(|_| head.framing() != Framing::Length(0));
+    let refused = rule.and_then(|rule| validate_type(head, rule).err());
+    refused.or_else(|| validate_length(head, route).err())
 }
 
 impl Route {

@@ -45,7 +45,7 @@ mod worker;
 
 pub use destination::CallerVersions;
 pub use error::{CODES, FlowError, LimitedBy};
-pub use explain::{Asked, CallerWanted, Explained, Leads, Refusal};
+pub use explain::{Asked, Explained, Leads, Refusal};
 pub use gateway::{Gateway, GatewayParts, Opener, Phase, Plans, Shared};
 pub use listener::{BindError, Given, GivenSockets, Listeners, Place};
 pub use plan::{Authentication, Plan};

@@ -24,6 +24,7 @@ use crate::cli::Cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    keep_descriptors();
     refuse_huge_pages();
     match commands::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -33,6 +34,14 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// What whoever has started this process left open is for nobody whom this one starts: replicas outlive it, and would hold a lock or a
+/// socket as long. Before there is another thread. Sockets that are handed over are taken by their numbers all the same.
+fn keep_descriptors() {
+    close_fds::set_fds_cloexec(FIRST_BEHIND_STANDARD_ERROR, &[]);
+}
+
+const FIRST_BEHIND_STANDARD_ERROR: i32 = 3;
 
 /// Huge pages cost twice the memory, the kernel clears 2 MiB at once while requests wait, and no benchmark gains. Where the
 /// kernel gives them unasked, it can only be told for the whole process; the replicas inherit that. A kernel that cannot be

@@ -252,7 +252,7 @@ impl Running {
             manager.inherit(&notify, watchdog);
         }
         // Before anything is started, which would be where this process is.
-        let confinement = Confinement::prepare(data_dir.run());
+        let confinement = Arc::new(Confinement::prepare(data_dir.run()));
         let waits = if predecessor.is_some() { store::IN_USE } else { Duration::ZERO };
         let stores = store::open(&data_dir, &document.settings, waits).await;
         let stores = stores.context("failed to open the store")?;
@@ -372,6 +372,7 @@ impl Running {
             texts_before,
             taken_back: None,
             slower_nodes,
+            confinement,
             rollouts: watch::channel(0).1,
         };
         let (address, data_path) = (gateway.addresses()[0], live.settings.data_dir.clone());
@@ -394,11 +395,10 @@ impl Running {
         let logs = Logs::default();
         let into = Destination { log, format: live.settings.telemetry.logs, kept: logs.clone() };
         let output = Follower::start(into).context("failed to start the thread that follows outputs")?;
-        let limits = confinement.say(&live.settings);
+        live.confinement.say(&live.settings);
         let kept = replica_process::Kept {
             run: data_dir.run().to_owned(),
             outputs: output.outputs(),
-            confinement,
             hold: hold.clone(),
             read: predecessor.as_ref().map(Predecessor::read).unwrap_or_default(),
         };
@@ -425,7 +425,7 @@ impl Running {
         let (running, handles) = fleets::Running::begin(begin);
         (live.fleets, live.rollouts) = (handles, running.ended());
         resumed.keep(&live.fleets, &live.specs, &mut background);
-        let state = admin_state(&live, &facts, &mesh, (desk, logs, limits), shutdown);
+        let state = admin_state(&live, &facts, &mesh, (desk, logs), shutdown);
         background.add(|stopped| control::serve_tcp(admin_port, state.clone(), token, stopped));
         background.add(|stopped| control::serve_socket(socket, state, stopped));
         manager.follow(&live.registry, &facts.expected, &mut background);

@@ -33,7 +33,7 @@ pub(crate) async fn state(folder: &tempfile::TempDir, admin: &str) -> AdminState
         registry: registry.clone(),
         events: EventLog::new(registry.events().clone(), Timestamp::from_millisecond(0xabc).unwrap()),
         logs: Logs::default(),
-        limits: LimitsStatus::default(),
+        limits: watch::channel(LimitsStatus::default()).1,
         configurations: Configurations::default(),
         fleets: Fleets::default(),
         explain: Arc::new(|_| crate::Explanation::default()),

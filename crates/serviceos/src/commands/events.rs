@@ -103,5 +103,9 @@ mod tests {
             2026-11-30T17:00:00.500Z  vrf           rollout done           replica
             2026-11-30T17:00:00.500Z  serviceos     takeover 4711 -> 4812  replica"#]]
         .assert_eq(&lines.iter().map(text).collect::<Vec<_>>().join("\n"));
+        let missed = |form| told(&ToldEvent::Missed(3), form).unwrap();
+        expect!["(3 events are missing here: they came faster than they were read)"]
+            .assert_eq(&missed(Form::Text));
+        expect![[r#"{"missed":3}"#]].assert_eq(&missed(Form::Json));
     }
 }

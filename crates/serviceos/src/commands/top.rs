@@ -38,6 +38,10 @@ pub(crate) fn run(args: &TopArgs) -> Result<(), Failure> {
         let why = "top shows itself in a terminal only; `serviceos status` prints the same once, and with --json for programs";
         return Err(anyhow!(why).into());
     }
+    if std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
+        let why = "this terminal has no place to go back to (TERM=dumb), and top needs that; `serviceos status` prints the same once";
+        return Err(anyhow!(why).into());
+    }
     let client = AdminClient::new(&args.place.data_dir());
     block_on(async {
         let mut orders = Orders::listen().context("failed to listen for signals")?;
@@ -82,7 +86,9 @@ enum Pressed {
 
 impl Screen {
     fn open() -> Result<Self, Failure> {
-        let terminal = ratatui::try_init().context("the terminal cannot be used")?;
+        // What was done of it already is taken back.
+        let terminal = ratatui::try_init().inspect_err(|_| ratatui::restore());
+        let terminal = terminal.context("the terminal cannot be used")?;
         let (pressed, keys) = mpsc::channel(QUEUED_KEYS);
         let closed = Arc::new(AtomicBool::new(false));
         let reader = spawn_blocking({

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use control::{AdminState, Catalogue, EventLog, LimitsStatus, Logs, SharedConfigDesk};
+use control::{AdminState, Catalogue, EventLog, Logs, SharedConfigDesk};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -16,7 +16,7 @@ pub(super) fn admin_state(
     live: &Live,
     facts: &Facts,
     mesh: &Arc<Begun>,
-    (configuration, logs, limits): (SharedConfigDesk, Logs, LimitsStatus),
+    (configuration, logs): (SharedConfigDesk, Logs),
     shutdown: mpsc::Sender<()>,
 ) -> AdminState {
     AdminState {
@@ -25,7 +25,7 @@ pub(super) fn admin_state(
         events: EventLog::new(live.registry.events().clone(), Timestamp::now()),
         fleets: live.fleets.clone(),
         explain: explainer(live, facts.gateway),
-        limits,
+        limits: live.confinement.said(),
         store: live.store.clone(),
         registry: live.registry.clone(),
         catalogue: Catalogue::new(live.registry.clone(), Timestamp::now(), live.described.subscribe()),

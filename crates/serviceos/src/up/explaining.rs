@@ -11,7 +11,7 @@ use control::{
     ExplainedLimit, ExplainedReplica, ExplainedRetries, ExplainedRoute, ExplainedSplit, ExplainedTimeouts,
     ExplainedType, ExplainedVersions, Explainer, Explanation, OtherRoute, why_not_selectable,
 };
-use edge_gateway::{Asked, CallerWanted, Leads, Misfit, Plan, Plans, Refusal, Route};
+use edge_gateway::{Asked, Leads, Misfit, Plan, Plans, Refusal, Route};
 use http::Method;
 use service_registry::{Registry, Replica, Service, Split};
 use service_router::{BalancingPolicy, RouterPolicy, ServicePlan};
@@ -70,16 +70,17 @@ fn explain(sources: &Sources, request: &ExplainRequest) -> Explanation {
                 explanation.nearest = near.into_iter().map(Route::name).collect();
             }
         }
-        Ok(Leads::Own(page)) => {
+        Ok(Leads::Own { page, refusal }) => {
+            explanation.answer = refusal.as_ref().map(answer);
             explanation.page = Some(page.path.to_owned());
             explanation.authentication = Some(authentication(sources, plan, page.scopes.as_deref()));
         }
-        Ok(Leads::Service { route, service, caller, version }) => {
-            of_route(&mut explanation, route, service);
+        Ok(Leads::Service { route, service, refusal, timeout, version }) => {
+            of_route(&mut explanation, (route, service), *timeout);
             explanation.authentication = Some(authentication(sources, plan, route.scopes.as_deref()));
             of_service(&mut explanation, &sources.registry, (route, service), version.as_deref());
-            // The gateway asks who calls before it asks who answers.
-            if let CallerWanted::Credential(Some(refusal)) = caller {
+            // The gateway looks at the request before it asks who answers.
+            if let Some(refusal) = refusal {
                 explanation.answer = Some(answer(refusal));
             }
         }
@@ -87,7 +88,7 @@ fn explain(sources: &Sources, request: &ExplainRequest) -> Explanation {
     explanation
 }
 
-fn of_route(explanation: &mut Explanation, route: &Route, service: &ServicePlan) {
+fn of_route(explanation: &mut Explanation, (route, service): (&Route, &ServicePlan), timeout: Duration) {
     let header = |(name, value): &(String, String)| format!("{name}: {value}");
     explanation.route = Some(ExplainedRoute {
         path: route.template.clone(),
@@ -108,10 +109,8 @@ fn of_route(explanation: &mut Explanation, route: &Route, service: &ServicePlan)
     });
     explanation.body = Some(ExplainedBody { max_bytes: route.body_limit, types: types.collect() });
     let policy: &RouterPolicy = &service.policy;
-    explanation.timeouts = Some(ExplainedTimeouts {
-        request_ms: millis(route.timeout),
-        per_try_ms: millis(policy.per_try_timeout),
-    });
+    explanation.timeouts =
+        Some(ExplainedTimeouts { request_ms: millis(timeout), per_try_ms: millis(policy.per_try_timeout) });
     let causes = [(policy.retry_on.connect, "connect"), (policy.retry_on.reset, "reset")];
     let causes = causes.into_iter().filter(|(counts, _)| *counts).map(|(_, cause)| cause.to_owned());
     explanation.retries = Some(ExplainedRetries {

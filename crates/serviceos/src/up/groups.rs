@@ -23,6 +23,7 @@ use control::LimitsStatus;
 use launcher::Limits;
 use rustix::fs::{Access, access};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use types::ReplicaId;
 
@@ -45,6 +46,8 @@ pub(super) struct Confinement {
     groups: Option<Groups>,
     /// Why not all of it is done by groups.
     reason: Option<String>,
+    /// What was said of the configuration in force.
+    said: watch::Sender<LimitsStatus>,
 }
 
 struct Groups {
@@ -97,10 +100,14 @@ impl Confinement {
                     groups.base.display(),
                     names.join(", ")
                 );
-                Self { groups: Some(groups), reason: (!missing.is_empty()).then_some(reason) }
+                Self::new(Some(groups), (!missing.is_empty()).then_some(reason))
             }
-            Err(reason) => Self { groups: None, reason: Some(reason) },
+            Err(reason) => Self::new(None, Some(reason)),
         }
+    }
+
+    fn new(groups: Option<Groups>, reason: Option<String>) -> Self {
+        Self { groups, reason, said: watch::Sender::default() }
     }
 
     fn has(&self, controller: Controller) -> bool {
@@ -123,14 +130,19 @@ impl Confinement {
         Ok((limits, group))
     }
 
-    /// Logs what of the configuration is not done; gives all of it as `status` tells it.
-    pub(super) fn say(&self, settings: &Settings) -> LimitsStatus {
+    /// Logs what of the configuration is not done, where that is another than was said before.
+    pub(super) fn say(&self, settings: &Settings) {
         let status = self.status(settings);
-        if !status.unenforced.is_empty() {
+        let before = self.said.send_replace(status.clone());
+        if !status.unenforced.is_empty() && status.unenforced != before.unenforced {
             let (what, why) = (status.unenforced.join("; "), status.reason.as_deref());
             tracing::warn!(what, why, "limits of replicas are not what the configuration says");
         }
-        status
+    }
+
+    /// All of it as `status` tells it.
+    pub(super) fn said(&self) -> watch::Receiver<LimitsStatus> {
+        self.said.subscribe()
     }
 
     fn status(&self, settings: &Settings) -> LimitsStatus {
@@ -404,7 +416,7 @@ mod tests {
 
     #[test]
     fn without_groups_memory_is_the_launchers_business_and_that_is_said() {
-        let confinement = Confinement { groups: None, reason: Some("there are none".into()) };
+        let confinement = Confinement::new(None, Some("there are none".into()));
         let resources =
             Resources { memory: Some(ByteSize(1 << 30)), cpus: Some(Cpus(500)), open_files: Some(99) };
         let (limits, group) = confinement.of(&"app/0".parse().unwrap(), &resources).unwrap();

@@ -21,12 +21,13 @@ use types::ServiceName;
 use super::client_tls::ClientTls;
 use super::files::Files;
 use super::fleets;
+use super::groups::Confinement;
 use super::joining::Manifests;
 use super::made::Broken;
 use super::measuring::Measurements;
 use super::plan::{self, Plan, Previous, Resolving, RouteLimits, descriptions};
 use super::request_rules::RequestRules;
-use super::revisions::{Candidate, Committed, FileMeans, InForce, Origin, Revisions, told};
+use super::revisions::{Candidate, Committed, FileMeans, Origin, Revisions};
 use super::rolling::Reason;
 use super::shared_limits::SharedFiles;
 use super::slower_nodes::SlowerNodes;
@@ -80,6 +81,7 @@ pub(crate) struct Live {
     /// The service of which the configuration is to say again what runs, while it is applied.
     pub(super) taken_back: Option<ServiceName>,
     pub(super) slower_nodes: SlowerNodes,
+    pub(super) confinement: Arc<Confinement>,
     /// Changes whenever a rollout has ended.
     pub(super) rollouts: watch::Receiver<u64>,
 }
@@ -311,7 +313,7 @@ impl Live {
         }
         let (revision, elapsed_ms) = (self.revisions.in_force().record.revision, began.elapsed().as_millis());
         tracing::info!(elapsed_ms, services, revision, "the configuration was applied");
-        say_what_changed(&before, &self.revisions.in_force());
+        self.revisions.in_force().say_what_replaces(&before);
         Ok(())
     }
 
@@ -413,6 +415,7 @@ impl Live {
         rules.renewed(&self.rules).for_each(|key| {
             tracing::info!("{key}: a schema has changed and was taken over");
         });
+        self.confinement.say(&settings);
         (self.settings, self.router, self.limits) = (settings, router, limits);
         (self.client_tls, self.upstream_tls) = (client_tls, upstream_tls);
         (self.shared, self.rules) = (shared, rules);
@@ -471,21 +474,6 @@ fn not_applied(error: anyhow::Error) -> ConfigRefused {
     match error.downcast::<TrustError>() {
         Ok(error) => ConfigRefused::Trust(error),
         Err(error) => ConfigRefused::NotApplied(format!("{error:#}")),
-    }
-}
-
-/// The diff, for the log. What somebody asked for and the file takes back, nobody may miss.
-fn say_what_changed(before: &InForce, now: &InForce) {
-    let (changes, more) = told(&before.meaning.differences(&now.meaning));
-    let changes = changes.join("\n");
-    let (old, new) = (before.record.revision, now.record.revision);
-    if before.record.origin == Origin::Cli && now.record.origin == Origin::File {
-        tracing::warn!(
-            more,
-            "revision {new}, the file, replaces revision {old} of the command line:\n{changes}"
-        );
-    } else {
-        tracing::info!(more, "revision {new} replaces revision {old}:\n{changes}");
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) struct ReplicaLauncher {
     left: Leftovers,
     /// What a replica that was left is asked who it is with.
     tls: TlsClient,
-    confinement: Confinement,
+    confinement: Arc<Confinement>,
     hold: Hold,
     read: BTreeMap<ReplicaId, u64>,
 }
@@ -65,8 +65,6 @@ pub(super) struct Kept {
     pub(super) run: PathBuf,
     /// What they write.
     pub(super) outputs: Outputs,
-    /// What they may use.
-    pub(super) confinement: Confinement,
     /// How their processes are held.
     pub(super) hold: Hold,
     /// How far somebody else has read what they write.
@@ -104,7 +102,8 @@ impl ReplicaLauncher {
     pub(super) fn new(kept: Kept, live: &Live, mesh: &Arc<Begun>, left: Leftovers) -> anyhow::Result<Self> {
         let tls = live.upstream_tls.of_mesh().context("failed to set up TLS to the replicas")?;
         let (mesh, registry) = (Arc::clone(mesh), live.registry.clone());
-        let (specs, Kept { run, outputs, confinement, hold, read }) = (live.specs.clone(), kept);
+        let (specs, Kept { run, outputs, hold, read }) = (live.specs.clone(), kept);
+        let confinement = Arc::clone(&live.confinement);
         Ok(Self { run, specs, mesh, outputs, registry, left, tls, confinement, hold, read })
     }
 

@@ -96,6 +96,23 @@ pub(crate) struct Committed {
     entry: Entry,
 }
 
+impl InForce {
+    /// The diff, for the log. What somebody asked for and the file takes back, nobody may miss.
+    pub(crate) fn say_what_replaces(&self, before: &Self) {
+        let (changes, more) = told(&before.meaning.differences(&self.meaning));
+        let changes = changes.join("\n");
+        let (old, new) = (before.record.revision, self.record.revision);
+        if before.record.origin == Origin::Cli && self.record.origin == Origin::File {
+            tracing::warn!(
+                more,
+                "revision {new}, the file, replaces revision {old} of the command line:\n{changes}"
+            );
+        } else {
+            tracing::info!(more, "revision {new} replaces revision {old}:\n{changes}");
+        }
+    }
+}
+
 impl Committed {
     /// Its number.
     pub(crate) fn number(&self) -> u64 {

@@ -120,3 +120,52 @@ fn it_goes_by_the_configuration_that_is_in_force() {
     assert_eq!(check(&mesh, "GET", "/old", &[])["answer"]["status"], 404);
     check(&mesh, "GET", "/new", &[]);
 }
+
+#[test]
+fn what_a_head_shows_of_caller_body_and_time_is_what_the_gateway_goes_by() {
+    let upstream = Upstream::new();
+    let routes = "        - {match: {path: '/take/{*rest}'}, public: true, request: {bodyBytes: 1KiB, schema: {type: object}}}
+        - {match: {path: /closed}, request: {bodyBytes: 1KiB}}
+        - {match: {path: /wait}, public: true, timeout: 1h}";
+    let mesh =
+        Mesh::new().gateway("limits: {requestTimeout: 1h}").endpoint("site", upstream.address, routes).up();
+    let refused = |said: &Value| said["answer"]["code"].as_str().unwrap_or_default().to_owned();
+    let json = ("content-type", "application/json");
+    // Pages of the gateway's own: one for a caller, and one for anybody.
+    let quota = check(&mesh, "GET", "/v1/quota", &[]);
+    assert_eq!((refused(&quota), &quota["page"]), ("AUTH_REQUIRED".into(), &"/v1/quota".into()));
+    let quota = check(&mesh, "GET", "/v1/quota", &[("x-api-key", &mesh.key)]);
+    assert_eq!(quota["answer"], Value::Null);
+    assert_eq!(check(&mesh, "GET", "/health", &[])["answer"], Value::Null);
+    assert_eq!(refused(&check(&mesh, "POST", "/v1/quota", &[])), "METHOD_NOT_ALLOWED");
+    // What is announced of a body.
+    let large = ("content-length", "1025");
+    assert_eq!(refused(&check(&mesh, "POST", "/take/it", &[json, large])), "BODY_TOO_LARGE");
+    assert_eq!(
+        refused(&check(&mesh, "POST", "/closed", &[json, large])),
+        "AUTH_REQUIRED",
+        "that comes first"
+    );
+    let text = ("content-type", "text/plain");
+    assert_eq!(refused(&check(&mesh, "POST", "/take/it", &[text, large])), "MEDIA_TYPE_UNSUPPORTED");
+    let fits = [
+        "POST",
+        "/take/it",
+        "--header",
+        "content-type: application/json",
+        "--header",
+        "content-length: 1024",
+    ];
+    assert_eq!(explained(&mesh, &fits)["answer"], Value::Null, "the body itself is not judged");
+    // The time that the client gives.
+    let limited = |timeout: &str| {
+        let field = format!("x-request-timeout: {timeout}");
+        explained(&mesh, &["GET", "/wait", "--header", &field])["timeouts"]["requestMs"].clone()
+    };
+    assert_eq!(
+        (limited("300ms"), limited("2h"), limited("soon")),
+        (300.into(), 3_600_000.into(), 3_600_000.into())
+    );
+    let answer = Request::new("GET", "/wait").header("x-request-timeout", "300ms").send(mesh.gateway);
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (504, Some("UPSTREAM_TIMEOUT")));
+}

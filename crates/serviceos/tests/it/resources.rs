@@ -156,3 +156,29 @@ fn status_tells_how_limits_are_enforced_in_words_that_are_known() {
     println!("limits here: {limits}");
     assert_eq!(limits["unenforced"], serde_json::json!([]));
 }
+
+#[test]
+fn what_is_not_enforced_is_said_too_when_it_comes_while_everything_runs_and_once() {
+    let Some(mesh) = up("replicas: 1") else { return };
+    assert_eq!(mesh.status()["limits"]["unenforced"], serde_json::json!([]));
+    let file = mesh.folder().join("serviceos.yaml");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let apply = |resources: &str| {
+        let seen = mesh.log().len();
+        std::fs::write(mesh.folder().join("new.yaml"), before.replace("replicas: 1", resources)).unwrap();
+        std::fs::rename(mesh.folder().join("new.yaml"), &file).unwrap();
+        mesh.until_logged(seen, "the configuration was applied");
+    };
+    apply("resources: {cpus: 1.5}");
+    apply("resources: {cpus: 1.5}, drain: {timeout: 20s}");
+    let limits = mesh.status()["limits"].clone();
+    let said = mesh.log().matches("limits of replicas are not what the configuration says").count();
+    if limits["cpus"] == "cgroup" {
+        assert_eq!((&limits["unenforced"], said), (&serde_json::json!([]), 0));
+    } else {
+        assert_eq!(limits["unenforced"], serde_json::json!(["services.app.resources.cpus is not enforced"]));
+        assert_eq!(said, 1, "{}", mesh.log());
+        apply("replicas: 1, drain: {timeout: 20s}");
+        assert_eq!(mesh.status()["limits"]["unenforced"], serde_json::json!([]));
+    }
+}

@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::thread::JoinHandle;
 
 use http::HeaderMap;
 use rustix::process::Signal;
 use serde_json::json;
-use testkit::{Connection, Http2, Mesh, Request, Running, Upstream, eventually, processes_of};
+use testkit::{Answer, Connection, Http2, Mesh, Request, Running, Upstream, eventually, processes_of};
 
 /// A server that the oracle asks and that answers only when the test lets it.
 pub(crate) struct Slow {
@@ -28,6 +29,15 @@ impl Slow {
             "    oracle: {{config: {{allow: [{{url: \"{url}\"}}], allowLoopback: [\"{address}\"]}}}}\n"
         );
         Mesh::new().yaml(&config).up()
+    }
+
+    /// A client that asks the oracle for it, and the question, which is held.
+    pub(crate) fn ask(&self, mesh: &Running) -> (JoinHandle<Answer>, TcpStream) {
+        let (gateway, key, body) = (mesh.gateway, mesh.key.clone(), query(self));
+        let client = std::thread::spawn(move || {
+            Request::new("POST", "/v1/oracle/query").key(&key).json(&body).send(gateway)
+        });
+        (client, self.asked())
     }
 
     /// Waits for the request and holds it.
@@ -66,11 +76,7 @@ fn says(mesh: &Running, text: &str) {
 fn a_request_in_flight_finishes_before_anything_stops() {
     let slow = Slow::new();
     let mut mesh = slow.mesh();
-    let (gateway, key, body) = (mesh.gateway, mesh.key.clone(), query(&slow));
-    let client = std::thread::spawn(move || {
-        Request::new("POST", "/v1/oracle/query").key(&key).json(&body).send(gateway)
-    });
-    let held = slow.asked();
+    let (client, held) = slow.ask(&mesh);
     mesh.signal(Signal::TERM);
     says(&mesh, "SIGTERM: draining");
     answer(held);
@@ -155,12 +161,7 @@ fn whoever_has_no_answer_when_the_time_is_over_is_told_so_and_its_call_ends() {
 fn a_second_signal_stops_at_once() {
     let slow = Slow::new();
     let mut mesh = slow.mesh();
-    let (gateway, key, body) = (mesh.gateway, mesh.key.clone(), query(&slow));
-    let client = std::thread::spawn(move || {
-        let mut client = testkit::Client::connect(gateway).unwrap();
-        client.send(&Request::new("POST", "/v1/oracle/query").key(&key).json(&body)).unwrap()
-    });
-    let held = slow.asked();
+    let (client, held) = slow.ask(&mesh);
     mesh.signal(Signal::INT);
     says(&mesh, "Ctrl-C: draining");
     mesh.signal(Signal::INT);

@@ -208,6 +208,21 @@ impl Held {
         })
     }
 
+    /// That what `up` has started has neither these sockets, nor what was left open when `up` began, nor the variables.
+    fn check_started(&self, up: u32, sockets: &[SocketAddr]) {
+        let replicas = self.status()["services"][0]["replicas"].as_array().unwrap().len();
+        let mut none: Vec<_> = sockets.iter().copied().map(listening_at).collect();
+        none.push(self.mesh.folder().join("left-open").canonicalize().unwrap());
+        let started = testkit::processes_of(self.mesh.folder());
+        let started: Vec<_> = started.into_iter().filter(|process| *process != up).collect();
+        for process in &started {
+            let (open, variables) = (opened_by(*process), environment(*process));
+            assert!(none.iter().all(|descriptor| !open.contains(descriptor)), "{process}: {open:?}");
+            assert!(!variables.contains("LISTEN_"), "{process}: {variables}");
+        }
+        assert!(started.len() > replicas, "the replicas and the quoter, not {}", started.len());
+    }
+
     fn key(&self) -> String {
         eventually("the development key", || {
             let out = std::fs::read_to_string(self.mesh.folder().join("up.out")).unwrap_or_default();
@@ -216,8 +231,8 @@ impl Held {
     }
 }
 
-/// What descriptors of a process are sockets: `socket:[1234]`.
-fn sockets_of(pid: u32) -> Vec<PathBuf> {
+/// What the descriptors of a process are of: a path, or `socket:[1234]`.
+fn opened_by(pid: u32) -> Vec<PathBuf> {
     let descriptors = std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")).unwrap();
     descriptors.flatten().filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok()).collect()
 }
@@ -247,7 +262,7 @@ fn who_connects_while_up_is_started_anew_waits_and_nobody_is_lost() {
     };
     assert_eq!(ask(), 200);
     assert_eq!(held.status()["gateway"], gateway.to_string());
-    assert!(sockets_of(pid).contains(&listening_at(gateway)));
+    assert!(opened_by(pid).contains(&listening_at(gateway)));
 
     let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let client = {
@@ -309,16 +324,21 @@ fn sockets_are_taken_by_their_names_and_nothing_that_is_started_has_them_or_the_
     assert_eq!(Request::new("GET", "/health").send(admin).status, 200);
     let known = std::fs::read_to_string(held.mesh.folder().join(".serviceos/run/mesh.address")).unwrap();
     assert_eq!(known.trim(), mesh.to_string());
-    let replicas = status["services"][0]["replicas"].as_array().unwrap();
-    let listening = [held.gateway, mesh, admin].map(listening_at);
-    let mut looked_at = 0;
-    for process in testkit::processes_of(held.mesh.folder()).into_iter().filter(|process| *process != pid) {
-        let (sockets, variables) = (sockets_of(process), environment(process));
-        assert!(listening.iter().all(|socket| !sockets.contains(socket)), "{process}: {sockets:?}");
-        assert!(!variables.contains("LISTEN_"), "{process}: {variables}");
-        looked_at += 1;
+    held.check_started(pid, &[held.gateway, mesh, admin]);
+    assert_eq!(held.end(pid, Signal::TERM), 0);
+    wait_until_gone(pid);
+}
+
+#[test]
+fn sockets_that_are_for_another_process_are_not_taken_and_nothing_that_is_started_has_them() {
+    if !has_program(PYTHON) {
+        return;
     }
-    assert!(looked_at > replicas.len(), "the replicas and the quoter, not {looked_at}");
+    let mut held = Held::new(Mesh::new(), "gateway", THREE);
+    let pid = held.order("start 1").try_into().unwrap();
+    held.key();
+    assert_ne!(held.status()["gateway"], held.gateway.to_string());
+    held.check_started(pid, &[held.gateway]);
     assert_eq!(held.end(pid, Signal::TERM), 0);
     wait_until_gone(pid);
 }

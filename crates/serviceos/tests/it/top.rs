@@ -24,8 +24,20 @@ struct Shown {
 const ENTERED: &str = "\u{1b}[?1049h";
 const LEFT: &str = "\u{1b}[?1049l";
 
+/// Rows and columns in which there is room for everything.
+const LARGE: (u16, u16) = (30, 150);
+
+fn set_size(terminal: &File, (ws_row, ws_col): (u16, u16)) {
+    tcsetwinsize(terminal, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+}
+
 impl Shown {
     fn top(mesh: &Running) -> Self {
+        Self::top_in(mesh, "xterm", LARGE)
+    }
+
+    /// In a terminal of this kind, with so many rows and columns.
+    fn top_in(mesh: &Running, term: &str, size: (u16, u16)) -> Self {
         let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         unlockpt(&controller).unwrap();
         let name = ptsname(&controller, Vec::new()).unwrap();
@@ -33,10 +45,10 @@ impl Shown {
         let mut options = File::options();
         options.read(true).write(true).custom_flags(not_ours);
         let terminal = options.open(name.to_str().unwrap()).unwrap();
-        tcsetwinsize(&terminal, Winsize { ws_row: 30, ws_col: 150, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        set_size(&terminal, size);
         let of_child = || terminal.try_clone().unwrap();
         let mut command = mesh.command();
-        command.arg("top").env("TERM", "xterm").stdin(of_child()).stdout(of_child()).stderr(of_child());
+        command.arg("top").env("TERM", term).stdin(of_child()).stdout(of_child()).stderr(of_child());
         let top = command.spawn().unwrap();
         let keys = File::from(controller);
         let written = Arc::<Mutex<Vec<u8>>>::default();
@@ -70,6 +82,10 @@ impl Shown {
     fn check_restored(mut self) {
         assert_eq!(self.top.wait().unwrap().code(), Some(0), "{}", self.written());
         self.until(LEFT);
+        self.check_modes();
+    }
+
+    fn check_modes(&self) {
         let modes = tcgetattr(&self.terminal).unwrap().local_modes;
         assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG), "{modes:?}");
     }
@@ -94,6 +110,33 @@ fn a_terminal_shows_services_and_replicas_until_q_and_is_as_before() {
     shown.until("vrf/0");
     testkit::kill(shown.top.id(), Signal::TERM);
     shown.check_restored();
+}
+
+#[test]
+fn a_terminal_may_have_any_size_and_another_one_later() {
+    let mesh = Mesh::new().service("vrf", 1).up();
+    for tiny in [(1, 1), (0, 0), (1, 150), (30, 1)] {
+        let mut shown = Shown::top_in(&mesh, "xterm", tiny);
+        shown.until(ENTERED);
+        set_size(&shown.terminal, LARGE);
+        shown.until("vrf/0");
+        shown.forget();
+        set_size(&shown.terminal, tiny);
+        shown.press("r");
+        eventually("the terminal to be cleared", || (!shown.written().is_empty()).then_some(()));
+        shown.press("q");
+        shown.check_restored();
+    }
+}
+
+#[test]
+fn a_terminal_that_nothing_can_be_drawn_in_is_left_alone() {
+    let mesh = Mesh::new().service("vrf", 1).up();
+    let mut shown = Shown::top_in(&mesh, "dumb", LARGE);
+    assert_eq!(shown.top.wait().unwrap().code(), Some(1));
+    shown.until("`serviceos status`");
+    assert!(!shown.written().contains('\u{1b}'), "{}", shown.written());
+    shown.check_modes();
 }
 
 #[test]

@@ -196,6 +196,18 @@ mod tests {
     }
 
     #[test]
+    fn it_is_drawn_in_any_room_whatever_was_scrolled_to() {
+        for (width, height) in (0..24).flat_map(|width| (0..24).map(move |height| (width, height))) {
+            for scrolled in [0, 1, usize::MAX] {
+                let mut view = view();
+                view.scrolled = scrolled;
+                let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+                terminal.draw(|frame| draw(frame, &mut view)).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn services_and_replicas_have_a_line_each_and_what_a_replica_says_steers_nothing() {
         check(
             &mut view(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use testkit::{Mesh, Request, Upstream, eventually, exists};
 
-use crate::shutdown::{Slow, answer, query};
+use crate::shutdown::{Slow, answer};
 use crate::signed_requests::{Caller, site};
 
 /// How soon what is revoked is cut off.
@@ -16,11 +16,7 @@ const REVOKED: Duration = Duration::from_secs(5);
 fn a_replica_that_is_revoked_is_cut_off_from_the_one_before() {
     let slow = Slow::new();
     let mut mesh = slow.mesh();
-    let (gateway, key, body) = (mesh.gateway, mesh.key.clone(), query(&slow));
-    let client = std::thread::spawn(move || {
-        Request::new("POST", "/v1/oracle/query").key(&key).json(&body).send(gateway)
-    });
-    let _never_answered = slow.asked();
+    let (client, _never_answered) = slow.ask(&mesh);
     let former = mesh.take_over();
     let began = Instant::now();
     let revoked = mesh.run(&["attestation", "revoke", "instance", "oracle/0"]);
@@ -35,11 +31,7 @@ fn a_replica_that_is_revoked_is_cut_off_from_the_one_before() {
 fn a_replica_that_is_restarted_finishes_what_it_has_of_the_one_before() {
     let slow = Slow::new();
     let mut mesh = slow.mesh();
-    let (gateway, key, body) = (mesh.gateway, mesh.key.clone(), query(&slow));
-    let client = std::thread::spawn(move || {
-        Request::new("POST", "/v1/oracle/query").key(&key).json(&body).send(gateway)
-    });
-    let held = slow.asked();
+    let (client, held) = slow.ask(&mesh);
     let former = mesh.take_over();
     let in_flight = || mesh.replicas("oracle")[0]["inFlight"] == 1;
     eventually("the request to be counted", || in_flight().then_some(()));

@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
 use serde_json::json;
-use testkit::{Answer, Former, Mesh, Request, Running, eventually, kill, processes_of};
+use testkit::{Former, Mesh, Request, Running, eventually, kill, processes_of};
 
 use super::who;
-use crate::shutdown::{Slow, answer, query};
+use crate::shutdown::{Slow, answer};
 
 const UNTAKEN: &str = "this one cannot take its place back";
 
@@ -37,11 +37,6 @@ impl Pipe {
             std::io::copy(&mut File::open(path).unwrap(), &mut std::io::sink()).unwrap()
         })
     }
-}
-
-fn asked(mesh: &Running, slow: &Slow) -> JoinHandle<Answer> {
-    let (gateway, key, body) = (mesh.gateway, mesh.key.clone(), query(slow));
-    std::thread::spawn(move || Request::new("POST", "/v1/oracle/query").key(&key).json(&body).send(gateway))
 }
 
 /// What a start writes anew is a folder now.
@@ -93,8 +88,7 @@ fn a_place_that_cannot_be_taken_back_is_served_in_until_it_can_and_nobody_loses_
 fn one_that_cannot_take_its_place_back_ends_in_order_when_it_is_told_to() {
     let slow = Slow::new();
     let mut mesh = slow.mesh();
-    let client = asked(&mesh, &slow);
-    let held = slow.asked();
+    let (client, held) = slow.ask(&mesh);
     lay_something_in_its_way(&mesh);
     fail(&mut mesh);
     mesh.signal(Signal::TERM);
@@ -177,8 +171,7 @@ fn a_replica_that_is_scaled_away_finishes_what_it_has_of_the_one_before() {
     let mut clients = Vec::new();
     // The workers may hear of the other one a moment later.
     while mesh.replicas("oracle").iter().any(|replica| replica["inFlight"] == 0) {
-        let client = asked(&mesh, &slow);
-        clients.push((client, slow.asked()));
+        clients.push(slow.ask(&mesh));
     }
     let leaving = mesh.pids("oracle")[1];
     assert_eq!(mesh.run(&["scale", "oracle=1"]).code, 0);
