@@ -135,9 +135,10 @@ pub struct RolloutWait {
 pub struct RolloutEnded {
     /// What the version is known by that ran before.
     pub from: String,
-    /// What the one is known by that was to run.
+    /// What the one is known by that was to run. The same where all replicas only started again.
     pub to: String,
-    /// `done`, `reverted`, or `incomplete`: reverted, and not every replica of the old version serves again.
+    /// `done`, `reverted`, `incomplete`: reverted, and not every replica of the old version serves again, or `replaced`: another rollout
+    /// has taken its place.
     pub outcome: String,
     /// Why it was given up, where it was.
     pub reason: Option<String>,
@@ -196,6 +197,7 @@ impl RolloutEntry {
             Stage::Filling => ("filling", None, None),
             Stage::Reverting(failure) => ("reverting", None, Some(failure.to_string())),
             Stage::Over(Outcome::Done) => ("done", None, None),
+            Stage::Over(Outcome::Replaced) => ("replaced", None, None),
             Stage::Over(Outcome::Reverted(failure) | Outcome::Incomplete(failure)) => {
                 ("reverted", None, Some(failure.to_string()))
             }
@@ -273,6 +275,7 @@ impl RolloutEnded {
     fn of(ended: &EndedRollout) -> Self {
         let (outcome, reason) = match &ended.outcome {
             Outcome::Done => ("done", None),
+            Outcome::Replaced => ("replaced", None),
             Outcome::Reverted(failure) => ("reverted", Some(failure.to_string())),
             Outcome::Incomplete(failure) => ("incomplete", Some(failure.to_string())),
         };

@@ -11,7 +11,7 @@ mod standing;
 mod steering;
 mod telling;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +70,8 @@ pub struct Fleet<L> {
     policy: watch::Sender<Policy>,
     stable: Release,
     on_its_way: Option<OnItsWay>,
+    /// Rollouts that have ended, the latest last.
+    ended: VecDeque<EndedRollout>,
     /// The number of the next release.
     next_number: u64,
     drivers: JoinSet<u32>,
@@ -122,6 +124,7 @@ impl<L: Launch> Fleet<L> {
             policy: watch::Sender::new(policy),
             stable: Release { number: 0, version },
             on_its_way: None,
+            ended: VecDeque::new(),
             next_number: 1,
             drivers: JoinSet::new(),
             driven: BTreeMap::new(),
@@ -280,6 +283,9 @@ impl<L: Launch> Fleet<L> {
     }
 
     fn begin(&mut self, version: Version, plan: Plan) {
+        if let Some(replaced) = self.on_its_way.take() {
+            self.remember(&replaced, rollout::Outcome::Replaced);
+        }
         // Whatever serves at this moment is counted on.
         let snapshot = self.registry.snapshot();
         let now = self.now();

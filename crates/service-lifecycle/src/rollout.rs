@@ -78,6 +78,8 @@ pub enum Outcome {
     Reverted(Failure),
     /// The same, but for so long nothing of the old version has come back that is missing; it is tried further.
     Incomplete(Failure),
+    /// Another one has taken its place, which whoever has both says.
+    Replaced,
 }
 
 /// Why the new version is given up.
@@ -114,6 +116,7 @@ impl fmt::Display for Outcome {
             Self::Incomplete(failure) => {
                 write!(formatter, "reverted, but not every replica of the old version serves: {failure}")
             }
+            Self::Replaced => formatter.write_str("replaced by another one"),
         }
     }
 }

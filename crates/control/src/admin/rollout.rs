@@ -104,7 +104,7 @@ async fn steered(
             Ok(Json(ServiceRollout::now(&service, fleet)))
         }
         Err(FleetRefused::NoRollout(_)) if steer == Steer::Undo => {
-            let last = fleet.rollouts().ended.back().cloned();
+            let last = fleet.rollouts().decided().cloned();
             Err(nothing_to_undo(&state, &service, last).await)
         }
         Err(refused) => Err(refused.into()),

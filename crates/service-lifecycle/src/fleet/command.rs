@@ -98,7 +98,7 @@ pub struct Rollouts {
 pub struct EndedRollout {
     /// The version that ran before.
     pub from: Version,
-    /// The version that was to run.
+    /// The version that was to run; the same where all replicas only started again.
     pub to: Version,
     /// How.
     pub outcome: Outcome,
@@ -254,6 +254,13 @@ impl FleetHandle {
 /// The fleets of all services that have one; its clones are the same.
 #[derive(Clone, Default)]
 pub struct Fleets(Arc<BTreeMap<ServiceName, FleetHandle>>);
+
+impl Rollouts {
+    /// The one that has decided last which version runs: others only started replicas again, or were replaced.
+    pub fn decided(&self) -> Option<&EndedRollout> {
+        self.ended.iter().rfind(|ended| ended.from != ended.to && ended.outcome != Outcome::Replaced)
+    }
+}
 
 impl Fleets {
     /// These.

@@ -1,13 +1,14 @@
 //! What was there before a fleet was: processes that an earlier `up` has left, and a rollout that was on its way then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use service_registry::{Actor, Snapshot, Version, What};
 
 use super::answered::Answered;
-use super::{Fleet, OnItsWay, Release};
+use super::command::MAX_HISTORY;
+use super::{EndedRollout, Fleet, OnItsWay, Release};
 use crate::rollout::{Reached, Rollout, Side};
 use crate::{Launch, Order, Wanted};
 
@@ -21,6 +22,8 @@ pub struct Found {
     pub left: Vec<(u32, Version)>,
     /// The rollout that is on its way.
     pub rollout: Option<FoundRollout>,
+    /// Those that have ended, the latest last.
+    pub ended: VecDeque<EndedRollout>,
 }
 
 /// A rollout that is on its way when a fleet begins.
@@ -47,7 +50,9 @@ impl<L: Launch> Fleet<L> {
     /// The same fleet with what was there before. Until it is known which of the replicas serve, the rollout lets none go.
     #[must_use]
     pub fn with(mut self, found: Found) -> Self {
-        let Found { left, rollout } = found;
+        let Found { left, rollout, ended } = found;
+        let too_many = ended.len().saturating_sub(MAX_HISTORY);
+        self.ended = ended.into_iter().skip(too_many).collect();
         if let Some(FoundRollout { to, reached, since }) = rollout {
             let begins = reached.is_none();
             let (plan, now) = (self.plan.clone(), self.now());

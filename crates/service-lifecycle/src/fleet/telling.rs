@@ -12,32 +12,32 @@ use crate::rollout::{Member, Outcome, Progress, Seen, Side, Stage};
 impl<L: Launch> Fleet<L> {
     /// What it runs, and is about to.
     pub fn rollouts(&self) -> Rollouts {
-        Rollouts { wanted: self.wanted(), on_its_way: self.status(&[]), ended: Default::default() }
+        self.told(&[])
+    }
+
+    fn told(&self, members: &[Member]) -> Rollouts {
+        Rollouts { wanted: self.wanted(), on_its_way: self.status(members), ended: self.ended.clone() }
+    }
+
+    /// Only the latest of those that have ended are known.
+    pub(super) fn remember(&mut self, OnItsWay { target, since, .. }: &OnItsWay, outcome: Outcome) {
+        if self.ended.len() == MAX_HISTORY {
+            self.ended.pop_front();
+        }
+        let (from, to) = (self.stable.version.clone(), target.version.clone());
+        self.ended.push_back(EndedRollout { from, to, outcome, times: (*since, Timestamp::now()) });
     }
 
     pub(super) fn finish(&mut self, outcome: Outcome, end: &FleetEnd) {
-        let Some(OnItsWay { target, since, .. }) = self.on_its_way.take() else { return };
-        let (from, to) = (self.stable.version.clone(), target.version.clone());
+        let Some(on_its_way) = self.on_its_way.take() else { return };
+        self.remember(&on_its_way, outcome.clone());
         if outcome == Outcome::Done {
-            self.stable = target;
+            self.stable = on_its_way.target;
         }
         self.record(What::Rollout(outcome.to_string()), None, Actor::Rollout);
         self.divide_calls();
-        // Who runs what it ran before was only started again.
-        if from == to {
-            end.told.send_modify(|told| told.on_its_way = None);
-            end.progress.send_replace(None);
-            return;
-        }
-        let wanted = self.stable.version.clone();
         end.progress.send_replace(None);
-        end.told.send_modify(|told| {
-            (told.wanted, told.on_its_way) = (wanted, None);
-            if told.ended.len() == MAX_HISTORY {
-                told.ended.pop_front();
-            }
-            told.ended.push_back(EndedRollout { from, to, outcome, times: (since, Timestamp::now()) });
-        });
+        end.told.send_replace(self.rollouts());
         end.ended.send_modify(|ended| *ended += 1);
     }
 
@@ -58,10 +58,10 @@ impl<L: Launch> Fleet<L> {
             *told = progress;
             is_news
         });
-        let (wanted, status) = (self.wanted(), self.status(members));
+        let now = self.told(members);
         end.told.send_if_modified(|told| {
-            let is_news = (&told.wanted, &told.on_its_way) != (&wanted, &status);
-            (told.wanted, told.on_its_way) = (wanted, status);
+            let is_news = *told != now;
+            *told = now;
             is_news
         });
     }

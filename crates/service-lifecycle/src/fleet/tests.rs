@@ -231,7 +231,7 @@ async fn a_rollout_goes_on_with_the_replicas_that_were_left_each_as_what_it_runs
     let reached = Reached { stage: rollout::Stage::Filling, pace: Pace::Going, percent: None };
     let since = Timestamp::UNIX_EPOCH;
     let rollout = FoundRollout { to: "2.0.0".into(), reached: Some(reached), since };
-    let stage = Stage::with("1.0.0", 3, Found { left, rollout: Some(rollout) });
+    let stage = Stage::with("1.0.0", 3, Found { left, rollout: Some(rollout), ..Found::default() });
     let before = stage.fleet.rollouts();
     let on_its_way = before.on_its_way.unwrap();
     assert_eq!((before.wanted.label(), on_its_way.from.label(), on_its_way.since), ("2.0.0", "1.0.0", since));

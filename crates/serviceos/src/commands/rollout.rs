@@ -4,7 +4,7 @@ mod text;
 
 use std::ops::ControlFlow;
 
-use control::{AdminClient, RolloutEnded, RolloutEntry, RolloutHistory, RolloutStarted, ServiceRollout};
+use control::{AdminClient, RolloutEntry, RolloutHistory, RolloutStarted, ServiceRollout};
 use types::ServiceName;
 
 use super::following::{End, follow_until};
@@ -66,20 +66,23 @@ fn history(of: &RolloutOf) -> Result<(), Failure> {
     if of.json { print_json(&document) } else { print(text::history(&document)) }
 }
 
-/// A line for each change, until none is on its way. What is over already is said as such, since who asks just after a change may
-/// come too late for the way.
+/// A line for each change, until the one that is on its way is over. Where none is, that is said, whatever became of others before.
 fn follow(of: &RolloutOf) -> Result<(), Failure> {
     let client = AdminClient::new(&of.place.data_dir());
     let path = format!("{}?follow=true", path(&of.service));
     let mut told: Option<String> = None;
-    let mut followed: Option<Followed> = None;
+    // By when it began one is known again.
+    let mut followed: Option<String> = None;
     let over = block_on(follow_until(&client, &path, |document: &ServiceRollout| {
         let Some(rollout) = &document.rollout else {
-            let said = if of.json { json(document)? } else { harmless(&text::over(document)) };
-            return Ok((Some(said), ControlFlow::Break(outcome(document, followed.as_ref()))));
+            let (said, over) = match &followed {
+                Some(since) => (text::over(document), outcome(document, since)),
+                None => (text::idle(document), Over::Done),
+            };
+            let said = if of.json { json(document)? } else { harmless(&said) };
+            return Ok((Some(said), ControlFlow::Break(over)));
         };
-        let now = Followed { since: rollout.since.clone(), is_restart: rollout.from == rollout.to };
-        if followed.get_or_insert_with(|| now.clone()) != &now {
+        if *followed.get_or_insert_with(|| rollout.since.clone()) != rollout.since {
             let said =
                 format!("{}: {} -> {} has taken its place", document.service, rollout.from, rollout.to);
             let said = if of.json { json(document)? } else { harmless(&said) };
@@ -109,22 +112,10 @@ fn json(document: &ServiceRollout) -> Result<String, Failure> {
     Ok(serde_json::to_string(document).map_err(anyhow::Error::from)?)
 }
 
-/// By what a rollout is known again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Followed {
-    since: String,
-    /// It leads to what runs already, and leaves nothing behind.
-    is_restart: bool,
-}
-
-/// How the one has ended that was followed, which was replaced by another one where it is not the last; else the last one, which has
-/// ended just before it was asked. A service of which no rollout was ever begun runs what it is to run.
-fn outcome(document: &ServiceRollout, followed: Option<&Followed>) -> Over {
-    let done = |last: &RolloutEnded| if last.outcome == "done" { Over::Done } else { Over::GivenUp };
-    match (followed, &document.last) {
-        (Some(Followed { is_restart: true, .. }), _) => Over::Done,
-        (Some(followed), Some(last)) if last.since == followed.since => done(last),
-        (Some(_), _) => Over::GivenUp,
-        (None, last) => last.as_ref().map_or(Over::Done, done),
+/// How the one has ended that began then; one that is not the last was replaced.
+fn outcome(document: &ServiceRollout, since: &str) -> Over {
+    match &document.last {
+        Some(last) if last.since == since && last.outcome == "done" => Over::Done,
+        _ => Over::GivenUp,
     }
 }

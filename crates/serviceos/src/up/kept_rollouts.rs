@@ -1,7 +1,8 @@
 //! What each service runs, and the rollout that is on its way, in the store, so that both survive this process.
 //!
 //! ```text
-//! nodes/NODE/rollouts/SERVICE     the version that runs, and while there is one its rollout: the target, the stage, the pace
+//! nodes/NODE/rollouts/SERVICE     the version that runs, and while there is one its rollout: the target, the stage, the pace;
+//!                                 and how the last ones have ended
 //! ```
 //!
 //! A row is written when what it says changes, by a task of its own: nobody waits for it. The next `up` reads it before anything is

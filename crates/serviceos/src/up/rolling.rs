@@ -88,11 +88,12 @@ impl Live {
                 self.has_ended(&service).await;
                 continue;
             }
-            let Some(ended) = rollouts.ended.back() else { continue };
+            let Some(ended) = rollouts.decided() else { continue };
             match &ended.outcome {
                 Outcome::Done => self.rolled_out(&service, ended).await,
                 Outcome::Reverted(_) => self.rolled_back(&service, ended).await,
                 Outcome::Incomplete(_) => self.rolled_back_in_part(&service, ended).await,
+                Outcome::Replaced => {}
             }
         }
     }

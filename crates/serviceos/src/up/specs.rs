@@ -157,8 +157,9 @@ impl Specs {
 
     /// The version that was given up at the end of the last rollout, while that was not taken over yet.
     pub(super) fn not_taken_over(&self, service: &ServiceName, rollouts: &Rollouts) -> Option<Version> {
-        let ended = rollouts.ended.back().filter(|_| rollouts.on_its_way.is_none())?;
-        let is_given_up = ended.outcome != Outcome::Done && self.of(service, &ended.to).is_some();
+        let ended = rollouts.decided().filter(|_| rollouts.on_its_way.is_none())?;
+        let is_known = ended.to != rollouts.wanted && self.of(service, &ended.to).is_some();
+        let is_given_up = ended.outcome != Outcome::Done && is_known;
         is_given_up.then(|| ended.to.clone())
     }
 

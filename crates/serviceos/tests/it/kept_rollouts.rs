@@ -283,6 +283,51 @@ fn with_a_store_in_etcd_a_node_goes_on_with_its_own_rollouts() {
     assert_eq!(now, of_version(&before, "1.0.0"));
 }
 
+/// The versions between which rollouts have led, and how they ended, the newest first.
+fn history(mesh: &Running) -> Vec<String> {
+    let printed = mesh.run(&["rollout", "history", "web", "--json"]).out;
+    let printed: Value = serde_json::from_str(&printed).unwrap();
+    let label = |version: &Value| version.as_str().unwrap().split('-').next().unwrap().to_owned();
+    let line = |ended: &Value| {
+        let (from, to, outcome) = (label(&ended["from"]), label(&ended["to"]), ended["outcome"].as_str());
+        format!("{from} {to} {}", outcome.unwrap())
+    };
+    printed["rollouts"].as_array().unwrap().iter().map(line).collect()
+}
+
+#[test]
+fn the_history_knows_what_was_undone_replaced_done_and_started_again_also_after_another_start() {
+    let waits = "strategy: canary, minReady: 0s, steps: [{weight: 50%}]";
+    let mut mesh = up(waits);
+    let ran = |mesh: &Running, command: &[&str]| assert_eq!(mesh.run(command).code, 0);
+    let until = |mesh: &Running, count: usize| {
+        eventually("one more", || (history(mesh).len() == count).then_some(()));
+    };
+    write(mesh.folder(), "2.0.0", waits);
+    until_told(&mesh, "web", "to 2.0.0-");
+    ran(&mesh, &["rollout", "undo", "web"]);
+    until(&mesh, 1);
+    write(mesh.folder(), "3.0.0", waits);
+    until_told(&mesh, "web", "to 3.0.0-");
+    write(mesh.folder(), "4.0.0", waits);
+    until(&mesh, 2);
+    ran(&mesh, &["rollout", "promote", "web"]);
+    until(&mesh, 3);
+    ran(&mesh, &["restart", "web"]);
+    until(&mesh, 4);
+    let before = history(&mesh);
+    assert_eq!(
+        before,
+        ["4.0.0 4.0.0 done", "1.0.0 4.0.0 done", "1.0.0 3.0.0 replaced", "1.0.0 2.0.0 reverted"]
+    );
+    let former = mesh.take_over();
+    assert_eq!(history(&mesh), before);
+    assert_eq!(former.wait(&mesh).code, 0);
+    assert_eq!(mesh.run(&["down"]).code, 0);
+    let mesh = mesh.up_again();
+    assert_eq!(history(&mesh), before);
+}
+
 #[test]
 fn where_nothing_was_left_what_is_wanted_is_started() {
     let mesh = up("minReady: 0s");

@@ -9,6 +9,9 @@ use crate::rollouts::{QUICK, change, up, version};
 
 const BY_HAND: &str = "rollout: {minReady: 0s, strategy: canary, steps: [{weight: 50%}]}";
 
+/// What is said where none is on its way, at a version that is known.
+const NONE: &str = "no rollout of web is on its way, and 1.0.0-";
+
 fn rollout(mesh: &Running, verb: &str) -> Finished {
     mesh.run(&["rollout", verb, "web"])
 }
@@ -33,13 +36,18 @@ fn until_waits_for(mesh: &Running, what: &str) -> Value {
 }
 
 /// A follower, once it has printed its first line.
-fn followed(mesh: &Running) -> Child {
+fn followed(mesh: &Running, more: &[&str]) -> Child {
     let out = std::fs::File::create(mesh.folder().join("followed")).unwrap();
     let mut command = mesh.command();
-    command.args(["rollout", "status", "web", "-f"]).stdout(out).stderr(Stdio::null());
+    command.args(["rollout", "status", "web", "-f"]).args(more).stdout(out).stderr(Stdio::null());
     let follower = command.spawn().unwrap();
     eventually("the follower's first line", || told(mesh).contains('\n').then_some(()));
     follower
+}
+
+/// Has replicas of the version that is held end.
+fn let_go(mesh: &Running) {
+    std::fs::write(mesh.folder().join("let-go"), "").unwrap();
 }
 
 fn told(mesh: &Running) -> String {
@@ -50,7 +58,7 @@ fn told(mesh: &Running) -> String {
 fn a_canary_is_paused_promoted_and_undone_by_hand_and_says_what_it_waits_for() {
     let mesh = up(BY_HAND);
     let idle = done(rollout(&mesh, "status"));
-    assert!(idle.starts_with("no rollout of web is on its way, and 1.0.0-"), "{idle}");
+    assert!(idle.starts_with(NONE), "{idle}");
     for verb in ["pause", "resume", "promote", "undo"] {
         let refused = rollout(&mesh, verb);
         assert!(refused.code == 1 && refused.err.contains("rollout history web"), "{verb}: {refused:?}");
@@ -70,7 +78,7 @@ fn a_canary_is_paused_promoted_and_undone_by_hand_and_says_what_it_waits_for() {
         "{not_paused:?}"
     );
 
-    let mut follower = followed(&mesh);
+    let mut follower = followed(&mesh, &[]);
     let paused = done(rollout(&mesh, "pause"));
     assert!(paused.contains("paused") && paused.contains("serviceos rollout resume web"), "{paused}");
     done(rollout(&mesh, "resume"));
@@ -94,7 +102,7 @@ fn a_canary_is_paused_promoted_and_undone_by_hand_and_says_what_it_waits_for() {
     assert!(over.code == 1 && over.err.contains("`serviceos config rollback 1`"), "{over:?}");
     done(mesh.run(&["config", "rollback", "1"]));
     until_waits_for(&mesh, "promotion");
-    let mut follower = followed(&mesh);
+    let mut follower = followed(&mesh, &[]);
     let undone = done(rollout(&mesh, "undo"));
     assert!(undone.contains("reverting: somebody wants it so"), "{undone}");
     assert_eq!(follower.wait().unwrap().code(), Some(4), "{}", told(&mesh));
@@ -126,7 +134,7 @@ fn a_canary_counts_the_calls_that_it_still_waits_for() {
             assert!(target["p99Ms"].as_f64().unwrap() > 0.0, "{shown}");
         })
     });
-    let mut follower = followed(&mesh);
+    let mut follower = followed(&mesh, &[]);
     (0..2).for_each(|_| assert_eq!(version(&mesh), "2.0.0"));
     assert_eq!(follower.wait().unwrap().code(), Some(0), "{}", told(&mesh));
 }
@@ -134,14 +142,17 @@ fn a_canary_counts_the_calls_that_it_still_waits_for() {
 #[test]
 fn whoever_follows_a_version_that_cannot_start_is_told_why_and_that_it_is_given_up() {
     let mesh = up(QUICK);
-    change(&mesh, "bad", QUICK);
+    change(&mesh, "held", QUICK);
     eventually("a rollout", || status(&mesh)["rollout"].is_object().then_some(()));
-    let followed = mesh.run(&["rollout", "status", "web", "-f", "--json"]);
-    assert_eq!(followed.code, 4, "{followed:?}");
-    let last: Value = serde_json::from_str(followed.out.lines().last().unwrap()).unwrap();
+    let mut follower = followed(&mesh, &["--json"]);
+    let_go(&mesh);
+    assert_eq!(follower.wait().unwrap().code(), Some(4), "{}", told(&mesh));
+    let last: Value = serde_json::from_str(told(&mesh).lines().last().unwrap()).unwrap();
     assert!(last["last"]["reason"].as_str().unwrap().contains("exited with code 3"), "{last}");
+    // Whoever comes later follows nothing, and what has ended before is none of theirs.
     let later = mesh.run(&["rollout", "status", "web", "-f"]);
-    assert!(later.code == 4 && later.out.contains("reverted: "), "{later:?}");
+    assert!(later.code == 0 && later.out.starts_with(NONE) && !later.out.contains("ended"), "{later:?}");
+    assert!(done(rollout(&mesh, "status")).contains(", reverted: "));
 }
 
 #[test]
@@ -161,9 +172,11 @@ fn a_program_that_is_another_under_the_same_path_is_rolled_out_when_somebody_sta
     assert!(again.contains("is on its way already"), "{again}");
     assert_eq!(mesh.run(&["rollout", "status", "web", "-f"]).code, 0);
     assert_eq!(version(&mesh), "2.0.0");
-    std::fs::write(&path, of_version("bad")).unwrap();
+    std::fs::write(&path, of_version("held")).unwrap();
     done(rollout(&mesh, "start"));
-    let followed = mesh.run(&["rollout", "status", "web", "-f"]);
-    assert!(followed.code == 4 && followed.out.contains("reverted: "), "{followed:?}");
+    let mut follower = followed(&mesh, &[]);
+    let_go(&mesh);
+    assert_eq!(follower.wait().unwrap().code(), Some(4), "{}", told(&mesh));
+    assert!(told(&mesh).contains("reverted: "), "{}", told(&mesh));
     assert_eq!(version(&mesh), "2.0.0");
 }

@@ -8,11 +8,14 @@ use testkit::{Mesh, Request, Running, eventually};
 use crate::load::under_load;
 
 /// A server that says which version it is, at `/web/version`, and is asked for its health at a path that only this version knows; of
-/// version `bad` it ends at once.
+/// version `bad` it ends at once, of `held` once there is a file `let-go` beside it.
 pub(crate) const SERVER: &str = r#"
-import http.server, os, sys
+import http.server, os, sys, time
 version = os.environ["V"]
-if version == "bad":
+let_go = os.path.join(os.path.dirname(os.path.abspath(__file__)), "let-go")
+while version == "held" and not os.path.exists(let_go):
+    time.sleep(0.02)
+if version in ("bad", "held"):
     print("no model"); sys.exit(3)
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"

@@ -36,15 +36,16 @@ pub(super) fn begun(begun: &RolloutStarted) -> String {
 
 /// How the last one ended.
 pub(super) fn over(document: &ServiceRollout) -> String {
-    let ServiceRollout { service, wanted, last, .. } = document;
-    match last {
-        None => format!("no rollout of {service} is on its way, and {wanted} runs"),
-        Some(last) => {
-            let RolloutEnded { from, to, ended, .. } = last;
-            let outcome = outcome(last);
-            format!("no rollout of {service} is on its way; {from} -> {to} ended at {ended}, {outcome}")
-        }
-    }
+    let ServiceRollout { service, last, .. } = document;
+    let Some(last) = last else { return idle(document) };
+    let RolloutEnded { from, to, ended, .. } = last;
+    let what = if from == to { format!("the restart of {to}") } else { format!("{from} -> {to}") };
+    format!("no rollout of {service} is on its way; {what} ended at {ended}, {}", outcome(last))
+}
+
+/// That there is none.
+pub(super) fn idle(ServiceRollout { service, wanted, .. }: &ServiceRollout) -> String {
+    format!("no rollout of {service} is on its way, and {wanted} runs")
 }
 
 /// One line.
@@ -66,7 +67,7 @@ pub(super) fn what_counts(rollout: &RolloutEntry) -> String {
 
 pub(super) fn history(document: &RolloutHistory) -> String {
     if document.rollouts.is_empty() {
-        return format!("no rollout of {} has ended since serviceos began", document.service);
+        return format!("no rollout of {} has ended yet", document.service);
     }
     let mut table = Table::new();
     table.load_style(NOTHING);
@@ -196,7 +197,7 @@ mod tests {
         expect![[r#"
              FROM            TO              BEGAN                     ENDED                     OUTCOME
              1.0.0-aaaaaaaa  1.1.0-bbbbbbbb  2026-11-30T17:00:00.000Z  2026-11-30T17:00:09.000Z  reverted: vrf/3: exited with code 1"#]].assert_eq(&history_of(json!([over["last"]])));
-        expect!["no rollout of vrf has ended since serviceos began"].assert_eq(&history_of(json!([])));
+        expect!["no rollout of vrf has ended yet"].assert_eq(&history_of(json!([])));
         let entry =
             |document: Value| serde_json::from_value::<RolloutEntry>(document["rollout"].clone()).unwrap();
         let mut later = document();

@@ -1,12 +1,12 @@
 //! What a start finds: the rows, and the processes that an earlier `up` has left. It decides what each service begins with, before
 //! anybody is admitted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use appraisal::Release;
 use configuration::{Program, ServiceSettings, Settings};
-use service_lifecycle::{Fleets, Found, FoundRollout};
+use service_lifecycle::{EndedRollout, Fleets, Found, FoundRollout};
 use service_registry::Version;
 use store::Store;
 use types::{NodeName, ReplicaId, ServiceName};
@@ -47,6 +47,8 @@ struct Begins {
     course: Course,
     /// Those that were left and are taken over, and what they run.
     left: Vec<(ReplicaId, Version)>,
+    /// Rollouts that have ended, the latest last.
+    ended: VecDeque<EndedRollout>,
     /// What the configuration does not say any more, and replicas may run.
     specs: Vec<Spec>,
     leaving: Option<Leaving>,
@@ -156,17 +158,18 @@ impl Kept {
         let starts = stable.is_some_and(|stable| stable.spec.starts.is_ok());
         let runs: Vec<Version> = left.iter().map(|(_, version)| version.clone()).collect();
         let course = Course::of(row, &wanted.version, &runs, starts);
+        let ended = row.into_iter().flat_map(|row| row.ended().chain(course.ended(row))).collect();
         let is_alone = course.rollout.is_none() && course.given_up.is_none();
         if is_alone {
             let left = left.into_iter().filter(|(_, version)| *version == course.stable).collect();
-            return Begins { course, left, specs: Vec::new(), leaving: None, text_before: None };
+            return Begins { course, left, ended, specs: Vec::new(), leaving: None, text_before: None };
         }
         say(service, &course, left.len(), stable.map(|stable| &stable.spec));
         let known = stable.and_then(|stable| stable.known.clone());
         let text_before = stable.and_then(|stable| stable.text.clone());
         let releases = earlier.values().flat_map(|earlier| earlier.releases.clone()).collect();
         let specs = earlier.into_values().map(|earlier| earlier.spec).collect();
-        Begins { course, left, specs, leaving: Some(Leaving { known, releases }), text_before }
+        Begins { course, left, ended, specs, leaving: Some(Leaving { known, releases }), text_before }
     }
 
     /// What is kept of a version, and what its configuration says of it where that can be read and measures the same today.
@@ -287,7 +290,7 @@ impl Resumed {
         let Some(begins) = self.services.get(service) else { return Found::default() };
         let left = begins.left.iter().filter(|(id, _)| has_place(id));
         let left = left.map(|(id, version)| (id.ordinal, version.clone())).collect();
-        Found { left, rollout: begins.course.rollout.clone() }
+        Found { left, rollout: begins.course.rollout.clone(), ended: begins.ended.clone() }
     }
 
     /// The processes, for whoever takes them over.

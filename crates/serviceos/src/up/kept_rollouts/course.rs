@@ -1,7 +1,8 @@
 //! What a service begins with: from what runs, what is kept of it, and what is wanted now. Pure.
 
-use service_lifecycle::FoundRollout;
-use service_lifecycle::rollout::{Failure, Reached, Stage};
+use jiff::Timestamp;
+use service_lifecycle::rollout::{Failure, Outcome, Reached, Stage};
+use service_lifecycle::{EndedRollout, FoundRollout};
 use service_registry::Version;
 
 use super::row::Row;
@@ -24,7 +25,7 @@ impl Course {
         let Some(row) = row else { return directly };
         let stable = row.stable.version();
         let rolled = |rollout| Self { stable: stable.clone(), rollout: Some(rollout), given_up: None };
-        let begins = || FoundRollout { to: wanted.clone(), reached: None, since: jiff::Timestamp::now() };
+        let begins = || FoundRollout { to: wanted.clone(), reached: None, since: Timestamp::now() };
         let Some(rollout) = &row.rollout else {
             let is_given_up = row.given_up.as_ref().is_some_and(|given_up| given_up.version() == *wanted);
             let runs = runs.contains(&stable);
@@ -56,10 +57,29 @@ impl Course {
             rolled(begins())
         }
     }
+
+    /// How the rollout has ended that was on its way and is not any more.
+    pub(super) fn ended(&self, row: &Row) -> Option<EndedRollout> {
+        let rollout = row.rollout.as_ref()?;
+        let (from, to) = (row.stable.version(), rollout.target.version());
+        let outcome = match &self.rollout {
+            Some(on_its_way) if on_its_way.reached.is_some() => return None,
+            Some(_) => Outcome::Replaced,
+            None if self.stable == to => Outcome::Done,
+            None if self.stable != from => Outcome::Replaced,
+            None => Outcome::Reverted(match rollout.reached().stage {
+                Stage::Reverting(failure) => failure,
+                _ => Failure::Undone,
+            }),
+        };
+        Some(EndedRollout { from, to, outcome, times: (rollout.since, Timestamp::now()) })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::row::tests::{row, version};
     use super::*;
 
@@ -97,6 +117,27 @@ mod tests {
         assert_eq!(course(step(), 1, &[1, 2]), "1.0.0 to 2.0.0, reverting: somebody wants it so");
         assert_eq!(course(step(), 3, &[1, 2]), "1.0.0 to 3.0.0, begins");
         assert_eq!(course(step(), 2, &[]), "2.0.0", "there is nobody to be replaced");
+    }
+
+    #[test]
+    fn a_rollout_that_does_not_go_on_has_ended() {
+        let ended = |stage: Stage, wanted: u8, runs: &[u8]| {
+            let runs: Vec<_> = runs.iter().map(|number| version(*number)).collect();
+            let row = row(1, Some((2, stage)));
+            let ended = Course::of(Some(&row), &version(wanted), &runs, true).ended(&row);
+            ended.map(|ended| ended.outcome.to_string())
+        };
+        let late = || Stage::Reverting(Failure::Late(Duration::from_secs(9)));
+        assert_eq!(ended(Stage::Step(1), 2, &[1, 2]), None);
+        assert_eq!(ended(Stage::Step(1), 1, &[1, 2]), None, "it is undone, and has yet to end");
+        assert_eq!(ended(Stage::Step(1), 3, &[1, 2]).as_deref(), Some("replaced by another one"));
+        assert_eq!(ended(Stage::Step(1), 2, &[]).as_deref(), Some("done"));
+        assert_eq!(ended(Stage::Step(1), 1, &[]).as_deref(), Some("reverted: somebody wants it so"));
+        assert_eq!(
+            ended(late(), 1, &[]),
+            Some(format!("reverted: {}", Failure::Late(Duration::from_secs(9))))
+        );
+        assert_eq!(ended(late(), 3, &[]).as_deref(), Some("replaced by another one"));
     }
 
     #[test]

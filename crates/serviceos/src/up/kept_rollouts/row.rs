@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mesh_protocol::to_hex;
 use serde::{Deserialize, Serialize};
-use service_lifecycle::rollout::{Failure, Pace, Reached, Stage};
-use service_lifecycle::{RolloutStatus, Rollouts};
+use service_lifecycle::rollout::{Failure, Outcome, Pace, Reached, Stage};
+use service_lifecycle::{EndedRollout, RolloutStatus, Rollouts};
 use service_registry::{SpecDigest, Version};
 use types::{NodeName, ReplicaId, ServiceName};
 
@@ -29,6 +29,9 @@ pub(super) struct Row {
     /// What the configuration says, where that was given up.
     pub(super) given_up: Option<Id>,
     pub(super) rollout: Option<KeptRollout>,
+    /// Rollouts that have ended, the latest last. Rows that were written before these were kept have none.
+    #[serde(default)]
+    ended: Vec<KeptEnded>,
     /// What replicas may run beside, of rollouts that were replaced by this one.
     others: Vec<KeptVersion>,
 }
@@ -63,6 +66,26 @@ pub(super) struct KeptRollout {
     /// The part of the calls that it had.
     percent: Option<u8>,
     pub(super) since: Timestamp,
+}
+
+/// A rollout that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct KeptEnded {
+    from: Id,
+    to: Id,
+    outcome: KeptOutcome,
+    since: Timestamp,
+    ended: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "is")]
+enum KeptOutcome {
+    Done,
+    Reverted { because: KeptFailure },
+    Incomplete { because: KeptFailure },
+    Replaced,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +133,8 @@ impl Row {
         // Until what follows from its end was taken over, the configuration says what was given up.
         let given_up = specs.given_up(service).or_else(|| specs.not_taken_over(service, rollouts));
         let given_up = given_up.as_ref().and_then(Id::of);
-        Some(Self { format: FORMAT, stable: kept(stable)?, given_up, rollout, others })
+        let ended = rollouts.ended.iter().filter_map(KeptEnded::of).collect();
+        Some(Self { format: FORMAT, stable: kept(stable)?, given_up, rollout, ended, others })
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -121,6 +145,11 @@ impl Row {
     /// It is damaged, or of a later version of the program.
     pub(super) fn decode(row: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(row)
+    }
+
+    /// The rollouts that have ended, the latest last.
+    pub(super) fn ended(&self) -> impl Iterator<Item = EndedRollout> {
+        self.ended.iter().map(KeptEnded::rollout)
     }
 
     /// The versions that replicas may run.
@@ -191,6 +220,30 @@ impl KeptRollout {
     }
 }
 
+impl KeptEnded {
+    fn of(ended: &EndedRollout) -> Option<Self> {
+        let outcome = match &ended.outcome {
+            Outcome::Done => KeptOutcome::Done,
+            Outcome::Reverted(failure) => KeptOutcome::Reverted { because: KeptFailure::of(failure) },
+            Outcome::Incomplete(failure) => KeptOutcome::Incomplete { because: KeptFailure::of(failure) },
+            Outcome::Replaced => KeptOutcome::Replaced,
+        };
+        let (from, to, (since, ended)) = (Id::of(&ended.from)?, Id::of(&ended.to)?, ended.times);
+        Some(Self { from, to, outcome, since, ended })
+    }
+
+    fn rollout(&self) -> EndedRollout {
+        let outcome = match &self.outcome {
+            KeptOutcome::Done => Outcome::Done,
+            KeptOutcome::Reverted { because } => Outcome::Reverted(because.failure()),
+            KeptOutcome::Incomplete { because } => Outcome::Incomplete(because.failure()),
+            KeptOutcome::Replaced => Outcome::Replaced,
+        };
+        let times = (self.since, self.ended);
+        EndedRollout { from: self.from.version(), to: self.to.version(), outcome, times }
+    }
+}
+
 impl KeptFailure {
     fn of(failure: &Failure) -> Self {
         match failure {
@@ -239,7 +292,8 @@ pub(super) mod tests {
             let status = RolloutStatus { from, to, stage, pace, percent, begun: 1, since };
             KeptRollout::of(&status, kept(target)).unwrap()
         });
-        Row { format: FORMAT, stable: kept(stable), given_up: None, rollout, others: vec![kept(9)] }
+        let (ended, others) = (Vec::new(), vec![kept(9)]);
+        Row { format: FORMAT, stable: kept(stable), given_up: None, rollout, ended, others }
     }
 
     #[test]
@@ -261,5 +315,25 @@ pub(super) mod tests {
         let read = Row::decode(&row(1, None).encode()).unwrap();
         assert_eq!((read.stable.version(), read.stable.workload()), (version(1), [1; 32]));
         assert!(Row::decode(b"{}").is_err());
+    }
+
+    #[test]
+    fn a_row_says_how_rollouts_have_ended_and_one_of_before_that_was_kept_says_nothing_of_it() {
+        let times = (Timestamp::UNIX_EPOCH, Timestamp::from_second(9).unwrap());
+        let because = Failure::Late(Duration::from_secs(600));
+        let outcomes = [
+            Outcome::Done,
+            Outcome::Reverted(Failure::Undone),
+            Outcome::Incomplete(because),
+            Outcome::Replaced,
+        ];
+        let of = |outcome| EndedRollout { from: version(1), to: version(2), outcome, times };
+        let ended: Vec<_> = outcomes.into_iter().map(of).collect();
+        let row = Row { ended: ended.iter().filter_map(KeptEnded::of).collect(), ..row(1, None) };
+        let read = Row::decode(&row.encode()).unwrap();
+        assert_eq!(read.ended().collect::<Vec<_>>(), ended);
+        let mut before: serde_json::Value = serde_json::from_slice(&row.encode()).unwrap();
+        before.as_object_mut().unwrap().remove("ended").unwrap();
+        assert_eq!(Row::decode(before.to_string().as_bytes()).unwrap().ended().count(), 0);
     }
 }

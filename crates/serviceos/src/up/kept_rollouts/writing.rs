@@ -67,11 +67,12 @@ impl Place {
                 }
             };
             tokio::select! {
+                // What is another when it is told to end is written too.
                 biased;
-                () = &mut stopped => return,
                 // Its fleet has ended where nothing is told any more.
                 Ok(()) = rollouts.changed() => {}
                 Ok(()) = changes.changed() => {}
+                () = &mut stopped => return,
                 () = again => {}
             }
         }
