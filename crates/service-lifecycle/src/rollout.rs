@@ -205,11 +205,6 @@ impl Rollout {
         self.pace
     }
 
-    /// Whether all is there that the stage needs.
-    pub fn is_settled(&self) -> bool {
-        self.complete_since.is_some()
-    }
-
     /// The part of the calls that the new version is to have, in percent; `None` where each replica has as much as any other.
     pub fn share(&self) -> Option<u8> {
         match (&self.stage, &self.plan.strategy) {
@@ -343,7 +338,7 @@ impl Rollout {
     }
 
     /// Whether all that the stage needs is there.
-    fn is_complete(&self, seen: &Seen<'_>) -> bool {
+    pub fn is_complete(&self, seen: &Seen<'_>) -> bool {
         let available = |side| self.available(seen, side);
         let all = |side| {
             let places = Places::of(self.plan.replicas, seen.members, side);
