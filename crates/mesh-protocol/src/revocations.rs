@@ -110,6 +110,8 @@ impl SignedRevocations {
 
 /// `GET /v1/watch?epoch=E&tn=T&granted=G&config=C`, answered at once where the epoch is another than E, T_n another than T, what
 /// the caller's service is given another than G, or the number of its configuration another than C, else within 20 seconds.
+///
+/// The two ends may be of different binaries: whoever reads it passes over what it does not know, and misses nothing but the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchAnswer {
     /// What is revoked.
@@ -121,6 +123,27 @@ pub struct WatchAnswer {
     /// Which configuration the caller is to work with. It is never older than the transition that the list names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<WantedConfig>,
-    /// What the authority runs in the transition that the list names.
-    pub authority: AuthorityWorkload,
+    /// What the authority runs in the transition that the list names; an earlier one does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<AuthorityWorkload>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn an_answer_can_be_read_by_a_replica_of_an_earlier_binary_and_by_one_of_a_later() {
+        let list = Revocations::none([0; 32], 1);
+        let revocations = SignedRevocations { revocations: list, signature: Bytes::default() };
+        let answer = WatchAnswer { revocations, granted: None, config: None, authority: None };
+        let mut document = serde_json::to_value(&answer).unwrap();
+        assert_eq!(document.as_object().unwrap().keys().collect::<Vec<_>>(), ["revocations"]);
+        let read = |document: &Value| serde_json::from_value::<WatchAnswer>(document.clone()).unwrap();
+        assert_eq!(read(&document), answer, "of an earlier authority");
+        document["said"] = json!({"by": "a later one"});
+        assert_eq!(read(&document), answer);
+    }
 }

@@ -443,7 +443,7 @@ async fn watch(
     let revocations = revocations.borrow().as_ref().clone();
     // After the list: the configuration is as new as the transition there, or newer.
     let config = wanted().as_ref().map(config::told);
-    let authority = api.authority.own_workload(&revocations.revocations.t_n)?;
+    let authority = Some(api.authority.own_workload(&revocations.revocations.t_n)?);
     Ok(Json(WatchAnswer { revocations, granted, config, authority }))
 }
 

@@ -21,7 +21,7 @@ use types::Mode;
 
 use crate::{Applicant, Joined, Member, Protocol};
 
-const TRUST_DOMAIN: &str = "fake.dev.invalid";
+pub(crate) const TRUST_DOMAIN: &str = "fake.dev.invalid";
 
 /// Who gives certificates in this mesh.
 pub struct FakeMesh(CertifiedIssuer<'static, KeyPair>);
@@ -57,6 +57,16 @@ impl FakeMesh {
         let chain = vec![leaf.der().clone(), self.0.der().clone()];
         identity.replace(chain, PrivateKeyDer::Pkcs8(key.serialize_der().into())).expect(MADE);
         (identity, sha256(leaf.der()))
+    }
+
+    /// The signature of the root over a message.
+    #[cfg(test)]
+    pub(crate) fn sign(&self, message: &[u8]) -> Bytes {
+        use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+        let key = self.0.key().serialize_der();
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key).expect(MADE);
+        let signature = key.sign(&aws_lc_rs::rand::SystemRandom::new(), message).expect(MADE);
+        Bytes(signature.as_ref().to_vec())
     }
 
     /// The first replica of a service, which has joined and cannot renew, and the SHA-256 of its certificate. Within a runtime.

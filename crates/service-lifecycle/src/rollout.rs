@@ -158,6 +158,8 @@ pub struct Rollout {
     plan: Plan,
     stage: Stage,
     pace: Pace,
+    /// Whether somebody has said since it was paused how many replicas are wanted.
+    is_scaled: bool,
     /// Since when all that the stage needs is there.
     complete_since: Option<Duration>,
     /// Whether a step has its part of the calls already though that is not known: it had, before the rollout was gone on with.
@@ -180,6 +182,7 @@ impl Rollout {
             plan,
             stage,
             pace: Pace::Going,
+            is_scaled: false,
             complete_since: None,
             had_its_part: false,
             old_suffices: true,
@@ -208,11 +211,6 @@ impl Rollout {
         self.pace
     }
 
-    /// Whether all is there that the stage needs.
-    pub fn is_settled(&self) -> bool {
-        self.complete_since.is_some()
-    }
-
     /// The part of the calls that the new version is to have, in percent; `None` where each replica has as much as any other.
     pub fn share(&self) -> Option<u8> {
         match (&self.stage, &self.plan.strategy) {
@@ -232,11 +230,13 @@ impl Rollout {
     /// So many replicas are wanted from now on.
     pub fn scale(&mut self, replicas: u32) {
         self.plan.replicas = replicas;
+        self.is_scaled = true;
     }
 
     /// Waits until somebody resumes it.
     pub fn pause(&mut self) {
         self.pace = Pace::Paused;
+        self.is_scaled = false;
     }
 
     /// Goes on; the time for which it was paused does not count.
@@ -298,7 +298,9 @@ impl Rollout {
                 actions
             }
             Stage::Filling if self.pace == Pace::Paused => {
-                hold(seen.members, self.plan.replicas, self.plan.max_surge)
+                // Whoever says meanwhile how many there are to be means all of them.
+                let more = if self.is_scaled { 0 } else { self.plan.max_surge };
+                hold(seen.members, self.plan.replicas, more)
             }
             Stage::Filling => fill(seen, Side::Target, &self.bounds()),
             Stage::Reverting(_) => fill(seen, Side::Stable, &self.bounds()),
@@ -346,7 +348,7 @@ impl Rollout {
     }
 
     /// Whether all that the stage needs is there.
-    fn is_complete(&self, seen: &Seen<'_>) -> bool {
+    pub fn is_complete(&self, seen: &Seen<'_>) -> bool {
         let available = |side| self.available(seen, side);
         let all = |side| {
             let places = Places::of(self.plan.replicas, seen.members, side);

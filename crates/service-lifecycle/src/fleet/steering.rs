@@ -4,15 +4,19 @@ use service_registry::{Actor, What};
 
 use super::{Fleet, FleetRefused, OnItsWay, Steer};
 use crate::Launch;
-use crate::rollout::{Pace, Rollout, Stage};
+use crate::rollout::{Pace, Rollout, Samples, Seen, Stage};
 
 impl<L: Launch> Fleet<L> {
     pub(super) fn steer(&mut self, steer: Steer, actor: Actor) -> Result<(), FleetRefused> {
         let now = self.now();
+        let snapshot = self.registry.snapshot();
+        self.note_who_serves(&snapshot);
+        let members = self.members(&snapshot);
         let Some(OnItsWay { rollout, by, .. }) = &mut self.on_its_way else {
             return Err(FleetRefused::NoRollout(self.service.clone()));
         };
-        let is_another = is_another_way(rollout, steer);
+        let seen = Seen { now, members: &members, samples: Samples::default() };
+        let is_another = is_another_way(rollout, &seen, steer);
         if !is_another.map_err(|why| FleetRefused::NotNow(self.service.clone(), why))? {
             return Ok(());
         }
@@ -31,7 +35,7 @@ impl<L: Launch> Fleet<L> {
 }
 
 /// Whether that is another way than it goes already, or why it cannot.
-fn is_another_way(rollout: &Rollout, steer: Steer) -> Result<bool, &'static str> {
+fn is_another_way(rollout: &Rollout, seen: &Seen<'_>, steer: Steer) -> Result<bool, &'static str> {
     let is_given_up = matches!(rollout.stage(), Stage::Reverting(_));
     match (steer, rollout.pace()) {
         (Steer::Undo, _) => Ok(!is_given_up),
@@ -49,9 +53,14 @@ fn is_another_way(rollout: &Rollout, steer: Steer) -> Result<bool, &'static str>
         (Steer::Promote, Pace::Paused) if *rollout.stage() == Stage::Filling => {
             Err("has no steps and waits left, and is paused; `serviceos rollout resume` lets it go on")
         }
-        // It would have all calls.
-        (Steer::Promote, _) if *rollout.stage() == Stage::Preview && !rollout.is_settled() => {
-            Err("waits for replicas of the new version; promote it once all of them serve")
+        // They would have all calls.
+        (Steer::Promote, pace) if *rollout.stage() == Stage::Preview && !rollout.is_complete(seen) => {
+            Err(match pace {
+                Pace::Going => "waits for replicas of the new version; promote it once all of them serve",
+                Pace::Paused => {
+                    "has too few replicas of the new version that serve, and starts none while it is paused; `serviceos rollout resume` lets it go on"
+                }
+            })
         }
         (Steer::Promote, _) => Ok(true),
     }

@@ -567,6 +567,42 @@ async fn a_rollout_goes_on_as_somebody_says_and_says_what_it_waits_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_preview_that_is_paused_is_promoted_where_all_of_it_serve_and_only_there() {
+    let stage = Stage::new(2);
+    stage.until(&[0, 1]).await;
+    let mut green = terms(2);
+    let (promotion, keep) = (rollout::Promotion::ByHand, Duration::from_secs(600));
+    green.plan.strategy = Strategy::BlueGreen { promotion, keep };
+    stage.fleet.roll("2.0.0".into(), green, Actor::Operator).await.unwrap();
+    stage.until(&[0, 1, 2, 3]).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(stage.fleet.progress().unwrap().waits, [rollout::Waits::Promotion]);
+    let steer = |steer| stage.fleet.steer(steer, Actor::Operator);
+    let is_to_be = |verdict| {
+        stage.registry.update(&id(2), |replica| {
+            replica.health.verdict = verdict;
+            service_registry::Change::Made
+        });
+    };
+    let too_few = "has too few replicas of the new version that serve, and starts none while it is paused; `serviceos rollout resume` lets it go on";
+    let waits = "waits for replicas of the new version; promote it once all of them serve";
+    let refused = |why| Err(FleetRefused::NotNow(service(), why));
+    steer(Steer::Pause).await.unwrap();
+    is_to_be(Verdict::Unhealthy);
+    assert_eq!(steer(Steer::Promote).await, refused(too_few), "all served before");
+    steer(Steer::Resume).await.unwrap();
+    assert_eq!(steer(Steer::Promote).await, refused(waits));
+    steer(Steer::Pause).await.unwrap();
+    is_to_be(Verdict::Healthy);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(steer(Steer::Promote).await, Ok(()), "they came to serve while it was paused");
+    sleep(Duration::from_secs(1)).await;
+    let split = stage.registry.snapshot().service(&service()).unwrap().split.clone().unwrap();
+    assert_eq!((split.to.label(), split.percent), ("2.0.0", 100));
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_nobody_leads_any_more_what_is_in_flight_is_not_waited_for() {
     let stage = Stage::new(1);
     stage.until(&[0]).await;

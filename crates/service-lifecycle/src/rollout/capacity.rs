@@ -133,12 +133,13 @@ impl<'a> Places<'a> {
     }
 }
 
-/// What keeps so many replicas of all versions together where no version is to come forward: the old one is known to serve.
-pub(super) fn hold(members: &[Member], replicas: u32, max_surge: u32) -> Vec<Action> {
+/// What keeps so many replicas of all versions together, and at most so many more, where no version is to come forward. Who does not
+/// serve goes first, and of the others whoever is not of the old version, which is known to serve.
+pub(super) fn hold(members: &[Member], replicas: u32, more: u32) -> Vec<Action> {
     let mut staying: Vec<_> = members.iter().filter(|member| member.stays()).collect();
     let missing = (replicas as usize).saturating_sub(staying.len());
-    let surplus = staying.len().saturating_sub(replicas as usize + max_surge as usize);
-    staying.sort_by_key(|member| (member.side != Side::Target, member.use_of_it()));
+    let surplus = staying.len().saturating_sub(replicas as usize + more as usize);
+    staying.sort_by_key(|member| (member.serves(), member.side == Side::Stable, Reverse(member.id.ordinal)));
     let starts = std::iter::repeat_n(Action::Start(Side::Stable), missing);
     starts.chain(staying.into_iter().take(surplus).map(|member| Action::Drain(member.id.clone()))).collect()
 }

@@ -476,12 +476,44 @@ fn what_is_paused_has_as_many_replicas_as_are_wanted() {
     world.rollout.scale(4);
     world.run(10);
     assert_eq!((world.count(Side::Stable), world.selectable()), (4, 4), "{}", world.log);
+    world.rollout.scale(2);
+    world.run(10);
+    assert_eq!((world.count(Side::Stable), world.selectable()), (2, 2), "{}", world.log);
     let mut canary = World::new(plan(canary(&[(10, None)])), &[Fate::Serves(1)]);
     canary.run(5);
     canary.rollout.pause();
     canary.rollout.scale(5);
     canary.run(10);
     assert_eq!((canary.count(Side::Stable), canary.count(Side::Target)), (5, 1), "{}", canary.log);
+}
+
+#[test]
+fn what_is_paused_and_scaled_down_keeps_no_more_and_loses_nobody_who_serves_before_who_does_not() {
+    let paused = || {
+        let mut world = World::new(plan(Strategy::Rolling), &[Fate::Serves(1)]);
+        world.run(1);
+        world.rollout.pause();
+        world.run(10);
+        assert_eq!((world.count(Side::Stable), world.count(Side::Target), world.selectable()), (3, 1, 4));
+        world
+    };
+    let mut world = paused();
+    world.rollout.scale(2);
+    world.run(10);
+    assert_eq!((world.count(Side::Stable), world.members.len()), (2, 2), "the old one: {}", world.log);
+    world.rollout.scale(0);
+    world.run(10);
+    assert_eq!(world.members.len(), 0, "{}", world.log);
+    let mut world = paused();
+    for (member, fate, _) in &mut world.members[..2] {
+        (member.standing, *fate) = (Standing::Pending, Fate::Hangs);
+    }
+    world.rollout.scale(2);
+    world.run(10);
+    assert_eq!((world.count(Side::Target), world.selectable()), (1, 2), "{}", world.log);
+    world.rollout.resume(world.now);
+    world.run(100);
+    assert_eq!((world.count(Side::Target), world.members.len()), (2, 2), "{}", world.log);
 }
 
 #[test]
