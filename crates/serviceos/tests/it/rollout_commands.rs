@@ -180,3 +180,18 @@ fn a_program_that_is_another_under_the_same_path_is_rolled_out_when_somebody_sta
     assert!(told(&mesh).contains("reverted: "), "{}", told(&mesh));
     assert_eq!(version(&mesh), "2.0.0");
 }
+
+#[test]
+fn whoever_follows_a_restart_that_is_undone_is_told_that_it_is_given_up() {
+    // Long enough for it to be undone before any of the old ones goes.
+    let mesh = up("rollout: {minReady: 1m}");
+    done(mesh.run(&["restart", "web"]));
+    let mut follower = followed(&mesh, &[]);
+    done(rollout(&mesh, "undo"));
+    assert_eq!(follower.wait().unwrap().code(), Some(4), "{}", told(&mesh));
+    assert!(
+        told(&mesh).lines().last().unwrap().contains("reverted: somebody wants it so"),
+        "{}",
+        told(&mesh)
+    );
+}
