@@ -298,7 +298,7 @@ impl Running {
         let (manifests, specs) = (mesh.manifests(), Specs::default());
         let versions = manifests.versions(&settings);
         specs.add(&settings, manifests.measurements(), &versions, beginning.number());
-        let texts_before = resumed.add_to(&specs);
+        resumed.add_to(&specs);
         let (tokens, owner) = Tokens::begin(issuers, users, vault, mesh.authority.secret_changes());
         let (token_keys, users) = tokens.for_gateway();
         let (access_log, access_log_handle) = access_log.unzip();
@@ -343,7 +343,8 @@ impl Running {
         let (files, mut resolving) = (Files::new(source), Resolving::default());
         let (desk, orders) = desk::open(revisions.history());
         resolving.begin(unresolved, &registry);
-        let slower_nodes = SlowerNodes::of(&kept_stores.mesh, node::among_others(&settings));
+        let slower_nodes =
+            SlowerNodes::of(&kept_stores.mesh, node::among_others(&settings), resumed.awaits_others());
         let mut live = Live {
             settings,
             revisions,
@@ -369,8 +370,6 @@ impl Running {
             fleets: Fleets::default(),
             manifests,
             specs,
-            texts_before,
-            taken_back: None,
             slower_nodes,
             confinement,
             rollouts: watch::channel(0).1,

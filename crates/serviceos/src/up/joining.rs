@@ -167,7 +167,7 @@ impl Manifests {
     /// The operator's word is the transition; the same manifest is none. Replicas learn of it, and of another `config` of theirs,
     /// once it is in force, by the number of its revision.
     pub(super) async fn apply(
-        &self,
+        &mut self,
         settings: &Settings,
         measured: &Measurements,
         revision: u64,
@@ -186,6 +186,7 @@ impl Manifests {
             Err(other @ TrustError::OtherManifest { .. }) if !is_all => {
                 let (manifest, services) = latest.clone();
                 self.authority.apply(manifest, services, actor).await.map_err(|_| other)?;
+                admitted_no_more(&mut self.leaving);
             }
             applied => applied?,
         }
@@ -202,9 +203,16 @@ fn admit_too(services: &mut BTreeMap<ServiceName, ServicePolicy>, leaving: &BTre
         let Some(policy) = services.get_mut(name) else { continue };
         let releases = &mut policy.policy.releases;
         let others = leaving.releases.iter().filter(|release| !releases.contains(release));
-        let others: Vec<_> = others.cloned().collect();
+        let mut others: Vec<_> = others.cloned().collect();
+        // By whichever way a node has come to them, the manifest is the same.
+        others.sort_by(|one, other| (&one.version, one.simulated).cmp(&(&other.version, other.simulated)));
         releases.extend(others);
     }
+}
+
+/// Other nodes have ended what is on its way here: whoever brought it into force again would leave them behind.
+fn admitted_no_more(leaving: &mut BTreeMap<ServiceName, Leaving>) {
+    leaving.values_mut().for_each(|leaving| leaving.releases.clear());
 }
 
 /// The mesh of this process.
@@ -243,25 +251,33 @@ impl Mesh {
         };
         let quoter = Quoter::reach(data_dir.run(), data_dir.development(), hold).await?;
         let resumed = kept.decide(settings, &measurements, data_dir.run()).await;
-        let leaving = resumed.leaving();
+        let mut leaving = resumed.leaving();
         let latest = policies::services(settings, &measurements, &grants)?;
         let mut services = latest.clone();
         admit_too(&mut services, &leaving);
         let manifest = policies::manifest(settings, &services);
         let latest = (policies::manifest(settings, &latest), latest);
         let expected = (latest.0 != manifest).then_some(latest);
-        let opening = Opening {
+        let opening = |manifest, services| Opening {
             node: node::among_others(settings),
             store: stores.mesh.clone(),
-            vault,
+            vault: Arc::clone(&vault),
             roots: Roots::Development(quoter.root().to_vec()),
             clocks: Clocks { wall: Arc::new(milliseconds), boot: Arc::new(since_boot) },
             audit: data_dir.audit(),
             manifest,
-            services: services.clone(),
+            services,
             own: own_evidence(&quoter, measurements.authority),
         };
-        let authority = Authority::open(opening).await.context("failed to open the authority")?;
+        let opened = match (Authority::open(opening(manifest, services.clone())).await, &expected) {
+            (Err(TrustError::OtherManifest { .. }), Some((manifest, latest))) => {
+                admitted_no_more(&mut leaving);
+                services.clone_from(latest);
+                Authority::open(opening(manifest.clone(), latest.clone())).await
+            }
+            (opened, _) => opened,
+        };
+        let authority = opened.context("failed to open the authority")?;
         authority.expect(expected);
         authority.schedule_rotations(rotations(settings));
         let configurations = Configurations::of_node(node::among_others(settings));

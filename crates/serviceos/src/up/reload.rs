@@ -76,10 +76,6 @@ pub(crate) struct Live {
     pub(super) manifests: Manifests,
     /// What the versions of each service run.
     pub(super) specs: Specs,
-    /// What was in force before another version of each service was on its way.
-    pub(super) texts_before: BTreeMap<ServiceName, String>,
-    /// The service of which the configuration is to say again what runs, while it is applied.
-    pub(super) taken_back: Option<ServiceName>,
     pub(super) slower_nodes: SlowerNodes,
     pub(super) confinement: Arc<Confinement>,
     /// Changes whenever a rollout has ended.
@@ -222,6 +218,7 @@ impl Live {
 
     async fn changed(&mut self, change: ConfigChange) -> Result<ConfigChanged, ConfigRefused> {
         let began = Instant::now();
+        Box::pin(self.end_rollouts()).await;
         let before = self.revisions.in_force().record.revision;
         if change.if_revision.is_some_and(|expected| expected != before) {
             return Err(ConfigRefused::Conflict { in_force: before });
@@ -263,19 +260,21 @@ impl Live {
             return Ok(ConfigChanged::new(before, false, diff));
         }
         let candidate = Candidate::of(&document, Origin::Cli, change.author);
-        self.replace(document.settings, candidate, began).await?;
+        self.replace(document.settings, Reason::Revision(candidate), began).await?;
         Ok(ConfigChanged::new(self.revisions.in_force().record.revision, true, diff))
     }
 
     /// Takes over what the file means, where it means something else than before.
     async fn follow(&mut self, document: Document, began: Instant) -> Applied {
         (self.refused, self.again) = (None, None);
+        Box::pin(self.end_rollouts()).await;
         let followed = match self.revisions.file_means(&document.meaning) {
             FileMeans::TheSame => Ok(Applied::No),
             FileMeans::WhatIsInForce => self.revisions.file_has_caught_up().await.map(|()| Applied::No),
             FileMeans::Another => {
                 let candidate = Candidate::of_file(&document);
-                self.replace(document.settings.clone(), candidate, began).await.map(|()| Applied::Yes)
+                let reason = Reason::Revision(candidate);
+                self.replace(document.settings.clone(), reason, began).await.map(|()| Applied::Yes)
             }
         };
         let file = self.files.name();
@@ -302,11 +301,11 @@ impl Live {
     pub(super) async fn replace(
         &mut self,
         settings: Settings,
-        candidate: Candidate,
+        reason: Reason,
         began: Instant,
     ) -> Result<(), ConfigRefused> {
         let (services, before) = (settings.services.len(), self.revisions.in_force());
-        if let Err(refused) = self.apply(settings, Reason::Revision(candidate)).await {
+        if let Err(refused) = self.apply(settings, reason).await {
             let (services, routes) = labels(&self.settings);
             self.metrics.retain(&services, &routes);
             return Err(refused);
@@ -348,9 +347,11 @@ impl Live {
         }
         // What is in force already goes on with what was made of it.
         let (broken, actor) = match &reason {
-            Reason::Revision(candidate) => (Broken::Refuses, candidate.actor()),
+            Reason::Revision(candidate) | Reason::TakenBack(candidate, _) => {
+                (Broken::Refuses, candidate.actor())
+            }
             Reason::Files => (Broken::Stays, Actor::Configuration),
-            Reason::MeasuredAgain(_) => (Broken::Stays, Actor::Operator),
+            Reason::MeasuredAgain(..) => (Broken::Stays, Actor::Operator),
         };
         // Before the tiers, which keep everybody else who changes a key waiting.
         let client_tls = self.client_tls.of(settings.gateway.tls.as_ref(), broken).await.map_err(unusable)?;
@@ -364,7 +365,7 @@ impl Live {
         let previous = Previous { checks: &checks, router: &self.router, limits: &self.limits };
         let measured = self.manifests.measure(&self.settings, &settings).await.map_err(not_applied)?;
         let versions = Versions::measured(&settings, &measured);
-        let rolled = self.rolled(&settings, &versions);
+        let rolled = self.rolled(&settings, &versions, &reason);
         let former = self.specs.former(&versions);
         let plan = Plan::of(&settings, &self.metrics, &upstream_tls, &rules, &former, Some(&previous));
         let Plan { router, checks, terms, routes, limits, .. } = plan;
@@ -434,23 +435,23 @@ impl Live {
         rolled: &BTreeMap<ServiceName, Version>,
         reason: Reason,
     ) -> Result<Option<Committed>, ConfigRefused> {
-        let before = self.revisions.in_force();
         let (committed, author) = match reason {
-            Reason::Revision(candidate) => {
+            Reason::Revision(candidate) | Reason::TakenBack(candidate, _) => {
                 let author = candidate.author;
                 (Some(self.revisions.commit(candidate, self.manifests.authority()).await?), author)
             }
-            Reason::MeasuredAgain(author) => (None, author),
+            Reason::MeasuredAgain(_, author) => (None, author),
             Reason::Files => return Ok(None),
         };
-        let number = committed.as_ref().map_or(before.record.revision, Committed::number);
+        let before = self.revisions.in_force().record.revision;
+        let number = committed.as_ref().map_or(before, Committed::number);
         let services: Vec<_> = rolled.keys().cloned().collect();
         let left_before = self.manifests.leave(&self.settings, &services);
         match self.manifests.apply(settings, measured, number, author).await {
             Ok(()) => {
                 for service in services {
                     self.specs.give_up(&service, None);
-                    self.texts_before.entry(service).or_insert_with(|| before.text.clone());
+                    self.slower_nodes.forget(&service);
                 }
                 Ok(committed)
             }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use configuration::Settings;
+use configuration::{Runs, ServiceSettings, Settings};
 use control::ConfigRefused;
-use service_lifecycle::rollout::Outcome;
-use service_lifecycle::{EndedRollout, FleetHandle};
+use service_lifecycle::rollout::{Outcome, Stage};
+use service_lifecycle::{EndedRollout, FleetHandle, RolloutStatus, Rollouts};
 use service_registry::{Actor, Subject, Version, What};
 use types::ServiceName;
 
@@ -23,10 +23,12 @@ const ROLLOUT: &str = "rollout";
 pub(super) enum Reason {
     /// They are another revision.
     Revision(Candidate),
+    /// They are one in which this service says again what runs.
+    TakenBack(Candidate, ServiceName),
     /// Files are others that those in force name.
     Files,
-    /// What a service of those in force runs was measured again, as somebody of this name has asked.
-    MeasuredAgain(&'static str),
+    /// What this service of those in force runs was measured again, as somebody of this name has asked.
+    MeasuredAgain(ServiceName, &'static str),
 }
 
 impl Live {
@@ -46,42 +48,81 @@ impl Live {
         }
         let before = self.fleets.of(service).map(|fleet| fleet.rollouts().wanted);
         self.manifests.measure_anew(service);
-        let given_up = self.specs.given_up(service);
-        // Whoever asks for it wants it once more.
-        self.specs.give_up(service, None);
-        if let Err(refused) = self.apply(self.settings.clone(), Reason::MeasuredAgain(author)).await {
-            self.specs.give_up(service, given_up);
-            return Err(refused);
-        }
-        Ok(self.fleets.of(service).map(|fleet| fleet.rollouts().wanted) != before)
+        self.apply(self.settings.clone(), Reason::MeasuredAgain(service.clone(), author)).await?;
+        let has_begun = self.fleets.of(service).map(|fleet| fleet.rollouts().wanted) != before;
+        // It may be what runs, where something else was given up.
+        Box::pin(self.end_rollouts()).await;
+        Ok(has_begun)
     }
 
-    /// The services of which another version is to run. What was given up, or is being given up, is not begun with again by itself.
-    pub(super) fn rolled(&self, settings: &Settings, versions: &Versions) -> BTreeMap<ServiceName, Version> {
+    /// The services of which another version is to run.
+    pub(super) fn rolled(
+        &self,
+        settings: &Settings,
+        versions: &Versions,
+        reason: &Reason,
+    ) -> BTreeMap<ServiceName, Version> {
         let rolled = settings.services.iter().filter_map(|service| {
             let (rollouts, version) = (self.fleets.of(&service.name)?.rollouts(), versions.get(service));
-            let is_on_its_way = rollouts.on_its_way.as_ref().is_some_and(|rollout| rollout.to == version);
-            let given_up = self.specs.given_up(&service.name);
-            let given_up = given_up.or_else(|| self.specs.not_taken_over(&service.name, &rollouts));
-            let is_given_up = given_up.as_ref() == Some(&version);
-            let is_taken_back = self.taken_back.as_ref() == Some(&service.name);
-            let is_kept = is_on_its_way || is_given_up || is_taken_back;
-            let is_another = rollouts.wanted != version && !is_kept;
-            is_another.then(|| (service.name.clone(), version))
+            let is_another = rollouts.wanted != version;
+            let begins = is_another && self.begins(service, &version, &rollouts, reason);
+            begins.then(|| (service.name.clone(), version))
         });
         rolled.collect()
+    }
+
+    /// Whether a rollout to this version begins. What was given up, or is being given up, is not begun with again by itself: somebody
+    /// asks for it, or says something else of the service than before.
+    fn begins(
+        &self,
+        service: &ServiceSettings,
+        version: &Version,
+        rollouts: &Rollouts,
+        reason: &Reason,
+    ) -> bool {
+        let name = &service.name;
+        let on_its_way = rollouts.on_its_way.as_ref().filter(|rollout| rollout.to == *version);
+        let is_given_up =
+            |rollout: &RolloutStatus| matches!(rollout.stage, Stage::Reverting(_) | Stage::Over(_));
+        if on_its_way.is_some_and(|rollout| !is_given_up(rollout)) {
+            return false;
+        }
+        match reason {
+            // Where that measures as something else by now, it is none of what is to run.
+            Reason::TakenBack(_, taken_back) if taken_back == name => return false,
+            Reason::MeasuredAgain(asked, _) if asked == name => return true,
+            Reason::Revision(_) | Reason::TakenBack(..) | Reason::Files | Reason::MeasuredAgain(..) => {}
+        }
+        let said = self.said(name);
+        if self.specs.given_up(name).as_ref() == Some(version) {
+            return said.is_none_or(|said| self.manifests.versions(&self.settings).get(said) != *version);
+        }
+        let is_being_given_up =
+            on_its_way.is_some() || self.specs.not_taken_over(name, rollouts).as_ref() == Some(version);
+        // Until that is over the configuration says it still, and what is mended of it may be something else than what it runs.
+        !is_being_given_up || said.is_none_or(|said| !says_the_same_but_for_replicas(said, service))
+    }
+
+    /// What the configuration in force says of a service.
+    fn said(&self, service: &ServiceName) -> Option<&ServiceSettings> {
+        self.settings.services.iter().find(|said| said.name == *service)
     }
 
     /// Takes over how rollouts have ended since the last time.
     pub(crate) async fn end_rollouts(&mut self) {
         for service in self.manifests.leaving() {
-            // How that one has ended was taken over.
-            if self.specs.given_up(&service).is_some() {
+            let Some(rollouts) = self.fleets.of(&service).map(FleetHandle::rollouts) else { continue };
+            // Whoever is only started again runs the same.
+            if rollouts.on_its_way.as_ref().is_some_and(|rollout| rollout.from != rollout.to) {
                 continue;
             }
-            let Some(rollouts) = self.fleets.of(&service).map(FleetHandle::rollouts) else { continue };
-            if rollouts.on_its_way.is_some() {
-                self.slower_nodes.forget(&service);
+            // How that one has ended was taken over.
+            if self.specs.given_up(&service).is_some() {
+                if self.is_alone(&service, &rollouts.wanted) {
+                    self.specs.give_up(&service, None);
+                    self.specs.keep_only(&service, &rollouts.wanted);
+                    self.has_ended(&service).await;
+                }
                 continue;
             }
             if self.slower_nodes.were_awaited(&service) {
@@ -107,28 +148,36 @@ impl Live {
     async fn rolled_back(&mut self, service: &ServiceName, ended: &EndedRollout) {
         let (from, to, outcome) = (ended.from.id(), ended.to.id(), ended.outcome.to_string());
         tracing::error!(%service, from, to, outcome, "the new version is given up, and the one before runs");
-        if let Err(reason) = self.take_back(service).await {
+        if let Err(reason) = self.take_back(service, &ended.from).await {
             tracing::error!(%service, reason, "the configuration says still what was given up; roll it back with `serviceos config rollback`");
         }
         self.specs.keep_only(service, &ended.from);
         let versions = self.manifests.versions(&self.settings);
-        let said = self.settings.services.iter().find(|said| said.name == *service);
-        match said.map(|said| versions.get(said)).filter(|version| *version != ended.from) {
+        let said = self.said(service).map(|said| versions.get(said));
+        match said.filter(|version| *version != ended.from) {
             None => self.has_ended(service).await,
             Some(version) => self.runs_another(service, ended, version),
         }
     }
 
-    /// Replicas of the new version serve where those of the old one do not come back: they are admitted, and can be started, until
-    /// another rollout has ended.
+    /// Replicas of the new version serve where those of the old one do not come back: they are admitted as long as they are there.
     async fn rolled_back_in_part(&mut self, service: &ServiceName, ended: &EndedRollout) {
         let (from, to, outcome) = (ended.from.id(), ended.to.id(), ended.outcome.to_string());
         tracing::error!(%service, from, to, outcome, "the new version is given up, and the one before does not serve with every replica");
-        if let Err(reason) = self.take_back(service).await {
+        if let Err(reason) = self.take_back(service, &ended.from).await {
             tracing::error!(%service, reason, "the configuration says still what was given up; roll it back with `serviceos config rollback`");
         }
-        self.texts_before.remove(service);
         self.specs.give_up(service, Some(ended.to.clone()));
+    }
+
+    /// Whether the configuration says this version, and no replica runs another.
+    fn is_alone(&self, service: &ServiceName, version: &Version) -> bool {
+        let versions = self.manifests.versions(&self.settings);
+        let is_said = self.said(service).is_some_and(|said| versions.get(said) == *version);
+        let snapshot = self.registry.snapshot();
+        let replicas = snapshot.service(service).into_iter().flat_map(|service| &service.replicas);
+        let mut instances = replicas.filter_map(|replica| replica.instance.as_ref());
+        is_said && instances.all(|instance| instance.version == *version)
     }
 
     /// The configuration cannot say what runs, such as where the program is another one. Those that run are admitted as long as they
@@ -142,14 +191,15 @@ impl Live {
         tracing::error!(%service, "{told}");
         let subject = Subject::Service(service.clone());
         self.registry.events().record(subject, What::Rollout(told), None, Actor::Rollout);
-        self.texts_before.remove(service);
         self.specs.give_up(service, Some(version));
     }
 
-    /// The configuration in force, but for what the service runs, which is as it was before.
-    async fn take_back(&mut self, service: &ServiceName) -> Result<(), String> {
-        let before = self.texts_before.get(service).ok_or("what it said before is not known any more")?;
-        let text = configuration::with_spec_of(&self.revisions.in_force().text, service, before);
+    /// The configuration in force, but for what the service runs, which is this version: the last revision that said so says it again.
+    async fn take_back(&mut self, service: &ServiceName, version: &Version) -> Result<(), String> {
+        let spec = self.specs.of(service, version).ok_or("what it said before is not known any more")?;
+        let before = self.revisions.history().text(spec.revision).await;
+        let before = before.map_err(|error| error.to_string())?;
+        let text = configuration::with_spec_of(&self.revisions.in_force().text, service, &before);
         let text = text.ok_or("it cannot be edited")?;
         let document = self.files.read(text.into_bytes(), ROLLOUT.to_owned()).await;
         let document = document.map_err(|error| error.to_string())?;
@@ -157,16 +207,13 @@ impl Live {
             return Ok(());
         }
         let candidate = Candidate::of(&document, Origin::Cli, ROLLOUT);
-        // Where that measures as something else by now, it is none of what is to run.
-        self.taken_back = Some(service.clone());
-        let replaced = self.replace(document.settings, candidate, Instant::now()).await;
-        self.taken_back = None;
+        let reason = Reason::TakenBack(candidate, service.clone());
+        let replaced = self.replace(document.settings, reason, Instant::now()).await;
         replaced.map_err(|refused| refused.to_string())
     }
 
     /// Only one version of the service is there, and, once other nodes are as far, admitted.
     async fn has_ended(&mut self, service: &ServiceName) {
-        self.texts_before.remove(service);
         if self.slower_nodes.are_awaited(service).await {
             return;
         }
@@ -177,4 +224,16 @@ impl Live {
             tracing::error!(%service, %refused, "a version that does not run any more is still admitted, until another configuration is applied");
         }
     }
+}
+
+/// Whether two configurations want the same of a service, of however many replicas.
+fn says_the_same_but_for_replicas(one: &ServiceSettings, other: &ServiceSettings) -> bool {
+    let of_none = |service: &ServiceSettings| {
+        let mut service = service.clone();
+        if let Runs::Process(process) = &mut service.runs {
+            process.replicas = 0;
+        }
+        service
+    };
+    of_none(one) == of_none(other)
 }

@@ -13,6 +13,7 @@ use super::kept_rollouts::is_on_its_way;
 
 /// How soon it is looked at again.
 const AGAIN: Duration = Duration::from_secs(2);
+const AWAITED: &str = "other nodes have yet to end the rollout: both versions are admitted until then";
 /// What each node that lives holds below its name.
 const ALIVE: &str = "/alive";
 
@@ -26,9 +27,14 @@ pub(super) struct SlowerNodes {
 }
 
 impl SlowerNodes {
-    pub(super) fn of(store: &Store, node: Option<NodeName>) -> Self {
+    /// Those that are awaited are of these services at first.
+    pub(super) fn of(store: &Store, node: Option<NodeName>, awaited: BTreeSet<ServiceName>) -> Self {
         let shared = node.map(|node| (store.clone(), node));
-        Self { shared, awaited: BTreeSet::new(), again: None }
+        for service in &awaited {
+            tracing::info!(%service, "{AWAITED}");
+        }
+        let again = (!awaited.is_empty()).then(|| Instant::now() + AGAIN);
+        Self { shared, awaited, again }
     }
 
     /// Whether some were awaited the last time.
@@ -36,7 +42,7 @@ impl SlowerNodes {
         self.awaited.contains(service)
     }
 
-    /// A rollout of the service is on its way here again.
+    /// A rollout of the service has begun here, or they are done.
     pub(super) fn forget(&mut self, service: &ServiceName) {
         self.awaited.remove(service);
         if self.awaited.is_empty() {
@@ -64,7 +70,7 @@ impl SlowerNodes {
         }
         if self.awaited.insert(service.clone()) {
             let nodes = slower.join(", ");
-            tracing::info!(%service, nodes, "other nodes have yet to end the rollout: both versions are admitted until then");
+            tracing::info!(%service, nodes, "{AWAITED}");
         }
         self.again = Some(Instant::now() + AGAIN);
         true
@@ -72,7 +78,7 @@ impl SlowerNodes {
 }
 
 /// The other nodes that live.
-async fn others(store: &Store, own: &NodeName) -> Result<Vec<NodeName>, String> {
+pub(super) async fn others(store: &Store, own: &NodeName) -> Result<Vec<NodeName>, String> {
     let rows = store.range(PRESENT).await.map_err(|error| error.to_string())?;
     let name = |key: &[u8]| {
         let name = str::from_utf8(key).ok()?.strip_prefix(PRESENT)?.strip_suffix(ALIVE)?;

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use testkit::{Client, Request, Running, eventually};
 
-use crate::versioned::{PATH, Web, events, pids, told, until_told, watched};
+use crate::versioned::{PATH, Web, events, pids, told, until_ended, watched};
 
 /// Half of the calls, and no longer than the gate needs.
 const CANARY: &str = "{strategy: canary, minReady: 0s, steps: [{weight: 50%, pause: 0s}], \
     gate: {errorRate: 2%, latencyRatio: 100, minRequests: 100}}";
 const MIN_REQUESTS: usize = 100;
 
-const STABLE: Web = Web { version: "1.0.0", fails_every: 0, replicas: 2, rollout: CANARY };
+const STABLE: Web<'static> = Web::rolled(CANARY);
 
 /// How many calls of each version were answered, and how many of them with an error.
 type Answers = BTreeMap<String, (usize, usize)>;
@@ -43,7 +43,7 @@ fn call_until_told(mesh: &Running, wanted: &str) -> Answers {
     let (mut client, mut answers) = (Client::connect(mesh.gateway).unwrap(), Answers::new());
     eventually(wanted, || {
         (0..50).for_each(|_| call(&mut client, &mut answers));
-        told(mesh).iter().any(|said| said.starts_with(wanted)).then_some(())
+        told(mesh, "web").iter().any(|said| said.starts_with(wanted)).then_some(())
     });
     answers
 }
@@ -51,7 +51,7 @@ fn call_until_told(mesh: &Running, wanted: &str) -> Answers {
 #[test]
 fn a_canary_of_which_one_call_in_twenty_fails_is_given_up_and_the_old_version_is_never_touched() {
     let mesh = STABLE.up();
-    let (before, begun) = (pids(&mesh), events(&mesh).len());
+    let (before, begun) = (pids(&mesh), events(&mesh, "web").len());
     let moments = watched(&mesh, || {
         Web { version: "2.0.0", fails_every: 20, ..STABLE }.change(&mesh);
         let answers = call_until_told(&mesh, "reverted");
@@ -60,7 +60,7 @@ fn a_canary_of_which_one_call_in_twenty_fails_is_given_up_and_the_old_version_is
         assert_eq!(answers["1.0.0"].1, 0, "the old version has failed no call: {answers:?}");
     });
 
-    let said = told(&mesh);
+    let said = told(&mesh, "web");
     let why = said.iter().find(|said| said.starts_with("reverting")).unwrap();
     assert!(why.contains("calls failed, and 0.0 % of the old version's"), "{why}");
     assert!(!said.iter().any(|said| said.contains("takes the place")), "it has come no further: {said:?}");
@@ -72,13 +72,13 @@ fn a_canary_of_which_one_call_in_twenty_fails_is_given_up_and_the_old_version_is
         }
     }
     let touched = |event: &&serde_json::Value| event["replica"] == "web/0" || event["replica"] == "web/1";
-    assert_eq!(events(&mesh)[begun..].iter().find(touched), None);
+    assert_eq!(events(&mesh, "web")[begun..].iter().find(touched), None);
     let answers = call_until(&mesh, "1.0.0", 50);
     assert_eq!(answers.into_iter().collect::<Vec<_>>(), [("1.0.0".to_owned(), (50, 0))]);
 }
 
 /// A canary that has had too few calls stands still, whatever else happens; gives the mesh.
-fn stands_still(new: &Web) -> Running {
+fn stands_still(new: &Web<'_>) -> Running {
     let mesh = STABLE.up();
     new.change(&mesh);
     let answers = call_until(&mesh, new.version, MIN_REQUESTS / 2);
@@ -92,7 +92,7 @@ fn stands_still(new: &Web) -> Running {
         let replicas = mesh.replicas("web");
         (replicas[0]["pid"] != pid && replicas[0]["selectable"] == true).then_some(())
     });
-    let said = told(&mesh);
+    let said = told(&mesh, "web");
     let [only] = said.as_slice() else { panic!("more than its beginning is said: {said:?}") };
     assert!(only.starts_with("1.0.0-") && only.contains(" to 2.0.0-"), "{only}");
     let of_new = |replica: &&serde_json::Value| replica["versionId"].as_str().unwrap().starts_with("2.0.0");
@@ -105,7 +105,7 @@ fn a_canary_with_too_few_calls_waits_and_goes_on_when_they_come() {
     let mesh = stands_still(&Web { version: "2.0.0", ..STABLE });
     let answers = call_until_told(&mesh, "the new version takes the place");
     assert!(answers["2.0.0"].0 >= MIN_REQUESTS / 2, "{answers:?}");
-    until_told(&mesh, 1, "done");
+    until_ended(&mesh, 1, "done");
     let answers = call_until(&mesh, "2.0.0", 50);
     assert_eq!(answers.into_iter().collect::<Vec<_>>(), [("2.0.0".to_owned(), (50, 0))]);
 }
@@ -114,7 +114,7 @@ fn a_canary_with_too_few_calls_waits_and_goes_on_when_they_come() {
 fn a_canary_that_fails_is_not_given_up_for_too_few_calls() {
     let mesh = stands_still(&Web { version: "2.0.0", fails_every: 2, ..STABLE });
     call_until_told(&mesh, "reverting");
-    until_told(&mesh, 1, "reverted");
-    let said = told(&mesh);
+    until_ended(&mesh, 1, "reverted");
+    let said = told(&mesh, "web");
     assert!(!said.iter().any(|said| said.contains("takes the place")), "{said:?}");
 }

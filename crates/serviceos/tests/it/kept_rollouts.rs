@@ -1,7 +1,6 @@
 //! `up` dies in the middle of a rollout: the next one takes over the replicas of both versions, and goes on where it was.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use rustix::process::Signal;
@@ -9,90 +8,23 @@ use serde_json::Value;
 use testkit::{Etcd, Mesh, Request, Running, eventually, exists, kill, wait_until_gone};
 
 use crate::adoption::{Ending, Fared, killed};
+use crate::versioned::{PATH, Web, flag, of_version, serving, told, until_it_says, until_told};
 
-/// A server that says which version it is. It takes its time to start where there is a file `slow-VERSION` beside it, and ends at
-/// once where there is `bad-VERSION`.
-const SERVER: &str = r#"
-import http.server, os, sys, time
-version, here = os.environ["V"], os.path.dirname(os.path.abspath(__file__))
-is_so = lambda what: os.path.exists(os.path.join(here, f"{what}-{version}"))
-if is_so("bad"):
-    print("no model"); sys.exit(3)
-if is_so("slow"):
-    time.sleep(5)
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        body = version.encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *_): pass
-class Server(http.server.ThreadingHTTPServer):
-    request_queue_size = 128
-Server(("127.0.0.1", int(os.environ["SERVICEOS_PORT"])), Handler).serve_forever()
-"#;
+/// Half of the calls, until somebody says so.
+const BY_HAND: &str = "{strategy: canary, minReady: 0s, steps: [{weight: 50%}]}";
 
-const RESTART: &str = "restart: {max: 100ms}";
-
-/// The file with a version and how it is rolled out.
-fn write(folder: &Path, version: &str, rollout: &str) {
-    write_with(folder, "", version, rollout);
+/// Three of the first version.
+const fn web(rollout: &str) -> Web<'_> {
+    Web { replicas: 3, ..Web::rolled(rollout) }
 }
 
-/// The same below other keys.
-fn write_with(folder: &Path, head: &str, version: &str, rollout: &str) {
-    let script = folder.join("server.py");
-    let text = format!(
-        "{head}services:\n  web:\n    command: [/usr/bin/python3, '{}']\n    env: {{V: '{version}'}}\n    version: '{version}'\n    replicas: 3\n    {RESTART}\n    rollout: {{{rollout}}}\n    healthCheck: {{path: /web, interval: 1s, timeout: 1s}}\n    routes: [{{match: {{path: '/web/{{*rest}}'}}, public: true}}]\n",
-        script.display()
-    );
-    std::fs::write(folder.join("new.yaml"), text).unwrap();
-    std::fs::rename(folder.join("new.yaml"), folder.join("serviceos.yaml")).unwrap();
+fn up(web: &Web<'_>) -> Running {
+    web.up_in(Mesh::new().with_ports_of_its_own())
 }
 
-fn up(rollout: &str) -> Running {
-    up_with("", rollout)
-}
-
-fn up_with(head: &str, rollout: &str) -> Running {
-    let mesh = Mesh::new().with_ports_of_its_own();
-    std::fs::write(mesh.folder().join("server.py"), SERVER).unwrap();
-    write_with(mesh.folder(), head, "1.0.0", rollout);
-    mesh.up()
-}
-
-fn flag(mesh: &Running, what: &str, version: &str) {
-    std::fs::write(mesh.folder().join(format!("{what}-{version}")), "").unwrap();
-}
-
-/// The processes that serve, and the label of what each runs.
-fn serving(mesh: &Running, service: &str) -> BTreeMap<u32, String> {
-    let of = |replica: &Value| {
-        let pid = u32::try_from(replica["pid"].as_u64()?).ok()?;
-        let label = replica["versionId"].as_str()?.split('-').next()?.to_owned();
-        (replica["selectable"] == true).then_some((pid, label))
-    };
-    mesh.replicas(service).iter().filter_map(of).collect()
-}
-
-fn of_version(serving: &BTreeMap<u32, String>, label: &str) -> BTreeSet<u32> {
-    serving.iter().filter(|(_, found)| *found == label).map(|(pid, _)| *pid).collect()
-}
-
-/// What the events since the start say of rollouts.
-fn told(mesh: &Running, service: &str) -> Vec<String> {
-    let printed = mesh.run(&["events", service, "--json"]).out;
-    let events = printed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let rollout = events.filter(|event| event["kind"] == "rollout");
-    rollout.map(|event| event["to"].as_str().unwrap().to_owned()).collect()
-}
-
-fn until_told(mesh: &Running, service: &str, wanted: &str) -> Vec<String> {
-    eventually(wanted, || {
-        Some(told(mesh, service)).filter(|told| told.iter().any(|said| said.contains(wanted)))
-    })
+/// The second version of the same.
+const fn second(web: Web<'_>) -> Web<'_> {
+    Web { version: "2.0.0", ..web }
 }
 
 /// How many replicas were taken over.
@@ -132,9 +64,10 @@ fn killed_and_started(mut mesh: Running, fared: &Fared) -> Running {
 
 #[test]
 fn killed_in_the_middle_of_a_rolling_rollout_the_next_goes_on_with_the_replicas_of_both_versions() {
-    called(up("minReady: 1s"), "/web/version", |mesh, fared| {
+    let web = web("{minReady: 1s}");
+    called(up(&web), PATH, |mesh, fared| {
         let old = serving(&mesh, "web");
-        write(mesh.folder(), "2.0.0", "minReady: 1s");
+        second(web).change(&mesh);
         let before = eventually("both versions", || {
             let serving = serving(&mesh, "web");
             let (one, two) = (of_version(&serving, "1.0.0"), of_version(&serving, "2.0.0"));
@@ -155,8 +88,9 @@ fn killed_in_the_middle_of_a_rolling_rollout_the_next_goes_on_with_the_replicas_
 
 #[test]
 fn killed_again_and_again_a_rollout_comes_to_its_end() {
-    called(up("minReady: 1s"), "/web/version", |mut mesh, fared| {
-        write(mesh.folder(), "2.0.0", "minReady: 1s");
+    let web = web("{minReady: 1s}");
+    called(up(&web), PATH, |mut mesh, fared| {
+        second(web).change(&mesh);
         mesh.until_logged(0, "the configuration was applied");
         for _kill in 0..4 {
             mesh = killed_and_started(mesh, fared);
@@ -171,9 +105,10 @@ fn killed_again_and_again_a_rollout_comes_to_its_end() {
 
 #[test]
 fn a_canary_that_waits_in_a_step_waits_in_it_after_a_kill_and_repeats_none() {
-    let waits = "strategy: canary, minReady: 0s, steps: [{weight: 10%, pause: 0s}, {weight: 50%}], gate: {minRequests: 1, latencyRatio: 100}";
-    called(up(waits), "/web/version", |mesh, fared| {
-        write(mesh.folder(), "2.0.0", waits);
+    let waits = "{strategy: canary, minReady: 0s, steps: [{weight: 10%, pause: 0s}, {weight: 50%}], gate: {minRequests: 1, latencyRatio: 100}}";
+    let waits = web(waits);
+    called(up(&waits), PATH, |mesh, fared| {
+        second(waits).change(&mesh);
         until_told(&mesh, "web", "step 2");
         let before = eventually("all that the step needs", || {
             let serving = serving(&mesh, "web");
@@ -184,7 +119,7 @@ fn a_canary_that_waits_in_a_step_waits_in_it_after_a_kill_and_repeats_none() {
         eventually("the same processes", || (serving(&mesh, "web") == before).then_some(()));
         assert_eq!((taken_over(&mesh), said.len()), (5, 1), "{said:?}");
         // What the file says again undoes it, while nobody runs and while somebody does.
-        write(mesh.folder(), "1.0.0", waits);
+        waits.change(&mesh);
         until_told(&mesh, "web", "reverted");
         let now = serving(&mesh, "web");
         assert_eq!(of_version(&now, "1.0.0"), of_version(&before, "1.0.0"), "they were never touched");
@@ -194,13 +129,13 @@ fn a_canary_that_waits_in_a_step_waits_in_it_after_a_kill_and_repeats_none() {
 
 #[test]
 fn a_file_that_says_again_what_runs_undoes_a_rollout_though_nobody_was_there_to_see_it() {
-    let waits = "strategy: canary, minReady: 0s, steps: [{weight: 50%}]";
-    let mut mesh = up(waits);
+    let waits = web(BY_HAND);
+    let mut mesh = up(&waits);
     let old: BTreeSet<_> = serving(&mesh, "web").into_keys().collect();
-    write(mesh.folder(), "2.0.0", waits);
+    second(waits).change(&mesh);
     eventually("the canaries", || (serving(&mesh, "web").len() == 5).then_some(()));
     killed(&mut mesh);
-    write(mesh.folder(), "1.0.0", waits);
+    waits.change(&mesh);
     let mesh = mesh.up_again_when("a start", |_status| true);
     until_told(&mesh, "web", "reverted: somebody wants it so");
     assert_eq!(serving(&mesh, "web").into_keys().collect::<BTreeSet<_>>(), old);
@@ -209,9 +144,10 @@ fn a_file_that_says_again_what_runs_undoes_a_rollout_though_nobody_was_there_to_
 
 #[test]
 fn killed_while_it_reverts_the_next_goes_on_reverting_and_the_configuration_says_again_what_runs() {
-    called(up("minReady: 0s"), "/web/version", |mesh, fared| {
+    let web = web("{minReady: 0s}");
+    called(up(&web), PATH, |mesh, fared| {
         flag(&mesh, "slow", "2.0.0");
-        write(mesh.folder(), "2.0.0", "minReady: 0s");
+        second(web).change(&mesh);
         let new = eventually("one that was replaced", || {
             let serving = serving(&mesh, "web");
             let (one, two) = (of_version(&serving, "1.0.0"), of_version(&serving, "2.0.0"));
@@ -233,21 +169,19 @@ fn killed_while_it_reverts_the_next_goes_on_reverting_and_the_configuration_says
         let now = serving(&mesh, "web");
         assert_eq!(of_version(&now, "1.0.0").len(), 3, "{now:?}");
         assert!(of_version(&before, "1.0.0").iter().all(|pid| now.contains_key(pid)), "{before:?} {now:?}");
-        eventually("the configuration to say what runs", || {
-            let shown = mesh.run(&["config", "show"]).out;
-            (shown.contains("1.0.0") && !shown.contains("2.0.0")).then_some(())
-        });
+        until_it_says(&mesh, "1.0.0", "2.0.0");
         mesh
     });
 }
 
 #[test]
 fn a_file_that_was_changed_while_nobody_ran_is_rolled_out_from_what_was_left() {
-    called(up("minReady: 0s"), "/web/version", |mut mesh, fared| {
+    let web = web("{minReady: 0s}");
+    called(up(&web), PATH, |mut mesh, fared| {
         let old = serving(&mesh, "web");
         fared.generation.fetch_add(1, Ordering::SeqCst);
         killed(&mut mesh);
-        write(mesh.folder(), "2.0.0", "minReady: 0s");
+        second(web).change(&mesh);
         fared.generation.fetch_add(1, Ordering::SeqCst);
         let mesh = mesh.up_again_when("a start", |_status| true);
         let said = until_told(&mesh, "web", "done");
@@ -263,12 +197,10 @@ fn a_file_that_was_changed_while_nobody_ran_is_rolled_out_from_what_was_left() {
 #[test]
 fn with_a_store_in_etcd_a_node_goes_on_with_its_own_rollouts() {
     let Some(etcd) = Etcd::start(1) else { return };
-    let (head, waits) = (
-        format!("store: {}\nnode: n1\n", etcd.url()),
-        "strategy: canary, minReady: 0s, steps: [{weight: 50%}]",
-    );
-    let mut mesh = up_with(&head, waits);
-    write_with(mesh.folder(), &head, "2.0.0", waits);
+    let head = format!("store: {}\nnode: n1\n", etcd.url());
+    let waits = Web { head: &head, ..web(BY_HAND) };
+    let mut mesh = up(&waits);
+    second(waits).change(&mesh);
     let before =
         eventually("the canaries", || Some(serving(&mesh, "web")).filter(|serving| serving.len() == 5));
     killed(&mut mesh);
@@ -276,7 +208,7 @@ fn with_a_store_in_etcd_a_node_goes_on_with_its_own_rollouts() {
     until_told(&mesh, "web", "goes on: step 1");
     eventually("the same processes", || (serving(&mesh, "web") == before).then_some(()));
     killed(&mut mesh);
-    write_with(mesh.folder(), &head, "1.0.0", waits);
+    waits.change(&mesh);
     let mesh = mesh.up_again_when("a start", |_status| true);
     until_told(&mesh, "web", "reverted: somebody wants it so");
     let now: BTreeSet<_> = serving(&mesh, "web").into_keys().collect();
@@ -297,19 +229,19 @@ fn history(mesh: &Running) -> Vec<String> {
 
 #[test]
 fn the_history_knows_what_was_undone_replaced_done_and_started_again_also_after_another_start() {
-    let waits = "strategy: canary, minReady: 0s, steps: [{weight: 50%}]";
-    let mut mesh = up(waits);
+    let waits = web("{strategy: canary, minReady: 0s, steps: [{weight: 50%}]}");
+    let mut mesh = up(&waits);
     let ran = |mesh: &Running, command: &[&str]| assert_eq!(mesh.run(command).code, 0);
     let until = |mesh: &Running, count: usize| {
         eventually("one more", || (history(mesh).len() == count).then_some(()));
     };
-    write(mesh.folder(), "2.0.0", waits);
+    Web { version: "2.0.0", ..waits }.change(&mesh);
     until_told(&mesh, "web", "to 2.0.0-");
     ran(&mesh, &["rollout", "undo", "web"]);
     until(&mesh, 1);
-    write(mesh.folder(), "3.0.0", waits);
+    Web { version: "3.0.0", ..waits }.change(&mesh);
     until_told(&mesh, "web", "to 3.0.0-");
-    write(mesh.folder(), "4.0.0", waits);
+    Web { version: "4.0.0", ..waits }.change(&mesh);
     until(&mesh, 2);
     ran(&mesh, &["rollout", "promote", "web"]);
     until(&mesh, 3);
@@ -330,9 +262,10 @@ fn the_history_knows_what_was_undone_replaced_done_and_started_again_also_after_
 
 #[test]
 fn where_nothing_was_left_what_is_wanted_is_started() {
-    let mesh = up("minReady: 0s");
+    let web = web("{minReady: 0s}");
+    let mesh = up(&web);
     assert_eq!(mesh.run(&["down"]).code, 0);
-    write(mesh.folder(), "2.0.0", "minReady: 0s");
+    second(web).change(&mesh);
     let mesh = mesh.up_again();
     assert_eq!(of_version(&serving(&mesh, "web"), "2.0.0").len(), 3);
     assert_eq!(told(&mesh, "web"), [""; 0]);

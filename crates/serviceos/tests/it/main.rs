@@ -30,6 +30,7 @@ mod failover;
 mod fleet;
 
 mod gateway;
+mod given_up;
 mod grpc;
 mod health;
 mod health_pages;

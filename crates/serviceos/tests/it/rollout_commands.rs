@@ -5,9 +5,9 @@ use std::process::{Child, Stdio};
 use serde_json::Value;
 use testkit::{Finished, Running, eventually};
 
-use crate::rollouts::{QUICK, change, up, version};
+use crate::versioned::{Web, flag, version};
 
-const BY_HAND: &str = "rollout: {minReady: 0s, strategy: canary, steps: [{weight: 50%}]}";
+const BY_HAND: Web<'static> = Web::rolled("{minReady: 0s, strategy: canary, steps: [{weight: 50%}]}");
 
 /// What is said where none is on its way, at a version that is known.
 const NONE: &str = "no rollout of web is on its way, and 1.0.0-";
@@ -47,7 +47,7 @@ fn followed(mesh: &Running, more: &[&str]) -> Child {
 
 /// Has replicas of the version that is held end.
 fn let_go(mesh: &Running) {
-    std::fs::write(mesh.folder().join("let-go"), "").unwrap();
+    flag(mesh, "let-go", "held");
 }
 
 fn told(mesh: &Running) -> String {
@@ -56,7 +56,7 @@ fn told(mesh: &Running) -> String {
 
 #[test]
 fn a_canary_is_paused_promoted_and_undone_by_hand_and_says_what_it_waits_for() {
-    let mesh = up(BY_HAND);
+    let mesh = BY_HAND.up();
     let idle = done(rollout(&mesh, "status"));
     assert!(idle.starts_with(NONE), "{idle}");
     for verb in ["pause", "resume", "promote", "undo"] {
@@ -66,7 +66,7 @@ fn a_canary_is_paused_promoted_and_undone_by_hand_and_says_what_it_waits_for() {
     let unknown = mesh.run(&["rollout", "undo", "wbe"]);
     assert!(unknown.code == 1 && unknown.err.contains("did you mean web?"), "{unknown:?}");
 
-    change(&mesh, "2.0.0", BY_HAND);
+    Web { version: "2.0.0", ..BY_HAND }.change(&mesh);
     let shown = until_waits_for(&mesh, "promotion");
     assert_eq!((&shown["stage"], &shown["step"], &shown["percent"]), (&"step".into(), &1.into(), &50.into()));
     assert_eq!((&shown["stable"]["available"], &shown["target"]["available"]), (&2.into(), &1.into()));
@@ -120,9 +120,11 @@ fn a_canary_is_paused_promoted_and_undone_by_hand_and_says_what_it_waits_for() {
 
 #[test]
 fn a_canary_counts_the_calls_that_it_still_waits_for() {
-    let gated = "rollout: {minReady: 0s, strategy: canary, steps: [{weight: 100%, pause: 0s}], gate: {minRequests: 5}}";
-    let mesh = up(gated);
-    change(&mesh, "2.0.0", gated);
+    let gated =
+        "{minReady: 0s, strategy: canary, steps: [{weight: 100%, pause: 0s}], gate: {minRequests: 5}}";
+    let gated = Web::rolled(gated);
+    let mesh = gated.up();
+    Web { version: "2.0.0", ..gated }.change(&mesh);
     let shown = until_waits_for(&mesh, "samples");
     assert_eq!((&shown["waits"][0]["missing"], &shown["gate"]["minRequests"]), (&5.into(), &5.into()));
     (0..3).for_each(|_| assert_eq!(version(&mesh), "2.0.0"));
@@ -141,8 +143,9 @@ fn a_canary_counts_the_calls_that_it_still_waits_for() {
 
 #[test]
 fn whoever_follows_a_version_that_cannot_start_is_told_why_and_that_it_is_given_up() {
-    let mesh = up(QUICK);
-    change(&mesh, "held", QUICK);
+    let quick = Web::rolled("{minReady: 0s}");
+    let mesh = quick.up();
+    Web { version: "held", ..quick }.change(&mesh);
     eventually("a rollout", || status(&mesh)["rollout"].is_object().then_some(()));
     let mut follower = followed(&mesh, &["--json"]);
     let_go(&mesh);
@@ -158,7 +161,7 @@ fn whoever_follows_a_version_that_cannot_start_is_told_why_and_that_it_is_given_
 #[test]
 fn a_program_that_is_another_under_the_same_path_is_rolled_out_when_somebody_starts_it() {
     // Long enough for somebody to ask once more meanwhile.
-    let mesh = up("rollout: {minReady: 5s}\n    restart: {max: 100ms}");
+    let mesh = Web::rolled("{minReady: 5s}").up();
     let idle = done(rollout(&mesh, "start"));
     assert!(idle.contains("there is nothing to roll out"), "{idle}");
     let path = mesh.folder().join("server.py");
@@ -184,7 +187,7 @@ fn a_program_that_is_another_under_the_same_path_is_rolled_out_when_somebody_sta
 #[test]
 fn whoever_follows_a_restart_that_is_undone_is_told_that_it_is_given_up() {
     // Long enough for it to be undone before any of the old ones goes.
-    let mesh = up("rollout: {minReady: 1m}");
+    let mesh = Web::rolled("{minReady: 1m}").up();
     done(mesh.run(&["restart", "web"]));
     let mut follower = followed(&mesh, &[]);
     done(rollout(&mesh, "undo"));

@@ -1,7 +1,7 @@
 //! Two versions take each other's place again and again, while everything is called.
 
 use crate::load::under_load;
-use crate::versioned::{Moment, PATH, Web, pids, selectable, until_told, watched};
+use crate::versioned::{Moment, PATH, Web, pids, selectable, until_ended, watched};
 
 const REPLICAS: usize = 3;
 
@@ -10,14 +10,14 @@ const UPDATES: usize = 5;
 /// Updates of all replicas under load, back and forth by the file; gives what a watcher was told meanwhile. No call is lost, and each
 /// time other processes run the other version.
 fn updates(rollout: &'static str) -> Vec<Moment> {
-    let web = |version| Web { version, fails_every: 0, replicas: REPLICAS, rollout };
+    let web = |version| Web { version, replicas: REPLICAS, ..Web::rolled(rollout) };
     let mesh = web("1.0.0").up();
     watched(&mesh, || {
         under_load(&mesh, PATH, |load| {
             for update in 1..=UPDATES {
                 let (before, version) = (pids(&mesh), ["1.0.0", "2.0.0"][update % 2]);
                 web(version).change(&mesh);
-                until_told(&mesh, update, "done");
+                until_ended(&mesh, update, "done");
                 let replicas = mesh.replicas("web");
                 assert_eq!(replicas.len(), REPLICAS);
                 for replica in &replicas {

@@ -1,11 +1,11 @@
 //! What a start finds: the rows, and the processes that an earlier `up` has left. It decides what each service begins with, before
 //! anybody is admitted.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
 use appraisal::Release;
-use configuration::{Program, ServiceSettings, Settings};
+use configuration::{ProcessSettings, Program, ServiceSettings, Settings};
 use service_lifecycle::{EndedRollout, Fleets, Found, FoundRollout};
 use service_registry::Version;
 use store::Store;
@@ -20,6 +20,7 @@ use crate::up::joining::releases;
 use crate::up::measuring::{Launchable, Measurements};
 use crate::up::node;
 use crate::up::revisions;
+use crate::up::slower_nodes;
 use crate::up::source::Reader;
 use crate::up::specs::{Spec, Specs};
 use crate::up::versions::Versions;
@@ -30,6 +31,8 @@ pub(crate) struct Kept {
     node: NodeName,
     reader: Reader,
     rows: BTreeMap<ServiceName, Row>,
+    /// What other nodes are about to exchange.
+    of_others: BTreeMap<ServiceName, Vec<KeptVersion>>,
     left: Leftovers,
 }
 
@@ -52,8 +55,6 @@ struct Begins {
     /// What the configuration does not say any more, and replicas may run.
     specs: Vec<Spec>,
     leaving: Option<Leaving>,
-    /// The configuration that said what runs.
-    text_before: Option<String>,
 }
 
 /// A version that another one takes the place of.
@@ -70,7 +71,6 @@ struct Earlier {
     spec: Spec,
     releases: Vec<Release>,
     known: Option<(ServiceSettings, Launchable)>,
-    text: Option<String>,
 }
 
 impl Kept {
@@ -96,7 +96,11 @@ impl Kept {
             }
         };
         let rows = found.into_iter().filter_map(|row| read((row.key, row.value))).collect();
-        Self { store: store.clone(), node, reader, rows, left }
+        let of_others = match node::among_others(settings) {
+            Some(own) => of_others(store, &own).await,
+            None => BTreeMap::new(),
+        };
+        Self { store: store.clone(), node, reader, rows, of_others, left }
     }
 
     /// Decides by what is wanted, as it was measured.
@@ -159,17 +163,21 @@ impl Kept {
         let runs: Vec<Version> = left.iter().map(|(_, version)| version.clone()).collect();
         let course = Course::of(row, &wanted.version, &runs, starts);
         let ended = row.into_iter().flat_map(|row| row.ended().chain(course.ended(row))).collect();
+        let others = self.of_others.get(&service.name).into_iter().flatten();
+        let others = others.filter(|kept| kept.version() != wanted.version);
+        let mut releases: Vec<Release> =
+            others.flat_map(|kept| releases_of(service, &kept.version(), kept.workload())).collect();
         let is_alone = course.rollout.is_none() && course.given_up.is_none();
         if is_alone {
             let left = left.into_iter().filter(|(_, version)| *version == course.stable).collect();
-            return Begins { course, left, ended, specs: Vec::new(), leaving: None, text_before: None };
+            let leaving = (!releases.is_empty()).then_some(Leaving { known: None, releases });
+            return Begins { course, left, ended, specs: Vec::new(), leaving };
         }
         say(service, &course, left.len(), stable.map(|stable| &stable.spec));
         let known = stable.and_then(|stable| stable.known.clone());
-        let text_before = stable.and_then(|stable| stable.text.clone());
-        let releases = earlier.values().flat_map(|earlier| earlier.releases.clone()).collect();
+        releases.extend(earlier.values().flat_map(|earlier| earlier.releases.clone()));
         let specs = earlier.into_values().map(|earlier| earlier.spec).collect();
-        Begins { course, left, ended, specs, leaving: Some(Leaving { known, releases }), text_before }
+        Begins { course, left, ended, specs, leaving: Some(Leaving { known, releases }) }
     }
 
     /// What is kept of a version, and what its configuration says of it where that can be read and measures the same today.
@@ -182,15 +190,11 @@ impl Kept {
     ) -> Earlier {
         let (version, workload, revision) = (kept.version(), kept.workload(), kept.revision);
         let text = revisions::text_of(&self.store, self.node.as_str(), revision).await.ok();
-        let said = text.as_ref().and_then(|text| {
+        let said = text.and_then(|text| {
             let document = self.reader.read(text.as_bytes(), &format!("revision {revision}")).ok()?;
             document.settings.services.into_iter().find(|said| said.name == service.name)
         });
-        let releases = said
-            .as_ref()
-            .unwrap_or(service)
-            .process()
-            .map(|process| releases(&process.attestation, version.label(), Some(workload)));
+        let releases = releases_of(said.as_ref().unwrap_or(service), &version, workload);
         let kept_said = said.clone().map(Box::new);
         let measured = match &said {
             Some(said) => measured(settings, said, &version, run).await,
@@ -206,8 +210,33 @@ impl Kept {
             (Err(reason), _) => (Err(reason), None),
         };
         let spec = Spec { version, revision, workload, said: kept_said, starts };
-        Earlier { spec, releases: releases.unwrap_or_default(), known, text }
+        Earlier { spec, releases, known }
     }
+}
+
+/// What other nodes that live are about to exchange: until they are done the manifest of the mesh admits it, also here. What cannot be
+/// read is none.
+async fn of_others(store: &Store, own: &NodeName) -> BTreeMap<ServiceName, Vec<KeptVersion>> {
+    let mut of_others: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for node in slower_nodes::others(store, own).await.unwrap_or_default() {
+        let prefix = row::prefix(&node);
+        let Ok(found) = store.range(prefix.clone()).await else { continue };
+        for found in found.rows {
+            let service =
+                str::from_utf8(&found.key).ok().and_then(|key| key.strip_prefix(&prefix)?.parse().ok());
+            let row = Row::decode(&found.value).ok().filter(|row| row.rollout.is_some());
+            if let (Some(service), Some(row)) = (service, row) {
+                of_others.entry(service).or_default().extend(row.versions().cloned());
+            }
+        }
+    }
+    of_others
+}
+
+/// What replicas of a version are admitted by, as this is said of the service.
+fn releases_of(said: &ServiceSettings, version: &Version, workload: [u8; 32]) -> Vec<Release> {
+    let of = |process: &ProcessSettings| releases(&process.attestation, version.label(), Some(workload));
+    said.process().map(of).unwrap_or_default()
 }
 
 /// Measures what an earlier configuration says of a service, which must be what it was.
@@ -259,15 +288,19 @@ impl Resumed {
         self.services.iter().filter_map(leaving).collect()
     }
 
-    /// Makes known what replicas run of which the configuration does not say it any more; gives the configurations that did.
-    pub(in crate::up) fn add_to(&mut self, specs: &Specs) -> BTreeMap<ServiceName, String> {
+    /// The services of which only other nodes exchange what they run.
+    pub(in crate::up) fn awaits_others(&self) -> BTreeSet<ServiceName> {
+        let is_done = |begins: &Begins| begins.course.rollout.is_none() && begins.course.given_up.is_none();
+        let awaits = self.services.iter().filter(|(_, begins)| is_done(begins) && begins.leaving.is_some());
+        awaits.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Makes known what replicas run of which the configuration does not say it any more.
+    pub(in crate::up) fn add_to(&mut self, specs: &Specs) {
         for (name, begins) in &mut self.services {
             begins.specs.drain(..).for_each(|spec| specs.add_left(name, spec));
             specs.give_up(name, begins.course.given_up.clone());
         }
-        let text =
-            |(name, begins): (&ServiceName, &Begins)| Some((name.clone(), begins.text_before.clone()?));
-        self.services.iter().filter_map(text).collect()
     }
 
     /// Those that were left and are taken over, also where there are more than are wanted.
