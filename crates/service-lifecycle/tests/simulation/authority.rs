@@ -14,9 +14,9 @@ fn replicas(world: &World) -> Vec<Replica> {
 }
 
 /// Checks each replica now and then, and loses sight of some for a while.
-pub(crate) async fn check_health(world: Arc<World>) {
+pub(crate) async fn check_health(world: Arc<World>, up: u32) {
     let mut unseen: BTreeMap<u32, Instant> = BTreeMap::new();
-    let dice = world.dice("health");
+    let dice = world.dice(&format!("health of {up}"));
     loop {
         sleep(dice.millis(200..1_500)).await;
         let now = Instant::now();
@@ -30,7 +30,7 @@ pub(crate) async fn check_health(world: Arc<World>) {
             let is_unwell = world.quality(&instance.version) == Quality::Unwell;
             let is_seen = !is_unwell && !unseen.contains_key(&replica.id.ordinal);
             let verdict = if is_seen { Verdict::Healthy } else { Verdict::Unhealthy };
-            world.registry.update(&replica.id, |replica| {
+            world.registry().update(&replica.id, |replica| {
                 let is_news = replica.instance.is_some() && replica.health.verdict != verdict;
                 replica.health.verdict = verdict;
                 if is_news { Change::Made } else { Change::None }
@@ -40,8 +40,8 @@ pub(crate) async fn check_health(world: Arc<World>) {
 }
 
 /// Refuses replicas that serve, and lets identities expire.
-pub(crate) async fn revoke(world: Arc<World>) {
-    let dice = world.dice("authority");
+pub(crate) async fn revoke(world: Arc<World>, up: u32) {
+    let dice = world.dice(&format!("authority of {up}"));
     loop {
         sleep(dice.millis(10_000..300_000)).await;
         let ready = replicas(&world).into_iter().filter(|replica| replica.state == LifecycleState::Ready);
@@ -53,7 +53,7 @@ pub(crate) async fn revoke(world: Arc<World>) {
         world.books().trouble += 1;
         world.note(format!("{id} is attested no more"));
         let expires = dice.chance(0.5);
-        world.registry.update(id, |replica| {
+        world.registry().update(id, |replica| {
             let now = Timestamp::UNIX_EPOCH;
             let refusal = Refusal { code: "REVOKED".into(), detail: String::new() };
             let attestation = &replica.attestation;

@@ -8,18 +8,21 @@
 //! 5. No call begins on a process that was told to end, and none is cut before the drain timeout (`gateway`, `processes`).
 //! 6. Once nothing goes wrong any more there are as many as are wanted, of one version, and all of them serve.
 //! 7. A replica that ends again and again is started ever less often (`processes`).
+//! 8. A good version is not given up where nothing has gone wrong and nobody has meddled, and in the end one is rolled out (`operator`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use service_lifecycle::rollout::{Plan, Stage, Strategy};
+use jiff::Timestamp;
+use service_lifecycle::rollout::{Failure, Plan, Stage, Strategy};
 use service_lifecycle::{Event, RolloutStatus, Rollouts, transition};
 use service_registry::{LifecycleState, Service, Subject, What};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::world::{Asked, World, service};
+use crate::up::Asked;
+use crate::world::{Faults, Quality, World, service};
 
 /// By then what was left over from before is in order again.
 const CALM: Duration = Duration::from_secs(1_200);
@@ -45,6 +48,8 @@ pub(crate) struct Checks {
     leads_to: Option<service_registry::Version>,
     /// How often the operator had scaled when the rollout began.
     scaled: u64,
+    /// When the rollout began that is on its way, and what the operator had done and what had gone wrong by then.
+    begun: Option<(Timestamp, u64, u64)>,
     /// Calls of the new version, and what the operator had done, when the stage began.
     calls: u64,
     acted: u64,
@@ -66,6 +71,9 @@ impl World {
 
 impl Checks {
     pub(crate) fn new(world: &Arc<World>, asked: &Arc<Asked>) -> Self {
+        let books = world.books();
+        let (calls, acted) = (books.target_calls, books.acted);
+        drop(books);
         Self {
             world: Arc::clone(world),
             status: asked.status.clone(),
@@ -75,15 +83,16 @@ impl Checks {
             filled: None,
             leads_to: None,
             scaled: 0,
-            calls: 0,
-            acted: 0,
+            begun: None,
+            calls,
+            acted,
         }
     }
 
     /// Looks at everything that is published.
     pub(crate) async fn run(mut self) {
-        let mut snapshots = self.world.registry.subscribe();
-        let mut events = self.world.registry.events().last();
+        let mut snapshots = self.world.registry().subscribe();
+        let mut events = self.world.registry().events().last();
         let mut is_told = true;
         loop {
             self.check_events();
@@ -109,7 +118,7 @@ impl Checks {
     }
 
     fn check_events(&mut self) {
-        for event in self.world.registry.events().after(self.last) {
+        for event in self.world.registry().events().after(self.last) {
             let cause = event.cause.as_deref().unwrap_or("-");
             self.world.note(format!("{:?} {:?} ({cause}; {})", event.subject, event.what, event.actor));
             if event.number != self.last + 1 {
@@ -131,8 +140,10 @@ impl Checks {
 
     /// What the service runs, by what is told of its rollouts; a restart leads to no other version.
     fn follow_rollout(&mut self, told: &str) {
-        let versions = told.split_once(" to ").filter(|(_, to)| self.world.qualities.contains_key(*to));
+        // One that was on its way when `up` died goes on, as is told with both versions too.
+        let versions = told.split_once(" to ").filter(|(from, _)| self.world.qualities.contains_key(*from));
         if let Some((_, to)) = versions {
+            let to = to.split_once(' ').map_or(to, |(to, _)| to);
             self.leads_to = Some(to.into());
         } else if told == "done" {
             let done = self.leads_to.take();
@@ -161,7 +172,8 @@ impl Checks {
                 books.ready.insert(ordinal, Instant::now());
             }
             LifecycleState::Draining => {
-                books.draining.insert(ordinal, Instant::now());
+                let timeout = world.policy().drain_timeout;
+                books.draining.insert(ordinal, (Instant::now(), timeout));
             }
             LifecycleState::Stopped => {
                 books.draining.remove(&ordinal);
@@ -224,7 +236,8 @@ impl Checks {
         }
         let books = self.world.books();
         if before.is_none() && now.is_some() {
-            self.scaled = books.scaled;
+            // Of a rollout that was found it is not known whether too many were left.
+            self.scaled = if self.begun.is_none() && books.ups > 0 { u64::MAX } else { books.scaled };
         }
         let (calls, least) = (books.target_calls - self.calls, books.min_requests);
         let is_by_itself = self.acted == books.acted;
@@ -241,10 +254,34 @@ impl Checks {
         if goes_on && is_by_itself && calls + 3 < least {
             self.world.find("4: too few calls say nothing", &format!("{calls} of {least} from {before:?}"));
         }
+        if is_another {
+            self.check_given_up(&status);
+        }
         if status.is_none() {
             self.world.books().has_restarted = false;
         }
         self.known = status;
+    }
+}
+
+impl Checks {
+    fn check_given_up(&mut self, status: &Option<RolloutStatus>) {
+        let Some(RolloutStatus { to, stage, since, .. }) = status else { return };
+        let books = self.world.books();
+        let (acted, trouble) = (books.acted, books.trouble);
+        drop(books);
+        let now = (*since, acted, trouble);
+        if self.begun.is_none_or(|begun| begun.0 != *since) {
+            self.begun = Some(now);
+        }
+        let is_undisturbed = self.begun == Some(now) && self.world.faults == Faults::default();
+        if let Stage::Reverting(why) = stage
+            && *why != Failure::Undone
+            && is_undisturbed
+            && self.world.quality(to) == Quality::Good
+        {
+            self.world.find("8: what is good is not given up", &format!("{to:?}: {why}"));
+        }
     }
 }
 
@@ -261,7 +298,7 @@ pub(crate) async fn converged(world: &World, asked: &Asked, wanted: usize) {
         let mut replicas = known.replicas.iter();
         replicas.all(|replica| replica.crash_loop.is_some() || replica.selectable().is_ok())
     };
-    let mut snapshots = world.registry.subscribe();
+    let mut snapshots = world.registry().subscribe();
     let reached = snapshots.wait_for(|snapshot| {
         let known = snapshot.service(&service()).unwrap();
         if is_broken { is_shown(known) } else { is_as_wanted(known) }

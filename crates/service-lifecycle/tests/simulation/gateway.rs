@@ -29,14 +29,15 @@ struct Tallies {
     stable: Arc<Tally>,
 }
 
-pub(crate) fn begin(world: &Arc<World>) {
+pub(crate) fn begin(world: &Arc<World>, up: u32) {
     for number in 0..world.dice("gateway").between(1..4) {
-        let dice = world.dice(&format!("worker {number}"));
-        let subscription = world.registry.subscribe_worker();
+        let dice = world.dice(&format!("worker {number} of {up}"));
+        let subscription = world.registry().subscribe_worker();
         let used = subscription.snapshots.borrow().clone();
         subscription.confirm(used.epoch);
-        let world = Arc::clone(world);
-        tokio::spawn(Worker { world, dice, subscription, used, is_hung: false, tallies: None }.run());
+        let worker =
+            Worker { world: Arc::clone(world), dice, subscription, used, is_hung: false, tallies: None };
+        world.spawn_beside(worker.run());
     }
 }
 
@@ -122,7 +123,7 @@ impl Worker {
             Side::Target => (Side::Target, Arc::clone(&tallies.target)),
             Side::Stable => (Side::Stable, Arc::clone(&tallies.stable)),
         });
-        tokio::spawn(async move {
+        self.world.spawn_beside(async move {
             sleep(takes).await;
             instance.in_flight.end();
             let Some((side, tally)) = counted else { return };

@@ -1,6 +1,6 @@
 //! Worlds of drivers and rollouts, each made of one seed: processes that crash, hang, leave, are refused and do not listen to
 //! SIGTERM, a health owner that loses sight of them, an authority that refuses them, gateway workers that are late or hung, a clock that
-//! jumps, and an operator who does the wrong thing at the worst moment. Whatever happens, what is checked in `checks` holds.
+//! jumps, an `up` that dies, and an operator who does the wrong thing at the worst moment. Whatever happens, what is checked in `checks` holds.
 //!
 //! ```text
 //! cargo test -p service-lifecycle --test simulation                             # 200 seeds
@@ -20,6 +20,7 @@ mod dice;
 mod gateway;
 mod operator;
 mod processes;
+mod up;
 mod world;
 
 use std::env;

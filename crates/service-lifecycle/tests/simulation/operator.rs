@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use service_lifecycle::rollout::{Gate, Plan, Promotion, Step, Strategy};
+use service_lifecycle::rollout::{Gate, Outcome, Plan, Promotion, Step, Strategy};
 use service_lifecycle::{Steer, Terms};
-use service_registry::Actor;
+use service_registry::{Actor, Version};
 use tokio::time::{Instant, advance, sleep, timeout};
 use types::ReplicaId;
 
 use crate::checks::least_calls;
 use crate::dice::Dice;
-use crate::world::{Asked, World, service};
+use crate::up::Asked;
+use crate::world::{Quality, World, policy, service};
 
 /// How long a rollout is waited for, before it is ended by hand.
 const PATIENCE: Duration = Duration::from_secs(3_600);
@@ -36,6 +37,29 @@ impl Operator {
         }
     }
 
+    /// What the configuration says.
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Another `up` is asked from now on, which knows nothing of who was drained.
+    pub(crate) fn goes_on_with(&mut self, asked: &Arc<Asked>) {
+        self.asked = Arc::clone(asked);
+        self.drained.clear();
+    }
+
+    /// What is to run once there is another `up`; the file may have changed meanwhile.
+    pub(crate) fn after_a_death(&mut self, wanted: Version) -> Version {
+        if self.dice.chance(0.7) {
+            return wanted;
+        }
+        let wanted = self.dice.between(1..7).to_string();
+        self.terms.plan = self.plan();
+        self.world.books().min_requests = least_calls(&self.terms.plan);
+        self.note(format!("the file says {wanted}: {:?}", self.terms.plan));
+        wanted.as_str().into()
+    }
+
     /// How many replicas are wanted.
     pub(crate) fn wanted(&self) -> usize {
         self.terms.plan.replicas as usize
@@ -55,7 +79,8 @@ impl Operator {
                 sleep(self.dice.millis(1..2_000)).await;
             }
             match self.dice.between(0..100) {
-                0..15 => self.scale().await,
+                0..10 => self.scale().await,
+                10..15 => self.change_policy().await,
                 15..25 => self.restart().await,
                 25..35 => self.restart_one().await,
                 35..42 => self.drain().await,
@@ -85,11 +110,46 @@ impl Operator {
         }
     }
 
+    /// Rolls out something good, which nothing hinders any more.
+    pub(crate) async fn bring_in_what_is_good(&mut self) {
+        let before = self.asked.status.borrow().wanted.clone();
+        let good =
+            |(label, quality): &(&String, &Quality)| **quality == Quality::Good && **label != *before.label();
+        let Some((label, _)) = self.world.qualities.iter().find(good) else { return };
+        let version: Version = label.as_str().into();
+        self.terms.plan = self.plan();
+        self.note(format!("roll to what is good, {label}: {:?}", self.terms.plan));
+        self.world.books().min_requests = least_calls(&self.terms.plan);
+        let (terms, mut status) = (self.terms.clone(), self.asked.status.clone());
+        self.asked.fleet.roll(version.clone(), terms, Actor::Operator).await.unwrap();
+        // Each step and wait of it may be one for somebody.
+        for _ in 0..6 {
+            if timeout(PATIENCE, status.wait_for(|rollouts| rollouts.on_its_way.is_none())).await.is_ok() {
+                break;
+            }
+            self.note("promotes what is good".to_owned());
+            let _over = self.asked.fleet.steer(Steer::Promote, Actor::Operator).await.is_err();
+        }
+        let rollouts = status.borrow().clone();
+        let is_done = rollouts.ended.back().is_some_and(|ended| ended.outcome == Outcome::Done);
+        if rollouts.wanted != version || rollouts.on_its_way.is_some() || !is_done {
+            let end = rollouts.ended.back().map(|ended| ended.outcome.clone());
+            self.world.find("8: what is good is done", &format!("{:?}, {end:?}", rollouts.on_its_way));
+        }
+    }
+
     async fn scale(&mut self) {
         let replicas = if self.dice.chance(0.05) { 0 } else { self.dice.between(1..6) };
         self.note(format!("scale to {replicas}"));
         self.terms.plan.replicas = replicas as u32;
         self.world.books().scaled += 1;
+        self.asked.fleet.take(self.terms.clone(), Actor::Operator).await.unwrap();
+    }
+
+    async fn change_policy(&mut self) {
+        self.terms.policy = policy(&self.dice);
+        self.note(format!("another policy: {:?}", self.terms.policy));
+        self.world.set_policy(self.terms.policy.clone());
         self.asked.fleet.take(self.terms.clone(), Actor::Operator).await.unwrap();
     }
 
@@ -182,7 +242,7 @@ impl Operator {
             0..4 => Strategy::Rolling,
             4..8 => Strategy::Canary {
                 steps: (0..dice.between(1..4)).map(|_| step()).collect(),
-                gate: Gate { error_rate: 0.1, latency_ratio: 2.0, min_requests: dice.between(1..30) },
+                gate: Gate { error_rate: 0.1, latency_ratio: 2.0, min_requests: few(dice) },
             },
             _ => Strategy::BlueGreen {
                 promotion: match dice.chance(0.7) {
@@ -193,6 +253,12 @@ impl Operator {
             },
         }
     }
+}
+
+/// Of how many calls a gate wants to know: of more, at times, than come while a step lasts.
+fn few(dice: &Dice) -> u64 {
+    let most = dice.pick(&[5, 30, 30, 400]);
+    dice.between(1..most)
 }
 
 fn id(ordinal: u32) -> ReplicaId {

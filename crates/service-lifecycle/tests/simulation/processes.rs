@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use service_lifecycle::{Cause, Exit, Launch, LaunchError, Listening, Process, Signal};
+use service_lifecycle::{Cause, Exit, Launch, LaunchError, Left, Listening, Process, Signal};
 use service_registry::{Appraised, Attestation, Change, Channel, LifecycleState, Refusal, Version};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -23,11 +23,11 @@ pub(crate) struct Books {
     pub(crate) running: BTreeMap<u32, Version>,
     /// Those that were told to end, by their address.
     pub(crate) told: BTreeMap<SocketAddr, Instant>,
-    /// Since when replicas drain, and since when they are Ready.
-    pub(crate) draining: BTreeMap<u32, Instant>,
+    /// Since when replicas drain, and for how long they may; and since when they are Ready.
+    pub(crate) draining: BTreeMap<u32, (Instant, Duration)>,
     pub(crate) ready: BTreeMap<u32, Instant>,
-    /// How often a replica has ended by itself in a row, and when it did so the last time.
-    pub(crate) streaks: BTreeMap<u32, (u32, Instant)>,
+    /// How often a replica has ended by itself in a row, when it did so the last time, and how long it waits then at the least.
+    pub(crate) streaks: BTreeMap<u32, (u32, Instant, Duration)>,
     /// Those that the operator has told to begin anew, which have not done so yet.
     pub(crate) excused: BTreeSet<u32>,
     /// How often something has gone wrong that takes a replica from those that serve.
@@ -44,6 +44,9 @@ pub(crate) struct Books {
     pub(crate) window: Option<Window>,
     pub(crate) jumped: Option<Instant>,
     pub(crate) stopping: bool,
+    /// How often `up` has died, and whether it does so now.
+    pub(crate) ups: u64,
+    pub(crate) is_dying: bool,
     pub(crate) at_once: bool,
     /// Calls of the version that has a part, all of them.
     pub(crate) target_calls: u64,
@@ -60,7 +63,9 @@ pub(crate) struct Faked {
     version: Version,
     listens_after: Option<Duration>,
     stubborn: bool,
-    dice: Dice,
+    /// Whether it has said that it listens.
+    listens: bool,
+    dice: Arc<Dice>,
     ended: watch::Sender<Option<Exit>>,
 }
 
@@ -77,6 +82,19 @@ impl Books {
     }
 }
 
+impl Books {
+    /// What the next `up` does not know of the one before, but for what it has left.
+    pub(crate) fn forget_the_up(&mut self, left: &[(u32, Version)]) {
+        self.running.retain(|ordinal, _| left.iter().any(|(known, _)| known == ordinal));
+        (self.streaks, self.excused, self.window) = Default::default();
+        (self.draining, self.ready) = Default::default();
+        self.has_restarted = false;
+        self.ups += 1;
+        self.trouble += 1;
+        self.acted += 1;
+    }
+}
+
 impl Processes {
     pub(crate) fn new(world: &Arc<World>) -> Self {
         Self(Arc::clone(world))
@@ -88,10 +106,7 @@ impl Processes {
         if world.books().excused.remove(&ordinal) {
             world.books().streaks.remove(&ordinal);
         }
-        let Some((ended, at)) = world.books().streaks.get(&ordinal).copied() else { return };
-        let (min, max) = (world.policy.restart_min, world.policy.restart_max);
-        let step = 2_u32.checked_pow(ended - 1).and_then(|times| min.checked_mul(times));
-        let least = step.map_or(max, |step| step.min(max)) / 2;
+        let Some((ended, at, least)) = world.books().streaks.get(&ordinal).copied() else { return };
         if at.elapsed() + Duration::from_millis(1) < least {
             let waited = at.elapsed();
             world.find(
@@ -114,6 +129,16 @@ impl Launch for Processes {
         }
     }
 
+    async fn left(
+        &self,
+        replica: &ReplicaId,
+        _at_once: impl Future<Output = ()> + Send,
+    ) -> Option<Left<Faked>> {
+        let process = self.0.left.lock().unwrap().remove(&replica.ordinal)?;
+        let is_there = process.ended.borrow().is_none();
+        is_there.then_some(Left { process, restarts: 0 })
+    }
+
     async fn launch(&self, replica: &ReplicaId, version: &Version) -> Result<Faked, LaunchError> {
         let world = &self.0;
         let ordinal = replica.ordinal;
@@ -123,7 +148,7 @@ impl Launch for Processes {
         }
         world.note(format!("{replica} launched as {version:?}"));
         let address = world.books().next_address(ordinal);
-        let dice = world.dice(&format!("process {address}"));
+        let dice = Arc::new(world.dice(&format!("process {address}")));
         sleep(dice.millis(0..500)).await;
         let quality = world.quality(version);
         if quality == Quality::Missing || world.strikes(&dice, world.faults.refusals, 0.05) {
@@ -140,6 +165,7 @@ impl Launch for Processes {
             version: version.clone(),
             listens_after: (!hangs).then_some(starts),
             stubborn: world.strikes(&dice, world.faults.stubborn, 0.4),
+            listens: false,
             ended: watch::Sender::new(None),
             dice,
         };
@@ -154,10 +180,25 @@ impl World {
         books.running.remove(&ordinal);
         // Whoever has served for long enough begins anew.
         let served = books.ready.remove(&ordinal).map(|since| since.elapsed());
-        let is_new =
-            served.is_some_and(|served| served + Duration::from_secs(1) >= self.policy.restart_reset);
-        let before = books.streaks.get(&ordinal).filter(|_| !is_new).map_or(0, |(ended, _)| *ended);
-        books.streaks.insert(ordinal, (before + 1, Instant::now()));
+        let policy = self.policy();
+        let is_new = served.is_some_and(|served| served + Duration::from_secs(1) >= policy.restart_reset);
+        let before = books.streaks.get(&ordinal).filter(|_| !is_new).map_or(0, |(ended, ..)| *ended);
+        let (min, max) = (policy.restart_min, policy.restart_max);
+        let step = 2_u32.checked_pow(before).and_then(|times| min.checked_mul(times));
+        let least = step.map_or(max, |step| step.min(max)) / 2;
+        books.streaks.insert(ordinal, (before + 1, Instant::now(), least));
+    }
+
+    /// What was left, and what each runs.
+    pub(crate) fn left(&self) -> BTreeMap<u32, Version> {
+        let left = self.left.lock().unwrap();
+        left.iter().map(|(ordinal, process)| (*ordinal, process.version.clone())).collect()
+    }
+
+    /// Ends a process that nobody takes over.
+    pub(crate) fn end_left(&self, ordinal: u32) {
+        let process = self.left.lock().unwrap().remove(&ordinal);
+        process.iter().for_each(|process| end(self, &process.replica, &process.ended, exit(0)));
     }
 }
 
@@ -188,7 +229,7 @@ impl Faked {
         };
         let after = if crashes { after.min(self.listens_after.unwrap_or(after)) } else { after };
         let code = if dice.chance(0.3) { 0 } else { 3 };
-        tokio::spawn(async move {
+        self.world.spawn_outside(async move {
             sleep(after).await;
             if crashes || !world.is_calm() {
                 if ended.borrow().is_none() && !crashes {
@@ -205,7 +246,7 @@ impl Faked {
         let is_refused = world.quality(&self.version) == Quality::Refused
             || world.strikes(&self.dice, world.faults.refusals, 0.1);
         let now = Timestamp::UNIX_EPOCH;
-        world.registry.update(&self.replica, |replica| {
+        world.registry().update(&self.replica, |replica| {
             replica.attestation = if is_refused {
                 let refusal =
                     Refusal { code: "RELEASE_NOT_ALLOWED".into(), detail: self.address.to_string() };
@@ -224,10 +265,12 @@ impl Faked {
         let Some(replica) = snapshot.replica(&self.replica) else { return };
         let in_flight = replica.instance.as_ref().map_or(0, |instance| instance.in_flight.count());
         let books = self.world.books();
-        let drained = books.draining.get(&self.replica.ordinal).map_or(Duration::ZERO, Instant::elapsed);
+        let draining = books.draining.get(&self.replica.ordinal).copied();
+        let (since, timeout) = draining.unwrap_or((Instant::now(), self.world.policy().drain_timeout));
+        let drained = since.elapsed();
         let is_cut = replica.state == LifecycleState::Draining && in_flight > 0 && !books.at_once;
         drop(books);
-        if is_cut && drained < self.world.policy.drain_timeout {
+        if is_cut && drained < timeout {
             let what = format!("{} with {in_flight} calls after {drained:?}", self.replica);
             self.world.find("5: calls are not cut", &what);
         }
@@ -277,6 +320,7 @@ impl Process for Faked {
             () = sleep(after) => {}
         }
         self.join()?;
+        self.listens = true;
         Ok(Listening { address: self.address, channel: Channel::Plain, registration: None })
     }
 
@@ -296,16 +340,46 @@ impl Process for Faked {
             Signal::Terminate => self.dice.millis(0..1_500),
         };
         let (world, replica, ended) = (Arc::clone(&self.world), self.replica.clone(), self.ended.clone());
-        tokio::spawn(async move {
+        self.world.spawn_outside(async move {
             sleep(after).await;
             end(&world, &replica, &ended, exit(0));
         });
     }
 }
 
+impl Faked {
+    /// The same process, for whoever finds it.
+    fn abandoned(&self) -> Self {
+        Self {
+            world: Arc::clone(&self.world),
+            replica: self.replica.clone(),
+            address: self.address,
+            version: self.version.clone(),
+            listens_after: Some(self.dice.millis(1..100)),
+            stubborn: self.stubborn,
+            listens: false,
+            dice: Arc::clone(&self.dice),
+            ended: self.ended.clone(),
+        }
+    }
+}
+
 impl Drop for Faked {
     fn drop(&mut self) {
-        if self.ended.borrow().is_none() && !std::thread::panicking() {
+        if self.ended.borrow().is_some() || std::thread::panicking() {
+            return;
+        }
+        let (is_dying, is_told) = {
+            let books = self.world.books();
+            (books.is_dying, books.told.contains_key(&self.address))
+        };
+        if is_dying && self.listens && !is_told {
+            let abandoned = self.abandoned();
+            self.world.left.lock().unwrap().insert(self.replica.ordinal, abandoned);
+        } else if is_dying {
+            // What has not reported ends with whoever started it; what is about to end is not seen any more.
+            end(&self.world, &self.replica, &self.ended, exit(1));
+        } else {
             self.world.find("1: no process without a driver", &format!("{} was dropped", self.replica));
         }
     }

@@ -1,4 +1,5 @@
-//! One world: what is in it, and its four ages — it begins, everything goes wrong, everything is calm again, it ends.
+//! One world: what is in it, and its ages — it begins, everything goes wrong, `up` dies perhaps and the next one goes on, everything is
+//! calm again, it ends.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,17 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use service_lifecycle::rollout::{Plan, Strategy};
-use service_lifecycle::{Fleet, FleetHandle, Policy, ReplicasOf, Rollouts, Terms, Wanted};
-use service_registry::{Registry, Service, Snapshot, Version};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use service_lifecycle::{Found, Policy, Terms, Wanted};
+use service_registry::{Registry, Snapshot, Version};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use types::ServiceName;
 
+use crate::checks;
 use crate::dice::Dice;
 use crate::operator::Operator;
-use crate::processes::{Books, Processes};
-use crate::{authority, checks, gateway};
+use crate::processes::{Books, Faked};
+use crate::up::Up;
 
 /// How a version turns out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,7 @@ impl Quality {
 }
 
 /// What may go wrong in this world.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
     pub(crate) crashes: bool,
     pub(crate) hangs: bool,
@@ -59,11 +60,17 @@ pub(crate) struct Faults {
 }
 
 pub(crate) struct World {
-    pub(crate) registry: Registry,
+    /// That of the `up` that runs.
+    registry: Mutex<Registry>,
     pub(crate) faults: Faults,
-    pub(crate) policy: Policy,
+    policy: Mutex<Policy>,
     pub(crate) qualities: BTreeMap<String, Quality>,
-    pub(crate) books: Mutex<Books>,
+    books: Mutex<Books>,
+    /// What an `up` that has died has left.
+    pub(crate) left: Mutex<BTreeMap<u32, Faked>>,
+    /// What goes on in the `up` that runs, beside its fleet, and what goes on whether one runs or not.
+    beside: Mutex<JoinSet<()>>,
+    outside: Mutex<JoinSet<()>>,
     /// Whether nothing goes wrong any more.
     calm: AtomicBool,
     seed: u64,
@@ -72,41 +79,23 @@ pub(crate) struct World {
     began: Instant,
 }
 
-/// The fleet of the world, as those who ask it have it.
-pub(crate) struct Asked {
-    pub(crate) fleet: FleetHandle,
-    pub(crate) status: watch::Receiver<Rollouts>,
-}
-
 pub(crate) fn service() -> ServiceName {
     "vrf".parse().unwrap()
 }
 
 impl World {
-    fn new(seed: u64, replicas: u32) -> Self {
+    fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let service = Service {
-            name: service(),
-            version: "1".into(),
-            split: None,
-            required: true,
-            desired: replicas as usize,
-            replicas: Vec::new(),
-        };
-        let policy = Policy {
-            start_timeout: Duration::from_secs(random.u64(20..=60)),
-            drain_timeout: Duration::from_secs(random.u64(8..=30)),
-            grace: Duration::from_secs(random.u64(2..=10)),
-            restart_min: Duration::from_millis(100),
-            restart_max: Duration::from_secs(30),
-            restart_reset: Duration::from_secs(60),
-        };
+        let policy = policy(&Dice::new(seed, "policy"));
         Self {
-            registry: Registry::new(vec![service]),
+            registry: Mutex::default(),
             faults: faults(&mut random),
-            policy,
+            policy: Mutex::new(policy),
             qualities: qualities(&mut random),
             books: Mutex::default(),
+            left: Mutex::default(),
+            beside: Mutex::default(),
+            outside: Mutex::default(),
             calm: AtomicBool::new(false),
             seed,
             log: Mutex::default(),
@@ -118,8 +107,8 @@ impl World {
     /// Its whole life; gives what has happened, and what should not have.
     pub(crate) async fn run(seed: u64) -> (Vec<String>, Vec<String>) {
         let replicas = 1 + (seed % 4) as u32;
-        let world = Arc::new(Self::new(seed, replicas));
-        world.note(format!("{:?} {:?} {:?}", world.faults, world.qualities, world.policy));
+        let world = Arc::new(Self::new(seed));
+        world.note(format!("{:?} {:?} {:?}", world.faults, world.qualities, world.policy()));
         let day = Duration::from_secs(24 * 3600);
         if timeout(day, world.clone().live(replicas)).await.is_err() {
             world.find("it ends", "a day was not enough");
@@ -137,56 +126,99 @@ impl World {
             progress_deadline: Duration::from_secs(300),
             strategy: Strategy::Rolling,
         };
-        let terms = Terms { policy: self.policy.clone(), plan };
-        let launcher = Arc::new(Processes::new(&self));
-        let of = ReplicasOf { service: service(), node: None, labels: None, version: "1".into() };
-        let (stop, stopping) = watch::channel(Wanted::Running);
-        let (fleet, end) = FleetHandle::new("1".into(), watch::Sender::new(0));
-        let seed = fastrand::Rng::with_seed(self.seed);
-        let run = Fleet::new(of, launcher, terms.clone(), self.registry.clone(), seed);
-        let status = fleet.watch_rollouts();
-        let asked = Arc::new(Asked { fleet, status });
-        tokio::spawn(checks::Checks::new(&self, &asked).run());
-        tokio::spawn(authority::check_health(Arc::clone(&self)));
-        tokio::spawn(authority::revoke(Arc::clone(&self)));
-        gateway::begin(&self);
-        let fleet = tokio::spawn(run.run(stopping, end));
-        let mut operator = Operator::new(&self, &asked, terms);
+        let terms = Terms { policy: self.policy(), plan };
+        let mut up = Up::begin(&self, 0, &terms, "1".into(), Found::default());
+        let mut operator = Operator::new(&self, &up.asked, terms);
         operator.act().await;
+        for number in 1..=self.dice("deaths").pick(&[0, 0, 1, 2]) {
+            let (stable, found) = up.dies(&self, &mut operator).await;
+            up = Up::begin(&self, number, operator.terms(), stable, found);
+            operator.goes_on_with(&up.asked);
+            operator.act().await;
+        }
         if self.dice("calm").chance(0.7) {
             self.note("calm".into());
             self.calm.store(true, Ordering::Relaxed);
             operator.rest().await;
-            checks::converged(&self, &asked, operator.wanted()).await;
+            checks::converged(&self, &up.asked, operator.wanted()).await;
+            operator.bring_in_what_is_good().await;
+            checks::converged(&self, &up.asked, operator.wanted()).await;
         }
-        self.end(&stop, fleet).await;
+        self.end(up).await;
     }
 
     /// Everything is told to go, at once perhaps.
-    async fn end(&self, stop: &watch::Sender<Wanted>, fleet: JoinHandle<()>) {
-        let policy = &self.policy;
+    async fn end(&self, up: Up) {
+        let Up { stop, fleet, .. } = up;
         self.note("stop".into());
-        self.books.lock().unwrap().stopping = true;
+        self.books().stopping = true;
         stop.send_replace(Wanted::Gone);
         let dice = self.dice("stop");
         if dice.chance(0.3) {
             sleep(dice.millis(0..20_000)).await;
             self.note("stop at once".into());
-            self.books.lock().unwrap().at_once = true;
+            self.books().at_once = true;
             stop.send_replace(Wanted::GoneAtOnce);
         }
         // A launch that is on its way, the drain, the grace, and the end of a process that was killed.
-        let bound = policy.drain_timeout + policy.grace + Duration::from_secs(10);
+        let bound = LONGEST_STOP + Duration::from_secs(10);
         match timeout(bound, fleet).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.find("1: the stop ends", &error.to_string()),
             Err(_) => self.find("1: the stop ends", &format!("not within {bound:?}")),
         }
-        let books = self.books.lock().unwrap();
-        if !books.running.is_empty() {
-            drop(books);
+        if !self.books().running.is_empty() {
             self.find("1: no process is left", "there is one after the stop");
         }
+        // So that what happened last is looked at too.
+        sleep(Duration::from_millis(1)).await;
+        self.end_beside().await;
+        self.join(&self.outside).await;
+    }
+
+    /// Ends what goes on in an `up`.
+    pub(crate) async fn end_beside(&self) {
+        self.join(&self.beside).await;
+    }
+
+    async fn join(&self, tasks: &Mutex<JoinSet<()>>) {
+        let mut tasks = std::mem::take(&mut *tasks.lock().unwrap());
+        tasks.abort_all();
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                self.find("0: nobody panics", &error.to_string());
+            }
+        }
+    }
+
+    /// Goes on as long as the `up` that runs.
+    pub(crate) fn spawn_beside(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.beside.lock().unwrap().spawn(task);
+    }
+
+    /// Goes on to its end.
+    pub(crate) fn spawn_outside(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.outside.lock().unwrap().spawn(task);
+    }
+
+    pub(crate) fn registry(&self) -> Registry {
+        self.registry.lock().unwrap().clone()
+    }
+
+    /// What another `up` knows is nothing of the one before.
+    pub(crate) fn begin_with(&self, registry: Registry) {
+        *self.registry.lock().unwrap() = registry;
+    }
+
+    /// What the configuration says of a replica's life.
+    pub(crate) fn policy(&self) -> Policy {
+        self.policy.lock().unwrap().clone()
+    }
+
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        *self.policy.lock().unwrap() = policy;
     }
 
     pub(crate) fn is_calm(&self) -> bool {
@@ -208,7 +240,7 @@ impl World {
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        self.registry.snapshot()
+        self.registry().snapshot()
     }
 
     pub(crate) fn books(&self) -> MutexGuard<'_, Books> {
@@ -224,6 +256,20 @@ impl World {
         self.note(format!("!!! {check}: {what}"));
         let at = self.began.elapsed().as_secs_f64();
         self.findings.lock().unwrap().push(format!("at {at:.3}, {check}: {what}"));
+    }
+}
+
+/// The longest drain and grace of all policies.
+const LONGEST_STOP: Duration = Duration::from_secs(40);
+
+pub(crate) fn policy(dice: &Dice) -> Policy {
+    Policy {
+        start_timeout: Duration::from_secs(dice.between(20..61)),
+        drain_timeout: Duration::from_secs(dice.between(8..31)),
+        grace: Duration::from_secs(dice.between(2..11)),
+        restart_min: dice.millis(50..400),
+        restart_max: Duration::from_secs(dice.between(10..31)),
+        restart_reset: Duration::from_secs(60),
     }
 }
 
