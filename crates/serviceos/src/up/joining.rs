@@ -150,8 +150,13 @@ impl Manifests {
     }
 
     /// Only one version of the service is there any more.
-    pub(super) fn has_left(&mut self, service: &ServiceName) {
-        self.leaving.remove(service);
+    pub(super) fn has_left(&mut self, service: &ServiceName) -> Option<Leaving> {
+        self.leaving.remove(service)
+    }
+
+    /// It is admitted after all.
+    pub(super) fn leave_still(&mut self, service: &ServiceName, left: Option<Leaving>) {
+        self.leaving.extend(left.map(|left| (service.clone(), left)));
     }
 
     /// What is measured anew is in force.

@@ -18,17 +18,39 @@ pub(super) use beginning::{Kept, Leaving, Resumed};
 use ::store::Store;
 use types::{NodeName, ServiceName};
 
-/// Whether a rollout of the service is on its way at a node.
+use self::row::Row;
+use super::specs::Spec;
+
+/// Whether a node runs nothing else of a service than this, and is about to run nothing else; also where it runs none of it.
 ///
 /// # Errors
 /// The store does not say.
-pub(super) async fn is_on_its_way(
+pub(super) async fn runs_only(
     store: &Store,
     node: &NodeName,
     service: &ServiceName,
+    spec: &Spec,
 ) -> Result<bool, String> {
+    let row = row_of(store, node, service).await?;
+    Ok(row.is_none_or(|row| row.rollout.is_none() && row.stable.is(spec)))
+}
+
+/// Whether a node runs this, is about to, or says it still and has given it up.
+///
+/// # Errors
+/// The store does not say.
+pub(super) async fn knows(
+    store: &Store,
+    node: &NodeName,
+    service: &ServiceName,
+    spec: &Spec,
+) -> Result<bool, String> {
+    let row = row_of(store, node, service).await?;
+    Ok(row.is_some_and(|row| row.versions().any(|kept| kept.is(spec)) || row.gave_up(spec)))
+}
+
+async fn row_of(store: &Store, node: &NodeName, service: &ServiceName) -> Result<Option<Row>, String> {
     let key = format!("{}{service}", row::prefix(node));
     let found = store.get(key).await.map_err(|error| error.to_string())?;
-    let row = found.map(|found| row::Row::decode(&found.value)).transpose();
-    Ok(row.map_err(|error| error.to_string())?.is_some_and(|row| row.rollout.is_some()))
+    found.map(|found| Row::decode(&found.value)).transpose().map_err(|error| error.to_string())
 }

@@ -120,13 +120,12 @@ impl Live {
             if self.specs.given_up(&service).is_some() {
                 if self.is_alone(&service, &rollouts.wanted) {
                     self.specs.give_up(&service, None);
-                    self.specs.keep_only(&service, &rollouts.wanted);
-                    self.has_ended(&service).await;
+                    self.has_ended(&service, &rollouts.wanted).await;
                 }
                 continue;
             }
             if self.slower_nodes.were_awaited(&service) {
-                self.has_ended(&service).await;
+                self.has_ended(&service, &rollouts.wanted).await;
                 continue;
             }
             let Some(ended) = rollouts.decided() else { continue };
@@ -141,21 +140,17 @@ impl Live {
 
     async fn rolled_out(&mut self, service: &ServiceName, ended: &EndedRollout) {
         tracing::info!(%service, from = ended.from.id(), to = ended.to.id(), "the new version runs");
-        self.has_ended(service).await;
-        self.specs.keep_only(service, &ended.to);
+        self.has_ended(service, &ended.to).await;
     }
 
     async fn rolled_back(&mut self, service: &ServiceName, ended: &EndedRollout) {
         let (from, to, outcome) = (ended.from.id(), ended.to.id(), ended.outcome.to_string());
         tracing::error!(%service, from, to, outcome, "the new version is given up, and the one before runs");
-        if let Err(reason) = self.take_back(service, &ended.from).await {
-            tracing::error!(%service, reason, "the configuration says still what was given up; roll it back with `serviceos config rollback`");
-        }
-        self.specs.keep_only(service, &ended.from);
+        self.take_back_or_say_why(service, ended).await;
         let versions = self.manifests.versions(&self.settings);
         let said = self.said(service).map(|said| versions.get(said));
         match said.filter(|version| *version != ended.from) {
-            None => self.has_ended(service).await,
+            None => self.has_ended(service, &ended.from).await,
             Some(version) => self.runs_another(service, ended, version),
         }
     }
@@ -164,10 +159,26 @@ impl Live {
     async fn rolled_back_in_part(&mut self, service: &ServiceName, ended: &EndedRollout) {
         let (from, to, outcome) = (ended.from.id(), ended.to.id(), ended.outcome.to_string());
         tracing::error!(%service, from, to, outcome, "the new version is given up, and the one before does not serve with every replica");
-        if let Err(reason) = self.take_back(service, &ended.from).await {
+        self.manifests.leave(&self.settings, std::slice::from_ref(service));
+        self.take_back_or_say_why(service, ended).await;
+        self.specs.give_up(service, Some(ended.to.clone()));
+    }
+
+    async fn take_back_or_say_why(&mut self, service: &ServiceName, ended: &EndedRollout) {
+        let others_know = match self.specs.of(service, &ended.to) {
+            Some(given_up) => self.slower_nodes.know(service, &given_up).await,
+            None => false,
+        };
+        if others_know {
+            // The manifest is one for all nodes: what is taken back here would be admitted nowhere any more.
+            self.manifests.leave(&self.settings, std::slice::from_ref(service));
+            tracing::error!(
+                %service,
+                "other nodes run what was given up here, or say it: both versions are admitted until all files say the same of one"
+            );
+        } else if let Err(reason) = self.take_back(service, &ended.from).await {
             tracing::error!(%service, reason, "the configuration says still what was given up; roll it back with `serviceos config rollback`");
         }
-        self.specs.give_up(service, Some(ended.to.clone()));
     }
 
     /// Whether the configuration says this version, and no replica runs another.
@@ -212,16 +223,26 @@ impl Live {
         replaced.map_err(|refused| refused.to_string())
     }
 
-    /// Only one version of the service is there, and, once other nodes are as far, admitted.
-    async fn has_ended(&mut self, service: &ServiceName) {
-        if self.slower_nodes.are_awaited(service).await {
+    /// Only this version of the service is there, and, once other nodes are as far, known and admitted.
+    async fn has_ended(&mut self, service: &ServiceName, version: &Version) {
+        if let Some(runs) = self.specs.of(service, version)
+            && self.slower_nodes.are_awaited(service, &runs).await
+        {
             return;
         }
-        self.manifests.has_left(service);
+        let left = self.manifests.has_left(service);
         let measured = Arc::clone(self.manifests.measurements());
         let revision = self.revisions.in_force().record.revision;
-        if let Err(refused) = self.manifests.apply(&self.settings, &measured, revision, ROLLOUT).await {
-            tracing::error!(%service, %refused, "a version that does not run any more is still admitted, until another configuration is applied");
+        match self.manifests.apply(&self.settings, &measured, revision, ROLLOUT).await {
+            Ok(()) => {
+                self.slower_nodes.forget(service);
+                self.specs.keep_only(service, version);
+            }
+            Err(refused) => {
+                tracing::error!(%service, %refused, "a version that does not run any more is still admitted; it is tried again");
+                self.manifests.leave_still(service, left);
+                self.slower_nodes.look_again(service);
+            }
         }
     }
 }

@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use ::store::Store;
 use service_registry::PRESENT;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use types::{NodeName, ServiceName};
 
-use super::kept_rollouts::is_on_its_way;
+use super::kept_rollouts::{knows, runs_only};
+use super::specs::Spec;
 
 /// How soon it is looked at again.
 const AGAIN: Duration = Duration::from_secs(2);
 const AWAITED: &str = "other nodes have yet to end the rollout: both versions are admitted until then";
+/// How long the store may take to say how far they are: whoever looks does nothing else meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
 /// What each node that lives holds below its name.
 const ALIVE: &str = "/alive";
 
@@ -50,31 +53,58 @@ impl SlowerNodes {
         }
     }
 
-    /// Looks whether some are to be awaited. Where the store does not say so, they are.
-    pub(super) async fn are_awaited(&mut self, service: &ServiceName) -> bool {
+    /// Looks whether some are to be awaited until they too run nothing else than this, which is whenever the store does not say.
+    pub(super) async fn are_awaited(&mut self, service: &ServiceName, runs: &Spec) -> bool {
         let Some((store, own)) = &self.shared else { return false };
-        let mut slower = Vec::new();
-        match others(store, own).await {
-            Ok(nodes) => {
-                for node in nodes {
-                    if is_on_its_way(store, &node, service).await != Ok(false) {
-                        slower.push(node.to_string());
-                    }
-                }
-            }
-            Err(error) => slower.push(error),
-        }
+        let slower = timeout(LOOK, slower(store, own, service, runs)).await;
+        let slower = slower.unwrap_or_else(|_late| vec!["the store does not answer".into()]);
         if slower.is_empty() {
             self.forget(service);
             return false;
         }
-        if self.awaited.insert(service.clone()) {
+        if !self.awaited.contains(service) {
             let nodes = slower.join(", ");
-            tracing::info!(%service, nodes, "{AWAITED}");
+            tracing::info!(%service, nodes, "other nodes have yet to end the rollout: both versions are admitted until then");
         }
-        self.again = Some(Instant::now() + AGAIN);
+        self.look_again(service);
         true
     }
+
+    /// They are looked at again, or what follows once none is awaited is tried again.
+    pub(super) fn look_again(&mut self, service: &ServiceName) {
+        self.awaited.insert(service.clone());
+        self.again = Some(Instant::now() + AGAIN);
+    }
+
+    /// Whether others run this too, are about to, or say it still: then it is not for this one alone to take back. So it is where the
+    /// store does not say.
+    pub(super) async fn know(&self, service: &ServiceName, given_up: &Spec) -> bool {
+        let Some((store, own)) = &self.shared else { return false };
+        let known = async {
+            for node in others(store, own).await? {
+                if knows(store, &node, service, given_up).await? {
+                    return Ok(true);
+                }
+            }
+            Ok::<_, String>(false)
+        };
+        timeout(LOOK, known).await.map_or(true, |known| known != Ok(false))
+    }
+}
+
+/// The nodes that are not as far, or why that is not known.
+async fn slower(store: &Store, own: &NodeName, service: &ServiceName, runs: &Spec) -> Vec<String> {
+    let nodes = match others(store, own).await {
+        Ok(nodes) => nodes,
+        Err(error) => return vec![error],
+    };
+    let mut slower = Vec::new();
+    for node in nodes {
+        if runs_only(store, &node, service, runs).await != Ok(true) {
+            slower.push(node.to_string());
+        }
+    }
+    slower
 }
 
 /// The other nodes that live.

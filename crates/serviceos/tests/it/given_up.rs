@@ -1,6 +1,9 @@
 //! What is given up, and what somebody wants of it all the same.
 
+use std::collections::BTreeSet;
+
 use rustix::process::Signal;
+use serde_json::Value;
 use testkit::{Running, eventually, kill};
 
 use crate::load::under_load;
@@ -21,6 +24,19 @@ fn until_two_are_replaced(mesh: &Running) {
         let (one, two) = (of_version(&serving, "1.0.0"), of_version(&serving, "2.0.0"));
         (one.len() == 1 && two.len() == 2).then_some(())
     });
+}
+
+/// The certificates of the replicas of a version.
+fn leaves(mesh: &Running, version: &str) -> BTreeSet<String> {
+    let why = |id: &Value| {
+        serde_json::from_str::<Value>(&mesh.run(&["why", id.as_str().unwrap(), "--json"]).out).unwrap()
+    };
+    let mut replicas = mesh.replicas("web");
+    replicas.retain(|replica| replica["versionId"].as_str().is_some_and(|id| id.starts_with(version)));
+    let leaf = |replica: &Value| {
+        why(&replica["id"])["attested"]["evidence"]["leafSha256"].as_str().map(str::to_owned)
+    };
+    replicas.iter().filter_map(leaf).collect()
 }
 
 fn undo(mesh: &Running) {
@@ -63,10 +79,15 @@ fn where_the_old_version_does_not_come_back_the_new_one_serves_on_and_is_tried_a
         flag(&mesh, "slow", "2.0.0");
         second.change(&mesh);
         until_two_are_replaced(&mesh);
+        let before = leaves(&mesh, "2.0.0");
         flag(&mesh, "bad", "1.0.0");
         undo(&mesh);
         until_told(&mesh, "web", "reverted, but not every replica of the old version serves");
         until_it_says(&mesh, "1.0.0", "2.0.0");
+        eventually("those that serve to join again", || {
+            let now = leaves(&mesh, "2.0.0");
+            (now.len() == 2 && now.is_disjoint(&before)).then_some(())
+        });
         until_two_are_replaced(&mesh);
         load.until_more(100);
         assert_eq!(begun(&mesh), 1, "nothing begins by itself");

@@ -147,3 +147,51 @@ fn a_node_that_dies_in_the_midst_goes_on_though_others_have_ended_the_rollout_me
     }
     assert_eq!(transition(&two), before + 1, "nothing was brought into force again");
 }
+
+#[test]
+fn a_node_whose_file_changes_later_finds_both_versions_admitted() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let (n1, n2) = (head(&etcd, "n1"), head(&etcd, "n2"));
+    let quick = Web { head: &n1, ..Web::rolled(QUICK) };
+    let late = Web { head: &n2, ..Web::rolled(QUICK) };
+    let (one, two) = two(&quick, &late);
+    second(quick).change(&one);
+    until_told(&one, "web", "done");
+    one.until_logged(0, WAITS);
+    let before = transition(&one);
+    second(late).change_from(one.folder(), &two);
+    until_told(&two, "web", "done");
+    for mesh in [&one, &two] {
+        until_both_run(mesh, "2.0.0");
+        until_none_is_behind(mesh);
+    }
+    assert_eq!(transition(&one), before + 1, "the end of the old version, and nothing between");
+}
+
+#[test]
+fn what_a_node_gives_up_is_admitted_as_long_as_another_one_runs_it() {
+    let Some(etcd) = Etcd::start(1) else { return };
+    let (n1, n2) = (head(&etcd, "n1"), head(&etcd, "n2"));
+    let quick = Web { head: &n1, ..Web::rolled(QUICK) };
+    let slow = Web { head: &n2, ..Web::rolled(BY_HAND) };
+    let (one, two) = two(&quick, &slow);
+    second(quick).change(&one);
+    second(slow).change_from(one.folder(), &two);
+    until_canary(&two);
+    until_told(&one, "web", "done");
+    let before = transition(&two);
+    assert_eq!(two.run(&["rollout", "undo", "web"]).code, 0);
+    until_told(&two, "web", "is not begun with by itself, though the configuration says it");
+    two.until_logged(0, "other nodes run what was given up here, or say it");
+    assert_eq!(nodes(&one), behind(false, false));
+    assert_eq!((transition(&one), transition(&two)), (before, before));
+    assert_eq!(of_version(&serving(&one, "web"), "2.0.0").len(), 2);
+    assert_eq!(of_version(&serving(&two, "web"), "1.0.0").len(), 2);
+    // Until all files say the same again.
+    quick.change(&one);
+    slow.change_from(one.folder(), &two);
+    for mesh in [&one, &two] {
+        until_both_run(mesh, "1.0.0");
+        until_none_is_behind(mesh);
+    }
+}

@@ -31,7 +31,7 @@ pub(crate) struct Kept {
     node: NodeName,
     reader: Reader,
     rows: BTreeMap<ServiceName, Row>,
-    /// What other nodes are about to exchange.
+    /// What other nodes run.
     of_others: BTreeMap<ServiceName, Vec<KeptVersion>>,
     left: Leftovers,
 }
@@ -164,7 +164,7 @@ impl Kept {
         let course = Course::of(row, &wanted.version, &runs, starts);
         let ended = row.into_iter().flat_map(|row| row.ended().chain(course.ended(row))).collect();
         let others = self.of_others.get(&service.name).into_iter().flatten();
-        let others = others.filter(|kept| kept.version() != wanted.version);
+        let others = others.filter(|kept| !kept.is(wanted));
         let mut releases: Vec<Release> =
             others.flat_map(|kept| releases_of(service, &kept.version(), kept.workload())).collect();
         let is_alone = course.rollout.is_none() && course.given_up.is_none();
@@ -214,8 +214,8 @@ impl Kept {
     }
 }
 
-/// What other nodes that live are about to exchange: until they are done the manifest of the mesh admits it, also here. What cannot be
-/// read is none.
+/// What other nodes that live run, and are about to run: until all run the same the manifest of the mesh admits it, also here. What
+/// cannot be read is none.
 async fn of_others(store: &Store, own: &NodeName) -> BTreeMap<ServiceName, Vec<KeptVersion>> {
     let mut of_others: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for node in slower_nodes::others(store, own).await.unwrap_or_default() {
@@ -224,8 +224,7 @@ async fn of_others(store: &Store, own: &NodeName) -> BTreeMap<ServiceName, Vec<K
         for found in found.rows {
             let service =
                 str::from_utf8(&found.key).ok().and_then(|key| key.strip_prefix(&prefix)?.parse().ok());
-            let row = Row::decode(&found.value).ok().filter(|row| row.rollout.is_some());
-            if let (Some(service), Some(row)) = (service, row) {
+            if let (Some(service), Ok(row)) = (service, Row::decode(&found.value)) {
                 of_others.entry(service).or_default().extend(row.versions().cloned());
             }
         }

@@ -152,6 +152,11 @@ impl Row {
         self.ended.iter().map(KeptEnded::rollout)
     }
 
+    /// Whether its node says still what was given up, which is this.
+    pub(super) fn gave_up(&self, spec: &Spec) -> bool {
+        self.given_up.as_ref().is_some_and(|given_up| given_up.version() == spec.version)
+    }
+
     /// The versions that replicas may run.
     pub(super) fn versions(&self) -> impl Iterator<Item = &KeptVersion> {
         let target = self.rollout.iter().map(|rollout| &rollout.target);
@@ -178,6 +183,11 @@ impl KeptVersion {
 
     pub(super) fn version(&self) -> Version {
         self.id.version()
+    }
+
+    /// Whether replicas of both are admitted by the same: what else they are told may be another at each node.
+    pub(super) fn is(&self, spec: &Spec) -> bool {
+        self.id.label == spec.version.label() && self.workload() == spec.workload
     }
 
     /// What its program was measured as.
