@@ -120,5 +120,5 @@ fn course(
         |(ordinal, version): &(u32, Version)| rollout.is_some() || *version == stable && *ordinal < replicas;
     let (left, others): (Vec<_>, Vec<_>) = left.into_iter().partition(has_place);
     others.iter().for_each(|(ordinal, _)| world.end_left(*ordinal));
-    (stable, Found { left, rollout })
+    (stable, Found { left, rollout, ..Found::default() })
 }
