@@ -320,7 +320,7 @@ impl<L: Launch> Fleet<L> {
             Some(OnItsWay { rollout, .. }) if is_awaited => {
                 (rollout.missing(&Seen { now, members: &members, samples: Samples::default() }), None)
             }
-            None => (rollout::steady(&members, self.plan.replicas), None),
+            None => (rollout::steady(&members, &self.plan), None),
             Some(OnItsWay { target, rollout, before, by, .. }) => {
                 let stage_before = rollout.stage().clone();
                 let answered = Answered::of(&snapshot, &self.service, &target.version);

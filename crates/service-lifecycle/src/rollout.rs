@@ -24,7 +24,7 @@ pub use gate::{Gate, Sample, Samples};
 pub use plan::{Plan, Promotion, Step, Strategy};
 pub use progress::{Count, Progress, Waits};
 
-use capacity::{Bounds, Places, fill, hold, keep};
+use capacity::{Bounds, Places, fill, give_way, hold, keep};
 use gate::Verdict;
 
 /// What is there at one moment.
@@ -39,8 +39,9 @@ pub struct Seen<'a> {
 }
 
 /// What is to be done where no rollout is on its way, to have so many replicas.
-pub fn steady(members: &[Member], replicas: u32) -> Vec<Action> {
-    keep(members, Side::Stable, replicas)
+pub fn steady(members: &[Member], plan: &Plan) -> Vec<Action> {
+    let actions = keep(members, Side::Stable, plan.replicas);
+    if actions.is_empty() { give_way(members, plan.replicas, plan.max_surge) } else { actions }
 }
 
 /// What is to be done.

@@ -102,6 +102,22 @@ pub(super) fn keep(members: &[Member], side: Side, wanted: u32) -> Vec<Action> {
     starts.chain(leaving.into_iter().map(|member| Action::Drain(member.id.clone()))).collect()
 }
 
+/// Has the stable version take the places of what an unfinished rollout has left and nothing else moves any more: one replica after the
+/// other, each once all before it serve, so that nobody goes for one that does not come.
+pub(super) fn give_way(members: &[Member], replicas: u32, max_surge: u32) -> Vec<Action> {
+    let staying = || members.iter().filter(|member| member.stays());
+    let (own, strays): (Vec<_>, Vec<_>) = staying().partition(|member| member.side == Side::Stable);
+    let is_settled = own.iter().all(|member| member.serves() || member.standing == Standing::Held);
+    if !is_settled || own.len() >= replicas as usize {
+        return Vec::new();
+    }
+    let first = strays.into_iter().min_by_key(|stray| stray.use_of_it());
+    let has_room = members.len() < replicas as usize + max_surge as usize;
+    let action =
+        |stray: &Member| if has_room { Action::Start(Side::Stable) } else { Action::Drain(stray.id.clone()) };
+    first.map(action).into_iter().collect()
+}
+
 /// The places of so many replicas while one side takes the place of the others.
 pub(super) struct Places<'a> {
     /// Those who are held and keep a place.

@@ -585,6 +585,28 @@ fn what_an_unfinished_rollout_has_left_goes_before_the_old_version() {
     assert_eq!(advance(&serves), [Action::Start(Side::Target), Action::Drain(id(0))]);
 }
 
+#[test]
+fn what_an_unfinished_rollout_has_left_gives_way_where_the_old_version_comes_back_and_stays_where_not() {
+    let serves = Standing::Selectable(Duration::ZERO);
+    let steady = |max_surge, members: &[(Side, &Standing)]| {
+        let member = |(ordinal, (side, standing)): (usize, &(Side, &Standing))| Member {
+            id: id(u32::try_from(ordinal).unwrap()),
+            side: *side,
+            standing: (*standing).clone(),
+        };
+        let members: Vec<_> = members.iter().enumerate().map(member).collect();
+        steady(&members, &Plan { max_surge, ..plan(Strategy::Rolling) })
+    };
+    let (own, stray) = ((Side::Stable, &serves), (Side::Stray, &serves));
+    let comes = (Side::Stable, &Standing::Pending);
+    assert_eq!(steady(1, &[own, stray, stray]), [Action::Start(Side::Stable)]);
+    assert_eq!(steady(1, &[own, stray, stray, comes]), [], "nobody goes for one that does not come");
+    assert_eq!(steady(1, &[own, stray, stray, own]), [Action::Drain(id(2))]);
+    assert_eq!(steady(1, &[own, own, own]), []);
+    assert_eq!(steady(0, &[own, stray, stray]), [Action::Drain(id(2))], "there may be no more");
+    assert_eq!(steady(0, &[own, stray, comes]), []);
+}
+
 proptest! {
     #[test]
     fn whatever_happens_it_ends_with_one_version_and_never_with_fewer_or_more_than_allowed(
