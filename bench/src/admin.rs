@@ -90,6 +90,17 @@ impl Admin {
         self.events(service, "").await?.pop().context("nothing has happened yet")
     }
 
+    /// That this one has taken the place of another.
+    ///
+    /// # Errors
+    ///
+    /// It has not.
+    pub(crate) async fn takeover(&self) -> anyhow::Result<Event> {
+        let answer = self.ask("GET", "/v1/events").await?;
+        let events = serde_json::from_str::<Events>(&answer)?.events;
+        events.into_iter().find(|event| event.kind == "takeover").context("it has taken nobody's place")
+    }
+
     /// The first event after another by which a replica of the service came to this state.
     ///
     /// # Errors

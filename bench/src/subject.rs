@@ -263,6 +263,9 @@ async fn limited_key(bench: &Bench, running: &Running) -> anyhow::Result<String>
     Ok(created.key)
 }
 
+/// What ServiceOS is started with in its folder.
+const UP: [&str; 5] = ["up", "--config", CONFIG, "--mesh", "127.0.0.1:0"];
+
 /// Starts ServiceOS and waits for nothing; its key is not known yet.
 ///
 /// # Errors
@@ -274,8 +277,7 @@ pub(crate) fn launch_serviceos(bench: &Bench, template: &str, cores: Cores) -> a
     let ports = free_ports::<4>()?.map(local);
     let config = folder.path().join(CONFIG);
     std::fs::write(&config, fill(template, &values(bench, folder.path(), ports)?)?)?;
-    let arguments = words(&["up", "--config", CONFIG, "--mesh", "127.0.0.1:0"]);
-    let child = Child::start(program, &arguments, cores, folder.path())?;
+    let child = Child::start(program, &words(&UP), cores, folder.path())?;
     Ok(Running {
         child,
         scope: Scope::Root,
@@ -284,6 +286,18 @@ pub(crate) fn launch_serviceos(bench: &Bench, template: &str, cores: Cores) -> a
         path: "/v1/bench",
         folder,
     })
+}
+
+/// Starts another ServiceOS that takes the place of one that runs, and waits for nothing; gives the one before.
+///
+/// # Errors
+///
+/// It cannot be started.
+pub(crate) fn take_over(bench: &Bench, running: &mut Running, cores: Cores) -> anyhow::Result<Child> {
+    let arguments: Vec<_> = words(&UP).into_iter().chain(words(&["--takeover"])).collect();
+    let program = bench.programs.find(Subject::Serviceos)?;
+    let child = Child::start(program, &arguments, cores, running.folder.path())?;
+    Ok(std::mem::replace(&mut running.child, child))
 }
 
 /// Waits for the first good answer.

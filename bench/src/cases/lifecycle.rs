@@ -1,5 +1,5 @@
-//! What supervision takes: how long a drain of an idle replica, how long a killed one is missed beyond its own start, and how
-//! much of a core `serviceos up` needs for many replicas that nobody calls.
+//! What supervision takes: how long a drain of an idle replica, how long a killed one is missed beyond its own start, how long one
+//! `serviceos up` takes to serve in the place of another, and how much of a core it needs for many replicas that nobody calls.
 
 use std::time::Duration;
 
@@ -14,11 +14,12 @@ use crate::bench::{Bench, Work};
 use crate::child::Cores;
 use crate::metric::{Metric, Sample};
 use crate::process::{Scope, cpu_time, descendants, resident_bytes};
-use crate::subject::{Running, launch_serviceos, start_serviceos};
+use crate::subject::{Running, launch_serviceos, start_serviceos, take_over};
 use crate::target::{Against, Bound, Outcome, Series, Target};
 
 /// The services with one replica: one that joins by itself, and a command that its launcher joins for.
 const ONE_REPLICA: [&str; 2] = ["vrf", "command"];
+const TAKEOVER: &str = "takeover";
 /// How many of them the files of both ask for.
 const MANY: usize = 200;
 const MANY_BUILT_IN: &str = "200 oracle";
@@ -30,6 +31,8 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// How long they are supervised; the kernel counts processor time in steps of 10 ms.
 const SUPERVISED: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
+/// Until whoever was taken over has finished what it had.
+const TAKEOVER_LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(bench: &Bench) -> Outcome {
     let [vrf, command] = ONE_REPLICA;
@@ -52,6 +55,12 @@ pub(super) async fn run(bench: &Bench) -> Outcome {
     };
     let replaced = async |number: usize| replaced(bench, ONE_REPLICA[number]).await;
     let replaced = bench.compare_ways(title, work, &[vrf, command], replaced).await;
+    let work = Work {
+        name: "from the start of `serviceos up --takeover` until it serves in the place of the one before",
+        targets: vec![at_most(TAKEOVER, Metric::Milliseconds, 500.0)],
+    };
+    let taken_over = async |_only: usize| taken_over(bench).await;
+    let taken_over = bench.compare_ways(title, work, &[TAKEOVER], taken_over).await;
     let many = [MANY_BUILT_IN, MANY_COMMANDS];
     let work = Work {
         name: "`serviceos up` alone over 10 s, while nobody calls its replicas",
@@ -60,7 +69,7 @@ pub(super) async fn run(bench: &Bench) -> Outcome {
     let supervised = async |number: usize| supervised(bench, number == 1).await;
     let supervised = bench.compare_ways(title, work, &many, supervised).await;
     let series: Vec<Series> =
-        [drained, replaced, supervised].into_iter().flat_map(|part| part.series).collect();
+        [drained, replaced, taken_over, supervised].into_iter().flat_map(|part| part.series).collect();
     let notes = vec![
         "The command is the floor. Everything runs on both cores; moments are those of the events.".to_owned(),
         "Of many replicas, `all MiB` is the resident memory of `up` and all that it has started, what they share \
@@ -111,6 +120,22 @@ async fn replaced(bench: &Bench, service: &str) -> anyhow::Result<Sample> {
     admin.pid(service).await.context("the replacement")?;
     let all = milliseconds(killed, again.time)?;
     Ok(Sample::from([(Metric::Milliseconds, all - start), (Metric::StartMilliseconds, start)]))
+}
+
+async fn taken_over(bench: &Bench) -> anyhow::Result<Sample> {
+    let (mut running, _admin) = with_one_of_each(bench).await?;
+    let told = Timestamp::now();
+    let mut former = take_over(bench, &mut running, Cores::Both)?;
+    let began = Instant::now();
+    while former.ended().is_none() {
+        running.fail_if_ended()?;
+        if began.elapsed() > TAKEOVER_LIMIT {
+            bail!("the one before has not ended within 20 s");
+        }
+        sleep(POLL).await;
+    }
+    let serves = Admin::of(bench, &running).await?.takeover().await?;
+    Ok(Sample::from([(Metric::Milliseconds, milliseconds(told, serves.time)?)]))
 }
 
 async fn supervised(bench: &Bench, are_commands: bool) -> anyhow::Result<Sample> {
