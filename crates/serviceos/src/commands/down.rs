@@ -28,8 +28,9 @@ pub(crate) fn run(place: &PlaceArgs) -> Result<(), Failure> {
         }
         Err(error) => return Err(error.into()),
     }
-    for _another in 0..TAKEOVERS {
+    for another in 0..=TAKEOVERS {
         match block_on(async { Ok(client.get::<Status>("/v1/status").await) })? {
+            Ok(_one_more) if another == TAKEOVERS => break,
             Ok(status) => {
                 let pid = status.pid;
                 print(format_args!("serviceos (pid {pid}) runs in its place"))?;

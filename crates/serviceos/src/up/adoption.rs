@@ -195,18 +195,21 @@ pub(super) fn begin(
     resumed.stay().for_each(|id| give_another_place(registry, id));
     let snapshot = registry.snapshot();
     launcher.dismiss(|replica| snapshot.replica(replica).is_none());
-    let unwanted = launcher.unwanted(|replica| snapshot.replica(replica).is_some());
-    if !unwanted.is_empty() {
+    let (mut found, registry, launcher) = (launcher.found(), registry.clone(), Arc::new(launcher));
+    let before = found.len();
+    found.retain(|replica| launcher.wants(replica, &snapshot));
+    if found.len() < before {
+        let (launcher, registry) = (Arc::clone(&launcher), registry.clone());
         // Those that are not ended by then are at the end of everything.
         background.add(|stopped| async move {
             let ended = async {
                 alone.await;
-                end_unwanted(unwanted).await;
+                // Until then whoever is to have the number of one finds it.
+                end_unwanted(launcher.unwanted(&registry.snapshot())).await;
             };
             and_on_until_told(ended, stopped).await;
         });
     }
-    let (found, registry) = (launcher.found(), registry.clone());
     match let_in {
         LetIn::ByTheTakeover => {}
         LetIn::WithWhatWasLeft(opener) if found.is_empty() => opener.open(),
@@ -219,7 +222,7 @@ pub(super) fn begin(
             and_on_until_told(opened, stopped).await;
         }),
     }
-    Arc::new(launcher)
+    launcher
 }
 
 /// A task of the background goes on when it has done its part, and ends where it has not when it is told to.

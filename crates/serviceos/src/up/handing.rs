@@ -111,7 +111,8 @@ impl Running {
                     served = &mut serving => break served,
                     given = process.orders.first() => {
                         process.screen.say(&format!("{given}: waits until it is certain who serves"));
-                        order = Some(given);
+                        // Whoever is tired of waiting takes back nothing of it.
+                        order = order.filter(|order| *order == SIGTERM).or(Some(given));
                     }
                 }
             }

@@ -17,7 +17,7 @@ use anyhow::Context;
 use mesh::Members;
 use mesh_protocol::{Assignment, Bytes, RegisteredBy, Report};
 use service_lifecycle::{Cause, Exit, Launch, LaunchError, Left, Listening, Process, Signal};
-use service_registry::{Channel, Registry, Version};
+use service_registry::{Channel, Registry, Snapshot, Version};
 use service_router::TlsClient;
 use tokio::time::timeout;
 use types::ReplicaId;
@@ -107,10 +107,14 @@ impl ReplicaLauncher {
         Ok(Self { run, specs, mesh, outputs, registry, left, tls, confinement, hold, read })
     }
 
-    /// Processes that were left of replicas that nobody wants any more, or that are not started here any more.
-    pub(super) fn unwanted(&self, is_wanted: impl Fn(&ReplicaId) -> bool) -> Vec<adoption::Left> {
-        let is_started_here = |replica: &ReplicaId| self.specs.has(&replica.service);
-        self.left.take_unwanted(|replica| is_started_here(replica) && is_wanted(replica))
+    /// Whether a replica is wanted, and started here.
+    pub(super) fn wants(&self, replica: &ReplicaId, snapshot: &Snapshot) -> bool {
+        self.specs.has(&replica.service) && snapshot.replica(replica).is_some()
+    }
+
+    /// Processes that were left of others, and that nobody has found meanwhile who has their numbers now.
+    pub(super) fn unwanted(&self, snapshot: &Snapshot) -> Vec<adoption::Left> {
+        self.left.take_unwanted(|replica| self.wants(replica, snapshot))
     }
 
     /// Nobody is renewed that an earlier `up` has admitted and that is not wanted any more.

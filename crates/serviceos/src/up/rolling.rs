@@ -121,6 +121,9 @@ impl Live {
                 if self.is_alone(&service, &rollouts.wanted) {
                     self.specs.give_up(&service, None);
                     self.has_ended(&service, &rollouts.wanted).await;
+                } else if self.says(&service, &rollouts.wanted) {
+                    // Others of it go by themselves.
+                    self.slower_nodes.look_again(&service);
                 }
                 continue;
             }
@@ -181,14 +184,17 @@ impl Live {
         }
     }
 
+    fn says(&self, service: &ServiceName, version: &Version) -> bool {
+        let versions = self.manifests.versions(&self.settings);
+        self.said(service).is_some_and(|said| versions.get(said) == *version)
+    }
+
     /// Whether the configuration says this version, and no replica runs another.
     fn is_alone(&self, service: &ServiceName, version: &Version) -> bool {
-        let versions = self.manifests.versions(&self.settings);
-        let is_said = self.said(service).is_some_and(|said| versions.get(said) == *version);
         let snapshot = self.registry.snapshot();
         let replicas = snapshot.service(service).into_iter().flat_map(|service| &service.replicas);
         let mut instances = replicas.filter_map(|replica| replica.instance.as_ref());
-        is_said && instances.all(|instance| instance.version == *version)
+        self.says(service, version) && instances.all(|instance| instance.version == *version)
     }
 
     /// The configuration cannot say what runs, such as where the program is another one. Those that run are admitted as long as they

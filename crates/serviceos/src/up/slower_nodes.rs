@@ -70,7 +70,7 @@ impl SlowerNodes {
         true
     }
 
-    /// They are looked at again, or what follows once none is awaited is tried again.
+    /// It is looked at again how far things are, after a moment.
     pub(super) fn look_again(&mut self, service: &ServiceName) {
         self.awaited.insert(service.clone());
         self.again = Some(Instant::now() + AGAIN);

@@ -30,7 +30,7 @@ use std::time::Duration;
 /// The name of the socket in `run/`.
 const SOCKET: &str = "handover.sock";
 /// Which form of the messages this program speaks.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 /// How long whoever connects may take to say what it wants, and how long it waits for a first answer.
 const HELLO: Duration = Duration::from_secs(2);
 /// How long the old one may take to hand over.

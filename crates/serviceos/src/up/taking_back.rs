@@ -4,10 +4,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use observability::Lines;
 use tokio::net::UnixStream;
 use tokio::time::sleep;
 
 use super::source::Reader;
+use super::systemd::Manager;
 use super::takeover::leaving::{HandingOver, Leaving};
 use super::{Given, Process, Running, Source, Whose, adoption, quoter};
 use crate::failure::Failure;
@@ -32,7 +34,16 @@ impl Untaken {
         let mut pause = FIRST_PAUSE;
         loop {
             let began = Instant::now();
-            match self.start(process).await {
+            let started = tokio::select! {
+                biased;
+                order = process.orders.first() => {
+                    self.end(process, order).await;
+                    return Ok(None);
+                }
+                // What was begun of it is dropped where an order comes, as at any start.
+                started = self.start(process.log.clone(), process.manager.clone()) => started,
+            };
+            match started {
                 Ok((running, connection)) => {
                     process.leaving.spawn(self.leaving.finish_here(connection));
                     // Its sockets are the new start's.
@@ -53,15 +64,12 @@ impl Untaken {
             }
             tokio::select! {
                 () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-                order = process.orders.first() => {
-                    self.end(process, order).await;
-                    return Ok(None);
-                }
+                order = process.orders.first() => process.orders.keep(order),
             }
         }
     }
 
-    async fn start(&self, process: &Process) -> Result<(Running, UnixStream), Failure> {
+    async fn start(&self, log: Lines, manager: Manager) -> Result<(Running, UnixStream), Failure> {
         let (taken, connection) = self.handing.to_itself(&self.leaving.registry)?;
         let (reader, text) = (self.reader.clone(), self.text.clone());
         let reading = tokio::task::spawn_blocking(move || Source::again(reader, &text));
@@ -70,7 +78,7 @@ impl Untaken {
             .context("failed to read the configuration")?
             .context("failed to read what was in force")?;
         let given = Given { document, source, place: Whose::Own(Box::new(taken)) };
-        let starting = Box::pin(Running::start(given, process.log.clone(), process.manager.clone()));
+        let starting = Box::pin(Running::start(given, log, manager));
         Ok((starting.await?, connection))
     }
 
