@@ -62,6 +62,17 @@ fn until_it_waits(mesh: &Running, former: &Former) {
     });
 }
 
+/// One that is told to stop once it has handed everything over, and before the other one serves.
+fn told_to_stop_while_it_is_taken_over() -> (Running, Pipe, Former) {
+    let (mut mesh, pipe) = Pipe::mesh();
+    pipe.lay();
+    let former = mesh.begin_takeover();
+    until_it_waits(&mesh, &former);
+    former.signal(Signal::TERM);
+    eventually("the order", || former.out(&mesh).contains("SIGTERM: waits until").then_some(()));
+    (mesh, pipe, former)
+}
+
 fn says(mesh: &Running, text: &str) {
     let out = mesh.folder().join("up.out");
     eventually(text, || std::fs::read_to_string(&out).unwrap().contains(text).then_some(()));
@@ -103,12 +114,7 @@ fn one_that_cannot_take_its_place_back_ends_in_order_when_it_is_told_to() {
 
 #[test]
 fn an_order_to_the_one_before_is_passed_on_to_whoever_comes_to_serve() {
-    let (mut mesh, pipe) = Pipe::mesh();
-    pipe.lay();
-    let former = mesh.begin_takeover();
-    until_it_waits(&mesh, &former);
-    former.signal(Signal::TERM);
-    eventually("the order", || former.out(&mesh).contains("SIGTERM: waits until").then_some(()));
+    let (mut mesh, pipe, former) = told_to_stop_while_it_is_taken_over();
     let reading = pipe.read();
     mesh.until_taken_over(&former);
     assert_eq!(former.wait(&mesh).code, 0);
@@ -121,12 +127,7 @@ fn an_order_to_the_one_before_is_passed_on_to_whoever_comes_to_serve() {
 
 #[test]
 fn an_order_to_the_one_before_is_followed_by_it_when_nobody_comes_to_serve() {
-    let (mut mesh, pipe) = Pipe::mesh();
-    pipe.lay();
-    let former = mesh.begin_takeover();
-    until_it_waits(&mesh, &former);
-    former.signal(Signal::TERM);
-    eventually("the order", || former.out(&mesh).contains("SIGTERM: waits until").then_some(()));
+    let (mut mesh, _pipe, former) = told_to_stop_while_it_is_taken_over();
     mesh.signal(Signal::INT);
     let failed = mesh.failed_takeover(former);
     assert_eq!(failed.code, 1, "{failed:?}");
